@@ -1,0 +1,1 @@
+"""Recipes and shipped experts: data only."""

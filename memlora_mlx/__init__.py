@@ -1,0 +1,24 @@
+"""memlora: a long-term memory for chat assistants that lives on one Mac."""
+
+from __future__ import annotations
+
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from memlora_mlx.memory.system import Memory
+
+try:
+    __version__ = version("memlora-mlx")
+except PackageNotFoundError:  # a checkout that was never installed
+    __version__ = "0+unknown"
+
+__all__ = ["Memory", "__version__"]
+
+
+def __getattr__(name: str) -> object:
+    if name == "Memory":  # on first use, so that importing the package loads no model library
+        from memlora_mlx.memory.system import Memory
+
+        return Memory
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,120 @@
+"""`memlora models`: which models there are, and pulling and removing them."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(no_args_is_help=True, help="List, pull and remove students and embedders.")
+
+
+@app.command("list")
+def list_models(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Show every model memlora knows by name, and those on this disk."""
+    from memlora_mlx.models.catalog import ENTRIES
+    from memlora_mlx.models.downloads import default_student, installed
+    from memlora_mlx.settings import load_settings
+
+    folder = load_settings().models_folder
+    here = {model.name: model for model in installed(folder)}
+    default = default_student(folder)
+    rows: list[dict[str, object]] = []
+    for name in [*ENTRIES, *sorted(here.keys() - ENTRIES.keys())]:
+        entry, model = ENTRIES.get(name), here.get(name)
+        rows.append(
+            {
+                "name": name,
+                "kind": entry.kind if entry else None,
+                "family": entry.family if entry else None,
+                "precision": entry.precision if entry else None,
+                "bytes": model.size_bytes if model else entry.download_bytes if entry else None,
+                "licence": entry.licence if entry else None,
+                "state": "missing" if model is None else "here" if model.is_whole else "broken",
+                "is_default": name == default,
+                "path": str(model.path) if model else None,
+                "note": entry.note if entry else None,
+            }
+        )
+    if as_json:
+        typer.echo(json.dumps(rows, indent=1))
+    else:
+        _print_table(rows)
+
+
+@app.command()
+def pull(
+    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Names from `models list`, or hub ids.")],
+) -> None:
+    """Fetch models; print where each one is."""
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn
+
+    from memlora_mlx.errors import Cancelled
+    from memlora_mlx.models import downloads
+    from memlora_mlx.settings import load_settings
+
+    folder = load_settings().models_folder
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeElapsedColumn())
+    for name in names:
+        with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+            task = bar.add_task(name, total=None)
+
+            def show(
+                phase: str, done: int, total: int, name: str = name, bar: Progress = bar, task: int = task
+            ) -> None:
+                bar.update(task, description=f"{name}: {phase}", completed=done, total=total or None)  # type: ignore[arg-type]
+
+            try:
+                path = downloads.pull(name, folder, report=show)
+            except KeyboardInterrupt:
+                raise Cancelled(f"stopped; `memlora models pull {name}` starts or goes on again") from None
+        typer.echo(str(path))
+
+
+@app.command()
+def path(name: Annotated[str, typer.Argument(help="A name, a hub id or a local folder.")]) -> None:
+    """Print the folder of a model that is on this disk."""
+    from memlora_mlx.models.downloads import resolve
+    from memlora_mlx.settings import load_settings
+
+    typer.echo(str(resolve(name, load_settings().models_folder)))
+
+
+@app.command()
+def remove(name: Annotated[str, typer.Argument(help="A name or a hub id.")]) -> None:
+    """Delete a model from this disk."""
+    from memlora_mlx.models import downloads
+    from memlora_mlx.settings import load_settings
+
+    downloads.remove(name, load_settings().models_folder)
+    typer.echo(f"{name} removed", err=True)
+
+
+def _print_table(rows: list[dict[str, object]]) -> None:
+    from rich.console import Console
+    from rich.filesize import decimal
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    table.add_column("Name", no_wrap=True)
+    table.add_column("Family", no_wrap=True)
+    table.add_column("Size", no_wrap=True, justify="right")
+    table.add_column("Licence")
+    table.add_column("Here", no_wrap=True)
+    table.add_column("Path", overflow="fold")
+    words = {"missing": "", "here": "yes", "broken": "half"}
+    for row in rows:
+        size = row["bytes"]
+        table.add_row(
+            str(row["name"]),
+            f"{row['family'] or '?'} {row['precision'] or ''}".strip(),
+            decimal(size) if isinstance(size, int) else "?",
+            str(row["licence"] or "?"),
+            "default" if row["is_default"] else words[str(row["state"])],
+            str(row["path"] or ""),
+        )
+    Console().print(table)

@@ -1,0 +1,1 @@
+"""Learning from a teacher: data, training and the search for experts."""

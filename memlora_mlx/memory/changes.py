@@ -1,0 +1,98 @@
+"""What goes into the store and what it answers: the plain records of the memory room's own borders."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memlora_mlx.records import Event, Image, Scope
+
+Vector: TypeAlias = NDArray[np.float32]  # shape (dim,), unit length
+Embed: TypeAlias = Callable[[Sequence[str]], NDArray[np.float32]]  # texts -> shape (len(texts), dim), unit rows
+Order = Literal["newest", "oldest", "stored", "changed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """An embedding space. Vectors of two spaces cannot be compared, so a store holds vectors of one only."""
+
+    name: str  # the model with its pooling and prompt
+    dim: int
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.dim} dimensions)"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Add:
+    """A new memory."""
+
+    text: str
+    vector: Vector
+    said_at: datetime | None = None
+    image: Image | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    expires_at: datetime | None = None
+    id: str | None = None  # None: derived from the exchange, or random without one
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Update:
+    """New words for a memory. It keeps its id, when it was first said and stored, and the metadata not named here."""
+
+    memory_id: str
+    text: str
+    vector: Vector
+    revised_at: datetime | None = None  # None: when the exchange was said
+    metadata: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    memory_id: str
+
+
+Change: TypeAlias = Add | Update | Delete
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What became of one change, in the order the changes were given."""
+
+    event: Event
+    memory_id: str
+    text: str | None  # as stored; None for a DELETE
+    old_text: str | None = None  # what the memory said before, for UPDATE and DELETE
+    rejected: str | None = None  # why nothing was done; None where it was
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    scope: Scope
+    name: str | None  # a display name
+    memories: int
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A conversation that was read in: how far its reading has come."""
+
+    name: str
+    kind: str
+    exchanges: int  # in all
+    done: int
+    started_at: datetime
+    finished_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """How many memories an import brought, and how many were there already."""
+
+    added: int
+    skipped: int

@@ -1,0 +1,134 @@
+"""The database's tables, as numbered migrations: entry n takes a store from `user_version` n to n + 1.
+
+A migration that has been released is never edited; a change to the tables is a new entry.
+Datetimes are ISO 8601 text with microseconds; aware ones are UTC, naive ones (a conversation without a zone) stay naive.
+"""
+
+from __future__ import annotations
+
+_FIRST = (
+    # The embedding space, the store's own id, and the counter behind every `revision` column.
+    "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL)",
+    # AUTOINCREMENT: an owner's id names its index file and must never mean somebody else later.
+    """
+    CREATE TABLE owners (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        user_id TEXT, agent_id TEXT, run_id TEXT,
+        name TEXT,
+        memories INTEGER NOT NULL DEFAULT 0  -- kept by the triggers below; the index is checked against it
+    )
+    """,
+    # UNIQUE takes every NULL for a different value; an empty blob equals itself and no text.
+    """
+    CREATE UNIQUE INDEX owners_scope
+        ON owners (ifnull(user_id, x''), ifnull(agent_id, x''), ifnull(run_id, x''))
+    """,
+    """
+    CREATE TABLE images (
+        id INTEGER PRIMARY KEY,
+        source TEXT NOT NULL,
+        caption TEXT,
+        sha256 TEXT
+    )
+    """,
+    "CREATE UNIQUE INDEX images_source ON images (source, ifnull(caption, x''))",
+    """
+    CREATE TABLE exchanges (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        key TEXT NOT NULL UNIQUE,  -- its presence says that this exchange has been remembered
+        owner INTEGER NOT NULL REFERENCES owners ON DELETE CASCADE,
+        source TEXT NOT NULL,
+        position INTEGER NOT NULL,
+        said_at TEXT
+    )
+    """,
+    "CREATE INDEX exchanges_owner ON exchanges (owner)",
+    "CREATE INDEX exchanges_source ON exchanges (source)",
+    """
+    CREATE TABLE messages (
+        exchange INTEGER NOT NULL REFERENCES exchanges ON DELETE CASCADE,
+        position INTEGER NOT NULL,
+        role TEXT NOT NULL,
+        speaker TEXT,
+        text TEXT NOT NULL,
+        said_at TEXT,
+        ref TEXT,
+        image INTEGER REFERENCES images,
+        PRIMARY KEY (exchange, position)
+    ) WITHOUT ROWID
+    """,
+    # AUTOINCREMENT: the rowid is the vector index's key, and a key must never be given out twice.
+    """
+    CREATE TABLE memories (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        public_id TEXT NOT NULL UNIQUE,
+        owner INTEGER NOT NULL REFERENCES owners ON DELETE CASCADE,
+        text TEXT NOT NULL,
+        sha256 TEXT NOT NULL,
+        said_at TEXT,
+        revised_at TEXT,
+        stored_at TEXT NOT NULL,
+        changed_at TEXT,
+        exchange INTEGER REFERENCES exchanges ON DELETE SET NULL,
+        image INTEGER REFERENCES images,
+        expires_at TEXT,
+        metadata TEXT NOT NULL DEFAULT '{}',
+        revision INTEGER NOT NULL
+    )
+    """,
+    "CREATE INDEX memories_revision ON memories (owner, revision)",
+    "CREATE INDEX memories_said_at ON memories (owner, said_at)",
+    "CREATE INDEX memories_exchange ON memories (exchange)",
+    # Beside the memories, not in them: a vector is ten times a memory's text, and filters scan the text.
+    """
+    CREATE TABLE embeddings (
+        memory INTEGER PRIMARY KEY REFERENCES memories ON DELETE CASCADE,
+        vector BLOB NOT NULL  -- float32, little-endian, unit length
+    )
+    """,
+    """
+    CREATE TRIGGER memory_added AFTER INSERT ON memories
+    BEGIN UPDATE owners SET memories = memories + 1 WHERE id = NEW.owner; END
+    """,
+    """
+    CREATE TRIGGER memory_removed AFTER DELETE ON memories
+    BEGIN UPDATE owners SET memories = memories - 1 WHERE id = OLD.owner; END
+    """,
+    """
+    CREATE TABLE history (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        memory_id TEXT NOT NULL,  -- the public id: history outlives its memory
+        owner INTEGER NOT NULL REFERENCES owners ON DELETE CASCADE,
+        event TEXT NOT NULL CHECK (event IN ('ADD', 'UPDATE', 'DELETE')),
+        old_text TEXT,
+        new_text TEXT,
+        before TEXT,  -- the whole memory as it was, as JSON, without its embedding; NULL for an ADD
+        exchange_key TEXT,
+        at TEXT NOT NULL,
+        actor TEXT NOT NULL,
+        undone_by INTEGER REFERENCES history
+    )
+    """,
+    "CREATE INDEX history_memory ON history (memory_id)",
+    "CREATE INDEX history_owner ON history (owner)",
+    # What an index that stands at an older revision has to forget.
+    """
+    CREATE TABLE tombstones (
+        memory INTEGER PRIMARY KEY,
+        owner INTEGER NOT NULL REFERENCES owners ON DELETE CASCADE,
+        revision INTEGER NOT NULL
+    )
+    """,
+    "CREATE INDEX tombstones_revision ON tombstones (owner, revision)",
+    """
+    CREATE TABLE sources (
+        name TEXT PRIMARY KEY,
+        kind TEXT NOT NULL,
+        exchanges INTEGER NOT NULL,
+        started_at TEXT NOT NULL,
+        finished_at TEXT
+    )
+    """,
+)
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST,)

@@ -1,0 +1,297 @@
+"""The stages of the memory: what each is asked, what it may answer, and how the answer is read.
+
+The extraction and update prompts are the paper's short ones, word for word (section 2 of the specification): trained
+experts expect them, so none is edited without training its expert anew. The generation prompt is ours.
+
+A stage writes under a grammar, so its answer always parses, and an update can only touch the memories it was offered.
+A *grounded* grammar is for students that do not follow these prompts untrained: facts are then whole sentences of the
+exchange, and nothing that is stored may be changed or removed.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import unicodedata
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from memlora_mlx.records import Event, Exchange, Grammar, Message, Role
+
+Chat = tuple[tuple[Role, str], ...]
+
+MAX_FACTS = 8  # of one exchange; two messages seldom hold more
+MAX_TEXT = 240  # characters of one fact or memory
+EXTRACTION_TOKENS = 256
+UPDATE_TOKENS = 512
+ANSWER_TOKENS = 128
+
+_EXTRACTION = (
+    "Extract and organize relevant details. Response Format: Strictly JSON: "
+    '{{"facts": ["fact1", "fact2"]}}.\n\nInput:\n{exchange}'
+)
+_UPDATE = (
+    'Old memories:{old}. New retrieved facts: {facts}. Return memory update in JSON format: {{"memory" : '
+    '[{{"id" : "<ID of the memory>", "text" : "<Content of the memory>", "event" : "<Operation, among ADD, UPDATE, '
+    'DELETE, or NONE>", "old_memory" : "<Old memory content, only if UPDATE event>"}}]}}'
+)
+_ANSWER = (
+    "Answer the question from these memories in a few words. A memory's date is when it was said: turn yesterday or "
+    "last week into a date. If no memory holds the answer, say that it was not mentioned.\n\n{memories}\n\n"
+    "Question: {question}"
+)
+
+
+# A JSON string of one line that begins with something to read; the only escapes are of quotes and backslashes.
+_TEXT_RULE = (
+    r'TEXT: /"([\p{L}\p{N}\p{S}¿¡(\[#@%&*\'-]|\\")([^"\\\x00-\x1f\x7f-\x9f]|\\["\\]){0,' + str(MAX_TEXT - 1) + r'}"/'
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """A prompt that fits its token budget, and what had to be left out for it."""
+
+    chat: Chat
+    kept: int
+    cut: int  # words of an exchange, or memories of a list
+
+
+def fit(build: Callable[[int], Chat], items: int, count_tokens: Callable[[Chat], int], budget: int) -> Fitted:
+    """The prompt with as many leading items as fit into the budget.
+
+    Instructions are never cut: with no item left the prompt is what it is.
+
+    Args:
+        build: the chat with the first n items.
+        budget: tokens the whole prompt may have.
+    """
+    if count_tokens(build(items)) <= budget:
+        return Fitted(build(items), items, 0)
+    low, high = 0, items - 1  # `low` items fit, or nothing does
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if count_tokens(build(middle)) <= budget else (low, middle - 1)
+    return Fitted(build(low), low, items - low)
+
+
+# ---------------------------------------------------------------------------------------------- extraction
+
+
+def extraction_words(exchange: Exchange) -> int:
+    """How many words `extraction_chat` can keep."""
+    return len(_exchange_text(exchange).split(" "))
+
+
+def extraction_chat(exchange: Exchange, words: int | None = None) -> Chat:
+    """Ask for the facts of an exchange, or of its first words."""
+    text = _exchange_text(exchange)
+    if words is not None:
+        text = " ".join(text.split(" ")[:words])
+    return (("user", _EXTRACTION.format(exchange=text)),)
+
+
+def extraction_grammar(exchange: Exchange, *, grounded: bool) -> Grammar:
+    """`{"facts": [...]}` with at most `MAX_FACTS` facts; grounded: sentences of the owner, verbatim and in order."""
+    if not grounded:
+        several = f'TEXT (", " TEXT){{0,{MAX_FACTS - 1}}}'
+        rules = [f'start: "{{\\"facts\\": [" ("" | {several}) "]}}"', _TEXT_RULE]
+        return Grammar("lark", "\n".join(rules), longest_ending='{"facts": [""]}')
+    facts = [_json(sentence) for sentence in _owner_sentences(exchange)]
+    rules = ['start: "{\\"facts\\": [" pick_0 "]}"']
+    for i, fact in enumerate(facts):
+        rules.append(f"pick_{i}: {_literal(fact)} more_{i + 1} | pick_{i + 1}")
+        rules.append(f'more_{i}: "" | ", " next_{i}')
+        rules.append(f"next_{i}: {_literal(fact)} more_{i + 1}" + (f" | next_{i + 1}" if i + 1 < len(facts) else ""))
+    rules += [f'pick_{len(facts)}: ""', f'more_{len(facts)}: ""']
+    return Grammar("lark", "\n".join(rules), longest_ending=max(facts, key=len, default="") + "]}")
+
+
+def parse_facts(text: str) -> list[str]:
+    """The facts of an extraction answer; text that is not such an answer has none."""
+    try:
+        facts = json.loads(text)["facts"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return []
+    if not isinstance(facts, list):
+        return []
+    clean = (clean_text(fact) for fact in facts if isinstance(fact, str))
+    return list(dict.fromkeys(fact for fact in clean if fact))[:MAX_FACTS]
+
+
+def _exchange_text(exchange: Exchange) -> str:
+    return "\n".join(_line(message) for message in exchange.messages)
+
+
+def _line(message: Message) -> str:
+    name = f"{message.speaker}: " if message.speaker else ""
+    caption = message.image.caption if message.image and message.image.caption else None
+    shown = f" [shares an image: {caption}]" if caption else ""
+    return f"{message.role}: {name}{message.text}{shown}"
+
+
+def _owner_sentences(exchange: Exchange) -> list[str]:
+    """Statements of the exchange's owner, each under the owner's name; a question states nothing."""
+    sentences: list[str] = []
+    for message in exchange.messages:
+        if message.role != "user":
+            continue
+        name = f"{message.speaker}: " if message.speaker else ""
+        for sentence in re.split(r"(?<=[.!?])\s+", message.text):
+            sentence = clean_text(sentence)
+            if len(sentence.split()) >= 3 and not sentence.endswith("?"):
+                sentences.append((name + sentence)[:MAX_TEXT])
+    return list(dict.fromkeys(sentences))[:MAX_FACTS]
+
+
+# ---------------------------------------------------------------------------------------------- update
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """One entry of an update answer, in the prompt's small ids."""
+
+    event: Event
+    text: str
+    number: int | None = None  # of the offered memory it touches; None for an ADD
+
+
+@dataclass(frozen=True, slots=True)
+class Decisions:
+    """An update answer as read: what is to be done, and how many entries named what was not offered."""
+
+    decisions: tuple[Decision, ...]
+    rejected: int = 0
+
+
+def update_chat(old: Sequence[str], facts: Sequence[str]) -> Chat:
+    """Ask what the new facts change in the old memories, which get the ids "0", "1", ..."""
+    offered = [{"id": str(number), "text": text} for number, text in enumerate(old)]
+    return (("user", _UPDATE.format(old=_json(offered), facts=_json(list(facts)))),)
+
+
+def update_grammar(old: Sequence[str], facts: Sequence[str], *, grounded: bool) -> Grammar:
+    """The entries an update may hold, in the order of their ids, each id at most once.
+
+    An offered id may be updated (its old text is then given by the grammar), deleted or left; the ids after them add,
+    no more of them than there are facts. Grounded: every fact is added as it is, and nothing else can happen.
+    """
+    first_new, end = len(old), len(old) + len(facts)
+    if grounded:
+        entries = [
+            f'{{"id": "{first_new + i}", "text": {_json(fact)}, "event": "ADD"}}' for i, fact in enumerate(facts)
+        ]
+        answer = '{"memory": [' + ", ".join(entries) + "]}"
+        return Grammar("lark", f"start: {_literal(answer)}", longest_ending=answer)
+
+    rules = ['start: "{\\"memory\\": [" ("" | next_0) "]}"', _TEXT_RULE]
+    for number in range(end):
+        head = _literal(f'{{"id": "{number}", "text": ')
+        if number < first_new:
+            updated = _literal(f'"UPDATE", "old_memory": {_json(old[number])}}}')
+            events = [_literal('"DELETE"}'), _literal('"NONE"}'), updated]
+            tail = _literal(', "event": ') + f" ({' | '.join(events)})"
+            skip = f" | next_{number + 1}" if number + 1 < end else ""
+        else:
+            tail, skip = _literal(', "event": "ADD"}'), ""
+        rules.append(f"next_{number}: {head} TEXT {tail} more_{number + 1}{skip}")
+        rules.append(f'more_{number + 1}: ""' + (f' | ", " next_{number + 1}' if number + 1 < end else ""))
+    longest = max((_json(text) for text in old), key=len, default="")
+    ending = f'{{"id": "{end}", "text": "x", "event": "UPDATE", "old_memory": {longest}}}]}}'
+    return Grammar("lark", "\n".join(rules), longest_ending=ending)
+
+
+def parse_update(text: str, old: Sequence[str]) -> Decisions:
+    """Read an update answer. An id that was not offered, or an event that does not fit its id, is rejected.
+
+    An UPDATE to the same words and a NONE do nothing and are left out.
+    """
+    try:
+        entries = json.loads(text)["memory"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return Decisions((), 0)
+    if not isinstance(entries, list):
+        return Decisions((), 0)
+    decisions: list[Decision] = []
+    seen: set[str] = set()
+    rejected = 0
+    for entry in entries:
+        if not isinstance(entry, dict):
+            rejected += 1
+            continue
+        key, event = str(entry.get("id", "")), entry.get("event")
+        content = clean_text(entry["text"]) if isinstance(entry.get("text"), str) else ""
+        number = int(key) if re.fullmatch(r"[0-9]{1,4}", key) else None
+        offered = number is not None and number < len(old)
+        if event == "NONE":
+            continue
+        if event == "ADD" and number is not None and not offered and content and key not in seen:
+            decisions.append(Decision("ADD", content))
+        elif event == "UPDATE" and offered and content and key not in seen:
+            if content != old[int(key)]:
+                decisions.append(Decision("UPDATE", content, number))
+        elif event == "DELETE" and offered and key not in seen:
+            decisions.append(Decision("DELETE", old[int(key)], number))
+        else:
+            rejected += 1
+        seen.add(key)
+    return Decisions(tuple(decisions), rejected)
+
+
+# ---------------------------------------------------------------------------------------------- generation
+
+
+@dataclass(frozen=True, slots=True)
+class Recalled:
+    """A memory as the answer stage reads it."""
+
+    text: str
+    said_at: datetime | None
+    owner: str | None  # a name, where more than one owner is asked
+
+
+def answer_chat(question: str, memories: Sequence[Recalled]) -> Chat:
+    """Ask a question over memories, oldest first, each with the day it was said."""
+    ordered = sorted(memories, key=lambda memory: (memory.said_at is not None, _naive(memory.said_at)))
+    lines = [f"{day(memory.said_at)}: {_owned(memory)}" for memory in ordered]
+    return (("user", _ANSWER.format(memories="\n".join(lines) or "(no memories)", question=question)),)
+
+
+def day(moment: datetime | None) -> str:
+    """A date as people write it: "8 May 2023"."""
+    return f"{moment.day} {moment:%B %Y}" if moment else "undated"
+
+
+def _owned(memory: Recalled) -> str:
+    named = not memory.owner or memory.owner.lower() in memory.text.lower()
+    return memory.text if named else f"{memory.owner}: {memory.text}"
+
+
+def _naive(moment: datetime | None) -> datetime:
+    return moment.replace(tzinfo=None) if moment else datetime.min
+
+
+# ---------------------------------------------------------------------------------------------- text
+
+
+def clean_text(text: str) -> str:
+    """One line of text, at most `MAX_TEXT` characters, without what could drive a terminal or break Unicode.
+
+    Control characters become spaces and bidirectional overrides go; joiners, which emoji and many scripts need, stay.
+    """
+    text = text.encode("utf-8", "replace").decode("utf-8")
+    kept = (" " if unicodedata.category(c) == "Cc" else c for c in text if c not in _BIDI)
+    return " ".join("".join(kept).split())[:MAX_TEXT].rstrip()
+
+
+_BIDI = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\ufeff")
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _literal(text: str) -> str:
+    """A text as a literal of the grammar language, whose escapes are JSON's; it takes no bare control character."""
+    return re.sub(r"[\x7f-\x9f]", lambda c: f"\\u{ord(c[0]):04x}", json.dumps(text, ensure_ascii=False))

@@ -1,0 +1,160 @@
+"""Sentence embeddings by a BERT encoder on MLX and `tokenizers`, with neither transformers nor torch.
+
+Reads sentence-transformers folders of the BERT family (all-MiniLM, mxbai-embed-large, bge, e5, arctic): pooling from
+`1_Pooling/config.json`, the length limit from `sentence_bert_config.json`, the query prompt from
+`config_sentence_transformers.json`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+from tokenizers import Tokenizer
+
+from memlora_mlx.errors import ModelBroken
+
+_BATCH_TOKENS = 4096  # padded tokens in one forward pass
+
+
+class Embedder:
+    """Texts to unit vectors.
+
+    Args:
+        folder: a sentence-transformers folder of a BERT model.
+        query_prompt: put the model's own query prompt, where it has one, before queries.
+
+    Raises:
+        ModelBroken: the folder is incomplete, damaged or of another architecture.
+    """
+
+    def __init__(self, folder: Path, *, query_prompt: bool = True) -> None:
+        try:
+            self._config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+            if self._config["model_type"] != "bert":
+                raise ModelBroken(
+                    f"{folder} holds a {self._config['model_type']} model; embedders of the BERT family are read"
+                )
+            self._weights = _weights(folder)
+            self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        except ModelBroken:
+            raise
+        except Exception as error:  # tokenizers raises plain Exception
+            raise ModelBroken(f"the embedder in {folder} cannot be read ({error}); pull it again") from error
+        pooling = _optional(folder / "1_Pooling" / "config.json")
+        self.pooling = "cls" if pooling.get("pooling_mode_cls_token") else "mean"
+        self.max_length = int(
+            _optional(folder / "sentence_bert_config.json").get("max_seq_length")
+            or self._config["max_position_embeddings"]
+        )
+        prompts = _optional(folder / "config_sentence_transformers.json").get("prompts") or {}
+        self.query_prompt = str(prompts.get("query", "")) if query_prompt else ""
+        self.dim = int(self._config["hidden_size"])
+        self._tokenizer.enable_truncation(self.max_length)
+        self._tokenizer.no_padding()
+
+    @property
+    def space(self) -> str:
+        """What makes vectors comparable: the weights' name, the pooling and the prompt, in words."""
+        prompt = f", queries prompted {self.query_prompt!r}" if self.query_prompt else ""
+        name = f"bert-{self._config['num_hidden_layers']}x{self.dim}-{_digest(self._weights)}"
+        return f"{name}, {self.pooling} pooling{prompt}"
+
+    def embed(self, texts: Sequence[str], *, query: bool = False) -> np.ndarray:
+        """Unit vectors of the texts: float32, shape (len(texts), dim)."""
+        out = np.empty((len(texts), self.dim), dtype=np.float32)
+        prompt = self.query_prompt if query else ""
+        encoded = [encoding.ids for encoding in self._tokenizer.encode_batch([prompt + text for text in texts])]
+        for rows in _buckets([len(ids) for ids in encoded]):
+            out[rows] = self._forward([encoded[row] for row in rows])
+        return out
+
+    def _forward(self, batch: list[list[int]]) -> np.ndarray:
+        longest = max(map(len, batch))
+        pad = int(self._config.get("pad_token_id") or 0)
+        ids = mx.array([row + [pad] * (longest - len(row)) for row in batch])
+        lengths = mx.array([len(row) for row in batch])
+        mask = mx.arange(longest)[None] < lengths[:, None]  # (batch, time)
+        hidden = self._encode(ids, mask)
+        if self.pooling == "cls":
+            pooled = hidden[:, 0]
+        else:
+            pooled = (hidden * mask[..., None]).sum(axis=1) / lengths[:, None]
+        unit = pooled / mx.maximum(mx.linalg.norm(pooled, axis=-1, keepdims=True), 1e-12)
+        return np.array(unit.astype(mx.float32))
+
+    def _encode(self, ids: mx.array, mask: mx.array) -> mx.array:
+        """The last layer's hidden states: (batch, time, dim)."""
+        batch, time = ids.shape
+        heads = int(self._config["num_attention_heads"])
+        weights = self._weights
+        x = (
+            weights["embeddings.word_embeddings.weight"][ids]
+            + weights["embeddings.position_embeddings.weight"][:time]
+            + weights["embeddings.token_type_embeddings.weight"][0]
+        )
+        x = self._norm(x, "embeddings.LayerNorm")
+        bias = mx.where(mask[:, None, None, :], 0.0, -1e9).astype(x.dtype)
+
+        def split(y: mx.array) -> mx.array:
+            return y.reshape(batch, time, heads, -1).transpose(0, 2, 1, 3)
+
+        for layer in range(int(self._config["num_hidden_layers"])):
+            name = f"encoder.layer.{layer}"
+            query, key, value = (split(self._linear(x, f"{name}.attention.self.{p}")) for p in ("query", "key", "value"))
+            scale = (self.dim // heads) ** -0.5
+            seen = mx.fast.scaled_dot_product_attention(query, key, value, scale=scale, mask=bias)
+            seen = seen.transpose(0, 2, 1, 3).reshape(batch, time, self.dim)
+            x = self._norm(x + self._linear(seen, f"{name}.attention.output.dense"), f"{name}.attention.output.LayerNorm")
+            inner = self._linear(x, f"{name}.intermediate.dense")
+            inner = inner * (1 + mx.erf(inner / math.sqrt(2))) / 2
+            x = self._norm(x + self._linear(inner, f"{name}.output.dense"), f"{name}.output.LayerNorm")
+        return x
+
+    def _linear(self, x: mx.array, name: str) -> mx.array:
+        return mx.addmm(self._weights[f"{name}.bias"], x, self._weights[f"{name}.weight"].T)
+
+    def _norm(self, x: mx.array, name: str) -> mx.array:
+        eps = float(self._config["layer_norm_eps"])
+        return mx.fast.layer_norm(x, self._weights[f"{name}.weight"], self._weights[f"{name}.bias"], eps)
+
+
+def _buckets(lengths: Sequence[int]) -> Iterator[list[int]]:
+    """Row numbers in batches of like length, so that little is spent on padding."""
+    batch: list[int] = []
+    for row in sorted(range(len(lengths)), key=lengths.__getitem__):
+        if batch and lengths[row] * (len(batch) + 1) > _BATCH_TOKENS:
+            yield batch
+            batch = []
+        batch.append(row)
+    if batch:
+        yield batch
+
+
+def _weights(folder: Path) -> dict[str, mx.array]:
+    arrays = mx.load(str(folder / "model.safetensors"))
+    weights = {name.removeprefix("bert."): array for name, array in arrays.items() if "position_ids" not in name}
+    if mx.default_device() == mx.Device(mx.cpu):  # half precision is ten times slower than float32 there
+        weights = {name: array.astype(mx.float32) for name, array in weights.items()}
+    mx.eval(weights)
+    return weights
+
+
+def _digest(weights: dict[str, mx.array]) -> str:
+    """Eight hex digits that tell two encoders apart: taken of one small tensor, the embeddings' norm."""
+    from hashlib import sha256
+
+    norm = weights["embeddings.LayerNorm.weight"].astype(mx.bfloat16).view(mx.uint16)
+    return sha256(np.array(norm).tobytes()).hexdigest()[:8]
+
+
+def _optional(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    value = json.loads(path.read_text(encoding="utf-8"))
+    return value if isinstance(value, dict) else {}

@@ -1,0 +1,143 @@
+"""The records that cross the borders between rooms: frozen, plain values, no behaviour beyond naming."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Literal
+
+Role = Literal["system", "user", "assistant"]
+Event = Literal["ADD", "UPDATE", "DELETE", "NONE"]
+Stage = Literal["extraction", "update", "generation", "vqa"]
+STAGES: tuple[Stage, ...] = ("extraction", "update", "generation", "vqa")
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """An image that came with a message: where it is, and what it shows in words."""
+
+    source: str  # a URL or a path, as the conversation gave it
+    caption: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a conversation, seen from one owner: the owner has the role `user`."""
+
+    role: Role
+    text: str
+    speaker: str | None = None  # a display name, where the conversation has one
+    said_at: datetime | None = None  # when it was said, not when it was ingested; aware ones are UTC
+    image: Image | None = None
+    ref: str | None = None  # the turn's id in its source (LoCoMo's dia_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Whose memories: Mem0's three ids. As an owner it is exact; as a query, `None` means any."""
+
+    user_id: str | None = None
+    agent_id: str | None = None
+    run_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """What one `add` reads: one or two messages (or a user turn with its replies), in one owner's view."""
+
+    key: str  # the same words of the same conversation for the same owner always give the same key
+    owner: Scope
+    messages: tuple[Message, ...]
+    said_at: datetime | None
+    source: str  # names the conversation: "conv-26", a file's name, a ChatGPT title
+    position: int  # 0-based within the source, for this owner
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """One fact, as it stands in the store."""
+
+    id: str
+    text: str
+    owner: Scope
+    said_at: datetime | None  # when its words were first said; an UPDATE never changes it
+    stored_at: datetime  # UTC
+    changed_at: datetime | None  # UTC; None while as first stored
+    revised_at: datetime | None = None  # when the words of its last UPDATE were said
+    exchange_key: str | None = None  # the exchange it came from
+    source: str | None = None  # the conversation of that exchange
+    refs: tuple[str, ...] = ()  # the turns of that exchange in their source, for provenance
+    image: Image | None = None
+    expires_at: datetime | None = None
+    metadata: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A memory found by a search."""
+
+    memory: Memory
+    distance: float  # Euclidean, between unit vectors: 0.0 to 2.0; lower is closer
+
+    @property
+    def score(self) -> float:
+        """Cosine similarity, -1.0 to 1.0; higher is closer. For unit vectors it is 1 - distance^2 / 2."""
+        return 1.0 - self.distance * self.distance / 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One decision of the update stage, with the store's own ids."""
+
+    event: Event
+    text: str
+    memory_id: str | None = None  # of the memory it touches; None for an ADD
+    old_text: str | None = None  # what the memory said before, for UPDATE and DELETE
+
+
+@dataclass(frozen=True, slots=True)
+class Revision:
+    """One line of a memory's history."""
+
+    id: int
+    memory_id: str
+    event: Event
+    old_text: str | None
+    new_text: str | None
+    at: datetime  # UTC
+    actor: str  # "model", "user", "undo" or "import"
+    exchange_key: str | None = None
+    undone: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Grammar:
+    """What a stage may write."""
+
+    kind: Literal["lark", "json_schema"]
+    text: str
+    longest_ending: str  # the longest text needed to complete an output from anywhere in it
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One call of the student: a chat, the expert that answers it, and what the answer may look like."""
+
+    stage: Stage
+    chat: tuple[tuple[Role, str], ...]
+    grammar: Grammar | None = None  # None: free text
+    max_tokens: int = 256  # of output
+    image: Image | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """The student's answer and what it cost."""
+
+    text: str
+    finish: Literal["stop", "length"]
+    prompt_tokens: int
+    output_tokens: int
+    steps: int  # forward passes that chose tokens; fewer than the tokens where some were forced or looked up
+    seconds: float  # of the engine's time, prompt included

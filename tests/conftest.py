@@ -1,0 +1,65 @@
+"""Shared fixtures. No test may reach the network: only loopback sockets open, and models come from the disk."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "2")
+
+
+@pytest.fixture(autouse=True)
+def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Every test has a home folder of its own, so none sees the user's memories or settings."""
+    for name in [name for name in os.environ if name.startswith("MEMLORA_") and name != "MEMLORA_TEST_MODELS"]:
+        monkeypatch.delenv(name)
+    home = tmp_path / "home"
+    monkeypatch.setenv("MEMLORA_HOME", str(home))
+    return home
+
+
+@pytest.fixture(scope="session")
+def tiny_student(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from tiny import student_folder
+
+    return student_folder(tmp_path_factory.mktemp("models") / "tiny-llama")
+
+
+@pytest.fixture(scope="session")
+def tiny_embedder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from tiny import embedder_folder
+
+    return embedder_folder(tmp_path_factory.mktemp("models") / "tiny-bert")
+
+
+@pytest.fixture(scope="session")
+def tiny_experts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from tiny import ALL_LINEAR, Q_V, expert_folder, model
+
+    folder = tmp_path_factory.mktemp("experts")
+    base, _ = model()
+    for seed, (stage, keys) in enumerate([("extraction", Q_V), ("update", Q_V), ("generation", ALL_LINEAR)], start=1):
+        expert_folder(folder / stage, base, keys, seed=seed)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def starter_models() -> Path:
+    """The folder of the starter models; tests that need them are skipped where they were never pulled."""
+    from memlora_mlx.settings import default_home
+
+    folder = Path(os.environ.get("MEMLORA_TEST_MODELS") or default_home() / "models")
+    if not (folder / "smollm2-135m" / "memlora.json").is_file():
+        pytest.skip("the starter models are not on this disk; `make models` fetches them")
+    return folder
+
+
+@pytest.fixture
+def engine(tiny_student: Path, tiny_embedder: Path) -> Iterator[object]:
+    from memlora_mlx.models.engine import Engine
+
+    with Engine(tiny_student, tiny_embedder) as running:
+        yield running

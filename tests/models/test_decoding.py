@@ -1,0 +1,137 @@
+"""Decoding: always valid, never past its budget, and the same greedy text whatever shortcuts are on."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tiny import CORPUS
+
+from memlora_mlx.memory.stages import (
+    UPDATE_TOKENS,
+    clean_text,
+    extraction_chat,
+    extraction_grammar,
+    parse_facts,
+    parse_update,
+    update_chat,
+    update_grammar,
+)
+from memlora_mlx.models.decoding import Decode, Guide, PromptLookup, decode
+from memlora_mlx.models.students import Student
+from memlora_mlx.records import Exchange, Grammar, Message, Scope
+
+TEXT = st.text(max_size=60).filter(str.strip)
+SLOW = settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+
+
+@pytest.fixture(scope="module", params=[0, 1, 2])
+def student(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Student:
+    from tiny import student_folder
+
+    return Student.load(student_folder(tmp_path_factory.mktemp("students") / "tiny", seed=request.param))
+
+
+def exchange(*texts: str) -> Exchange:
+    messages = tuple(Message("user" if i % 2 == 0 else "assistant", text, "Ann") for i, text in enumerate(texts))
+    return Exchange("key", Scope("ann"), messages, None, "chat", 0)
+
+
+def run(student: Student, chat: object, grammar: Grammar | None, max_tokens: int, **options: object) -> Decode:
+    result = Decode()
+    guide = Guide(student, grammar) if grammar else None
+    for _ in decode(student, student.encode(chat), result, guide=guide, max_tokens=max_tokens, **options):  # type: ignore[arg-type]
+        pass
+    return result
+
+
+@SLOW
+@given(
+    old=st.lists(TEXT, max_size=5, unique=True),
+    facts=st.lists(TEXT, min_size=1, max_size=3, unique=True),
+    budget=st.integers(1, 120),
+)
+def test_random_weights_under_any_budget_still_write_valid_operations(
+    student: Student, old: list[str], facts: list[str], budget: int
+) -> None:
+    result = run(student, update_chat(old, facts), update_grammar(old, facts, grounded=False), budget)
+
+    answer = json.loads(student.decode(result.tokens))
+    ids = [int(entry["id"]) for entry in answer["memory"]]
+    assert result.finish == "stop"
+    assert ids == sorted(set(ids)) and all(number < len(old) + len(facts) for number in ids)
+    for entry in answer["memory"]:
+        offered = int(entry["id"]) < len(old)
+        assert entry["event"] in (("UPDATE", "DELETE", "NONE") if offered else ("ADD",))
+        if entry["event"] == "UPDATE":
+            assert entry["old_memory"] == old[int(entry["id"])]
+    assert parse_update(student.decode(result.tokens), old).rejected == 0
+
+
+@SLOW
+@given(text=TEXT, budget=st.integers(1, 80))
+def test_random_weights_under_any_budget_still_write_valid_facts(student: Student, text: str, budget: int) -> None:
+    result = run(student, extraction_chat(exchange(text)), extraction_grammar(exchange(text), grounded=False), budget)
+    assert result.finish == "stop"
+    assert isinstance(json.loads(student.decode(result.tokens))["facts"], list)
+
+
+@SLOW
+@given(texts=st.lists(TEXT, min_size=1, max_size=4))
+def test_grounded_facts_are_sentences_of_the_exchange(student: Student, texts: list[str]) -> None:
+    said = exchange(*texts)
+    result = run(student, extraction_chat(said), extraction_grammar(said, grounded=True), 200)
+    for fact in parse_facts(student.decode(result.tokens)):
+        assert any(fact.removeprefix("Ann: ") in clean_text(text) for text in texts[::2])
+
+
+def test_a_grounded_update_adds_every_fact_without_asking_the_model(student: Student) -> None:
+    old, facts = ["Ann likes tea"], ["Ann moved to Rome", 'She said "ciao"']
+    result = run(student, update_chat(old, facts), update_grammar(old, facts, grounded=True), UPDATE_TOKENS)
+    done = parse_update(student.decode(result.tokens), old)
+    assert [(d.event, d.text) for d in done.decisions] == [("ADD", fact) for fact in facts]
+    assert result.counters.steps == 0
+
+
+@pytest.mark.parametrize("guided", [True, False])
+@pytest.mark.parametrize("shortcuts", [{"lookup": 0}, {"lookup": 4}, {"lookup": 8}, {"force": False}, {}])
+def test_shortcuts_leave_every_token_as_it_was(student: Student, guided: bool, shortcuts: dict[str, object]) -> None:
+    for text in CORPUS:
+        old = [text[:40], text[40:90] or "x", "Ann likes tea"]
+        facts = ["Ann moved to Rome", text[-30:]]
+        chat = update_chat(old, facts)
+        grammar = update_grammar(old, facts, grounded=False) if guided else None
+        plain = run(student, chat, grammar, 90, lookup=0, force=False)
+        fast = run(student, chat, grammar, 90, **shortcuts)
+        assert fast.tokens == plain.tokens
+        assert fast.finish == plain.finish
+        assert fast.counters.steps <= plain.counters.steps
+
+
+def test_a_prompt_longer_than_one_prefill_reads_the_same(student: Student, monkeypatch: pytest.MonkeyPatch) -> None:
+    chat = (("user", CORPUS[0] * 3),)
+    whole = run(student, chat, None, 30)
+    monkeypatch.setattr("memlora_mlx.models.decoding.PREFILL_TOKENS", 16)
+    assert run(student, chat, None, 30).tokens == whole.tokens
+
+
+def test_free_text_stops_at_its_budget(student: Student) -> None:
+    result = run(student, (("user", "hello"),), None, 7)
+    assert len(result.tokens) <= 7 and (result.finish == "length" or len(result.tokens) < 7)
+
+
+def test_lookup_proposes_what_followed_the_latest_match() -> None:
+    lookup = PromptLookup([1, 2, 3, 9, 1, 2, 3, 4, 5, 1, 2, 3])
+    assert lookup.propose(4) == [4, 5, 1, 2]
+    lookup.extend([7])
+    assert lookup.propose(4) == []
+
+
+def test_a_truncated_real_json_schema_output_never_happens(tmp_path: Path, student: Student) -> None:
+    schema = {"type": "object", "properties": {"answer": {"type": "string", "maxLength": 300}}, "required": ["answer"]}
+    grammar = Grammar("json_schema", json.dumps({**schema, "additionalProperties": False}), longest_ending='answer": ""}')
+    for budget in (1, 30, 60):
+        json.loads(student.decode(run(student, (("user", "go"),), grammar, budget).tokens))

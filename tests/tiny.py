@@ -1,0 +1,189 @@
+"""Real models in miniature: two layers, random weights, a byte-level tokenizer trained here; milliseconds to build."""
+
+from __future__ import annotations
+
+import json
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import memlora_mlx.models  # noqa: F401 - prepares MLX
+
+import mlx.core as mx  # isort: skip
+import mlx.nn as nn
+import numpy as np
+from mlx.utils import tree_flatten
+from mlx_lm.utils import _get_classes
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+
+SHAPE: dict[str, Any] = {
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "intermediate_size": 64,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "rms_norm_eps": 1e-5,
+    "rope_theta": 10000.0,
+    "max_position_embeddings": 4096,
+    "tie_word_embeddings": True,
+}
+FAMILIES: dict[str, dict[str, Any]] = {
+    "llama": {"model_type": "llama"},
+    "qwen2": {"model_type": "qwen2"},
+    "gemma2": {"model_type": "gemma2", "head_dim": 8, "query_pre_attn_scalar": 8},
+}
+CORPUS = [
+    'Old memories:[{"id": "0", "text": "Ann likes tea"}]. New retrieved facts: ["Ann moved to Rome last week"].',
+    '{"memory": [{"id": "1", "text": "Ann moved to Rome", "event": "ADD"}, {"id": "0", "text": "", "event": "UPDATE"',
+    '"old_memory": "Ann likes tea"}]} {"facts": ["Bob bought a red bicycle", "the doctor said no"]} DELETE NONE',
+    "user: Ann: I went to the market yesterday and bought seven green apples.\nassistant: Bob: That sounds lovely!",
+    "Answer the question from these memories in a few words. 8 May 2023: Where did Ann go? Extract and organize.",
+]
+TEMPLATE = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+@lru_cache(maxsize=1)
+def tokenizer() -> Tokenizer:
+    built = Tokenizer(models.BPE())
+    built.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    built.decoder = decoders.ByteLevel()
+    specials = [AddedToken(name, special=True) for name in ("<|endoftext|>", "<|im_start|>", "<|im_end|>")]
+    trainer = trainers.BpeTrainer(
+        vocab_size=400,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        special_tokens=specials,
+        show_progress=False,
+    )
+    built.train_from_iterator(CORPUS * 4, trainer)
+    return built
+
+
+def model(family: str = "llama", *, seed: int = 0, vocabulary: int | None = None) -> tuple[nn.Module, dict[str, Any]]:
+    """A model of the family with random weights, evaluated, and its config."""
+    config = {**SHAPE, **FAMILIES[family], "vocab_size": vocabulary or tokenizer().get_vocab_size(), "eos_token_id": 2}
+    model_class, args_class = _get_classes(config)
+    mx.random.seed(seed)
+    built = model_class(args_class.from_dict(config))
+    # Spread the logits: at initialisation every token is about as likely, and argmax would be decided by rounding.
+    built.update({"model": {"embed_tokens": {"weight": mx.random.normal((config["vocab_size"], SHAPE["hidden_size"]))}}})
+    built.eval()
+    mx.eval(built.parameters())
+    return built, config
+
+
+def student_folder(folder: Path, family: str = "llama", *, seed: int = 0) -> Path:
+    """A complete MLX model folder."""
+    built, config = model(family, seed=seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    mx.save_safetensors(str(folder / "model.safetensors"), dict(tree_flatten(built.parameters())), {"format": "mlx"})
+    (folder / "config.json").write_text(json.dumps(config))
+    tokenizer().save(str(folder / "tokenizer.json"))
+    settings = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "bos_token": "<|im_start|>",
+        "eos_token": "<|im_end|>",
+        "pad_token": "<|im_end|>",
+        "chat_template": TEMPLATE,
+    }
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    return folder
+
+
+Q_V = ("self_attn.q_proj", "self_attn.v_proj")
+ALL_LINEAR = (
+    *Q_V,
+    "self_attn.k_proj",
+    "self_attn.o_proj",
+    "mlp.gate_proj",
+    "mlp.up_proj",
+    "mlp.down_proj",
+)
+
+
+def expert_folder(
+    folder: Path, base: nn.Module, keys: tuple[str, ...] = Q_V, *, seed: int = 1, card: dict[str, Any] | None = None
+) -> Path:
+    """An adapter of random weights in mlx-lm's format, strong enough to change what the base says."""
+    mx.random.seed(seed)
+    arrays: dict[str, mx.array] = {}
+    for name, module in base.named_modules():
+        if name.endswith(keys):
+            outputs, inputs = module.weight.shape
+            if isinstance(module, nn.QuantizedLinear):
+                inputs = inputs * 32 // module.bits
+            arrays[f"{name}.lora_a"] = mx.random.normal((inputs, 4)) * 0.3
+            arrays[f"{name}.lora_b"] = mx.random.normal((4, outputs)) * 0.3
+    folder.mkdir(parents=True, exist_ok=True)
+    mx.save_safetensors(str(folder / "adapters.safetensors"), arrays)
+    config: dict[str, Any] = {
+        "fine_tune_type": "lora",
+        "num_layers": -1,
+        "lora_parameters": {"rank": 4, "scale": 2.0, "dropout": 0.1, "keys": list(keys)},
+    }
+    if card:
+        config["memlora"] = card
+    (folder / "adapter_config.json").write_text(json.dumps(config))
+    return folder
+
+
+def embedder_folder(folder: Path, *, seed: int = 3, pooling: str = "mean") -> Path:
+    """A two-layer BERT of random weights; its tokenizer splits words, so equal words make vectors alike."""
+    from tokenizers import normalizers
+    from tokenizers.models import WordLevel
+
+    words = sorted({word for line in CORPUS for word in line.lower().split()})
+    vocabulary = {word: i for i, word in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", *words])}
+    for code in range(97, 123):
+        vocabulary.setdefault(chr(code), len(vocabulary))
+    built = Tokenizer(WordLevel(vocabulary, unk_token="[UNK]"))
+    built.normalizer = normalizers.Lowercase()
+    built.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    dim, inner, layers = 32, 64, 2
+    config = {
+        "model_type": "bert",
+        "hidden_size": dim,
+        "num_hidden_layers": layers,
+        "num_attention_heads": 4,
+        "intermediate_size": inner,
+        "layer_norm_eps": 1e-12,
+        "max_position_embeddings": 128,
+        "vocab_size": len(vocabulary),
+    }
+    mx.random.seed(seed)
+    arrays = {
+        "embeddings.word_embeddings.weight": mx.random.normal((len(vocabulary), dim)),
+        "embeddings.position_embeddings.weight": mx.random.normal((128, dim)) * 0.05,
+        "embeddings.token_type_embeddings.weight": mx.random.normal((2, dim)) * 0.05,
+    }
+
+    def norm(name: str) -> None:
+        arrays[f"{name}.weight"], arrays[f"{name}.bias"] = mx.ones(dim) + mx.random.normal((dim,)) * 0.1, mx.zeros(dim)
+
+    def linear(name: str, outputs: int, inputs: int) -> None:
+        arrays[f"{name}.weight"] = mx.random.normal((outputs, inputs)) * 0.1
+        arrays[f"{name}.bias"] = mx.random.normal((outputs,)) * 0.1
+
+    norm("embeddings.LayerNorm")
+    for layer in range(layers):
+        name = f"encoder.layer.{layer}"
+        for part in ("query", "key", "value"):
+            linear(f"{name}.attention.self.{part}", dim, dim)
+        linear(f"{name}.attention.output.dense", dim, dim)
+        norm(f"{name}.attention.output.LayerNorm")
+        linear(f"{name}.intermediate.dense", inner, dim)
+        linear(f"{name}.output.dense", dim, inner)
+        norm(f"{name}.output.LayerNorm")
+    (folder / "1_Pooling").mkdir(parents=True, exist_ok=True)
+    (folder / "1_Pooling" / "config.json").write_text(json.dumps({"pooling_mode_cls_token": pooling == "cls"}))
+    (folder / "config.json").write_text(json.dumps(config))
+    built.save(str(folder / "tokenizer.json"))
+    mx.save_safetensors(str(folder / "model.safetensors"), arrays)
+    return folder
+
+
+def relative_error(a: mx.array, b: mx.array) -> float:
+    a, b = np.array(a.astype(mx.float32)), np.array(b.astype(mx.float32))
+    return float(np.abs(a - b).max() / np.abs(b).max())
