@@ -7,8 +7,8 @@ class MemloraError(Exception):
     exit_code = 1
 
 
-class UsageError(MemloraError):
-    """The command was given something it cannot accept: a wrong name, a file that is not there."""
+class UsageError(MemloraError, ValueError):
+    """Something was given that cannot be accepted: a wrong name, a file that is not there."""
 
     exit_code = 2
 
@@ -61,7 +61,7 @@ class StoreBroken(StoreError):
     """The database file is damaged."""
 
 
-class MemoryNotFound(StoreError):
+class MemoryNotFound(StoreError, ValueError):
     """No memory of that id."""
 
 

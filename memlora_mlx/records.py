@@ -124,7 +124,7 @@ class Grammar:
 class Request:
     """One call of the student: a chat, the expert that answers it, and what the answer may look like."""
 
-    stage: Stage
+    stage: Stage | None  # None: the base alone, for chatting
     chat: tuple[tuple[Role, str], ...]
     grammar: Grammar | None = None  # None: free text
     max_tokens: int = 256  # of output

@@ -105,7 +105,6 @@ def _print_table(rows: list[dict[str, object]]) -> None:
     table.add_column("Size", no_wrap=True, justify="right")
     table.add_column("Licence")
     table.add_column("Here", no_wrap=True)
-    table.add_column("Path", overflow="fold")
     words = {"missing": "", "here": "yes", "broken": "half"}
     for row in rows:
         size = row["bytes"]
@@ -115,6 +114,5 @@ def _print_table(rows: list[dict[str, object]]) -> None:
             decimal(size) if isinstance(size, int) else "?",
             str(row["licence"] or "?"),
             "default" if row["is_default"] else words[str(row["state"])],
-            str(row["path"] or ""),
         )
     Console().print(table)

@@ -67,16 +67,14 @@ class Database:
     @contextlib.contextmanager
     def read(self) -> Iterator[sqlite3.Connection]:
         """A block that sees one unchanging state of the store, whatever others write meanwhile."""
-        with explained(self.path):
-            with _transaction(self.connection(), "BEGIN") as connection:
-                yield connection
+        with explained(self.path), _transaction(self.connection(), "BEGIN") as connection:
+            yield connection
 
     @contextlib.contextmanager
     def write(self) -> Iterator[sqlite3.Connection]:
         """A block that is kept whole or not at all. Waits for other writers, at most `busy_seconds`."""
-        with explained(self.path):
-            with _transaction(self.connection(), "BEGIN IMMEDIATE") as connection:
-                yield connection
+        with explained(self.path), _transaction(self.connection(), "BEGIN IMMEDIATE") as connection:
+            yield connection
 
     @contextlib.contextmanager
     def snapshot(self) -> Iterator[sqlite3.Connection]:
@@ -85,6 +83,7 @@ class Database:
             connection = self._connect()
             try:
                 with _transaction(connection, "BEGIN"):
+                    connection.execute("SELECT 1 FROM meta").fetchone()  # the first read fixes the state
                     yield connection
             finally:
                 connection.close()
@@ -211,5 +210,5 @@ def _primary(error: sqlite3.Error) -> int:
     return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF
 
 
-def _casefold(text: object) -> object:
-    return text.casefold() if isinstance(text, str) else text
+def _casefold(text: str | None) -> str | None:
+    return text.casefold() if isinstance(text, str) else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sqlite3
 from collections.abc import Sequence
 
@@ -14,7 +15,7 @@ from memlora_mlx.memory.filters import EVERYTHING, Condition, all_of
 from memlora_mlx.memory.index import Keys, OwnerIndex, vectors_from
 
 FROM = "FROM memories m JOIN owners o ON o.id = m.owner LEFT JOIN exchanges x ON x.id = m.exchange"
-FEW = 2000  # matching memories up to which it is quickest to measure each
+FEW = 1000  # memories that are measured about as fast as proposals are found
 
 Found = list[tuple[int, float]]  # rowid and Euclidean distance
 
@@ -27,6 +28,7 @@ def nearest(
     *,
     always: Condition = EVERYTHING,
     filters: Condition = EVERYTHING,
+    indexed: bool = False,
 ) -> Found:
     """The `limit` nearest memories that meet both conditions, nearest first, ties by age in the store.
 
@@ -34,31 +36,38 @@ def nearest(
         indexes: in step with the connection's transaction.
         query: unit length, shape (dim,).
         always: holds for nearly every memory, like not being expired.
-        filters: may hold for few: those are then found first and measured one by one.
+        filters: may hold for few, which are then looked for in the database and measured one by one.
+        indexed: the database finds what `filters` asks for without looking at every memory.
 
     However narrow the conditions are, the answer is that of a look at every matching memory (in an owner whose index is a
     graph: but for the graph's own recall), since proposals are widened until they provably hold the answer.
     """
     where = all_of(always, filters)
-    if filters is not EVERYTHING:
-        owners = json.dumps([index.owner for index in indexes])
-        matching = connection.execute(
-            f"SELECT m.id {FROM} WHERE m.owner IN (SELECT value FROM json_each(?)) AND {where.sql} LIMIT ?",
-            [owners, *where.values, FEW + 1],
-        ).fetchall()
-        if len(matching) <= FEW:
-            return _roots(_measured(connection, [row[0] for row in matching], query, EVERYTHING)[:limit])
-
     total = sum(len(index.vectors) for index in indexes)
     margin = max((index.vectors.margin for index in indexes), default=0.0)
     width = 2 * limit + 16
+    scanned = filters == EVERYTHING
     while True:
+        if not scanned and (indexed or width > FEW):
+            scanned = True
+            if (few := _few(connection, indexes, where)) is not None:
+                return _roots(_measured(connection, few, query, EVERYTHING)[:limit])
         keys, farthest = _proposals(indexes, query, width)
         found = _measured(connection, keys.tolist(), query, where)
         # Nothing that was not proposed can be nearer than the farthest proposal, rounding aside.
         if width >= total or (len(found) >= limit and found[limit - 1][1] + margin < farthest):
             return _roots(found[:limit])
         width *= 4
+
+
+def _few(connection: sqlite3.Connection, indexes: Sequence[OwnerIndex], where: Condition) -> list[int] | None:
+    """All the rowids that meet the condition, if they are few."""
+    owners = json.dumps([index.owner for index in indexes])
+    matching = connection.execute(
+        f"SELECT m.id {FROM} WHERE m.owner IN (SELECT value FROM json_each(?)) AND {where.sql} LIMIT ?",
+        [owners, *where.values, FEW + 1],
+    ).fetchall()
+    return None if len(matching) > FEW else [row[0] for row in matching]
 
 
 def _proposals(indexes: Sequence[OwnerIndex], query: Vector, width: int) -> tuple[Keys, float]:
@@ -87,9 +96,9 @@ def _measured(connection: sqlite3.Connection, keys: list[int], query: Vector, wh
     vectors = vectors_from((row[1] for row in rows), len(query)).astype(np.float64)
     squared = ((vectors - query) ** 2).sum(axis=1)
     # A NaN can only come from a damaged file; it is nobody's neighbour.
-    found = [(row[0], value) for row, value in zip(rows, squared.tolist(), strict=True) if value == value]
+    found = [(row[0], value) for row, value in zip(rows, squared.tolist(), strict=True) if not math.isnan(value)]
     return sorted(found, key=lambda pair: (pair[1], pair[0]))
 
 
 def _roots(found: Found) -> Found:
-    return [(key, float(np.sqrt(squared))) for key, squared in found]
+    return [(key, math.sqrt(squared)) for key, squared in found]

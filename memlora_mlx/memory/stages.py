@@ -258,6 +258,14 @@ def answer_chat(question: str, memories: Sequence[Recalled]) -> Chat:
     return (("user", _ANSWER.format(memories="\n".join(lines) or "(no memories)", question=question)),)
 
 
+def chat_turn(text: str, memories: Sequence[Recalled]) -> Chat:
+    """What the user said, after the memories nearest to it; answered by the base, without an expert."""
+    if not memories:
+        return (("user", text),)
+    lines = "\n".join(f"{day(memory.said_at)}: {memory.text}" for memory in memories)
+    return (("user", f"What you remember about me:\n{lines}\n\n{text}"),)
+
+
 def day(moment: datetime | None) -> str:
     """A date as people write it: "8 May 2023"."""
     return f"{moment.day} {moment:%B %Y}" if moment else "undated"

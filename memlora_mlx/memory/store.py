@@ -7,20 +7,18 @@ from __future__ import annotations
 
 import contextlib
 import json
-import logging
 import sqlite3
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from memlora_mlx.errors import MemoryNotFound, StoreError
-from memlora_mlx.memory import rows
+from memlora_mlx.memory import checkup, history, portable, rows, sources
 from memlora_mlx.memory.changes import (
     Add,
     Applied,
@@ -50,7 +48,6 @@ _ORDERS: Mapping[Order, str] = {
     "stored": "m.id",
     "changed": "coalesce(m.changed_at, m.stored_at) DESC, m.id DESC",
 }
-_LOG = logging.getLogger(__name__)
 
 
 def utc_now() -> datetime:
@@ -100,7 +97,7 @@ class Store:
             self.database.close()
             raise
 
-    def __enter__(self) -> Store:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -194,41 +191,12 @@ class Store:
         Raises:
             StoreError: there is nothing to undo, or the memory has changed since.
         """
-        newest = "WHERE undone_by IS NULL AND actor <> 'undo' ORDER BY id DESC LIMIT 1"
-        tail, values = (newest, []) if revision_id is None else ("WHERE id = ?", [revision_id])
-        with self.reading() as connection:
-            line = connection.execute(f"SELECT * FROM history {tail}", values).fetchone()
-        if line is None:
-            raise StoreError("there is nothing to undo" if revision_id is None else f"no change has number {revision_id}")
-        vector = None
-        if line["before"] is not None:  # embedded before the database is locked, as it may take long
-            [vector] = rows.unit_rows(embed([line["old_text"]]), 1, self.space)
-        with self.writing() as writing:
-            later = writing.connection.execute(
-                "SELECT 1 FROM history WHERE memory_id = ? AND id > ? AND undone_by IS NULL AND actor <> 'undo'",
-                [line["memory_id"], line["id"]],
-            ).fetchone()
-            state = writing.connection.execute("SELECT * FROM history WHERE id = ?", [line["id"]]).fetchone()
-            if state is None or state["undone_by"] is not None or state["actor"] == "undo":
-                raise StoreError(f"change {line['id']} is already undone, or is an undoing itself")
-            if later is not None:
-                raise StoreError(f"memory {line['memory_id']} has changed since; undo its later changes first")
-            number = writing.undo(state, vector)
-            row = writing.connection.execute("SELECT * FROM history WHERE id = ?", [number]).fetchone()
-            return _revision(row)
+        return history.undo(self, embed, revision_id)
 
     def mark_source(self, name: str, kind: str, exchanges: int, *, finished: bool = False) -> None:
         """Note that a conversation is being read in, or that it has been."""
         with self.writing() as writing:
-            now = rows.time_text(writing.now)
-            writing.connection.execute(
-                """
-                INSERT INTO sources (name, kind, exchanges, started_at, finished_at) VALUES (?, ?, ?, ?, ?)
-                ON CONFLICT (name) DO UPDATE SET
-                    kind = excluded.kind, exchanges = excluded.exchanges, finished_at = excluded.finished_at
-                """,
-                [rows.clean(name), rows.clean(kind), exchanges, now, now if finished else None],
-            )
+            sources.mark(writing, name, kind, exchanges, finished)
 
     # Reading
 
@@ -249,24 +217,30 @@ class Store:
         with self.reading() as connection:
             return rows.memory(connection, memory_id)
 
-    def list(
-        self,
-        scope: Scope = Scope(),  # noqa: B008 - frozen
-        filters: Mapping[str, Any] | None = None,
-        limit: int | None = None,
-        offset: int = 0,
-        order: Order = "newest",
-        *,
-        show_expired: bool = False,
-    ) -> list[Memory]:
-        """The memories in scope. "newest" and "oldest" go by when they were said, else stored.
-
-        Raises UsageError: see `filters`.
-        """
-        where = self._condition(scope, filters, show_expired)
-        tail = f"WHERE {where.sql} ORDER BY {_ORDERS[order]} LIMIT ? OFFSET ?"
+    def full_id(self, beginning: str) -> str:
+        """The id that begins so, of a memory that is or was here. Raises MemoryNotFound: none does, or several do."""
         with self.reading() as connection:
-            return rows.memories(connection, tail, [*where.values, -1 if limit is None else max(0, limit), max(0, offset)])
+            found = connection.execute(
+                "SELECT id FROM (SELECT id FROM memories UNION SELECT memory FROM history)"
+                " WHERE substr(id, 1, length(:b)) = :b ORDER BY id LIMIT 3",
+                {"b": beginning},
+            ).fetchall()
+        if beginning and len(found) == 1:
+            return str(found[0]["id"])
+        if beginning in [row["id"] for row in found]:
+            return beginning
+        raise MemoryNotFound(
+            f"several memories have ids that begin with {beginning!r}; give more of it"
+            if found and beginning
+            else f"no memory has the id {beginning!r}; `memlora memory list` shows them"
+        )
+
+    def find(self, beginning: str) -> Memory:
+        """The memory whose id begins so. Raises MemoryNotFound."""
+        memory = self.get(self.full_id(beginning))
+        if memory is None:
+            raise MemoryNotFound(f"the memory {beginning} was deleted; `memlora memory undo` can bring it back")
+        return memory
 
     def count(
         self,
@@ -281,33 +255,16 @@ class Store:
 
     def owners(self) -> list[Owner]:
         with self.reading() as connection:
-            found = connection.execute("SELECT * FROM owners ORDER BY id").fetchall()
-        return [Owner(Scope(row["user_id"], row["agent_id"], row["run_id"]), row["name"], row["memories"]) for row in found]
+            return sources.owners(connection)
 
     def sources(self) -> list[Source]:
         with self.reading() as connection:
-            found = connection.execute(
-                "SELECT *, (SELECT count(*) FROM exchanges WHERE source = name) AS done FROM sources ORDER BY rowid"
-            ).fetchall()
-        return [
-            Source(
-                row["name"],
-                row["kind"],
-                row["exchanges"],
-                row["done"],
-                datetime.fromisoformat(row["started_at"]),
-                rows.time_from(row["finished_at"]),
-            )
-            for row in found
-        ]
+            return sources.sources(connection)
 
     def history(self, memory_id: str) -> list[Revision]:
         """All that ever happened to a memory, oldest first; also after it was deleted."""
         with self.reading() as connection:
-            found = connection.execute(
-                "SELECT * FROM history WHERE memory_id = ? ORDER BY id", [rows.clean(memory_id)]
-            ).fetchall()
-        return [_revision(row) for row in found]
+            return history.of(connection, memory_id)
 
     def search(
         self,
@@ -334,13 +291,9 @@ class Store:
             StoreError: a vector of another space.
             UsageError: see `filters`.
         """
-        parts = []
-        if filters:
-            parts.append(from_filters(filters))
-        if said_after or said_before:
-            parts.append(said_between(said_after, said_before))
-        if source is not None:
-            parts.append(from_filters({"source": {"eq": source}}))
+        ranges = [] if source is None else [from_filters({"source": {"eq": source}})]
+        if said_after is not None or said_before is not None:
+            ranges.append(said_between(said_after, said_before))
         query = rows.unit_vector(np.asarray(vector), self.space)
         with self._in_step(scope, owner_exact) as (connection, indexes):
             found = nearest(
@@ -349,7 +302,8 @@ class Store:
                 query,
                 max(0, limit),
                 always=self._expiry(show_expired),
-                **({"filters": all_of(*parts)} if parts else {}),
+                filters=all_of(from_filters(filters), *ranges) if filters else all_of(*ranges),
+                indexed=bool(ranges),
             )
             return rows.hits(connection, found)
 
@@ -367,8 +321,6 @@ class Store:
 
     def export(self) -> Iterator[dict[str, Any]]:
         """The whole store but for history and embeddings, as JSON-able dicts, the format first: see `portable`."""
-        from memlora_mlx.memory import portable
-
         return portable.export(self)
 
     def import_(self, lines: Iterable[object], embed: Embed) -> Imported:
@@ -377,26 +329,18 @@ class Store:
         Raises:
             StoreError: a line is not what it should be, by its number; nothing is then imported.
         """
-        from memlora_mlx.memory import portable
-
         return portable.import_(self, lines, embed)
 
     def check(self) -> list[str]:
         """What is wrong with the store, a line each; empty when all is well."""
-        from memlora_mlx.memory import checkup
-
         return checkup.check(self)
 
     def repair(self, embed: Embed) -> list[str]:
         """Mend what can be mended, with vectors of the space this store was opened for. Returns what was done."""
-        from memlora_mlx.memory import checkup
-
         return checkup.repair(self, embed)
 
     def reembed(self, embed: Embed, space: Space) -> int:
         """Move the store to another embedding space. Returns how many memories were embedded."""
-        from memlora_mlx.memory import checkup
-
         return checkup.reembed(self, embed, space)
 
     # Inside
@@ -417,7 +361,9 @@ class Store:
         meta = {row["key"]: row["value"] for row in connection.execute("SELECT key, value FROM meta")}
         space = Space(**json.loads(meta["space"]))
         if space != self.space:
-            raise StoreError(f"the store in {self.folder} now holds vectors of {space}, not {self.space}; open it again")
+            raise StoreError(
+                f"the store in {self.folder} now holds vectors of {space}, not {self.space}; open it again"
+            )
         return Position(meta["store"], space, int(meta["revision"]))
 
     @contextlib.contextmanager
@@ -426,7 +372,9 @@ class Store:
         where, values = rows.scope_condition(scope, exact=exact)
         with self.indexes.lock, self.reading() as connection:
             position = self.position(connection)
-            owners = connection.execute(f"SELECT id, memories FROM owners o WHERE {where} AND memories", values).fetchall()
+            owners = connection.execute(
+                f"SELECT id, memories FROM owners o WHERE {where} AND memories", values
+            ).fetchall()
             yield connection, [self.indexes.current(connection, row[0], position, row[1]) for row in owners]
 
     def _condition(self, scope: Scope, filters: Mapping[str, Any] | None, show_expired: bool) -> Condition:
@@ -446,7 +394,7 @@ class Store:
     def _existing(self, connection: sqlite3.Connection, memory_id: str) -> Memory:
         found = rows.memory(connection, memory_id)
         if found is None:
-            raise MemoryNotFound(f"no memory has the id {memory_id}; `memlora list` shows them")
+            raise MemoryNotFound(f"no memory has the id {memory_id}; `memlora memory list` shows them")
         return found
 
     def _stored_space(self, space: Space) -> Space:
@@ -466,16 +414,25 @@ class Store:
                 row = connection.execute("SELECT value FROM meta WHERE key = 'space'").fetchone()
         return Space(**json.loads(row["value"]))
 
+    # Last: below it `list` is this method and no longer the type
 
-def _revision(row: sqlite3.Row) -> Revision:
-    return Revision(
-        id=row["id"],
-        memory_id=row["memory_id"],
-        event=row["event"],
-        old_text=row["old_text"],
-        new_text=row["new_text"],
-        at=datetime.fromisoformat(row["at"]),
-        actor=row["actor"],
-        exchange_key=row["exchange_key"],
-        undone=row["undone_by"] is not None,
-    )
+    def list(
+        self,
+        scope: Scope = Scope(),  # noqa: B008 - frozen
+        filters: Mapping[str, Any] | None = None,
+        limit: int | None = None,
+        offset: int = 0,
+        order: Order = "newest",
+        *,
+        show_expired: bool = False,
+    ) -> list[Memory]:
+        """The memories in scope. "newest" and "oldest" go by when they were said, else stored.
+
+        Raises UsageError: see `filters`.
+        """
+        where = self._condition(scope, filters, show_expired)
+        tail = f"WHERE {where.sql} ORDER BY {_ORDERS[order]} LIMIT ? OFFSET ?"
+        with self.reading() as connection:
+            return rows.memories(
+                connection, tail, [*where.values, -1 if limit is None else max(0, limit), max(0, offset)]
+            )

@@ -6,14 +6,12 @@ import functools
 import json
 import sqlite3
 import uuid
-from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
-from typing import Any
 
 import numpy as np
 
-from memlora_mlx.errors import StoreError, UsageError
+from memlora_mlx.errors import UsageError
 from memlora_mlx.memory import rows
 from memlora_mlx.memory.changes import Add, Applied, Change, Delete, Space, Update, Vector
 from memlora_mlx.records import Event, Exchange, Image, Memory, Scope
@@ -225,29 +223,3 @@ class Writing:
         if row is not None:
             return int(row["id"])
         return self.connection.execute("INSERT INTO images (source, caption) VALUES (?, ?)", values).lastrowid
-
-    def undo(self, line: Mapping[str, Any], vector: Vector | None) -> int:
-        """The inverse of a line of history, itself written to history. Returns its number there.
-
-        Args:
-            vector: of the line's old text; None for an ADD.
-
-        Raises:
-            StoreError: the memory is not as the line left it.
-        """
-        current = rows.memory(self.connection, line["memory_id"])
-        if (current and current.text) != line["new_text"]:
-            raise StoreError(f"memory {line['memory_id']} has changed since; undo its later changes first")
-        before = None if line["before"] is None else rows.memory_from_json(json.loads(line["before"]))
-        if before is None:
-            assert current is not None
-            number = self.remove(current, None, "undo")
-        else:
-            assert vector is not None
-            if current is None:
-                self.insert(before, vector)
-            else:
-                self.overwrite(before, vector)
-            number = self.record("ADD" if current is None else "UPDATE", current, before, None, "undo")
-        self.connection.execute("UPDATE history SET undone_by = ? WHERE id = ?", [number, line["id"]])
-        return number

@@ -215,7 +215,7 @@ def decode(
                     break
                 masks.append(guide.mask())
             logits = mx.where(mx.array(np.stack(masks)), logits[: len(masks)], -float("inf"))
-        chosen = [int(token) for token in mx.argmax(logits, axis=-1).tolist()]
+        chosen = [int(token) for token in np.array(mx.argmax(logits, axis=-1))]
         right = next((i for i, token in enumerate(draft) if token != chosen[i]), len(draft))
         if guide:
             guide.rollback(draft[right:])

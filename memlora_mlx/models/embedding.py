@@ -11,13 +11,14 @@ import json
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import mlx.core as mx
 import numpy as np
 from tokenizers import Tokenizer
 
 from memlora_mlx.errors import ModelBroken
+from memlora_mlx.models.arrays import load_arrays
+from memlora_mlx.models.spaces import optional_json, read_pooling, read_query_prompt
 
 _BATCH_TOKENS = 4096  # padded tokens in one forward pass
 
@@ -46,24 +47,15 @@ class Embedder:
             raise
         except Exception as error:  # tokenizers raises plain Exception
             raise ModelBroken(f"the embedder in {folder} cannot be read ({error}); pull it again") from error
-        pooling = _optional(folder / "1_Pooling" / "config.json")
-        self.pooling = "cls" if pooling.get("pooling_mode_cls_token") else "mean"
+        self.pooling = read_pooling(folder)
         self.max_length = int(
-            _optional(folder / "sentence_bert_config.json").get("max_seq_length")
+            optional_json(folder / "sentence_bert_config.json").get("max_seq_length")
             or self._config["max_position_embeddings"]
         )
-        prompts = _optional(folder / "config_sentence_transformers.json").get("prompts") or {}
-        self.query_prompt = str(prompts.get("query", "")) if query_prompt else ""
+        self.query_prompt = read_query_prompt(folder) if query_prompt else ""
         self.dim = int(self._config["hidden_size"])
         self._tokenizer.enable_truncation(self.max_length)
         self._tokenizer.no_padding()
-
-    @property
-    def space(self) -> str:
-        """What makes vectors comparable: the weights' name, the pooling and the prompt, in words."""
-        prompt = f", queries prompted {self.query_prompt!r}" if self.query_prompt else ""
-        name = f"bert-{self._config['num_hidden_layers']}x{self.dim}-{_digest(self._weights)}"
-        return f"{name}, {self.pooling} pooling{prompt}"
 
     def embed(self, texts: Sequence[str], *, query: bool = False) -> np.ndarray:
         """Unit vectors of the texts: float32, shape (len(texts), dim)."""
@@ -137,24 +129,9 @@ def _buckets(lengths: Sequence[int]) -> Iterator[list[int]]:
 
 
 def _weights(folder: Path) -> dict[str, mx.array]:
-    arrays = mx.load(str(folder / "model.safetensors"))
+    arrays = load_arrays(folder / "model.safetensors")
     weights = {name.removeprefix("bert."): array for name, array in arrays.items() if "position_ids" not in name}
     if mx.default_device() == mx.Device(mx.cpu):  # half precision is ten times slower than float32 there
         weights = {name: array.astype(mx.float32) for name, array in weights.items()}
     mx.eval(weights)
     return weights
-
-
-def _digest(weights: dict[str, mx.array]) -> str:
-    """Eight hex digits that tell two encoders apart: taken of one small tensor, the embeddings' norm."""
-    from hashlib import sha256
-
-    norm = weights["embeddings.LayerNorm.weight"].astype(mx.bfloat16).view(mx.uint16)
-    return sha256(np.array(norm).tobytes()).hexdigest()[:8]
-
-
-def _optional(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    value = json.loads(path.read_text(encoding="utf-8"))
-    return value if isinstance(value, dict) else {}

@@ -14,7 +14,7 @@ import queue
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from enum import IntEnum
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from memlora_mlx.models.students import Student
 
 T = TypeVar("T")
-Steps = Iterator[None]  # what a job is: it stops after each step and returns its result
+Steps = Generator[None, None, T]  # what a job is: it stops after each step and returns its result
 
 
 class Priority(IntEnum):
@@ -45,7 +45,7 @@ class Priority(IntEnum):
 class _Job(Generic[T]):
     priority: Priority
     number: int
-    steps: Any = field(compare=False)  # a generator of None that returns T
+    steps: Steps[T] = field(compare=False)
     result: Future[T] = field(compare=False)
     cancelled: threading.Event = field(compare=False)
 
@@ -142,9 +142,9 @@ class Engine:
     def call(self, function: Callable[[], T], priority: Priority = Priority.INTERACTIVE) -> T:
         """Run a function on the engine's thread, as one step, and wait for its value."""
 
-        def steps() -> Iterator[None]:
+        def steps() -> Steps[T]:
             return function()
-            yield
+            yield  # a generator of one step
 
         return self._enqueue(steps(), priority, None).result()
 
@@ -180,8 +180,8 @@ class Engine:
 
     # ------------------------------------------------------------------ the engine's thread
 
-    def _enqueue(self, steps: Steps, priority: Priority, cancelled: threading.Event | None) -> Future[Any]:
-        job: _Job[Any] = _Job(priority, next(self._numbers), steps, Future(), cancelled or threading.Event())
+    def _enqueue(self, steps: Steps[T], priority: Priority, cancelled: threading.Event | None) -> Future[T]:
+        job: _Job[T] = _Job(priority, next(self._numbers), steps, Future(), cancelled or threading.Event())
         with self._wake:
             if self._closed:
                 raise EngineClosed("the engine is closed")
@@ -212,17 +212,18 @@ class Engine:
                     raise Cancelled("stopped")
                 next(job.steps)
             except StopIteration as end:
-                self._finish(job, lambda job=job, value=end.value: job.result.set_result(value))
+                self._forget(job)
+                job.result.set_result(end.value)
             except BaseException as error:
-                self._finish(job, lambda job=job, error=error: job.result.set_exception(error))
+                self._forget(job)
+                job.result.set_exception(error)
 
-    def _finish(self, job: _Job[Any], deliver: Callable[[], None]) -> None:
+    def _forget(self, job: _Job[Any]) -> None:
         with self._wake:
             self._jobs.remove(job)
             heapq.heapify(self._jobs)
-        deliver()
 
-    def _complete(self, request: Request, on_text: Callable[[str], None] | None) -> Iterator[None]:
+    def _complete(self, request: Request, on_text: Callable[[str], None] | None) -> Steps[Completion]:
         from memlora_mlx.models.decoding import Decode, Guide, decode
 
         student = self._language_model()

@@ -21,6 +21,7 @@ import numpy as np
 from mlx.utils import tree_flatten
 
 from memlora_mlx.errors import AdapterMismatch
+from memlora_mlx.models.arrays import load_arrays
 from memlora_mlx.records import STAGES, Stage
 from memlora_mlx.settings import ExpertMode
 
@@ -149,7 +150,7 @@ def read_expert(folder: Path, stage: Stage, base_fingerprint: str) -> Expert:
         if kind != "lora" or "lora_parameters" not in config:
             raise AdapterMismatch(f"{folder} is no LoRA in mlx-lm's format (fine_tune_type {kind!r})")
         scale = float(config["lora_parameters"]["scale"])
-        arrays = mx.load(str(folder / "adapters.safetensors"))
+        arrays = load_arrays(folder / "adapters.safetensors")
     except AdapterMismatch:
         raise
     except FileNotFoundError as error:

@@ -106,7 +106,7 @@ def _save(path: Path, weights: dict[str, mx.array]) -> None:
         raise OSError(f"{path} could not be written ({error}); {free // 1_000_000} MB are free") from error
 
 
-class _Reader(GGUFReader):  # type: ignore[misc]
+class _Reader(GGUFReader):
     """The library's reader, held to the file: its own slices end silently there, and its loops then never do."""
 
     _parts = 0
@@ -117,7 +117,7 @@ class _Reader(GGUFReader):  # type: ignore[misc]
             raise ValueError(f"its header has more than {MOST_PARTS} parts")
         if offset + np.dtype(dtype).itemsize * int(count) > len(self.data):
             raise ValueError("it ends too early")
-        return super()._get(offset, dtype, count, *args, **options)  # type: ignore[no-any-return]
+        return super()._get(offset, dtype, count, *args, **options)
 
 
 class _Header:
@@ -380,4 +380,4 @@ def _sentencepiece(header: _Header, tokens: list[str], kinds: list[float]) -> To
         raise ValueError("its vocabulary is inconsistent")
     parts = {"tokenizer_type": "llama", "tokens": tokens, "scores": scores, "token_type": kinds}
     tokenizer, _ = convert_gguf_tokenizer(header.architecture, parts)
-    return tokenizer  # type: ignore[no-any-return]
+    return tokenizer

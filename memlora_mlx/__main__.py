@@ -1,0 +1,3 @@
+from memlora_mlx.cli import main
+
+main()

@@ -1,0 +1,84 @@
+"""`memlora ask`: a question, an answer, and the memories it came from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from memlora_mlx.cli.options import AsJson, Experts, Limit, Mode, Student, User, print_json, workspace
+
+if TYPE_CHECKING:
+    from memlora_mlx.memory.pipeline import Answer
+    from memlora_mlx.records import Hit
+
+
+def ask(
+    question: Annotated[str, typer.Argument(help="What you want to know.")],
+    user: User = None,
+    limit: Limit = None,
+    image: Annotated[Path | None, typer.Option(help="A picture the question is about.")] = None,
+    student: Student = None,
+    experts: Experts = None,
+    mode: Mode = None,
+    as_json: AsJson = False,
+) -> None:
+    """Answer a question from what is remembered, and name the memories used.
+
+    Without --user everybody's memories are searched; with it, each of the users named.
+    """
+    from memlora_mlx.errors import UsageError, VisionMissing
+    from memlora_mlx.memory.system import Memory
+
+    if not question.strip():
+        raise UsageError('the question is empty; ask as in `memlora ask "Where does Anna work?"`')
+    with workspace(student=student, experts=experts, expert_mode=mode, limit=limit) as opened:
+        if image is not None:
+            raise VisionMissing(
+                f"--image needs a vision student, and {opened.student_name} reads text only; leave --image out"
+            )
+        opened.existing_store()
+        memory = Memory.of(opened)
+        answer = memory.ask(question, user_id=user, on_text=None if as_json else _write)
+    if as_json:
+        print_json(_as_dict(question, answer))
+        return
+    typer.echo()
+    typer.echo()
+    if not answer.hits:
+        typer.echo("No memories were found.")
+        return
+    typer.echo(f"From {len(answer.hits)} memories" + _cut_note(answer.cost.cut) + ":")
+    for hit in answer.hits:
+        typer.echo(f"  {hit.memory.id[:8]}  {_day(hit):<18} {hit.memory.text}")
+
+
+def _write(piece: str) -> None:
+    typer.echo(piece, nl=False)
+
+
+def _day(hit: Hit) -> str:
+    from memlora_mlx.memory.stages import day
+
+    return day(hit.memory.said_at)
+
+
+def _cut_note(cut: int) -> str:
+    return f" ({cut} more did not fit into the prompt)" if cut else ""
+
+
+def _as_dict(question: str, answer: Answer) -> dict[str, Any]:
+    from memlora_mlx.memory.system import as_mem0
+
+    return {
+        "question": question,
+        "answer": answer.text,
+        "memories": [
+            {**as_mem0(hit.memory), "score": round(hit.score, 6), "distance": round(hit.distance, 6)}
+            for hit in answer.hits
+        ],
+        "memories_cut": answer.cost.cut,
+        "tokens": {"in": answer.cost.prompt_tokens, "out": answer.cost.output_tokens},
+        "seconds": round(answer.cost.seconds, 3),
+    }

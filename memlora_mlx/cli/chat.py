@@ -1,0 +1,156 @@
+"""`memlora chat`: talk, and be remembered."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import uuid
+from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from memlora_mlx.cli.options import Experts, Mode, Student, notes, workspace
+
+if TYPE_CHECKING:
+    from memlora_mlx.memory.chat import Chat
+    from memlora_mlx.memory.pipeline import Remembered
+
+_HELP = "/memories shows what is remembered, /forget takes back the last change, /quit (or Ctrl-D) ends"
+
+
+def chat(
+    user: Annotated[str | None, typer.Option(help="Whose memory this is.")] = None,
+    student: Student = None,
+    experts: Experts = None,
+    mode: Mode = None,
+) -> None:
+    """Chat with the student; what you tell it is remembered.
+
+    Every reply sees the memories nearest to what you said. Lines piped in are answered one by one.
+    """
+    from memlora_mlx.memory.chat import Chat
+
+    with workspace(student=student, experts=experts, expert_mode=mode, user=user) as opened:
+        talk = Chat(opened.pipeline, opened.settings.user, limit=opened.settings.limit)
+        speak = notes()
+        if sys.stdin.isatty():
+            speak.print(f"{opened.student_name}, all on this machine. {_HELP}", style="dim")
+        with _Background(talk) as background, _line_history(opened.settings.home):
+            while (line := _read()) is not None:
+                if not line.strip():
+                    continue
+                if line.strip() == "/quit":
+                    break
+                if line.strip().startswith("/"):
+                    background.wait()
+                    _command(line.strip(), talk)
+                    continue
+                reply = _answer(talk, line)
+                if reply is not None:
+                    background.remember(line, reply)
+
+
+def _read() -> str | None:
+    """The next line; None at the end of the input. Ctrl-C clears the line."""
+    while True:
+        try:
+            return input("> " if sys.stdin.isatty() else "")
+        except EOFError:
+            return None
+        except KeyboardInterrupt:
+            typer.echo(err=True)
+
+
+def _answer(talk: Chat, line: str) -> str | None:
+    """Stream a reply to the terminal; Ctrl-C stops it, and what was said until then counts."""
+    pieces: list[str] = []
+    stream = talk.reply(line)
+    try:
+        for piece in stream:
+            pieces.append(piece)
+            typer.echo(piece, nl=False)
+    except KeyboardInterrupt:
+        stream.close()
+        typer.echo(" [stopped]", nl=False)
+    typer.echo()
+    return "".join(pieces).strip() or None
+
+
+def _command(line: str, talk: Chat) -> None:
+    from memlora_mlx.errors import MemloraError
+    from memlora_mlx.memory.stages import day
+
+    if line == "/memories":
+        for memory in talk.memories():
+            typer.echo(f"  {day(memory.said_at):<18} {memory.text}")
+    elif line == "/forget":
+        try:
+            typer.echo(f"  undone: {talk.undo()}")
+        except MemloraError as error:
+            typer.echo(f"  {error}", err=True)
+    else:
+        typer.echo(f"  {_HELP}", err=True)
+
+
+class _Background:
+    """Remembers exchanges while the user types on; waits for the last ones at the end."""
+
+    def __init__(self, talk: Chat) -> None:
+        self._talk, self._speak = talk, notes()
+        self._pool = ThreadPoolExecutor(1)
+        self._waiting: list[Future[Remembered]] = []
+
+    def __enter__(self) -> _Background:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if any(not job.done() for job in self._waiting):
+            self._speak.print("remembering the last of it ...", style="dim")
+        self.wait()
+        self._pool.shutdown()
+
+    def remember(self, said: str, replied: str) -> None:
+        self._waiting.append(
+            self._pool.submit(self._talk.remember, said, replied, key=uuid.uuid4().hex, said_at=datetime.now(UTC))
+        )
+        self._report()
+
+    def wait(self) -> None:
+        for job in self._waiting:
+            job.exception()
+        self._report()
+
+    def _report(self) -> None:
+        """Say what became of the exchanges that are done."""
+        from memlora_mlx.errors import MemloraError
+
+        for job in [job for job in self._waiting if job.done()]:
+            self._waiting.remove(job)
+            try:
+                for change in job.result().applied:
+                    if change.rejected is None:
+                        self._speak.print(f"  [{change.event.lower()}] {change.text or change.old_text}", style="dim", markup=False)
+            except MemloraError as error:
+                self._speak.print(f"  not remembered: {error}", style="red", markup=False)
+
+
+@contextlib.contextmanager
+def _line_history(home: Path):  # type: ignore[no-untyped-def]
+    """The arrow keys bring back earlier lines, also those of earlier chats."""
+    if not sys.stdin.isatty():
+        yield
+        return
+    import readline
+
+    file = home / "chat-history"
+    with contextlib.suppress(OSError):
+        readline.read_history_file(file)
+    try:
+        yield
+    finally:
+        readline.set_history_length(1000)
+        with contextlib.suppress(OSError):
+            readline.write_history_file(file)

@@ -1,0 +1,82 @@
+"""`memlora demo`: watch a conversation being remembered, and ask five questions about it."""
+
+from __future__ import annotations
+
+from importlib.resources import as_file, files
+
+import typer
+
+from memlora_mlx.cli.options import Experts, Mode, Student, notes, workspace
+
+QUESTIONS = (
+    "Where does Maya work?",
+    "What does Maya drink now?",
+    "What happened to Anne's wrist?",
+    "Why did Maya cancel the half marathon?",
+    "What is the name of Maya's kitten?",
+)
+
+
+def demo(student: Student = None, experts: Experts = None, mode: Mode = None) -> None:
+    """Read a short made-up conversation, live, and answer five questions from it.
+
+    It uses a store of its own, which is gone afterwards: your memories are not touched.
+    """
+    import tempfile
+    from dataclasses import replace
+    from pathlib import Path
+
+    from memlora_mlx.cli.ingest import Display, interruptible, summary
+    from memlora_mlx.conversations import read_conversations
+    from memlora_mlx.memory.ingest import Tally, ingest
+    from memlora_mlx.memory.pipeline import Remembered, owner_name
+    from memlora_mlx.memory.stages import day
+    from memlora_mlx.memory.system import Memory
+    from memlora_mlx.memory.workspace import Workspace
+
+    speak = notes()
+    with (
+        tempfile.TemporaryDirectory(prefix="memlora-demo-") as folder,
+        as_file(files("memlora_mlx") / "data" / "demo.txt") as file,
+        workspace(student=student, experts=experts, expert_mode=mode) as opened,
+    ):
+        own = Workspace(replace(opened.settings, home=Path(folder)), models_folder=opened.settings.models_folder)
+        conversations = read_conversations(file)
+        typer.echo(f"Two friends talk, over five days. {own.student_name} reads along and keeps what matters:\n")
+
+        with own, interruptible() as cancelled, Display() as display:
+            display.note_grounding(own.student_name, own.grounded_stages)
+            day_shown = ""
+
+            def progress(tally: Tally, last: Remembered | None) -> None:
+                nonlocal day_shown
+                display.show(tally, last)
+                if last is None:
+                    return
+                if (today := day(last.exchange.said_at)) != day_shown:
+                    day_shown = today
+                    typer.echo(f"\n{today}")
+                for change in last.applied:
+                    if change.rejected is None:
+                        mark = {"ADD": "+", "UPDATE": "~", "DELETE": "-"}.get(change.event, " ")
+                        whose = owner_name(last.exchange.owner) or ""
+                        typer.echo(f"  {mark} {whose:<5} {change.text or change.old_text}")
+
+            tally = ingest(own.pipeline, conversations, user="me", on_progress=progress, cancelled=cancelled)
+            display.close()
+            typer.echo(f"\n{summary(tally)}\n")
+
+            memory = Memory.of(own)
+            for question in QUESTIONS:
+                typer.echo(f"? {question}")
+                typer.echo("  ", nl=False)
+                answer = memory.ask(question, limit=6, on_text=lambda piece: typer.echo(piece, nl=False))
+                nearest = answer.hits[0].memory if answer.hits else None
+                typer.echo(f"\n    nearest memory: {day(nearest.said_at)}, {nearest.text}\n" if nearest else "\n")
+    speak.print(
+        "Now yours:\n"
+        '  memlora chat                       talk, and be remembered\n'
+        "  memlora ingest conversations.json  a ChatGPT export, a transcript, LoCoMo\n"
+        '  memlora ask "..."                  and memlora memory list',
+        markup=False,
+    )

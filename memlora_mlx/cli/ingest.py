@@ -1,0 +1,202 @@
+"""`memlora ingest`: read conversations into memory."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from memlora_mlx.cli.options import AsJson, Experts, Mode, Student, existing_files, notes, print_json, workspace
+
+if TYPE_CHECKING:
+    from memlora_mlx.conversations import Conversation
+    from memlora_mlx.memory.ingest import Tally
+    from memlora_mlx.memory.pipeline import Remembered
+
+
+def ingest(
+    files: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="FILE...",
+            help="LoCoMo, OpenAI-style messages (JSON or JSONL), a ChatGPT export, or a `Name: text` transcript;"
+            " - reads standard input.",
+            show_default=False,
+        ),
+    ],
+    conversation: Annotated[
+        list[str] | None, typer.Option(help="Only the conversation of this name; may be given several times.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many exchanges of each.")] = None,
+    user: Annotated[str | None, typer.Option(help="The owner of conversations that name nobody.")] = None,
+    student: Student = None,
+    experts: Experts = None,
+    mode: Mode = None,
+    as_json: AsJson = False,
+) -> None:
+    """Read conversations and remember what they say.
+
+    Stop it any time and run it again: it goes on where it stopped, and what was read is not read twice.
+    """
+    from memlora_mlx.errors import Cancelled
+    from memlora_mlx.memory.ingest import Tally
+    from memlora_mlx.memory.ingest import ingest as read_in
+
+    chosen = _conversations(existing_files(files), conversation)
+    tally = Tally()
+    with (
+        workspace(student=student, experts=experts, expert_mode=mode, user=user) as opened,
+        interruptible() as cancelled,
+        Display() as display,
+    ):
+        display.note_grounding(opened.student_name, opened.grounded_stages)
+
+        def progress(now: Tally, last: Remembered | None) -> None:
+            nonlocal tally
+            tally = now
+            display.show(now, last)
+
+        try:
+            read_in(
+                opened.pipeline,
+                chosen,
+                user=opened.settings.user,
+                limit=limit,
+                on_progress=progress,
+                cancelled=cancelled,
+            )
+        except Cancelled:
+            display.close()
+            raise Cancelled(
+                f"stopped after {tally.before + tally.done} of {tally.total} exchanges; all of them are kept, and the"
+                " same command goes on from here"
+            ) from None
+    if as_json:
+        print_json(as_dict(tally))
+    else:
+        typer.echo(summary(tally))
+
+
+def summary(tally: Tally) -> str:
+    """One or two lines on what an ingest did."""
+    before = f", {tally.before} were read before" if tally.before else ""
+    line = (
+        f"{tally.done} exchanges read in {tally.seconds:.1f} s{before}: {tally.added} memories added, "
+        f"{tally.updated} updated, {tally.deleted} deleted"
+    )
+    odd = [
+        f"{count} {what}"
+        for count, what in (
+            (tally.duplicates, "facts known already"),
+            (tally.rejected, "decisions rejected"),
+            (tally.cut, "prompts cut to fit"),
+        )
+        if count
+    ]
+    return line + (f"\n({', '.join(odd)})" if odd else "")
+
+
+def as_dict(tally: Tally) -> dict[str, object]:
+    names = ("total", "before", "done", "facts", "added", "updated", "deleted", "duplicates", "rejected", "cut")
+    return {name: getattr(tally, name) for name in names} | {
+        "tokens": dict(tally.tokens),
+        "seconds": round(tally.seconds, 3),
+    }
+
+
+def _conversations(files: list[Path], names: list[str] | None) -> list[Conversation]:
+    from memlora_mlx.conversations import read_conversations
+    from memlora_mlx.errors import UsageError
+
+    found = [conversation for file in files for conversation in read_conversations(file)]
+    if names:
+        known = {conversation.name for conversation in found}
+        for name in names:
+            if name not in known:
+                raise UsageError(f"there is no conversation {name!r}; the files hold {', '.join(sorted(known)[:20])}")
+        found = [conversation for conversation in found if conversation.name in names]
+    return found
+
+
+@contextmanager
+def interruptible() -> Iterator[threading.Event]:
+    """An event that Ctrl-C sets; a second Ctrl-C interrupts at once."""
+    event = threading.Event()
+
+    def on_signal(number: int, frame: object) -> None:
+        event.set()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    before = signal.signal(signal.SIGINT, on_signal)
+    try:
+        yield event
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+class Display:
+    """The live line of an ingest on a terminal; a line now and then elsewhere."""
+
+    def __init__(self) -> None:
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+        self._console = notes()
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[memories]}"),
+            TextColumn("{task.fields[pace]}"),
+            console=self._console,
+            disable=not self._console.is_terminal,
+            transient=True,
+        )
+        self._task = self._bar.add_task("reading", total=None, memories="", pace="loading the student")
+        self._said = 0.0
+
+    def __enter__(self) -> Display:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._bar.stop()
+
+    def note_grounding(self, student: str, stages: list[str]) -> None:
+        if stages:
+            self._console.print(
+                f"{student} has no trained expert for {' and '.join(stages)}: whole sentences are kept, "
+                "and nothing stored is changed",
+                style="dim",
+            )
+
+    def show(self, tally: Tally, last: Remembered | None) -> None:
+        pace = f"{tally.output_tokens / tally.seconds:.0f} tokens/s" if tally.seconds else ""
+        if (left := tally.seconds_left) is not None:
+            pace += f", {_duration(left)} left"
+        memories = f"+{tally.added} ~{tally.updated} -{tally.deleted}"
+        name = last.exchange.source if last else "reading"
+        self._bar.update(
+            self._task,
+            description=name,
+            completed=tally.before + tally.done,
+            total=tally.total,
+            memories=memories,
+            pace=pace,
+        )
+        if self._bar.disable and tally.seconds - self._said >= 10:
+            self._said = tally.seconds
+            self._console.print(f"{name}: {tally.before + tally.done}/{tally.total} exchanges, {memories}, {pace}")
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -1,0 +1,231 @@
+"""`memlora memory`: look at what is remembered, and change it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from memlora_mlx.cli.options import AsJson, Limit, User, notes, print_json, workspace
+
+if TYPE_CHECKING:
+    from memlora_mlx.records import Hit, Memory
+
+app = typer.Typer(no_args_is_help=True, help="List, search, show, edit, delete, undo, export and import memories.")
+
+Id = Annotated[str, typer.Argument(metavar="ID", help="A memory's id; its first characters are enough.")]
+Source = Annotated[str | None, typer.Option(help="Only from the conversation of this name.")]
+Since = Annotated[str | None, typer.Option(help="Only what was said on this day or later.")]
+Until = Annotated[str | None, typer.Option(help="Only what was said before this day.")]
+
+
+@app.command("list")
+def list_memories(
+    user: User = None, source: Source = None, since: Since = None, until: Until = None,
+    limit: Limit = None, as_json: AsJson = False,
+) -> None:
+    """Show what is remembered, the newest first."""
+    from memlora_mlx.memory.system import as_mem0
+
+    filters = _filters(user, source, since, until)
+    with workspace(models=False) as opened:
+        store = opened.existing_store()
+        memories = store.list(filters=filters, limit=limit or (None if as_json else 50))
+        total = store.count(filters=filters)
+    if as_json:
+        print_json([as_mem0(memory) for memory in memories])
+        return
+    for memory in memories:
+        typer.echo(_line(memory))
+    if total > len(memories):
+        notes().print(f"{len(memories)} of {total} memories; --limit shows more", style="dim")
+
+
+@app.command()
+def search(
+    query: Annotated[str, typer.Argument(help="What to look for.")],
+    user: User = None, source: Source = None, since: Since = None, until: Until = None,
+    limit: Limit = None, as_json: AsJson = False,
+) -> None:
+    """Find the memories nearest to some words."""
+    from memlora_mlx.memory.system import Memory as System
+    from memlora_mlx.memory.system import as_mem0
+
+    filters = _filters(user, source, since, until)
+    with workspace(models=False, limit=limit) as opened:
+        opened.existing_store()
+        hits: list[Hit] = System.of(opened).find(query, limit=opened.settings.limit, filters=filters)
+    if as_json:
+        print_json(
+            [{**as_mem0(h.memory), "score": round(h.score, 6), "distance": round(h.distance, 6)} for h in hits]
+        )
+        return
+    for hit in hits:
+        typer.echo(f"{hit.score:5.2f}  {_line(hit.memory)}")
+
+
+@app.command()
+def show(memory_id: Id, as_json: AsJson = False) -> None:
+    """Show one memory: its words, times, owner, and the exchange it came from."""
+    from memlora_mlx.memory.stages import day
+    from memlora_mlx.memory.system import as_mem0
+
+    with workspace(models=False) as opened:
+        store = opened.existing_store()
+        memory = store.find(memory_id)
+        exchange = store.exchange(memory.exchange_key) if memory.exchange_key else None
+    if as_json:
+        said = [{"role": m.role, "speaker": m.speaker, "text": m.text, "ref": m.ref} for m in exchange.messages] if exchange else []
+        print_json({**as_mem0(memory), "exchange": said})
+        return
+    typer.echo(memory.text)
+    typer.echo()
+    rows = [
+        ("id", memory.id),
+        ("owner", ", ".join(v for v in (memory.owner.user_id, memory.owner.agent_id, memory.owner.run_id) if v)),
+        ("said", day(memory.said_at)),
+        ("stored", f"{memory.stored_at:%Y-%m-%d %H:%M} UTC"),
+        ("changed", f"{memory.changed_at:%Y-%m-%d %H:%M} UTC" if memory.changed_at else ""),
+        ("expires", f"{memory.expires_at:%Y-%m-%d %H:%M} UTC" if memory.expires_at else ""),
+        ("source", memory.source or ""),
+        ("image", memory.image.source if memory.image else ""),
+        ("metadata", json.dumps(dict(memory.metadata), ensure_ascii=False) if memory.metadata else ""),
+    ]
+    for name, value in rows:
+        if value:
+            typer.echo(f"{name:>9}  {value}")
+    if exchange:
+        typer.echo()
+        for message in exchange.messages:
+            typer.echo(f"    {message.speaker or message.role}: {message.text}")
+
+
+@app.command()
+def edit(
+    memory_id: Id,
+    text: Annotated[str | None, typer.Argument(help="The new words; without them your editor opens.")] = None,
+) -> None:
+    """Give a memory new words. `memlora memory undo` takes it back."""
+    from memlora_mlx.errors import UsageError
+    from memlora_mlx.memory.system import Memory as System
+
+    with workspace(models=False) as opened:
+        memory = opened.existing_store().find(memory_id)
+        if text is None:
+            text = typer.edit(memory.text)
+            if text is None:
+                raise UsageError("nothing was changed; give the new words after the id, or save in the editor")
+        System.of(opened).update(memory.id, text)
+        typer.echo(_line(opened.store.find(memory.id)))
+
+
+@app.command()
+def delete(ids: Annotated[list[str], typer.Argument(metavar="ID...", help="Ids, or their first characters.")]) -> None:
+    """Delete memories. `memlora memory undo` brings each back."""
+    with workspace(models=False) as opened:
+        store = opened.existing_store()
+        for memory in [store.find(memory_id) for memory_id in ids]:
+            store.delete(memory.id)
+            typer.echo(f"deleted  {_line(memory)}")
+
+
+@app.command()
+def history(memory_id: Id, as_json: AsJson = False) -> None:
+    """Show all that happened to a memory, also to one that is gone."""
+    from memlora_mlx.memory.system import Memory as System
+
+    with workspace(models=False) as opened:
+        store = opened.existing_store()
+        lines = System.of(opened).history(store.full_id(memory_id))
+    if as_json:
+        print_json(lines)
+        return
+    for line in lines:
+        words = line["new_memory"] if line["event"] != "DELETE" else line["old_memory"]
+        undone = "  (undone)" if line["undone"] else ""
+        typer.echo(f"{line['id']:>6}  {line['created_at'][:16]}  {line['event']:<7} {line['actor_id']:<6} {words}{undone}")
+
+
+@app.command()
+def undo(
+    revision: Annotated[
+        int | None, typer.Argument(help="A line's number in `memory history`; the newest change without it.")
+    ] = None,
+) -> None:
+    """Take back one change."""
+    from memlora_mlx.memory.system import Memory as System
+
+    with workspace(models=False) as opened:
+        opened.existing_store()
+        line = System.of(opened).undo(revision)
+    was = {"ADD": "brought back", "DELETE": "removed again", "UPDATE": "put back to"}[line["event"]]
+    typer.echo(f"{was}: {line['new_memory'] or line['old_memory']}")
+
+
+@app.command("export")
+def export_memories(
+    file: Annotated[Path, typer.Argument(help="Where to; - or nothing is standard output.")] = Path("-"),
+) -> None:
+    """Write all memories as JSON lines, for a backup or another machine."""
+    with workspace(models=False) as opened:
+        lines = (json.dumps(row, ensure_ascii=False) for row in opened.existing_store().export())
+        if str(file) == "-":
+            for line in lines:
+                typer.echo(line)
+            return
+        count = -1  # the first line names the format
+        partial = file.with_name(file.name + ".part")
+        with partial.open("w", encoding="utf-8") as out:
+            for count, line in enumerate(lines):  # noqa: B007
+                out.write(line + "\n")
+        partial.replace(file)
+    notes().print(f"{count} memories in {file}")
+
+
+@app.command("import")
+def import_memories(file: Annotated[Path, typer.Argument(help="What `export` wrote; - is standard input.")]) -> None:
+    """Take in exported memories; those already here are left as they are."""
+    import sys
+
+    from memlora_mlx.cli.options import existing_files
+
+    existing_files([file])
+    with workspace(models=False) as opened:
+        if str(file) == "-":
+            result = opened.store.import_(sys.stdin, opened.engine.embed)
+        else:
+            with file.open(encoding="utf-8", errors="replace") as lines:
+                result = opened.store.import_(lines, opened.engine.embed)
+    typer.echo(f"{result.added} memories added, {result.skipped} were here already")
+
+
+def _line(memory: Memory) -> str:
+    from memlora_mlx.memory.pipeline import owner_name
+    from memlora_mlx.memory.stages import day
+
+    return f"{memory.id[:8]}  {day(memory.said_at):<17} {owner_name(memory.owner) or '':<12} {memory.text}"
+
+
+def _filters(
+    user: list[str] | None, source: str | None, since: str | None, until: str | None
+) -> dict[str, Any] | None:
+    from memlora_mlx.conversations import parse_date
+    from memlora_mlx.errors import UsageError
+
+    filters: dict[str, Any] = {}
+    if user:
+        filters["user_id"] = {"in": user}
+    if source:
+        filters["source"] = source
+    said: dict[str, str] = {}
+    for operator, text in (("gte", since), ("lt", until)):
+        if text:
+            try:
+                said[operator] = parse_date(text).isoformat()
+            except ValueError as error:
+                raise UsageError(f"cannot read the day {text!r}; write it as 2023-05-08") from error
+    if said:
+        filters["said_at"] = said
+    return filters or None

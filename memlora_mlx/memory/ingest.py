@@ -1,0 +1,118 @@
+"""Reading whole conversations into memory: in order, resumable after any interruption, nothing twice."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+from memlora_mlx.conversations import Conversation, exchanges
+from memlora_mlx.errors import Cancelled
+from memlora_mlx.memory.pipeline import Pipeline, Remembered
+from memlora_mlx.records import Exchange, Scope
+
+
+@dataclass(slots=True)
+class Tally:
+    """How far an ingest has come."""
+
+    total: int = 0  # exchanges asked for, those done before included
+    before: int = 0  # of them, done in an earlier run
+    done: int = 0  # of them, done in this run
+    facts: int = 0
+    added: int = 0
+    updated: int = 0
+    deleted: int = 0
+    duplicates: int = 0
+    rejected: int = 0  # decisions about memories that were not offered
+    cut: int = 0  # prompts that did not fit whole
+    tokens: Counter[str] = field(default_factory=Counter)  # "extraction in", "extraction out", "update in", ...
+    seconds: float = 0.0
+
+    @property
+    def left(self) -> int:
+        return self.total - self.before - self.done
+
+    @property
+    def seconds_left(self) -> float | None:
+        """By the pace so far; None before there is one."""
+        return self.seconds / self.done * self.left if self.done else None
+
+    @property
+    def output_tokens(self) -> int:
+        return sum(count for name, count in self.tokens.items() if name.endswith(" out"))
+
+    def count(self, result: Remembered) -> None:
+        self.done += 1
+        self.facts += len(result.facts) + result.duplicates
+        self.added += result.count("ADD")
+        self.updated += result.count("UPDATE")
+        self.deleted += result.count("DELETE")
+        self.duplicates += result.duplicates
+        self.rejected += result.rejected
+        for cost in result.costs:
+            self.cut += cost.cut > 0
+            self.tokens[f"{cost.stage} in"] += cost.prompt_tokens
+            self.tokens[f"{cost.stage} out"] += cost.output_tokens
+
+
+def ingest(
+    pipeline: Pipeline,
+    conversations: Sequence[Conversation],
+    *,
+    user: str,
+    limit: int | None = None,
+    on_progress: Callable[[Tally, Remembered | None], None] | None = None,
+    cancelled: threading.Event | None = None,
+) -> Tally:
+    """Remember every exchange of the conversations that is not remembered yet.
+
+    Each exchange is one transaction with its own mark, so the run can be stopped or killed anywhere and done again:
+    the store is then the same as after an uninterrupted one, and a second full run changes nothing.
+
+    Args:
+        user: the owner of conversations that name nobody.
+        limit: exchanges of each conversation, from its beginning; those done before count.
+        on_progress: called before the first exchange and after each.
+        cancelled: set it to stop before the next step; what is done stays done.
+
+    Raises:
+        Cancelled: `cancelled` was set.
+    """
+    from memlora_mlx.models.engine import Priority
+
+    tally = Tally()
+    plans = [(conversation, exchanges(conversation, user=user)[:limit]) for conversation in conversations]
+    tally.total = sum(len(planned) for _, planned in plans)
+    work: list[tuple[Conversation, int, list[Exchange]]] = []
+    for conversation, planned in plans:
+        done = pipeline.store.done(exchange.key for exchange in planned)
+        tally.before += len(done)
+        work.append((conversation, len(planned), [exchange for exchange in planned if exchange.key not in done]))
+    if on_progress:
+        on_progress(tally, None)
+
+    started = time.perf_counter()
+    for conversation, total, missing in work:
+        if missing:
+            pipeline.store.mark_source(conversation.name, conversation.kind, total)
+        for exchange in missing:
+            if cancelled is not None and cancelled.is_set():
+                raise Cancelled("stopped")
+            result = pipeline.remember(exchange, priority=Priority.BACKGROUND, cancelled=cancelled)
+            tally.count(result)
+            tally.seconds = time.perf_counter() - started
+            if on_progress:
+                on_progress(tally, result)
+        if missing:
+            pipeline.store.mark_source(conversation.name, conversation.kind, total, finished=True)
+    return tally
+
+
+def speakers_of(conversations: Iterable[Conversation], user: str) -> list[Scope]:
+    """Whose memories the conversations feed, each owner once."""
+    from memlora_mlx.conversations import owners
+
+    return list(dict.fromkeys(scope for conversation in conversations for scope in owners(conversation, user=user)))

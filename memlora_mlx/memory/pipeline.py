@@ -1,0 +1,277 @@
+"""One exchange from words to store, and one question from store to answer.
+
+    exchange - extract -> facts - related? -> update -> decisions - apply -> store
+    question - search -> memories - answer -> text
+
+Each step is a function of its own that takes records and returns records, so that they can be run one after another
+or many at once. This room never sees MLX: the engine takes requests and gives text and vectors back.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memlora_mlx.memory import stages
+from memlora_mlx.memory.changes import Add, Applied, Change, Delete, Update, Vector
+from memlora_mlx.memory.store import Store
+from memlora_mlx.records import Completion, Exchange, Grammar, Hit, Memory, Request, Scope, Stage
+from memlora_mlx.settings import Protocol
+
+if TYPE_CHECKING:
+    from memlora_mlx.models.engine import Engine, Priority
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What one call of the student cost."""
+
+    stage: Stage
+    prompt_tokens: int
+    output_tokens: int
+    seconds: float
+    cut: int = 0  # words or memories that did not fit into the prompt
+
+    @classmethod
+    def of(cls, stage: Stage, completion: Completion, cut: int) -> Cost:
+        return cls(stage, completion.prompt_tokens, completion.output_tokens, completion.seconds, cut)
+
+
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """What became of one exchange."""
+
+    exchange: Exchange
+    facts: tuple[str, ...] = ()
+    applied: tuple[Applied, ...] = ()
+    duplicates: int = 0  # facts that were stored word for word already
+    rejected: int = 0  # decisions about memories that were not offered
+    costs: tuple[Cost, ...] = ()
+    was_done: bool = False  # somebody remembered it before; nothing was written
+
+    def count(self, event: str) -> int:
+        return sum(1 for change in self.applied if change.event == event and change.rejected is None)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Related:
+    """New facts beside the memories they may concern."""
+
+    facts: tuple[str, ...]
+    vectors: NDArray[np.float32]  # of the facts: (len(facts), dim)
+    memories: tuple[Memory, ...]  # the small ids of the update prompt are positions in this
+    duplicates: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer and the memories it was given."""
+
+    text: str
+    hits: tuple[Hit, ...]
+    cost: Cost
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What the pipeline does beyond the paper, and where."""
+
+    protocol: Protocol = "product"
+    related: int = 5
+    max_context: int = 4096
+    grounded: Collection[Stage] = field(default_factory=frozenset)  # stages whose student needs a short leash
+
+
+class Pipeline:
+    """The stages over one engine and one store."""
+
+    def __init__(self, engine: Engine, store: Store, rules: Rules) -> None:
+        self.engine, self.store, self.rules = engine, store, rules
+
+    # ------------------------------------------------------------------ exchange to store
+
+    def remember(
+        self,
+        exchange: Exchange,
+        *,
+        priority: Priority | None = None,
+        cancelled: threading.Event | None = None,
+        metadata: Mapping[str, object] | None = None,
+        expires_at: datetime | None = None,
+    ) -> Remembered:
+        """Read one exchange and keep what matters; one transaction, or nothing.
+
+        Args:
+            metadata: kept with every memory that is added or updated.
+            expires_at: when the memories that are added stop being shown.
+
+        Raises:
+            Cancelled: `cancelled` was set before the end; nothing is stored and the exchange is not marked as done.
+        """
+        from memlora_mlx.models.engine import Priority
+
+        def ask(request: Request) -> Completion:
+            return self.engine.complete(request, priority=priority or Priority.INTERACTIVE, cancelled=cancelled)
+
+        request, cut = self.extraction(exchange)
+        completion = ask(request)
+        costs = [Cost.of("extraction", completion, cut)]
+        related = self.related(exchange.owner, stages.parse_facts(completion.text))
+        changes: list[Change] = []
+        rejected = 0
+        if related.facts:
+            request, cut, related = self.update(related)
+            completion = ask(request)
+            costs.append(Cost.of("update", completion, cut))
+            decisions = stages.parse_update(completion.text, [memory.text for memory in related.memories])
+            rejected = decisions.rejected
+            changes = self.changes(exchange, related, decisions, metadata or {}, expires_at)
+        applied = self.store.commit(exchange.owner, changes, exchange=exchange)
+        if applied is None:
+            return Remembered(exchange, was_done=True, costs=tuple(costs))
+        rejected += sum(1 for change in applied if change.rejected is not None)
+        return Remembered(exchange, related.facts, tuple(applied), related.duplicates, rejected, tuple(costs))
+
+    def extraction(self, exchange: Exchange) -> tuple[Request, int]:
+        """The request for an exchange's facts, and how many of its words had to be left out."""
+        if self.rules.protocol == "paper":  # Mem0's way: a text student is not told what an image shows
+            bare = tuple(replace(message, image=None) for message in exchange.messages)
+            exchange = replace(exchange, messages=bare)
+        grammar = stages.extraction_grammar(exchange, grounded="extraction" in self.rules.grounded)
+        return self._fitted(
+            "extraction",
+            lambda words: stages.extraction_chat(exchange, words),
+            stages.extraction_words(exchange),
+            stages.EXTRACTION_TOKENS,
+            lambda _: grammar,
+        )[:2]
+
+    def related(self, owner: Scope, facts: Sequence[str]) -> Related:
+        """For every fact the owner's nearest memories, merged in the order of the facts (specification 3.2).
+
+        Beyond the paper, a fact that is stored word for word already is dropped.
+        """
+        if not facts:
+            return Related((), np.empty((0, 0), np.float32), ())
+        vectors = self.engine.embed(facts)
+        found = self.store.search_many(vectors, self.rules.related, owner)
+        kept = list(range(len(facts)))
+        if self.rules.protocol == "product":
+            kept = [
+                i for i, hits in enumerate(found) if all(_plain(hit.memory.text) != _plain(facts[i]) for hit in hits)
+            ]
+        memories = {hit.memory.id: hit.memory for i in kept for hit in found[i]}
+        return Related(
+            tuple(facts[i] for i in kept), vectors[kept], tuple(memories.values()), duplicates=len(facts) - len(kept)
+        )
+
+    def update(self, related: Related) -> tuple[Request, int, Related]:
+        """The request for what to do, how many memories did not fit, and what was offered in the end."""
+
+        def grammar(kept: int) -> Grammar:
+            old = [memory.text for memory in related.memories[:kept]]
+            return stages.update_grammar(old, related.facts, grounded="update" in self.rules.grounded)
+
+        request, cut, kept = self._fitted(
+            "update",
+            lambda count: stages.update_chat([memory.text for memory in related.memories[:count]], related.facts),
+            len(related.memories),
+            stages.UPDATE_TOKENS,
+            grammar,
+        )
+        return request, cut, replace(related, memories=related.memories[:kept])
+
+    def changes(
+        self,
+        exchange: Exchange,
+        related: Related,
+        decisions: stages.Decisions,
+        metadata: Mapping[str, object] = MappingProxyType({}),
+        expires_at: datetime | None = None,
+    ) -> list[Change]:
+        """The decisions with the store's ids and with vectors; a fact's own vector is used again."""
+        known: dict[str, Vector] = dict(zip(related.facts, related.vectors, strict=True))
+        texts = {d.text for d in decisions.decisions if d.event != "DELETE" and d.text not in known}
+        if texts:
+            ordered = sorted(texts)
+            known.update(zip(ordered, self.engine.embed(ordered), strict=True))
+        image = next((message.image for message in exchange.messages if message.image), None)
+        made: list[Change] = []
+        for decision in decisions.decisions:
+            text = decision.text
+            if decision.number is None:
+                made.append(Add(text, known[text], exchange.said_at, image, metadata, expires_at))
+            elif decision.event == "UPDATE":
+                touched = related.memories[decision.number]
+                made.append(Update(touched.id, text, known[text], metadata=metadata or None))
+            else:
+                made.append(Delete(related.memories[decision.number].id))
+        return made
+
+    # ------------------------------------------------------------------ question to answer
+
+    def question(self, question: str, hits: Sequence[Hit], *, names: bool = False) -> tuple[Request, int]:
+        """The request for an answer from the hits, nearest first, and how many of them did not fit.
+
+        Args:
+            names: say whose memory each is, where more than one owner is asked.
+        """
+        recalled = [
+            stages.Recalled(hit.memory.text, hit.memory.said_at, owner_name(hit.memory.owner) if names else None)
+            for hit in hits
+        ]
+        return self._fitted(
+            "generation",
+            lambda kept: stages.answer_chat(question, recalled[:kept]),
+            len(recalled),
+            stages.ANSWER_TOKENS,
+            lambda _: None,
+        )[:2]
+
+    def answer(
+        self, question: str, hits: Sequence[Hit], *, names: bool = False, on_text: Callable[[str], None] | None = None
+    ) -> Answer:
+        """Answer from the hits.
+
+        Args:
+            on_text: called on the engine's thread with each piece of the answer.
+        """
+        request, cut = self.question(question, hits, names=names)
+        completion = self.engine.complete(request, on_text=on_text)
+        return Answer(completion.text.strip(), tuple(hits[: len(hits) - cut]), Cost.of("generation", completion, cut))
+
+    # ------------------------------------------------------------------ inside
+
+    def _fitted(
+        self,
+        stage: Stage,
+        build: Callable[[int], stages.Chat],
+        items: int,
+        output: int,
+        grammar: Callable[[int], Grammar | None],
+    ) -> tuple[Request, int, int]:
+        """The stage's request with as much as fits, what was cut, and what was kept."""
+        budget = min(self.rules.max_context, self.engine.student.context) - output
+        fitted = stages.fit(build, items, self.engine.count_tokens, budget)
+        return Request(stage, fitted.chat, grammar(fitted.kept), output), fitted.cut, fitted.kept
+
+
+def owner_name(owner: Scope) -> str | None:
+    """An owner as people say it: LoCoMo's `Caroline_26` is Caroline."""
+    name = owner.user_id or owner.agent_id or owner.run_id
+    if name is None:
+        return None
+    head, _, tail = name.rpartition("_")
+    return head if head and tail.isdigit() else name
+
+
+def _plain(text: str) -> str:
+    """A text without case, blanks and end marks, to tell whether two say the same word for word."""
+    return " ".join(text.casefold().split()).rstrip(".!")

@@ -1,0 +1,46 @@
+"""Who the memories belong to, and the conversations they came from."""
+
+from __future__ import annotations
+
+import sqlite3
+from datetime import datetime
+
+from memlora_mlx.memory import rows
+from memlora_mlx.memory.changes import Owner, Source
+from memlora_mlx.memory.writing import Writing
+from memlora_mlx.records import Scope
+
+
+def owners(connection: sqlite3.Connection) -> list[Owner]:
+    found = connection.execute("SELECT * FROM owners ORDER BY id")
+    return [Owner(Scope(row["user_id"], row["agent_id"], row["run_id"]), row["name"], row["memories"]) for row in found]
+
+
+def sources(connection: sqlite3.Connection) -> list[Source]:
+    found = connection.execute(
+        "SELECT *, (SELECT count(*) FROM exchanges WHERE source = name) AS done FROM sources ORDER BY rowid"
+    )
+    return [
+        Source(
+            name=row["name"],
+            kind=row["kind"],
+            exchanges=row["exchanges"],
+            done=row["done"],
+            started_at=datetime.fromisoformat(row["started_at"]),
+            finished_at=rows.time_from(row["finished_at"]),
+        )
+        for row in found
+    ]
+
+
+def mark(writing: Writing, name: str, kind: str, exchanges: int, finished: bool) -> None:
+    """See `Store.mark_source`."""
+    now = rows.time_text(writing.now)
+    writing.connection.execute(
+        """
+        INSERT INTO sources (name, kind, exchanges, started_at, finished_at) VALUES (?, ?, ?, ?, ?)
+        ON CONFLICT (name) DO UPDATE SET
+            kind = excluded.kind, exchanges = excluded.exchanges, finished_at = excluded.finished_at
+        """,
+        [rows.clean(name), rows.clean(kind), exchanges, now, now if finished else None],
+    )

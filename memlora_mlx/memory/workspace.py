@@ -1,0 +1,160 @@
+"""The parts a command needs, opened when first used: models found, engine started, store opened, rules chosen."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from memlora_mlx.errors import ModelMissing, StoreError
+from memlora_mlx.memory.changes import Space
+from memlora_mlx.memory.pipeline import Pipeline, Rules
+from memlora_mlx.memory.store import Store
+from memlora_mlx.records import STAGES, Stage
+from memlora_mlx.settings import Settings
+
+if TYPE_CHECKING:
+    from memlora_mlx.models.engine import Engine
+
+
+class Workspace:
+    """One user's models and memories, as the settings name them.
+
+    `store` needs the embedder's folder but loads no model; `engine` starts a thread and loads models as they are used.
+    Close it, or use it in a `with` statement.
+
+    Args:
+        models_folder: where the models are, if not below the settings' home.
+    """
+
+    def __init__(self, settings: Settings, *, models_folder: Path | None = None) -> None:
+        self.settings = settings
+        self.models_folder = models_folder or settings.models_folder
+
+    def __enter__(self) -> Workspace:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop the engine and save the indexes. May be called twice."""
+        if "engine" in self.__dict__:
+            self.__dict__.pop("engine").close()
+        if "store" in self.__dict__:
+            self.__dict__.pop("store").close()
+        self.__dict__.pop("pipeline", None)
+
+    @cached_property
+    def student_name(self) -> str:
+        """The student that will answer.
+
+        Raises:
+            ModelMissing: none was named and none is on this disk.
+        """
+        from memlora_mlx.models.downloads import default_student
+
+        name = self.settings.student or default_student(self.models_folder)
+        if name is None:
+            raise ModelMissing(
+                "no student is on this disk; `memlora models pull smollm2-135m` fetches a small one, "
+                "`memlora models list` shows them all"
+            )
+        return name
+
+    @cached_property
+    def student_folder(self) -> Path:
+        from memlora_mlx.models.downloads import resolve
+
+        return resolve(self.student_name, self.models_folder)
+
+    @cached_property
+    def embedder_folder(self) -> Path:
+        from memlora_mlx.models.downloads import resolve
+
+        return resolve(self.settings.embedder, self.models_folder)
+
+    @cached_property
+    def space(self) -> Space:
+        from memlora_mlx.models.spaces import read_space
+
+        return Space(*read_space(self.embedder_folder, query_prompt=self.settings.query_prompt))
+
+    @cached_property
+    def experts_folder(self) -> Path | None:
+        """The experts for this student: those named, else those that came with memlora for it, if any."""
+        chosen = self.settings.experts
+        if chosen == "none":
+            return None
+        if chosen is not None:
+            folder = Path(chosen).expanduser()
+            if not any((folder / stage).is_dir() for stage in STAGES):
+                raise ModelMissing(f"{folder} holds no experts: it has no folder {', '.join(STAGES)}")
+            return folder
+        shipped = Path(str(files("memlora_mlx"))) / "adapters" / self.student_name
+        return shipped if shipped.is_dir() else None
+
+    @property
+    def expert_stages(self) -> list[Stage]:
+        """The stages that have an expert."""
+        folder = self.experts_folder
+        return [s for s in STAGES if folder and (folder / s / "adapter_config.json").is_file()]
+
+    @property
+    def grounded_stages(self) -> list[Stage]:
+        """Stages without an expert on a student that does not follow their prompts untrained."""
+        from memlora_mlx.models.catalog import ENTRIES
+
+        entry = ENTRIES.get(self.student_name)
+        if self.settings.protocol == "paper" or entry is None or entry.zero_shot:
+            return []
+        return [stage for stage in ("extraction", "update") if stage not in self.expert_stages]
+
+    @cached_property
+    def engine(self) -> Engine:
+        from memlora_mlx.models.engine import Engine
+
+        return Engine(
+            self.student_folder,
+            self.embedder_folder,
+            experts=self.experts_folder,
+            expert_mode=self.settings.expert_mode,
+            query_prompt=self.settings.query_prompt,
+            name=self.student_name,
+        )
+
+    @cached_property
+    def store(self) -> Store:
+        """The store, made if it is not there. It opens without an embedder on the disk, to be looked at and edited."""
+        folder = self.settings.store_folder
+        try:
+            space = self.space
+        except ModelMissing:
+            if not (folder / "memories.db").is_file():
+                raise
+            return Store(folder, Space("", 0), create=False, any_space=True)
+        return Store(folder, space)
+
+    @cached_property
+    def pipeline(self) -> Pipeline:
+        rules = Rules(
+            protocol=self.settings.protocol,
+            related=self.settings.related,
+            max_context=self.settings.max_context,
+            grounded=frozenset(self.grounded_stages),
+        )
+        return Pipeline(self.engine, self.store, rules)
+
+    def existing_store(self) -> Store:
+        """The store, for commands that only look: it must be there.
+
+        Raises:
+            StoreError: nothing was ever remembered here.
+        """
+        if not (self.settings.store_folder / "memories.db").is_file():
+            raise StoreError(
+                f"nothing is remembered yet in {self.settings.store_folder}; `memlora ingest FILE` or `memlora chat`"
+                " begins"
+            )
+        return self.store

@@ -1,0 +1,41 @@
+"""What MLX runs on here."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+
+import mlx.core as mx
+
+from memlora_mlx.models import blas
+
+
+def describe() -> str:
+    """The device in words: the chip's name on a Mac, the processor and its cores on a CPU."""
+    if mx.default_device() == mx.Device(mx.cpu):
+        return f"MLX on the CPU ({processor()}, {os.cpu_count()} cores)"
+    info = mx.device_info()
+    name = info.get("device_name", "GPU")
+    memory = info.get("memory_size", 0)
+    return f"MLX on {name}" + (f" ({int(memory) / 2**30:.0f} GiB)" if memory else "")
+
+
+def processor() -> str:
+    """The processor's name."""
+    if sys.platform == "darwin":
+        found = subprocess.run(["sysctl", "-n", "machdep.cpu.brand_string"], capture_output=True, text=True, check=False)
+        return found.stdout.strip() or platform.machine()
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as lines:
+            for line in lines:
+                if line.startswith("model name"):
+                    return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.machine()
+
+
+def blas_status() -> str:
+    return blas.status()
