@@ -8,7 +8,10 @@ from pathlib import Path
 
 import pytest
 
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "2")
+from memlora_mlx.settings import load_settings
+
+# Found before any test gets a home of its own.
+_MODELS = Path(os.environ.get("MEMLORA_TEST_MODELS") or load_settings().models_folder)
 
 
 @pytest.fixture(autouse=True)
@@ -49,9 +52,7 @@ def tiny_experts(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def starter_models() -> Path:
     """The folder of the starter models; tests that need them are skipped where they were never pulled."""
-    from memlora_mlx.settings import default_home
-
-    folder = Path(os.environ.get("MEMLORA_TEST_MODELS") or default_home() / "models")
+    folder = _MODELS
     if not (folder / "smollm2-135m" / "memlora.json").is_file():
         pytest.skip("the starter models are not on this disk; `make models` fetches them")
     return folder

@@ -7,7 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import memlora_mlx.models  # noqa: F401 - prepares MLX
+from memlora_mlx.models.experts import ALL_LINEAR, Q_V, random_matrices, write_expert
 
 import mlx.core as mx  # isort: skip
 import mlx.nn as nn
@@ -15,6 +15,8 @@ import numpy as np
 from mlx.utils import tree_flatten
 from mlx_lm.utils import _get_classes
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+
+__all__ = ["ALL_LINEAR", "Q_V"]
 
 SHAPE: dict[str, Any] = {
     "hidden_size": 32,
@@ -92,40 +94,11 @@ def student_folder(folder: Path, family: str = "llama", *, seed: int = 0) -> Pat
     return folder
 
 
-Q_V = ("self_attn.q_proj", "self_attn.v_proj")
-ALL_LINEAR = (
-    *Q_V,
-    "self_attn.k_proj",
-    "self_attn.o_proj",
-    "mlp.gate_proj",
-    "mlp.up_proj",
-    "mlp.down_proj",
-)
-
-
 def expert_folder(
     folder: Path, base: nn.Module, keys: tuple[str, ...] = Q_V, *, seed: int = 1, card: dict[str, Any] | None = None
 ) -> Path:
     """An adapter of random weights in mlx-lm's format, strong enough to change what the base says."""
-    mx.random.seed(seed)
-    arrays: dict[str, mx.array] = {}
-    for name, module in base.named_modules():
-        if name.endswith(keys):
-            outputs, inputs = module.weight.shape
-            if isinstance(module, nn.QuantizedLinear):
-                inputs = inputs * 32 // module.bits
-            arrays[f"{name}.lora_a"] = mx.random.normal((inputs, 4)) * 0.3
-            arrays[f"{name}.lora_b"] = mx.random.normal((4, outputs)) * 0.3
-    folder.mkdir(parents=True, exist_ok=True)
-    mx.save_safetensors(str(folder / "adapters.safetensors"), arrays)
-    config: dict[str, Any] = {
-        "fine_tune_type": "lora",
-        "num_layers": -1,
-        "lora_parameters": {"rank": 4, "scale": 2.0, "dropout": 0.1, "keys": list(keys)},
-    }
-    if card:
-        config["memlora"] = card
-    (folder / "adapter_config.json").write_text(json.dumps(config))
+    write_expert(folder, random_matrices(base, keys, rank=4, seed=seed, strength=0.3), scale=2.0, card=card)
     return folder
 
 

@@ -37,7 +37,7 @@ _UPDATE = (
     'DELETE, or NONE>", "old_memory" : "<Old memory content, only if UPDATE event>"}}]}}'
 )
 _ANSWER = (
-    "Answer the question from these memories in a few words. A memory's date is when it was said: turn yesterday or "
+    "Answer the question from these memories in a few words. Behind each stands the day it was said: turn yesterday or "
     "last week into a date. If no memory holds the answer, say that it was not mentioned.\n\n{memories}\n\n"
     "Question: {question}"
 )
@@ -252,9 +252,12 @@ class Recalled:
 
 
 def answer_chat(question: str, memories: Sequence[Recalled]) -> Chat:
-    """Ask a question over memories, oldest first, each with the day it was said."""
+    """Ask a question over memories, oldest first, each with the day it was said.
+
+    The day stands behind the words: before them (Mem0's form) an untrained small student recites dates.
+    """
     ordered = sorted(memories, key=lambda memory: (memory.said_at is not None, _naive(memory.said_at)))
-    lines = [f"{day(memory.said_at)}: {_owned(memory)}" for memory in ordered]
+    lines = [f"- {_owned(memory)} ({day(memory.said_at)})" for memory in ordered]
     return (("user", _ANSWER.format(memories="\n".join(lines) or "(no memories)", question=question)),)
 
 
@@ -262,7 +265,7 @@ def chat_turn(text: str, memories: Sequence[Recalled]) -> Chat:
     """What the user said, after the memories nearest to it; answered by the base, without an expert."""
     if not memories:
         return (("user", text),)
-    lines = "\n".join(f"{day(memory.said_at)}: {memory.text}" for memory in memories)
+    lines = "\n".join(f"- {memory.text} ({day(memory.said_at)})" for memory in memories)
     return (("user", f"What you remember about me:\n{lines}\n\n{text}"),)
 
 

@@ -173,6 +173,63 @@ def read_expert(folder: Path, stage: Stage, base_fingerprint: str) -> Expert:
     return Expert(stage, folder, matrices, card)
 
 
+Q_V: tuple[str, ...] = ("self_attn.q_proj", "self_attn.v_proj")
+ALL_LINEAR: tuple[str, ...] = (
+    *Q_V,
+    "self_attn.k_proj",
+    "self_attn.o_proj",
+    "mlp.gate_proj",
+    "mlp.up_proj",
+    "mlp.down_proj",
+)
+ADAPTED: Mapping[Stage, tuple[str, ...]] = {  # specification 1
+    "extraction": Q_V,
+    "update": Q_V,
+    "generation": ALL_LINEAR,
+    "vqa": ALL_LINEAR,
+}
+
+
+def write_expert(
+    folder: Path,
+    matrices: Mapping[str, tuple[mx.array, mx.array]],
+    *,
+    scale: float,
+    dropout: float = 0.1,
+    card: Mapping[str, Any] | None = None,
+) -> None:
+    """Write an adapter folder that mlx-lm and mlx-vlm read too: keys are fully qualified.
+
+    Args:
+        matrices: A (in, r) and B (r, out) by layer, without the scale.
+        scale: alpha / r.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    arrays = {f"{name}.lora_{part}": array for name, pair in matrices.items() for part, array in zip("ab", pair, strict=True)}
+    mx.save_safetensors(str(folder / "adapters.safetensors"), arrays)
+    rank = next(iter(matrices.values()))[0].shape[1]
+    config: dict[str, Any] = {
+        "fine_tune_type": "lora",
+        "num_layers": -1,
+        "lora_parameters": {"rank": rank, "scale": scale, "dropout": dropout, "keys": sorted(matrices)},
+    }
+    if card:
+        config["memlora"] = dict(card)
+    (folder / "adapter_config.json").write_text(json.dumps(config, indent=1), encoding="utf-8")
+
+
+def random_matrices(
+    model: nn.Module, layers: tuple[str, ...], *, rank: int = 8, seed: int = 0, strength: float = 0.02
+) -> dict[str, tuple[mx.array, mx.array]]:
+    """An expert of random weights, for measuring and for proving exactness."""
+    mx.random.seed(seed)
+    found = {name: _shape(module) for name, module in model.named_modules() if name.endswith(layers)}
+    return {
+        name: (mx.random.normal((inputs, rank)) * strength, mx.random.normal((rank, outputs)) * strength)
+        for name, (outputs, inputs) in sorted(found.items())
+    }
+
+
 def fingerprint(model: nn.Module) -> str:
     """Sixteen hex digits that name a model's weights whatever their precision.
 

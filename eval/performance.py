@@ -1,0 +1,334 @@
+"""`make bench`: what this machine does, in one table.
+
+Every figure is measured in this run, after a warm-up; ratios compare things timed side by side. Writes
+`docs/benchmark.json` and `docs/benchmark.md`, with the machine and the versions.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from memlora_mlx.conversations import exchanges, read_conversations
+from memlora_mlx.memory import stages
+from memlora_mlx.memory.changes import Add, Space
+from memlora_mlx.memory.pipeline import Pipeline, Remembered, Rules
+from memlora_mlx.memory.store import Store
+from memlora_mlx.memory.workspace import Workspace
+from memlora_mlx.records import Exchange, Scope, Stage
+from memlora_mlx.settings import load_settings
+
+if TYPE_CHECKING:
+    from memlora_mlx.models.measure import Timing
+
+STAGES: tuple[Stage, ...] = ("extraction", "update", "generation")
+LOCOMO = Path("../shared/data/locomo-dev.json")  # beside the project where there is one; its text is never copied
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One measured figure."""
+
+    group: str
+    what: str
+    value: float
+    unit: str
+    p95: float | None = None
+    runs: int = 1
+    target: str = ""
+    met: bool | None = None
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path("docs"), help="folder for benchmark.json and benchmark.md")
+    parser.add_argument("--only", help="only the groups whose names begin so")
+    options = parser.parse_args()
+    rows: list[Row] = []
+    with Workspace(load_settings()) as workspace:
+        for measure in (start_up, loading, switching, decoding, pipeline, searching):
+            if options.only and not measure.__name__.startswith(options.only):
+                continue
+            for row in measure(workspace):
+                rows.append(row)
+                print(_line(row), file=sys.stderr)
+        machine = describe(workspace)
+    if options.only:
+        return
+    options.out.mkdir(parents=True, exist_ok=True)
+    report = {"machine": machine, "rows": [asdict(row) for row in rows]}
+    (options.out / "benchmark.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    (options.out / "benchmark.md").write_text(markdown(machine, rows), encoding="utf-8")
+
+
+def describe(workspace: Workspace) -> dict[str, str]:
+    """Machine, versions and models: what a figure means nothing without."""
+    from memlora_mlx.models import device
+
+    names = ("mlx", "mlx-lm", "llguidance", "usearch", "tokenizers", "numpy")
+    return {
+        "date": f"{datetime.now(UTC):%Y-%m-%d}",
+        "device": device.describe(),
+        "blas": device.blas_status(),
+        "system": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
+        "versions": ", ".join(f"{name} {version(name)}" for name in ("memlora-mlx", *names)),
+        "student": f"{workspace.student_name} ({workspace.engine.student.fingerprint})",
+        "embedder": str(workspace.space),
+    }
+
+
+# ------------------------------------------------------------------------------------------------ groups
+
+
+def start_up(workspace: Workspace) -> Iterator[Row]:
+    """The command line before it does anything."""
+    from memlora_mlx.models.measure import Timing
+
+    def run() -> None:
+        subprocess.run([sys.executable, "-m", "memlora_mlx", "--help"], check=True, capture_output=True)
+
+    yield _timed("start-up", "memlora --help", Timing.of(run, runs=10), "s", target=0.4)
+
+
+def loading(workspace: Workspace) -> Iterator[Row]:
+    """A student from the disk's cache into memory."""
+    from memlora_mlx.models.measure import Timing, load_seconds
+
+    folder = workspace.student_folder
+    taken = workspace.engine.call(lambda: [load_seconds(folder) for _ in range(4)])
+    yield _timed("loading", "student, files in the system's cache", Timing.from_seconds(taken[1:]), "s")
+
+
+def switching(workspace: Workspace) -> Iterator[Row]:
+    """Three experts of random weights on one base: switch time, and what they hold."""
+    from memlora_mlx.models.experts import ExpertTable
+    from memlora_mlx.models.measure import reload_seconds, switch_seconds
+
+    engine, student = workspace.engine, workspace.engine.student
+    base = student.nbytes
+    yield Row("experts", "base weights", base / 1e6, "MB")
+    with tempfile.TemporaryDirectory() as folder:
+        found = _random_experts(workspace, Path(folder))
+        for mode in ("swap", "fused"):
+            table = engine.call(lambda mode=mode: ExpertTable(student.model, found, mode))  # type: ignore[misc]
+            timing = engine.call(lambda table=table: switch_seconds(table, STAGES))  # type: ignore[misc]
+            yield _timed("experts", f"switch, {mode}", timing, "ms", target=0.1)
+            total = (base + table.nbytes()) / base
+            limit = 1.05 if mode == "swap" else None
+            yield Row(
+                "experts",
+                f"base with all experts, {mode}, over base",
+                total,
+                "x",
+                target=f"<= {limit}" if limit else "",
+                met=total <= limit if limit else None,
+            )
+            engine.call(lambda table=table: table.use(None))  # type: ignore[misc]
+        reload = engine.call(lambda: reload_seconds(workspace.student_folder, found["update"].folder))
+        yield Row("experts", "the same by mlx-lm: load(adapter_path=...)", reload * 1e3, "ms")
+
+
+def decoding(workspace: Workspace) -> Iterator[Row]:
+    """Plain decode steps with an expert in place over the bare base, timed in turn."""
+    from memlora_mlx.models.experts import ExpertTable
+    from memlora_mlx.models.measure import decode_step_seconds
+
+    engine, student = workspace.engine, workspace.engine.student
+    with tempfile.TemporaryDirectory() as folder:
+        found = _random_experts(workspace, Path(folder))
+        tables = {mode: engine.call(lambda m=mode: ExpertTable(student.model, found, m)) for mode in ("swap", "fused")}  # type: ignore[misc]
+        prompt = student.encode(stages.answer_chat("Where does Ann live?", [stages.Recalled("tea " * 60, None, None)]))
+        cases: dict[str, tuple[str, Stage | None]] = {
+            "base": ("swap", None),
+            "swap, q and v": ("swap", "update"),
+            "swap, all linear layers": ("swap", "generation"),
+            "fused, all linear layers": ("fused", "generation"),
+        }
+
+        def step(mode: str, stage: Stage | None) -> float:
+            tables[mode].use(stage)
+            try:
+                return decode_step_seconds(student, prompt, tokens=24)
+            finally:
+                tables[mode].use(None)
+
+        seconds: dict[str, list[float]] = {name: [] for name in cases}
+        for turn in range(9):  # in turn, so that a drift of the machine meets all of them
+            for name, (mode, stage) in cases.items():
+                taken = engine.call(lambda mode=mode, stage=stage: step(mode, stage))  # type: ignore[misc]
+                if turn:
+                    seconds[name].append(taken)
+    for name, taken in seconds.items():
+        yield Row("decoding", f"{name}: tokens a second", 1 / statistics.median(taken), "/s", runs=len(taken))
+    for name in list(cases)[1:]:
+        ratio = statistics.median(a / b for a, b in zip(seconds[name], seconds["base"], strict=True))
+        fused = name.startswith("fused")
+        yield Row(
+            "decoding",
+            f"{name}: step over base",
+            ratio,
+            "x",
+            runs=len(seconds[name]),
+            target="<= 1.03" if fused else "",
+            met=ratio <= 1.03 if fused else None,
+        )
+
+
+def pipeline(workspace: Workspace) -> Iterator[Row]:
+    """Exchanges remembered one after the other: seconds and tokens of each stage."""
+    said, source = _exchanges(30)
+    results = _remember(workspace, said)
+    calls = [cost for result in results for cost in result.costs]
+    for stage, paper in (("extraction", (102.94, "21 to 47")), ("update", (172.56, "55 to 132"))):
+        costs = [cost for cost in calls if cost.stage == stage]
+        if not costs:
+            continue
+        count = len(costs)
+        yield Row("pipeline", f"{stage}, {source}", statistics.mean(c.seconds for c in costs), "s/call", runs=count)
+        yield Row(
+            "pipeline",
+            f"{stage}: input tokens (the paper's MemLoRA prompt: {paper[0]})",
+            statistics.mean(c.prompt_tokens for c in costs),
+            "tokens",
+            runs=count,
+        )
+        yield Row(
+            "pipeline",
+            f"{stage}: output tokens (the paper's small students: {paper[1]})",
+            statistics.mean(c.output_tokens for c in costs),
+            "tokens",
+            runs=count,
+        )
+    grounded = workspace.grounded_stages
+    if grounded:
+        yield Row("pipeline", f"stages without an expert, grounded: {', '.join(grounded)}", len(grounded), "")
+
+
+def searching(workspace: Workspace) -> Iterator[Row]:
+    """Store.search with SQL and records, over clustered vectors; and how fast memories go in."""
+    from memlora_mlx.models.measure import Timing
+
+    dim = workspace.space.dim
+    owner = Scope(user_id="ann")
+    for size, target in ((1_000, None), (10_000, None), (100_000, 5.0)):
+        vectors = clustered(size + 200, dim)
+        with tempfile.TemporaryDirectory() as folder:
+            with Store(Path(folder), Space("bench", dim)) as store:
+
+                def fill(store: Store = store, vectors: np.ndarray = vectors, size: int = size) -> None:
+                    for start in range(0, size, 1000):
+                        rows = range(start, min(size, start + 1000))
+                        store.commit(owner, [Add(f"memory {row}", vectors[row]) for row in rows])
+
+                filled = Timing.of(fill, runs=1, warm_up=0).p50
+                first = Timing.of(lambda store=store, v=vectors[-1]: store.search(v, 10), runs=1, warm_up=0)  # type: ignore[misc]
+                queries = iter(np.concatenate([vectors[size:]] * 2))
+                timing = Timing.of(
+                    lambda store=store, queries=queries: store.search(next(queries), 10, scope=owner),  # type: ignore[misc]
+                    runs=300,
+                    warm_up=20,
+                )
+            yield _timed("search", f"top 10 of {size:,}", timing, "ms", target=target)
+            yield Row("search", f"stored, {size:,}", size / filled, "/s")
+            yield Row("search", f"index built before the first search, {size:,}", size / first.p50, "/s")
+
+
+# ------------------------------------------------------------------------------------------------ parts
+
+
+def clustered(size: int, dim: int, *, clusters: int = 200, spread: float = 0.35, seed: int = 0) -> np.ndarray:
+    """Unit vectors in clusters, as sentences are: float32, (size, dim)."""
+    random = np.random.default_rng(seed)
+    centres = random.standard_normal((clusters, dim)).astype(np.float32)
+    rows = centres[random.integers(0, clusters, size)]
+    rows = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    rows = rows + spread / np.sqrt(dim) * 3 * random.standard_normal((size, dim)).astype(np.float32)
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+
+def _exchanges(count: int) -> tuple[list[Exchange], str]:
+    """LoCoMo's validation conversation where it is at hand, else the demo's."""
+    if LOCOMO.is_file():
+        conversation = next(c for c in read_conversations(LOCOMO) if c.name == "conv-26")
+        return exchanges(conversation, user="me")[:count], f"first {count} exchanges of LoCoMo conv-26"
+    [conversation] = read_conversations(Path(str(files("memlora_mlx"))) / "data" / "demo.txt")
+    return exchanges(conversation, user="me")[:count], f"first {count} exchanges of the demo"
+
+
+def _remember(workspace: Workspace, said: list[Exchange]) -> list[Remembered]:
+    rules = Rules(grounded=frozenset(workspace.grounded_stages))
+    with tempfile.TemporaryDirectory() as folder, Store(Path(folder), workspace.space) as store:
+        pipeline = Pipeline(workspace.engine, store, rules)
+        pipeline.remember(said[0])  # warm-up
+        return [pipeline.remember(exchange) for exchange in said[1:]]
+
+
+def _random_experts(workspace: Workspace, folder: Path) -> dict[Stage, object]:
+    from memlora_mlx.models.experts import ADAPTED, random_matrices, read_experts, write_expert
+
+    student = workspace.engine.student
+
+    def write() -> dict[Stage, object]:
+        for seed, stage in enumerate(STAGES):
+            write_expert(folder / stage, random_matrices(student.model, ADAPTED[stage], seed=seed), scale=2.0)
+        return dict(read_experts(folder, student.fingerprint))
+
+    return workspace.engine.call(write)
+
+
+def _timed(group: str, what: str, timing: Timing, unit: str, *, target: float | None = None) -> Row:
+    factor = 1e3 if unit == "ms" else 1.0
+    value = timing.p50 * factor
+    return Row(
+        group,
+        what,
+        value,
+        unit,
+        p95=timing.p95 * factor,
+        runs=timing.runs,
+        target=f"< {target:g} {unit}" if target else "",
+        met=value < target if target else None,
+    )
+
+
+def markdown(machine: dict[str, str], rows: list[Row]) -> str:
+    """The table for people."""
+    lines = ["# Measured", "", "By `make bench`; p50 where a p95 stands beside it, else the mean or a single figure.", ""]
+    lines += [f"- {name}: {value}" for name, value in machine.items()]
+    group = ""
+    for row in rows:
+        if row.group != group:
+            group = row.group
+            lines += ["", f"## {group.capitalize()}", "", "| what | value | p95 | runs | target | met |", "|---|---:|---:|---:|---|---|"]
+        p95 = _number(row.p95) if row.p95 is not None else ""
+        met = {True: "yes", False: "**no**", None: ""}[row.met]
+        lines.append(f"| {row.what} | {_number(row.value)} {row.unit} | {p95} | {row.runs} | {row.target} | {met} |")
+    return "\n".join(lines) + "\n"
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+
+
+def _line(row: Row) -> str:
+    p95 = f" (p95 {_number(row.p95)})" if row.p95 is not None else ""
+    verdict = {True: "  met", False: "  NOT MET", None: ""}[row.met]
+    return f"{row.group:<10} {row.what:<66} {_number(row.value):>9} {row.unit}{p95}{verdict}"
+
+
+if __name__ == "__main__":
+    main()

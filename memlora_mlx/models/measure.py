@@ -1,0 +1,102 @@
+"""Measurements that need MLX: loading, switching, decoding. For benchmarks; nothing else calls them."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import mlx.core as mx
+
+from memlora_mlx.models.decoding import Counters, Decode, Guide, decode
+from memlora_mlx.models.experts import ExpertTable
+from memlora_mlx.models.students import Chat, Student
+from memlora_mlx.records import Grammar, Stage
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Seconds of repeated runs, the warm-up left out."""
+
+    p50: float
+    p95: float
+    runs: int
+
+    @classmethod
+    def of(cls, function: Callable[[], object], *, runs: int, warm_up: int = 1) -> Timing:
+        for _ in range(warm_up):
+            function()
+        taken = []
+        for _ in range(runs):
+            start = time.perf_counter()
+            function()
+            taken.append(time.perf_counter() - start)
+        return cls.from_seconds(taken)
+
+    @classmethod
+    def from_seconds(cls, taken: Sequence[float]) -> Timing:
+        ordered = sorted(taken)
+        return cls(statistics.median(ordered), ordered[min(len(ordered) - 1, int(0.95 * len(ordered)))], len(ordered))
+
+
+def load_seconds(folder: Path) -> float:
+    """One load of a student, from files that the system has cached."""
+    start = time.perf_counter()
+    Student.load(folder)
+    return time.perf_counter() - start
+
+
+def reload_seconds(folder: Path, adapter: Path) -> float:
+    """The same change of experts as mlx-lm does it: the model loaded anew with the other adapter."""
+    from mlx_lm import load
+
+    start = time.perf_counter()
+    model = load(str(folder), adapter_path=str(adapter))[0]
+    mx.eval(model.parameters())
+    return time.perf_counter() - start
+
+
+def switch_seconds(table: ExpertTable, stages: Sequence[Stage], *, runs: int = 300) -> Timing:
+    """Switching to the next stage's expert, without any use of it."""
+    taken = []
+    for i in range(runs):
+        stage = stages[i % len(stages)]
+        start = time.perf_counter()
+        table.use(stage)
+        taken.append(time.perf_counter() - start)
+    return Timing.from_seconds(taken[10:])
+
+
+def decode_step_seconds(student: Student, prompt: Sequence[int], *, tokens: int) -> float:
+    """Median seconds of a plain decode step after a prompt: one token in, one token out."""
+    cache = student.make_cache()
+    token = mx.argmax(student.logits(student.hidden(mx.array([list(prompt)]), cache)[:, -1]), axis=-1)
+    mx.eval(token)
+    taken = []
+    for _ in range(tokens):
+        start = time.perf_counter()
+        token = mx.argmax(student.logits(student.hidden(token[None], cache)[:, -1]), axis=-1)
+        mx.eval(token)
+        taken.append(time.perf_counter() - start)
+    return statistics.median(taken)
+
+
+def decode_seconds(
+    student: Student, chat: Chat, grammar: Grammar | None, *, max_tokens: int, lookup: int, force: bool
+) -> tuple[float, list[int], Counters]:
+    """One whole request: seconds, the tokens written, and what it cost."""
+    start = time.perf_counter()
+    result = Decode()
+    guide = Guide(student, grammar) if grammar else None
+    for _ in decode(
+        student, student.encode(chat), result, guide=guide, max_tokens=max_tokens, lookup=lookup, force=force
+    ):
+        pass
+    return time.perf_counter() - start, result.tokens, result.counters
+
+
+def resident_bytes() -> int:
+    """Bytes that MLX holds now."""
+    return int(mx.get_active_memory())
