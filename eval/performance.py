@@ -33,6 +33,7 @@ from memlora_mlx.records import Exchange, Scope, Stage
 from memlora_mlx.settings import load_settings
 
 if TYPE_CHECKING:
+    from memlora_mlx.models.experts import Expert
     from memlora_mlx.models.measure import Timing
 
 STAGES: tuple[Stage, ...] = ("extraction", "update", "generation")
@@ -169,9 +170,9 @@ def decoding(workspace: Workspace) -> Iterator[Row]:
         seconds: dict[str, list[float]] = {name: [] for name in cases}
         for turn in range(9):  # in turn, so that a drift of the machine meets all of them
             for name, (mode, stage) in cases.items():
-                taken = engine.call(lambda mode=mode, stage=stage: step(mode, stage))  # type: ignore[misc]
+                one = engine.call(lambda mode=mode, stage=stage: step(mode, stage))  # type: ignore[misc]
                 if turn:
-                    seconds[name].append(taken)
+                    seconds[name].append(one)
     for name, taken in seconds.items():
         yield Row("decoding", f"{name}: tokens a second", 1 / statistics.median(taken), "/s", runs=len(taken))
     for name in list(cases)[1:]:
@@ -257,7 +258,8 @@ def clustered(size: int, dim: int, *, clusters: int = 200, spread: float = 0.35,
     rows = centres[random.integers(0, clusters, size)]
     rows = rows / np.linalg.norm(rows, axis=1, keepdims=True)
     rows = rows + spread / np.sqrt(dim) * 3 * random.standard_normal((size, dim)).astype(np.float32)
-    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+    unit: np.ndarray = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    return unit.astype(np.float32)
 
 
 def _exchanges(count: int) -> tuple[list[Exchange], str]:
@@ -277,15 +279,15 @@ def _remember(workspace: Workspace, said: list[Exchange]) -> list[Remembered]:
         return [pipeline.remember(exchange) for exchange in said[1:]]
 
 
-def _random_experts(workspace: Workspace, folder: Path) -> dict[Stage, object]:
+def _random_experts(workspace: Workspace, folder: Path) -> dict[Stage, Expert]:
     from memlora_mlx.models.experts import ADAPTED, random_matrices, read_experts, write_expert
 
     student = workspace.engine.student
 
-    def write() -> dict[Stage, object]:
+    def write() -> dict[Stage, Expert]:
         for seed, stage in enumerate(STAGES):
             write_expert(folder / stage, random_matrices(student.model, ADAPTED[stage], seed=seed), scale=2.0)
-        return dict(read_experts(folder, student.fingerprint))
+        return read_experts(folder, student.fingerprint)
 
     return workspace.engine.call(write)
 
@@ -307,13 +309,24 @@ def _timed(group: str, what: str, timing: Timing, unit: str, *, target: float | 
 
 def markdown(machine: dict[str, str], rows: list[Row]) -> str:
     """The table for people."""
-    lines = ["# Measured", "", "By `make bench`; p50 where a p95 stands beside it, else the mean or a single figure.", ""]
+    lines = [
+        "# Measured",
+        "",
+        "By `make bench`; p50 where a p95 stands beside it, else the mean or a single figure.",
+        "",
+    ]
     lines += [f"- {name}: {value}" for name, value in machine.items()]
     group = ""
     for row in rows:
         if row.group != group:
             group = row.group
-            lines += ["", f"## {group.capitalize()}", "", "| what | value | p95 | runs | target | met |", "|---|---:|---:|---:|---|---|"]
+            lines += [
+                "",
+                f"## {group.capitalize()}",
+                "",
+                "| what | value | p95 | runs | target | met |",
+                "|---|---:|---:|---:|---|---|",
+            ]
         p95 = _number(row.p95) if row.p95 is not None else ""
         met = {True: "yes", False: "**no**", None: ""}[row.met]
         lines.append(f"| {row.what} | {_number(row.value)} {row.unit} | {p95} | {row.runs} | {row.target} | {met} |")

@@ -27,7 +27,6 @@ SHAPE: dict[str, Any] = {
     "rms_norm_eps": 1e-5,
     "rope_theta": 10000.0,
     "max_position_embeddings": 4096,
-    "tie_word_embeddings": True,
 }
 FAMILIES: dict[str, dict[str, Any]] = {
     "llama": {"model_type": "llama"},
@@ -63,22 +62,27 @@ def tokenizer() -> Tokenizer:
     return built
 
 
-def model(family: str = "llama", *, seed: int = 0, vocabulary: int | None = None) -> tuple[nn.Module, dict[str, Any]]:
+def model(family: str = "llama", *, seed: int = 0, tied: bool = False) -> tuple[nn.Module, dict[str, Any]]:
     """A model of the family with random weights, evaluated, and its config."""
-    config = {**SHAPE, **FAMILIES[family], "vocab_size": vocabulary or tokenizer().get_vocab_size(), "eos_token_id": 2}
+    config = {**SHAPE, **FAMILIES[family], "vocab_size": tokenizer().get_vocab_size(), "eos_token_id": 2}
+    config["tie_word_embeddings"] = tied or family == "gemma2"  # tied, a random model mostly repeats its last token
     model_class, args_class = _get_classes(config)
     mx.random.seed(seed)
     built = model_class(args_class.from_dict(config))
     # Spread the logits: at initialisation every token is about as likely, and argmax would be decided by rounding.
-    built.update({"model": {"embed_tokens": {"weight": mx.random.normal((config["vocab_size"], SHAPE["hidden_size"]))}}})
+    table = {"weight": mx.random.normal((config["vocab_size"], SHAPE["hidden_size"]))}
+    built.update(
+        {"model": {"embed_tokens": table}}
+        | ({} if config["tie_word_embeddings"] else {"lm_head": {"weight": mx.random.normal(table["weight"].shape)}})
+    )
     built.eval()
     mx.eval(built.parameters())
     return built, config
 
 
-def student_folder(folder: Path, family: str = "llama", *, seed: int = 0) -> Path:
+def student_folder(folder: Path, family: str = "llama", *, seed: int = 0, tied: bool = False) -> Path:
     """A complete MLX model folder."""
-    built, config = model(family, seed=seed)
+    built, config = model(family, seed=seed, tied=tied)
     folder.mkdir(parents=True, exist_ok=True)
     mx.save_safetensors(str(folder / "model.safetensors"), dict(tree_flatten(built.parameters())), {"format": "mlx"})
     (folder / "config.json").write_text(json.dumps(config))

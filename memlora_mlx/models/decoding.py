@@ -1,29 +1,27 @@
-"""Greedy decoding of one request: under a grammar, with forced tokens and prompt look-up.
+"""One output of greedy decoding: under a grammar, with forced tokens and prompt look-up.
 
-All three leave greedy output as it would be one token at a time. A grammar (llguidance) masks what may not come next.
+All of it leaves greedy output as it would be one token at a time. A grammar (llguidance) masks what may not come next.
 Where it allows one continuation only, those tokens are appended without asking the model. And since stage outputs
 mostly copy their prompt, the continuation of the latest n-gram is proposed and verified in the same forward pass.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Literal
 
 import llguidance
 import llguidance.numpy
-import mlx.core as mx
 import numpy as np
 
 from memlora_mlx.errors import MemloraError
 from memlora_mlx.models.students import Student
-from memlora_mlx.records import Grammar
+from memlora_mlx.records import Grammar, Stage
 
 Finish = Literal["stop", "length"]
 
-PREFILL_TOKENS = 512  # of a prompt in one forward pass; between two, a more urgent request may run
 LOOKUP_TOKENS = 8  # proposed at once; verifying 9 tokens costs about two single steps on a CPU
 _SLACK_TOKENS = 24  # a model may spell a forced ending in more tokens than the tokenizer would
 
@@ -113,6 +111,10 @@ class PromptLookup:
                     self._after[tuple(self._history[here - size :])] = here
             self._history.append(token)
 
+    def propose_nothing(self) -> None:
+        """For a cache that cannot take tokens back."""
+        self._proposals = None
+
     def propose(self, limit: int) -> list[int]:
         for size in (3, 2):
             position = self._after.get(tuple(self._history[-size:]))
@@ -123,127 +125,134 @@ class PromptLookup:
 
 @dataclass
 class Counters:
-    """What one decode cost."""
+    """What one output cost."""
 
     steps: int = 0  # forward passes that chose tokens
     forced: int = 0  # tokens appended without a choice
     proposed: int = 0
     accepted: int = 0
+    reused: int = 0  # prompt tokens whose keys and values were there from an earlier prompt
 
 
-@dataclass
-class Decode:
-    """One output as it grows; `finish` is set when it ends."""
-
-    tokens: list[int] = field(default_factory=list)
-    finish: Finish | None = None
-    counters: Counters = field(default_factory=Counters)
-
-
-def decode(
-    student: Student,
-    prompt: Sequence[int],
-    result: Decode,
-    *,
-    guide: Guide | None,
-    max_tokens: int,
-    cache: list[Any] | None = None,
-    lookup: int = LOOKUP_TOKENS,
-    force: bool = True,
-) -> Iterator[None]:
-    """Decode greedily into `result`, stopping after every forward pass so that the caller may do something else.
+class Row:
+    """One output as it grows: what goes into the next forward pass, and what its logits mean.
 
     Args:
-        prompt: token ids, of which the first `cache` tokens are already in the cache.
+        prompt: token ids.
         guide: the grammar; with it the output is complete before `max_tokens`, or `max_tokens` is raised to what the
             shortest complete output may need.
         max_tokens: of output.
-        cache: a KV cache to extend; a fresh one by default.
-        lookup: tokens to propose from the prompt in one step; 0 for none. Needs a cache that can be trimmed.
+        lookup: tokens to propose from the prompt in one step; 0 for none.
         force: append what the grammar forces without asking the model.
     """
-    from mlx_lm.models.cache import can_trim_prompt_cache, trim_prompt_cache
 
-    cache = student.make_cache() if cache is None else cache
-    counters, out = result.counters, result.tokens
-    limit = max(max_tokens, guide.reserve) if guide else max_tokens
-    proposals = PromptLookup(prompt) if lookup and can_trim_prompt_cache(cache) else None
-    pending = list(prompt[_offset(cache) :])
-    barren = 0  # proposals in a row of which nothing was right
+    def __init__(
+        self,
+        student: Student,
+        stage: Stage | None,
+        prompt: Sequence[int],
+        *,
+        guide: Guide | None,
+        max_tokens: int,
+        lookup: int = LOOKUP_TOKENS,
+        force: bool = True,
+    ) -> None:
+        self.stage = stage
+        self.prompt = list(prompt)
+        self.pending = list(prompt)  # tokens that are not in the cache yet
+        self.tokens: list[int] = []  # the output
+        self.finish: Finish | None = None
+        self.counters = Counters()
+        self._eos = student.eos
+        self._guide, self._lookup, self._force = guide, lookup, force
+        self._reserve = guide.reserve if guide else 0
+        self._limit = max(max_tokens, self._reserve)
+        self._proposals = PromptLookup(prompt) if lookup else None
+        self._barren = 0  # proposals in a row of which nothing was right
+        self._draft: list[int] = []
 
-    while True:
-        if guide and force:
-            forced = guide.forced()
-            out += forced
-            pending += forced
-            counters.forced += len(forced)
-            if proposals:
-                proposals.extend(forced)
-        if guide and guide.done:
-            result.finish = "stop"
-            return
-        if len(out) >= limit:
-            result.finish = "length"
-            return
-        while len(pending) > PREFILL_TOKENS:
-            student.hidden(mx.array([pending[:PREFILL_TOKENS]]), cache)
-            mx.eval([layer.state for layer in cache])
-            del pending[:PREFILL_TOKENS]
-            yield
+    @property
+    def longest(self) -> int:
+        """Tokens that prompt and output may have together."""
+        return len(self.prompt) + self._limit
 
-        room = limit - len(out) - (guide.reserve if guide else 0)  # tokens before the output must be brought to an end
-        closing = guide is not None and room <= 0
-        draft: list[int] = []
+    def ready(self) -> bool:
+        """Append what is forced; whether the model has to be asked for more."""
+        if self._guide and self._force:
+            forced = self._guide.forced()
+            self._append(forced)
+            self.pending += forced
+            self.counters.forced += len(forced)
+        if self._guide and self._guide.done:
+            self.finish = "stop"
+        elif len(self.tokens) >= self._limit:
+            self.finish = "length"
+        return self.finish is None
+
+    def propose_nothing(self) -> None:
+        """For a cache that cannot take tokens back."""
+        self._proposals = None
+
+    def propose(self, limit: int) -> list[int]:
+        """Tokens to feed after the pending ones, as far as they are likely and allowed; at most `limit`."""
+        self._draft = []
+        room = self._room()
         # After a few barren rounds look only now and then: a verified draft that fails is not free.
-        if proposals and room > 1 and (barren < 3 or counters.steps % 4 == 0):
-            draft = proposals.propose(min(lookup, room - 1))
-            draft = draft[: next((i for i, token in enumerate(draft) if token in student.eos), len(draft))]
-            if guide and draft:
-                draft = draft[: guide.valid(draft)]
+        if self._proposals and limit and room > 1 and (self._barren < 3 or self.counters.steps % 4 == 0):
+            draft = self._proposals.propose(min(limit, self._lookup, room - 1))
+            draft = draft[: next((i for i, token in enumerate(draft) if token in self._eos), len(draft))]
+            self._draft = draft[: self._guide.valid(draft)] if self._guide else draft
+        return self._draft
 
-        hidden = student.hidden(mx.array([pending + draft]), cache)
-        logits = student.logits(hidden[0, len(pending) - 1 :])  # (1 + draft, vocabulary)
-        mx.async_eval(logits)
-        counters.steps += 1
-        proposed = len(draft)
-        if guide:  # while the model computes
-            masks = [guide.mask(closing=closing)]
-            for i, token in enumerate(draft):
-                guide.accept(token)
-                if guide.done:
-                    draft = draft[: i + 1]
-                    break
-                masks.append(guide.mask())
-            logits = mx.where(mx.array(np.stack(masks)), logits[: len(masks)], -float("inf"))
-        chosen = [int(token) for token in np.array(mx.argmax(logits, axis=-1))]
+    def masks(self) -> list[np.ndarray] | None:
+        """Which tokens may follow the pending ones and each drafted one; accepts the draft in the grammar, for now."""
+        if self._guide is None:
+            return None
+        masks = [self._guide.mask(closing=self._room() <= 0)]
+        for i, token in enumerate(self._draft):
+            self._guide.accept(token)
+            if self._guide.done:
+                self._draft = self._draft[: i + 1]
+                break
+            masks.append(self._guide.mask())
+        return masks
+
+    def take(self, chosen: Sequence[int]) -> int:
+        """Take the model's choices after the pending tokens and each drafted one.
+
+        Returns how many of the tokens that were fed are kept: all pending ones, and the draft as far as it was right.
+        """
+        draft = self._draft
         right = next((i for i, token in enumerate(draft) if token != chosen[i]), len(draft))
-        if guide:
-            guide.rollback(draft[right:])
-        if proposed > right:
-            trim_prompt_cache(cache, proposed - right)
-        counters.proposed += proposed
-        counters.accepted += right
-        barren = 0 if right or not draft else barren + 1
+        if self._guide:
+            self._guide.rollback(draft[right:])
+        self.counters.steps += 1
+        self.counters.proposed += len(draft)
+        self.counters.accepted += right
+        self._barren = 0 if right or not draft else self._barren + 1
 
+        kept = len(self.pending) + right
         new = draft[:right]
-        if not (guide and guide.done):
+        if not (self._guide and self._guide.done):
             token = chosen[right]
-            if token in student.eos:
-                out += new
-                result.finish = "stop"
-                return
-            if guide:
-                guide.accept(token)
-            new.append(token)
-            pending = [token]
-        out += new
-        if proposals:
-            proposals.extend(new)
-        yield
+            if token in self._eos:
+                self.finish = "stop"
+            else:
+                if self._guide:
+                    self._guide.accept(token)
+                new = [*new, token]
+                self.pending = [token]
+        self._append(new)
+        return kept
 
+    def _room(self) -> int:
+        """Tokens before the output must be brought to its end."""
+        return self._limit - len(self.tokens) - self._reserve
 
-def _offset(cache: list[Any]) -> int:
-    return int(getattr(cache[0], "offset", 0)) if cache else 0
+    def _append(self, tokens: Sequence[int]) -> None:
+        self.tokens += tokens
+        if self._proposals:
+            self._proposals.extend(tokens)
 
 
 @lru_cache(maxsize=64)

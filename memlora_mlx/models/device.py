@@ -25,7 +25,9 @@ def describe() -> str:
 def processor() -> str:
     """The processor's name."""
     if sys.platform == "darwin":
-        found = subprocess.run(["sysctl", "-n", "machdep.cpu.brand_string"], capture_output=True, text=True, check=False)
+        found = subprocess.run(
+            ["sysctl", "-n", "machdep.cpu.brand_string"], capture_output=True, text=True, check=False
+        )
         return found.stdout.strip() or platform.machine()
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as lines:

@@ -73,10 +73,8 @@ class Embedder:
         lengths = mx.array([len(row) for row in batch])
         mask = mx.arange(longest)[None] < lengths[:, None]  # (batch, time)
         hidden = self._encode(ids, mask)
-        if self.pooling == "cls":
-            pooled = hidden[:, 0]
-        else:
-            pooled = (hidden * mask[..., None]).sum(axis=1) / lengths[:, None]
+        mean = (hidden * mask[..., None]).sum(axis=1) / lengths[:, None]  # lazy: not computed unless it is used
+        pooled = hidden[:, 0] if self.pooling == "cls" else mean
         unit = pooled / mx.maximum(mx.linalg.norm(pooled, axis=-1, keepdims=True), 1e-12)
         return np.array(unit.astype(mx.float32))
 
@@ -98,11 +96,15 @@ class Embedder:
 
         for layer in range(int(self._config["num_hidden_layers"])):
             name = f"encoder.layer.{layer}"
-            query, key, value = (split(self._linear(x, f"{name}.attention.self.{p}")) for p in ("query", "key", "value"))
+            query, key, value = (
+                split(self._linear(x, f"{name}.attention.self.{p}")) for p in ("query", "key", "value")
+            )
             scale = (self.dim // heads) ** -0.5
             seen = mx.fast.scaled_dot_product_attention(query, key, value, scale=scale, mask=bias)
             seen = seen.transpose(0, 2, 1, 3).reshape(batch, time, self.dim)
-            x = self._norm(x + self._linear(seen, f"{name}.attention.output.dense"), f"{name}.attention.output.LayerNorm")
+            x = self._norm(
+                x + self._linear(seen, f"{name}.attention.output.dense"), f"{name}.attention.output.LayerNorm"
+            )
             inner = self._linear(x, f"{name}.intermediate.dense")
             inner = inner * (1 + mx.erf(inner / math.sqrt(2))) / 2
             x = self._norm(x + self._linear(inner, f"{name}.output.dense"), f"{name}.output.LayerNorm")

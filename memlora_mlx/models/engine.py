@@ -14,12 +14,12 @@ import queue
 import sys
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from enum import IntEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 from memlora_mlx.errors import Cancelled, EngineClosed, ModelMissing, VisionMissing
 from memlora_mlx.records import Completion, Request
@@ -28,12 +28,15 @@ from memlora_mlx.settings import ExpertMode
 if TYPE_CHECKING:
     import numpy as np
 
+    from memlora_mlx.models.batching import Batch, Prefixes
+    from memlora_mlx.models.decoding import Row
     from memlora_mlx.models.embedding import Embedder
     from memlora_mlx.models.experts import ExpertTable
     from memlora_mlx.models.students import Student
 
 T = TypeVar("T")
-Steps = Generator[None, None, T]  # what a job is: it stops after each step and returns its result
+
+LONG_TOKENS = 1024  # of prompt and output; longer background requests are answered one by one
 
 
 class Priority(IntEnum):
@@ -42,12 +45,37 @@ class Priority(IntEnum):
 
 
 @dataclass(order=True)
-class _Job(Generic[T]):
+class _Call:
+    """A function that waits to be run on the engine's thread."""
+
     priority: Priority
     number: int
-    steps: Steps[T] = field(compare=False)
-    result: Future[T] = field(compare=False)
-    cancelled: threading.Event = field(compare=False)
+    function: Callable[[], Any] = field(compare=False)
+    result: Future[Any] = field(compare=False)
+    ends: bool = field(default=True, compare=False)  # False: it only begins what will give the result
+
+
+@dataclass(eq=False)
+class _Order:
+    """A request that waits for its answer, or is being answered."""
+
+    request: Request
+    result: Future[Completion]
+    on_text: Callable[[str], None] | None
+    cancelled: threading.Event
+    started: float = 0.0
+    shown: int = 0  # characters given to `on_text`
+
+
+class Lane(IntEnum):
+    """The batches of the engine, the most urgent first."""
+
+    INTERACTIVE = 0
+    BACKGROUND = 1
+    LONG = 2  # background requests too long to share a batch: every row's buffer is as long as the longest's
+
+
+ROWS = {Lane.INTERACTIVE: 4, Lane.BACKGROUND: 8, Lane.LONG: 1}  # places in each batch
 
 
 class Engine:
@@ -79,7 +107,10 @@ class Engine:
         self._embedder: Embedder | None = None
         self._numbers = itertools.count()
         self._wake = threading.Condition()
-        self._jobs: list[_Job[Any]] = []
+        self._calls: list[_Call] = []
+        self._batches: dict[Lane, Batch] = {}
+        self._orders: dict[Lane, dict[Row, _Order]] = {}
+        self._prefixes: Prefixes = {}
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="memlora-engine", daemon=True)
         self._thread.start()
@@ -116,7 +147,10 @@ class Engine:
         cancelled: threading.Event | None = None,
     ) -> Future[Completion]:
         """As `complete`, without waiting."""
-        return self._enqueue(self._complete(request, on_text), priority, cancelled)
+        order = _Order(request, Future(), on_text, cancelled or threading.Event())
+        begin = _Call(priority, next(self._numbers), lambda: self._begin(order, priority), order.result, ends=False)
+        self._enqueue(begin)
+        return order.result
 
     def stream(self, request: Request) -> Iterator[str]:
         """The answer in pieces. Leaving the loop stops the student."""
@@ -140,13 +174,10 @@ class Engine:
         return len(self.student.encode(chat))
 
     def call(self, function: Callable[[], T], priority: Priority = Priority.INTERACTIVE) -> T:
-        """Run a function on the engine's thread, as one step, and wait for its value."""
-
-        def steps() -> Steps[T]:
-            return function()
-            yield  # a generator of one step
-
-        return self._enqueue(steps(), priority, None).result()
+        """Run a function on the engine's thread between two forward passes, and wait for its value."""
+        call = _Call(priority, next(self._numbers), function, Future())
+        self._enqueue(call)
+        return cast(T, call.result.result())
 
     @property
     def student(self) -> Student:
@@ -172,7 +203,7 @@ class Engine:
         if threading.current_thread() is not self._thread:
             self._thread.join()
 
-    def __enter__(self) -> Engine:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -180,79 +211,113 @@ class Engine:
 
     # ------------------------------------------------------------------ the engine's thread
 
-    def _enqueue(self, steps: Steps[T], priority: Priority, cancelled: threading.Event | None) -> Future[T]:
-        job: _Job[T] = _Job(priority, next(self._numbers), steps, Future(), cancelled or threading.Event())
+    def _enqueue(self, call: _Call) -> None:
         with self._wake:
             if self._closed:
                 raise EngineClosed("the engine is closed")
-            heapq.heappush(self._jobs, job)
+            heapq.heappush(self._calls, call)
             self._wake.notify()
-        return job.result
 
     def _run(self) -> None:
-        self._serve()
-        for job in self._jobs:
-            job.result.set_exception(EngineClosed("the engine was closed"))
-        self._jobs.clear()
+        while (work := self._next()) is not None:
+            if isinstance(work, _Call):
+                try:
+                    value = work.function()
+                    if work.ends:
+                        work.result.set_result(value)
+                except Exception as error:
+                    work.result.set_exception(error)
+            else:
+                self._step(work)
+        closed = EngineClosed("the engine was closed")
+        for call in self._calls:
+            call.result.set_exception(closed)
+        for lane in self._orders.values():
+            for order in lane.values():
+                order.result.set_exception(closed)
+        self._calls.clear()
+        self._batches.clear()
+        self._orders.clear()
         self._student = self._experts = self._embedder = None
         if "mlx.core" in sys.modules:
             # A thread that ends with MLX streams of its own aborts the process at exit (mlx 0.32).
             sys.modules["mlx.core"].clear_streams()
 
-    def _serve(self) -> None:
-        while True:
-            with self._wake:
-                self._wake.wait_for(lambda: self._jobs or self._closed)
-                if self._closed:
-                    return
-                job = self._jobs[0]  # stays queued while it runs; a newcomer may overtake it
-            try:
-                if job.cancelled.is_set():
-                    job.steps.close()
-                    raise Cancelled("stopped")
-                next(job.steps)
-            except StopIteration as end:
-                self._forget(job)
-                job.result.set_result(end.value)
-            except BaseException as error:
-                self._forget(job)
-                job.result.set_exception(error)
-
-    def _forget(self, job: _Job[Any]) -> None:
+    def _next(self) -> _Call | Lane | None:
+        """The most urgent piece of work, waited for; None when the engine is closed."""
         with self._wake:
-            self._jobs.remove(job)
-            heapq.heapify(self._jobs)
+            self._wake.wait_for(lambda: self._calls or self._closed or any(b.busy for b in self._batches.values()))
+            if self._closed:
+                return None
+            busy = [lane for lane, batch in sorted(self._batches.items()) if batch.busy]
+            # Calls are short, or begin requests: those of background work fill the batch before its next step.
+            if self._calls and not (busy and busy[0] < Lane(self._calls[0].priority)):
+                return heapq.heappop(self._calls)
+            return busy[0]
 
-    def _complete(self, request: Request, on_text: Callable[[str], None] | None) -> Steps[Completion]:
-        from memlora_mlx.models.decoding import Decode, Guide, decode
+    def _begin(self, order: _Order, priority: Priority) -> None:
+        """Put a request into its batch."""
+        from memlora_mlx.models.batching import Batch
+        from memlora_mlx.models.decoding import Guide, Row
 
-        student = self._language_model()
+        order.started = time.perf_counter()
+        student, request = self._language_model(), order.request
+        assert self._experts is not None
         if request.image is not None:
             raise VisionMissing(f"the student {student.name} cannot see; choose a vision student such as internvl3-1b")
-        assert self._experts is not None
-        started = time.perf_counter()
-        prompt = student.encode(request.chat)
         guide = Guide(student, request.grammar) if request.grammar else None
-        result = Decode()
-        steps = decode(student, prompt, result, guide=guide, max_tokens=request.max_tokens)
-        shown = 0
-        while True:
-            self._experts.use(request.stage)  # another request may have run since the last step
-            try:
-                next(steps)
-            except StopIteration:
-                break
-            if on_text and (text := student.decode(result.tokens).rstrip("\ufffd"))[shown:]:
-                on_text(text[shown:])
-                shown = len(text)
-            yield
-        text = student.decode(result.tokens)
-        if on_text and text[shown:]:
-            on_text(text[shown:])
-        assert result.finish is not None
-        seconds = time.perf_counter() - started
-        return Completion(
-            text, result.finish, len(prompt), len(result.tokens), result.counters.steps, seconds
+        row = Row(student, request.stage, student.encode(request.chat), guide=guide, max_tokens=request.max_tokens)
+        lane = Lane.INTERACTIVE if priority is Priority.INTERACTIVE else Lane.BACKGROUND
+        if lane is Lane.BACKGROUND and row.longest > LONG_TOKENS:
+            lane = Lane.LONG
+        if lane not in self._batches:
+            self._batches[lane] = Batch(student, self._experts, ROWS[lane], self._prefixes)
+            self._orders[lane] = {}
+        self._orders[lane][row] = order
+        self._batches[lane].add(row)
+
+    def _step(self, lane: Lane) -> None:
+        """One forward pass of a batch, and what it means for its requests."""
+        batch, orders = self._batches[lane], self._orders[lane]
+        for row, order in list(orders.items()):
+            if order.cancelled.is_set():
+                batch.drop(row)
+                orders.pop(row).result.set_exception(Cancelled("stopped"))
+        try:
+            ended, failed = batch.step()
+        except Exception as error:  # out of memory, say: none of these rows can go on, the engine can
+            batch.clear()
+            for order in orders.values():
+                order.result.set_exception(error)
+            orders.clear()
+            return
+        for row, reason in failed:
+            orders.pop(row).result.set_exception(reason)
+        for row, order in orders.items():
+            if order.on_text:
+                self._show(order, row)
+        for row in ended:
+            self._deliver(orders.pop(row), row)
+
+    def _show(self, order: _Order, row: Row) -> None:
+        """Give the caller what is new of the text; half a character waits for its other half."""
+        text = self._language_model().decode(row.tokens)
+        text = text if row.finish else text.rstrip("\ufffd")
+        if order.on_text and text[order.shown :]:
+            order.on_text(text[order.shown :])
+            order.shown = len(text)
+
+    def _deliver(self, order: _Order, row: Row) -> None:
+        assert row.finish is not None
+        order.result.set_result(
+            Completion(
+                text=self._language_model().decode(row.tokens),
+                finish=row.finish,
+                prompt_tokens=len(row.prompt),
+                output_tokens=len(row.tokens),
+                steps=row.counters.steps,
+                seconds=time.perf_counter() - order.started,
+            )
         )
 
     def _language_model(self) -> Student:

@@ -9,11 +9,11 @@ layers with W + BA computed beforehand (`fused`).
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import Any, Literal, cast, get_args
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -25,6 +25,7 @@ from memlora_mlx.models.arrays import load_arrays
 from memlora_mlx.records import STAGES, Stage
 from memlora_mlx.settings import ExpertMode
 
+Key = Stage | Literal["mixed"] | None  # of a table: a stage, the experts of a mixed batch, or the base alone
 Slot = tuple[nn.Module, str, nn.Module]  # parent, attribute, the module that stands there
 
 
@@ -53,83 +54,134 @@ class LowRank(nn.Module):
         return mx.addmm(self.linear(x), x @ self.a, self.b)
 
 
+class PerRow(nn.Module):
+    """y = linear(x) + (x A[i]) B[i], with i the expert of each row; a row without one gets the base alone."""
+
+    def __init__(
+        self, linear: nn.Module, a: mx.array, b: mx.array, route: Callable[[], tuple[mx.array, mx.array]]
+    ) -> None:
+        super().__init__()
+        self.linear, self.a, self.b = linear, a, b  # (experts, in, r), (experts, r, out)
+        self._route = route  # places in the stacks: int, (rows,); and 1.0 or 0.0 for rows without one: (rows, 1, 1)
+
+    def __call__(self, x: mx.array) -> mx.array:
+        place, has_one = self._route()
+        return self.linear(x) + ((x @ self.a[place]) * has_one.astype(x.dtype)) @ self.b[place]
+
+
 class ExpertTable:
-    """The experts of one resident model, switched per stage.
+    """The experts of one resident model, switched per stage or per row of a batch.
 
     Args:
         model: the base; its weights are neither copied nor changed.
         experts: by stage; a stage without one runs on the base.
         mode: `swap` keeps A and B apart and works on any base; `fused` holds W + BA of every adapted layer, which
-            decodes as fast as the base and is only for float bases (a quantised one would be requantised).
+            decodes as fast as the base and is only for float bases (a quantised one would be requantised). Batches of
+            mixed experts take the low-rank path in either mode.
 
     Raises:
         AdapterMismatch: a layer's name or shape is not the base's, or `fused` was asked of a quantised base.
     """
 
     def __init__(self, model: nn.Module, experts: Mapping[Stage, Expert], mode: ExpertMode = "swap") -> None:
-        modules = dict(model.named_modules())
-        names = sorted({name for expert in experts.values() for name in expert.matrices})
-        slots: dict[str, Slot] = {}
-        for name in names:
-            parent, _, attribute = name.rpartition(".")
-            if name not in modules or not attribute:
-                owner = next(e for e in experts.values() if name in e.matrices)
-                raise AdapterMismatch(f"the expert in {owner.folder} adapts {name}, which this student does not have")
-            slots[name] = (modules[parent], attribute, modules[name])
         self.mode = mode
         self.experts = dict(experts)
-        self._tables: dict[Stage | None, list[Slot]] = {None: list(slots.values())}
-        for stage, expert in experts.items():
-            self._tables[stage] = [
-                (parent, attribute, self._adapted(plain, name, expert)) for name, (parent, attribute, plain) in slots.items()
-            ]
-        # Lazy arrays belong to the thread that made them, and a switch should never wait for them.
-        mx.eval([list(e.matrices.values()) for e in experts.values()])
-        mx.eval([module.parameters() for table in self._tables.values() for _, _, module in table])
-        self._current: Stage | None = None
-
-    @property
-    def current(self) -> Stage | None:
-        """The stage whose expert is in place; None while the base stands alone."""
-        return self._current
+        self._slots = _find_slots(model, experts.values())
+        self._current: Key = None
+        self._routes: dict[tuple[Stage, ...], tuple[mx.array, mx.array]] = {}
+        self._tables: dict[Key, list[Slot]] = {None: [], "mixed": [], **{stage: [] for stage in self.experts}}
+        self._held = 0  # bytes beyond the base
+        for name, (parent, attribute, plain) in self._slots.items():
+            for key, module in self._versions(name, plain).items():
+                self._tables[key].append((parent, attribute, module))
 
     def use(self, stage: Stage | None) -> None:
         """Put the stage's expert in place; a stage without one gets the base. Only between forward passes."""
-        stage = stage if stage in self._tables else None
-        if stage == self._current:
+        self._put(stage if stage in self.experts else None)
+
+    def use_rows(self, stages: Sequence[Stage | None]) -> None:
+        """For a batch: an expert for each row. Rows that all have the same one take the plain way."""
+        known = [stage if stage in self.experts else None for stage in stages]
+        if len(set(known)) == 1:
+            self._put(known[0])
             return
-        for parent, attribute, module in self._tables[stage]:
-            parent[attribute] = module  # an nn.Module is a dict: one store
-        self._current = stage
+        self._routes.clear()
+        self._rows = known
+        self._put("mixed")
 
     def nbytes(self) -> int:
         """Bytes held beyond the base."""
-        if self.mode == "swap":
-            return sum(expert.nbytes for expert in self.experts.values())
-        base = {id(module) for _, _, module in self._tables[None]}
-        overlays = {id(m): m for table in self._tables.values() for _, _, m in table if id(m) not in base}
-        return sum(module.weight.nbytes for module in overlays.values())
+        return self._held
 
-    def _adapted(self, plain: nn.Module, name: str, expert: Expert) -> nn.Module:
-        if name not in expert.matrices:
-            return plain
-        a, b = expert.matrices[name]
-        outputs, inputs = _shape(plain)
-        if a.shape[0] != inputs or b.shape[1] != outputs or a.shape[1] != b.shape[0]:
-            raise AdapterMismatch(
-                f"the expert in {expert.folder} was trained for another base model: {name} is {outputs}x{inputs} here, "
-                f"but its matrices are {tuple(a.shape)} and {tuple(b.shape)}"
-            )
-        dtype = plain.scales.dtype if isinstance(plain, nn.QuantizedLinear) else plain.weight.dtype
-        if self.mode == "swap":  # adapters are stored in float32 and would widen a half-precision stream
-            return LowRank(plain, a.astype(dtype), b.astype(dtype))
-        if isinstance(plain, nn.QuantizedLinear):
-            raise AdapterMismatch("fused experts need a float base, this one is quantised; set expert_mode to swap")
-        fused = nn.Linear(inputs, outputs, bias=False)
-        fused.weight = (plain.weight.astype(mx.float32) + (a.astype(mx.float32) @ b.astype(mx.float32)).T).astype(dtype)
-        if "bias" in plain:
-            fused.bias = plain.bias
-        return fused
+    def _put(self, key: Key) -> None:
+        if key == self._current:
+            return
+        for parent, attribute, module in self._tables[key]:
+            parent[attribute] = module  # an nn.Module is a dict: one store
+        self._current = key
+
+    def _versions(self, name: str, plain: nn.Module) -> dict[Key, nn.Module]:
+        """The module that stands in one place, for each stage, for a mixed batch, and for the base."""
+        holders = tuple(stage for stage, expert in self.experts.items() if name in expert.matrices)
+        pairs = [_checked(self.experts[stage], name, plain) for stage in holders]
+        rank, dtype = max(a.shape[1] for a, _ in pairs), _dtype(plain)
+        # One stack holds every expert's matrices; those of a single expert are views of it.
+        a = mx.stack([mx.pad(a, [(0, 0), (0, rank - a.shape[1])]) for a, _ in pairs]).astype(dtype)
+        b = mx.stack([mx.pad(b, [(0, rank - b.shape[0]), (0, 0)]) for _, b in pairs]).astype(dtype)
+        versions: dict[Key, nn.Module] = dict.fromkeys((None, *self.experts), plain)
+        versions["mixed"] = PerRow(plain, a, b, lambda: self._route(holders))
+        for i, stage in enumerate(holders):
+            versions[stage] = LowRank(plain, a[i], b[i]) if self.mode == "swap" else _fused(plain, a[i], b[i])
+        self._held += a.nbytes + b.nbytes
+        if self.mode == "fused":
+            self._held += sum(versions[stage].weight.nbytes for stage in holders)
+        # Lazy arrays belong to the thread that made them, and a switch should never wait for them.
+        mx.eval([module.parameters() for module in versions.values()])
+        return versions
+
+    def _route(self, holders: tuple[Stage, ...]) -> tuple[mx.array, mx.array]:
+        """Where the rows' experts lie in a stack of these, computed once for each batch."""
+        if holders not in self._routes:
+            places = [holders.index(stage) if stage in holders else 0 for stage in self._rows]
+            has_one = [float(stage in holders) for stage in self._rows]
+            self._routes[holders] = (mx.array(places), mx.array(has_one)[:, None, None])
+        return self._routes[holders]
+
+
+def _find_slots(model: nn.Module, experts: Iterable[Expert]) -> dict[str, Slot]:
+    modules = dict(model.named_modules())
+    slots: dict[str, Slot] = {}
+    for expert in experts:
+        for name in expert.matrices:
+            parent, _, attribute = name.rpartition(".")
+            if name not in modules or not attribute:
+                raise AdapterMismatch(f"the expert in {expert.folder} adapts {name}, which this student does not have")
+            slots[name] = (modules[parent], attribute, modules[name])
+    return dict(sorted(slots.items()))
+
+
+def _checked(expert: Expert, name: str, plain: nn.Module) -> tuple[mx.array, mx.array]:
+    a, b = expert.matrices[name]
+    outputs, inputs = _shape(plain)
+    if a.shape[0] != inputs or b.shape[1] != outputs or a.shape[1] != b.shape[0]:
+        raise AdapterMismatch(
+            f"the expert in {expert.folder} was trained for another base model: {name} is {outputs}x{inputs} here, "
+            f"but its matrices are {tuple(a.shape)} and {tuple(b.shape)}"
+        )
+    return a, b
+
+
+def _fused(plain: nn.Module, a: mx.array, b: mx.array) -> nn.Module:
+    if isinstance(plain, nn.QuantizedLinear):
+        raise AdapterMismatch("fused experts need a float base, this one is quantised; set expert_mode to swap")
+    outputs, inputs = _shape(plain)
+    fused = nn.Linear(inputs, outputs, bias=False)
+    fused.weight = (plain.weight.astype(mx.float32) + (a.astype(mx.float32) @ b.astype(mx.float32)).T).astype(
+        _dtype(plain)
+    )
+    if "bias" in plain:
+        fused.bias = plain.bias
+    return fused
 
 
 def read_experts(folder: Path, base_fingerprint: str) -> dict[Stage, Expert]:
@@ -154,7 +206,9 @@ def read_expert(folder: Path, stage: Stage, base_fingerprint: str) -> Expert:
     except AdapterMismatch:
         raise
     except FileNotFoundError as error:
-        raise AdapterMismatch(f"the expert in {folder} is incomplete: {Path(error.filename).name} is missing") from error
+        raise AdapterMismatch(
+            f"the expert in {folder} is incomplete: {Path(error.filename).name} is missing"
+        ) from error
     except Exception as error:
         raise AdapterMismatch(f"the expert in {folder} cannot be read ({error}); install it again") from error
     card = config.get("memlora") or {}
@@ -205,7 +259,9 @@ def write_expert(
         scale: alpha / r.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    arrays = {f"{name}.lora_{part}": array for name, pair in matrices.items() for part, array in zip("ab", pair, strict=True)}
+    arrays = {
+        f"{name}.lora_{part}": array for name, pair in matrices.items() for part, array in zip("ab", pair, strict=True)
+    }
     mx.save_safetensors(str(folder / "adapters.safetensors"), arrays)
     rank = next(iter(matrices.values()))[0].shape[1]
     config: dict[str, Any] = {
@@ -248,6 +304,11 @@ def parse_stage(name: str) -> Stage:
     if name not in get_args(Stage):
         raise AdapterMismatch(f"there is no stage {name!r}; the stages are {', '.join(STAGES)}")
     return cast(Stage, name)
+
+
+def _dtype(linear: nn.Module) -> mx.Dtype:
+    """Of the activations: adapters are stored in float32 and would widen a half-precision stream."""
+    return linear.scales.dtype if isinstance(linear, nn.QuantizedLinear) else linear.weight.dtype
 
 
 def _shape(linear: nn.Module) -> tuple[int, int]:

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import mlx.core as mx
 
-from memlora_mlx.models.decoding import Counters, Decode, Guide, decode
+from memlora_mlx.models.batching import Batch
+from memlora_mlx.models.decoding import LOOKUP_TOKENS, Guide, Row
 from memlora_mlx.models.experts import ExpertTable
 from memlora_mlx.models.students import Chat, Student
 from memlora_mlx.records import Grammar, Stage
@@ -83,18 +84,26 @@ def decode_step_seconds(student: Student, prompt: Sequence[int], *, tokens: int)
     return statistics.median(taken)
 
 
-def decode_seconds(
-    student: Student, chat: Chat, grammar: Grammar | None, *, max_tokens: int, lookup: int, force: bool
-) -> tuple[float, list[int], Counters]:
-    """One whole request: seconds, the tokens written, and what it cost."""
+def answer_seconds(
+    student: Student,
+    experts: ExpertTable,
+    chat: Chat,
+    grammar: Grammar | None,
+    *,
+    stage: Stage | None = None,
+    max_tokens: int,
+    lookup: int = LOOKUP_TOKENS,
+    force: bool = True,
+) -> tuple[float, Row]:
+    """One request alone, with nothing known of its prompt: seconds, and the row that was written."""
     start = time.perf_counter()
-    result = Decode()
     guide = Guide(student, grammar) if grammar else None
-    for _ in decode(
-        student, student.encode(chat), result, guide=guide, max_tokens=max_tokens, lookup=lookup, force=force
-    ):
-        pass
-    return time.perf_counter() - start, result.tokens, result.counters
+    row = Row(student, stage, student.encode(chat), guide=guide, max_tokens=max_tokens, lookup=lookup, force=force)
+    batch = Batch(student, experts, 1)
+    batch.add(row)
+    while batch.busy:
+        batch.step()
+    return time.perf_counter() - start, row
 
 
 def resident_bytes() -> int:

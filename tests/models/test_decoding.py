@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -20,8 +21,10 @@ from memlora_mlx.memory.stages import (
     update_chat,
     update_grammar,
 )
-from memlora_mlx.models.decoding import Decode, Guide, PromptLookup, decode
-from memlora_mlx.models.students import Student
+from memlora_mlx.models.batching import Batch
+from memlora_mlx.models.decoding import Guide, PromptLookup, Row
+from memlora_mlx.models.experts import ExpertTable
+from memlora_mlx.models.students import Chat, Student
 from memlora_mlx.records import Exchange, Grammar, Message, Scope
 
 TEXT = st.text(max_size=60).filter(str.strip)
@@ -40,12 +43,15 @@ def exchange(*texts: str) -> Exchange:
     return Exchange("key", Scope("ann"), messages, None, "chat", 0)
 
 
-def run(student: Student, chat: object, grammar: Grammar | None, max_tokens: int, **options: object) -> Decode:
-    result = Decode()
+def run(student: Student, chat: Chat, grammar: Grammar | None, max_tokens: int, **options: Any) -> Row:
     guide = Guide(student, grammar) if grammar else None
-    for _ in decode(student, student.encode(chat), result, guide=guide, max_tokens=max_tokens, **options):  # type: ignore[arg-type]
-        pass
-    return result
+    row = Row(student, None, student.encode(chat), guide=guide, max_tokens=max_tokens, **options)
+    batch = Batch(student, ExpertTable(student.model, {}), 1)
+    batch.add(row)
+    while batch.busy:
+        _, failed = batch.step()
+        assert not failed
+    return row
 
 
 @SLOW
@@ -114,7 +120,7 @@ def test_shortcuts_leave_every_token_as_it_was(student: Student, guided: bool, s
 def test_a_prompt_longer_than_one_prefill_reads_the_same(student: Student, monkeypatch: pytest.MonkeyPatch) -> None:
     chat = (("user", CORPUS[0] * 3),)
     whole = run(student, chat, None, 30)
-    monkeypatch.setattr("memlora_mlx.models.decoding.PREFILL_TOKENS", 16)
+    monkeypatch.setattr("memlora_mlx.models.batching.PREFILL_TOKENS", 16)
     assert run(student, chat, None, 30).tokens == whole.tokens
 
 
@@ -132,6 +138,8 @@ def test_lookup_proposes_what_followed_the_latest_match() -> None:
 
 def test_a_truncated_real_json_schema_output_never_happens(tmp_path: Path, student: Student) -> None:
     schema = {"type": "object", "properties": {"answer": {"type": "string", "maxLength": 300}}, "required": ["answer"]}
-    grammar = Grammar("json_schema", json.dumps({**schema, "additionalProperties": False}), longest_ending='answer": ""}')
+    grammar = Grammar(
+        "json_schema", json.dumps({**schema, "additionalProperties": False}), longest_ending='answer": ""}'
+    )
     for budget in (1, 30, 60):
         json.loads(student.decode(run(student, (("user", "go"),), grammar, budget).tokens))

@@ -35,7 +35,7 @@ def test_each_stage_answers_with_its_expert_whatever_ran_between(
 
 
 def test_somebody_waiting_overtakes_background_work_within_one_step(engine: Engine) -> None:
-    engine.student  # loaded
+    assert engine.student  # loaded
     order: list[str] = []
     running, asked = threading.Event(), threading.Event()
 
@@ -44,9 +44,7 @@ def test_somebody_waiting_overtakes_background_work_within_one_step(engine: Engi
         running.set()
         asked.wait(5)
 
-    slow = engine.submit(
-        Request("update", ASK.chat, max_tokens=30), priority=Priority.BACKGROUND, on_text=on_text
-    )
+    slow = engine.submit(Request("update", ASK.chat, max_tokens=30), priority=Priority.BACKGROUND, on_text=on_text)
     assert running.wait(10)
     quick = engine.submit(ASK, on_text=lambda _: order.append("interactive"))
     asked.set()
@@ -63,7 +61,7 @@ def engine_alone_text(engine: Engine, slow: object, quick: object) -> bool:
 
 
 def test_cancelling_ends_a_request_and_frees_the_engine(engine: Engine) -> None:
-    engine.student  # loaded
+    assert engine.student  # loaded
     cancelled = threading.Event()
     long = Request("generation", ASK.chat, max_tokens=3000)
     answer = engine.submit(long, on_text=lambda _: cancelled.set(), cancelled=cancelled)
@@ -141,7 +139,9 @@ def test_openblas_is_in_place_and_much_faster_than_the_reference() -> None:
 
     def seconds(choice: str) -> float:
         environment = {**os.environ, "MEMLORA_BLAS": choice}
-        return float(subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, check=True).stdout)
+        return float(
+            subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, check=True).stdout
+        )
 
     assert seconds("reference") > 5 * seconds("openblas")
 

@@ -48,7 +48,9 @@ def test_after_any_sequence_of_switches_logits_equal_a_fresh_load(experts: Path,
     base, _ = model(family)
     table = ExpertTable(base, read_experts(experts, fingerprint(base)), mode)
     expected = {stage: fresh_logits(experts, stage, family) for stage in (None, *STAGES)}
-    assert relative_error(expected["extraction"], expected[None]) > 0.01, "an expert that changes nothing proves nothing"
+    assert relative_error(expected["extraction"], expected[None]) > 0.01, (
+        "an expert that changes nothing proves nothing"
+    )
 
     order = random.Random(7).choices([None, *STAGES], k=25)
     for stage in order:

@@ -1,0 +1,197 @@
+"""Many outputs at once: rows of different prompts, stages and experts in one forward pass.
+
+A row enters when a place is free, is read alone (its prompt is long), and then steps with the others. Rows take
+different numbers of tokens in a step: their own forced and proposed ones. The keys and values of a stage's last prompt
+are kept, and a prompt that begins alike starts behind what they share.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+
+import mlx.core as mx
+import numpy as np
+
+from memlora_mlx.errors import MemloraError
+from memlora_mlx.models.cache import NativeCache, RaggedCache, make_cache
+from memlora_mlx.models.decoding import LOOKUP_TOKENS, Row
+from memlora_mlx.models.experts import ExpertTable
+from memlora_mlx.models.students import Student
+from memlora_mlx.records import Stage
+
+PREFILL_TOKENS = 512  # of a prompt in one forward pass; between two, a more urgent request may run
+SOLO_TOKENS = 16  # a row with more of them to read reads alone: the others would be padded to its length
+STEP_TOKENS = 24  # of a step of all rows: where reading the weights stops being what a step costs
+PREFIX_TOKENS = 1024  # of a stage's last prompt that are kept
+_LEAST_SHARED = 8  # fewer shared tokens are not worth a copy
+
+Prefixes = dict[Stage | None, tuple[list[int], list[tuple[mx.array, mx.array]]]]
+
+
+class Batch:
+    """Rows that are decoded together.
+
+    Args:
+        rows: places; one for models whose cache is no plain one.
+        prefixes: shared between the batches of one student.
+        step_tokens: tokens of a step of all rows, up to which proposals are made.
+    """
+
+    def __init__(
+        self,
+        student: Student,
+        experts: ExpertTable,
+        rows: int,
+        prefixes: Prefixes | None = None,
+        *,
+        step_tokens: int = STEP_TOKENS,
+    ) -> None:
+        self._student, self._experts, self._rows = student, experts, rows
+        self._prefixes: Prefixes = {} if prefixes is None else prefixes
+        self._step_tokens = step_tokens
+        self._cache: RaggedCache | NativeCache | None = None
+        self.live: list[Row] = []
+        self.waiting: deque[Row] = deque()
+
+    @property
+    def busy(self) -> bool:
+        return bool(self.live or self.waiting)
+
+    def add(self, row: Row) -> None:
+        self.waiting.append(row)
+
+    def drop(self, row: Row) -> None:
+        """Take a row out before its end."""
+        if row in self.live:
+            self._leave(self.live.index(row))
+        elif row in self.waiting:
+            self.waiting.remove(row)
+
+    def clear(self) -> None:
+        """Take every row out."""
+        self.live.clear()
+        self.waiting.clear()
+        self._cache = None
+
+    def step(self) -> tuple[list[Row], list[tuple[Row, MemloraError]]]:
+        """One forward pass, or none where all that is next is forced.
+
+        Returns the rows that ended, and those that failed with why; both have left.
+        """
+        failed: list[tuple[Row, MemloraError]] = []
+        while self.waiting and len(self.live) < self._places():
+            self._enter(self.waiting.popleft())
+        for row in list(self.live):
+            try:
+                row.ready()
+            except MemloraError as error:
+                failed.append((row, error))
+        ended = [row for row in self.live if row.finish]
+        if not ended and not failed and self.live:
+            alone = next((i for i, row in enumerate(self.live) if len(row.pending) > SOLO_TOKENS), None)
+            failed = self._advance(0, len(self.live)) if alone is None else self._advance(alone, 1)
+            ended = [row for row in self.live if row.finish]
+        for row in (*ended, *(row for row, _ in failed)):
+            if row in self.live:
+                self._leave(self.live.index(row))
+        if not self.busy:
+            self._cache = None  # an idle batch holds no memory
+        return ended, failed
+
+    def _places(self) -> int:
+        if self._cache is None:
+            self._cache = make_cache(self._student.make_cache(), self._rows)
+        return self._cache.rows
+
+    def _enter(self, row: Row) -> None:
+        assert self._cache is not None
+        if not self._cache.can_take_back:
+            row.propose_nothing()
+        self.live.append(row)
+        known = self._prefixes.get(row.stage)
+        if known is None or not isinstance(self._cache, RaggedCache):
+            return
+        # The prompt's last token is always read: its logits choose the first token of the output.
+        shared = _shared(known[0], row.prompt[:-1])
+        if shared >= _LEAST_SHARED:
+            self._cache.copy_in(len(self.live) - 1, known[1], shared)
+            row.pending = row.pending[shared:]
+            row.counters.reused = shared
+
+    def _leave(self, index: int) -> None:
+        last = len(self.live) - 1
+        if isinstance(self._cache, RaggedCache):
+            self._cache.move(last, index)
+        else:
+            self._cache = None
+        self.live[index] = self.live[last]
+        self.live.pop()
+
+    def _advance(self, first: int, count: int) -> list[tuple[Row, MemloraError]]:
+        """One forward pass of the rows from `first` on."""
+        cache, rows = self._cache, self.live[first : first + count]
+        assert cache is not None
+        self._experts.use_rows([row.stage for row in rows])
+        if count == 1 and len(rows[0].pending) > PREFILL_TOKENS:
+            [row] = rows
+            self._student.hidden(mx.array([row.pending[:PREFILL_TOKENS]]), cache.begin(first, 1, PREFILL_TOKENS))
+            cache.advance([PREFILL_TOKENS])
+            cache.evaluate()
+            del row.pending[:PREFILL_TOKENS]
+            return []
+
+        limit = min(LOOKUP_TOKENS, max(0, self._step_tokens // count - 1))
+        fed = [row.pending + row.propose(limit) for row in rows]
+        width = max(map(len, fed))
+        tokens = mx.array([row + [0] * (width - len(row)) for row in fed])
+        hidden = self._student.hidden(tokens, cache.begin(first, count, width))  # (count, width, dim)
+        wanted = [
+            i * width + j
+            for i, (row, given) in enumerate(zip(rows, fed, strict=True))
+            for j in range(len(row.pending) - 1, len(given))
+        ]
+        logits = self._student.logits(hidden.reshape(count * width, -1)[mx.array(wanted)])  # (choices, vocabulary)
+        mx.async_eval(logits)
+
+        choices = [len(given) - len(row.pending) + 1 for row, given in zip(rows, fed, strict=True)]
+        chosen = _choose(logits, [row.masks() for row in rows], choices)  # masks are made while the model computes
+        kept, failed, start = [], [], 0
+        prompts = [len(row.tokens) == row.counters.forced for row in rows]
+        for row, count_chosen in zip(rows, choices, strict=True):
+            try:
+                kept.append(row.take(chosen[start : start + count_chosen]))
+            except MemloraError as error:
+                kept.append(0)
+                failed.append((row, error))
+            start += count_chosen
+        cache.advance(kept)
+        for i, row in enumerate(rows):
+            if prompts[i] and row.counters.steps == 1:
+                self._remember_prefix(first + i, row)
+        return failed
+
+    def _remember_prefix(self, index: int, row: Row) -> None:
+        """Keep the keys and values of a prompt that was just read, for the stage's next one."""
+        tokens = min(len(row.prompt), PREFIX_TOKENS)
+        if (kept := self._cache.copy_out(index, tokens)) is not None:  # type: ignore[union-attr]
+            self._prefixes[row.stage] = (row.prompt[:tokens], kept)
+
+
+def _choose(logits: mx.array, masks: Sequence[Sequence[np.ndarray] | None], choices: Sequence[int]) -> list[int]:
+    """The likeliest allowed token for each of the logits' rows, in one transfer."""
+    if any(rows is not None for rows in masks):
+        vocabulary = logits.shape[-1]
+        allowed = np.ones((logits.shape[0], vocabulary), bool)
+        start = 0
+        for rows, count in zip(masks, choices, strict=True):
+            if rows is not None:
+                allowed[start : start + len(rows)] = rows
+            start += count
+        logits = mx.where(mx.array(allowed), logits, -float("inf"))
+    return [int(token) for token in np.array(mx.argmax(logits, axis=-1))]
+
+
+def _shared(a: Sequence[int], b: Sequence[int]) -> int:
+    """How many leading tokens two prompts share."""
+    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))

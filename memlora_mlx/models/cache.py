@@ -1,0 +1,190 @@
+"""A KV cache for rows that grow unevenly: each row has a length of its own, and takes back what was not accepted.
+
+mlx-lm's batch cache keeps rows of one length by padding them on the left. Here every row writes behind its own end, so
+rows may take different numbers of tokens in one forward pass, and taking tokens back is a change of a number. What lies
+behind a row's end is never seen: the mask ends there, and the next tokens overwrite it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import mlx.core as mx
+
+_GROWTH = 256  # tokens by which the buffers grow
+
+
+class RaggedCache:
+    """The keys and values of up to `rows` sequences of one model.
+
+    The first `n` rows are the live ones. For a forward pass over some of them call `begin`, give `layers` to the model,
+    then say with `advance` how many tokens each row keeps.
+    """
+
+    can_take_back = True
+
+    def __init__(self, layers: int, rows: int) -> None:
+        self.rows = rows
+        self.lengths = [0] * rows
+        self.layers = [_Layer(self) for _ in range(layers)]
+        self.capacity = 0
+        self._first, self._count, self._tokens = 0, 0, 0
+
+    def begin(self, first: int, count: int, tokens: int) -> list[_Layer]:
+        """Prepare a forward pass of `tokens` tokens on each of `count` rows from `first` on."""
+        self._first, self._count, self._tokens = first, count, tokens
+        starts = self.lengths[first : first + count]
+        self.end = max(starts) + tokens
+        if self.end > self.capacity:
+            self.capacity = (self.end + _GROWTH - 1) // _GROWTH * _GROWTH
+            for layer in self.layers:
+                layer.grow(self.capacity)
+        if count == 1:
+            self.offset: mx.array | int = starts[0]  # a slice is cheaper than a scatter
+        else:
+            self.offset = mx.array(starts)
+            self.positions = self.offset[:, None] + mx.arange(tokens)[None]  # (count, tokens)
+            self.indices = mx.arange(first, first + count)[:, None]
+        self._mask: mx.array | None = None
+        return self.layers
+
+    def advance(self, kept: Sequence[int]) -> None:
+        """Keep the first so many of the tokens each row was given."""
+        for i, tokens in enumerate(kept):
+            self.lengths[self._first + i] += tokens
+
+    def mask(self) -> mx.array | None:
+        """Which keys each new token sees: bool, (count, 1, tokens, end); None where it sees all there are."""
+        if self._count == 1 and self._tokens == 1:
+            return None
+        if self._mask is None:
+            starts = mx.array(self.lengths[self._first : self._first + self._count])
+            own = starts[:, None] + mx.arange(self._tokens)[None]
+            self._mask = (mx.arange(self.end)[None, None] <= own[..., None])[:, None]
+        return self._mask
+
+    def move(self, source: int, target: int) -> None:
+        """Put one row in another's place."""
+        if source != target:
+            for layer in self.layers:
+                layer.move(source, target, self.lengths[source])
+        self.lengths[target] = self.lengths[source]
+        self.lengths[source] = 0
+
+    def copy_out(self, row: int, tokens: int) -> list[tuple[mx.array, mx.array]]:
+        """The keys and values of a row's first tokens, for `copy_in`."""
+        kept = [layer.copy_out(row, tokens) for layer in self.layers]
+        mx.eval(kept)
+        return kept
+
+    def copy_in(self, row: int, kept: Sequence[tuple[mx.array, mx.array]], tokens: int) -> None:
+        """Begin a row with the first tokens of what `copy_out` gave."""
+        if tokens > self.capacity:
+            self.capacity = (tokens + _GROWTH - 1) // _GROWTH * _GROWTH
+            for layer in self.layers:
+                layer.grow(self.capacity)
+        for layer, (keys, values) in zip(self.layers, kept, strict=True):
+            layer.copy_in(row, keys[..., :tokens, :], values[..., :tokens, :])
+        self.lengths[row] = tokens
+
+    def evaluate(self) -> None:
+        mx.eval([(layer.keys, layer.values) for layer in self.layers if layer.keys is not None])
+
+
+class _Layer:
+    """One layer's view, with the methods that mlx-lm's models call."""
+
+    keys: mx.array | None = None  # (rows, heads, capacity, dim)
+    values: mx.array | None = None
+
+    def __init__(self, cache: RaggedCache) -> None:
+        self._cache = cache
+
+    @property
+    def offset(self) -> mx.array | int:
+        """Where the rows' new tokens stand, for the rotary embedding."""
+        return self._cache.offset
+
+    def make_mask(self, tokens: int, return_array: bool = False, window_size: int | None = None) -> mx.array | None:
+        return self._cache.mask()
+
+    def update_and_fetch(self, keys: mx.array, values: mx.array) -> tuple[mx.array, mx.array]:
+        """Write (count, heads, tokens, dim) behind each row's end; return all up to the longest end."""
+        cache = self._cache
+        if self.keys is None or self.values is None:
+            shape = (cache.rows, keys.shape[1], cache.capacity)
+            self.keys = mx.zeros((*shape, keys.shape[3]), keys.dtype)
+            self.values = mx.zeros((*shape, values.shape[3]), values.dtype)
+        first, last, end = cache._first, cache._first + cache._count, cache.end
+        if isinstance(cache.offset, int):
+            self.keys[first:last, :, cache.offset : end] = keys
+            self.values[first:last, :, cache.offset : end] = values
+        else:
+            self.keys[cache.indices, :, cache.positions] = keys.transpose(0, 2, 1, 3)
+            self.values[cache.indices, :, cache.positions] = values.transpose(0, 2, 1, 3)
+        return self.keys[first:last, :, :end], self.values[first:last, :, :end]
+
+    def grow(self, capacity: int) -> None:
+        if self.keys is not None and self.values is not None:
+            more = [(0, 0), (0, 0), (0, capacity - self.keys.shape[2]), (0, 0)]
+            self.keys, self.values = mx.pad(self.keys, more), mx.pad(self.values, more)
+
+    def move(self, source: int, target: int, tokens: int) -> None:
+        if self.keys is not None and self.values is not None:
+            self.keys[target, :, :tokens] = self.keys[source, :, :tokens]
+            self.values[target, :, :tokens] = self.values[source, :, :tokens]
+
+    def copy_out(self, row: int, tokens: int) -> tuple[mx.array, mx.array]:
+        assert self.keys is not None and self.values is not None
+        return mx.contiguous(self.keys[row, :, :tokens]), mx.contiguous(self.values[row, :, :tokens])
+
+    def copy_in(self, row: int, keys: mx.array, values: mx.array) -> None:
+        cache = self._cache
+        if self.keys is None or self.values is None:
+            shape = (cache.rows, keys.shape[0], cache.capacity)
+            self.keys = mx.zeros((*shape, keys.shape[2]), keys.dtype)
+            self.values = mx.zeros((*shape, values.shape[2]), values.dtype)
+        self.keys[row, :, : keys.shape[1]] = keys
+        self.values[row, :, : values.shape[1]] = values
+
+
+class NativeCache:
+    """A model's own cache behind the same calls, for one row: for models whose layers keep more than plain keys."""
+
+    rows = 1
+
+    def __init__(self, native: list[Any]) -> None:
+        from mlx_lm.models.cache import can_trim_prompt_cache
+
+        self._native = native
+        self.can_take_back = bool(can_trim_prompt_cache(native))
+
+    def begin(self, first: int, count: int, tokens: int) -> list[Any]:
+        self._tokens = tokens
+        return self._native
+
+    def advance(self, kept: Sequence[int]) -> None:
+        from mlx_lm.models.cache import trim_prompt_cache
+
+        if kept[0] < self._tokens:
+            trim_prompt_cache(self._native, self._tokens - kept[0])
+
+    def evaluate(self) -> None:
+        mx.eval([layer.state for layer in self._native])
+
+    def copy_out(self, row: int, tokens: int) -> None:
+        return None
+
+
+def make_cache(native: list[Any], rows: int) -> RaggedCache | NativeCache:
+    """A cache for up to `rows` rows; for one row only where the model's layers keep more than plain keys and values.
+
+    Args:
+        native: what mlx-lm makes for the model.
+    """
+    from mlx_lm.models.cache import KVCache
+
+    if all(type(layer) is KVCache for layer in native):
+        return RaggedCache(len(native), rows)
+    return NativeCache(native)
