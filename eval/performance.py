@@ -9,10 +9,12 @@ from __future__ import annotations
 import argparse
 import json
 import platform
+import resource
 import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -25,11 +27,11 @@ import numpy as np
 
 from memlora_mlx.conversations import exchanges, read_conversations
 from memlora_mlx.memory import stages
-from memlora_mlx.memory.changes import Add, Space
+from memlora_mlx.memory.changes import Add, Change, Space
 from memlora_mlx.memory.pipeline import Pipeline, Remembered, Rules
 from memlora_mlx.memory.store import Store
 from memlora_mlx.memory.workspace import Workspace
-from memlora_mlx.records import Exchange, Scope, Stage
+from memlora_mlx.records import Exchange, Request, Scope, Stage
 from memlora_mlx.settings import load_settings
 
 if TYPE_CHECKING:
@@ -38,6 +40,31 @@ if TYPE_CHECKING:
 
 STAGES: tuple[Stage, ...] = ("extraction", "update", "generation")
 LOCOMO = Path("../shared/data/locomo-dev.json")  # beside the project where there is one; its text is never copied
+LOOKUP = 8
+# Update prompts of our own, of the kinds that happen: a fact that is new, one that changes, one that ends.
+UPDATES: tuple[tuple[list[str], list[str]], ...] = (
+    (
+        [
+            "Maya lives in a small flat near the river in Lisbon",
+            "Maya drinks two espressos every morning before work",
+            "Maya is allergic to peanuts",
+            "Maya runs along the river three times a week",
+        ],
+        ["Maya stopped drinking coffee and switched to mint tea"],
+    ),
+    (
+        [
+            "Tom booked a trip to Norway in June to see the fjords",
+            "Tom is repairing an old sailing boat called Gaivota",
+            "Tom only drinks green tea because coffee keeps him awake",
+        ],
+        ["Tom's trip to Norway is cancelled", "Tom will sail to Madeira in August with his uncle"],
+    ),
+    (
+        ["Anna is a nurse in Porto", "Anna drinks six coffees on a night shift", "Anna wants to see the ocean"],
+        ["Anna saw the ocean at sunrise in Cascais", "Anna works night shifts"],
+    ),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +88,7 @@ def main() -> None:
     options = parser.parse_args()
     rows: list[Row] = []
     with Workspace(load_settings()) as workspace:
-        for measure in (start_up, loading, switching, decoding, pipeline, searching):
+        for measure in (start_up, loading, switching, decoding, updating, pipeline, ingesting, searching):
             if options.only and not measure.__name__.startswith(options.only):
                 continue
             for row in measure(workspace):
@@ -219,6 +246,81 @@ def pipeline(workspace: Workspace) -> Iterator[Row]:
         yield Row("pipeline", f"stages without an expert, grounded: {', '.join(grounded)}", len(grounded), "")
 
 
+def updating(workspace: Workspace) -> Iterator[Row]:
+    """One update answer at batch 1: what forced tokens and prompt look-up save; the text is the same."""
+    from memlora_mlx.models.experts import ExpertTable
+    from memlora_mlx.models.measure import answer_seconds
+
+    engine, student = workspace.engine, workspace.engine.student
+    ways = {
+        "plain": {"lookup": 0, "force": False},
+        "forced tokens": {"lookup": 0, "force": True},
+        "look-up": {"lookup": LOOKUP, "force": False},
+        "forced tokens and look-up": {"lookup": LOOKUP, "force": True},
+    }
+    table = engine.call(lambda: ExpertTable(student.model, {}))
+    ratios: dict[str, list[float]] = {name: [] for name in ways}
+    plain_seconds: list[float] = []
+    for old, facts in UPDATES:
+        chat, grammar = stages.update_chat(old, facts), stages.update_grammar(old, facts, grounded=False)
+        for turn in range(3):
+            seconds: dict[str, float] = {}
+            texts: dict[str, list[int]] = {}
+            for name, way in ways.items():
+                seconds[name], row = engine.call(
+                    lambda chat=chat, grammar=grammar, way=way: answer_seconds(  # type: ignore[misc]
+                        student, table, chat, grammar, max_tokens=stages.UPDATE_TOKENS, **way
+                    )
+                )
+                texts[name] = row.tokens
+            if any(tokens != texts["plain"] for tokens in texts.values()):
+                raise AssertionError("a shortcut changed the output")
+            if turn:
+                plain_seconds.append(seconds["plain"])
+                for name in ways:
+                    ratios[name].append(seconds["plain"] / seconds[name])
+    yield Row("update", "plain guided decoding, one token at a time", statistics.median(plain_seconds), "s/call")
+    for name in list(ways)[1:]:
+        ratio, last = statistics.median(ratios[name]), name == list(ways)[-1]
+        yield Row(
+            "update",
+            f"{name}: times as fast as plain, prompt included",
+            ratio,
+            "x",
+            runs=len(ratios[name]),
+            target=">= 2.5" if last else "",
+            met=ratio >= 2.5 if last else None,
+        )
+
+
+def ingesting(workspace: Workspace) -> Iterator[Row]:
+    """Whole exchanges a second: one call at a time, as `memlora ingest` does it, and by mem0 on the same student."""
+    from memlora_mlx.eval import mem0_baseline
+
+    said, source = _exchanges(48)
+    for name, grounded in (("as the starter reads", True), ("free facts and updates", False)):
+        rules = Rules(grounded=frozenset(("extraction", "update") if grounded else ()))
+        plain, first = _plain_seconds(workspace, said[:12], rules)
+        fast, second, peak = _ingest_seconds(workspace, said, rules)
+        if grounded and second[: len(first)] != first:
+            yield Row("ingest", f"{name}: DIFFERENT memories from plain decoding", 1, "", met=False)
+        rate = len(said) / fast
+        yield Row("ingest", f"{name}, {source}: exchanges a second", rate, "/s", runs=len(said))
+        yield Row("ingest", f"{name}: plain guided decoding, one call at a time", 12 / plain, "/s", runs=12)
+        ratio = rate * plain / 12
+        yield Row("ingest", f"{name}: times the rate of plain", ratio, "x", target=">= 6", met=ratio >= 6)
+        if grounded:
+            yield Row("ingest", "resident memory at its highest, over that at the start", peak, "x")
+            own_rate = rate
+    if mem0_baseline.is_installed():
+        with mem0_baseline.mem0_memory(workspace) as memory:
+            taken, stored = mem0_baseline.add_seconds(memory, said[:7])
+        theirs = 1 / statistics.mean(taken[1:])
+        yield Row("ingest", f"mem0ai {version('mem0ai')}, same student, {stored} memories stored", theirs, "/s", runs=6)
+        ratio = own_rate / theirs
+        yield Row("ingest", "times the rate of mem0ai", ratio, "x", target=">= 10", met=ratio >= 10)
+
+
 def searching(workspace: Workspace) -> Iterator[Row]:
     """Store.search with SQL and records, over clustered vectors; and how fast memories go in."""
     from memlora_mlx.models.measure import Timing
@@ -277,6 +379,59 @@ def _remember(workspace: Workspace, said: list[Exchange]) -> list[Remembered]:
         pipeline = Pipeline(workspace.engine, store, rules)
         pipeline.remember(said[0])  # warm-up
         return [pipeline.remember(exchange) for exchange in said[1:]]
+
+
+def _ingest_seconds(workspace: Workspace, said: list[Exchange], rules: Rules) -> tuple[float, list[str], float]:
+    """`memlora ingest`'s own way: seconds, the memories in order, and the growth of resident memory."""
+    with tempfile.TemporaryDirectory() as folder, Store(Path(folder), workspace.space) as store:
+        pipeline = Pipeline(workspace.engine, store, rules)
+        list(pipeline.remember_all(said[:4]))  # warm-up, and not in this store's measure
+        store.reset()
+        start, resident = time.perf_counter(), [_resident()]
+        for _ in pipeline.remember_all(said):
+            resident.append(_resident())
+        seconds = time.perf_counter() - start
+        memories = [memory.text for memory in store.list(order="stored")]
+        return seconds, memories, max(resident) / resident[0]
+
+
+def _plain_seconds(workspace: Workspace, said: list[Exchange], rules: Rules) -> tuple[float, list[str]]:
+    """The same pipeline, but every call alone, token by token, with nothing known of its prompt."""
+    from memlora_mlx.models.experts import ExpertTable
+    from memlora_mlx.models.measure import answer_seconds
+
+    engine, student = workspace.engine, workspace.engine.student
+    table = engine.call(lambda: ExpertTable(student.model, {}))
+    with tempfile.TemporaryDirectory() as folder, Store(Path(folder), workspace.space) as store:
+        pipeline = Pipeline(engine, store, rules)
+
+        def ask(request: Request) -> str:
+            _, row = engine.call(
+                lambda: answer_seconds(
+                    student, table, request.chat, request.grammar, max_tokens=request.max_tokens, lookup=0, force=False
+                )
+            )
+            return student.decode(row.tokens)
+
+        ask(pipeline.extraction(said[0])[0])  # warm-up
+        start = time.perf_counter()
+        for exchange in said:
+            related = pipeline.related(exchange.owner, stages.parse_facts(ask(pipeline.extraction(exchange)[0])))
+            changes: list[Change] = []
+            if related.facts:
+                request, _, related = pipeline.update(related)
+                decisions = stages.parse_update(ask(request), [memory.text for memory in related.memories])
+                changes = pipeline.changes(exchange, related, decisions)
+            store.commit(exchange.owner, changes, exchange=exchange)
+        return time.perf_counter() - start, [memory.text for memory in store.list(order="stored")]
+
+
+def _resident() -> int:
+    """Bytes of this process in memory now; on macOS the highest so far."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+    except OSError:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def _random_experts(workspace: Workspace, folder: Path) -> dict[Stage, Expert]:

@@ -71,9 +71,13 @@ def load_settings(flags: Mapping[str, object] | None = None, environ: Mapping[st
             table = tomllib.loads(config.read_text(encoding="utf-8"))
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise UsageError(f"{config} is not valid TOML ({error}); mend or remove it") from error
+        except OSError as error:
+            raise UsageError(f"cannot read {config}: {error.strerror}; check its permissions") from error
+        if "home" in table:
+            raise UsageError(f"{config}: home is where this file lies; set it by --home or MEMLORA_HOME")
         settings = _apply(settings, table, str(config))
-    names = {field.name for field in fields(Settings)}
-    from_environment = {name: environ[key] for name in names if (key := f"MEMLORA_{name.upper()}") in environ}
+    keys = {field.name: f"MEMLORA_{field.name.upper()}" for field in fields(Settings)}
+    from_environment = {name: environ[key] for name, key in keys.items() if environ.get(key)}  # an empty one is unset
     settings = _apply(settings, from_environment, "the environment")
     given = {name: value for name, value in (flags or {}).items() if value is not None}
     return _apply(settings, {**given, "home": home}, "the command line")
@@ -113,7 +117,7 @@ def _coerce(value: object, kind: Any) -> object:
         return number
     if kind is Path:
         return Path(str(value)).expanduser()
-    if not isinstance(value, str | Path):
+    if not isinstance(value, str | Path) or not str(value).strip():
         raise ValueError
     return str(value)
 

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+
+# One thread each: tests start processes side by side, and OpenBLAS's threads of two processes wait for each other.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -56,6 +60,36 @@ def starter_models() -> Path:
     if not (folder / "smollm2-135m" / "memlora.json").is_file():
         pytest.skip("the starter models are not on this disk; `make models` fetches them")
     return folder
+
+
+@pytest.fixture(scope="session")
+def lively_student(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from homes import lively_student_folder
+
+    return lively_student_folder(tmp_path_factory.mktemp("models") / "lively-llama")
+
+
+@pytest.fixture
+def tiny_home(own_home: Path, tiny_student: Path, tiny_embedder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The test's home, with the tiny models chosen."""
+    monkeypatch.setenv("MEMLORA_STUDENT", str(tiny_student))
+    monkeypatch.setenv("MEMLORA_EMBEDDER", str(tiny_embedder))
+    return own_home
+
+
+@pytest.fixture
+def memlora(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """The command in this process: its arguments in; its exit code, standard output and standard error out."""
+
+    def command(*arguments: object) -> tuple[int, str, str]:
+        from memlora_mlx.cli import main
+
+        with pytest.raises(SystemExit) as left:
+            main([str(argument) for argument in arguments])
+        said = capsys.readouterr()
+        return int(left.value.code or 0), said.out, said.err
+
+    return command
 
 
 @pytest.fixture

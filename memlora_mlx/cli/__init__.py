@@ -7,10 +7,9 @@ Results go to standard output, progress and notes to standard error. Exit codes:
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -37,32 +36,48 @@ app.command()(doctor)
 app.command()(demo)
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from memlora_mlx import __version__
+
+        typer.echo(f"memlora {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
 def _root(
     home: Annotated[
         Path | None, typer.Option(help="Folder of models, memories and config.toml (MEMLORA_HOME).", show_default=False)
     ] = None,
-    version: Annotated[bool, typer.Option("--version", help="Print the version and leave.", is_eager=True)] = False,
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Print the version and leave.", is_eager=True, callback=_print_version),
+    ] = False,
 ) -> None:
-    if version:
-        from memlora_mlx import __version__
-
-        typer.echo(f"memlora {__version__}")
-        raise typer.Exit
     if home is not None:  # settings are read where they are needed; this is how all of them see it
         os.environ["MEMLORA_HOME"] = str(home.expanduser())
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line and leave the process with its exit code."""
+    # `app` itself ends the process, silently, when a reader is gone (`memlora memory list | head`).
     try:
-        app(argv, prog_name="memlora")
+        code = app(argv, prog_name="memlora", standalone_mode=False)
     except MemloraError as error:
-        typer.echo(f"memlora: {error}", err=True)
-        raise SystemExit(error.exit_code) from None
-    except KeyboardInterrupt:
-        typer.echo("memlora: stopped", err=True)
-        raise SystemExit(130) from None
-    except BrokenPipeError:  # `memlora memory list | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise SystemExit(0) from None
+        _fail(str(error), error.exit_code)
+    except typer.TyperException as error:  # a wrong option or argument
+        context = getattr(error, "ctx", None)
+        hint = f" (see `{context.command_path} --help`)" if context else ""
+        line = " ".join(error.format_message().split()).rstrip(".")
+        _fail(line and line + hint, error.exit_code)  # without one, the help was asked for and is printed
+    except (typer.Abort, KeyboardInterrupt):
+        _fail("stopped", 130)
+    if code == 130:  # how `app` tells of a Ctrl-C
+        _fail("stopped", 130)
+    raise SystemExit(code or 0)
+
+
+def _fail(line: str, exit_code: int) -> NoReturn:
+    if line:
+        typer.echo(f"memlora: {line}", err=True)
+    raise SystemExit(exit_code) from None

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from memlora_mlx.cli.options import AsJson, Experts, Limit, Mode, Student, User, print_json, workspace
+from memlora_mlx.cli.options import AsJson, Experts, Limit, Mode, Student, User, print_json, print_row, workspace, write
 
 if TYPE_CHECKING:
     from memlora_mlx.memory.pipeline import Answer
@@ -40,7 +40,7 @@ def ask(
             )
         opened.existing_store()
         memory = Memory.of(opened)
-        answer = memory.ask(question, user_id=user, on_text=None if as_json else _write)
+        answer = memory.ask(question, user_id=user, on_text=None if as_json else write)
     if as_json:
         print_json(_as_dict(question, answer))
         return
@@ -51,11 +51,7 @@ def ask(
         return
     typer.echo(f"From {len(answer.hits)} memories" + _cut_note(answer.cost.cut) + ":")
     for hit in answer.hits:
-        typer.echo(f"  {hit.memory.id[:8]}  {_day(hit):<18} {hit.memory.text}")
-
-
-def _write(piece: str) -> None:
-    typer.echo(piece, nl=False)
+        print_row(f"  {hit.memory.id[:8]}  {_day(hit):<18} ", hit.memory.text)
 
 
 def _day(hit: Hit) -> str:

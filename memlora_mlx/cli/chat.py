@@ -8,11 +8,11 @@ import uuid
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Self
 
 import typer
 
-from memlora_mlx.cli.options import Experts, Mode, Student, notes, workspace
+from memlora_mlx.cli.options import Experts, Mode, Student, notes, workspace, write
 
 if TYPE_CHECKING:
     from memlora_mlx.memory.chat import Chat
@@ -54,13 +54,15 @@ def chat(
 
 
 def _read() -> str | None:
-    """The next line; None at the end of the input. Ctrl-C clears the line."""
+    """The next line; None at the end of the input. On a terminal Ctrl-C clears the line."""
     while True:
         try:
             return input("> " if sys.stdin.isatty() else "")
         except EOFError:
             return None
         except KeyboardInterrupt:
+            if not sys.stdin.isatty():
+                raise
             typer.echo(err=True)
 
 
@@ -71,7 +73,7 @@ def _answer(talk: Chat, line: str) -> str | None:
     try:
         for piece in stream:
             pieces.append(piece)
-            typer.echo(piece, nl=False)
+            write(piece)
     except KeyboardInterrupt:
         stream.close()
         typer.echo(" [stopped]", nl=False)
@@ -103,7 +105,7 @@ class _Background:
         self._pool = ThreadPoolExecutor(1)
         self._waiting: list[Future[Remembered]] = []
 
-    def __enter__(self) -> _Background:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -132,7 +134,9 @@ class _Background:
             try:
                 for change in job.result().applied:
                     if change.rejected is None:
-                        self._speak.print(f"  [{change.event.lower()}] {change.text or change.old_text}", style="dim", markup=False)
+                        self._speak.print(
+                            f"  [{change.event.lower()}] {change.text or change.old_text}", style="dim", markup=False
+                        )
             except MemloraError as error:
                 self._speak.print(f"  not remembered: {error}", style="red", markup=False)
 

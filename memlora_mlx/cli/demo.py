@@ -6,7 +6,7 @@ from importlib.resources import as_file, files
 
 import typer
 
-from memlora_mlx.cli.options import Experts, Mode, Student, notes, workspace
+from memlora_mlx.cli.options import Experts, Mode, Student, notes, workspace, write
 
 QUESTIONS = (
     "Where does Maya work?",
@@ -42,9 +42,9 @@ def demo(student: Student = None, experts: Experts = None, mode: Mode = None) ->
     ):
         own = Workspace(replace(opened.settings, home=Path(folder)), models_folder=opened.settings.models_folder)
         conversations = read_conversations(file)
-        typer.echo(f"Two friends talk, over five days. {own.student_name} reads along and keeps what matters:\n")
+        typer.echo(f"Two friends talk, over five days. {own.student_name} reads along and remembers.\n")
 
-        with own, interruptible() as cancelled, Display() as display:
+        with own, Display() as display:
             display.note_grounding(own.student_name, own.grounded_stages)
             day_shown = ""
 
@@ -55,14 +55,16 @@ def demo(student: Student = None, experts: Experts = None, mode: Mode = None) ->
                     return
                 if (today := day(last.exchange.said_at)) != day_shown:
                     day_shown = today
-                    typer.echo(f"\n{today}")
+                    print(f"\n{today}")  # not typer.echo, which writes past the live line
                 for change in last.applied:
                     if change.rejected is None:
                         mark = {"ADD": "+", "UPDATE": "~", "DELETE": "-"}.get(change.event, " ")
+                        words = change.text or change.old_text or ""
                         whose = owner_name(last.exchange.owner) or ""
-                        typer.echo(f"  {mark} {whose:<5} {change.text or change.old_text}")
+                        print(f"  {mark} {words if words.startswith(whose) else f'{whose}: {words}'}", flush=True)
 
-            tally = ingest(own.pipeline, conversations, user="me", on_progress=progress, cancelled=cancelled)
+            with interruptible() as cancelled:
+                tally = ingest(own.pipeline, conversations, user="me", on_progress=progress, cancelled=cancelled)
             display.close()
             typer.echo(f"\n{summary(tally)}\n")
 
@@ -70,12 +72,12 @@ def demo(student: Student = None, experts: Experts = None, mode: Mode = None) ->
             for question in QUESTIONS:
                 typer.echo(f"? {question}")
                 typer.echo("  ", nl=False)
-                answer = memory.ask(question, limit=6, on_text=lambda piece: typer.echo(piece, nl=False))
+                answer = memory.ask(question, limit=6, on_text=write)
                 nearest = answer.hits[0].memory if answer.hits else None
                 typer.echo(f"\n    nearest memory: {day(nearest.said_at)}, {nearest.text}\n" if nearest else "\n")
     speak.print(
         "Now yours:\n"
-        '  memlora chat                       talk, and be remembered\n'
+        "  memlora chat                       talk, and be remembered\n"
         "  memlora ingest conversations.json  a ChatGPT export, a transcript, LoCoMo\n"
         '  memlora ask "..."                  and memlora memory list',
         markup=False,

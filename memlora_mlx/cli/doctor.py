@@ -114,4 +114,3 @@ def _store(opened: Workspace, repair: bool) -> Iterator[Finding]:
             yield Finding("store", "ok", f"{store.count()} memories of {len(store.owners())} owners in {folder}")
         if store.read_only:
             yield Finding("store", "note", "the folder cannot be written: memories can be read and asked only")
-

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Self
 
 import typer
 
@@ -155,11 +156,12 @@ class Display:
             console=self._console,
             disable=not self._console.is_terminal,
             transient=True,
+            redirect_stdout=sys.stdout.isatty(),  # what goes into a file or a pipe must not end on standard error
         )
         self._task = self._bar.add_task("reading", total=None, memories="", pace="loading the student")
         self._said = 0.0
 
-    def __enter__(self) -> Display:
+    def __enter__(self) -> Self:
         self._bar.start()
         return self
 
@@ -169,7 +171,7 @@ class Display:
     def close(self) -> None:
         self._bar.stop()
 
-    def note_grounding(self, student: str, stages: list[str]) -> None:
+    def note_grounding(self, student: str, stages: Sequence[str]) -> None:
         if stages:
             self._console.print(
                 f"{student} has no trained expert for {' and '.join(stages)}: whole sentences are kept, "
@@ -178,7 +180,7 @@ class Display:
             )
 
     def show(self, tally: Tally, last: Remembered | None) -> None:
-        pace = f"{tally.output_tokens / tally.seconds:.0f} tokens/s" if tally.seconds else ""
+        pace = f"{tally.output_tokens / tally.seconds:.0f} tokens/s" if tally.seconds else "loading the student"
         if (left := tally.seconds_left) is not None:
             pace += f", {_duration(left)} left"
         memories = f"+{tally.added} ~{tally.updated} -{tally.deleted}"

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
-from memlora_mlx.cli.options import AsJson, Limit, User, notes, print_json, workspace
+from memlora_mlx.cli.options import AsJson, Limit, User, notes, print_json, print_row, workspace
 
 if TYPE_CHECKING:
     from memlora_mlx.records import Hit, Memory
@@ -23,8 +24,12 @@ Until = Annotated[str | None, typer.Option(help="Only what was said before this 
 
 @app.command("list")
 def list_memories(
-    user: User = None, source: Source = None, since: Since = None, until: Until = None,
-    limit: Limit = None, as_json: AsJson = False,
+    user: User = None,
+    source: Source = None,
+    since: Since = None,
+    until: Until = None,
+    limit: Limit = None,
+    as_json: AsJson = False,
 ) -> None:
     """Show what is remembered, the newest first."""
     from memlora_mlx.memory.system import as_mem0
@@ -38,7 +43,7 @@ def list_memories(
         print_json([as_mem0(memory) for memory in memories])
         return
     for memory in memories:
-        typer.echo(_line(memory))
+        print_row(_head(memory), memory.text)
     if total > len(memories):
         notes().print(f"{len(memories)} of {total} memories; --limit shows more", style="dim")
 
@@ -46,8 +51,12 @@ def list_memories(
 @app.command()
 def search(
     query: Annotated[str, typer.Argument(help="What to look for.")],
-    user: User = None, source: Source = None, since: Since = None, until: Until = None,
-    limit: Limit = None, as_json: AsJson = False,
+    user: User = None,
+    source: Source = None,
+    since: Since = None,
+    until: Until = None,
+    limit: Limit = None,
+    as_json: AsJson = False,
 ) -> None:
     """Find the memories nearest to some words."""
     from memlora_mlx.memory.system import Memory as System
@@ -58,12 +67,10 @@ def search(
         opened.existing_store()
         hits: list[Hit] = System.of(opened).find(query, limit=opened.settings.limit, filters=filters)
     if as_json:
-        print_json(
-            [{**as_mem0(h.memory), "score": round(h.score, 6), "distance": round(h.distance, 6)} for h in hits]
-        )
+        print_json([{**as_mem0(h.memory), "score": round(h.score, 6), "distance": round(h.distance, 6)} for h in hits])
         return
     for hit in hits:
-        typer.echo(f"{hit.score:5.2f}  {_line(hit.memory)}")
+        print_row(f"{hit.score:5.2f}  {_head(hit.memory)}", hit.memory.text)
 
 
 @app.command()
@@ -77,7 +84,11 @@ def show(memory_id: Id, as_json: AsJson = False) -> None:
         memory = store.find(memory_id)
         exchange = store.exchange(memory.exchange_key) if memory.exchange_key else None
     if as_json:
-        said = [{"role": m.role, "speaker": m.speaker, "text": m.text, "ref": m.ref} for m in exchange.messages] if exchange else []
+        said = (
+            [{"role": m.role, "speaker": m.speaker, "text": m.text, "ref": m.ref} for m in exchange.messages]
+            if exchange
+            else []
+        )
         print_json({**as_mem0(memory), "exchange": said})
         return
     typer.echo(memory.text)
@@ -113,12 +124,10 @@ def edit(
 
     with workspace(models=False) as opened:
         memory = opened.existing_store().find(memory_id)
-        if text is None:
-            text = typer.edit(memory.text)
-            if text is None:
-                raise UsageError("nothing was changed; give the new words after the id, or save in the editor")
+        if text is None and (text := _edited(memory.text)) == memory.text:
+            raise UsageError("nothing was changed; give the new words after the id, or save them in the editor")
         System.of(opened).update(memory.id, text)
-        typer.echo(_line(opened.store.find(memory.id)))
+        print_row(_head(memory), opened.store.find(memory.id).text)
 
 
 @app.command()
@@ -128,7 +137,7 @@ def delete(ids: Annotated[list[str], typer.Argument(metavar="ID...", help="Ids, 
         store = opened.existing_store()
         for memory in [store.find(memory_id) for memory_id in ids]:
             store.delete(memory.id)
-            typer.echo(f"deleted  {_line(memory)}")
+            print_row(f"deleted  {_head(memory)}", memory.text)
 
 
 @app.command()
@@ -145,7 +154,9 @@ def history(memory_id: Id, as_json: AsJson = False) -> None:
     for line in lines:
         words = line["new_memory"] if line["event"] != "DELETE" else line["old_memory"]
         undone = "  (undone)" if line["undone"] else ""
-        typer.echo(f"{line['id']:>6}  {line['created_at'][:16]}  {line['event']:<7} {line['actor_id']:<6} {words}{undone}")
+        typer.echo(
+            f"{line['id']:>6}  {line['created_at'][:16]}  {line['event']:<7} {line['actor_id']:<6} {words}{undone}"
+        )
 
 
 @app.command()
@@ -169,18 +180,26 @@ def export_memories(
     file: Annotated[Path, typer.Argument(help="Where to; - or nothing is standard output.")] = Path("-"),
 ) -> None:
     """Write all memories as JSON lines, for a backup or another machine."""
+    from memlora_mlx.errors import UsageError
+
     with workspace(models=False) as opened:
         lines = (json.dumps(row, ensure_ascii=False) for row in opened.existing_store().export())
         if str(file) == "-":
             for line in lines:
                 typer.echo(line)
             return
-        count = -1  # the first line names the format
+        count = 0
         partial = file.with_name(file.name + ".part")
-        with partial.open("w", encoding="utf-8") as out:
-            for count, line in enumerate(lines):  # noqa: B007
-                out.write(line + "\n")
-        partial.replace(file)
+        try:
+            with partial.open("w", encoding="utf-8") as out:
+                for line in lines:
+                    out.write(line + "\n")
+                    count += line.startswith('{"kind": "memory"')
+            partial.replace(file)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                partial.unlink()
+            raise UsageError(f"cannot write {file}: {error.strerror}; choose another place") from error
     notes().print(f"{count} memories in {file}")
 
 
@@ -190,27 +209,49 @@ def import_memories(file: Annotated[Path, typer.Argument(help="What `export` wro
     import sys
 
     from memlora_mlx.cli.options import existing_files
+    from memlora_mlx.errors import UsageError
 
     existing_files([file])
-    with workspace(models=False) as opened:
-        if str(file) == "-":
-            result = opened.store.import_(sys.stdin, opened.engine.embed)
-        else:
-            with file.open(encoding="utf-8", errors="replace") as lines:
-                result = opened.store.import_(lines, opened.engine.embed)
+    with workspace(models=False) as opened, contextlib.ExitStack() as stack:
+        lines: TextIO = sys.stdin
+        if str(file) != "-":
+            try:
+                lines = stack.enter_context(file.open(encoding="utf-8", errors="replace"))
+            except OSError as error:
+                raise UsageError(f"cannot read {file}: {error.strerror}; check the path") from error
+        result = opened.store.import_(lines, opened.engine.embed)
     typer.echo(f"{result.added} memories added, {result.skipped} were here already")
 
 
-def _line(memory: Memory) -> str:
+def _edited(text: str) -> str:
+    """The words as the user's editor leaves them."""
+    import os
+    import shlex
+    import subprocess
+    import tempfile
+
+    from memlora_mlx.errors import UsageError
+
+    editor = os.environ.get("VISUAL") or os.environ.get("EDITOR") or "vi"
+    with tempfile.TemporaryDirectory(prefix="memlora-") as folder:
+        file = Path(folder, "memory.txt")
+        file.write_text(text + "\n", encoding="utf-8")
+        try:
+            subprocess.run([*shlex.split(editor), str(file)], check=True)
+        except (OSError, ValueError, subprocess.CalledProcessError) as error:
+            raise UsageError(f"the editor {editor!r} failed ({error}); give the new words after the id") from error
+        return file.read_text(encoding="utf-8", errors="replace").strip()
+
+
+def _head(memory: Memory) -> str:
+    """What stands before a memory's words in a listing."""
     from memlora_mlx.memory.pipeline import owner_name
     from memlora_mlx.memory.stages import day
 
-    return f"{memory.id[:8]}  {day(memory.said_at):<17} {owner_name(memory.owner) or '':<12} {memory.text}"
+    return f"{memory.id[:8]}  {day(memory.said_at):<17} {owner_name(memory.owner) or '':<12} "
 
 
-def _filters(
-    user: list[str] | None, source: str | None, since: str | None, until: str | None
-) -> dict[str, Any] | None:
+def _filters(user: list[str] | None, source: str | None, since: str | None, until: str | None) -> dict[str, Any] | None:
     from memlora_mlx.conversations import parse_date
     from memlora_mlx.errors import UsageError
 

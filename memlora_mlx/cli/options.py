@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import shutil
 import sys
+import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,8 +27,9 @@ Experts = Annotated[str | None, typer.Option(help="A folder of experts, one sub-
 Mode = Annotated[str | None, typer.Option("--expert-mode", help="swap (smallest) or fused (float bases only).")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 User = Annotated[list[str] | None, typer.Option("--user", help="Whose memories; may be given several times.")]
-Limit = Annotated[int | None, typer.Option("--limit", min=1, help="At most so many.")]
+Limit = Annotated[int | None, typer.Option("--limit", min=1, max=1_000_000, help="At most so many.")]
 
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 STARTERS = ("smollm2-135m", "all-minilm-l6-v2")
 
 
@@ -49,6 +54,7 @@ def workspace(*, models: bool = True, **flags: object) -> Iterator[Workspace]:
 
 def _ensure_models(opened: Workspace) -> None:
     from memlora_mlx.errors import ModelMissing
+    from memlora_mlx.models.catalog import ENTRIES
 
     missing: list[str] = []
     for part, starter in (("student_folder", STARTERS[0]), ("embedder_folder", STARTERS[1])):
@@ -56,6 +62,8 @@ def _ensure_models(opened: Workspace) -> None:
             getattr(opened, part)
         except ModelMissing:
             named = opened.settings.student if part == "student_folder" else opened.settings.embedder
+            if named is not None and named not in ENTRIES:
+                raise  # it may be a slip: the error knows names that are near
             missing.append(named or starter)
     if not missing:
         return
@@ -65,14 +73,35 @@ def _ensure_models(opened: Workspace) -> None:
         if typer.confirm(f"{' and '.join(missing)} not on this disk. Fetch now?", default=True, err=True):
             pull(missing)
             return
-    raise ModelMissing(f"not on this disk: {', '.join(missing)}; get them with `memlora models pull {' '.join(missing)}`")
+    raise ModelMissing(
+        f"not on this disk: {', '.join(missing)}; get them with `memlora models pull {' '.join(missing)}`"
+    )
 
 
 def notes() -> Console:
-    """Where progress and notes go: standard error."""
+    """Where progress and notes go: standard error. Lines are broken on a terminal only."""
     from rich.console import Console
 
-    return Console(stderr=True, highlight=False)
+    return Console(stderr=True, highlight=False, soft_wrap=not sys.stderr.isatty())
+
+
+def write(piece: str) -> None:
+    """A piece of the student's words to standard output, without what could drive a terminal.
+
+    It may be called on the engine's thread, which has no use for the news that the reader is gone.
+    """
+    try:
+        typer.echo(_CONTROL.sub("", piece), nl=False)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def print_row(head: str, words: str) -> None:
+    """A line of a listing to standard output; on a terminal long words go on below where they began."""
+    if sys.stdout.isatty():
+        width = max(shutil.get_terminal_size().columns, len(head) + 20)
+        words = textwrap.fill(words, width, initial_indent=head, subsequent_indent=" " * len(head))[len(head) :]
+    typer.echo(head + words)
 
 
 def print_json(value: Any) -> None:

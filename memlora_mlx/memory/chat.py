@@ -34,8 +34,13 @@ class Chat:
         engine = self._pipeline.engine
         budget = min(self._pipeline.rules.max_context, engine.student.context) - REPLY_TOKENS
         earlier = tuple(self.turns[-TURNS:])
+        while earlier and engine.count_tokens((*earlier, ("user", text))) > budget:
+            earlier = earlier[2:]  # without the oldest question and its reply
         fitted = stages.fit(
-            lambda kept: (*earlier, *stages.chat_turn(text, recalled[:kept])), len(recalled), engine.count_tokens, budget
+            lambda kept: (*earlier, *stages.chat_turn(text, recalled[:kept])),
+            len(recalled),
+            engine.count_tokens,
+            budget,
         )
         self.hits = tuple(hits[: fitted.kept])
         pieces: list[str] = []

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from memlora_mlx.conversations import Conversation, exchanges
-from memlora_mlx.errors import Cancelled
 from memlora_mlx.memory.pipeline import Pipeline, Remembered
 from memlora_mlx.records import Exchange, Scope
 
@@ -19,7 +18,7 @@ class Tally:
     """How far an ingest has come."""
 
     total: int = 0  # exchanges asked for, those done before included
-    before: int = 0  # of them, done in an earlier run
+    before: int = 0  # of them, done in an earlier run, or meanwhile by another process
     done: int = 0  # of them, done in this run
     facts: int = 0
     added: int = 0
@@ -45,6 +44,9 @@ class Tally:
         return sum(count for name, count in self.tokens.items() if name.endswith(" out"))
 
     def count(self, result: Remembered) -> None:
+        if result.was_done:
+            self.before += 1
+            return
         self.done += 1
         self.facts += len(result.facts) + result.duplicates
         self.added += result.count("ADD")
@@ -96,18 +98,15 @@ def ingest(
 
     started = time.perf_counter()
     for conversation, total, missing in work:
-        if missing:
-            pipeline.store.mark_source(conversation.name, conversation.kind, total)
-        for exchange in missing:
-            if cancelled is not None and cancelled.is_set():
-                raise Cancelled("stopped")
-            result = pipeline.remember(exchange, priority=Priority.BACKGROUND, cancelled=cancelled)
+        if not missing:
+            continue
+        pipeline.store.mark_source(conversation.name, conversation.kind, total)
+        for result in pipeline.remember_all(missing, priority=Priority.BACKGROUND, cancelled=cancelled):
             tally.count(result)
             tally.seconds = time.perf_counter() - started
             if on_progress:
                 on_progress(tally, result)
-        if missing:
-            pipeline.store.mark_source(conversation.name, conversation.kind, total, finished=True)
+        pipeline.store.mark_source(conversation.name, conversation.kind, total, finished=True)
     return tally
 
 

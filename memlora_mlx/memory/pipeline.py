@@ -10,7 +10,9 @@ or many at once. This room never sees MLX: the engine takes requests and gives t
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from types import MappingProxyType
@@ -19,6 +21,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from memlora_mlx.errors import Cancelled
 from memlora_mlx.memory import stages
 from memlora_mlx.memory.changes import Add, Applied, Change, Delete, Update, Vector
 from memlora_mlx.memory.store import Store
@@ -27,6 +30,9 @@ from memlora_mlx.settings import Protocol
 
 if TYPE_CHECKING:
     from memlora_mlx.models.engine import Engine, Priority
+
+AHEAD = 8  # exchanges worked on at once: as many as the engine's batch has places
+GUESSES = 2  # updates of one owner asked for at once, in the hope that those before it change nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +95,30 @@ class Rules:
     grounded: Collection[Stage] = field(default_factory=frozenset)  # stages whose student needs a short leash
 
 
+@dataclass(slots=True, eq=False)
+class _Flight:
+    """An exchange on its way into the store."""
+
+    exchange: Exchange
+    extraction: Future[Completion]
+    cut: int
+    facts: tuple[str, ...] | None = None  # None until the extraction is read
+    vectors: NDArray[np.float32] | None = None
+    related: Related | None = None  # what the update was asked about
+    request: Request | None = None
+    update: Future[Completion] | None = None
+    update_cut: int = 0
+    seen: int = 0  # commits of its owner when the update was asked
+
+    @property
+    def awaited(self) -> Future[Completion]:
+        return self.extraction if self.update is None else self.update
+
+    @property
+    def is_ready(self) -> bool:
+        return self.related is not None and self.awaited.done()
+
+
 class Pipeline:
     """The stages over one engine and one store."""
 
@@ -106,33 +136,122 @@ class Pipeline:
         metadata: Mapping[str, object] | None = None,
         expires_at: datetime | None = None,
     ) -> Remembered:
-        """Read one exchange and keep what matters; one transaction, or nothing.
+        """Read one exchange and keep what matters: one transaction, or nothing. See `remember_all`."""
+        [remembered] = self.remember_all(
+            [exchange], priority=priority, cancelled=cancelled, metadata=metadata, expires_at=expires_at
+        )
+        return remembered
+
+    def remember_all(
+        self,
+        exchanges: Iterable[Exchange],
+        *,
+        priority: Priority | None = None,
+        cancelled: threading.Event | None = None,
+        metadata: Mapping[str, object] | None = None,
+        expires_at: datetime | None = None,
+        ahead: int = AHEAD,
+        guesses: int = GUESSES,
+    ) -> Iterator[Remembered]:
+        """Read exchanges and keep what matters, in their order, each in one transaction.
+
+        The student works ahead while the store is written strictly in order. Extractions do not depend on each other.
+        Updates of different owners do not either; those of one owner are asked for `guesses` exchanges ahead, and one
+        counts only if, after all commits before it, its prompt would still be the same. So the store is the one that
+        reading one exchange after the other gives.
 
         Args:
+            priority: of the student's work; interactive by default.
             metadata: kept with every memory that is added or updated.
             expires_at: when the memories that are added stop being shown.
+            ahead: exchanges being worked on at once; 1 is one after the other.
+            guesses: updates of one owner asked for at once.
 
         Raises:
-            Cancelled: `cancelled` was set before the end; nothing is stored and the exchange is not marked as done.
+            Cancelled: `cancelled` was set; what was yielded is stored, and nothing of the rest.
         """
         from memlora_mlx.models.engine import Priority
 
-        def ask(request: Request) -> Completion:
-            return self.engine.complete(request, priority=priority or Priority.INTERACTIVE, cancelled=cancelled)
+        def submit(request: Request) -> Future[Completion]:
+            chosen = Priority.INTERACTIVE if priority is None else priority
+            return self.engine.submit(request, priority=chosen, cancelled=stop)
 
-        request, cut = self.extraction(exchange)
-        completion = ask(request)
-        costs = [Cost.of("extraction", completion, cut)]
-        related = self.related(exchange.owner, stages.parse_facts(completion.text))
+        stop = threading.Event()
+        coming = iter(exchanges)
+        flights: deque[_Flight] = deque()
+        commits: Counter[Scope] = Counter()  # of each owner, since which a guess may be wrong
+        try:
+            while True:
+                if cancelled is not None and cancelled.is_set():
+                    raise Cancelled("stopped")
+                while len(flights) < ahead and (exchange := next(coming, None)) is not None:
+                    request, cut = self.extraction(exchange)
+                    flights.append(_Flight(exchange, submit(request), cut))
+                if not flights:
+                    return
+                self._guess(flights, submit, commits, guesses)
+                head = flights[0]
+                if not head.is_ready:
+                    running = [flight.awaited for flight in flights if not flight.awaited.done()]
+                    wait(running, timeout=0.1, return_when=FIRST_COMPLETED)  # and look whether to stop
+                    continue
+                if head.facts and head.seen != commits[head.exchange.owner]:
+                    self._plan(head, submit, commits[head.exchange.owner])
+                    continue  # ready at once, where nothing has changed
+                yield self._commit(head, metadata or {}, expires_at)
+                commits[head.exchange.owner] += 1
+                flights.popleft()
+        finally:
+            if flights:  # the caller left, or something failed: the student need not finish what nobody waits for
+                stop.set()
+
+    def _guess(
+        self,
+        flights: Iterable[_Flight],
+        submit: Callable[[Request], Future[Completion]],
+        commits: Counter[Scope],
+        guesses: int,
+    ) -> None:
+        """Ask for the updates of each owner's next exchanges whose facts are there."""
+        asked: Counter[Scope] = Counter()
+        for flight in flights:
+            owner = flight.exchange.owner
+            if asked[owner] == guesses:
+                continue
+            asked[owner] += 1
+            if flight.facts is None and flight.extraction.done():
+                flight.facts = tuple(stages.parse_facts(flight.extraction.result().text))
+                flight.vectors = self.engine.embed(flight.facts) if flight.facts else None
+            if flight.facts is None:
+                asked[owner] = guesses  # what this one will add is not known: a guess beyond it is too bold
+            elif flight.related is None:
+                self._plan(flight, submit, commits[owner])
+
+    def _plan(self, flight: _Flight, submit: Callable[[Request], Future[Completion]], commits: int) -> None:
+        """Ask what the facts change, as the store stands now; unless that was asked already."""
+        flight.seen = commits
+        related = self.related(flight.exchange.owner, flight.facts or (), flight.vectors)
+        if not related.facts:
+            flight.related, flight.request, flight.update = related, None, None
+            return
+        request, cut, related = self.update(related)
+        is_same = flight.related is not None and related.memories == flight.related.memories
+        if request != flight.request or not is_same:
+            flight.related, flight.request, flight.update_cut = related, request, cut
+            flight.update = submit(request)
+
+    def _commit(self, flight: _Flight, metadata: Mapping[str, object], expires_at: datetime | None) -> Remembered:
+        assert flight.related is not None
+        exchange, related = flight.exchange, flight.related
+        costs = [Cost.of("extraction", flight.extraction.result(), flight.cut)]
         changes: list[Change] = []
         rejected = 0
-        if related.facts:
-            request, cut, related = self.update(related)
-            completion = ask(request)
-            costs.append(Cost.of("update", completion, cut))
+        if flight.update is not None:
+            completion = flight.update.result()
+            costs.append(Cost.of("update", completion, flight.update_cut))
             decisions = stages.parse_update(completion.text, [memory.text for memory in related.memories])
             rejected = decisions.rejected
-            changes = self.changes(exchange, related, decisions, metadata or {}, expires_at)
+            changes = self.changes(exchange, related, decisions, metadata, expires_at)
         applied = self.store.commit(exchange.owner, changes, exchange=exchange)
         if applied is None:
             return Remembered(exchange, was_done=True, costs=tuple(costs))
@@ -153,14 +272,14 @@ class Pipeline:
             lambda _: grammar,
         )[:2]
 
-    def related(self, owner: Scope, facts: Sequence[str]) -> Related:
+    def related(self, owner: Scope, facts: Sequence[str], vectors: NDArray[np.float32] | None = None) -> Related:
         """For every fact the owner's nearest memories, merged in the order of the facts (specification 3.2).
 
         Beyond the paper, a fact that is stored word for word already is dropped.
         """
         if not facts:
             return Related((), np.empty((0, 0), np.float32), ())
-        vectors = self.engine.embed(facts)
+        vectors = self.engine.embed(facts) if vectors is None else vectors
         found = self.store.search_many(vectors, self.rules.related, owner)
         kept = list(range(len(facts)))
         if self.rules.protocol == "product":

@@ -221,7 +221,7 @@ class Store:
         """The id that begins so, of a memory that is or was here. Raises MemoryNotFound: none does, or several do."""
         with self.reading() as connection:
             found = connection.execute(
-                "SELECT id FROM (SELECT id FROM memories UNION SELECT memory FROM history)"
+                "SELECT id FROM (SELECT public_id AS id FROM memories UNION SELECT memory_id FROM history)"
                 " WHERE substr(id, 1, length(:b)) = :b ORDER BY id LIMIT 3",
                 {"b": beginning},
             ).fetchall()

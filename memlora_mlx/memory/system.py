@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields, replace
 from datetime import UTC, date, datetime, timedelta
 from hashlib import md5
-from typing import Any
+from typing import Any, Self
 
 from memlora_mlx.conversations import Conversation, Session, Turn, exchanges, parse_date
 from memlora_mlx.errors import MemoryNotFound, UsageError
@@ -20,14 +20,20 @@ from memlora_mlx.memory.changes import Add
 from memlora_mlx.memory.pipeline import Answer
 from memlora_mlx.memory.stages import clean_text
 from memlora_mlx.memory.workspace import Workspace
-from memlora_mlx.records import Exchange, Hit, Image, Memory as Record, Revision, Scope
+from memlora_mlx.records import Exchange, Hit, Image, Revision, Scope
+from memlora_mlx.records import Memory as Record
 from memlora_mlx.settings import Settings, load_settings
 
 log = logging.getLogger(__name__)
 
 Messages = str | Mapping[str, Any] | Sequence[Mapping[str, Any]]
 _SCOPE = ("user_id", "agent_id", "run_id")
-_MEM0_CONFIG = {"vector_store", "llm", "embedder", "graph_store", "reranker", "history_db_path", "version"}
+_PROMOTED = ("role", "actor_id")  # metadata of what was stored verbatim; Mem0 shows them beside `metadata`
+_UNHEARD = ("system", "developer", "tool", "function")  # roles that nothing is remembered of
+_MEM0_CONFIG = {
+    *("vector_store", "llm", "embedder", "graph_store", "reranker", "history_db_path", "version"),
+    *("custom_instructions", "custom_fact_extraction_prompt", "custom_update_memory_prompt"),
+}
 
 
 class Memory:
@@ -54,17 +60,17 @@ class Memory:
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Memory:
         """From a mapping of settings. What a Mem0 configuration says of its servers is put aside with a note."""
-        foreign = sorted(name for name in config if name in _MEM0_CONFIG and not isinstance(config[name], str))
-        foreign += [name for name in ("history_db_path", "version") if name in config]
+        is_ours = isinstance(config.get("embedder"), str)  # Mem0's is a mapping
+        foreign = sorted(config.keys() & _MEM0_CONFIG - ({"embedder"} if is_ours else set()))
         if foreign:
-            log.warning("memlora runs its own models and store; not used: %s", ", ".join(foreign))
+            log.warning("memlora runs its own models, prompts and store; not used: %s", ", ".join(foreign))
         known = {field.name for field in fields(Settings)}
         unknown = sorted(config.keys() - known - _MEM0_CONFIG)
         if unknown:
             raise UsageError(f"unknown setting {unknown[0]!r}; known are {', '.join(sorted(known))}")
         return cls({name: value for name, value in config.items() if name in known and name not in foreign})
 
-    def __enter__(self) -> Memory:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -182,10 +188,10 @@ class Memory:
     def update(
         self,
         memory_id: str,
-        data: str | None = None,
-        *,
         text: str | None = None,
         metadata: Mapping[str, Any] | None = None,
+        *,
+        data: str | None = None,
     ) -> dict[str, str]:
         """Give a memory new words (`text`, or 1.x's `data`), new metadata, or both."""
         words = text if text is not None else data
@@ -276,15 +282,24 @@ class Memory:
                 vector,
                 said_at=message.said_at or exchange.said_at,
                 image=message.image,
-                metadata={**metadata, "role": message.role, **({"actor_id": message.speaker} if message.speaker else {})},
+                metadata={
+                    **metadata,
+                    "role": message.role,
+                    **({"actor_id": message.speaker} if message.speaker else {}),
+                },
                 expires_at=expires,
             )
             for message, vector in zip(messages, vectors, strict=True)
         ]
         applied = self.workspace.store.commit(exchange.owner, changes, exchange=exchange, actor="user") or []
         return [
-            {"id": change.memory_id, "memory": change.text, "event": "ADD", "role": message.role}
-            | ({"actor_id": message.speaker} if message.speaker else {})
+            {
+                "id": change.memory_id,
+                "memory": change.text,
+                "event": "ADD",
+                "actor_id": message.speaker,
+                "role": message.role,
+            }
             for change, message in zip(applied, messages, strict=True)
         ]
 
@@ -295,7 +310,7 @@ def as_mem0(memory: Record) -> dict[str, Any]:
         "id": memory.id,
         "memory": memory.text,
         "hash": md5(memory.text.encode(), usedforsecurity=False).hexdigest(),
-        "metadata": dict(memory.metadata) or None,
+        "metadata": {name: value for name, value in memory.metadata.items() if name not in _PROMOTED} or None,
         "created_at": memory.stored_at.isoformat(),
         "updated_at": memory.changed_at.isoformat() if memory.changed_at else None,
         "said_at": memory.said_at.isoformat() if memory.said_at else None,
@@ -304,7 +319,7 @@ def as_mem0(memory: Record) -> dict[str, Any]:
     item |= {name: value for name in _SCOPE if (value := getattr(memory.owner, name)) is not None}
     if memory.expires_at:
         item["expiration_date"] = memory.expires_at.isoformat()
-    item |= {name: memory.metadata[name] for name in ("role", "actor_id") if name in memory.metadata}
+    item |= {name: memory.metadata[name] for name in _PROMOTED if name in memory.metadata}
     return item
 
 
@@ -345,9 +360,16 @@ def _scope(
     for name, value in clean.items():
         if value is not None and (not isinstance(value, str) or not value):
             raise UsageError(f"{name} must be a name, not {given[name]!r}")
-    if required and not any(clean.values()) and not any(name in str(filters) for name in _SCOPE):
+    if required and not any(clean.values()) and not _names_scope(filters):
         raise UsageError("say whose memories: at least one of user_id, agent_id and run_id is needed")
     return Scope(**clean)
+
+
+def _names_scope(filters: object) -> bool:
+    """Whether a filter says whose memories, however deep."""
+    if isinstance(filters, Mapping):
+        return any(key in _SCOPE or (key in ("AND", "OR") and _names_scope(part)) for key, part in filters.items())
+    return isinstance(filters, list | tuple) and any(_names_scope(part) for part in filters)
 
 
 def _moment(value: datetime | date | str | float) -> datetime:
@@ -384,7 +406,7 @@ def _exchanges(messages: Messages, owner: Scope, said_at: datetime) -> list[Exch
 def _turn(item: Any) -> Turn | None:
     if isinstance(item, str):
         item = {"role": "user", "content": item}
-    if not isinstance(item, Mapping) or item.get("role") not in ("user", "assistant", "system", "tool"):
+    if not isinstance(item, Mapping) or item.get("role") not in ("user", "assistant", *_UNHEARD):
         raise UsageError(f"a message is {{'role': 'user' or 'assistant', 'content': ...}}, not {str(item)[:60]!r}")
     content, image = item.get("content"), None
     if isinstance(content, Mapping):
@@ -393,8 +415,9 @@ def _turn(item: Any) -> Turn | None:
         urls = [part.get("image_url") for part in content if isinstance(part, Mapping)]
         found = [url.get("url") if isinstance(url, Mapping) else url for url in urls if url]
         image = Image(str(found[0])) if found else None
-        content = " ".join(str(part.get("text", "")) for part in content if isinstance(part, Mapping)).strip()
-    if item["role"] in ("system", "tool") or not (content or image):
+        texts = [str(part.get("text") or "") if isinstance(part, Mapping) else str(part) for part in content]
+        content = " ".join(filter(None, texts))
+    if item["role"] in _UNHEARD or not (content or image):
         return None
     said_at = item.get("timestamp") or item.get("created_at")
     return Turn(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
-from memlora_mlx.errors import ModelMissing, StoreError
+from memlora_mlx.errors import ModelBroken, ModelMissing, StoreError
 from memlora_mlx.memory.changes import Space
 from memlora_mlx.memory.pipeline import Pipeline, Rules
 from memlora_mlx.memory.store import Store
@@ -32,7 +33,7 @@ class Workspace:
         self.settings = settings
         self.models_folder = models_folder or settings.models_folder
 
-    def __enter__(self) -> Workspace:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -113,15 +114,19 @@ class Workspace:
 
     @cached_property
     def engine(self) -> Engine:
+        """The engine; without a student on the disk it still embeds, which is all that searching and editing take."""
         from memlora_mlx.models.engine import Engine
 
+        student, experts, name = None, None, None
+        with contextlib.suppress(ModelMissing, ModelBroken):
+            student, experts, name = self.student_folder, self.experts_folder, self.student_name
         return Engine(
-            self.student_folder,
+            student,
             self.embedder_folder,
-            experts=self.experts_folder,
+            experts=experts,
             expert_mode=self.settings.expert_mode,
             query_prompt=self.settings.query_prompt,
-            name=self.student_name,
+            name=name,
         )
 
     @cached_property
@@ -138,6 +143,8 @@ class Workspace:
 
     @cached_property
     def pipeline(self) -> Pipeline:
+        """The stages. Raises ModelMissing, ModelBroken: the student or its experts are not there."""
+        self.student_folder, self.experts_folder  # noqa: B018 - the engine would do without them
         rules = Rules(
             protocol=self.settings.protocol,
             related=self.settings.related,

@@ -18,8 +18,8 @@ _GROWTH = 256  # tokens by which the buffers grow
 class RaggedCache:
     """The keys and values of up to `rows` sequences of one model.
 
-    The first `n` rows are the live ones. For a forward pass over some of them call `begin`, give `layers` to the model,
-    then say with `advance` how many tokens each row keeps.
+    The first `n` rows are the live ones. For a forward pass over some of them call `begin`, give what it returns to the
+    model, then say with `advance` how many tokens each row keeps.
     """
 
     can_take_back = True
@@ -27,42 +27,20 @@ class RaggedCache:
     def __init__(self, layers: int, rows: int) -> None:
         self.rows = rows
         self.lengths = [0] * rows
-        self.layers = [_Layer(self) for _ in range(layers)]
-        self.capacity = 0
-        self._first, self._count, self._tokens = 0, 0, 0
+        self._pass = _Pass(rows)
+        self.layers = [_Layer(self._pass) for _ in range(layers)]
 
     def begin(self, first: int, count: int, tokens: int) -> list[_Layer]:
         """Prepare a forward pass of `tokens` tokens on each of `count` rows from `first` on."""
-        self._first, self._count, self._tokens = first, count, tokens
         starts = self.lengths[first : first + count]
-        self.end = max(starts) + tokens
-        if self.end > self.capacity:
-            self.capacity = (self.end + _GROWTH - 1) // _GROWTH * _GROWTH
-            for layer in self.layers:
-                layer.grow(self.capacity)
-        if count == 1:
-            self.offset: mx.array | int = starts[0]  # a slice is cheaper than a scatter
-        else:
-            self.offset = mx.array(starts)
-            self.positions = self.offset[:, None] + mx.arange(tokens)[None]  # (count, tokens)
-            self.indices = mx.arange(first, first + count)[:, None]
-        self._mask: mx.array | None = None
+        self._make_room(max(starts) + tokens)
+        self._pass.begin(first, starts, tokens)
         return self.layers
 
     def advance(self, kept: Sequence[int]) -> None:
         """Keep the first so many of the tokens each row was given."""
         for i, tokens in enumerate(kept):
-            self.lengths[self._first + i] += tokens
-
-    def mask(self) -> mx.array | None:
-        """Which keys each new token sees: bool, (count, 1, tokens, end); None where it sees all there are."""
-        if self._count == 1 and self._tokens == 1:
-            return None
-        if self._mask is None:
-            starts = mx.array(self.lengths[self._first : self._first + self._count])
-            own = starts[:, None] + mx.arange(self._tokens)[None]
-            self._mask = (mx.arange(self.end)[None, None] <= own[..., None])[:, None]
-        return self._mask
+            self.lengths[self._pass.first + i] += tokens
 
     def move(self, source: int, target: int) -> None:
         """Put one row in another's place."""
@@ -80,10 +58,7 @@ class RaggedCache:
 
     def copy_in(self, row: int, kept: Sequence[tuple[mx.array, mx.array]], tokens: int) -> None:
         """Begin a row with the first tokens of what `copy_out` gave."""
-        if tokens > self.capacity:
-            self.capacity = (tokens + _GROWTH - 1) // _GROWTH * _GROWTH
-            for layer in self.layers:
-                layer.grow(self.capacity)
+        self._make_room(tokens)
         for layer, (keys, values) in zip(self.layers, kept, strict=True):
             layer.copy_in(row, keys[..., :tokens, :], values[..., :tokens, :])
         self.lengths[row] = tokens
@@ -91,39 +66,71 @@ class RaggedCache:
     def evaluate(self) -> None:
         mx.eval([(layer.keys, layer.values) for layer in self.layers if layer.keys is not None])
 
+    def _make_room(self, tokens: int) -> None:
+        if tokens > self._pass.capacity:
+            self._pass.capacity = (tokens + _GROWTH - 1) // _GROWTH * _GROWTH
+            for layer in self.layers:
+                layer.grow(self._pass.capacity)
+
+
+class _Pass:
+    """What the layers of one forward pass have in common."""
+
+    def __init__(self, rows: int) -> None:
+        self.rows, self.capacity = rows, 0
+        self.first = 0
+
+    def begin(self, first: int, starts: Sequence[int], tokens: int) -> None:
+        self.first, self.count, self.tokens = first, len(starts), tokens
+        self.end = max(starts) + tokens
+        self._mask: mx.array | None = None
+        self._starts = mx.array(list(starts))
+        if self.count == 1:
+            self.offset: mx.array | int = starts[0]  # a slice is cheaper than a scatter
+        else:
+            self.offset = self._starts
+            self.positions = self._starts[:, None] + mx.arange(tokens)[None]  # (count, tokens)
+            self.indices = mx.arange(first, first + self.count)[:, None]
+
+    def mask(self) -> mx.array | None:
+        """Which keys each new token sees: bool, (count, 1, tokens, end); None where it sees all there are."""
+        if self.count == 1 and self.tokens == 1:
+            return None
+        if self._mask is None:
+            own = self._starts[:, None] + mx.arange(self.tokens)[None]
+            self._mask = (mx.arange(self.end)[None, None] <= own[..., None])[:, None]
+        return self._mask
+
 
 class _Layer:
-    """One layer's view, with the methods that mlx-lm's models call."""
+    """One layer's keys and values, with the methods that mlx-lm's models call."""
 
     keys: mx.array | None = None  # (rows, heads, capacity, dim)
     values: mx.array | None = None
 
-    def __init__(self, cache: RaggedCache) -> None:
-        self._cache = cache
+    def __init__(self, now: _Pass) -> None:
+        self._now = now
 
     @property
     def offset(self) -> mx.array | int:
         """Where the rows' new tokens stand, for the rotary embedding."""
-        return self._cache.offset
+        return self._now.offset
 
     def make_mask(self, tokens: int, return_array: bool = False, window_size: int | None = None) -> mx.array | None:
-        return self._cache.mask()
+        return self._now.mask()
 
     def update_and_fetch(self, keys: mx.array, values: mx.array) -> tuple[mx.array, mx.array]:
         """Write (count, heads, tokens, dim) behind each row's end; return all up to the longest end."""
-        cache = self._cache
-        if self.keys is None or self.values is None:
-            shape = (cache.rows, keys.shape[1], cache.capacity)
-            self.keys = mx.zeros((*shape, keys.shape[3]), keys.dtype)
-            self.values = mx.zeros((*shape, values.shape[3]), values.dtype)
-        first, last, end = cache._first, cache._first + cache._count, cache.end
-        if isinstance(cache.offset, int):
-            self.keys[first:last, :, cache.offset : end] = keys
-            self.values[first:last, :, cache.offset : end] = values
+        now = self._now
+        own_keys, own_values = self._buffers(keys.shape[1], keys.shape[3], values.shape[3], keys.dtype)
+        first, last, end = now.first, now.first + now.count, now.end
+        if isinstance(now.offset, int):
+            own_keys[first:last, :, now.offset : end] = keys
+            own_values[first:last, :, now.offset : end] = values
         else:
-            self.keys[cache.indices, :, cache.positions] = keys.transpose(0, 2, 1, 3)
-            self.values[cache.indices, :, cache.positions] = values.transpose(0, 2, 1, 3)
-        return self.keys[first:last, :, :end], self.values[first:last, :, :end]
+            own_keys[now.indices, :, now.positions] = keys.transpose(0, 2, 1, 3)
+            own_values[now.indices, :, now.positions] = values.transpose(0, 2, 1, 3)
+        return own_keys[first:last, :, :end], own_values[first:last, :, :end]
 
     def grow(self, capacity: int) -> None:
         if self.keys is not None and self.values is not None:
@@ -140,13 +147,16 @@ class _Layer:
         return mx.contiguous(self.keys[row, :, :tokens]), mx.contiguous(self.values[row, :, :tokens])
 
     def copy_in(self, row: int, keys: mx.array, values: mx.array) -> None:
-        cache = self._cache
+        own_keys, own_values = self._buffers(keys.shape[0], keys.shape[2], values.shape[2], keys.dtype)
+        own_keys[row, :, : keys.shape[1]] = keys
+        own_values[row, :, : values.shape[1]] = values
+
+    def _buffers(self, heads: int, key_dim: int, value_dim: int, dtype: mx.Dtype) -> tuple[mx.array, mx.array]:
         if self.keys is None or self.values is None:
-            shape = (cache.rows, keys.shape[0], cache.capacity)
-            self.keys = mx.zeros((*shape, keys.shape[2]), keys.dtype)
-            self.values = mx.zeros((*shape, values.shape[2]), values.dtype)
-        self.keys[row, :, : keys.shape[1]] = keys
-        self.values[row, :, : values.shape[1]] = values
+            shape = (self._now.rows, heads, self._now.capacity)
+            self.keys = mx.zeros((*shape, key_dim), dtype)
+            self.values = mx.zeros((*shape, value_dim), dtype)
+        return self.keys, self.values
 
 
 class NativeCache:

@@ -36,8 +36,10 @@ def test_the_extraction_prompt_is_the_papers() -> None:
     assert extraction_chat(EXCHANGE) == (
         (
             "user",
-            "Extract and organize relevant details. Response Format: Strictly JSON: "
-            '{"facts": ["fact1", "fact2"]}.\n\nInput:\nuser: Ann: I moved to Rome.\nassistant: Bob: When?',
+            (
+                "Extract and organize relevant details. Response Format: Strictly JSON: "
+                '{"facts": ["fact1", "fact2"]}.\n\nInput:\nuser: Ann: I moved to Rome.\nassistant: Bob: When?'
+            ),
         ),
     )
 
@@ -46,10 +48,12 @@ def test_the_update_prompt_is_the_papers() -> None:
     assert update_chat(["Ann lives in Oslo"], ["Ann moved to Rome"]) == (
         (
             "user",
-            'Old memories:[{"id": "0", "text": "Ann lives in Oslo"}]. New retrieved facts: ["Ann moved to Rome"]. '
-            'Return memory update in JSON format: {"memory" : [{"id" : "<ID of the memory>", "text" : "<Content of the '
-            'memory>", "event" : "<Operation, among ADD, UPDATE, DELETE, or NONE>", "old_memory" : "<Old memory '
-            'content, only if UPDATE event>"}]}',
+            (
+                'Old memories:[{"id": "0", "text": "Ann lives in Oslo"}]. New retrieved facts: ["Ann moved to Rome"]. '
+                'Return memory update in JSON format: {"memory" : [{"id" : "<ID of the memory>", "text" : "<Content of the '
+                'memory>", "event" : "<Operation, among ADD, UPDATE, DELETE, or NONE>", "old_memory" : "<Old memory '
+                'content, only if UPDATE event>"}]}'
+            ),
         ),
     )
 
@@ -125,7 +129,11 @@ def test_an_update_to_the_same_words_does_nothing() -> None:
     assert parse_update(json.dumps(answer), ["tea"]).decisions == ()
 
 
-@given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(), lambda x: st.lists(x) | st.dictionaries(st.text(), x)))
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.text(), lambda x: st.lists(x) | st.dictionaries(st.text(), x)
+    )
+)
 def test_no_json_at_all_can_break_the_readers(value: object) -> None:
     for text in (json.dumps(value), json.dumps({"memory": value, "facts": value}), str(value)):
         parse_facts(text)

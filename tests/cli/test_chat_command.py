@@ -1,0 +1,121 @@
+"""`memlora chat` with its lines piped in: replies stream, and what was said is remembered."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from homes import contents, environment, run, start
+
+from memlora_mlx import Memory
+from memlora_mlx.memory.chat import TURNS, Chat
+from memlora_mlx.memory.workspace import Workspace
+from memlora_mlx.settings import load_settings
+
+
+@pytest.fixture
+def environ(tiny_home: Path, lively_student: Path, tiny_embedder: Path) -> dict[str, str]:
+    return environment(tiny_home, lively_student, tiny_embedder, user="zoe")
+
+
+def test_two_lines_are_answered_and_remembered(environ: dict[str, str], tiny_home: Path) -> None:
+    code, out, err = run(environ, "chat", said="I moved to Rome.\n\nI like tea.\n/memories\n/quit\nnever read\n")
+    assert code == 0, err
+    found = contents(tiny_home)
+    assert [(owner, source) for _, owner, source, *_ in found["exchanges"]] == [("zoe", "chat")] * 2
+    said = [(role, text) for _, _, role, _, text, *_ in found["messages"]]
+    assert [text for role, text in said if role == "user"] == ["I moved to Rome.", "I like tea."]
+    printable = {role: "".join(filter(str.isprintable, text)) for role, text in said}
+    assert printable["assistant"] in "".join(filter(str.isprintable, out))
+    assert not [c for c in out if c < " " and c != "\n" and c != "\t"], "nothing that could drive a terminal"
+    for memory in found["memories"]:
+        assert memory[2] in out + err
+    assert "Traceback" not in err
+
+
+def test_forget_takes_back_the_last_change(environ: dict[str, str], tiny_home: Path, lively_student: Path) -> None:
+    with Memory({"student": str(lively_student)}) as memory:
+        memory.add("Zoe likes tea", user_id="zoe", infer=False)
+    code, out, err = run(environ, "chat", said="/memories\n/forget\n/memories\n/forget\n/what\n")
+    assert code == 0
+    assert out.count("Zoe likes tea") == 2 and "undone: Zoe likes tea" in out
+    assert "there is nothing to undo" in err and "/memories shows" in err
+    assert contents(tiny_home)["memories"] == []
+
+
+def test_ctrl_c_ends_a_chat_from_a_pipe(environ: dict[str, str], tiny_home: Path) -> None:
+    with start(environ, "chat") as process:
+        assert process.stdin is not None and process.stdout is not None
+        process.stdin.write("/memories\n/forget\n")
+        process.stdin.flush()
+        while not (tiny_home / "store" / "memories.db").exists():
+            time.sleep(0.02)
+        time.sleep(0.3)  # it waits for a line by now
+        process.send_signal(signal.SIGINT)
+        process.stdin.close()
+        process.wait(30)
+        assert process.stderr is not None
+        assert process.stderr.read().splitlines()[-1:] == ["memlora: stopped"]
+    assert process.returncode == 130
+
+
+# The conversation behind the command
+
+
+def test_a_reply_sees_the_nearest_memories_and_the_last_turns(
+    tiny_home: Path, lively_student: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MEMLORA_STUDENT", str(lively_student))
+    with Workspace(load_settings()) as workspace:
+        memory = Memory.of(workspace)
+        for text in ("ann likes tea", "the doctor said no", "seven green apples"):
+            memory.add(text, user_id="ann", infer=False, timestamp="2023-05-08")
+        memory.add("bob likes tea", user_id="bob", infer=False)
+        asked = []
+        submit = workspace.engine.submit
+        monkeypatch.setattr(
+            workspace.engine, "submit", lambda request, **how: asked.append(request) or submit(request, **how)
+        )
+        chat = Chat(workspace.pipeline, "ann", limit=2)
+        for number in range(TURNS):
+            assert "".join(chat.reply(f"ann likes tea {number}")).strip() == chat.turns[-1][1]
+        assert [hit.memory.owner.user_id for hit in chat.hits] == ["ann", "ann"]
+        assert chat.hits[0].memory.text == "ann likes tea"
+        last = asked[-1].chat
+        assert len(last) == TURNS + 1 and last[-2] == chat.turns[-3]
+        assert "ann likes tea (8 May 2023)" in last[-1][1] and last[-1][1].endswith(f"ann likes tea {TURNS - 1}")
+        assert all(request.stage is None and request.grammar is None for request in asked)
+
+
+def test_a_reply_that_is_left_counts_as_far_as_it_came(
+    tiny_home: Path, tiny_student: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Workspace(load_settings()) as workspace:
+        workspace.store  # noqa: B018 - made
+        chat = Chat(workspace.pipeline, "ann", limit=2)
+        stream = chat.reply("Tell me everything.")
+        first = next(stream)
+        stream.close()
+        assert chat.turns == [("user", "Tell me everything."), ("assistant", first.strip())]
+        assert "".join(chat.reply("And now?")), "the student is free again"
+
+
+def test_a_long_talk_still_fits_the_prompt(tiny_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MEMLORA_MAX_CONTEXT", "900")
+    with Workspace(load_settings()) as workspace:
+        chat = Chat(workspace.pipeline, "ann", limit=5)
+        engine = workspace.engine
+        prompts: list[int] = []
+        submit = engine.submit
+
+        def count(request: object, **how: object) -> object:
+            prompts.append(engine.count_tokens(request.chat))  # type: ignore[attr-defined]
+            return submit(request, **how)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(engine, "submit", count)
+        for number in range(3):
+            list(chat.reply(f"{number}: " + json.dumps("apples " * 60)))
+        assert max(prompts) <= 900

@@ -1,0 +1,220 @@
+"""Reading conversations in: stopped, killed, begun twice or by two at once, the store is that of one quiet run."""
+
+from __future__ import annotations
+
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+import pytest
+from homes import EXCHANGES, TALK, contents, dump, environment, exchanges_done, run, start
+
+from memlora_mlx.conversations import read_conversations
+from memlora_mlx.errors import Cancelled
+from memlora_mlx.memory.ingest import Tally, ingest
+from memlora_mlx.memory.pipeline import Remembered
+from memlora_mlx.memory.workspace import Workspace
+from memlora_mlx.records import Request
+from memlora_mlx.settings import Settings
+
+
+@pytest.fixture(scope="module")
+def talk(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("talk") / "talk.txt"
+    file.write_text(TALK)
+    return file
+
+
+@pytest.fixture(scope="module")
+def models(lively_student: Path, tiny_embedder: Path) -> dict[str, Path]:
+    return {"student": lively_student, "embedder": tiny_embedder}
+
+
+@pytest.fixture(scope="module")
+def quiet_run(tmp_path_factory: pytest.TempPathFactory, talk: Path, models: dict[str, Path]) -> dict[str, Any]:
+    """The store of an uninterrupted run."""
+    home = tmp_path_factory.mktemp("quiet")
+    code, out, err = run(environment(home, **models), "ingest", talk)
+    assert code == 0, err
+    assert f"{EXCHANGES} exchanges read" in out
+    found = contents(home)
+    assert len(found["exchanges"]) == EXCHANGES
+    events = {event for _, event, *_ in found["history"]}
+    assert events > {"ADD"}, "a run that only adds would prove little"
+    return found
+
+
+# Imports first and then waits, so that the moments fall into the work and not into Python's start.
+_READY = """
+import sys
+import memlora_mlx.memory.store, memlora_mlx.models.decoding, mlx_lm.utils, transformers.tokenization_utils_tokenizers
+from memlora_mlx.cli import main
+print("ready", flush=True)
+sys.stdin.readline()
+main(["ingest", sys.argv[1]])
+"""
+
+
+def test_kill_9_at_20_moments_gives_the_store_of_a_quiet_run(
+    tmp_path: Path, talk: Path, models: dict[str, Path], quiet_run: dict[str, Any]
+) -> None:
+    environ = environment(tmp_path, **models)
+
+    def ready() -> subprocess.Popen[str]:
+        command, pipe = [sys.executable, "-c", _READY, talk], subprocess.PIPE
+        return subprocess.Popen(command, env=environ, stdin=pipe, stdout=pipe, text=True)
+
+    moments = random.Random(26)
+    progress = [0]
+    waiting = deque([ready(), ready()])
+    for turn in range(20):
+        with waiting.popleft() as process:
+            assert process.stdout is not None and process.stdout.readline() == "ready\n"
+            assert process.stdin is not None
+            process.stdin.write("go\n")
+            process.stdin.flush()
+            if turn % 2:  # however slow the machine is, half of them come this far
+                while exchanges_done(tmp_path) == progress[-1] and process.poll() is None:
+                    time.sleep(0.01)
+            time.sleep(moments.uniform(0.0, 0.3))
+            process.kill()
+        waiting.append(ready())
+        progress.append(exchanges_done(tmp_path))
+    for process in waiting:  # the last two run to the end, one after the other
+        process.communicate("go\n", timeout=120)
+        assert process.returncode == 0
+    assert progress == sorted(progress)
+    assert len(set(progress)) > 3, f"the moments missed the work: {progress}"
+    assert contents(tmp_path) == quiet_run
+
+
+def test_ctrl_c_stops_with_one_line_and_the_same_command_goes_on(
+    tmp_path: Path, talk: Path, models: dict[str, Path], quiet_run: dict[str, Any]
+) -> None:
+    environ = environment(tmp_path, **models)
+    with start(environ, "ingest", talk) as process:
+        while exchanges_done(tmp_path) < 2:
+            assert process.poll() is None
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    done = exchanges_done(tmp_path)
+    assert process.returncode == 130 and out == ""
+    line = (
+        f"stopped after {done} of {EXCHANGES} exchanges; all of them are kept, and the same command goes on from here"
+    )
+    assert err == f"memlora: {line}\n"
+    assert done < EXCHANGES
+
+    code, out, _ = run(environ, "ingest", talk)
+    assert code == 0 and f"{EXCHANGES - done} exchanges read" in out and f"{done} were read before" in out
+    assert contents(tmp_path) == quiet_run
+
+    before = dump(tmp_path)
+    code, out, _ = run(environ, "ingest", talk)
+    assert code == 0 and out.startswith("0 exchanges read")
+    assert dump(tmp_path) == before
+
+
+def test_two_processes_may_read_the_same_file_at_once_while_others_look(
+    tmp_path: Path, talk: Path, models: dict[str, Path], quiet_run: dict[str, Any]
+) -> None:
+    environ = environment(tmp_path, **models)
+    with start(environ, "ingest", talk) as one, start(environ, "ingest", talk) as other:
+        while exchanges_done(tmp_path) < 2:
+            assert one.poll() is None or other.poll() is None
+            time.sleep(0.02)
+        looks = [run(environ, "ask", "Where does Ann live?"), run(environ, "memory", "list")]
+        ends = [process.communicate(timeout=120) + (process.returncode,) for process in (one, other)]
+    assert [code for *_, code in ends] == [0, 0], ends
+    assert [code for code, _, err in looks if not err] == [0, 0], looks
+    assert contents(tmp_path) == quiet_run
+
+
+# In this process, where the steps can be watched
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, models: dict[str, Path]) -> Any:
+    settings = Settings(home=tmp_path, student=str(models["student"]), embedder=str(models["embedder"]))
+    with Workspace(settings) as opened:
+        yield opened
+
+
+def test_a_first_part_and_then_the_whole_is_the_whole(
+    workspace: Workspace, tmp_path: Path, talk: Path, quiet_run: dict[str, Any]
+) -> None:
+    conversations = read_conversations(talk)
+    first = ingest(workspace.pipeline, conversations, user="me", limit=3)
+    assert (first.total, first.before, first.done, first.left) == (3, 0, 3, 0)
+    seen: list[tuple[int, Remembered | None]] = []
+    rest = ingest(
+        workspace.pipeline, conversations, user="me", on_progress=lambda tally, last: seen.append((tally.left, last))
+    )
+    assert (rest.total, rest.before, rest.done, rest.left) == (EXCHANGES, 3, EXCHANGES - 3, 0)
+    assert [left for left, _ in seen] == list(range(EXCHANGES - 3, -1, -1))
+    assert seen[0][1] is None and all(last is not None for _, last in seen[1:])
+    workspace.close()
+    assert contents(tmp_path) == quiet_run
+
+
+def test_the_tally_adds_up(workspace: Workspace, talk: Path) -> None:
+    results: list[Remembered] = []
+    tally = ingest(
+        workspace.pipeline,
+        read_conversations(talk),
+        user="me",
+        limit=6,
+        on_progress=lambda _, last: results.append(last) if last else None,
+    )
+    events = [line.event for memory in workspace.store.list() for line in workspace.store.history(memory.id)]
+    assert tally.added - tally.deleted == workspace.store.count()
+    assert tally.added >= events.count("ADD")
+    assert tally.output_tokens == sum(cost.output_tokens for result in results for cost in result.costs) > 0
+    assert tally.tokens["extraction in"] == sum(result.costs[0].prompt_tokens for result in results)
+    assert tally.seconds > 0 and tally.seconds_left == 0.0
+
+
+def test_stopped_within_an_exchange_nothing_of_it_is_kept(workspace: Workspace, talk: Path) -> None:
+    cancelled = threading.Event()
+    submit = workspace.engine.submit
+
+    def stop_soon(request: Request, **how: Any) -> Any:
+        if request.stage == "update":
+            threading.Timer(0.02, cancelled.set).start()
+        return submit(request, **how)
+
+    workspace.engine.submit = stop_soon  # type: ignore[method-assign]
+    tallies: list[Tally] = []
+    with pytest.raises(Cancelled):
+        ingest(
+            workspace.pipeline,
+            read_conversations(talk),
+            user="me",
+            on_progress=lambda tally, _: tallies.append(tally),
+            cancelled=cancelled,
+        )
+    [source] = workspace.store.sources()
+    assert (source.done, source.finished_at) == (tallies[-1].done, None)
+    assert source.done < EXCHANGES
+
+
+def test_what_another_process_has_just_read_is_not_stored_twice(
+    workspace: Workspace, tmp_path: Path, talk: Path, quiet_run: dict[str, Any]
+) -> None:
+    conversations = read_conversations(talk)
+
+    def read_by_another(tally: Tally, last: Remembered | None) -> None:
+        if tally.done == 2:
+            ingest(workspace.pipeline, conversations, user="me", limit=6)
+
+    tally = ingest(workspace.pipeline, conversations, user="me", on_progress=read_by_another)
+    assert (tally.before, tally.done) == (4, EXCHANGES - 4)
+    workspace.close()
+    assert contents(tmp_path) == quiet_run

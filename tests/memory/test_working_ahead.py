@@ -1,0 +1,96 @@
+"""Working ahead of the store changes nothing in it: the same memories, ids, times and history as one after the other."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from memlora_mlx.conversations import exchanges, read_conversations
+from memlora_mlx.memory.changes import Space
+from memlora_mlx.memory.pipeline import Pipeline, Rules
+from memlora_mlx.memory.store import Store
+from memlora_mlx.models.engine import Engine, Priority
+from memlora_mlx.models.spaces import read_space
+from memlora_mlx.records import Exchange, Message, Scope, Stage
+
+MONDAY = datetime(2024, 3, 4, 9, 0)
+NOUNS = ("tea", "Rome", "Oslo", "a cat", "apples", "the market", "a red bicycle", "the doctor", "Bob", "green apples")
+VERBS = ("likes", "bought", "sold", "moved to", "went to", "no longer likes", "said no to")
+
+
+def said(seed: int, count: int, owners: int) -> list[Exchange]:
+    """Exchanges of several owners in a random order, about few enough things that they concern each other."""
+    dice = random.Random(seed)
+    made = []
+    for i in range(count):
+        owner = f"ann{dice.randrange(owners)}"
+        words = f"{owner} {dice.choice(VERBS)} {dice.choice(NOUNS)}. I {dice.choice(VERBS)} {dice.choice(NOUNS)} today."
+        messages = (Message("user", words, owner), Message("assistant", "Really?", "Bob"))
+        made.append(Exchange(f"key-{i}", Scope(owner), messages, MONDAY + timedelta(hours=i), "chat", i))
+    return made
+
+
+def remembered(
+    engine: Engine, space: Space, folder: Path, read: list[Exchange], grounded: frozenset[Stage], **options: int
+) -> list[object]:
+    """All that the store holds afterwards, wall clocks aside."""
+    with Store(folder, space, clock=lambda: datetime(2024, 5, 1, tzinfo=UTC)) as store:
+        pipeline = Pipeline(engine, store, Rules(grounded=grounded))
+        done = list(pipeline.remember_all(read, priority=Priority.BACKGROUND, **options))
+        assert [result.exchange for result in done] == read
+        memories = store.list(order="stored")
+        history = [store.history(row.memory_id) for result in done for row in result.applied if not row.rejected]
+        return [memories, history, [(result.facts, result.duplicates, result.rejected) for result in done]]
+
+
+@pytest.fixture
+def ahead_engine(tiny_student: Path, tiny_embedder: Path, tiny_experts: Path) -> Iterator[Engine]:
+    with Engine(tiny_student, tiny_embedder, experts=tiny_experts) as running:
+        yield running
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("grounded", [frozenset(), frozenset({"extraction"}), frozenset({"extraction", "update"})])
+def test_random_interleavings_give_the_store_of_one_after_the_other(
+    ahead_engine: Engine, tiny_embedder: Path, tmp_path: Path, seed: int, grounded: frozenset[Stage]
+) -> None:
+    space = Space(*read_space(tiny_embedder))
+    read = said(seed, 9, owners=1 + seed % 3)
+    expected = remembered(ahead_engine, space, tmp_path / "one", read, grounded, ahead=1)
+    assert expected[0], "an empty store proves nothing"
+    for ahead, guesses in ((8, 2), (5, 4)):
+        folder = tmp_path / f"{ahead}-{guesses}"
+        assert remembered(ahead_engine, space, folder, read, grounded, ahead=ahead, guesses=guesses) == expected
+
+
+def test_a_caller_who_leaves_early_keeps_what_was_yielded(
+    ahead_engine: Engine, tiny_embedder: Path, tmp_path: Path
+) -> None:
+    read = said(7, 10, owners=2)
+    with Store(tmp_path, Space(*read_space(tiny_embedder))) as store:
+        pipeline = Pipeline(ahead_engine, store, Rules())
+        for number, _ in enumerate(pipeline.remember_all(read), start=1):
+            if number == 3:
+                break
+        assert store.done(exchange.key for exchange in read) == {"key-0", "key-1", "key-2"}
+        rest = [exchange for exchange in read if exchange.key not in store.done(e.key for e in read)]
+        assert len(list(pipeline.remember_all(rest))) == 7
+
+
+@pytest.mark.starter
+def test_locomo_text_on_the_starter_gives_the_same_store(starter_models: Path, tmp_path: Path) -> None:
+    locomo = Path(__file__).parents[2] / "../shared/data/locomo-dev.json"
+    if not locomo.is_file():
+        pytest.skip("LoCoMo is not beside the project")
+    conversation = next(c for c in read_conversations(locomo) if c.name == "conv-26")
+    read = exchanges(conversation, user="me")[:6]
+    space = Space(*read_space(starter_models / "all-minilm-l6-v2"))
+    with Engine(starter_models / "smollm2-135m", starter_models / "all-minilm-l6-v2") as engine:
+        # Grounded facts and free updates: the facts are real sentences, and the student decides what they change.
+        grounded: frozenset[Stage] = frozenset({"extraction"})
+        expected = remembered(engine, space, tmp_path / "one", read, grounded, ahead=1)
+        assert remembered(engine, space, tmp_path / "many", read, grounded) == expected
