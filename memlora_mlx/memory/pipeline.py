@@ -43,7 +43,7 @@ class Cost:
     prompt_tokens: int
     output_tokens: int
     seconds: float
-    cut: int = 0  # words or memories that did not fit into the prompt
+    cut: int = 0  # characters or memories that did not fit into the prompt
 
     @classmethod
     def of(cls, stage: Stage, completion: Completion, cut: int) -> Cost:
@@ -259,15 +259,15 @@ class Pipeline:
         return Remembered(exchange, related.facts, tuple(applied), related.duplicates, rejected, tuple(costs))
 
     def extraction(self, exchange: Exchange) -> tuple[Request, int]:
-        """The request for an exchange's facts, and how many of its words had to be left out."""
+        """The request for an exchange's facts, and how many of its characters had to be left out."""
         if self.rules.protocol == "paper":  # Mem0's way: a text student is not told what an image shows
             bare = tuple(replace(message, image=None) for message in exchange.messages)
             exchange = replace(exchange, messages=bare)
         grammar = stages.extraction_grammar(exchange, grounded="extraction" in self.rules.grounded)
         return self._fitted(
             "extraction",
-            lambda words: stages.extraction_chat(exchange, words),
-            stages.extraction_words(exchange),
+            lambda length: stages.extraction_chat(exchange, length),
+            stages.extraction_length(exchange),
             stages.EXTRACTION_TOKENS,
             lambda _: grammar,
         )[:2]

@@ -55,7 +55,7 @@ class Fitted:
 
     chat: Chat
     kept: int
-    cut: int  # words of an exchange, or memories of a list
+    cut: int  # characters of an exchange, or memories of a list
 
 
 def fit(build: Callable[[int], Chat], items: int, count_tokens: Callable[[Chat], int], budget: int) -> Fitted:
@@ -79,17 +79,14 @@ def fit(build: Callable[[int], Chat], items: int, count_tokens: Callable[[Chat],
 # ---------------------------------------------------------------------------------------------- extraction
 
 
-def extraction_words(exchange: Exchange) -> int:
-    """How many words `extraction_chat` can keep."""
-    return len(_exchange_text(exchange).split(" "))
+def extraction_length(exchange: Exchange) -> int:
+    """How many characters `extraction_chat` can keep."""
+    return len(_exchange_text(exchange))
 
 
-def extraction_chat(exchange: Exchange, words: int | None = None) -> Chat:
-    """Ask for the facts of an exchange, or of its first words."""
-    text = _exchange_text(exchange)
-    if words is not None:
-        text = " ".join(text.split(" ")[:words])
-    return (("user", _EXTRACTION.format(exchange=text)),)
+def extraction_chat(exchange: Exchange, characters: int | None = None) -> Chat:
+    """Ask for the facts of an exchange, or of its first characters."""
+    return (("user", _EXTRACTION.format(exchange=_exchange_text(exchange)[:characters])),)
 
 
 def extraction_grammar(exchange: Exchange, *, grounded: bool) -> Grammar:

@@ -61,12 +61,10 @@ def _lend_fortran() -> None:
     bundled = _installed("mlx-cpu", "libgfortran-")
     name = bundled.name.encode() + b"\0"
     image = bundled.read_bytes().replace(name, _FORTRAN.encode().ljust(len(name), b"\0"))
-    descriptor = os.memfd_create(_FORTRAN)
-    try:
-        os.write(descriptor, image)
-        ctypes.CDLL(f"/proc/self/fd/{descriptor}", mode=ctypes.RTLD_GLOBAL)
-    finally:
-        os.close(descriptor)
+    with os.fdopen(os.memfd_create(_FORTRAN), "wb") as file:
+        file.write(image)
+        file.flush()
+        ctypes.CDLL(f"/proc/self/fd/{file.fileno()}", mode=ctypes.RTLD_GLOBAL)
 
 
 def _installed(distribution: str, prefix: str) -> Path:

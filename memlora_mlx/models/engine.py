@@ -293,17 +293,23 @@ class Engine:
             return
         for row, reason in failed:
             orders.pop(row).result.set_exception(reason)
-        for row, order in orders.items():
-            if order.on_text:
+        for row, order in list(orders.items()):
+            try:
                 self._show(order, row)
+            except Exception as error:  # the caller's own code: its request ends, the engine goes on
+                batch.drop(row)
+                orders.pop(row).result.set_exception(error)
         for row in ended:
-            self._deliver(orders.pop(row), row)
+            if row in orders:
+                self._deliver(orders.pop(row), row)
 
     def _show(self, order: _Order, row: Row) -> None:
         """Give the caller what is new of the text; half a character waits for its other half."""
+        if order.on_text is None:
+            return
         text = self._language_model().decode(row.tokens)
         text = text if row.finish else text.rstrip("\ufffd")
-        if order.on_text and text[order.shown :]:
+        if text[order.shown :]:
             order.on_text(text[order.shown :])
             order.shown = len(text)
 

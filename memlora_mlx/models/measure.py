@@ -106,6 +106,10 @@ def answer_seconds(
     return time.perf_counter() - start, row
 
 
-def resident_bytes() -> int:
-    """Bytes that MLX holds now."""
-    return int(mx.get_active_memory())
+def bandwidth(nbytes: int) -> float:
+    """Bytes a second of reading a float32 matrix of that size once: the roof of a decode step at batch 1."""
+    columns = 8192
+    matrix, vector = mx.random.normal((max(1, nbytes // 4 // columns), columns)), mx.random.normal((columns, 1))
+    mx.eval(matrix, vector)
+    timing = Timing.of(lambda: mx.eval(matrix @ vector), runs=7)
+    return matrix.nbytes / timing.p50

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tiny import CORPUS
+from tiny import CORPUS, student_folder
 
 from memlora_mlx.memory.stages import (
     UPDATE_TOKENS,
@@ -27,14 +27,14 @@ from memlora_mlx.models.experts import ExpertTable
 from memlora_mlx.models.students import Chat, Student
 from memlora_mlx.records import Exchange, Grammar, Message, Scope
 
+import mlx.core as mx  # isort: skip
+
 TEXT = st.text(max_size=60).filter(str.strip)
 SLOW = settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 @pytest.fixture(scope="module", params=[0, 1, 2])
 def student(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Student:
-    from tiny import student_folder
-
     return Student.load(student_folder(tmp_path_factory.mktemp("students") / "tiny", seed=request.param))
 
 
@@ -115,6 +115,26 @@ def test_shortcuts_leave_every_token_as_it_was(student: Student, guided: bool, s
         assert fast.tokens == plain.tokens
         assert fast.finish == plain.finish
         assert fast.counters.steps <= plain.counters.steps
+
+
+def test_in_bfloat16_shortcuts_differ_at_ties_alone(tmp_path: Path) -> None:
+    """Half precision rounds differently for one token and for nine; only a near tie may then fall the other way."""
+    student = Student.load(student_folder(tmp_path / "tiny"))
+    student.model.set_dtype(mx.bfloat16)
+    differing = 0
+    for text in CORPUS:
+        for chat in ((("user", text),), update_chat([text[:40]], ["Ann moved to Rome"])):
+            plain = run(student, chat, None, 60, lookup=0, force=False).tokens
+            fast = run(student, chat, None, 60).tokens
+            if plain == fast:
+                continue
+            differing += 1
+            at = next(i for i, (a, b) in enumerate(zip(plain, fast, strict=False)) if a != b)
+            tokens = mx.array([student.encode(chat) + plain[:at]])
+            logits = student.logits(student.hidden(tokens, student.make_cache()))[0, -1].astype(mx.float32)
+            gap = abs(logits[plain[at]].item() - logits[fast[at]].item())
+            assert gap <= 2**-6 * mx.abs(logits).max().item()
+    assert differing <= len(CORPUS)  # of twice as many
 
 
 def test_a_prompt_longer_than_one_prefill_reads_the_same(student: Student, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -106,6 +106,15 @@ def test_an_image_for_a_text_student_is_refused_plainly(engine: Engine) -> None:
         engine.complete(Request("vqa", ASK.chat, image=Image("photo.jpg")))
 
 
+def test_a_caller_whose_own_code_fails_hears_it_and_the_engine_goes_on(engine: Engine) -> None:
+    def broken(_: str) -> None:
+        raise ZeroDivisionError("the caller's own")
+
+    with pytest.raises(ZeroDivisionError):
+        engine.complete(ASK, on_text=broken)
+    assert engine.complete(ASK).text
+
+
 def test_many_threads_may_ask_at_once(engine: Engine) -> None:
     expected = engine.complete(ASK).text
     texts: list[str] = []
