@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
+
+# A shell that starts us in the background has SIGINT ignored, and every process a test starts would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # One thread each: tests start processes side by side, and OpenBLAS's threads of two processes wait for each other.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")

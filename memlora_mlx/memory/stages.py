@@ -251,10 +251,11 @@ class Recalled:
 def answer_chat(question: str, memories: Sequence[Recalled]) -> Chat:
     """Ask a question over memories, oldest first, each with the day it was said.
 
-    The day stands behind the words: before them (Mem0's form) an untrained small student recites dates.
+    The day stands behind the words, and no dash before them: an untrained small student goes on reciting dates that
+    begin its lines (Mem0's form), and the items of a list.
     """
     ordered = sorted(memories, key=lambda memory: (memory.said_at is not None, _naive(memory.said_at)))
-    lines = [f"- {_owned(memory)} ({day(memory.said_at)})" for memory in ordered]
+    lines = [f"{_owned(memory)} ({day(memory.said_at)})" for memory in ordered]
     return (("user", _ANSWER.format(memories="\n".join(lines) or "(no memories)", question=question)),)
 
 
@@ -262,7 +263,7 @@ def chat_turn(text: str, memories: Sequence[Recalled]) -> Chat:
     """What the user said, after the memories nearest to it; answered by the base, without an expert."""
     if not memories:
         return (("user", text),)
-    lines = "\n".join(f"- {memory.text} ({day(memory.said_at)})" for memory in memories)
+    lines = "\n".join(f"{memory.text} ({day(memory.said_at)})" for memory in memories)
     return (("user", f"What you remember about me:\n{lines}\n\n{text}"),)
 
 

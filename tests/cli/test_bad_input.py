@@ -230,6 +230,7 @@ def test_a_read_only_store_can_be_asked_but_not_written(
     (anybodys_folder / "chat.json").write_text(json.dumps(CHAT))
     with Memory() as memory:
         memory.add("Ann likes tea", user_id="ann", infer=False)
+    assert memlora("ask", "What does Ann like?")[0] == 0  # imports what it needs, while the installation can be read
     subprocess.run(["chmod", "-R", "a-w,a+rX", str(home)], check=True)
     is_root = os.geteuid() == 0
     if is_root:  # whom file permissions do not bind
@@ -239,8 +240,9 @@ def test_a_read_only_store_can_be_asked_but_not_written(
         assert memlora("ask", "What does Ann like?")[0] == 0
         check_line(memlora("ingest", anybodys_folder / "chat.json"), 1, "cannot be written; check the permissions")
         check_line(memlora("memory", "undo"), 1, "cannot be written")
-        code, out, _ = memlora("doctor")
-        assert code == 0 and "memories can be read and asked only" in out
+        if not is_root:  # the doctor reads the installation too, which `nobody` may not be allowed
+            code, out, _ = memlora("doctor")
+            assert code == 0 and "memories can be read and asked only" in out
     finally:
         if is_root:
             os.seteuid(0)

@@ -67,8 +67,8 @@ def test_the_answer_prompt_is_short_and_dated_and_oldest_first() -> None:
     [(role, text)] = answer_chat("Where does Ann live?", memories)
     assert role == "user"
     assert len(text.partition("\n\n")[0].split()) <= 50
-    assert text.index("undated words") < text.index("- Bob: I like tea (8 May 2023)")
-    assert text.index("Bob: I like") < text.index("- Ann moved to Rome (1 July 2023)")
+    assert text.index("undated words") < text.index("\nBob: I like tea (8 May 2023)")
+    assert text.index("Bob: I like") < text.index("\nAnn moved to Rome (1 July 2023)")
     assert text.endswith("Question: Where does Ann live?")
 
 
