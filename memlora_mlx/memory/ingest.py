@@ -5,12 +5,12 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from memlora_mlx.conversations import Conversation, exchanges
 from memlora_mlx.memory.pipeline import Pipeline, Remembered
-from memlora_mlx.records import Exchange, Scope
+from memlora_mlx.records import Exchange
 
 
 @dataclass(slots=True)
@@ -108,10 +108,3 @@ def ingest(
                 on_progress(tally, result)
         pipeline.store.mark_source(conversation.name, conversation.kind, total, finished=True)
     return tally
-
-
-def speakers_of(conversations: Iterable[Conversation], user: str) -> list[Scope]:
-    """Whose memories the conversations feed, each owner once."""
-    from memlora_mlx.conversations import owners
-
-    return list(dict.fromkeys(scope for conversation in conversations for scope in owners(conversation, user=user)))

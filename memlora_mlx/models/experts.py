@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Literal, cast, get_args
+from typing import Any, Literal, cast
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -298,12 +298,6 @@ def fingerprint(model: nn.Module) -> str:
             digest.update(name.encode())
             digest.update(np.array(array.astype(mx.bfloat16).view(mx.uint16)).tobytes())
     return digest.hexdigest()[:16]
-
-
-def parse_stage(name: str) -> Stage:
-    if name not in get_args(Stage):
-        raise AdapterMismatch(f"there is no stage {name!r}; the stages are {', '.join(STAGES)}")
-    return cast(Stage, name)
 
 
 def _dtype(linear: nn.Module) -> mx.Dtype:
