@@ -65,15 +65,12 @@ def _cut_note(cut: int) -> str:
 
 
 def _as_dict(question: str, answer: Answer) -> dict[str, Any]:
-    from memlora_mlx.memory.system import as_mem0
+    from memlora_mlx.memory.system import hit_as_mem0
 
     return {
         "question": question,
         "answer": answer.text,
-        "memories": [
-            {**as_mem0(hit.memory), "score": round(hit.score, 6), "distance": round(hit.distance, 6)}
-            for hit in answer.hits
-        ],
+        "memories": [hit_as_mem0(hit) for hit in answer.hits],
         "memories_cut": answer.cost.cut,
         "tokens": {"in": answer.cost.prompt_tokens, "out": answer.cost.output_tokens},
         "seconds": round(answer.cost.seconds, 3),

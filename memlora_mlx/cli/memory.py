@@ -60,14 +60,14 @@ def search(
 ) -> None:
     """Find the memories nearest to some words."""
     from memlora_mlx.memory.system import Memory as System
-    from memlora_mlx.memory.system import as_mem0
+    from memlora_mlx.memory.system import hit_as_mem0
 
     filters = _filters(user, source, since, until)
     with workspace(models=False, limit=limit) as opened:
         opened.existing_store()
         hits: list[Hit] = System.of(opened).find(query, limit=opened.settings.limit, filters=filters)
     if as_json:
-        print_json([{**as_mem0(h.memory), "score": round(h.score, 6), "distance": round(h.distance, 6)} for h in hits])
+        print_json([hit_as_mem0(hit) for hit in hits])
         return
     for hit in hits:
         print_row(f"{hit.score:5.2f}  {_head(hit.memory)}", hit.memory.text)

@@ -323,6 +323,11 @@ def as_mem0(memory: Record) -> dict[str, Any]:
     return item
 
 
+def hit_as_mem0(hit: Hit) -> dict[str, Any]:
+    """A memory that was found, in Mem0's shape with its score, and the distance it comes from."""
+    return {**as_mem0(hit.memory), "score": round(hit.score, 6), "distance": round(hit.distance, 6)}
+
+
 def _as_history(revision: Revision) -> dict[str, Any]:
     return {
         "id": revision.id,

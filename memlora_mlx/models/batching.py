@@ -157,7 +157,6 @@ class Batch:
         choices = [len(given) - len(row.pending) + 1 for row, given in zip(rows, fed, strict=True)]
         chosen = _choose(logits, [row.masks() for row in rows], choices)  # masks are made while the model computes
         kept, failed, start = [], [], 0
-        prompts = [len(row.tokens) == row.counters.forced for row in rows]
         for row, count_chosen in zip(rows, choices, strict=True):
             try:
                 kept.append(row.take(chosen[start : start + count_chosen]))
@@ -167,7 +166,7 @@ class Batch:
             start += count_chosen
         cache.advance(kept)
         for i, row in enumerate(rows):
-            if prompts[i] and row.counters.steps == 1:
+            if row.counters.steps == 1:
                 self._remember_prefix(first + i, row)
         return failed
 
