@@ -37,6 +37,18 @@ class VisionMissing(MemloraError):
     """An image was given, but the student cannot see or the `vision` extra is not installed."""
 
 
+class BadTrainingData(MemloraError):
+    """A file of teacher data cannot be trained on: a malformed line, no rows, rows that are too long."""
+
+
+class TeacherFailed(MemloraError):
+    """A teacher's server cannot be reached or does not answer as one; what was answered is kept."""
+
+
+class TrainingFailed(MemloraError):
+    """A training run cannot start or go on: too little memory, a loss that is no number, a full disk."""
+
+
 class StoreError(MemloraError):
     """The memory store cannot be used as asked."""
 

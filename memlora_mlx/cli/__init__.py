@@ -13,12 +13,14 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from memlora_mlx.cli import memory, models
+from memlora_mlx.cli import adapters, memory, models
 from memlora_mlx.cli.ask import ask
 from memlora_mlx.cli.chat import chat
 from memlora_mlx.cli.demo import demo
 from memlora_mlx.cli.doctor import doctor
 from memlora_mlx.cli.ingest import ingest
+from memlora_mlx.cli.teach import teach
+from memlora_mlx.cli.train import TrainCommand, train
 from memlora_mlx.errors import MemloraError
 
 app = typer.Typer(
@@ -32,6 +34,9 @@ app.command()(ask)
 app.command()(chat)
 app.add_typer(memory.app, name="memory")
 app.add_typer(models.app, name="models")
+app.command()(teach)
+app.command(cls=TrainCommand)(train)
+app.add_typer(adapters.app, name="adapters")
 app.command()(doctor)
 app.command()(demo)
 

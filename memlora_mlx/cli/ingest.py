@@ -48,7 +48,7 @@ def ingest(
     from memlora_mlx.memory.ingest import Tally
     from memlora_mlx.memory.ingest import ingest as read_in
 
-    chosen = _conversations(existing_files(files), conversation)
+    chosen = conversations_of(existing_files(files), conversation)
     tally = Tally()
     with (
         workspace(student=student, experts=experts, expert_mode=mode, user=user) as opened,
@@ -110,7 +110,8 @@ def as_dict(tally: Tally) -> dict[str, object]:
     }
 
 
-def _conversations(files: list[Path], names: list[str] | None) -> list[Conversation]:
+def conversations_of(files: list[Path], names: list[str] | None) -> list[Conversation]:
+    """The conversations of the files, or those of these names."""
     from memlora_mlx.conversations import read_conversations
     from memlora_mlx.errors import UsageError
 
@@ -182,7 +183,7 @@ class Display:
     def show(self, tally: Tally, last: Remembered | None) -> None:
         pace = f"{tally.output_tokens / tally.seconds:.0f} tokens/s" if tally.seconds else "loading the student"
         if (left := tally.seconds_left) is not None:
-            pace += f", {_duration(left)} left"
+            pace += f", {duration(left)} left"
         memories = f"+{tally.added} ~{tally.updated} -{tally.deleted}"
         name = last.exchange.source if last else "reading"
         self._bar.update(
@@ -198,7 +199,7 @@ class Display:
             self._console.print(f"{name}: {tally.before + tally.done}/{tally.total} exchanges, {memories}, {pace}")
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

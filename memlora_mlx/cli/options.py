@@ -8,7 +8,7 @@ import re
 import shutil
 import sys
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 Student = Annotated[
     str | None, typer.Option(help="A student from `memlora models list`, a local MLX folder or a hub id.")
 ]
-Experts = Annotated[str | None, typer.Option(help="A folder of experts, one sub-folder a stage; 'none' for the base.")]
+Experts = Annotated[
+    str | None,
+    typer.Option(help="A folder of experts, one sub-folder a stage, or of a single one; 'none' for the base."),
+]
 Mode = Annotated[str | None, typer.Option("--expert-mode", help="swap (smallest) or fused (float bases only).")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 User = Annotated[list[str] | None, typer.Option("--user", help="Whose memories; may be given several times.")]
@@ -34,12 +37,13 @@ STARTERS = ("smollm2-135m", "all-minilm-l6-v2")
 
 
 @contextmanager
-def workspace(*, models: bool = True, **flags: object) -> Iterator[Workspace]:
+def workspace(*, models: bool = True, embedder: bool = True, **flags: object) -> Iterator[Workspace]:
     """The user's workspace, closed at the end.
 
     Args:
         models: make sure that a student and an embedder are there; on a terminal the user is asked whether to fetch
             the missing ones.
+        embedder: False where a student is all it takes.
         flags: settings from the command line; a None counts as not given.
     """
     from memlora_mlx.memory.workspace import Workspace
@@ -48,16 +52,16 @@ def workspace(*, models: bool = True, **flags: object) -> Iterator[Workspace]:
     opened = Workspace(load_settings(flags))
     with opened:
         if models:
-            _ensure_models(opened)
+            _ensure_models(opened, STARTERS if embedder else STARTERS[:1])
         yield opened
 
 
-def _ensure_models(opened: Workspace) -> None:
+def _ensure_models(opened: Workspace, starters: Sequence[str]) -> None:
     from memlora_mlx.errors import ModelMissing
     from memlora_mlx.models.catalog import ENTRIES
 
     missing: list[str] = []
-    for part, starter in (("student_folder", STARTERS[0]), ("embedder_folder", STARTERS[1])):
+    for part, starter in zip(("student_folder", "embedder_folder"), starters, strict=False):
         try:
             getattr(opened, part)
         except ModelMissing:

@@ -1,1 +1,1 @@
-"""Learning from a teacher: data, training and the search for experts."""
+"""From a teacher's answers to experts: teacher data, training, the search for the best of them."""

@@ -93,6 +93,7 @@ class Rules:
     related: int = 5
     max_context: int = 4096
     grounded: Collection[Stage] = field(default_factory=frozenset)  # stages whose student needs a short leash
+    copied: bool = False  # the update expert was trained to take its texts from the prompt
 
 
 @dataclass(slots=True, eq=False)
@@ -296,7 +297,8 @@ class Pipeline:
 
         def grammar(kept: int) -> Grammar:
             old = [memory.text for memory in related.memories[:kept]]
-            return stages.update_grammar(old, related.facts, grounded="update" in self.rules.grounded)
+            grounded = "update" in self.rules.grounded
+            return stages.update_grammar(old, related.facts, grounded=grounded, copied=self.rules.copied)
 
         request, cut, kept = self._fitted(
             "update",

@@ -168,11 +168,18 @@ def update_chat(old: Sequence[str], facts: Sequence[str]) -> Chat:
     return (("user", _UPDATE.format(old=_json(offered), facts=_json(list(facts)))),)
 
 
-def update_grammar(old: Sequence[str], facts: Sequence[str], *, grounded: bool) -> Grammar:
+def update_grammar(
+    old: Sequence[str], facts: Sequence[str], *, grounded: bool = False, copied: bool = False
+) -> Grammar:
     """The entries an update may hold, in the order of their ids, each id at most once.
 
     An offered id may be updated (its old text is then given by the grammar), deleted or left; the ids after them add,
-    no more of them than there are facts. Grounded: every fact is added as it is, and nothing else can happen.
+    no more of them than there are facts.
+
+    Args:
+        grounded: every fact is added as it is, and nothing else can happen.
+        copied: texts are those of the prompt. What is updated or added takes the words of a new fact, what is deleted one or
+            its own; facts are added in their order. For experts that were trained on such answers alone.
     """
     first_new, end = len(old), len(old) + len(facts)
     if grounded:
@@ -182,6 +189,11 @@ def update_grammar(old: Sequence[str], facts: Sequence[str], *, grounded: bool) 
         answer = '{"memory": [' + ", ".join(entries) + "]}"
         return Grammar("lark", f"start: {_literal(answer)}", longest_ending=answer)
 
+    longest = max((_json(text) for text in old), key=len, default="")
+    ending = f'{{"id": "{end}", "text": "x", "event": "UPDATE", "old_memory": {longest}}}]}}'
+    if copied:
+        longest_fact = max((_json(fact) for fact in facts), key=len, default="")
+        return Grammar("lark", "\n".join(_copying_rules(old, facts)), longest_ending=ending + longest_fact + longest)
     rules = ['start: "{\\"memory\\": [" ("" | next_0) "]}"', _TEXT_RULE]
     for number in range(end):
         head = _literal(f'{{"id": "{number}", "text": ')
@@ -194,9 +206,30 @@ def update_grammar(old: Sequence[str], facts: Sequence[str], *, grounded: bool) 
             tail, skip = _literal(', "event": "ADD"}'), ""
         rules.append(f"next_{number}: {head} TEXT {tail} more_{number + 1}{skip}")
         rules.append(f'more_{number + 1}: ""' + (f' | ", " next_{number + 1}' if number + 1 < end else ""))
-    longest = max((_json(text) for text in old), key=len, default="")
-    ending = f'{{"id": "{end}", "text": "x", "event": "UPDATE", "old_memory": {longest}}}]}}'
     return Grammar("lark", "\n".join(rules), longest_ending=ending)
+
+
+def _copying_rules(old: Sequence[str], facts: Sequence[str]) -> list[str]:
+    """`next_i`: an entry for memory i or a later one, or the first addition; `add_c_f`: the c-th, of fact f or a later one."""
+    offered, new = len(old), len(facts)
+    rules = ['start: "{\\"memory\\": [" ("" | next_0) "]}"', f"FACT: {' | '.join(_literal(_json(f)) for f in facts)}"]
+    for number, text in enumerate(old):
+        head = _literal(f'{{"id": "{number}", "text": ')
+        updated = _literal(f', "event": "UPDATE", "old_memory": {_json(text)}}}')
+        own, deleted = _literal(_json(text)), _literal(', "event": "DELETE"}')
+        rules.append(
+            f"next_{number}: {head} (FACT ({updated} | {deleted}) | {own} {deleted}) more_{number + 1} | next_{number + 1}"
+        )
+        rules.append(f'more_{number + 1}: "" | ", " next_{number + 1}')
+    rules.append(f"next_{offered}: add_0_0")
+    for count in range(new):
+        for first in range(count, new):
+            head = f'{{"id": "{offered + count}", "text": {_json(facts[first])}, "event": "ADD"}}'
+            goes_on = count + 1 < new and first + 1 < new
+            more = f' ("" | ", " add_{count + 1}_{first + 1})' if goes_on else ""
+            later = f" | add_{count}_{first + 1}" if first + 1 < new else ""
+            rules.append(f"add_{count}_{first}: {_literal(head)}{more}{later}")
+    return rules
 
 
 def parse_update(text: str, old: Sequence[str]) -> Decisions:

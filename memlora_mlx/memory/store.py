@@ -302,8 +302,8 @@ class Store:
                 query,
                 max(0, limit),
                 always=self._expiry(show_expired),
-                filters=all_of(from_filters(filters), *ranges) if filters else all_of(*ranges),
-                indexed=bool(ranges),
+                ranges=all_of(*ranges),
+                filters=from_filters(filters),
             )
             return rows.hits(connection, found)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from functools import cached_property
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -12,6 +11,7 @@ from memlora_mlx.errors import ModelBroken, ModelMissing, StoreError
 from memlora_mlx.memory.changes import Space
 from memlora_mlx.memory.pipeline import Pipeline, Rules
 from memlora_mlx.memory.store import Store
+from memlora_mlx.models.expert_folders import expert_folders, folders_in, read_card
 from memlora_mlx.records import STAGES, Stage
 from memlora_mlx.settings import Settings
 
@@ -83,24 +83,27 @@ class Workspace:
         return Space(*read_space(self.embedder_folder, query_prompt=self.settings.query_prompt))
 
     @cached_property
-    def experts_folder(self) -> Path | None:
-        """The experts for this student: those named, else those that came with memlora for it, if any."""
+    def expert_folders(self) -> dict[Stage, Path]:
+        """The expert of each stage: of those named, if any were; else for this student, installed ones before shipped ones.
+
+        Raises:
+            ModelMissing: the folder named holds none.
+        """
         chosen = self.settings.experts
         if chosen == "none":
-            return None
-        if chosen is not None:
-            folder = Path(chosen).expanduser()
-            if not any((folder / stage).is_dir() for stage in STAGES):
-                raise ModelMissing(f"{folder} holds no experts: it has no folder {', '.join(STAGES)}")
-            return folder
-        shipped = Path(str(files("memlora_mlx"))) / "adapters" / self.student_name
-        return shipped if shipped.is_dir() else None
+            return {}
+        if chosen is None:
+            return expert_folders(self.student_name, self.settings.home)
+        folder = Path(chosen).expanduser()
+        found = folders_in(folder)
+        if not found:
+            raise ModelMissing(f"{folder} holds no experts: it has no expert in a folder {', '.join(STAGES)}")
+        return found
 
     @property
     def expert_stages(self) -> list[Stage]:
         """The stages that have an expert."""
-        folder = self.experts_folder
-        return [s for s in STAGES if folder and (folder / s / "adapter_config.json").is_file()]
+        return list(self.expert_folders)
 
     @property
     def grounded_stages(self) -> list[Stage]:
@@ -119,7 +122,7 @@ class Workspace:
 
         student, experts, name = None, None, None
         with contextlib.suppress(ModelMissing, ModelBroken):
-            student, experts, name = self.student_folder, self.experts_folder, self.student_name
+            student, experts, name = self.student_folder, self.expert_folders, self.student_name
         return Engine(
             student,
             self.embedder_folder,
@@ -141,17 +144,23 @@ class Workspace:
             return Store(folder, Space("", 0), create=False, any_space=True)
         return Store(folder, space)
 
-    @cached_property
-    def pipeline(self) -> Pipeline:
-        """The stages. Raises ModelMissing, ModelBroken: the student or its experts are not there."""
-        self.student_folder, self.experts_folder  # noqa: B018 - the engine would do without them
-        rules = Rules(
+    @property
+    def rules(self) -> Rules:
+        """What the pipeline may do with this student and its experts."""
+        updates = self.expert_folders.get("update")
+        return Rules(
             protocol=self.settings.protocol,
             related=self.settings.related,
             max_context=self.settings.max_context,
             grounded=frozenset(self.grounded_stages),
+            copied=updates is not None and bool(read_card(updates).get("copied_texts")),
         )
-        return Pipeline(self.engine, self.store, rules)
+
+    @cached_property
+    def pipeline(self) -> Pipeline:
+        """The stages. Raises ModelMissing, ModelBroken: the student or its experts are not there."""
+        self.student_folder, self.expert_folders  # noqa: B018 - the engine would do without them
+        return Pipeline(self.engine, self.store, self.rules)
 
     def existing_store(self) -> Store:
         """The store, for commands that only look: it must be there.

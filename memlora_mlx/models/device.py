@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import subprocess
@@ -37,6 +38,18 @@ def processor() -> str:
     except OSError:
         pass
     return platform.machine()
+
+
+def usable_memory() -> int:
+    """Bytes this process may take in all: what Metal or CUDA recommends; on a CPU, what is free and what its arrays hold."""
+    if mx.default_device() != mx.Device(mx.cpu):
+        info = mx.device_info()
+        return int(info.get("max_recommended_working_set_size") or info.get("memory_size") or 0) or 2**63
+    with contextlib.suppress(OSError, ValueError), open("/proc/meminfo", encoding="utf-8") as lines:
+        for line in lines:
+            if line.startswith("MemAvailable"):
+                return int(line.split()[1]) * 1024 + int(mx.get_active_memory())
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def blas_status() -> str:

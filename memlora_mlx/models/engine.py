@@ -14,7 +14,7 @@ import queue
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from enum import IntEnum
@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 from memlora_mlx.errors import Cancelled, EngineClosed, ModelMissing, VisionMissing
-from memlora_mlx.records import Completion, Request
+from memlora_mlx.records import Completion, Request, Stage
 from memlora_mlx.settings import ExpertMode
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ class Engine:
     Args:
         student: a model folder; None where only embedding is needed.
         embedder: a sentence-encoder folder.
-        experts: a folder with a sub-folder for each stage; None for the base alone.
+        experts: the folder of each stage's, or one folder with a sub-folder a stage; None for the base alone.
         expert_mode: see `ExpertTable`.
         name: the student's name in reports; its folder's by default.
     """
@@ -94,13 +94,13 @@ class Engine:
         student: Path | None,
         embedder: Path | None,
         *,
-        experts: Path | None = None,
+        experts: Path | Mapping[Stage, Path] | None = None,
         expert_mode: ExpertMode = "swap",
         query_prompt: bool = True,
         name: str | None = None,
     ) -> None:
         self._student_folder, self._embedder_folder = student, embedder
-        self._experts_folder, self._expert_mode = experts, expert_mode
+        self._expert_folders, self._expert_mode = experts or {}, expert_mode
         self._query_prompt, self._name = query_prompt, name
         self._student: Student | None = None
         self._experts: ExpertTable | None = None
@@ -168,6 +168,10 @@ class Engine:
     def embed(self, texts: Sequence[str], *, query: bool = False) -> np.ndarray:
         """Unit vectors: float32, (len(texts), dim)."""
         return self.call(lambda: self._embedding_model().embed(texts, query=query))
+
+    def token_states(self, texts: Sequence[str]) -> list[np.ndarray]:
+        """The embedder's last hidden states: for each text float32, (tokens, dim), [CLS] and [SEP] among them."""
+        return self.call(lambda: self._embedding_model().token_states(texts))
 
     def count_tokens(self, chat: Sequence[tuple[str, str]]) -> int:
         """Tokens of a chat under the student's template."""
@@ -334,7 +338,7 @@ class Engine:
             if self._student_folder is None:
                 raise ModelMissing("no student is chosen; `memlora models pull smollm2-135m` fetches a small one")
             student = Student.load(self._student_folder, self._name)
-            found = read_experts(self._experts_folder, student.fingerprint) if self._experts_folder else {}
+            found = read_experts(self._expert_folders, student.fingerprint)
             self._experts = ExpertTable(student.model, found, self._expert_mode)
             self._student = student
         return self._student

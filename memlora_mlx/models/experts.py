@@ -9,6 +9,8 @@ layers with W + BA computed beforehand (`fused`).
 from __future__ import annotations
 
 import json
+import os
+import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -22,10 +24,12 @@ from mlx.utils import tree_flatten
 
 from memlora_mlx.errors import AdapterMismatch
 from memlora_mlx.models.arrays import load_arrays
-from memlora_mlx.records import STAGES, Stage
+from memlora_mlx.models.expert_folders import CONFIG, WEIGHTS, folders_in
+from memlora_mlx.records import Stage
 from memlora_mlx.settings import ExpertMode
 
 Key = Stage | Literal["mixed"] | None  # of a table: a stage, the experts of a mixed batch, or the base alone
+Matrices = Mapping[str, tuple[mx.array, mx.array]]  # by layer: A (in, r), B (r, out)
 Slot = tuple[nn.Module, str, nn.Module]  # parent, attribute, the module that stands there
 
 
@@ -184,9 +188,9 @@ def _fused(plain: nn.Module, a: mx.array, b: mx.array) -> nn.Module:
     return fused
 
 
-def read_experts(folder: Path, base_fingerprint: str) -> dict[Stage, Expert]:
-    """The experts below a folder, one sub-folder per stage; an absent stage is simply not there."""
-    found = {stage: folder / stage for stage in STAGES if (folder / stage / "adapter_config.json").is_file()}
+def read_experts(folders: Path | Mapping[Stage, Path], base_fingerprint: str) -> dict[Stage, Expert]:
+    """The experts in these folders, or below one with a sub-folder per stage; an absent stage is simply not there."""
+    found = folders_in(folders) if isinstance(folders, Path) else folders
     return {stage: read_expert(path, stage, base_fingerprint) for stage, path in found.items()}
 
 
@@ -197,12 +201,12 @@ def read_expert(folder: Path, stage: Stage, base_fingerprint: str) -> Expert:
         AdapterMismatch: a file is missing or damaged, it is no plain LoRA, or its card names another base.
     """
     try:
-        config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
         kind = config.get("fine_tune_type", "lora")
         if kind != "lora" or "lora_parameters" not in config:
             raise AdapterMismatch(f"{folder} is no LoRA in mlx-lm's format (fine_tune_type {kind!r})")
         scale = float(config["lora_parameters"]["scale"])
-        arrays = load_arrays(folder / "adapters.safetensors")
+        arrays = load_arrays(folder / WEIGHTS)
     except AdapterMismatch:
         raise
     except FileNotFoundError as error:
@@ -252,26 +256,41 @@ def write_expert(
     dropout: float = 0.1,
     card: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write an adapter folder that mlx-lm and mlx-vlm read too: keys are fully qualified.
+    """Write an adapter folder that mlx-lm and mlx-vlm read too (keys are fully qualified), in 16 bits; whole, or not at all.
 
     Args:
         matrices: A (in, r) and B (r, out) by layer, without the scale.
         scale: alpha / r.
+        card: what it says of itself; the hash of the weights' file is added.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     arrays = {
-        f"{name}.lora_{part}": array for name, pair in matrices.items() for part, array in zip("ab", pair, strict=True)
+        f"{name}.lora_{part}": array.astype(mx.float16)
+        for name, pair in matrices.items()
+        for part, array in zip("ab", pair, strict=True)
     }
-    mx.save_safetensors(str(folder / "adapters.safetensors"), arrays)
     rank = next(iter(matrices.values()))[0].shape[1]
     config: dict[str, Any] = {
         "fine_tune_type": "lora",
         "num_layers": -1,
         "lora_parameters": {"rank": rank, "scale": scale, "dropout": dropout, "keys": sorted(matrices)},
     }
-    if card:
-        config["memlora"] = dict(card)
-    (folder / "adapter_config.json").write_text(json.dumps(config, indent=1), encoding="utf-8")
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".saving-") as scratch:
+        weights, described = Path(scratch, WEIGHTS), Path(scratch, CONFIG)
+        mx.save_safetensors(str(weights), arrays)
+        if card:
+            config["memlora"] = {**card, "sha256": sha256(weights.read_bytes()).hexdigest()}
+        described.write_text(json.dumps(config, indent=1, ensure_ascii=False), encoding="utf-8")
+        for new in (weights, described):  # the description last: without it there is no expert
+            with new.open("rb") as file:
+                os.fsync(file.fileno())
+            os.replace(new, folder / new.name)
+
+
+def adapted_layers(model: nn.Module, keys: tuple[str, ...]) -> list[str]:
+    """The full names of the linear layers that end like one of the keys."""
+    linear = (nn.Linear, nn.QuantizedLinear)
+    return sorted(name for name, module in model.named_modules() if name.endswith(keys) and isinstance(module, linear))
 
 
 def random_matrices(

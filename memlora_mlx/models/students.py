@@ -20,6 +20,7 @@ import numpy as np
 from mlx.utils import tree_flatten
 
 from memlora_mlx.errors import ModelBroken
+from memlora_mlx.models import vectorised
 from memlora_mlx.models.experts import fingerprint
 
 Chat = Sequence[tuple[str, str]]  # (role, text) turns
@@ -39,6 +40,7 @@ class Student:
         _mend_gemma2_mask()
         self.model = model
         self.name = name
+        self.config = config
         self.family = str(config.get("model_type", "unknown"))
         self.fingerprint = fingerprint(model)
         self.vocabulary = int(config["vocab_size"])
@@ -64,6 +66,7 @@ class Student:
             raise ModelBroken(f"the student in {folder} cannot be loaded ({_line(error)}); pull it again") from error
         if mx.default_device() == mx.Device(mx.cpu) and "quantization" not in config:
             model.set_dtype(mx.float32)  # half precision is ten times slower than float32 on MLX's CPU back end
+        vectorised.install()
         model.eval()
         mx.eval(model.parameters())
         return cls(model, tokenizer, config, name or _manifest_name(folder))
@@ -104,6 +107,17 @@ class Student:
         """Token ids of a bare text, without special tokens."""
         with self._lock:
             return [int(token) for token in self._tokenizer.encode(text, add_special_tokens=False)]
+
+    def tokenize_with_spans(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+        """Token ids of a bare text, and the characters (from, to) each one stands for."""
+        with self._lock:
+            found = self._tokenizer._tokenizer.backend_tokenizer.encode(text, add_special_tokens=False)
+        return list(found.ids), list(found.offsets)
+
+    @property
+    def end(self) -> int:
+        """The token that ends an answer."""
+        return int(self._tokenizer.eos_token_id)
 
     def decode(self, tokens: Sequence[int]) -> str:
         """The exact text of the tokens; bytes that are not yet a whole character become U+FFFD."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -142,6 +143,11 @@ def claim_the_future(folder: Path) -> None:
     (folder / "1.json").write_text(json.dumps(sidecar | {"revision": 10**9}))
 
 
+def claim_an_older_format(folder: Path) -> None:
+    sidecar = json.loads((folder / "1.json").read_text())
+    (folder / "1.json").write_text(json.dumps({key: sidecar[key] for key in sidecar if key != "reach"} | {"format": 1}))
+
+
 def claim_another_space(folder: Path) -> None:
     sidecar = json.loads((folder / "1.json").read_text())
     (folder / "1.json").write_text(json.dumps(sidecar | {"space": {"name": "other", "dim": 32}}))
@@ -156,6 +162,7 @@ def claim_another_space(folder: Path) -> None:
         flip_bytes,
         spoil_sidecar,
         claim_the_future,
+        claim_an_older_format,
         claim_another_space,
     ],
 )
@@ -254,6 +261,31 @@ def test_narrow_and_broad_filters_give_the_nearest_that_match(tmp_path: Path, ex
             assert ids(store.search(query, 10, filters=filters)) == brute_force(matching, query, 10)
 
 
+@pytest.mark.parametrize("exact_limit", [10_000, 500])
+def test_periods_short_and_long_give_the_nearest_said_then(tmp_path: Path, exact_limit: int) -> None:
+    """Of one owner and of all, with a filter and without."""
+    rng = np.random.default_rng(4)
+    vectors = unit_rows(rng, 4000)
+    start = datetime(2024, 1, 1)
+    owners = [ANNA] * 3000 + [BEN] * 1000
+    with Store(tmp_path, SPACE, exact_limit=exact_limit) as store:
+        for owner, rows in ((ANNA, range(3000)), (BEN, range(3000, 4000))):
+            adds = [
+                Add(str(row), vectors[row], start + timedelta(hours=row), id=str(row), metadata={"odd": row % 2})
+                for row in rows
+            ]
+            store.commit(owner, adds)
+        for first, last in ((0, 0), (100, 104), (2900, 3100), (1000, 2000), (500, 3500), (0, 4000)):
+            between = {"said_after": start + timedelta(hours=first), "said_before": start + timedelta(hours=last)}
+            for query in unit_rows(rng, 3):
+                for scope in (Scope(), ANNA, BEN):
+                    said = {str(row): vectors[row] for row in range(first, last) if scope in (Scope(), owners[row])}
+                    assert ids(store.search(query, 10, scope=scope, **between)) == brute_force(said, query, 10)
+                    odd = {row: vector for row, vector in said.items() if int(row) % 2}
+                    found = store.search(query, 10, scope=scope, filters={"odd": 1}, **between)
+                    assert ids(found) == brute_force(odd, query, 10)
+
+
 def test_hundreds_of_copies_do_not_hide_the_rest(tmp_path: Path) -> None:
     """One hallucination stored 668 times was seen in the wild; the order among equals is that of storing."""
     with Store(tmp_path, SPACE, exact_limit=100) as store:
@@ -280,23 +312,53 @@ def test_vectors_are_put_replaced_and_removed(kind: Callable[[int], Vectors]) ->
             truth.pop(key, None)
         assert len(index) == len(truth)
     [query] = unit_rows(rng, 1)
-    keys, squared = index.nearest(query, 1000)
-    assert set(keys.tolist()) == set(truth)
-    for key, value in zip(keys.tolist(), squared.tolist(), strict=True):
-        assert value == pytest.approx(float(((truth[key] - query) ** 2).sum()), abs=index.margin)
-    assert len(index.nearest(query, 3)[0]) == 3
+    some = list(truth)[::7]
+    everything = index.nearest(query, 1000)
+    chosen = index.among(np.array([*some, 1000, 1001]), query, 1000)
+    for proposed, expected in ((everything, truth), (chosen, some)):
+        assert set(proposed.keys.tolist()) == set(expected)
+        assert proposed.horizon == np.inf
+        for key, value in zip(proposed.keys.tolist(), proposed.squared.tolist(), strict=True):
+            assert value == pytest.approx(float(((truth[key] - query) ** 2).sum()), abs=index.margin)
+    three = index.nearest(query, 3)
+    assert sorted(three.squared.tolist()) == sorted(everything.squared.tolist())[:3]
+    assert three.horizon == three.squared.max()
 
 
-def test_the_graph_misses_hardly_anything(tmp_path: Path) -> None:
+def test_the_graph_misses_hardly_anything() -> None:
     rng = np.random.default_rng(6)
-    vectors = unit_rows(rng, 4000)
+    vectors = unit_rows(rng, 12_000)  # more than it looks at one by one
     graph = Graph(SPACE.dim)
-    graph.put(np.arange(4000), vectors)
+    graph.put(np.arange(12_000), vectors)
+    even = np.arange(0, 12_000, 2)
     recalls = []
     for query in unit_rows(rng, 50):
-        truth = set(np.argsort(((vectors - query) ** 2).sum(axis=1))[:10].tolist())
-        recalls.append(len(truth & set(graph.nearest(query, 36)[0].tolist())) / 10)
+        squared = ((vectors - query) ** 2).sum(axis=1)
+        nearest = graph.nearest(query, 36)
+        recalls.append(len(set(np.argsort(squared)[:10].tolist()) & set(nearest.keys.tolist())) / 10)
+        chosen = graph.among(even, query, 36)
+        assert not (chosen.keys % 2).any() and (chosen.squared <= chosen.horizon).all()
+        recalls.append(len(set(even[np.argsort(squared[even])[:10]].tolist()) & set(chosen.keys.tolist())) / 10)
     assert np.mean(recalls) >= 0.98
+
+
+@pytest.mark.parametrize("strong", [1, 10])
+@pytest.mark.parametrize("dim", [8, 384, 1024])
+def test_a_graph_knows_how_far_off_its_distances_are(dim: int, strong: float) -> None:
+    """Also where two components of a space are much stronger than the others."""
+    rng = np.random.default_rng(1)
+    vectors = rng.standard_normal((600, dim)).astype(np.float32)
+    vectors[:, :2] *= strong
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    graph = Graph(dim)
+    graph.put(np.arange(300), vectors[:300])
+    graph.put(np.arange(300, 600), vectors[300:])
+    for query in vectors[:20]:
+        squared = ((vectors - query) ** 2).sum(axis=1)
+        for proposed in (graph.nearest(query, 600), graph.among(np.arange(600), query, 600)):
+            exact = squared[proposed.keys]
+            assert np.abs(proposed.squared - exact)[exact <= 2].max() <= graph.margin
+    assert graph.margin < 0.1
 
 
 def test_a_small_owners_index_leaves_no_file(tmp_path: Path) -> None:

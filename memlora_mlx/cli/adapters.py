@@ -1,0 +1,240 @@
+"""`memlora adapters`: the experts on this disk, looked at, checked, installed and handed on."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from memlora_mlx.cli.options import AsJson, Student, print_json, workspace
+
+if TYPE_CHECKING:
+    from memlora_mlx.memory.workspace import Workspace
+    from memlora_mlx.records import Stage
+
+app = typer.Typer(no_args_is_help=True, help="List, show, verify, install and export experts.")
+
+Which = Annotated[str, typer.Argument(metavar="STAGE|FOLDER", help="A stage's expert, or one in a folder.")]
+
+
+@app.command("list")
+def list_adapters(as_json: AsJson = False) -> None:
+    """Show the experts that came with memlora and those that were installed, which go before them."""
+    from memlora_mlx.errors import AdapterMismatch
+    from memlora_mlx.models.expert_folders import WEIGHTS, places, read_card
+    from memlora_mlx.settings import load_settings
+
+    rows: list[dict[str, Any]] = []
+    for place in places(load_settings().home):
+        weights = place.folder / WEIGHTS
+        try:
+            card, state = read_card(place.folder), "whole" if weights.is_file() else "broken"
+        except AdapterMismatch:
+            card, state = {}, "broken"
+        rows.append(
+            {
+                "stage": place.stage,
+                "student": place.student,
+                "origin": place.origin,
+                "is_used": place.is_used,
+                "state": state,
+                "base": _at(card, "base", "name"),
+                "data": _at(card, "data", "teachers") or {},
+                "licence": _at(card, "data", "licence"),
+                "validation_loss": _at(card, "metrics", "validation_loss"),
+                "bytes": weights.stat().st_size if weights.is_file() else 0,
+                "path": str(place.folder),
+            }
+        )
+    if as_json:
+        print_json(rows)
+    elif rows:
+        _print_table(rows)
+    else:
+        typer.echo("There are no experts yet; `memlora train --stage extraction` makes one.", err=True)
+
+
+@app.command()
+def show(which: Which, student: Student = None, as_json: AsJson = False) -> None:
+    """Print all that an expert says of itself."""
+    from memlora_mlx.models.expert_folders import read_config
+
+    with workspace(models=False, student=student) as opened:
+        folder = _find(opened, which)
+    config = read_config(folder)
+    card = {"folder": str(folder), **config.pop("memlora", {"card": "none"}), "adapter_config": config}
+    if as_json:
+        print_json(card)
+    else:
+        _print_card(card, "")
+
+
+@app.command()
+def verify(
+    which: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[STAGE|FOLDER]...", help="By default every expert in use.", show_default=False),
+    ] = None,
+    data: Annotated[
+        list[str] | None,
+        typer.Option(metavar="FILE[:N]", help="The rows it was trained with, in place of those the card names."),
+    ] = None,
+    stage: Annotated[str | None, typer.Option(help="Where no card says it.", show_default=False)] = None,
+    student: Student = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure experts anew: files, base, validation loss; exit code 1 if something differs from the card."""
+    from memlora_mlx.distill import shelf
+    from memlora_mlx.errors import ModelMissing
+
+    with workspace(embedder=False, student=student) as opened:
+        folders = [_find(opened, name) for name in which or opened.expert_stages]
+        if not folders:
+            raise ModelMissing(f"{opened.student_name} has no experts; `memlora train --stage extraction` makes one")
+        base, home, known = _student(opened), opened.settings.home, None if stage is None else _stage(stage)
+        found = {folder: shelf.verify(folder, base, home, stage=known, data=data or []) for folder in folders}
+    if as_json:
+        rows = [
+            {"folder": str(path), "what": f.what, "is_right": f.is_right, "says": f.says}
+            for path in found
+            for f in found[path]
+        ]
+        print_json(rows)
+    else:
+        marks = {True: "ok     ", None: "note   ", False: "PROBLEM"}
+        for folder, findings in found.items():
+            typer.echo(str(folder))
+            for finding in findings:
+                typer.echo(f"  {marks[finding.is_right]}  {finding.what}: {finding.says}")
+    if any(finding.is_right is False for findings in found.values() for finding in findings):
+        raise typer.Exit(1)
+
+
+@app.command()
+def install(
+    folder: Annotated[Path, typer.Argument(help="Of an expert, or of a training run that made one.")],
+    stage: Annotated[str | None, typer.Option(help="Where no card says it.", show_default=False)] = None,
+    student: Student = None,
+) -> None:
+    """Let a student use an expert from now on; print the folder it is in."""
+    from memlora_mlx.distill import shelf
+
+    known = None if stage is None else _stage(stage)
+    with workspace(embedder=False, student=student) as opened:
+        place = shelf.install(
+            folder.expanduser(), _student(opened), opened.student_name, opened.settings.home, stage=known
+        )
+        name = opened.student_name
+    typer.echo(str(place))
+    typer.echo(f"{name} uses it for {place.name} from now on", err=True)
+
+
+@app.command()
+def export(
+    which: Which,
+    folder: Annotated[Path, typer.Argument(help="A new folder.")],
+    student: Student = None,
+) -> None:
+    """Copy an expert in mlx-lm's format, as `mlx_lm.generate --adapter-path FOLDER` takes it."""
+    from memlora_mlx.distill import shelf
+    from memlora_mlx.errors import MemloraError
+
+    target = folder.expanduser()
+    with workspace(models=False, student=student) as opened:
+        shelf.export(_find(opened, which), target)
+        try:
+            model = str(opened.student_folder)
+        except MemloraError:
+            model = "MODEL"
+    typer.echo(str(target))
+    typer.echo(f"mlx_lm.generate --model {shlex.quote(model)} --adapter-path {shlex.quote(str(target))}", err=True)
+
+
+# ------------------------------------------------------------------------------------------------ inside
+
+
+def _stage(name: str) -> Stage:
+    from memlora_mlx.errors import UsageError
+    from memlora_mlx.records import STAGES
+
+    for stage in STAGES:
+        if stage == name:
+            return stage
+    raise UsageError(f"there is no stage {name!r}; known are {', '.join(STAGES)}")
+
+
+def _find(opened: Workspace, which: str) -> Path:
+    """The folder of a stage's expert in use, or the folder itself."""
+    from memlora_mlx.errors import ModelMissing, UsageError
+    from memlora_mlx.models.expert_folders import CONFIG
+    from memlora_mlx.records import STAGES
+
+    if which in STAGES:
+        folders = opened.expert_folders
+        if which not in folders:
+            raise ModelMissing(
+                f"{opened.student_name} has no {which} expert; `memlora train --stage {which}` makes one"
+            )
+        return folders[_stage(which)]
+    folder = Path(which).expanduser()
+    if not folder.is_dir():
+        raise UsageError(f"there is neither a stage nor a folder {which!r}; stages are {', '.join(STAGES)}")
+    made = folder / "expert"  # of a run
+    return made if not (folder / CONFIG).is_file() and (made / CONFIG).is_file() else folder
+
+
+def _student(opened: Workspace) -> Any:
+    from memlora_mlx.models.catalog import ENTRIES
+    from memlora_mlx.models.students import Student as Model
+
+    name = opened.student_name
+    return Model.load(opened.student_folder, name if name in ENTRIES else None)
+
+
+def _at(card: Mapping[str, Any], *names: str) -> Any:
+    """A value deep in a card; None where it is not there."""
+    found: Any = card
+    for name in names:
+        found = found.get(name) if isinstance(found, Mapping) else None
+    return found
+
+
+def _print_table(rows: list[dict[str, Any]]) -> None:
+    from rich.console import Console
+    from rich.filesize import decimal
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for name in ("Stage", "Student", "Origin", "Base", "Data", "Licence"):
+        table.add_column(name, no_wrap=name in ("Stage", "Origin"), overflow="fold")
+    for name in ("Loss", "Size"):
+        table.add_column(name, no_wrap=True, justify="right")
+    for row in rows:
+        loss = row["validation_loss"]
+        origin = row["origin"] if row["state"] == "whole" else row["state"]
+        table.add_row(
+            row["stage"],
+            row["student"],
+            origin if row["is_used"] else f"({origin})",
+            row["base"] or "?",
+            ", ".join(f"{count} {teacher}" for teacher, count in row["data"].items()) or "?",
+            (row["licence"] or "?").partition(" (")[0],
+            f"{loss['base']:.2f} -> {loss['expert']:.2f}" if loss else "?",
+            decimal(row["bytes"]),
+            style=None if row["is_used"] else "dim",
+        )
+    Console().print(table)
+
+
+def _print_card(card: Mapping[str, Any], margin: str) -> None:
+    for name, value in card.items():
+        words = name.replace("_", " ")
+        if isinstance(value, Mapping):
+            typer.echo(f"{margin}{words}")
+            _print_card(value, margin + "  ")
+        else:
+            said = ", ".join(map(str, value)) if isinstance(value, list) else value
+            typer.echo(f"{margin}{words}: {said:.6g}" if isinstance(said, float) else f"{margin}{words}: {said}")

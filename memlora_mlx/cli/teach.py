@@ -1,0 +1,272 @@
+"""`memlora teach`: ask a large model on a server for the rows that students are trained on."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Self
+
+import typer
+
+from memlora_mlx.cli.ingest import conversations_of, duration, interruptible
+from memlora_mlx.cli.options import AsJson, existing_files, notes, print_json, workspace
+
+if TYPE_CHECKING:
+    from memlora_mlx.distill.local_teachers import LocalTeacher, Made
+    from memlora_mlx.distill.prompts import Selection
+    from memlora_mlx.distill.rows import Row, Splits
+    from memlora_mlx.distill.teacher import Lesson, Tally
+    from memlora_mlx.memory.workspace import Workspace
+    from memlora_mlx.records import Stage
+
+
+def teach(
+    stage: Annotated[str, typer.Option(help="extraction, update, generation or vqa.", show_default=False)],
+    files: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="DATA...", help="Conversations, as `memlora ingest` reads them.", show_default=False),
+    ] = None,
+    teacher: Annotated[
+        str | None,
+        typer.Option(help="One that needs no server: observations (LoCoMo's own) or synthetic.", show_default=False),
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="The teacher, as its server calls it.", show_default=False)] = None,
+    base_url: Annotated[
+        list[str] | None,
+        typer.Option(help="An OpenAI-compatible server, such as http://host:8000/v1; may be given several times."),
+    ] = None,
+    api_key: Annotated[
+        str | None, typer.Option(help="Its key; by default OPENAI_API_KEY, or none.", show_default=False)
+    ] = None,
+    conversation: Annotated[
+        list[str] | None, typer.Option(help="Only the conversation of this name; may be given several times.")
+    ] = None,
+    split: Annotated[str, typer.Option(help="Which conversations validate and test.")] = "paper",
+    concurrency: Annotated[int, typer.Option(min=1, max=1024, help="Requests in flight at each server.")] = 16,
+    max_tokens: Annotated[int, typer.Option(min=16, help="Of one answer, reasoning included.")] = 4096,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many exchanges of each.")] = None,
+    lives: Annotated[int, typer.Option(min=1, help="With --teacher synthetic: lives to train on.")] = 400,
+    seed: Annotated[int, typer.Option(min=0, help="With --teacher synthetic: which lives.")] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Ask a teacher about conversations, and keep its cleaned answers as training rows.
+
+    Stop it any time and run it again: it goes on where it stopped, and nothing is asked twice.
+    """
+    from memlora_mlx.distill.answers import Answers, teacher_file
+    from memlora_mlx.distill.prompts import select
+    from memlora_mlx.distill.rows import SPLITS
+    from memlora_mlx.distill.teacher import Lesson, Teacher
+    from memlora_mlx.errors import Cancelled, UsageError
+
+    wanted = _stage(stage)  # before anything is read or asked
+    if split not in SPLITS:
+        raise UsageError(f"there is no split {split!r}; known are {', '.join(sorted(SPLITS))}")
+    if teacher is not None:
+        local = _local(teacher)
+        if model is not None or base_url:
+            raise UsageError(f"the teacher {teacher} needs no server; leave --model and --base-url out, or --teacher")
+        given, names = existing_files(files or []), conversation or []
+        made = _make(local, wanted, SPLITS[split], files=given, names=names, count=lives, seed=seed)
+        if as_json:
+            print_json({"rows": made.rows, "file": str(made.path), "skipped_test_conversations": made.skipped})
+        else:
+            typer.echo(f"{made.rows} rows written: {made.path}")
+        return
+    if model is None or not files:
+        raise UsageError("name DATA, --model and --base-url of a server, or --teacher synthetic, which needs none")
+    conversations = conversations_of(existing_files(files), conversation)
+    with workspace(models=False) as opened, interruptible() as cancelled, Display(model) as display:
+        selection = select(conversations, SPLITS[split], user=opened.settings.user, limit=limit)
+        display.note_skipped(selection)
+        key = api_key or os.environ.get("OPENAI_API_KEY") or "none"
+        path = teacher_file(opened.settings.home, wanted, model)
+        if wanted == "generation":
+            written = _generation(model, selection, opened, existing_files(files), SPLITS[split], path)
+            typer.echo(f"{written} rows written: {path}")
+            return
+        server = Teacher(base_url or [], model, api_key=key, concurrency=concurrency, max_tokens=max_tokens)
+        with Answers(path) as answers:
+            lesson = Lesson(server, answers, on_progress=display.show)
+            try:
+                tally = _ask(lesson, wanted, selection, opened, cancelled)
+            except Cancelled:
+                display.close()
+                raise Cancelled(
+                    f"stopped after {lesson.tally.done} of {lesson.tally.total} questions; all answers are kept, and"
+                    " the same command goes on from here"
+                ) from None
+    if as_json:
+        print_json(as_dict(tally, path, selection))
+    else:
+        typer.echo(summary(tally, path))
+
+
+def _stage(name: str) -> Stage:
+    from memlora_mlx.errors import UsageError
+    from memlora_mlx.records import STAGES
+
+    for stage in STAGES:
+        if stage == name:
+            if stage == "vqa":
+                raise UsageError("vqa rows are made by `memlora vqa build`")
+            return stage
+    raise UsageError(f"there is no stage {name!r}; known are {', '.join(STAGES)}")
+
+
+def _local(name: str) -> LocalTeacher:
+    from memlora_mlx.errors import UsageError
+
+    if name not in ("observations", "synthetic"):
+        raise UsageError(f"there is no teacher {name!r} without a server; known are observations and synthetic")
+    return "observations" if name == "observations" else "synthetic"
+
+
+def _make(teacher: LocalTeacher, stage: Stage, splits: Splits, **options: Any) -> Made:
+    from rich.progress import Progress
+
+    from memlora_mlx.distill.local_teachers import make_rows
+
+    console = notes()
+    with (
+        workspace(models=False) as opened,
+        Progress(console=console, transient=True, disable=not console.is_terminal) as bar,
+    ):
+        task = bar.add_task(f"{teacher}, {stage}", total=None)
+
+        def progress(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total)
+
+        return make_rows(teacher, stage, opened, splits, on_progress=progress, **options)
+
+
+def make_synthetic(stage: Stage) -> Made:
+    """Rows of synthetic lives for a stage, as `--teacher synthetic` makes them."""
+    from memlora_mlx.distill.rows import SPLITS
+
+    return _make("synthetic", stage, SPLITS["paper"])
+
+
+def _generation(
+    model: str, selection: Selection, opened: Workspace, files: list[Path], splits: Splits, path: Path
+) -> int:
+    """Questions over the bank that this teacher's facts and decisions build; nobody is asked."""
+    from memlora_mlx.distill.answers import Answers, kept_answers, teacher_file
+    from memlora_mlx.distill.banks import empty_bank, generation_rows
+    from memlora_mlx.distill.observations import read_annotated
+    from memlora_mlx.distill.prompts import teach_update
+    from memlora_mlx.distill.rows import write_rows
+    from memlora_mlx.distill.teacher import Lesson, Teacher
+    from memlora_mlx.errors import UsageError
+
+    home = opened.settings.home
+    extracted = kept_answers(teacher_file(home, "extraction", model))
+    updates = teacher_file(home, "update", model)
+    if not updates.is_file():
+        raise UsageError(f"there are no update rows of {model}; run the same command with `--stage update` first")
+    annotated = [conversation for file in files for conversation in read_annotated(file)]
+    rows: list[Row] = []
+    with empty_bank(opened) as bank, Answers(updates) as answers:
+        silent = Lesson(Teacher(["http://127.0.0.1:9/v1"], model), answers)
+        tally = teach_update(silent, selection, extracted, bank, cancelled=threading.Event())
+        if tally.written or tally.waiting:
+            raise UsageError(f"the update rows of {model} are not complete; run the same command with `--stage update`")
+        for conversation in annotated:
+            owners = list(dict.fromkeys(exchange.owner for exchange in conversation.exchanges))
+            if splits.of(conversation.name) != "test":
+                rows += generation_rows(
+                    bank, owners, conversation.questions, conversation=conversation.name, teacher=model, splits=splits
+                )
+    return write_rows(path, rows)
+
+
+def _ask(lesson: Lesson, stage: Stage, selection: Selection, opened: Workspace, cancelled: threading.Event) -> Tally:
+    from memlora_mlx.distill.answers import kept_answers, teacher_file
+    from memlora_mlx.distill.banks import empty_bank
+    from memlora_mlx.distill.prompts import teach_extraction, teach_update
+    from memlora_mlx.errors import UsageError
+
+    if stage == "extraction":
+        return teach_extraction(lesson, selection, cancelled=cancelled)
+    if stage == "update":
+        extracted = kept_answers(teacher_file(opened.settings.home, "extraction", lesson.teacher.model))
+        with empty_bank(opened) as bank:
+            return teach_update(lesson, selection, extracted, bank, cancelled=cancelled)
+    raise UsageError(f"{stage} rows are not made yet")
+
+
+def summary(tally: Tally, path: Path) -> str:
+    """A few lines on what a run did."""
+    before = f", {tally.before} were answered before" if tally.before else ""
+    lines = [
+        f"{tally.written} rows written in {tally.seconds:.1f} s{before}: {path}",
+        f"{tally.prompt_tokens} tokens in, {tally.output_tokens} out, {tally.retries} requests tried again",
+    ]
+    if tally.refused:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in tally.refused.most_common())
+        lines.append(f"{tally.refused.total()} answers could not be cleaned and are kept aside: {reasons}")
+    if tally.waiting:
+        lines.append(f"{tally.waiting} exchanges wait for facts before them; run `--stage extraction` again first")
+    return "\n".join(lines)
+
+
+def as_dict(tally: Tally, path: Path, selection: Selection) -> dict[str, object]:
+    names = ("total", "before", "written", "waiting", "retries", "prompt_tokens", "output_tokens")
+    return {name: getattr(tally, name) for name in names} | {
+        "refused": dict(tally.refused),
+        "seconds": round(tally.seconds, 3),
+        "skipped_test_exchanges": selection.skipped,
+        "file": str(path),
+    }
+
+
+class Display:
+    """The live line of a run on a terminal; a line now and then elsewhere."""
+
+    def __init__(self, teacher: str) -> None:
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+        self._console = notes()
+        self._bar = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[pace]}"),
+            console=self._console,
+            disable=not self._console.is_terminal,
+            transient=True,
+            redirect_stdout=sys.stdout.isatty(),  # what goes into a file or a pipe must not end on standard error
+        )
+        self._teacher = teacher
+        self._task = self._bar.add_task(teacher, total=None, pace="waiting for the first answer")
+        self._said = 0.0
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._bar.stop()
+
+    def note_skipped(self, selection: Selection) -> None:
+        if selection.skipped:
+            self._console.print(
+                f"{selection.skipped} exchanges of test conversations are left out: no student may see them",
+                style="dim",
+            )
+
+    def show(self, tally: Tally) -> None:
+        pace = f"{tally.output_tokens / tally.seconds:.0f} tokens/s" if tally.seconds else ""
+        if tally.refused:
+            pace += f", {tally.refused.total()} put aside"
+        if (left := tally.seconds_left) is not None:
+            pace += f", {duration(left)} left"
+        self._bar.update(self._task, completed=tally.done, total=tally.total, pace=pace)
+        if self._bar.disable and tally.seconds - self._said >= 10:
+            self._said = tally.seconds
+            self._console.print(f"{self._teacher}: {tally.done}/{tally.total} questions, {pace}", markup=False)

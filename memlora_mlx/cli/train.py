@@ -1,0 +1,391 @@
+"""`memlora train`: teacher data in, an expert out."""
+
+from __future__ import annotations
+
+import shlex
+import socket
+import sys
+import threading
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Self
+
+import typer
+from typer.core import TyperCommand
+
+from memlora_mlx.cli.ingest import duration, interruptible
+from memlora_mlx.cli.options import AsJson, Student, notes, print_json, workspace
+
+if TYPE_CHECKING:
+    from memlora_mlx.distill.training import Point
+    from memlora_mlx.distill.workflow import Data, Order
+    from memlora_mlx.memory.workspace import Workspace
+    from memlora_mlx.records import Stage
+
+NEWEST = "newest"
+SECONDS_BETWEEN_LINES = 30.0  # where there is no terminal to draw on
+
+
+class TrainCommand(TyperCommand):
+    """`--resume` takes a run or nothing, which Typer has no option for."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        ctx.obj = shlex.join(["memlora", "train", *args])
+        given = list(args)
+        for i, word in enumerate(args):
+            if word == "--resume" and (i + 1 == len(args) or args[i + 1].startswith("-")):
+                given[i] = f"--resume={NEWEST}"
+        return super().parse_args(ctx, given)
+
+
+def train(
+    ctx: typer.Context,
+    stage: Annotated[str | None, typer.Option(help="extraction, update or generation.", show_default=False)] = None,
+    data: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FILE[:N]",
+            help="Rows of a teacher, or N of them; may be given several times. By default all in the data folder.",
+        ),
+    ] = None,
+    student: Student = None,
+    recipe: Annotated[Path | None, typer.Option(help="A YAML file; by default the stage's own.")] = None,
+    start: Annotated[
+        Path | None, typer.Option("--from", help="An expert's folder to go on from.", show_default=False)
+    ] = None,
+    rows: Annotated[int | None, typer.Option(min=1, help="Train on so many rows.")] = None,
+    epochs: Annotated[float | None, typer.Option(help="At most so many passes over them.")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Rows in a step, over all processes.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="At its highest.")] = None,
+    rank: Annotated[int | None, typer.Option(min=1, help="Of the low-rank matrices.")] = None,
+    layers: Annotated[str | None, typer.Option(metavar="qv|all", help="Which linear layers are adapted.")] = None,
+    max_seq_length: Annotated[int | None, typer.Option(min=16, help="Tokens; longer rows are left out.")] = None,
+    patience: Annotated[int | None, typer.Option(min=1, help="Stop after so many validations without a gain.")] = None,
+    validations: Annotated[int | None, typer.Option(min=1, help="In an epoch.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Of the start, the order and the dropout.")] = None,
+    grad_checkpoint: Annotated[bool, typer.Option("--grad-checkpoint", help="Less memory, a third more time.")] = False,
+    out: Annotated[Path | None, typer.Option(help="The run's folder.", show_default=False)] = None,
+    resume: Annotated[
+        str | None,
+        typer.Option(
+            metavar="[RUN]", help="Go on with a run; by default the newest unfinished one.", show_default=False
+        ),
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Make synthetic data without asking if there is none.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Train the expert of a stage.
+
+    Stop it any time: `memlora train --resume` goes on to the same result. Under `mlx.launch -n N` the processes share
+    each batch.
+    """
+    from memlora_mlx.distill import processes, workflow
+    from memlora_mlx.distill.recipes import checked, read_recipe
+    from memlora_mlx.errors import Cancelled, MemloraError, UsageError
+
+    changes = {
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "learning_rate": learning_rate,
+        "rank": rank,
+        "max_seq_length": max_seq_length,
+        "patience": patience,
+        "validations": validations,
+        "seed": seed,
+        "grad_checkpoint": grad_checkpoint or None,
+        "keys": _layers(layers),
+    }
+
+    def ordered(opened: Workspace) -> tuple[Order, Path]:
+        """What is to be done and where; the first process decides."""
+        wanted = None if stage is None else _stage(stage)
+        if resume is not None:
+            given = [*changes.values(), data, student, recipe, rows, out, start]
+            if any(value is not None for value in given):
+                raise UsageError("a run goes on as it was begun; with --resume give no other settings")
+            return _resumed(resume, wanted, opened.settings.home)
+        if wanted is None:
+            raise UsageError("which stage? give --stage extraction, update or generation")
+        chosen = read_recipe(wanted, recipe).changed(**changes)
+        checked(chosen)
+        home, name = opened.settings.home, _portable(opened.student_name)
+        files = [_absolute(given) for given in data] if data else _default_data(wanted, home, yes)
+        folder = out.expanduser().resolve() if out else workflow.new_folder(home, wanted, date.today())
+        if workflow.is_run(folder):
+            raise UsageError(f"{folder} holds a run already; --resume {folder} goes on with it")
+        begun = str(start.expanduser().resolve()) if start else None
+        return workflow.Order(wanted, name, tuple(files), chosen, rows, start=begun), folder
+
+    try:
+        with workspace(embedder=False, student=student) as opened, interruptible() as cancelled:
+            first = processes.rank() == 0
+            order, folder = _shared(ordered(opened) if first else None)
+            expert = _train(opened, order, folder, ctx.obj, cancelled)
+        if first:
+            _report(order, folder, expert, as_json)
+    except MemloraError as error:
+        if processes.rank() == 0:
+            raise
+        if isinstance(error, Cancelled):  # the first process says so
+            raise typer.Exit(error.exit_code) from None
+        raise type(error)(f"process {processes.rank()} on {socket.gethostname()}: {error}") from None
+
+
+def _train(opened: Workspace, order: Order, folder: Path, command: str, cancelled: threading.Event) -> Path:
+    from memlora_mlx.distill import processes, workflow
+    from memlora_mlx.errors import Cancelled
+    from memlora_mlx.models.downloads import resolve
+    from memlora_mlx.models.students import Student as Model
+
+    name = None if Path(order.student).is_absolute() else order.student
+    student = Model.load(resolve(order.student, opened.models_folder), name)
+    first = processes.rank() == 0
+    with Display(order, quiet=not first) as display:
+        try:
+            if first and not workflow.is_run(folder):
+                workflow.begin(order, folder, command)
+            return workflow.train(
+                student,
+                order,
+                folder,
+                on_start=display.start,
+                on_point=display.show,
+                cancelled=cancelled,
+                command=workflow.begun_by(folder) or command,
+            )
+        except Cancelled as error:
+            display.close()
+            done = str(error).partition(";")[0]
+            raise Cancelled(f"{done}; all of it is kept, and `memlora train --resume {folder}` goes on") from None
+        finally:
+            if first:
+                workflow.forget(folder)
+
+
+# ------------------------------------------------------------------------------------------------ what is asked for
+
+
+def _stage(name: str) -> Stage:
+    from memlora_mlx.errors import UsageError
+    from memlora_mlx.records import STAGES
+
+    for stage in STAGES:
+        if stage == name:
+            if stage == "vqa":
+                raise UsageError(
+                    "vqa experts come with the vision student; extraction, update and generation are trained"
+                )
+            return stage
+    raise UsageError(f"there is no stage {name!r}; known are {', '.join(STAGES)}")
+
+
+def _layers(name: str | None) -> tuple[str, ...] | None:
+    from memlora_mlx.errors import UsageError
+
+    if name is None:
+        return None
+    from memlora_mlx.models.experts import ALL_LINEAR, Q_V
+
+    known = {"qv": Q_V, "all": ALL_LINEAR}
+    if name not in known:
+        raise UsageError(f"--layers takes qv or all, not {name!r}")
+    return known[name]
+
+
+def _portable(student: str) -> str:
+    """A student's name that means the same in any folder."""
+    from memlora_mlx.models.catalog import ENTRIES
+
+    local = Path(student).expanduser()
+    return str(local.resolve()) if student not in ENTRIES and local.is_dir() else student
+
+
+def _absolute(given: str) -> str:
+    """FILE or FILE:N with the file's whole path."""
+    from memlora_mlx.distill.workflow import counted
+    from memlora_mlx.errors import UsageError
+
+    name, count = counted(given)
+    path = Path(name).expanduser()
+    if not path.is_file():
+        raise UsageError(f"there is no file {name}; check the path")
+    return f"{path.resolve()}" + ("" if count is None else f":{count}")
+
+
+def _default_data(stage: Stage, home: Path, yes: bool) -> list[str]:
+    from memlora_mlx.distill.workflow import default_data
+    from memlora_mlx.errors import BadTrainingData
+
+    try:
+        return list(map(str, default_data(stage, home)))
+    except BadTrainingData as error:
+        on_terminal = sys.stdin.isatty() and sys.stderr.isatty()
+        if not yes and not (
+            on_terminal
+            and typer.confirm(f"No teacher data for {stage}. Make the synthetic set now?", default=True, err=True)
+        ):
+            raise BadTrainingData(f"{error}, and so does --yes") from None
+    from memlora_mlx.cli.teach import make_synthetic
+
+    make_synthetic(stage)
+    return list(map(str, default_data(stage, home)))
+
+
+def _resumed(run: str, stage: Stage | None, home: Path) -> tuple[Order, Path]:
+    from memlora_mlx.distill import workflow
+    from memlora_mlx.errors import UsageError
+
+    folder = Path(run).expanduser()
+    if run == NEWEST:
+        folder = workflow.newest_unfinished(home, stage)
+    elif not folder.exists() and (home / "runs" / run).is_dir():
+        folder = home / "runs" / run
+    order = workflow.resumed(folder)
+    if stage is not None and order.stage != stage:
+        raise UsageError(f"the run in {folder} is of {order.stage}, not of {stage}; leave --stage away")
+    return order, folder.resolve()
+
+
+def _shared(decided: tuple[Order, Path] | None) -> tuple[Order, Path]:
+    """What the first process decided, in all of them."""
+    import json
+
+    from memlora_mlx.distill import processes
+    from memlora_mlx.distill.workflow import order_as_json, order_from_json
+
+    mine = b"" if decided is None else json.dumps([order_as_json(decided[0]), str(decided[1])]).encode()
+    order, folder = json.loads(processes.shared(mine))
+    return order_from_json(order), Path(folder)
+
+
+# ------------------------------------------------------------------------------------------------ what is said
+
+
+class Display:
+    """The live lines of a run on a terminal; a line now and then elsewhere."""
+
+    def __init__(self, order: Order, *, quiet: bool) -> None:
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+        self._console = notes()
+        self._console.quiet = quiet
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=16),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[says]}"),
+            console=self._console,
+            disable=quiet or not self._console.is_terminal,
+            transient=True,
+            redirect_stdout=sys.stdout.isatty(),  # what goes into a file or a pipe must not end on standard error
+        )
+        self._stage = order.stage
+        self._task = self._bar.add_task(order.stage, total=None, says="reading the rows")
+        self._begun: tuple[int, float] | None = None  # steps and seconds at this process's first step
+        self._said = 0.0
+        self._best: float | None = None
+        self._last: float | None = None
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._bar.stop()
+
+    def start(self, data: Data, left_out: int) -> None:
+        count = len(data.training) - left_out
+        teachers = ", ".join(data.origin["teachers"])
+        self._print(f"{self._stage}: {count} rows to train on, {len(data.validation)} to validate with, by {teachers}")
+        if left_out:
+            self._print(f"{left_out} rows are too long and left out; --max-seq-length sets the limit")
+
+    def show(self, point: Point) -> None:
+        place = f"{self._stage}: step {point.step} of at most {point.steps}"
+        if point.validation_loss is not None:
+            best = self._best is None or point.validation_loss < self._best
+            self._best, self._last = (
+                min(point.validation_loss, self._best or point.validation_loss),
+                point.validation_loss,
+            )
+            mark = ", the base" if point.step == 0 else ", the best so far" if best else ""
+            self._print(f"{place}: validation loss {point.validation_loss:.4f}{mark}")
+            return
+        if self._begun is None:
+            self._begun = point.step, point.seconds
+        says = self._says(point)
+        self._bar.update(self._task, completed=point.step, total=point.steps, says=says)
+        if self._bar.disable and point.seconds - self._said >= SECONDS_BETWEEN_LINES:
+            self._said = point.seconds
+            self._print(f"{place}: {says}")
+
+    def _says(self, point: Point) -> str:
+        parts = ["no number" if point.train_loss is None else f"loss {point.train_loss:.3f}"]
+        if self._best is not None:
+            parts.append(f"validation {self._last:.3f} (best {self._best:.3f})")
+        parts.append(f"{point.tokens_per_second or 0:.0f} tokens/s, {(point.memory_bytes or 0) / 1e9:.1f} GB")
+        step, seconds = self._begun or (point.step, point.seconds)
+        if point.step > step:
+            left = (point.steps - point.step) * (point.seconds - seconds) / (point.step - step)
+            parts.append(f"{duration(left)} left")
+        return ", ".join(parts)
+
+    def _print(self, line: str) -> None:
+        self._console.print(line, style="dim", markup=False)
+
+
+def _report(order: Order, folder: Path, expert: Path, as_json: bool) -> None:
+    """What came of a run: numbers and the next command to standard output, its curve to standard error."""
+    from memlora_mlx.distill.training import NO_NUMBER
+    from memlora_mlx.errors import TrainingFailed
+    from memlora_mlx.models.expert_folders import read_card
+
+    card = read_card(expert)
+    metrics, student = card["metrics"], card["base"]["name"]
+    loss, ended, is_better = metrics["validation_loss"], metrics["ended"], metrics["step"] > 0
+    _draw(order, folder, curve=not as_json)
+    if ended == NO_NUMBER:
+        kept = f"the weights of step {metrics['step']}, the best until then, are in {expert}"
+        raise TrainingFailed(
+            f"{NO_NUMBER} at step {metrics['steps']}; {kept if is_better else 'nothing was better than the base until then'}."
+            f" Try a lower --learning-rate than {order.recipe.learning_rate:g}"
+        )
+    if as_json:
+        print_json(
+            {
+                "stage": order.stage,
+                "student": student,
+                "run": str(folder),
+                "expert": str(expert),
+                "is_better": is_better,
+                **metrics,
+            }
+        )
+        return
+    typer.echo(
+        f"{order.stage} expert for {student}: validation loss {loss['base']:.4f} (base) -> {loss['expert']:.4f}, "
+        f"best at step {metrics['step']} of {metrics['steps']} ({ended}, {duration(metrics['seconds'])})"
+    )
+    if is_better:
+        typer.echo(f"{expert}\nUse it always: memlora adapters install {shlex.quote(str(expert))}")
+        typer.echo(f"or once: memlora ask QUESTION --experts {shlex.quote(str(expert))}")
+    else:
+        typer.echo(
+            "It is no better than the base, so there is nothing to install: try more rows, or another --learning-rate."
+        )
+
+
+def _draw(order: Order, folder: Path, *, curve: bool) -> None:
+    from memlora_mlx.distill.curves import terminal_curve, write_png
+    from memlora_mlx.distill.training import read_points
+
+    console, points = notes(), read_points(folder)
+    if curve:
+        typer.echo(terminal_curve(points, colours=console.is_terminal, width=min(console.width, 100)), err=True)
+    try:
+        write_png(points, folder / "loss.png", f"{order.stage}, {order.student}")
+    except OSError as error:
+        console.print(f"cannot write {folder / 'loss.png'} ({error.strerror}); all else is written", markup=False)

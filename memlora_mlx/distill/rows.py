@@ -1,0 +1,132 @@
+"""Teacher data: one JSON line an example, whoever the teacher is.
+
+A row is a chat whose last turn is the answer to learn, so mlx-lm's own trainer reads the same files. Where the words come
+from is in every row; which split they belong to is decided by the conversation's name, never by the row alone.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from memlora_mlx.errors import BadTrainingData
+from memlora_mlx.records import STAGES, Role, Stage
+
+Chat = tuple[tuple[Role, str], ...]
+Split = Literal["train", "validation", "test"]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One example: what the stage is asked, and what it should answer."""
+
+    stage: Stage
+    chat: Chat  # the prompt, ready for the student's chat template
+    answer: str  # the teacher's, cleaned
+    teacher: str  # a model's name, "observations" or "synthetic"
+    conversation: str  # where the words come from: "conv-42", "life-17"
+    exchange: str  # which part of it
+    split: Split
+    raw: str | None = None  # the teacher's answer before cleaning, where there was more to it
+
+    @property
+    def prompt_hash(self) -> str:
+        """Names the prompt: sixteen hex digits of its turns."""
+        return prompt_hash(self.chat)
+
+    def as_json(self) -> dict[str, Any]:
+        turns = [*self.chat, ("assistant", self.answer)]
+        return {
+            "stage": self.stage,
+            "source": {"conversation": self.conversation, "exchange": self.exchange, "split": self.split},
+            "messages": [{"role": role, "content": text} for role, text in turns],
+            "raw": self.raw,
+            "teacher": self.teacher,
+            "prompt_hash": self.prompt_hash,
+        }
+
+
+def prompt_hash(chat: Chat) -> str:
+    return sha256(json.dumps(chat, ensure_ascii=False).encode()).hexdigest()[:16]
+
+
+# ------------------------------------------------------------------------------------------------ splits
+
+
+@dataclass(frozen=True, slots=True)
+class Splits:
+    """Whole conversations, by name; one that is not named trains."""
+
+    name: str
+    validation: frozenset[str]
+    test: frozenset[str]
+
+    def of(self, conversation: str) -> Split:
+        if conversation in self.test:
+            return "test"
+        return "validation" if conversation in self.validation else "train"
+
+
+SPLITS: Mapping[str, Splits] = {
+    # Specification 4: C1 validates, C2 and C3 test, in the order of LoCoMo's file.
+    "paper": Splits("paper", frozenset({"conv-26"}), frozenset({"conv-30", "conv-41"})),
+}
+
+
+# ------------------------------------------------------------------------------------------------ files
+
+
+def write_rows(path: Path, rows: Iterable[Row]) -> int:
+    """Write a new file whole, or not at all. Returns how many rows it holds."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_suffix(".partial")
+    count = 0
+    with scratch.open("w", encoding="utf-8") as file:
+        for row in rows:
+            file.write(json.dumps(row.as_json(), ensure_ascii=False) + "\n")
+            count += 1
+    scratch.replace(path)
+    return count
+
+
+def read_rows(path: Path) -> Iterator[Row]:
+    """The rows of a file.
+
+    Raises:
+        BadTrainingData: a line is not JSON, not a row, or has nothing to learn; the message names the line.
+    """
+    try:
+        with path.open(encoding="utf-8") as file:
+            for number, line in enumerate(file, 1):
+                if line.strip():
+                    yield _row(line, f"{path}, line {number}")
+    except UnicodeDecodeError as error:
+        raise BadTrainingData(f"{path} is not UTF-8 text ({error.reason}); save it as UTF-8") from error
+    except OSError as error:
+        raise BadTrainingData(f"cannot read {path}: {error.strerror}; check the path") from error
+
+
+def _row(line: str, where: str) -> Row:
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise BadTrainingData(f"{where} is not JSON ({error}); mend or remove that line") from error
+    try:
+        stage, source = value["stage"], value["source"]
+        turns = [(turn["role"], turn["content"]) for turn in value["messages"]]
+        split, teacher, raw = source["split"], value["teacher"], value.get("raw")
+        names = (source["conversation"], source["exchange"], teacher)
+    except (KeyError, TypeError) as error:
+        raise BadTrainingData(f"{where} is no training row ({error!r}); `memlora teach` writes such rows") from error
+    texts = (*names, *(text for _, text in turns), *(() if raw is None else (raw,)))
+    if stage not in STAGES or split not in get_args(Split) or not all(isinstance(text, str) for text in texts):
+        raise BadTrainingData(f"{where} is no training row: its stage, split or a text is of no known kind")
+    if len(turns) < 2 or turns[-1][0] != "assistant" or any(role not in get_args(Role) for role, _ in turns):
+        raise BadTrainingData(f"{where}: the messages must end with the assistant's answer")
+    if not turns[-1][1].strip():
+        raise BadTrainingData(f"{where}: the answer is empty, so there is nothing to learn; remove that line")
+    return Row(stage, tuple(turns[:-1]), turns[-1][1], teacher, names[0], names[1], split, raw)

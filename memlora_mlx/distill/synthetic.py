@@ -1,0 +1,89 @@
+"""The other teacher that needs no server: synthetic lives, whose right decisions are known by construction.
+
+Each life is replayed through a real store, so the update prompts hold what the product's retrieval finds, in its order.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timedelta
+
+from memlora_mlx.distill.banks import Bank
+from memlora_mlx.distill.lives import Fact, Life, Step, live
+from memlora_mlx.distill.rows import Row, Split
+from memlora_mlx.memory import stages
+from memlora_mlx.records import Exchange, Message, Scope
+
+TEACHER = "synthetic"
+STEPS = 16  # of one life
+VALIDATION_SEED = 1_000_000  # lives from here on validate; from twice that on, they are for measuring
+_BEGIN = datetime(2024, 1, 1, 9)
+
+
+def extraction_rows(life: Life, split: Split) -> Iterator[Row]:
+    """What each exchange of a life says of its owner."""
+    for number, step in enumerate(life.steps):
+        answer = json.dumps({"facts": [fact.text for fact in step.facts]}, ensure_ascii=False)
+        exchange = _exchange(life, number, step)
+        yield Row("extraction", stages.extraction_chat(exchange), answer, TEACHER, life.name, str(number), split)
+
+
+def update_rows(life: Life, bank: Bank, split: Split) -> Iterator[Row]:
+    """The right decisions of a life over what retrieval offers, which it begins with an empty bank.
+
+    Where retrieval does not offer the memory that a fact changes or withdraws, nothing right can be decided any more, and
+    the rest of that life is left out.
+    """
+    for number, step in enumerate(life.steps):
+        if not step.facts:
+            continue
+        exchange = _exchange(life, number, step)
+        related = bank.related(exchange.owner, [fact.text for fact in step.facts])
+        answer = right_answer(step.facts, [memory.text for memory in related.memories])
+        if answer is None:
+            return
+        if related.memories or life.seed % 4 == 0:  # to add to nothing is easy, and every life begins so
+            yield Row("update", bank.prompt(related), answer, TEACHER, life.name, str(number), split)
+        bank.apply(exchange, related, answer)
+
+
+def right_answer(facts: Sequence[Fact], offered: Sequence[str]) -> str | None:
+    """The update answer that does what the facts say; None where a memory they touch is not among those offered."""
+    entries: list[tuple[int, dict[str, str]]] = []
+    for fact in facts:
+        if fact.event == "ADD":
+            entries.append((len(offered), {"text": fact.text, "event": "ADD"}))
+        elif fact.touches is None or fact.touches not in offered:
+            return None
+        elif fact.event == "UPDATE":
+            change = {"text": fact.text, "event": "UPDATE", "old_memory": fact.touches}
+            entries.append((offered.index(fact.touches), change))
+        elif fact.event == "DELETE":
+            entries.append((offered.index(fact.touches), {"text": fact.touches, "event": "DELETE"}))
+    entries.sort(key=lambda entry: entry[0])  # the order the grammar asks for: offered ids first, then what is added
+    added = 0
+    for place, entry in entries:
+        entry_id = place
+        if entry["event"] == "ADD":
+            entry_id, added = place + added, added + 1
+        entry |= {"id": str(entry_id)}
+    memory = [{"id": entry.pop("id"), **entry} for _, entry in entries]
+    return json.dumps({"memory": memory}, ensure_ascii=False)
+
+
+def lives(count: int, split: Split, *, seed: int = 0, held_out: bool = False) -> Iterator[Life]:
+    """So many lives of a split; no seed is in two of them."""
+    first = {"train": 0, "validation": VALIDATION_SEED, "test": 2 * VALIDATION_SEED}[split] + 100_000 * seed
+    for number in range(first, first + count):
+        yield live(number, steps=STEPS, held_out=held_out)
+
+
+def _exchange(life: Life, number: int, step: Step) -> Exchange:
+    said_at = _BEGIN + timedelta(days=3 * number)
+    names = {"user": life.owner, "assistant": life.other}
+    messages = tuple(
+        Message("user" if role == "user" else "assistant", text, names[role], said_at) for role, text in step.turns
+    )
+    owner = Scope(user_id=f"{life.owner or 'User'} {life.name}")
+    return Exchange(f"{life.name}/{number}", owner, messages, said_at, life.name, number)

@@ -1,0 +1,573 @@
+"""One training run: LoRA on a student, by mlx-lm's own trainer.
+
+mlx-lm's layers, step and gradient averaging are used as they are. Injected are the loss (of the answer's tokens only, the
+head computed only there), the batches (every example once an epoch, sorted by length) and the end: validation decides when
+to stop, and the weights that were best then are the ones kept. The run is cut into stretches between validations; after
+each, and when it is interrupted, all of its state is written, and a resumed run continues to the same weights: what a step
+drops out depends on nothing but the seed and the step's number.
+
+Under `mlx.launch` the processes share each batch. The first one alone writes; the others need no run folder.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import itertools
+import json
+import math
+import os
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import mlx.core as mx
+import mlx.nn as nn
+import mlx.optimizers as optim
+import numpy as np
+from mlx.utils import tree_flatten, tree_unflatten
+
+from memlora_mlx.distill import processes
+from memlora_mlx.distill.datasets import Batch, Example, batches
+from memlora_mlx.distill.recipes import Recipe
+from memlora_mlx.errors import AdapterMismatch, Cancelled, TrainingFailed, UsageError
+from memlora_mlx.models import vectorised
+from memlora_mlx.models.arrays import load_arrays, load_arrays_and_words
+from memlora_mlx.models.expert_folders import WEIGHTS
+from memlora_mlx.models.experts import Matrices, adapted_layers
+
+if TYPE_CHECKING:
+    from memlora_mlx.models.students import Student
+
+_BETTER = 1e-4  # by how much a validation loss must be below the best to count
+NO_NUMBER = "the loss became no number"
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One line of metrics.jsonl: where the run stands."""
+
+    step: int
+    steps: int  # at most
+    epoch: float
+    train_loss: float | None = None  # of this step's batch
+    validation_loss: float | None = None  # of the whole validation set
+    learning_rate: float | None = None
+    tokens_per_second: float | None = None  # prompt and answer, over all processes
+    memory_bytes: int | None = None  # at its peak
+    seconds: float = 0.0  # since the run began, over all its parts
+
+
+@dataclass(slots=True)
+class Progress:
+    """What a run must know to go on; written with the weights."""
+
+    step: int = 0
+    seconds: float = 0.0
+    best_loss: float = math.inf
+    best_step: int = 0
+    worse: int = 0  # validations since the best
+    first_loss: float | None = None  # of the untrained expert, which is the base
+    validated: int = -1  # the step of the last validation
+    ended: str | None = None  # "all epochs", "early stop", or NO_NUMBER
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The trained expert and how it came about."""
+
+    matrices: Matrices  # the best ones
+    progress: Progress
+    points: list[Point] = field(default_factory=list)
+
+
+class Run:
+    """A training run in a folder of its own: state.safetensors, state.json and metrics.jsonl.
+
+    Args:
+        student: held by this run alone; its layers are adapted in place.
+        folder: of the run, made by the caller; one with a state in it is resumed.
+        start: an expert's folder to go on from; without one, A is random and B zero.
+        on_point: told of every step and validation, on this thread, in the first process only.
+        cancelled: looked at after every step and between the batches of a validation.
+
+    Raises:
+        UsageError: the recipe adapts no layer of this student.
+        AdapterMismatch: the expert to start from adapts other layers, or in another rank.
+    """
+
+    def __init__(
+        self,
+        student: Student,
+        recipe: Recipe,
+        training: Sequence[Example],
+        validation: Sequence[Example],
+        folder: Path,
+        *,
+        start: Path | None = None,
+        on_point: Callable[[Point], None] = lambda point: None,
+        cancelled: threading.Event | None = None,
+    ) -> None:
+        self.student, self.recipe, self.folder = student, recipe, folder
+        self.training, self.validation = training, validation
+        self.progress = Progress()
+        self.points: list[Point] = []
+        self._on_point, self._cancelled = on_point, cancelled
+        self._rank, self._world = processes.rank(), processes.world()
+        self._per_epoch = -(-len(training) // recipe.batch_size)
+        self.steps = max(1, round(self._per_epoch * recipe.epochs))
+        self._stretch = max(1, self._per_epoch // recipe.validations)
+        self._keys = _Keys()
+        self._adapt()
+        if start is not None:
+            self._begin_from(start)
+        self._optimizer = optim.AdamW(
+            learning_rate=schedule(recipe, self.steps),
+            betas=list(recipe.betas),
+            weight_decay=recipe.weight_decay,
+            bias_correction=True,
+        )
+        self._optimizer.init(student.model.trainable_parameters())
+        self._best = self._weights()
+
+    def train(self) -> Outcome:
+        """Train until validation stops improving, or all epochs are done.
+
+        Raises:
+            Cancelled: `cancelled` was set, in any process; the state is written.
+            TrainingFailed: the state cannot be read or written, or no validation ever gave a number.
+        """
+        self._same_everywhere()
+        self._restore()
+        mx.reset_peak_memory()
+        with _checkpointing(self.student.model, self.recipe.grad_checkpoint), vectorised.training():
+            while self.progress.ended is None:
+                at_border = self.progress.step % self._stretch == 0 or self.progress.step == self.steps
+                if at_border and self.progress.validated != self.progress.step:
+                    self._validate()
+                    self._save()
+                else:
+                    self._train_stretch()
+        if math.isinf(self.progress.best_loss):
+            raise TrainingFailed(
+                "the student's loss on the validation rows is no number before any training; the model is damaged, or its"
+                " precision too low"
+            )
+        matrices = {
+            name.removesuffix(".lora_a"): (array, self._best[name.removesuffix("a") + "b"])
+            for name, array in self._best.items()
+            if name.endswith(".lora_a")
+        }
+        return Outcome(matrices, self.progress, self.points)
+
+    # ------------------------------------------------------------------ inside
+
+    def _adapt(self) -> None:
+        from mlx_lm.tuner.utils import linear_to_lora_layers
+
+        model, recipe = self.student.model, self.recipe
+        mx.random.seed(recipe.seed)
+        model.freeze()
+        chosen = {id(module) for block in model.layers[-max(recipe.num_layers, 0) :] for module in block.modules()}
+        modules = dict(model.named_modules())
+        keys = [name for name in adapted_layers(model, recipe.keys) if id(modules[name]) in chosen]
+        if not keys:
+            raise UsageError(
+                f"the student has no linear layer called {' or '.join(recipe.keys)}; choose others to adapt"
+            )
+        config = {"rank": recipe.rank, "scale": recipe.scale, "dropout": recipe.dropout, "keys": keys}
+        linear_to_lora_layers(model, -1, config)
+        adapted = dict(model.named_modules())
+        for number, name in enumerate(keys):
+            adapted[name].dropout = _Dropout(recipe.dropout, self._keys, number)
+        mx.eval(model.parameters())
+
+    def _begin_from(self, start: Path) -> None:
+        try:
+            arrays = {name: array.astype(mx.float32) for name, array in load_arrays(start / WEIGHTS).items()}
+        except (OSError, RuntimeError, ValueError) as error:
+            raise AdapterMismatch(
+                f"the expert in {start} cannot be read ({error}); name another to start from"
+            ) from error
+        if {n: a.shape for n, a in arrays.items()} != {n: a.shape for n, a in self._weights().items()}:
+            raise AdapterMismatch(f"the expert in {start} adapts other layers than this recipe, or in another rank")
+        self.student.model.load_weights(list(arrays.items()), strict=False)
+        mx.eval(self.student.model.parameters())
+
+    def _train_stretch(self) -> None:
+        """From where the run stands to the next validation."""
+        from mlx_lm.tuner.callbacks import TrainingCallback
+        from mlx_lm.tuner.trainer import TrainingArgs, train
+
+        run, started, begun = self, time.perf_counter(), self.progress.step
+        before = self.progress.seconds
+        count = min(self._stretch - begun % self._stretch, self.steps - begun)
+
+        class Report(TrainingCallback):
+            def on_train_loss_report(self, info: dict[str, Any]) -> None:
+                run.progress.step = begun + info["iteration"]
+                run.progress.seconds = before + time.perf_counter() - started
+                run._after_step(info)
+                if info["iteration"] == count:
+                    raise _Reached  # else it would write the weights once more
+
+        args = TrainingArgs(
+            batch_size=self.recipe.batch_size,
+            iters=count,
+            steps_per_report=1,
+            steps_per_save=count + 1,
+        )
+        try:
+            with contextlib.redirect_stdout(io.StringIO()):  # its own display; ours is fed by the callback
+                train(
+                    self.student.model,
+                    self._optimizer,
+                    self.training,
+                    None,
+                    args=args,
+                    loss=loss_of(self.student, self._keys),
+                    iterate_batches=self._coming,
+                    training_callback=Report(),
+                )
+        except _Reached:
+            pass
+        finally:
+            self.student.model.eval()
+
+    def _after_step(self, info: dict[str, Any]) -> None:
+        loss = float(info["train_loss"])
+        self._note(
+            Point(
+                self.progress.step,
+                self.steps,
+                self.progress.step / self._per_epoch,
+                train_loss=loss,
+                learning_rate=float(info["learning_rate"]),
+                tokens_per_second=self._tokens * info["iterations_per_second"],
+                memory_bytes=int(info["peak_memory"] * 1e9),
+                seconds=self.progress.seconds,
+            )
+        )
+        if not math.isfinite(loss):
+            self.progress.ended = NO_NUMBER
+            self._save()
+            raise _Reached
+        self._stop_if_asked()
+
+    def _stop_if_asked(self) -> None:
+        if processes.anybody(self._cancelled is not None and self._cancelled.is_set()):
+            self._save()
+            raise Cancelled(
+                f"stopped after step {self.progress.step} of at most {self.steps}; `--resume` goes on from there"
+            )
+
+    def _validate(self) -> None:
+        started, progress = time.perf_counter(), self.progress
+        loss = validation_loss(self.student, self.validation, self.recipe.batch_size, before_batch=self._stop_if_asked)
+        self._stop_if_asked()  # nor is a sum without a process that has ended a loss
+        progress.seconds += time.perf_counter() - started
+        progress.validated = progress.step
+        if progress.first_loss is None and math.isfinite(loss):
+            progress.first_loss = loss
+        if not math.isfinite(loss):
+            progress.ended = NO_NUMBER
+        elif loss < progress.best_loss - _BETTER:
+            progress.best_loss, progress.best_step, progress.worse = loss, progress.step, 0
+            self._best = self._weights()
+        else:
+            progress.worse += 1
+        if progress.ended is None and progress.worse >= self.recipe.patience:
+            progress.ended = "early stop"
+        elif progress.ended is None and progress.step >= self.steps:
+            progress.ended = "all epochs"
+        self._note(
+            Point(
+                progress.step,
+                self.steps,
+                progress.step / self._per_epoch,
+                validation_loss=loss,
+                seconds=progress.seconds,
+            )
+        )
+
+    def _coming(self, **_: Any) -> Iterator[tuple[mx.array, ...]]:
+        """The batches from where the run stands."""
+        recipe, step = self.recipe, self.progress.step
+        while True:
+            epoch, skip = divmod(step, self._per_epoch)
+            seed = 1_000_003 * recipe.seed + epoch
+            passing = batches(self.training, recipe.batch_size, seed=seed, rank=self._rank, world=self._world)
+            for batch in itertools.islice(passing, skip, None):
+                self._tokens = batch.read
+                yield *_as_arrays(batch), _key(recipe.seed, step, self._rank)
+                step += 1
+
+    def _note(self, point: Point) -> None:
+        self.points.append(point)
+        if self._rank == 0:
+            try:
+                with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
+                    file.write(_line(point))
+            except OSError as error:
+                raise _unwritable(self.folder, error) from error
+            self._on_point(point)
+
+    # ------------------------------------------------------------------ state
+
+    def _weights(self) -> dict[str, mx.array]:
+        return dict(tree_flatten(self.student.model.trainable_parameters()))
+
+    def _save(self) -> None:
+        """Write the whole state; a crash leaves the one before."""
+        if self._rank != 0:
+            return
+        arrays = {f"weights.{name}": array for name, array in self._weights().items()}
+        arrays |= {f"best.{name}": array for name, array in self._best.items()}
+        arrays |= {f"optimizer.{name}": array for name, array in tree_flatten(self._optimizer.state)}
+        words = {"progress": json.dumps(asdict(self.progress)), "examples": self._examples}
+        scratch = self.folder / "state.partial.safetensors"
+        try:
+            mx.save_safetensors(str(scratch), arrays, metadata=words)
+            _sync(scratch)
+            os.replace(scratch, self.folder / "state.safetensors")
+            (self.folder / "state.json").write_text(json.dumps(asdict(self.progress), indent=1), encoding="utf-8")
+        except (OSError, RuntimeError) as error:
+            with contextlib.suppress(OSError):
+                scratch.unlink(missing_ok=True)
+            raise _unwritable(self.folder, error) from error
+
+    def _same_everywhere(self) -> None:
+        """All processes must have the same rows: each takes its share of a batch by its own count."""
+        self._examples = _digest(self.training, self.validation)
+        if processes.shared(self._examples.encode()) != self._examples.encode():
+            raise TrainingFailed(
+                "this machine has other training rows than the first one; copy the teacher data to all of them"
+            )
+
+    def _restore(self) -> None:
+        """Go on from the first process's written state, if there is one."""
+        state = self.folder / "state.safetensors"
+        try:
+            written = processes.shared(state.read_bytes() if self._rank == 0 and state.is_file() else b"")
+            if not written:
+                return
+            with tempfile.TemporaryDirectory() as scratch:
+                if self._rank != 0:
+                    state = Path(scratch, state.name)
+                    state.write_bytes(written)
+                self._read_state(state)
+        except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+            raise TrainingFailed(
+                f"the run in {self.folder} cannot be resumed ({error}); start anew without --resume"
+            ) from error
+        if self._rank == 0:
+            self._forget_later_points()
+
+    def _read_state(self, state: Path) -> None:
+        # The numbers are read from the file with the weights, so that they belong together.
+        arrays, words = load_arrays_and_words(state)
+        progress = Progress(**json.loads(words["progress"]))
+        parts: dict[str, dict[str, mx.array]] = {"weights": {}, "best": {}, "optimizer": {}, "random": {}}
+        for name, array in arrays.items():
+            part, _, rest = name.partition(".")
+            parts[part][rest] = array
+        if {n: a.shape for n, a in parts["weights"].items()} != {n: a.shape for n, a in self._weights().items()}:
+            raise ValueError("it is of another recipe or student")
+        if words.get("examples", self._examples) != self._examples:
+            raise ValueError("its rows have changed since")
+        self.student.model.load_weights(list(parts["weights"].items()), strict=False)
+        self._best = parts["best"]
+        self._optimizer.state = tree_unflatten(list(parts["optimizer"].items()))
+        mx.eval(self.student.model.parameters(), self._optimizer.state, self._best)
+        self.progress = progress
+
+    def _forget_later_points(self) -> None:
+        """Drop the lines of metrics.jsonl after the state: what they tell of is done again."""
+        self.points = [point for point in read_points(self.folder) if point.step <= self.progress.step]
+        scratch = self.folder / "metrics.partial"
+        try:
+            scratch.write_text("".join(map(_line, self.points)), encoding="utf-8")
+            os.replace(scratch, self.folder / "metrics.jsonl")
+        except OSError as error:
+            raise _unwritable(self.folder, error) from error
+
+
+def read_points(folder: Path) -> list[Point]:
+    """The lines of a run's metrics.jsonl; one that a kill has torn is left out."""
+    file = folder / "metrics.jsonl"
+    lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
+    return [Point(**json.loads(line)) for line in lines if line.endswith("}")]
+
+
+# ------------------------------------------------------------------------------------------------ loss
+
+
+def loss_of(student: Student, keys: _Keys | None = None) -> Callable[..., tuple[mx.array, mx.array]]:
+    """A batch's loss as mlx-lm calls it: weighted cross-entropy of the answers' tokens, and the weight it is the mean over.
+
+    Args:
+        keys: of what is dropped out, where it is for training; each batch then ends with the key for its step.
+    """
+
+    def loss(
+        model: nn.Module,
+        tokens: mx.array,
+        places: mx.array,
+        targets: mx.array,
+        weights: mx.array,
+        total: mx.array,
+        key: mx.array | None = None,
+    ) -> tuple[mx.array, mx.array]:
+        if keys is not None and key is not None:
+            keys.rows = mx.random.split(key, keys.count)
+        hidden = model.model(tokens)
+        logits = student.logits(hidden.reshape(-1, hidden.shape[-1])[places])
+        losses = nn.losses.cross_entropy(logits.astype(mx.float32), targets)
+        return (losses * weights).sum() / total, total
+
+    return loss
+
+
+def validation_loss(
+    student: Student,
+    data: Sequence[Example],
+    batch_size: int,
+    *,
+    before_batch: Callable[[], None] = lambda: None,
+) -> float:
+    """The mean loss over all answer tokens of the data, by their weights. May be no number."""
+    from mlx_lm.tuner.trainer import evaluate
+
+    def coming(**_: Any) -> Iterator[tuple[mx.array, ...]]:
+        for batch in batches(data, batch_size, seed=None, rank=processes.rank(), world=processes.world()):
+            before_batch()
+            yield _as_arrays(batch)
+
+    with vectorised.reading():
+        return float(evaluate(student.model, data, batch_size, -1, loss=loss_of(student), iterate_batches=coming))
+
+
+def _as_arrays(batch: Batch) -> tuple[mx.array, ...]:
+    return tuple(mx.array(part) for part in (batch.tokens, batch.places, batch.targets, batch.weights, batch.total))
+
+
+# ------------------------------------------------------------------------------------------------ parts
+
+
+class _Reached(Exception):
+    """A stretch is done."""
+
+
+class _Keys:
+    """The random keys of a step, one row for each adapted layer; the loss sets them."""
+
+    rows: mx.array
+    count = 1
+
+
+class _Dropout(nn.Module):
+    """nn.Dropout with a key of its own, so that the same step drops out the same values whatever came before."""
+
+    def __init__(self, p: float, keys: _Keys, number: int) -> None:
+        super().__init__()
+        self._kept, self._keys, self._number = 1 - p, keys, number
+        keys.count = max(keys.count, number + 1)
+
+    def __call__(self, x: mx.array) -> mx.array:
+        if self._kept == 1 or not self.training:
+            return x
+        mask = mx.random.bernoulli(self._kept, x.shape, key=self._keys.rows[self._number])
+        return mask * x * (1 / self._kept)
+
+
+def schedule(recipe: Recipe, steps: int) -> Callable[[mx.array], mx.array]:
+    """The learning rate at each step: a short rise, then a cosine to a tenth."""
+    rise = min(max(1, round(recipe.warmup * steps)), steps)
+    fall = optim.cosine_decay(recipe.learning_rate, max(1, steps - rise), 0.1 * recipe.learning_rate)
+    made: Callable[[mx.array], mx.array] = optim.join_schedules(
+        [optim.linear_schedule(recipe.learning_rate / rise, recipe.learning_rate, rise), fall], [rise]
+    )
+    return made
+
+
+@contextlib.contextmanager
+def _checkpointing(model: nn.Module, wanted: bool) -> Iterator[None]:
+    """Compute a block's activations again in the backward pass instead of keeping them.
+
+    mlx-lm's own changes the class for good.
+    """
+    if not wanted:
+        yield
+        return
+    block = type(model.layers[0])
+    forward = block.__call__
+
+    def checkpointed(self: nn.Module, *args: Any, **options: Any) -> mx.array:
+        def inner(parameters: Any, *args: Any, **options: Any) -> mx.array:
+            self.update(parameters)
+            return forward(self, *args, **options)
+
+        made: mx.array = mx.checkpoint(inner)(self.trainable_parameters(), *args, **options)
+        return made
+
+    block.__call__ = checkpointed
+    try:
+        yield
+    finally:
+        block.__call__ = forward
+
+
+def memory_needed(student: Student, recipe: Recipe, data: Sequence[Example]) -> int:
+    """About how many bytes the largest step takes at its peak, in each process: the weights, and what the backward pass
+    needs of the forward one. Within a tenth of what MLX's CPU back end was seen to take.
+    """
+    config = student.config
+    hidden, inner = int(config["hidden_size"]), int(config["intermediate_size"])
+    heads, blocks = int(config["num_attention_heads"]), int(config["num_hidden_layers"])
+    itemsize = 4 if mx.default_device() == mx.Device(mx.cpu) else 2
+    rows = -(-recipe.batch_size // processes.world())
+    largest = sorted(data, key=lambda example: len(example.tokens))[-rows:]
+    longest = len(largest[-1].tokens)
+    tokens = len(largest) * longest
+    adapted = sum(inner if "down" in key else hidden for key in recipe.keys)  # inputs with some values dropped out
+    per_block = int(tokens * (6 * hidden + 4 * inner + 0.8 * adapted + 0.6 * heads * longest)) * itemsize
+    head = 3 * sum(len(example.weights) for example in largest) * student.vocabulary * 4
+    kept = per_block + blocks * tokens * hidden * itemsize if recipe.grad_checkpoint else blocks * per_block
+    return student.nbytes + kept + head
+
+
+def _key(seed: int, step: int, rank: int) -> mx.array:
+    words = np.random.SeedSequence((seed, step, rank)).generate_state(1, np.uint64)
+    key: mx.array = mx.random.key(int(words[0]))
+    return key
+
+
+def _digest(*data: Sequence[Example]) -> str:
+    digest = hashlib.sha256()
+    for examples in data:
+        digest.update(len(examples).to_bytes(8))
+        for example in examples:
+            digest.update(example.prompt.to_bytes(8) + example.tokens.tobytes() + example.weights.tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _line(point: Point) -> str:
+    """Of metrics.jsonl. A loss that is no number is left out: JSON has no word for it."""
+    known = {name: value for name, value in asdict(point).items() if value is not None and math.isfinite(value)}
+    return json.dumps(known) + "\n"
+
+
+def _unwritable(folder: Path, error: Exception) -> TrainingFailed:
+    return TrainingFailed(
+        f"cannot write to {folder} ({error}); the last state written there is whole: make room and `--resume`"
+    )
+
+
+def _sync(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())

@@ -1,0 +1,387 @@
+"""`memlora train` as a library call: teacher data in, an expert with its card out.
+
+A run has a folder of its own below `<home>/runs`: run.json (what was asked for, and on what machine), metrics.jsonl (one line
+a step), the state it can be resumed from, and at the end the expert.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import itertools
+import json
+import os
+import platform
+import random
+import re
+import shutil
+import sys
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, date, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from memlora_mlx.distill.recipes import Recipe, read_recipe
+from memlora_mlx.distill.rows import SPLITS, Row, Splits, read_rows
+from memlora_mlx.errors import BadTrainingData, TrainingFailed, UsageError
+from memlora_mlx.models.expert_folders import read_card
+from memlora_mlx.records import STAGES, Stage
+
+if TYPE_CHECKING:
+    from memlora_mlx.distill.training import Outcome, Point
+    from memlora_mlx.models.students import Student
+
+LOCK = ".lock"  # in a run's folder while a process trains there
+VALIDATION_ROWS = 128  # of each run: a validation must not cost more than the training between two
+LOCOMO = "CC BY-NC 4.0 (made of LoCoMo, Maharana et al., 2024)"
+LICENCES = {"observations": LOCOMO, "synthetic": "Apache-2.0 (memlora)"}  # by teacher
+_OF_LOCOMO = re.compile(r"conv-\d+")  # its conversations' names, whoever taught about them
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What a run is asked to do; written into its folder, so that --resume needs nothing else."""
+
+    stage: Stage
+    student: str
+    data: tuple[str, ...]  # files of rows; "FILE:300" takes 300 training rows of one, drawn with the recipe's seed
+    recipe: Recipe
+    rows: int | None = None  # so many training rows, drawn with the recipe's seed
+    splits: str = "paper"
+    validation_rows: int = VALIDATION_ROWS
+    start: str | None = None  # the folder of an expert to go on from
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """The rows of a run, split, and where they came from."""
+
+    training: tuple[Row, ...]
+    validation: tuple[Row, ...]
+    hash: str  # of the training rows
+    validation_hash: str
+    origin: Mapping[str, Any]
+
+
+def default_data(stage: Stage, home: Path) -> list[Path]:
+    """The teacher data of a stage in the data folder.
+
+    Raises:
+        BadTrainingData: there is none.
+    """
+    found = sorted(
+        path for path in (home / "teacher" / stage).glob("*.jsonl") if not path.name.endswith(".refused.jsonl")
+    )
+    if not found:
+        raise BadTrainingData(
+            f"there is no teacher data for {stage} in {home / 'teacher'}; "
+            f"`memlora teach --stage {stage} --teacher synthetic` makes some without a server"
+        )
+    return found
+
+
+def read_data(order: Order) -> Data:
+    """Read and split the rows. A test conversation's never train, whatever their file says of their split.
+
+    Without rows for validation, one training conversation in ten validates.
+
+    Raises:
+        BadTrainingData: fewer than two rows, or of another stage.
+    """
+    splits = SPLITS[order.splits]
+    training: list[Row] = []
+    validation: list[Row] = []
+    shuffled = random.Random(order.recipe.seed)
+    for given in order.data:
+        name, count = counted(given)
+        begun = len(training)
+        for row in read_rows(Path(name)):
+            if row.stage != order.stage:
+                raise BadTrainingData(f"{name} holds rows of {row.stage}, not of {order.stage}; give the right file")
+            split = _split(row, splits)
+            if split != "test":
+                (training if split == "train" else validation).append(row)
+        if count is not None and count < len(training) - begun:
+            training[begun:] = shuffled.sample(training[begun:], count)
+    if not validation and len(training) > 1:
+        training, validation = _divided(training)
+    if len(training) < 1 or len(validation) < 1:
+        raise BadTrainingData(
+            f"{len(training)} rows to train on and {len(validation)} to validate with are too few; at least one each"
+            " is needed, and some hundreds for an expert that is worth it"
+        )
+    if order.rows is not None and order.rows < len(training):
+        training = shuffled.sample(training, order.rows)
+    if len(validation) > order.validation_rows:
+        validation = shuffled.sample(validation, order.validation_rows)
+    return Data(
+        tuple(training), tuple(validation), _hash(training), _hash(validation), _origin(order, training, validation)
+    )
+
+
+def train(
+    student: Student,
+    order: Order,
+    folder: Path,
+    *,
+    on_start: Callable[[Data, int], None] = lambda data, left_out: None,
+    on_point: Callable[[Point], None] = lambda point: None,
+    cancelled: threading.Event | None = None,
+    command: str = "",
+) -> Path:
+    """Run an order in its folder, or go on with what is there. Returns the expert's folder.
+
+    Under `mlx.launch` every process calls it, each with a student of its own; the first alone writes.
+
+    Args:
+        on_start: told the data, and how many training rows are too long.
+
+    Raises:
+        BadTrainingData, TrainingFailed, Cancelled: see `Run`; all that was done is kept.
+    """
+    from memlora_mlx.distill import processes
+    from memlora_mlx.distill.datasets import examples
+    from memlora_mlx.distill.training import Run, memory_needed
+    from memlora_mlx.models.device import usable_memory
+    from memlora_mlx.models.experts import write_expert
+
+    recipe = order.recipe
+    data = read_data(order)
+    longest = min(recipe.max_seq_length, student.context)
+    training, left_out = examples(student, data.training, longest=longest, decision_weight=recipe.decision_weight)
+    validation, _ = examples(
+        student, data.validation, longest=longest, decision_weight=recipe.decision_weight, what="validate with"
+    )
+    on_start(data, left_out)
+    needed = memory_needed(student, recipe, training)
+    if needed > (usable := usable_memory()):
+        raise TrainingFailed(
+            f"a step needs about {_gibibytes(needed)} and there are {_gibibytes(usable)}; take a smaller --batch-size "
+            f"than {recipe.batch_size}, --grad-checkpoint, or a quantised student"
+        )
+    expert = folder / "expert"
+    with _alone(folder) if processes.rank() == 0 else contextlib.nullcontext():
+        start = Path(order.start) if order.start else None
+        run = Run(student, recipe, training, validation, folder, start=start, on_point=on_point, cancelled=cancelled)
+        outcome = run.train()
+    if processes.rank() == 0:
+        card = make_card(student, order, data, outcome, command)
+        try:
+            write_expert(expert, outcome.matrices, scale=recipe.scale, dropout=recipe.dropout, card=card)
+        except (OSError, RuntimeError) as error:  # MLX raises the latter where a disk is full
+            raise TrainingFailed(
+                f"cannot write the expert to {expert} ({error}); the training is done and kept: make room and `--resume`"
+            ) from error
+    return expert
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Keep every other process out of a run's folder."""
+    import filelock
+
+    try:
+        held = filelock.FileLock(folder / LOCK).acquire(timeout=0)
+    except filelock.Timeout as error:
+        raise UsageError(f"another process is training in {folder}; wait for it, or stop it first") from error
+    except OSError as error:
+        raise TrainingFailed(f"cannot write to {folder} ({error.strerror}); check the folder") from error
+    with held:
+        yield
+
+
+def begin(order: Order, folder: Path, command: str = "") -> None:
+    """Make the run's folder and write down what it is to do."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        text = {**order_as_json(order), "command": command, "environment": environment()}
+        scratch = folder / "run.partial"
+        scratch.write_text(json.dumps(text, indent=1, ensure_ascii=False), encoding="utf-8")
+        os.replace(scratch, folder / "run.json")
+    except OSError as error:
+        raise TrainingFailed(f"cannot write to {folder} ({error.strerror}); choose another --out") from error
+
+
+def resumed(folder: Path) -> Order:
+    """The order of a run that is to go on.
+
+    Raises:
+        UsageError: the folder holds no run.
+    """
+    try:
+        return order_from_json(json.loads((folder / "run.json").read_text(encoding="utf-8")))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"{folder} holds no run to resume ({error}); leave --resume away to begin one") from error
+
+
+def begun_by(folder: Path) -> str:
+    """The command that began a run; empty where none was written down."""
+    return str(_read_run(folder).get("command") or "")
+
+
+def order_as_json(order: Order) -> dict[str, Any]:
+    return {**asdict(order), "recipe": order.recipe.as_dict()}
+
+
+def order_from_json(text: Mapping[str, Any]) -> Order:
+    """The order again. Raises KeyError, TypeError, ValueError: it is none."""
+    recipe = text["recipe"] | {"keys": tuple(text["recipe"]["keys"]), "betas": tuple(text["recipe"]["betas"])}
+    if text["stage"] not in STAGES or text["splits"] not in SPLITS:
+        raise ValueError("its stage or its splits are of no known name")
+    names = ("stage", "student", "rows", "splits", "validation_rows")
+    given = {name: text[name] for name in names}
+    return Order(**given, data=tuple(text["data"]), recipe=Recipe(**recipe), start=text.get("start"))
+
+
+# ------------------------------------------------------------------------------------------------ run folders
+
+
+def new_folder(home: Path, stage: Stage, day: date) -> Path:
+    """A name for a run's folder that is not taken yet: update-2025-05-08-1."""
+    names = (home / "runs" / f"{stage}-{day.isoformat()}-{number}" for number in itertools.count(1))
+    return next(folder for folder in names if not folder.exists())
+
+
+def newest_unfinished(home: Path, stage: Stage | None) -> Path:
+    """The run that was begun last and has no expert yet, of a stage or of any.
+
+    Raises:
+        UsageError: there is none.
+    """
+    begun = [
+        (written.stat().st_mtime, written.parent)
+        for written in (home / "runs").glob("*/run.json")
+        if not (written.parent / "expert" / "adapter_config.json").is_file()
+        and (stage is None or _read_run(written.parent).get("stage") == stage)
+    ]
+    if not begun:
+        raise UsageError(f"there is no unfinished {f'{stage} ' if stage else ''}run in {home / 'runs'} to resume")
+    return max(begun)[1]
+
+
+def is_run(folder: Path) -> bool:
+    return (folder / "run.json").is_file()
+
+
+def forget(folder: Path) -> None:
+    """Remove a run's folder if it holds nothing but its order: it failed before its first step."""
+    if {path.name for path in folder.iterdir()} <= {"run.json", LOCK}:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _read_run(folder: Path) -> dict[str, Any]:
+    """A run's run.json; empty where it cannot be read."""
+    try:
+        text = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return text if isinstance(text, dict) else {}
+
+
+# ------------------------------------------------------------------------------------------------ cards
+
+
+def make_card(student: Student, order: Order, data: Data, outcome: Outcome, command: str) -> dict[str, Any]:
+    """What an expert says of itself: base, stage, recipe, data and its licence, teacher, metrics, versions."""
+    progress = outcome.progress
+    return {
+        "stage": order.stage,
+        **({"copied_texts": True} if order.stage == "update" and _only_copies(data.training) else {}),
+        **({"start": dict(read_card(Path(order.start)))} if order.start else {}),
+        "base": {"name": student.name, "fingerprint": student.fingerprint},
+        "recipe": order.recipe.as_dict(),
+        "data": {"hash": data.hash, "validation_hash": data.validation_hash, **data.origin},
+        "metrics": {
+            "validation_loss": {"start" if order.start else "base": progress.first_loss, "expert": progress.best_loss},
+            "step": progress.best_step,
+            "steps": progress.step,
+            "ended": progress.ended,
+            "seconds": round(progress.seconds),
+        },
+        "environment": environment(),
+        "command": command,
+        "made": datetime.now(UTC).date().isoformat(),
+    }
+
+
+def environment() -> dict[str, str]:
+    from memlora_mlx.models.device import describe
+
+    packages = {name: version(name) for name in ("memlora-mlx", "mlx", "mlx-lm")}
+    return {**packages, "python": platform.python_version(), "device": describe(), "platform": sys.platform}
+
+
+def default_recipe(stage: Stage) -> Recipe:
+    return read_recipe(stage)
+
+
+# ------------------------------------------------------------------------------------------------ inside
+
+
+def _only_copies(rows: Sequence[Row]) -> bool:
+    """Whether every text of these update answers stands in its prompt, so that decoding may hold the expert to that."""
+    return all(
+        json.dumps(entry["text"], ensure_ascii=False) in row.chat[-1][1]
+        for row in rows
+        for entry in json.loads(row.answer)["memory"]
+    )
+
+
+def counted(given: str) -> tuple[str, int | None]:
+    """FILE, or FILE:N with its number of rows."""
+    name, colon, count = given.rpartition(":")
+    return (name, int(count)) if colon and count.isdigit() and not Path(given).exists() else (given, None)
+
+
+def _split(row: Row, splits: Splits) -> str:
+    """The conversation's name decides where it is known; a synthetic life says itself whether it validates."""
+    decided = splits.of(row.conversation)
+    return row.split if decided == "train" else decided
+
+
+def _divided(rows: Sequence[Row]) -> tuple[list[Row], list[Row]]:
+    """Every tenth conversation validates; of a single conversation, every tenth row."""
+    names = sorted({row.conversation for row in rows})
+    if len(names) > 1:
+        held = set(names[:: max(2, min(10, len(names)))])
+        return [r for r in rows if r.conversation not in held], [r for r in rows if r.conversation in held]
+    step = max(2, min(10, len(rows)))
+    return [r for i, r in enumerate(rows) if i % step], [r for i, r in enumerate(rows) if i % step == 0]
+
+
+def _origin(order: Order, training: Sequence[Row], validation: Sequence[Row]) -> dict[str, Any]:
+    teachers = Counter(row.teacher for row in training)
+    names = {row.conversation for row in training}
+    return {
+        "files": [_below_home(name) for name in order.data],
+        "splits": order.splits,
+        "rows": len(training),
+        "rows_asked": order.rows,
+        "validation_rows": len(validation),
+        "validation_rows_asked": order.validation_rows,
+        "teachers": dict(teachers),
+        "conversations": sorted(names) if len(names) <= 20 else f"{len(names)} conversations",
+        "licence": "; ".join(dict.fromkeys(_licence(row) for row in (*training, *validation))),
+    }
+
+
+def _licence(row: Row) -> str:
+    return LOCOMO if _OF_LOCOMO.fullmatch(row.conversation) else LICENCES.get(row.teacher, "as the teacher's data")
+
+
+def _below_home(given: str) -> str:
+    """A file of rows as a card names it: from `teacher/` on where it is one of the data folder's, else its name alone."""
+    parts = Path(given).parts
+    return "/".join(parts[parts.index("teacher") :]) if "teacher" in parts[:-1] else parts[-1]
+
+
+def _hash(rows: Sequence[Row]) -> str:
+    return hashlib.sha256("".join(sorted(row.prompt_hash + row.answer for row in rows)).encode()).hexdigest()[:16]
+
+
+def _gibibytes(count: int) -> str:
+    return f"{count / 2**30:.1f} GiB"
