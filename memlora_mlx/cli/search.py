@@ -140,7 +140,7 @@ def _plan(
     splits: str,
     yes: bool,
 ) -> Plan:
-    from memlora_mlx.cli.train import _default_data, _portable
+    from memlora_mlx.cli.train import data_or_synthetic, portable
     from memlora_mlx.distill.recipes import read_recipe
     from memlora_mlx.distill.search import Grid, Plan
     from memlora_mlx.distill.workflow import Order
@@ -148,10 +148,10 @@ def _plan(
 
     if recipe is not None and len(searched) > 1:
         raise UsageError("--recipe is of one stage; name it with --stage")
-    given, student = _by_stage(data, searched), _portable(opened.student_name)
+    given, student = _by_stage(data, searched), portable(opened.student_name)
     grids: list[Grid] = []
     for stage in searched:
-        files = given.get(stage) or _default_data(stage, opened.settings.home, yes)
+        files = given.get(stage) or data_or_synthetic(stage, opened.settings.home, yes)
         changed = read_recipe(stage, recipe).changed(**changes)
         grids.append(Grid(Order(stage, student, tuple(files), changed, rows=rows, splits=splits)))
     return Plan(tuple(grids))
@@ -180,13 +180,13 @@ def _stages(wanted: Sequence[str]) -> list[Stage]:
 
 def _by_stage(data: Sequence[str], searched: Sequence[Stage]) -> dict[Stage, list[str]]:
     """The files of each stage, told by their first rows."""
-    from memlora_mlx.cli.train import _absolute
+    from memlora_mlx.cli.train import absolute
     from memlora_mlx.distill.rows import read_rows
     from memlora_mlx.distill.workflow import counted
     from memlora_mlx.errors import BadTrainingData, UsageError
 
     found: dict[Stage, list[str]] = {}
-    for given in map(_absolute, data):
+    for given in map(absolute, data):
         path = Path(counted(given)[0])
         first = next(read_rows(path), None)
         if first is None:

@@ -71,6 +71,18 @@ def train(
             metavar="[RUN]", help="Go on with a run; by default the newest unfinished one.", show_default=False
         ),
     ] = None,
+    search: Annotated[
+        bool,
+        typer.Option("--search", help="Search learning rates and batch sizes (Algorithm B1) by the full pipeline."),
+    ] = False,
+    learning_rates: Annotated[str | None, typer.Option(help="With --search: such as 5e-4,1e-3,2e-3.")] = None,
+    batch_sizes: Annotated[str | None, typer.Option(help="With --search: such as 4,8.")] = None,
+    metric: Annotated[str | None, typer.Option(help="With --search: what ranks, f1 by default.")] = None,
+    keep: Annotated[int | None, typer.Option(min=1, help="With --search: candidates of each stage to combine.")] = None,
+    locomo: Annotated[Path | None, typer.Option(help="With --search: LoCoMo's file.", show_default=False)] = None,
+    questions: Annotated[int | None, typer.Option(min=1, help="With --search: only so many.")] = None,
+    exchanges: Annotated[int | None, typer.Option(min=1, help="With --search: only the first so many.")] = None,
+    no_test: Annotated[bool, typer.Option("--no-test", help="With --search: leave the final test run out.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Make synthetic data without asking if there is none.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -96,6 +108,36 @@ def train(
         "keys": _layers(layers),
     }
 
+    if search:
+        from memlora_mlx.cli.search import run_search
+
+        if resume is not None and any(
+            v is not None for v in (*changes.values(), data, student, recipe, rows, out, locomo)
+        ):
+            raise UsageError("a search goes on as it was begun; with --resume change only its grid, --metric or --keep")
+        run_search(
+            [stage] if stage else [],
+            learning_rates=learning_rates or (str(learning_rate) if learning_rate else None),
+            batch_sizes=batch_sizes or (str(batch_size) if batch_size else None),
+            metric=metric,
+            keep=keep,
+            data=data or (),
+            rows=rows,
+            recipe=recipe,
+            changes=changes,
+            student=student,
+            locomo=locomo,
+            questions=questions,
+            exchanges=exchanges,
+            test=not no_test,
+            folder=out,
+            resume=resume,
+            yes=yes,
+            as_json=as_json,
+            command=ctx.obj,
+        )
+        return
+
     def ordered(opened: Workspace) -> tuple[Order, Path]:
         """What is to be done and where; the first process decides."""
         wanted = None if stage is None else _stage(stage)
@@ -108,8 +150,8 @@ def train(
             raise UsageError("which stage? give --stage extraction, update or generation")
         chosen = read_recipe(wanted, recipe).changed(**changes)
         checked(chosen)
-        home, name = opened.settings.home, _portable(opened.student_name)
-        files = [_absolute(given) for given in data] if data else _default_data(wanted, home, yes)
+        home, name = opened.settings.home, portable(opened.student_name)
+        files = [absolute(given) for given in data] if data else data_or_synthetic(wanted, home, yes)
         folder = out.expanduser().resolve() if out else workflow.new_folder(home, wanted, date.today())
         if workflow.is_run(folder):
             raise UsageError(f"{folder} holds a run already; --resume {folder} goes on with it")
@@ -192,7 +234,7 @@ def _layers(name: str | None) -> tuple[str, ...] | None:
     return known[name]
 
 
-def _portable(student: str) -> str:
+def portable(student: str) -> str:
     """A student's name that means the same in any folder."""
     from memlora_mlx.models.catalog import ENTRIES
 
@@ -200,7 +242,7 @@ def _portable(student: str) -> str:
     return str(local.resolve()) if student not in ENTRIES and local.is_dir() else student
 
 
-def _absolute(given: str) -> str:
+def absolute(given: str) -> str:
     """FILE or FILE:N with the file's whole path."""
     from memlora_mlx.distill.workflow import counted
     from memlora_mlx.errors import UsageError
@@ -212,7 +254,7 @@ def _absolute(given: str) -> str:
     return f"{path.resolve()}" + ("" if count is None else f":{count}")
 
 
-def _default_data(stage: Stage, home: Path, yes: bool) -> list[str]:
+def data_or_synthetic(stage: Stage, home: Path, yes: bool) -> list[str]:
     from memlora_mlx.distill.workflow import default_data
     from memlora_mlx.errors import BadTrainingData
 

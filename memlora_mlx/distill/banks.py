@@ -78,7 +78,7 @@ def generation_rows(
     teacher: str,
     splits: Splits,
     limits: Sequence[int] = (3, 4, 5, 6),
-    unanswered: float = 0.08,
+    unanswered: float = 0.03,
 ) -> Iterator[Row]:
     """Questions over the bank's memories, with gold answers (Algorithm B2; categories 1 to 4).
 

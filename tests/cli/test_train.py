@@ -203,7 +203,7 @@ def test_an_interrupted_run_goes_on_to_the_same_expert(
     assert f"all of it is kept, and `memlora train --resume {folder}` goes on" in said.splitlines()[-1]
 
     which = {"--resume": (), "name": (folder.name,), "folder": (folder,)}[how]
-    code, out, err = memlora("train", "--resume", *which)
+    code, _, err = memlora("train", "--resume", *which)
     assert code == 0 and "step 10 of at most 10" in err and "step 2 of" not in err
     whole = tmp_path / "whole"
     assert memlora("train", "--stage", "extraction", *STEPS, "--out", whole)[0] == 0

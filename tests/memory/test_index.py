@@ -266,6 +266,9 @@ def test_periods_short_and_long_give_the_nearest_said_then(tmp_path: Path, exact
     """Of one owner and of all, with a filter and without."""
     rng = np.random.default_rng(4)
     vectors = unit_rows(rng, 4000)
+    [far] = unit_rows(rng, 1)  # from all that was said in the second thousand hours
+    vectors *= np.sign(vectors @ far)[:, None]
+    vectors[1000:2000] *= -1
     start = datetime(2024, 1, 1)
     owners = [ANNA] * 3000 + [BEN] * 1000
     with Store(tmp_path, SPACE, exact_limit=exact_limit) as store:
@@ -277,13 +280,36 @@ def test_periods_short_and_long_give_the_nearest_said_then(tmp_path: Path, exact
             store.commit(owner, adds)
         for first, last in ((0, 0), (100, 104), (2900, 3100), (1000, 2000), (500, 3500), (0, 4000)):
             between = {"said_after": start + timedelta(hours=first), "said_before": start + timedelta(hours=last)}
-            for query in unit_rows(rng, 3):
+            for query in (far, *unit_rows(rng, 2)):
                 for scope in (Scope(), ANNA, BEN):
                     said = {str(row): vectors[row] for row in range(first, last) if scope in (Scope(), owners[row])}
                     assert ids(store.search(query, 10, scope=scope, **between)) == brute_force(said, query, 10)
                     odd = {row: vector for row, vector in said.items() if int(row) % 2}
                     found = store.search(query, 10, scope=scope, filters={"odd": 1}, **between)
                     assert ids(found) == brute_force(odd, query, 10)
+
+
+def test_an_owner_whose_nearest_do_not_match_is_not_passed_over(tmp_path: Path) -> None:
+    """Beyond them it still has nearer ones than an owner whose memories are all far away and match."""
+    vectors = unit_rows(np.random.default_rng(8), 6000)
+    query = vectors[0]
+    vectors = vectors[np.argsort(((vectors - query) ** 2).sum(axis=1))]
+    with Store(tmp_path, SPACE) as store:
+        for owner, rows in ((ANNA, range(3000)), (BEN, range(3000, 6000))):
+            store.commit(owner, [Add(str(row), vectors[row], id=str(row), metadata={"n": row}) for row in rows])
+        assert ids(store.search(query, 10, filters={"n": {"gte": 500}})) == [str(row) for row in range(500, 510)]
+
+
+@pytest.mark.parametrize("exact_limit", [10_000, 100])
+def test_what_an_index_cannot_tell_apart_is_measured(tmp_path: Path, exact_limit: int) -> None:
+    rng = np.random.default_rng(9)
+    [query, place] = unit_rows(rng, 2)
+    vectors = place + 1e-4 * rng.standard_normal((500, SPACE.dim))
+    vectors = np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), dtype=np.float32)
+    with Store(tmp_path, SPACE, exact_limit=exact_limit) as store:
+        store.commit(ANNA, [Add(str(row), vector, id=str(row)) for row, vector in enumerate(vectors)])
+        by_id = {str(row): vector for row, vector in enumerate(vectors)}
+        assert ids(store.search(query, 5)) == brute_force(by_id, query, 5)
 
 
 def test_hundreds_of_copies_do_not_hide_the_rest(tmp_path: Path) -> None:
@@ -338,6 +364,7 @@ def test_the_graph_misses_hardly_anything() -> None:
         recalls.append(len(set(np.argsort(squared)[:10].tolist()) & set(nearest.keys.tolist())) / 10)
         chosen = graph.among(even, query, 36)
         assert not (chosen.keys % 2).any() and (chosen.squared <= chosen.horizon).all()
+        assert chosen.horizon < np.inf
         recalls.append(len(set(even[np.argsort(squared[even])[:10]].tolist()) & set(chosen.keys.tolist())) / 10)
     assert np.mean(recalls) >= 0.98
 

@@ -102,6 +102,23 @@ def test_a_grounded_update_adds_every_fact_without_asking_the_model(student: Stu
     assert result.counters.steps == 0
 
 
+@SLOW
+@given(old=st.lists(TEXT, max_size=4, unique=True), facts=st.lists(TEXT, min_size=1, max_size=3, unique=True))
+def test_a_copying_update_takes_its_texts_from_the_prompt(student: Student, old: list[str], facts: list[str]) -> None:
+    result = run(student, update_chat(old, facts), update_grammar(old, facts, copied=True), UPDATE_TOKENS)
+    entries = json.loads(student.decode(result.tokens))["memory"]
+    added = [entry["text"] for entry in entries if entry["event"] == "ADD"]
+    assert added == [fact for fact in facts if fact in added]  # each once, in the order of the facts
+    assert [int(entry["id"]) for entry in entries if entry["event"] == "ADD"] == list(
+        range(len(old), len(old) + len(added))
+    )
+    for entry in entries:
+        if entry["event"] == "UPDATE":
+            assert entry["text"] in facts and entry["old_memory"] == old[int(entry["id"])]
+        elif entry["event"] == "DELETE":
+            assert entry["text"] in (*facts, old[int(entry["id"])])
+
+
 @pytest.mark.parametrize("guided", [True, False])
 @pytest.mark.parametrize("shortcuts", [{"lookup": 0}, {"lookup": 4}, {"lookup": 8}, {"force": False}, {}])
 def test_shortcuts_leave_every_token_as_it_was(student: Student, guided: bool, shortcuts: dict[str, object]) -> None:
