@@ -34,7 +34,9 @@ class Settings:
     student: str | None = None  # a catalogue name, a local MLX folder or a hub id; None: the best on this disk
     embedder: str = "all-minilm-l6-v2"
     query_prompt: bool = True  # put the embedder's own query prompt, if it has one, before questions
-    experts: str | None = None  # a folder with one sub-folder per stage; None: those installed or shipped for it; "none"
+    experts: str | None = (
+        None  # a folder with one sub-folder per stage; None: those installed or shipped for it; "none"
+    )
     expert_mode: ExpertMode = "swap"
     protocol: Protocol = "product"  # "paper" turns off what goes beyond the paper
     user: str = "me"  # the owner of chats and files that name nobody
