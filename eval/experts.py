@@ -442,11 +442,11 @@ def _quality(sides: Mapping[str, Mapping[str, Any]]) -> list[str]:
 
 
 def _gain_line(gain: Mapping[str, Any]) -> str:
-    low, high = gain["f1_difference"]
-    return (
-        f"Experts over base: token F1 x {gain['f1']:.2f} (difference {low} to {high}, 95 %, paired; p = {gain['p']:.3g}), "
-        f"L x {gain['L']:.2f}."
-    )
+    told = f"Experts over base: token F1 x {gain['f1']:.2f}, L x {gain['L']:.2f}"
+    if "f1_difference" in gain:
+        low, high = gain["f1_difference"]
+        told += f" (token F1 differs by {low} to {high}, 95 %, paired bootstrap; p = {gain['p']:.3g})"
+    return told + "."
 
 
 def _gain(base: Sequence[Scores], experts: Sequence[Scores]) -> dict[str, Any]:

@@ -78,6 +78,7 @@ def test_nobody_imports_the_command_line(house: grimp.ImportGraph) -> None:
 
 
 SLOW = {"mlx", "mlx_lm", "transformers", "textual", "numpy", "huggingface_hub", "usearch", "tokenizers", "llguidance"}
+SLOW |= {"matplotlib", "plotext", "openai", "nltk", "yaml"}
 
 
 def loaded(environ: dict[str, str], *arguments: str) -> set[str]:
@@ -89,7 +90,7 @@ def loaded(environ: dict[str, str], *arguments: str) -> set[str]:
 
 def test_help_loads_nothing_slow(tmp_path: Path) -> None:
     environ = environment(tmp_path, tmp_path, tmp_path)
-    for arguments in (["--help"], ["ask", "--help"], ["memory", "--help"], ["--version"]):
+    for arguments in (["--help"], ["ask", "--help"], ["train", "--help"], ["adapters", "--help"], ["--version"]):
         names = loaded(environ, *arguments)
         assert "typer" in names and names & SLOW == set()
 

@@ -204,11 +204,10 @@ def _at(card: Mapping[str, Any], *names: str) -> Any:
 
 def _print_table(rows: list[dict[str, Any]]) -> None:
     from rich.console import Console
-    from rich.filesize import decimal
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False)
-    for name in ("Stage", "Student", "Origin", "Base", "Data", "Licence"):
+    for name in ("Stage", "Student", "Origin", "Data", "Licence"):
         table.add_column(name, no_wrap=name in ("Stage", "Origin"), overflow="fold")
     for name in ("Loss", "Size"):
         table.add_column(name, no_wrap=True, justify="right")
@@ -217,13 +216,12 @@ def _print_table(rows: list[dict[str, Any]]) -> None:
         origin = row["origin"] if row["state"] == "whole" else row["state"]
         table.add_row(
             row["stage"],
-            row["student"],
+            row["student"] + ("" if row["base"] in (None, row["student"]) else f" (base {row['base']})"),
             origin if row["is_used"] else f"({origin})",
-            row["base"] or "?",
-            ", ".join(f"{count} {teacher}" for teacher, count in row["data"].items()) or "?",
-            (row["licence"] or "?").partition(" (")[0],
-            f"{loss['base']:.2f} -> {loss['expert']:.2f}" if loss else "?",
-            decimal(row["bytes"]),
+            "\n".join(row["data"]) or "?",
+            "\n".join(part.partition(" (")[0] for part in (row["licence"] or "?").split("; ")),
+            f"{loss.get('base', loss.get('start')):.2f} -> {loss['expert']:.2f}" if loss else "?",
+            f"{row['bytes'] / 1e6:.1f} MB",
             style=None if row["is_used"] else "dim",
         )
     Console().print(table)

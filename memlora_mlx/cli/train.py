@@ -322,6 +322,7 @@ class Display:
             redirect_stdout=sys.stdout.isatty(),  # what goes into a file or a pipe must not end on standard error
         )
         self._stage = order.stage
+        self._beginning = _beginning(order)
         self._task = self._bar.add_task(order.stage, total=None, says="reading the rows")
         self._begun: tuple[int, float] | None = None  # steps and seconds at this process's first step
         self._said = 0.0
@@ -353,7 +354,7 @@ class Display:
                 min(point.validation_loss, self._best or point.validation_loss),
                 point.validation_loss,
             )
-            mark = ", the base" if point.step == 0 else ", the best so far" if best else ""
+            mark = f", {self._beginning}" if point.step == 0 else ", the best so far" if best else ""
             self._print(f"{place}: validation loss {point.validation_loss:.4f}{mark}")
             return
         if self._begun is None:
@@ -379,6 +380,11 @@ class Display:
         self._console.print(line, style="dim", markup=False)
 
 
+def _beginning(order: Order) -> str:
+    """What a run's first validation is of."""
+    return "the expert it began with" if order.start else "the base"
+
+
 def _report(order: Order, folder: Path, expert: Path, as_json: bool) -> None:
     """What came of a run: numbers and the next command to standard output, its curve to standard error."""
     from memlora_mlx.distill.training import NO_NUMBER
@@ -388,11 +394,12 @@ def _report(order: Order, folder: Path, expert: Path, as_json: bool) -> None:
     card = read_card(expert)
     metrics, student = card["metrics"], card["base"]["name"]
     loss, ended, is_better = metrics["validation_loss"], metrics["ended"], metrics["step"] > 0
+    first, beginning = loss.get("base", loss.get("start")), _beginning(order)
     _draw(order, folder, curve=not as_json)
     if ended == NO_NUMBER:
         kept = f"the weights of step {metrics['step']}, the best until then, are in {expert}"
         raise TrainingFailed(
-            f"{NO_NUMBER} at step {metrics['steps']}; {kept if is_better else 'nothing was better than the base until then'}."
+            f"{NO_NUMBER} at step {metrics['steps']}; {kept if is_better else f'nothing was better than {beginning} until then'}."
             f" Try a lower --learning-rate than {order.recipe.learning_rate:g}"
         )
     if as_json:
@@ -408,7 +415,7 @@ def _report(order: Order, folder: Path, expert: Path, as_json: bool) -> None:
         )
         return
     typer.echo(
-        f"{order.stage} expert for {student}: validation loss {loss['base']:.4f} (base) -> {loss['expert']:.4f}, "
+        f"{order.stage} expert for {student}: validation loss {first:.4f} ({beginning}) -> {loss['expert']:.4f}, "
         f"best at step {metrics['step']} of {metrics['steps']} ({ended}, {duration(metrics['seconds'])})"
     )
     if is_better:
@@ -416,7 +423,7 @@ def _report(order: Order, folder: Path, expert: Path, as_json: bool) -> None:
         typer.echo(f"or once: memlora ask QUESTION --experts {shlex.quote(str(expert))}")
     else:
         typer.echo(
-            "It is no better than the base, so there is nothing to install: try more rows, or another --learning-rate."
+            f"It is no better than {beginning}, so there is nothing to install: try more rows, or another --learning-rate."
         )
 
 

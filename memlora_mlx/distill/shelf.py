@@ -149,7 +149,8 @@ def _measured(expert: Expert, student: Student, home: Path, data: Sequence[str])
 
     what = "validation loss"
     try:
-        stated = {part: float(expert.card["metrics"]["validation_loss"][part]) for part in ("base", "expert")}
+        losses = expert.card["metrics"]["validation_loss"]  # of the base only where the training began there
+        stated = {part: float(losses[part]) for part in ("base", "expert") if part in losses}
         order, rows = _rows(expert, home, data)
         longest, weight = min(order.recipe.max_seq_length, student.context), order.recipe.decision_weight
         validation, _ = examples(student, rows.validation, longest=longest, decision_weight=weight)
@@ -159,8 +160,8 @@ def _measured(expert: Expert, student: Student, home: Path, data: Sequence[str])
         return [Finding(what, None, f"not measured: {error}")]
     table = ExpertTable(student.model, {expert.stage: expert})
     found = {}
-    for part, stage in (("base", None), ("expert", expert.stage)):
-        table.use(stage)
+    for part in stated:
+        table.use(expert.stage if part == "expert" else None)
         found[part] = validation_loss(student, validation, order.recipe.batch_size)
     table.use(None)
     findings = []

@@ -37,9 +37,8 @@ from memlora_mlx.distill.datasets import Batch, Example, batches
 from memlora_mlx.distill.recipes import Recipe
 from memlora_mlx.errors import AdapterMismatch, Cancelled, TrainingFailed, UsageError
 from memlora_mlx.models import vectorised
-from memlora_mlx.models.arrays import load_arrays, load_arrays_and_words
-from memlora_mlx.models.expert_folders import WEIGHTS
-from memlora_mlx.models.experts import Matrices, adapted_layers
+from memlora_mlx.models.arrays import load_arrays_and_words
+from memlora_mlx.models.experts import Matrices, adapted_layers, read_expert
 
 if TYPE_CHECKING:
     from memlora_mlx.models.students import Student
@@ -188,12 +187,11 @@ class Run:
         mx.eval(model.parameters())
 
     def _begin_from(self, start: Path) -> None:
-        try:
-            arrays = {name: array.astype(mx.float32) for name, array in load_arrays(start / WEIGHTS).items()}
-        except (OSError, RuntimeError, ValueError) as error:
-            raise AdapterMismatch(
-                f"the expert in {start} cannot be read ({error}); name another to start from"
-            ) from error
+        expert = read_expert(start, self.recipe.stage, self.student.fingerprint)
+        arrays: dict[str, mx.array] = {}
+        for name, (a, b) in expert.matrices.items():
+            arrays[f"{name}.lora_a"] = a.astype(mx.float32)
+            arrays[f"{name}.lora_b"] = b.astype(mx.float32) / self.recipe.scale  # an expert's own scale is in it
         if {n: a.shape for n, a in arrays.items()} != {n: a.shape for n, a in self._weights().items()}:
             raise AdapterMismatch(f"the expert in {start} adapts other layers than this recipe, or in another rank")
         self.student.model.load_weights(list(arrays.items()), strict=False)

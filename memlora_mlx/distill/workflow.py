@@ -288,13 +288,16 @@ def _read_run(folder: Path) -> dict[str, Any]:
 def make_card(student: Student, order: Order, data: Data, outcome: Outcome, command: str) -> dict[str, Any]:
     """What an expert says of itself: base, stage, recipe, data and its licence, teacher, metrics, versions."""
     progress = outcome.progress
+    start = dict(read_card(Path(order.start))) if order.start else {}
+    licences = [str((start.get("data") or {}).get("licence") or ""), data.origin["licence"]]
+    licence = "; ".join(dict.fromkeys(part for text in licences for part in text.split("; ") if part))
     return {
         "stage": order.stage,
         **({"copied_texts": True} if order.stage == "update" and _only_copies(data.training) else {}),
-        **({"start": dict(read_card(Path(order.start)))} if order.start else {}),
+        **({"start": start} if order.start else {}),
         "base": {"name": student.name, "fingerprint": student.fingerprint},
         "recipe": order.recipe.as_dict(),
-        "data": {"hash": data.hash, "validation_hash": data.validation_hash, **data.origin},
+        "data": {"hash": data.hash, "validation_hash": data.validation_hash, **data.origin, "licence": licence},
         "metrics": {
             "validation_loss": {"start" if order.start else "base": progress.first_loss, "expert": progress.best_loss},
             "step": progress.best_step,

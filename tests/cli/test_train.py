@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import os
 import shutil
 import signal
 from collections.abc import Callable
@@ -11,13 +13,13 @@ from pathlib import Path
 import pytest
 from homes import environment, run, start
 
-from memlora_mlx.cli import teach
 from memlora_mlx.distill import workflow
 from memlora_mlx.distill.rows import Row, write_rows
 from memlora_mlx.models import expert_folders
 
 Command = Callable[..., tuple[int, str, str]]
 
+TEACH = importlib.import_module("memlora_mlx.cli.teach")  # the package's own attribute is the command
 STEPS = ("--epochs", "2", "--batch-size", "4", "--learning-rate", "0.005", "--validations", "2")
 
 
@@ -60,7 +62,7 @@ def test_a_stage_is_trained_with_no_further_argument(data: Path, tiny_home: Path
     assert code == 0 and folder.name.startswith("extraction-20") and folder.name.endswith("-1")
     expert = folder / "expert"
     result, where, always, once = out.splitlines()
-    assert result.startswith("extraction expert for tiny-llama: validation loss ") and "(base) -> " in result
+    assert result.startswith("extraction expert for tiny-llama: validation loss ") and "(the base) -> " in result
     assert where == str(expert) and always == f"Use it always: memlora adapters install {expert}"
     assert once.endswith(f"--experts {expert}")
     assert "18 rows to train on, 6 to validate with, by synthetic" in err
@@ -106,7 +108,7 @@ def test_without_data_it_says_which_command_makes_some_or_makes_it(
         asked.append(stage)
         write_rows(tiny_home / "teacher" / stage / "synthetic.jsonl", rows())
 
-    monkeypatch.setattr(teach, "make_synthetic", make)
+    monkeypatch.setattr(TEACH, "make_synthetic", make)
     one_line(
         memlora("train", "--stage", "extraction"), 1, "`memlora teach --stage extraction --teacher synthetic`", "--yes"
     )
@@ -122,7 +124,7 @@ def test_on_a_terminal_it_offers_to_make_some(
     def make(stage: str, *_: object) -> None:
         write_rows(tiny_home / "teacher" / stage / "synthetic.jsonl", rows())
 
-    monkeypatch.setattr(teach, "make_synthetic", make)
+    monkeypatch.setattr(TEACH, "make_synthetic", make)
     monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
     monkeypatch.setattr("typer.confirm", lambda question, **_: answer)
@@ -215,8 +217,6 @@ def test_an_interrupted_run_goes_on_to_the_same_expert(
 
 
 def test_the_newest_unfinished_run_of_a_stage_is_taken(tiny_home: Path, data: Path) -> None:
-    import os
-
     for number, stage in enumerate(("extraction", "update", "extraction")):
         recipe = workflow.default_recipe(stage)  # type: ignore[arg-type]
         folder = tiny_home / "runs" / f"{stage}-{number}"

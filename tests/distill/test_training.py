@@ -27,7 +27,7 @@ from memlora_mlx.distill.datasets import Example, batches, examples, plan
 from memlora_mlx.distill.recipes import Recipe, read_recipe
 from memlora_mlx.distill.rows import Row, write_rows
 from memlora_mlx.distill.training import NO_NUMBER, Outcome, Point, Run, loss_of, read_points, validation_loss
-from memlora_mlx.errors import BadTrainingData, Cancelled, TrainingFailed, UsageError
+from memlora_mlx.errors import AdapterMismatch, BadTrainingData, Cancelled, TrainingFailed, UsageError
 from memlora_mlx.models import vectorised
 from memlora_mlx.models.experts import ExpertTable, read_expert
 from memlora_mlx.models.students import Student
@@ -176,6 +176,34 @@ def test_early_stopping_keeps_the_best_weights_not_the_last(student: Student, tm
     assert validation_loss(student, run.validation, 4) == pytest.approx(best[1], rel=1e-5)
 
 
+def test_a_run_goes_on_from_an_expert(tiny_student: Path, tmp_path: Path, load: Callable[[], Student]) -> None:
+    data = files(tmp_path, [*ROWS, *HELD])
+    order = order_for(data, tiny_student)
+    workflow.begin(order, tmp_path / "first")
+    first = workflow.train(load(), order, tmp_path / "first")
+    card = json.loads((first / "adapter_config.json").read_text())["memlora"]
+
+    order = replace(order, start=str(first), recipe=replace(order.recipe, epochs=1, scale=4.0, seed=1))
+    workflow.begin(order, tmp_path / "second")
+    second = workflow.train(load(), workflow.resumed(tmp_path / "second"), tmp_path / "second")
+    told = json.loads((second / "adapter_config.json").read_text())["memlora"]
+    assert told["start"] == card
+    before = card["metrics"]["validation_loss"]["expert"]
+    assert told["metrics"]["validation_loss"]["start"] == pytest.approx(before, rel=1e-3)
+    assert told["metrics"]["validation_loss"]["expert"] < before
+
+    with pytest.raises(AdapterMismatch, match="other layers than this recipe, or in another rank"):
+        run_of(load(), tmp_path / "third", replace(RECIPE, rank=4), start=first)
+    other = Student.load(student_folder(tmp_path / "other", seed=9))
+    norm = other.model.model.norm
+    norm.weight = norm.weight * 2
+    foreign = Student(other.model, other._tokenizer, other.config, "other")
+    with pytest.raises(AdapterMismatch, match="was trained on tiny-llama"):
+        run_of(foreign, tmp_path / "fourth", start=first)
+    with pytest.raises(AdapterMismatch, match="is missing"):
+        run_of(load(), tmp_path / "fifth", start=tmp_path / "nowhere")
+
+
 # Batches and the loss
 
 
@@ -273,7 +301,7 @@ def test_no_test_conversation_reaches_training_whatever_its_rows_say(
     used = {one.conversation for one in (*data.training, *data.validation)}
     assert used & {"conv-30", "conv-41"} == set()
     assert "conv-26" not in {one.conversation for one in data.training}
-    assert all(one.split != "test" for one in (*data.training, *data.validation))
+    assert all(one.split == "train" for one in data.training)
     assert not {one.exchange for one in data.training} & {one.exchange for one in data.validation}
     assert len(data.training) <= min(count or 99, limit or 99)
 
