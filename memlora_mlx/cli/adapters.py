@@ -206,7 +206,7 @@ def _print_table(rows: list[dict[str, Any]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
     for name in ("Stage", "Student", "Origin", "Data", "Licence"):
         table.add_column(name, no_wrap=name in ("Stage", "Origin"), overflow="fold")
     for name in ("Loss", "Size"):
