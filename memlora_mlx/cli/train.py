@@ -311,9 +311,10 @@ class Display:
 
         self._console = notes()
         self._console.quiet = quiet
+        self._is_narrow = self._console.is_terminal and self._console.width < 110
         self._bar = Progress(
             TextColumn("{task.description}"),
-            BarColumn(bar_width=16),
+            BarColumn(bar_width=6 if self._is_narrow else 16),
             MofNCompleteColumn(),
             TextColumn("{task.fields[says]}"),
             console=self._console,
@@ -343,6 +344,7 @@ class Display:
         count = len(data.training) - left_out
         teachers = ", ".join(data.origin["teachers"])
         self._print(f"{self._stage}: {count} rows to train on, {len(data.validation)} to validate with, by {teachers}")
+        self._bar.update(self._task, says=f"measuring {self._beginning}")
         if left_out:
             self._print(f"{left_out} rows are too long and left out; --max-seq-length sets the limit")
 
@@ -366,10 +368,13 @@ class Display:
             self._print(f"{place}: {says}")
 
     def _says(self, point: Point) -> str:
+        narrow = self._is_narrow
         parts = ["no number" if point.train_loss is None else f"loss {point.train_loss:.3f}"]
         if self._best is not None:
-            parts.append(f"validation {self._last:.3f} (best {self._best:.3f})")
-        parts.append(f"{point.tokens_per_second or 0:.0f} tokens/s, {(point.memory_bytes or 0) / 1e9:.1f} GB")
+            both = f"validation {self._last:.3f} (best {self._best:.3f})"
+            parts.append(f"best {self._best:.2f}" if narrow else both)
+        pace = f"{point.tokens_per_second or 0:.0f} {'tok/s' if narrow else 'tokens/s'}"
+        parts += [pace, f"{(point.memory_bytes or 0) / 1e9:.1f} GB"]
         step, seconds = self._begun or (point.step, point.seconds)
         if point.step > step:
             left = (point.steps - point.step) * (point.seconds - seconds) / (point.step - step)

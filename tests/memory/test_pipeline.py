@@ -355,7 +355,8 @@ def test_only_the_untrained_starter_is_grounded(
         with Workspace(chosen, models_folder=starter_models) as workspace:
             return list(workspace.grounded_stages)
 
-    assert stages_of(student="smollm2-135m") == ["extraction", "update"]
+    assert stages_of(student="smollm2-135m", experts="none") == ["extraction", "update"]
+    assert stages_of(student="smollm2-135m") == []  # it comes with experts
     assert stages_of(student="smollm2-135m", protocol="paper") == []
     assert stages_of(student="smollm2-135m", experts=str(tiny_experts)) == []
     assert stages_of(student=str(tiny_student)) == []
