@@ -107,7 +107,7 @@ def sample(name: str) -> dict[str, object]:
                 "category": 2,
             },
             {"question": "How many bicycles has Bob?", "answer": 1, "evidence": ["D1:2"], "category": 4},
-            *({"question": f"Colour {i}?", "answer": "red", "evidence": ["D1:2"], "category": 4} for i in range(12)),
+            *({"question": f"Colour {i}?", "answer": "red", "evidence": ["D1:2"], "category": 4} for i in range(20)),
             {"question": "What did Ann buy?", "adversarial_answer": "a bicycle", "evidence": [], "category": 5},
         ],
     }
