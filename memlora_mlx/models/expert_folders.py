@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
+from os.path import isfile
 from pathlib import Path
 from typing import Any, Literal
 
@@ -55,10 +56,10 @@ def expert_folders(student: str, home: Path) -> dict[Stage, Path]:
 
 def folders_in(folder: Path) -> dict[Stage, Path]:
     """The experts below a folder, one sub-folder a stage; or the one expert that the folder is, by its card's stage."""
-    if (folder / CONFIG).is_file():
+    if isfile(folder / CONFIG):  # False too where it may not be read
         stage = read_card(folder).get("stage")
         return {known: folder for known in STAGES if known == stage}
-    return {stage: folder / stage for stage in STAGES if (folder / stage / CONFIG).is_file()}
+    return {stage: folder / stage for stage in STAGES if isfile(folder / stage / CONFIG)}
 
 
 def places(home: Path) -> list[Place]:
