@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import mlx.core as mx
 import numpy as np
 
+import memlora_mlx.models  # noqa: F401  prepares MLX
 from memlora_mlx.errors import TrainingFailed
+
+import mlx.core as mx  # isort: skip
 
 
 def rank() -> int:

@@ -26,11 +26,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import mlx.core as mx
-import mlx.nn as nn
-import mlx.optimizers as optim
 import numpy as np
-from mlx.utils import tree_flatten, tree_unflatten
 
 from memlora_mlx.distill import processes
 from memlora_mlx.distill.datasets import Batch, Example, batches
@@ -39,6 +35,11 @@ from memlora_mlx.errors import AdapterMismatch, Cancelled, TrainingFailed, Usage
 from memlora_mlx.models import vectorised
 from memlora_mlx.models.arrays import load_arrays_and_words
 from memlora_mlx.models.experts import Matrices, adapted_layers, read_expert
+
+import mlx.core as mx  # isort: skip  (memlora_mlx.models prepares it)
+import mlx.nn as nn  # isort: skip
+import mlx.optimizers as optim  # isort: skip
+from mlx.utils import tree_flatten, tree_unflatten  # isort: skip
 
 if TYPE_CHECKING:
     from memlora_mlx.models.students import Student

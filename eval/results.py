@@ -1,0 +1,87 @@
+"""What a benchmark run leaves behind: every question each system was asked, and what was measured around it.
+
+A run is one JSON file: `Run.as_json()`. All tables and charts are computed from it alone, so that any of their figures can
+be recomputed by hand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+FORMAT = 1  # of the file; another one is refused, not guessed
+
+# LoCoMo's categories, as its authors' own evaluation code has them (several published tables have them shifted).
+CATEGORIES: Mapping[int, str] = {1: "multi-hop", 2: "temporal", 3: "open-domain", 4: "single-hop", 5: "adversarial"}
+SCORED = (1, 2, 3, 4)  # 5 asks what the conversation does not say; it is reported apart, as abstention
+
+Lost = Literal["not extracted", "updated away", "not retrieved", "answered wrongly"]
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One question, answered by one system."""
+
+    system: str  # "memlora", "base", "mem0", "full-context", "rag", "oracle", or a row of an ablation
+    conversation: str  # "conv-26"
+    question_id: str  # "conv-26/12": its place in the file, from 0
+    category: int
+    question: str
+    gold: str  # "" where the data has none (most of category 5)
+    evidence: tuple[str, ...]  # the turns that hold the answer
+    answer: str
+    retrieved: tuple[Mapping[str, Any], ...] = ()  # text, refs (turns it came from), distance; nearest first
+    recall: float | None = None  # share of the evidence turns among the refs retrieved; None without evidence or memories
+    lost: Lost | None = None  # where a wrong answer was lost; None where it was right, or cannot be told
+    input_tokens: int = 0
+    output_tokens: int = 0
+    seconds: float = 0.0
+    scores: Mapping[str, float] = field(default_factory=dict)  # 0 to 1: rouge_1, meteor, bert_score, sbert, token_f1, exact
+    verdicts: Mapping[str, bool] = field(default_factory=dict)  # a judge's, by rubric: "generous", "strict"
+    corrected_gold: str | None = None  # from --gold-corrections
+    corrected_scores: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class StageCost:
+    """The calls of one stage of one system, summed."""
+
+    system: str
+    stage: str  # "extraction", "update", "generation"
+    calls: int
+    input_tokens: int
+    output_tokens: int
+    seconds: float  # of the student's time
+
+    @property
+    def tokens_per_second(self) -> float:
+        return self.output_tokens / self.seconds if self.seconds else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """How long one phase of one system took."""
+
+    system: str
+    name: str  # "ingest", "answers", "scores", "judge"
+    seconds: float  # wall
+    model_seconds: float  # of them inside model calls
+    from_cache: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One benchmark run, or several joined."""
+
+    origin: Mapping[str, Any]  # student, experts, embedder, judge and its prompts' hashes, metric back ends, data and its
+    # hash, split, conversations, seed, device, versions, shard, command
+    asked: tuple[Asked, ...]
+    costs: tuple[StageCost, ...] = ()
+    phases: tuple[Phase, ...] = ()
+    systems: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # by name: title, student, experts by stage,
+    # size_bytes, memories kept, extracted facts, operations by event, refused operations, notes
+    failures: tuple[str, ...] = ()  # what went wrong on the way, in words; the rest of the run is kept
+
+    def as_json(self) -> dict[str, Any]:
+        return {"format": FORMAT, **asdict(self)}
