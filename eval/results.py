@@ -32,12 +32,12 @@ class Asked:
     evidence: tuple[str, ...]  # the turns that hold the answer
     answer: str
     retrieved: tuple[Mapping[str, Any], ...] = ()  # text, refs (turns it came from), distance; nearest first
-    recall: float | None = None  # share of the evidence turns among the refs retrieved; None without evidence or memories
+    recall: float | None = None  # share of the evidence turns among the refs retrieved; None if it cannot be told
     lost: Lost | None = None  # where a wrong answer was lost; None where it was right, or cannot be told
     input_tokens: int = 0
     output_tokens: int = 0
     seconds: float = 0.0
-    scores: Mapping[str, float] = field(default_factory=dict)  # 0 to 1: rouge_1, meteor, bert_score, sbert, token_f1, exact
+    scores: Mapping[str, float] = field(default_factory=dict)  # 0 to 1, by the names of metrics.Scores
     verdicts: Mapping[str, bool] = field(default_factory=dict)  # a judge's, by rubric: "generous", "strict"
     corrected_gold: str | None = None  # from --gold-corrections
     corrected_scores: Mapping[str, float] = field(default_factory=dict)
@@ -74,13 +74,15 @@ class Phase:
 class Run:
     """One benchmark run, or several joined."""
 
-    origin: Mapping[str, Any]  # student, experts, embedder, judge and its prompts' hashes, metric back ends, data and its
-    # hash, split, conversations, seed, device, versions, shard, command
+    # student, experts, embedder, judge and its prompts' hashes, metric back ends, data and its hash, split, conversations,
+    # seed, device, versions, shard, command
+    origin: Mapping[str, Any]
     asked: tuple[Asked, ...]
     costs: tuple[StageCost, ...] = ()
     phases: tuple[Phase, ...] = ()
-    systems: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # by name: title, student, experts by stage,
-    # size_bytes, memories kept, extracted facts, operations by event, refused operations, notes
+    # by name: title, student, experts by stage, size_bytes, memories kept, facts extracted, operations by event, refused
+    # operations, notes
+    systems: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     failures: tuple[str, ...] = ()  # what went wrong on the way, in words; the rest of the run is kept
 
     def as_json(self) -> dict[str, Any]:
