@@ -84,6 +84,7 @@ class Run:
     # operations, notes
     systems: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     failures: tuple[str, ...] = ()  # what went wrong on the way, in words; the rest of the run is kept
+    extra: Mapping[str, Any] = field(default_factory=dict)  # other benchmarks by name, such as "conflict"
 
     def as_json(self) -> dict[str, Any]:
         return {"format": FORMAT, **asdict(self)}
