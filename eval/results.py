@@ -37,7 +37,8 @@ class Asked:
     input_tokens: int = 0
     output_tokens: int = 0
     seconds: float = 0.0
-    scores: Mapping[str, float] = field(default_factory=dict)  # 0 to 1, by the names of metrics.Scores
+    # 0 to 1, by the names of metrics.Scores, and `abstained` (1.0: the answer says that there is none); of category 5 that alone
+    scores: Mapping[str, float] = field(default_factory=dict)
     verdicts: Mapping[str, bool] = field(default_factory=dict)  # a judge's, by rubric: "generous", "strict"
     corrected_gold: str | None = None  # from --gold-corrections
     corrected_scores: Mapping[str, float] = field(default_factory=dict)
@@ -80,8 +81,9 @@ class Run:
     asked: tuple[Asked, ...]
     costs: tuple[StageCost, ...] = ()
     phases: tuple[Phase, ...] = ()
-    # by name: title, student, experts by stage, size_bytes, memories kept, facts extracted, operations by event, refused
-    # operations, notes
+    # by name: title, table ("systems", "ablation" or "scales"), stages (who answers each, in words), has_experts, student,
+    # size_bytes, experts_bytes, and sums over its conversations: conversations, memories, facts, operations (by event),
+    # rejected, duplicates; note
     systems: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     failures: tuple[str, ...] = ()  # what went wrong on the way, in words; the rest of the run is kept
     extra: Mapping[str, Any] = field(default_factory=dict)  # other benchmarks by name, such as "conflict"
