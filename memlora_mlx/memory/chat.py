@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Generator
 from datetime import datetime
 
@@ -26,8 +27,15 @@ class Chat:
         self.turns: list[tuple[Role, str]] = []
         self.hits: tuple[Hit, ...] = ()  # the memories that the last reply saw
 
-    def reply(self, text: str) -> Generator[str]:
-        """Reply in pieces. Closing the generator stops the student; what was said until then stays in the turns."""
+    def reply(self, text: str, *, cancelled: threading.Event | None = None) -> Generator[str]:
+        """Reply in pieces. Closing the generator stops the student; what was said until then stays in the turns.
+
+        Args:
+            cancelled: set it on another thread to the same end, also while the prompt is being read.
+
+        Raises:
+            Cancelled: `cancelled` was set.
+        """
         [vector] = self._pipeline.engine.embed([text], query=True)
         hits = self._pipeline.store.search(vector, self._limit, scope=self.owner, owner_exact=True)
         recalled = [stages.Recalled(hit.memory.text, hit.memory.said_at, None) for hit in hits]
@@ -45,7 +53,7 @@ class Chat:
         self.hits = tuple(hits[: fitted.kept])
         pieces: list[str] = []
         try:
-            for piece in engine.stream(Request(None, fitted.chat, max_tokens=REPLY_TOKENS)):
+            for piece in engine.stream(Request(None, fitted.chat, max_tokens=REPLY_TOKENS), cancelled=cancelled):
                 pieces.append(piece)
                 yield piece
         finally:

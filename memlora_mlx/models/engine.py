@@ -67,6 +67,15 @@ class _Order:
     shown: int = 0  # characters given to `on_text`
 
 
+@dataclass(frozen=True, slots=True)
+class Activity:
+    """What the engine is doing, for a status line."""
+
+    doing: tuple[str, ...]  # "chat", "extraction expert", "update (base)"; empty while idle
+    tokens: int  # written since the engine began
+    bytes: int  # that MLX's arrays take
+
+
 class Lane(IntEnum):
     """The batches of the engine, the most urgent first."""
 
@@ -111,6 +120,7 @@ class Engine:
         self._batches: dict[Lane, Batch] = {}
         self._orders: dict[Lane, dict[Row, _Order]] = {}
         self._prefixes: Prefixes = {}
+        self._delivered = 0  # tokens of the answers that are done
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="memlora-engine", daemon=True)
         self._thread.start()
@@ -152,10 +162,10 @@ class Engine:
         self._enqueue(begin)
         return order.result
 
-    def stream(self, request: Request) -> Iterator[str]:
-        """The answer in pieces. Leaving the loop stops the student."""
+    def stream(self, request: Request, *, cancelled: threading.Event | None = None) -> Iterator[str]:
+        """The answer in pieces. Leaving the loop stops the student, and so does setting `cancelled` (see `complete`)."""
         pieces: queue.SimpleQueue[str | None] = queue.SimpleQueue()
-        cancelled = threading.Event()
+        cancelled = cancelled or threading.Event()
         answer = self.submit(request, on_text=pieces.put, cancelled=cancelled)
         answer.add_done_callback(lambda _: pieces.put(None))
         try:
@@ -197,6 +207,18 @@ class Engine:
     @property
     def embedder(self) -> Embedder:
         return self._embedder if self._embedder is not None else self.call(self._embedding_model)
+
+    def activity(self) -> Activity:
+        """What is being worked on; from any thread, without waiting."""
+        with_expert = self._experts.experts if self._experts is not None else ()
+        rows = [row for lane in list(self._orders.values()) for row in list(lane)]
+        doing = {
+            "chat" if row.stage is None else f"{row.stage} {'expert' if row.stage in with_expert else '(base)'}"
+            for row in rows
+        }
+        mlx = sys.modules.get("mlx.core")
+        held = int(mlx.get_active_memory()) if mlx is not None else 0
+        return Activity(tuple(sorted(doing)), self._delivered + sum(len(row.tokens) for row in rows), held)
 
     def close(self) -> None:
         """Stop the thread; waiting requests end with `EngineClosed`."""
@@ -319,6 +341,7 @@ class Engine:
 
     def _deliver(self, order: _Order, row: Row) -> None:
         assert row.finish is not None
+        self._delivered += len(row.tokens)
         order.result.set_result(
             Completion(
                 text=self._language_model().decode(row.tokens),

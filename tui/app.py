@@ -1,0 +1,122 @@
+"""The app: its screens, its keys, its palette, and the one session that all screens share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from importlib import import_module
+from pathlib import Path
+from typing import ClassVar
+
+from textual.app import App, SystemCommand
+from textual.binding import Binding, BindingType
+from textual.screen import Screen
+from textual.worker import Worker, WorkerFailed, WorkerState
+
+from memlora_mlx.errors import MemloraError
+from memlora_mlx.settings import Settings
+from memlora_mlx.tui.session import Session
+from memlora_mlx.tui.text import plain
+from memlora_mlx.tui.themes import DARK, LIGHT
+
+PAGES = {  # mode -> key, name, what it is for
+    "chat": ("f2", "Chat", "Talk, and be remembered"),
+    "memories": ("f3", "Memories", "Search, edit and export what is remembered"),
+    "ingest": ("f4", "Ingest", "Read conversation files into the memory"),
+    "train": ("f5", "Train", "Train an expert and watch it learn"),
+    "bench": ("f6", "Bench", "Run benchmarks and open their reports"),
+    "models": ("f7", "Models", "See, fetch and choose models"),
+}
+
+
+def _screen(mode: str) -> Callable[[], Screen[None]]:
+    """A screen's class by its mode's name, imported when it is first shown."""
+
+    def build() -> Screen[None]:
+        module = import_module(f"memlora_mlx.tui.screens.{mode}")
+        screen: Screen[None] = getattr(module, f"{mode.capitalize()}Screen")()
+        return screen
+
+    return build
+
+
+class MemloraApp(App[None]):
+    """The full-screen app.
+
+    Args:
+        models_folder: where the models are, if not below the settings' home.
+    """
+
+    TITLE = "memlora"
+    CSS_PATH = "app.tcss"
+    MODES: ClassVar[dict[str, str | Callable[[], Screen[None]]]] = {mode: _screen(mode) for mode in PAGES}
+    DEFAULT_MODE = "chat"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("f1", "help", "Help", show=False, priority=True, tooltip="All keys and commands", id="app.help"),
+        *(
+            Binding(key, f"page('{mode}')", name, show=False, priority=True, tooltip=purpose, id=f"app.{mode}")
+            for mode, (key, name, purpose) in PAGES.items()
+        ),
+        Binding("ctrl+t", "toggle_theme", "Theme", show=False, tooltip="Between dark and light", id="app.theme"),
+        Binding("ctrl+q", "quit", "Quit", priority=True, tooltip="Leave; what was said is kept", id="app.quit"),
+    ]
+
+    def __init__(self, settings: Settings, *, models_folder: Path | None = None) -> None:
+        super().__init__()
+        self.session = Session(settings, models_folder=models_folder)
+        self.register_theme(DARK)
+        self.register_theme(LIGHT)
+        self.theme = DARK.name
+
+    def on_mount(self) -> None:
+        self.call_after_refresh(self.load_models)  # the first frame does not wait for them
+
+    def load_models(self) -> None:
+        self.run_worker(self._load(), group="load", exclusive=True, exit_on_error=False)
+
+    async def _load(self) -> None:
+        try:
+            await self.session.load()
+        finally:
+            await self.session.count()
+
+    # ------------------------------------------------------------------ what keys and palette do
+
+    def action_page(self, mode: str) -> None:
+        self.switch_mode(mode)
+
+    async def action_help(self) -> None:
+        from memlora_mlx.tui.screens.help import HelpScreen
+
+        if not isinstance(self.screen, HelpScreen):
+            await self.push_screen(HelpScreen(self.screen))
+
+    def action_toggle_theme(self) -> None:
+        self.theme = LIGHT.name if self.theme == DARK.name else DARK.name
+
+    async def action_quit(self) -> None:
+        self.exit()
+
+    def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
+        for mode, (key, name, purpose) in PAGES.items():
+            yield SystemCommand(f"Go to {name}", f"{purpose} ({key.upper()})", lambda mode=mode: self.action_page(mode))
+        yield SystemCommand("Help", "All keys and commands (F1)", self.action_help)
+        yield SystemCommand("Theme: dark or light", "Change between the two (Ctrl+T)", self.action_toggle_theme)
+        yield SystemCommand("Screenshot", "Save this screen as an SVG file", self.deliver_screenshot)
+        yield SystemCommand("Quit", "Leave; what was said is kept (Ctrl+Q)", self.action_quit)
+
+    # ------------------------------------------------------------------ failures
+
+    def report(self, error: BaseException, title: str = "That did not work") -> None:
+        """Tell a failure in one line; the app goes on."""
+        if isinstance(error, WorkerFailed):
+            error = error.error
+        words = plain(str(error)) or type(error).__name__
+        if not isinstance(error, MemloraError):
+            words = f"{type(error).__name__}: {words}"
+            self.log.error(error)
+        self.notify(words, title=title, severity="error", timeout=12, markup=False)
+
+    def on_worker_state_changed(self, event: Worker.StateChanged) -> None:
+        """A worker's failure is told, never the end of the app (its worker runs with `exit_on_error=False`)."""
+        if event.state is WorkerState.ERROR and event.worker.error is not None:
+            self.report(event.worker.error)

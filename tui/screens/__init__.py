@@ -1,0 +1,1 @@
+"""One module a screen; each loads when it is first shown."""

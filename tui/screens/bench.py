@@ -1,0 +1,17 @@
+"""The Bench screen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from textual.widget import Widget
+from textual.widgets import Static
+
+from memlora_mlx.tui.screens.base import MainScreen
+
+
+class BenchScreen(MainScreen):
+    NAME = "Bench"
+
+    def compose_body(self) -> Iterable[Widget]:
+        yield Static("Bench", id="placeholder")

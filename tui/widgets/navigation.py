@@ -1,0 +1,27 @@
+"""The line at the top: all screens, their keys, and which one this is."""
+
+from __future__ import annotations
+
+from textual.content import Content
+from textual.widgets import Static
+
+
+class Navigation(Static):
+    """`F2 Chat  F3 Memories ...`; the current one in brackets as well as in colour. A click goes there."""
+
+    DEFAULT_CSS = """
+    Navigation { dock: top; height: 1; padding: 0 1; background: $surface; color: $text-muted; }
+    """
+
+    def __init__(self, current: str) -> None:
+        from memlora_mlx.tui.app import PAGES
+
+        parts = []
+        for mode, (key, name, _) in PAGES.items():
+            label = f"[{name}]" if mode == current else f" {name} "
+            style = "bold $accent" if mode == current else "$foreground"
+            parts.append(
+                Content.assemble((key.upper(), "$text-muted"), (label, style)).stylize(f"@click=app.page('{mode}')")
+            )
+        parts.append(Content.assemble(("F1", "$text-muted"), (" Help", "$foreground")).stylize("@click=app.help"))
+        super().__init__(Content(" ").join(parts), markup=False)
