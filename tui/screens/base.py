@@ -10,9 +10,11 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, ClassVar, cast
 
 from textual.app import ComposeResult
+from textual.containers import Container
 from textual.screen import Screen
 from textual.widget import Widget
 from textual.widgets import Footer
+from textual.worker import Worker, WorkerState
 
 from memlora_mlx.tui.widgets.navigation import Navigation
 from memlora_mlx.tui.widgets.status import StatusBar
@@ -30,7 +32,8 @@ class MainScreen(Screen[None]):
 
     def compose(self) -> ComposeResult:
         yield Navigation(self.NAME.lower())
-        yield from self.compose_body()
+        with Container(id="body"):
+            yield from self.compose_body()
         yield StatusBar()
         yield Footer(show_command_palette=True, compact=True)
 
@@ -45,3 +48,8 @@ class MainScreen(Screen[None]):
     @property
     def session(self) -> Session:
         return self.memlora.session
+
+    def on_worker_state_changed(self, event: Worker.StateChanged) -> None:
+        """A worker started with `exit_on_error=False` that fails is told of, and the app goes on."""
+        if event.state is WorkerState.ERROR and event.worker.error is not None:
+            self.memlora.report(event.worker.error)

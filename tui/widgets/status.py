@@ -20,7 +20,7 @@ class StatusBar(Static):
     """One line, brought up to date a few times a second; it is drawn anew only when it says something else."""
 
     DEFAULT_CSS = """
-    StatusBar { dock: bottom; height: 1; padding: 0 1; background: $panel; color: $foreground; }
+    StatusBar { height: 1; padding: 0 1; background: $panel; color: $foreground; }
     """
 
     def __init__(self) -> None:
