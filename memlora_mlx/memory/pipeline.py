@@ -96,6 +96,9 @@ class Rules:
     copied: bool = False  # the update expert was trained to take its texts from the prompt
 
 
+_Submit = Callable[[Request, threading.Event], Future[Completion]]  # the event stops it
+
+
 @dataclass(slots=True, eq=False)
 class _Flight:
     """An exchange on its way into the store."""
@@ -109,6 +112,7 @@ class _Flight:
     request: Request | None = None
     update: Future[Completion] | None = None
     update_cut: int = 0
+    overtaken: threading.Event = field(default_factory=threading.Event)  # set: nobody waits for this update any more
     seen: int = 0  # commits of its owner when the update was asked
 
     @property
@@ -173,9 +177,9 @@ class Pipeline:
         """
         from memlora_mlx.models.engine import Priority
 
-        def submit(request: Request) -> Future[Completion]:
+        def submit(request: Request, given_up: threading.Event) -> Future[Completion]:
             chosen = Priority.INTERACTIVE if priority is None else priority
-            return self.engine.submit(request, priority=chosen, cancelled=stop)
+            return self.engine.submit(request, priority=chosen, cancelled=given_up)
 
         stop = threading.Event()
         coming = iter(exchanges)
@@ -187,7 +191,7 @@ class Pipeline:
                     raise Cancelled("stopped")
                 while len(flights) < ahead and (exchange := next(coming, None)) is not None:
                     request, cut = self.extraction(exchange)
-                    flights.append(_Flight(exchange, submit(request), cut))
+                    flights.append(_Flight(exchange, submit(request, stop), cut))
                 if not flights:
                     return
                 self._guess(flights, submit, commits, guesses)
@@ -203,13 +207,15 @@ class Pipeline:
                 commits[head.exchange.owner] += 1
                 flights.popleft()
         finally:
-            if flights:  # the caller left, or something failed: the student need not finish what nobody waits for
-                stop.set()
+            # If the caller left, or something failed, the student need not finish what nobody waits for.
+            stop.set()
+            for flight in flights:
+                flight.overtaken.set()
 
     def _guess(
         self,
         flights: Iterable[_Flight],
-        submit: Callable[[Request], Future[Completion]],
+        submit: _Submit,
         commits: Counter[Scope],
         guesses: int,
     ) -> None:
@@ -228,18 +234,21 @@ class Pipeline:
             elif flight.related is None:
                 self._plan(flight, submit, commits[owner])
 
-    def _plan(self, flight: _Flight, submit: Callable[[Request], Future[Completion]], commits: int) -> None:
+    def _plan(self, flight: _Flight, submit: _Submit, commits: int) -> None:
         """Ask what the facts change, as the store stands now; unless that was asked already."""
         flight.seen = commits
         related = self.related(flight.exchange.owner, flight.facts or (), flight.vectors)
         if not related.facts:
+            flight.overtaken.set()
             flight.related, flight.request, flight.update = related, None, None
             return
         request, cut, related = self.update(related)
         is_same = flight.related is not None and related.memories == flight.related.memories
         if request != flight.request or not is_same:
+            flight.overtaken.set()
+            flight.overtaken = threading.Event()
             flight.related, flight.request, flight.update_cut = related, request, cut
-            flight.update = submit(request)
+            flight.update = submit(request, flight.overtaken)
 
     def _commit(self, flight: _Flight, metadata: Mapping[str, object], expires_at: datetime | None) -> Remembered:
         assert flight.related is not None

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from concurrent.futures import Future, wait
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from memlora_mlx.conversations import exchanges, read_conversations
+from memlora_mlx.errors import Cancelled
 from memlora_mlx.memory.changes import Space
 from memlora_mlx.memory.pipeline import Pipeline, Rules
 from memlora_mlx.memory.store import Store
 from memlora_mlx.models.engine import Engine, Priority
 from memlora_mlx.models.spaces import read_space
-from memlora_mlx.records import Exchange, Message, Scope, Stage
+from memlora_mlx.records import Completion, Exchange, Message, Request, Scope, Stage
 
 MONDAY = datetime(2024, 3, 4, 9, 0)
 NOUNS = ("tea", "Rome", "Oslo", "a cat", "apples", "the market", "a red bicycle", "the doctor", "Bob", "green apples")
@@ -79,6 +82,30 @@ def test_a_caller_who_leaves_early_keeps_what_was_yielded(
         assert store.done(exchange.key for exchange in read) == {"key-0", "key-1", "key-2"}
         rest = [exchange for exchange in read if exchange.key not in store.done(e.key for e in read)]
         assert len(list(pipeline.remember_all(rest))) == 7
+
+
+def test_a_guess_that_a_commit_has_overtaken_is_not_decoded_to_its_end(
+    ahead_engine: Engine, tiny_embedder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Future[Completion]] = []
+    submit = ahead_engine.submit
+
+    def noting(request: Request, **options: Any) -> Future[Completion]:
+        future = submit(request, **options)
+        if request.stage == "update":
+            asked.append(future)
+        return future
+
+    monkeypatch.setattr(ahead_engine, "submit", noting)
+    read = said(1, 12, owners=1)
+    with Store(tmp_path, Space(*read_space(tiny_embedder))) as store:
+        done = list(
+            Pipeline(ahead_engine, store, Rules(grounded=frozenset({"extraction"}))).remember_all(read, guesses=4)
+        )
+    wait(asked, timeout=30)
+    used = sum(cost.stage == "update" for result in done for cost in result.costs)
+    assert len(asked) > used, "nothing was guessed wrongly, so this proves nothing"
+    assert any(isinstance(future.exception(), Cancelled) for future in asked)
 
 
 @pytest.mark.starter
