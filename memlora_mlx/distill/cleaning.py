@@ -86,12 +86,19 @@ def clean(stage: Stage, raw: str, *, old: Sequence[str] = (), facts: Sequence[st
     return value if isinstance(value, Refused) else rewrite(value)
 
 
-def _generation(raw: str) -> Cleaned | Refused:
-    closing = _last(_CLOSING, raw)
+def without_reasoning(raw: str) -> str | None:
+    """What a model says behind its reasoning, without markers and fences; None where it never ends the reasoning."""
     if _is_open(raw):
+        return None
+    closing = _last(_CLOSING, raw)
+    return _FENCE.sub("", _MARKER.sub(" ", raw[closing.end() :] if closing else raw).strip())
+
+
+def _generation(raw: str) -> Cleaned | Refused:
+    said = without_reasoning(raw)
+    if said is None:
         return Refused("cut off")
-    text = _MARKER.sub(" ", raw[closing.end() :] if closing else raw)
-    text = clean_text(_FENCE.sub("", text.strip()))
+    text = clean_text(said)
     return Cleaned(text) if text else Refused("empty")
 
 

@@ -13,7 +13,7 @@ import re
 import threading
 import time
 from collections import Counter, defaultdict
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
 from urllib.parse import urlsplit
@@ -33,6 +33,7 @@ ATTEMPTS = 4  # errors, of a server in a row or on one question, before it is as
 
 _TRANSIENT = (408, 409, 425, 429)  # and all from 500 on
 _NO_SYSTEM = re.compile(r"system role|role.{0,20}system", re.IGNORECASE)
+_NO_FORMAT = re.compile(r"response.?format|json.?schema|guided|grammar|structured", re.IGNORECASE)
 _TOO_LONG = re.compile(r"context.?(?:length|window|size)|too long|too many tokens|max_model_len", re.IGNORECASE)
 
 
@@ -100,6 +101,8 @@ class Teacher:
     Args:
         urls: base URLs, as the `openai` client takes them; they mostly end in /v1.
         concurrency: requests in flight at each.
+        response_format: what an answer must look like; dropped where the server refuses to be told.
+        called: in messages to the user.
         sleep, clock, jitter: for tests.
 
     Raises:
@@ -115,6 +118,8 @@ class Teacher:
         concurrency: int = CONCURRENCY,
         max_tokens: int = MAX_TOKENS,
         timeout_seconds: float = TIMEOUT_SECONDS,
+        response_format: Mapping[str, Any] | None = None,
+        called: str = "teacher",
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         clock: Callable[[], float] = time.monotonic,
         jitter: Callable[[], float] = random.random,
@@ -122,9 +127,9 @@ class Teacher:
         try:
             import openai
         except ImportError:
-            raise UsageError("teachers need the openai client; pip install 'memlora-mlx[teach]'") from None
+            raise UsageError(f"a {called} needs the openai client; pip install 'memlora-mlx[teach]'") from None
         if not urls:
-            raise UsageError("a teacher needs a server; give --base-url, such as http://127.0.0.1:8000/v1")
+            raise UsageError(f"a {called} needs a server; give --base-url, such as http://127.0.0.1:8000/v1")
         for url in urls:
             if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
                 raise UsageError(f"{url!r} is no base URL; give one such as http://127.0.0.1:8000/v1")
@@ -132,6 +137,8 @@ class Teacher:
             raise UsageError("the API key has characters that no key has; copy it again")
         self.model = model
         self.retries = 0
+        self.response_format = response_format
+        self._called = called
         self._concurrency, self._max_tokens = concurrency, max_tokens
         self._sleep, self._clock, self._jitter = sleep, clock, jitter
         self._folds_system = False  # its chat template knows no system role (Gemma 2)
@@ -187,12 +194,49 @@ class Teacher:
             finally:
                 server.in_flight -= 1
 
+    def work(
+        self, jobs: Iterable[Callable[[], Awaitable[object]]], *, cancelled: threading.Event | None = None
+    ) -> None:
+        """Do jobs that ask, as many at once as there are places, and close the connections. Once only.
+
+        Args:
+            cancelled: set it to stop; questions in flight are then not waited for.
+
+        Raises:
+            Cancelled: `cancelled` was set.
+            TeacherFailed: see `ask`.
+        """
+        try:
+            asyncio.run(self._work(iter(jobs), cancelled))
+        except BaseExceptionGroup as group:
+            first: BaseException = group
+            while isinstance(first, BaseExceptionGroup):
+                first = first.exceptions[0]
+            raise first from first.__cause__
+
+    async def _work(self, jobs: Iterator[Callable[[], Awaitable[object]]], cancelled: threading.Event | None) -> None:
+        async def work() -> None:
+            for job in jobs:
+                await job()
+
+        async def watch() -> None:
+            while cancelled is None or not cancelled.is_set():
+                await asyncio.sleep(0.1)
+            raise Cancelled("stopped")
+
+        async with self, asyncio.TaskGroup() as group:
+            watching = group.create_task(watch())
+            workers = [group.create_task(work()) for _ in range(self.places)]
+            for worker in workers:
+                await worker
+            watching.cancel()
+
     async def _free_server(self) -> _Server:
         """The least loaded server that is not resting, with one more request in flight."""
         while True:
             if all(server.is_given_up for server in self._servers):
                 said = "; ".join(f"{server.url}: {server.fault}" for server in self._servers)
-                raise TeacherFailed(f"the teacher no longer answers ({said}); {KEPT}")
+                raise TeacherFailed(f"the {self._called} no longer answers ({said}); {KEPT}")
             now = self._clock()
             free = [
                 server
@@ -234,12 +278,14 @@ class Teacher:
         if self._folds_system and chat[0][0] == "system":
             (_, instruction), (role, text), *rest = chat
             chat = ((role, f"{instruction}\n\n{text}"), *rest)
+        given: dict[str, Any] = {"response_format": self.response_format} if self.response_format else {}
         try:
             reply = await server.client.chat.completions.create(
                 model=self.model,
                 messages=[{"role": role, "content": text} for role, text in chat],
                 temperature=0,
                 max_tokens=max_tokens,
+                **given,
             )
         except openai.APITimeoutError as error:
             raise _Fault("no answer in time") from error
@@ -252,6 +298,9 @@ class Teacher:
                 raise _Fault(f"{error.status_code} {message}", status=error.status_code, wait=wait) from error
             if chat[0][0] == "system" and _NO_SYSTEM.search(message):
                 self._folds_system = True
+                return await self._send(server, chat, max_tokens)
+            if given and error.status_code in (400, 422) and _NO_FORMAT.search(message):
+                self.response_format = None
                 return await self._send(server, chat, max_tokens)
             if _is_markup(error.body):
                 raise _foreign(server, f"it sent {error.status_code} and a web page") from error
@@ -382,42 +431,14 @@ class Lesson:
     def run(
         self, jobs: Iterable[Callable[[], Awaitable[object]]], *, cancelled: threading.Event | None = None
     ) -> Tally:
-        """Do the jobs, as many at once as the teacher has places.
-
-        Args:
-            jobs: each asks one question by `answer`, or several one after the other.
-            cancelled: set it to stop; questions in flight are then not waited for.
+        """Do the jobs, each of which asks one question by `answer`, or several one after the other.
 
         Raises:
-            Cancelled: `cancelled` was set.
-            TeacherFailed: see `Teacher.ask` and `Answers`.
+            Cancelled, TeacherFailed: see `Teacher.work` and `Answers`.
         """
-        try:
-            asyncio.run(self._run(iter(jobs), cancelled))
-        except BaseExceptionGroup as group:
-            first: BaseException = group
-            while isinstance(first, BaseExceptionGroup):
-                first = first.exceptions[0]
-            raise first from first.__cause__
-        return self.tally
-
-    async def _run(self, jobs: Iterator[Callable[[], Awaitable[object]]], cancelled: threading.Event | None) -> None:
-        async def work() -> None:
-            for job in jobs:
-                await job()
-
-        async def watch() -> None:
-            while cancelled is None or not cancelled.is_set():
-                await asyncio.sleep(0.1)
-            raise Cancelled("stopped")
-
         self._started = time.perf_counter()
-        async with self.teacher, asyncio.TaskGroup() as group:
-            watching = group.create_task(watch())
-            workers = [group.create_task(work()) for _ in range(self.teacher.places)]
-            for worker in workers:
-                await worker
-            watching.cancel()
+        self.teacher.work(jobs, cancelled=cancelled)
+        return self.tally
 
     def _show(self) -> None:
         self.tally.retries = self.teacher.retries
