@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable
 from importlib import import_module
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
@@ -17,6 +18,8 @@ from memlora_mlx.settings import Settings
 from memlora_mlx.tui.session import Session
 from memlora_mlx.tui.text import plain
 from memlora_mlx.tui.themes import DARK, LIGHT
+if TYPE_CHECKING:
+    from memlora_mlx.tui.talk import Talk
 
 PAGES = {  # mode -> key, name, what it is for
     "chat": ("f2", "Chat", "Talk, and be remembered"),
@@ -63,6 +66,7 @@ class MemloraApp(App[None]):
     def __init__(self, settings: Settings, *, models_folder: Path | None = None) -> None:
         super().__init__()
         self.session = Session(settings, models_folder=models_folder)
+        self.talk: Talk | None = None  # of the Chat screen, once it was shown
         self.register_theme(DARK)
         self.register_theme(LIGHT)
         self.theme = DARK.name
@@ -94,6 +98,18 @@ class MemloraApp(App[None]):
         self.theme = LIGHT.name if self.theme == DARK.name else DARK.name
 
     async def action_quit(self) -> None:
+        self.run_worker(self._leave(), group="leave", exclusive=True, exit_on_error=False)
+
+    async def _leave(self) -> None:
+        """Leave once the last exchanges are remembered, or at once if the user will not wait."""
+        from memlora_mlx.tui.screens.dialogs import FinishDialog
+
+        if self.talk is not None and self.talk.pending:
+            self.talk.hurry = True
+            dialog = FinishDialog(self.talk.pending)
+            self.push_screen(dialog)
+            while self.talk.pending and dialog.is_attached:
+                await asyncio.sleep(0.05)
         self.exit()
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:

@@ -8,7 +8,7 @@ from datetime import datetime
 
 from memlora_mlx.memory import stages
 from memlora_mlx.memory.pipeline import Pipeline, Remembered
-from memlora_mlx.records import Exchange, Hit, Memory, Message, Request, Role, Scope
+from memlora_mlx.records import Exchange, Hit, Image, Memory, Message, Request, Role, Scope
 
 TURNS = 6  # of the running conversation that a reply sees, questions and replies counted
 REPLY_TOKENS = 256
@@ -22,7 +22,7 @@ class Chat:
     """
 
     def __init__(self, pipeline: Pipeline, user: str, *, limit: int) -> None:
-        self._pipeline, self._limit = pipeline, limit
+        self.pipeline, self._limit = pipeline, limit
         self.owner = Scope(user_id=user)
         self.turns: list[tuple[Role, str]] = []
         self.hits: tuple[Hit, ...] = ()  # the memories that the last reply saw
@@ -36,11 +36,11 @@ class Chat:
         Raises:
             Cancelled: `cancelled` was set.
         """
-        [vector] = self._pipeline.engine.embed([text], query=True)
-        hits = self._pipeline.store.search(vector, self._limit, scope=self.owner, owner_exact=True)
+        [vector] = self.pipeline.engine.embed([text], query=True)
+        hits = self.pipeline.store.search(vector, self._limit, scope=self.owner, owner_exact=True)
         recalled = [stages.Recalled(hit.memory.text, hit.memory.said_at, None) for hit in hits]
-        engine = self._pipeline.engine
-        budget = min(self._pipeline.rules.max_context, engine.student.context) - REPLY_TOKENS
+        engine = self.pipeline.engine
+        budget = min(self.pipeline.rules.max_context, engine.student.context) - REPLY_TOKENS
         earlier = tuple(self.turns[-TURNS:])
         while earlier and engine.count_tokens((*earlier, ("user", text))) > budget:
             earlier = earlier[2:]  # without the oldest question and its reply
@@ -59,18 +59,21 @@ class Chat:
         finally:
             self.turns += [("user", text), ("assistant", "".join(pieces).strip())]
 
-    def remember(self, said: str, replied: str, *, key: str, said_at: datetime) -> Remembered:
+    def remember(
+        self, said: str, replied: str, *, key: str, said_at: datetime, image: Image | None = None
+    ) -> Remembered:
         """Keep what matters of one exchange; it gives way to a reply that somebody waits for."""
         from memlora_mlx.models.engine import Priority
 
-        messages = (Message("user", said, said_at=said_at), Message("assistant", replied, said_at=said_at))
+        question = Message("user", said, said_at=said_at, image=image)
+        messages = (question, Message("assistant", replied, said_at=said_at))
         exchange = Exchange(key, self.owner, messages, said_at, "chat", 0)
-        return self._pipeline.remember(exchange, priority=Priority.BACKGROUND)
+        return self.pipeline.remember(exchange, priority=Priority.BACKGROUND)
 
     def memories(self, limit: int = 20) -> list[Memory]:
-        return self._pipeline.store.list(self.owner, limit=limit)
+        return self.pipeline.store.list(self.owner, limit=limit)
 
     def undo(self) -> str:
         """Take back the newest change of the store; returns the words concerned."""
-        line = self._pipeline.store.undo(self._pipeline.engine.embed)
+        line = self.pipeline.store.undo(self.pipeline.engine.embed)
         return line.old_text or line.new_text or ""

@@ -1,17 +1,299 @@
-"""The Chat screen."""
+"""The Chat screen: the conversation, the prompt, and the memories beside them."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
+from functools import partial
+from pathlib import Path
+from typing import ClassVar
 
+from textual import events, on, work
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, Vertical, VerticalScroll
+from textual.content import Content
 from textual.widget import Widget
-from textual.widgets import Static
+from textual.widgets import Markdown, Static, TextArea
 
+from memlora_mlx.records import Image
+from memlora_mlx.tui import changes
+from memlora_mlx.tui.commands import parse
 from memlora_mlx.tui.screens.base import MainScreen
+from memlora_mlx.tui.screens.chat_commands import ChatCommands
+from memlora_mlx.tui.screens.dialogs import EditDialog, SourceDialog
+from memlora_mlx.tui.talk import Talk, Turn
+from memlora_mlx.tui.text import plain, printable
+from memlora_mlx.tui.widgets.exchange import ExchangeView
+from memlora_mlx.tui.widgets.memory_panel import Entry, MemoryItem, MemoryPanel
+from memlora_mlx.tui.widgets.prompt import History, Prompt, PromptBox
+
+WELCOME = """\
+Tell me about yourself, or ask what you told me before.
+
+What you say is remembered on this machine and nowhere else. The memories of each
+reply stand beside it (Ctrl+O): open, edit, undo or delete them there.
+
+/  commands      Ctrl+P  palette      F1  help      Ctrl+Q  quit"""
+NO_WORDS = "(shares an image)"
 
 
-class ChatScreen(MainScreen):
+class ChatScreen(ChatCommands, MainScreen):
     NAME = "Chat"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "stop_reply", "Stop", tooltip="Stop the reply at once", id="chat.stop"),
+        Binding("escape", "browse", "Browse", tooltip="Between the prompt and the replies", id="chat.browse"),
+        Binding("ctrl+o", "toggle_panel", "Memories", tooltip="Show or hide the memory panel", id="chat.panel"),
+        Binding("pageup", "scroll_log(-1)", show=False, tooltip="Scroll the conversation up", id="chat.up"),
+        Binding("pagedown", "scroll_log(1)", show=False, tooltip="Scroll the conversation down", id="chat.down"),
+    ]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.turns: list[Turn] = []
+        self.attachment: Image | None = None
+        self._current: ExchangeView | None = None  # the one whose memories the panel shows
+        self._states: dict[str, str] = {}  # what the user did to memories, by their ids
+        self._stop: asyncio.Event | None = None  # of the reply under way
+        self._one_reply = asyncio.Lock()
 
     def compose_body(self) -> Iterable[Widget]:
-        yield Static("Chat", id="placeholder")
+        history = History(self.session.settings.home / "chat-history.jsonl")
+        yield Horizontal(
+            Vertical(
+                VerticalScroll(Static(WELCOME, id="welcome", markup=False), id="log", can_focus=False),
+                Static(id="attachment", markup=False),
+                PromptBox(history),
+                id="talk",
+            ),
+            MemoryPanel(),
+            id="chat",
+        )
+
+    def compose(self) -> ComposeResult:
+        self.talk = self.memlora.talk = Talk(self.session, self._turn_changed)
+        yield from super().compose()
+
+    def on_mount(self) -> None:
+        self.query_one("#attachment").display = False
+        self.prompt.focus()
+        self.run_worker(self.talk.remember_for_ever(), group="remember", exit_on_error=False)
+
+    # ------------------------------------------------------------------ parts
+
+    @property
+    def prompt(self) -> Prompt:
+        return self.query_one(Prompt)
+
+    @property
+    def panel(self) -> MemoryPanel:
+        return self.query_one(MemoryPanel)
+
+    @property
+    def log_view(self) -> VerticalScroll:
+        return self.query_one("#log", VerticalScroll)
+
+    # ------------------------------------------------------------------ asking
+
+    @on(Prompt.Sent)
+    def sent(self, event: Prompt.Sent) -> None:
+        command = parse(event.text)
+        if command is not None:
+            self.run_command(*command)
+            return
+        turn = Turn(event.text or NO_WORDS, self.attachment)
+        self.detach()
+        self.answer(turn)
+
+    @work(group="reply", exit_on_error=False)
+    async def answer(self, turn: Turn) -> None:
+        """Show the question at once, and its reply as it comes; replies come one after the other."""
+        view = ExchangeView(turn)
+        self.turns.append(turn)
+        self.query_one("#welcome").display = False
+        self._current = view
+        await self.log_view.mount(view)
+        self.log_view.anchor()
+        async with self._one_reply:
+            self._stop = asyncio.Event()
+            self.refresh_bindings()
+            view.add_class("-replying")
+            stream = Markdown.get_stream(view.markdown)
+            try:
+                async for piece in self.talk.reply(turn, self._stop):
+                    await stream.write(printable(piece))
+            except Exception as error:
+                turn.problem = plain(str(error)) or type(error).__name__
+                self.memlora.report(error, "No reply")
+            finally:
+                self._stop = None
+                self.refresh_bindings()
+                await stream.stop()
+                view.remove_class("-replying")
+        self._turn_changed(turn)
+        if turn.problem is None and turn.reply.strip():
+            self.talk.remember(turn)
+
+    def _turn_changed(self, turn: Turn) -> None:
+        """Show what is new of a turn: below its reply, in the panel, in the counts."""
+        for view in self.query(ExchangeView):
+            if view.turn is turn:
+                view.tell()
+        if self._current is not None and self._current.turn is turn:
+            self.refresh_panel()
+        if turn.memory == "failed":
+            self.notify(plain(turn.problem or ""), title="Not remembered", severity="error", timeout=12, markup=False)
+        if turn.memory == "done":
+            self.recount()
+
+    @work(group="panel", exclusive=True, exit_on_error=False)
+    async def refresh_panel(self) -> None:
+        await self.panel.show(self._current.turn if self._current else None, self._states)
+
+    @work(group="count", exclusive=True, exit_on_error=False)
+    async def recount(self) -> None:
+        await self.session.count()
+
+    @on(TextArea.Changed)
+    def typed(self) -> None:
+        self.talk.touch()
+
+    # ------------------------------------------------------------------ images
+
+    @on(Prompt.Pasted)
+    def pasted(self, event: Prompt.Pasted) -> None:
+        self.attach(event.path, "")
+
+    @work(group="attach", exclusive=True, exit_on_error=False)
+    async def attach(self, path: Path, caption: str) -> None:
+        """Take an image to the next question, once it is seen to be one."""
+        from memlora_mlx.tui.images import thumbnail
+
+        await asyncio.to_thread(thumbnail, path)
+        self.attachment = Image(str(path), caption or None)
+        student = plain(self.session.status.student or "the student", 30)
+        told = f"caption: {plain(caption, 60)}" if caption else "add a caption with /image PATH WORDS"
+        chip = self.query_one("#attachment", Static)
+        chip.update(
+            Content(
+                f"▣ {plain(path.name, 40)} ({told})\n"
+                f"  {student} cannot see: it reads your words and the caption. Backspace takes it off."
+            )
+        )
+        chip.display = True
+        self.prompt.may_be_empty = True
+
+    def detach(self) -> None:
+        self.attachment = None
+        self.prompt.may_be_empty = False
+        self.query_one("#attachment").display = False
+
+    @on(Prompt.Emptied)
+    def emptied(self) -> None:
+        self.detach()
+
+    # ------------------------------------------------------------------ memories
+
+    @on(ExchangeView.Chosen)
+    def chosen(self, event: ExchangeView.Chosen) -> None:
+        self._current = event.view
+        for view in self.query(ExchangeView):
+            view.set_class(view is event.view, "-current")
+        self.refresh_panel()
+
+    @on(MemoryItem.Acted)
+    @work(group="memory", exit_on_error=False)
+    async def act(self, event: MemoryItem.Acted) -> None:
+        """Do to a memory what its key says; a failure is told and changes nothing."""
+        entry = event.entry
+        if event.deed == "source":
+            await self._open_source(entry)
+            return
+        if event.deed == "edit":
+            words = await self.memlora.push_screen_wait(EditDialog(self._words_of(entry)))
+            if words is None:
+                return
+            memory = await self.session.run(partial(changes.revise, memory_id=entry.memory_id, text=words))
+            self._states[entry.memory_id] = f"edited: {memory.text}"
+        elif event.deed == "undo":
+            line = await self.session.run(partial(changes.undo, memory_id=entry.memory_id))
+            self._states[entry.memory_id] = f"undone; now: {line.new_text or 'gone'}"
+        else:
+            await self.session.run(partial(changes.delete, memory_id=entry.memory_id))
+            self._states[entry.memory_id] = "deleted; u brings it back"
+        await self.session.count()
+        self.refresh_panel()
+
+    def _words_of(self, entry: Entry) -> str:
+        state = self._states.get(entry.memory_id, "")
+        return state.removeprefix("edited: ") if state.startswith("edited: ") else entry.text
+
+    async def _open_source(self, entry: Entry) -> None:
+        from memlora_mlx.errors import StoreError
+        from memlora_mlx.memory.workspace import Workspace
+        from memlora_mlx.records import Exchange
+
+        def look(workspace: Workspace) -> SourceDialog:
+            store = workspace.store
+            memory, history = store.get(entry.memory_id), store.history(entry.memory_id)
+            keys = [memory.exchange_key if memory else None, *(line.exchange_key for line in history)]
+            exchange: Exchange | None = None
+            for key in filter(None, keys):
+                try:
+                    exchange = store.exchange(key)
+                    break
+                except StoreError:  # its conversation was forgotten
+                    continue
+            return SourceDialog(memory.text if memory else entry.text, memory, exchange, history)
+
+        await self.memlora.push_screen(await self.session.run(look))
+
+    # ------------------------------------------------------------------ keys
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        if action == "stop_reply":
+            return self._stop is not None
+        if action == "browse":
+            return self._stop is None
+        return super().check_action(action, parameters)
+
+    def action_stop_reply(self) -> None:
+        if self._stop is not None:
+            self._stop.set()
+
+    def action_browse(self) -> None:
+        """From the prompt to the newest reply, and from anywhere back to the prompt."""
+        views = list(self.query(ExchangeView))
+        if self.focused is self.prompt and views:
+            views[-1].focus()
+        else:
+            self.prompt.focus()
+
+    def action_toggle_panel(self) -> None:
+        if self.panel.region.width == 0:
+            self.show_panel()
+            if self.has_class("-narrow"):
+                self.call_after_refresh(self.panel.focus_first)
+            return
+        self.set_class(False, "-panel").set_class(True, "-no-panel")
+        if isinstance(self.focused, MemoryItem):
+            self.prompt.focus()
+
+    def show_panel(self) -> None:
+        self.set_class(True, "-panel").set_class(False, "-no-panel")
+
+    def action_scroll_log(self, pages: int) -> None:
+        self.log_view.scroll_relative(y=pages * max(1, self.log_view.size.height - 2), animate=False)
+
+    def on_key(self, event: events.Key) -> None:
+        """Who types while a reply is in focus means the prompt."""
+        if isinstance(self.focused, ExchangeView):
+            if event.is_printable and event.character:
+                self.prompt.focus()
+                self.prompt.insert(event.character)
+                event.stop()
+            elif event.key in ("up", "down"):
+                views = list(self.query(ExchangeView))
+                at = views.index(self.focused) + (1 if event.key == "down" else -1)
+                (views[at] if 0 <= at < len(views) else self.prompt if at >= len(views) else views[0]).focus()
+                event.stop()

@@ -1,0 +1,104 @@
+"""One exchange in the chat: what was said, its image, the reply as it streams, and a line on the memories in it."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from textual.app import ComposeResult
+from textual.containers import Vertical
+from textual.content import Content
+from textual.message import Message
+from textual.widgets import Markdown, Static
+
+from memlora_mlx.errors import MemloraError
+from memlora_mlx.tui.talk import Turn
+from memlora_mlx.tui.text import plain, printable
+
+if TYPE_CHECKING:
+    from textual import events
+
+SHOWN = 4000  # characters of a question that are drawn; all of it is sent and kept
+SIGNS = {"ADD": "+", "UPDATE": "~", "DELETE": "-"}
+WORDS = {"ADD": "added", "UPDATE": "changed", "DELETE": "removed"}
+
+
+class ExchangeView(Vertical, can_focus=True):
+    """A turn on the screen. The one in focus is the one whose memories the panel shows."""
+
+    class Chosen(Message):
+        def __init__(self, view: ExchangeView) -> None:
+            super().__init__()
+            self.view = view
+
+    def __init__(self, turn: Turn) -> None:
+        super().__init__(classes="exchange")
+        self.turn = turn
+        self.markdown = Markdown(classes="reply", open_links=False)
+        self._note = Static(classes="note", markup=False)
+
+    def compose(self) -> ComposeResult:
+        words = printable(self.turn.question)
+        more = f"\n… {len(words) - SHOWN:,} characters more" if len(words) > SHOWN else ""
+        yield Static(Content(words[:SHOWN] + more), classes="question", markup=False)
+        if self.turn.image is not None:
+            yield Picture(Path(self.turn.image.source))
+        yield self.markdown
+        yield self._note
+
+    def on_mount(self) -> None:
+        self.tell("…")
+
+    def on_focus(self) -> None:
+        self.post_message(self.Chosen(self))
+
+    def on_click(self, event: events.Click) -> None:
+        self.focus()
+
+    def tell(self, words: str | None = None) -> None:
+        """The line below the reply: the given words, or what is known of the turn's memories."""
+        self._note.update(Content(words if words is not None else summary(self.turn)))
+
+
+class Picture(Static):
+    """An image: as a picture where the terminal can show one, in half-blocks elsewhere, by its name if it is broken."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(Content(f"image: {plain(path.name, 60)}"), classes="picture", markup=False)
+        self._path = path
+
+    def on_mount(self) -> None:
+        self.run_worker(self._show(), exit_on_error=False)
+
+    async def _show(self) -> None:
+        from memlora_mlx.tui.images import image_widget, thumbnail
+
+        try:
+            small = await asyncio.to_thread(thumbnail, self._path)
+        except MemloraError:
+            self.update(Content(f"image: {plain(self._path.name, 60)} (cannot be shown)"))
+            return
+        await self.mount(image_widget(small))
+
+
+def summary(turn: Turn) -> str:
+    """One line: how the reply ended, how many memories it used, and what was remembered of the exchange."""
+    parts = []
+    if turn.stopped:
+        parts.append("■ stopped")
+    if turn.problem and turn.memory != "failed":
+        parts.append(f"✗ {plain(turn.problem)}")
+    if turn.hits:
+        parts.append(f"● {len(turn.hits)} {'memory' if len(turn.hits) == 1 else 'memories'} used")
+    if turn.memory == "waiting":
+        parts.append("◌ to be remembered")
+    elif turn.memory == "working":
+        parts.append("◔ remembering …")
+    elif turn.memory == "failed":
+        parts.append(f"✗ not remembered: {plain(turn.problem or '', 120)} (/retry)")
+    elif turn.remembered is not None:
+        done = [change.event for change in turn.remembered.applied if change.rejected is None]
+        counts = [f"{SIGNS[event]} {done.count(event)} {WORDS[event]}" for event in SIGNS if event in done]
+        parts.append("  ".join(counts) or "○ nothing new to remember")
+    return "   ".join(parts)

@@ -1,0 +1,253 @@
+"""The prompt: several lines, a history, completion of `/` commands, and long pastes kept out of the way."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import ClassVar
+
+from textual import events
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.content import Content
+from textual.message import Message
+from textual.widget import Widget
+from textual.widgets import OptionList, TextArea
+from textual.widgets.option_list import Option
+
+from memlora_mlx.tui.commands import complete
+from memlora_mlx.tui.text import plain, printable
+
+LONG_PASTE = 2000  # characters or
+MANY_LINES = 12  # lines of a paste, above which a short name stands for it
+HISTORY = 1000  # prompts kept
+_NAMED = re.compile(r"⟦pasted text (\d+): [^⟧\n]*⟧")
+
+
+class Prompt(TextArea):
+    """Enter sends; Ctrl+J, Shift+Enter or Alt+Enter begin a new line; Up and Down at the borders go through history."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("enter", "send", "Send", tooltip="Send what you wrote", id="prompt.send"),
+        Binding(
+            "ctrl+j,shift+enter,alt+enter", "new_line", "New line", show=False, tooltip="Begin a new line", id="prompt.line"
+        ),
+        Binding("up", "earlier", show=False, tooltip="At the first line: what you wrote before", id="prompt.earlier"),
+        Binding("down", "later", show=False, tooltip="At the last line: what you wrote after that", id="prompt.later"),
+    ]
+
+    class Sent(Message):
+        def __init__(self, text: str) -> None:
+            super().__init__()
+            self.text = text
+
+    class Pasted(Message):
+        """A paste that is the path of one file, as terminals give what is dropped on them."""
+
+        def __init__(self, path: Path) -> None:
+            super().__init__()
+            self.path = path
+
+    class Emptied(Message):
+        """Backspace in the empty prompt."""
+
+    def __init__(self, completions: Completions, history: History) -> None:
+        super().__init__(
+            "",
+            soft_wrap=True,
+            show_line_numbers=False,
+            tab_behavior="focus",
+            highlight_cursor_line=False,
+            placeholder="Say something … / for commands",
+            id="prompt",
+        )
+        self._completions, self._history = completions, history
+        self._pastes: list[str] = []
+        self.may_be_empty = False  # something else is there to be sent
+
+    # ------------------------------------------------------------------ keys
+
+    def _on_key(self, event: events.Key) -> None:  # type: ignore[override]
+        """Keys that the completions take; the rest is TextArea's, but Enter is a binding's."""
+        if self._completions.display and self._complete(event.key):
+            event.stop()
+            event.prevent_default()
+        elif event.key == "enter":
+            event.prevent_default()
+        elif event.key == "backspace" and not self.text:
+            self.post_message(self.Emptied())
+
+    def _complete(self, key: str) -> bool:
+        """Whether the open completions take this key."""
+        chosen = self._completions.chosen()
+        if key in ("up", "down"):
+            self._completions.move(-1 if key == "up" else 1)
+        elif key == "escape":
+            self._completions.close()
+        elif key == "tab" or (key == "enter" and chosen is not None and chosen.strip() != self.text.strip()):
+            self.write(chosen or self.text)
+        else:
+            return False
+        return True
+
+    async def _on_paste(self, event: events.Paste) -> None:
+        text = printable(event.text.replace("\r\n", "\n").replace("\r", "\n"))
+        event.stop()
+        event.prevent_default()
+        path = dropped_path(text)
+        if path is not None:
+            self.post_message(self.Pasted(path))
+            return
+        lines = text.count("\n") + 1
+        if len(text) > LONG_PASTE or lines > MANY_LINES:
+            self._pastes.append(text)
+            text = f"⟦pasted text {len(self._pastes)}: {lines} lines, {len(text):,} characters⟧"
+        self._replace_via_keyboard(text, *self.selection)
+
+    def on_text_area_changed(self) -> None:
+        self._completions.offer(complete(self.text))
+
+    def action_new_line(self) -> None:
+        self._replace_via_keyboard("\n", *self.selection)
+
+    def action_send(self) -> None:
+        text = _NAMED.sub(self._unfold, self.text).strip()
+        if not text and not self.may_be_empty:
+            return
+        self._history.add(self.text.strip() if len(text) > 10 * LONG_PASTE else text)
+        self.write("")
+        self._pastes.clear()
+        self.post_message(self.Sent(text))
+
+    def action_earlier(self) -> None:
+        if self.cursor_at_first_line and (text := self._history.earlier(self.text)) is not None:
+            self.write(text)
+        else:
+            self.action_cursor_up()
+
+    def action_later(self) -> None:
+        if self.cursor_at_last_line and (text := self._history.later()) is not None:
+            self.write(text)
+        else:
+            self.action_cursor_down()
+
+    def write(self, text: str) -> None:
+        """Put a text in place of what stands there, the cursor at its end."""
+        self.text = text
+        self.move_cursor(self.document.end)
+
+    def _unfold(self, match: re.Match[str]) -> str:
+        number = int(match[1]) - 1
+        return self._pastes[number] if number < len(self._pastes) else match[0]
+
+
+class Completions(OptionList, can_focus=False):
+    """What a `/` command could become, above the prompt. The keys stay with the prompt."""
+
+    def __init__(self) -> None:
+        super().__init__(id="completions", markup=False)
+        self.display = False
+        self._offered: list[str] = []
+
+    def offer(self, found: object) -> None:
+        pairs = list(found) if isinstance(found, list | tuple) else []
+        self.clear_options()
+        self._offered = [text for text, _ in pairs]
+        self.add_options(
+            Option(Content.assemble((plain(text, 60), "bold"), "  ", (note, "$text-muted"))) for text, note in pairs
+        )
+        self.display = bool(pairs)
+        if pairs:
+            self.highlighted = 0
+
+    def move(self, step: int) -> None:
+        count = len(self._offered)
+        self.highlighted = ((self.highlighted or 0) + step) % count if count else None
+
+    def chosen(self) -> str | None:
+        return self._offered[self.highlighted] if self.highlighted is not None and self._offered else None
+
+    def close(self) -> None:
+        self.display = False
+
+
+class History:
+    """What was sent before, also in earlier runs; it lives in a file of JSON strings."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._lines: list[str] = []
+        self._at = 0  # in `_lines`; its length: at what is being written
+        self._draft = ""
+        try:
+            for line in file.read_text(encoding="utf-8").splitlines()[-HISTORY:]:
+                if isinstance(text := json.loads(line), str):
+                    self._lines.append(printable(text))
+        except (OSError, ValueError):  # none yet, or a damaged one: a history is not worth an error
+            pass
+        self._at = len(self._lines)
+
+    def add(self, text: str) -> None:
+        if text and text != (self._lines[-1] if self._lines else None):
+            self._lines.append(text)
+            try:
+                self._file.parent.mkdir(parents=True, exist_ok=True)
+                with self._file.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps(text) + "\n")
+            except OSError:
+                pass
+        self._at = len(self._lines)
+
+    def earlier(self, current: str) -> str | None:
+        if self._at == 0:
+            return None
+        if self._at == len(self._lines):
+            self._draft = current
+        self._at -= 1
+        return self._lines[self._at]
+
+    def later(self) -> str | None:
+        if self._at == len(self._lines):
+            return None
+        self._at += 1
+        return self._draft if self._at == len(self._lines) else self._lines[self._at]
+
+
+class PromptBox(Widget):
+    """The prompt and its completions."""
+
+    def __init__(self, history: History) -> None:
+        super().__init__(id="prompt-box")
+        self.completions = Completions()
+        self.prompt = Prompt(self.completions, history)
+
+    def compose(self) -> ComposeResult:
+        yield self.completions
+        yield self.prompt
+
+
+def dropped_path(text: str) -> Path | None:
+    """The file that a paste names, if it is the path of one: quoted, with escaped blanks, or as a file:// address."""
+    from shlex import split
+    from urllib.parse import unquote, urlparse
+
+    line = text.strip()
+    if not line or "\n" in line or len(line) > 4096 or not re.match(r"""["']?(/|~|\.{1,2}/|file://)""", line):
+        return None
+    if line.startswith("file://"):
+        candidates = [unquote(urlparse(line).path)]
+    else:
+        try:
+            words = split(line)
+        except ValueError:
+            words = []
+        candidates = [line, *words[:1]] if len(words) == 1 else [line]
+    for candidate in candidates:
+        try:
+            path = Path(candidate).expanduser()
+            if path.is_file():
+                return path
+        except (OSError, RuntimeError, ValueError):
+            continue
+    return None
