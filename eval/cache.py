@@ -12,7 +12,7 @@ import os
 import shutil
 import sqlite3
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -139,6 +139,30 @@ class Cache:
             path.replace(aside)
             self.notes.append(f"the cache of model calls was damaged; it lies in {aside} now, and a new one is begun")
             return _connection(path)
+
+
+class Shelf(MutableMapping[str, Any]):
+    """The entries of a cache under one name, as a mapping."""
+
+    def __init__(self, cache: Cache, name: str) -> None:
+        self._cache, self._name = cache, name
+
+    def __getitem__(self, key: str) -> Any:
+        if (value := self._cache.get(f"{self._name} {key}")) is None:
+            raise KeyError(key)
+        return value
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        self._cache.put(f"{self._name} {key}", value)
+
+    def __delitem__(self, key: str) -> None:
+        raise TypeError("nothing is taken out of the cache")
+
+    def __iter__(self) -> Iterator[str]:
+        raise TypeError("the cache cannot be listed")
+
+    def __len__(self) -> int:
+        raise TypeError("the cache cannot be counted")
 
 
 def _connection(path: Path) -> sqlite3.Connection:

@@ -16,8 +16,8 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.util import find_spec
 from typing import Any
@@ -25,6 +25,8 @@ from typing import Any
 from memlora_mlx.errors import MemloraError
 from memlora_mlx.memory.workspace import Workspace
 from memlora_mlx.records import Exchange
+
+Endpoint = Callable[[dict[str, Any]], Mapping[str, Any]]  # the JSON asked, to the JSON answered
 
 # The same BLAS as ours: a baseline that is slow for a reason we mended would flatter us.
 _SERVER = "import memlora_mlx.models; from mlx_lm.server import main; main()"
@@ -36,18 +38,25 @@ def is_installed() -> bool:
 
 
 @contextmanager
-def mem0_memory(workspace: Workspace) -> Iterator[Any]:
+def mem0_memory(
+    workspace: Workspace, *, chat: AbstractContextManager[str] | None = None, embed: Any = None
+) -> Iterator[Any]:
     """A `mem0.Memory` over the workspace's student and embedder, in a folder of its own.
 
+    Args:
+        chat: gives the address of the language model's server; by default an `mlx_lm.server` of the student.
+        embed: texts to vectors; by default the engine's.
+
     Raises:
-        MemloraError: the local language model server does not start.
+        MemloraError: mem0ai is not installed, or the local language model server does not start.
     """
     if not is_installed():
         raise MemloraError("the mem0 baseline needs mem0ai 1.0.x; pip install 'memlora-mlx[bench]'")
+    endpoint = _embeddings(embed or workspace.engine.embed)
     with (
         tempfile.TemporaryDirectory() as folder,
-        _embedding_server(workspace) as embedder,
-        _chat_server(workspace) as chat,
+        _server({"/embeddings": endpoint}) as embedder,
+        chat or mlx_server(workspace) as address,
     ):
         os.environ |= {"MEM0_TELEMETRY": "False", "MEM0_DIR": folder}  # read when it is imported
         from mem0 import Memory
@@ -56,7 +65,7 @@ def mem0_memory(workspace: Workspace) -> Iterator[Any]:
         model = str(workspace.student_folder)
         yield Memory.from_config(
             {
-                "llm": {"provider": "openai", "config": {**openai, "model": model, "openai_base_url": chat}},
+                "llm": {"provider": "openai", "config": {**openai, "model": model, "openai_base_url": address}},
                 "embedder": {
                     "provider": "openai",
                     "config": {
@@ -88,7 +97,8 @@ def add_seconds(memory: Any, exchanges: Sequence[Exchange]) -> tuple[list[float]
 
 
 @contextmanager
-def _chat_server(workspace: Workspace) -> Iterator[str]:
+def mlx_server(workspace: Workspace) -> Iterator[str]:
+    """The address of an `mlx_lm.server` of the student, which runs as long as the block."""
     port = _free_port()
     command = [
         sys.executable,
@@ -122,19 +132,94 @@ def _wait_until_up(url: str, server: subprocess.Popen[bytes]) -> None:
     raise MemloraError("mlx_lm.server does not start; try `mlx_lm.server --model FOLDER` by hand")
 
 
+class StudentServer:
+    """An `mlx_lm.server` that starts with the first question that nobody has asked yet.
+
+    A context manager that gives its address. `remember` and `recall` keep answers between runs.
+
+    Args:
+        recall: the answer to a request that was answered before, or None.
+        remember: told each new request and its answer.
+        count: told each answer: the request, input and output tokens, seconds.
+        running: entered while the student works.
+    """
+
+    failure: MemloraError | None = None  # why the server did not start
+
+    def __init__(
+        self,
+        workspace: Workspace,
+        recall: Callable[[Mapping[str, Any]], Any],
+        remember: Callable[[Mapping[str, Any], Mapping[str, Any]], None],
+        count: Callable[[Mapping[str, Any], int, int, float], None],
+        running: Callable[[], AbstractContextManager[None]],
+    ) -> None:
+        self._workspace, self._running = workspace, running
+        self._recall, self._remember, self._count = recall, remember, count
+        self._open = ExitStack()
+        self._address: str | None = None
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> str:
+        return self._open.enter_context(_server({"/chat/completions": self._answer}))
+
+    def __exit__(self, *_: object) -> None:
+        self._open.close()
+
+    def _answer(self, asked: dict[str, Any]) -> Mapping[str, Any]:
+        with self._lock:
+            known = self._recall(asked)
+            if known is None:
+                with self._running():
+                    known = self._ask(asked)
+                self._remember(asked, known)
+            usage = known["answer"].get("usage") or {}
+            prompt, output = (int(usage.get(name) or 0) for name in ("prompt_tokens", "completion_tokens"))
+            self._count(asked, prompt, output, known["seconds"])
+            return dict(known["answer"])
+
+    def _ask(self, asked: Mapping[str, Any]) -> dict[str, Any]:
+        if self.failure is not None:
+            raise self.failure
+        if self._address is None:
+            try:
+                self._address = self._open.enter_context(mlx_server(self._workspace))
+            except MemloraError as error:
+                self.failure = error
+                raise
+        start = time.perf_counter()
+        body, kind = json.dumps(asked).encode(), {"Content-Type": "application/json"}
+        request = urllib.request.Request(f"{self._address}/chat/completions", body, kind)
+        with urllib.request.urlopen(request, timeout=600) as response:
+            return {"answer": json.loads(response.read()), "seconds": time.perf_counter() - start}
+
+
+def _embeddings(embed: Callable[[Sequence[str]], Any]) -> Endpoint:
+    """OpenAI's embeddings endpoint over an encoder."""
+
+    def answer(asked: dict[str, Any]) -> Mapping[str, Any]:
+        texts = [asked["input"]] if isinstance(asked["input"], str) else asked["input"]
+        rows = embed(texts)
+        data = [{"object": "embedding", "index": i, "embedding": row.tolist()} for i, row in enumerate(rows)]
+        usage = {"prompt_tokens": 0, "total_tokens": 0}
+        return {"object": "list", "data": data, "model": "local", "usage": usage}
+
+    return answer
+
+
 @contextmanager
-def _embedding_server(workspace: Workspace) -> Iterator[str]:
-    """OpenAI's embeddings endpoint over the engine's encoder."""
+def _server(endpoints: Mapping[str, Endpoint]) -> Iterator[str]:
+    """OpenAI's endpoints on the loopback; gives their address."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            texts = [asked["input"]] if isinstance(asked["input"], str) else asked["input"]
-            rows = workspace.engine.embed(texts)
-            data = [{"object": "embedding", "index": i, "embedding": row.tolist()} for i, row in enumerate(rows)]
-            usage = {"prompt_tokens": 0, "total_tokens": 0}
-            body = json.dumps({"object": "list", "data": data, "model": "local", "usage": usage}).encode()
-            self.send_response(200)
+            try:
+                status, answer = 200, endpoints[self.path.removeprefix("/v1")](asked)
+            except Exception as error:  # the client is told, and decides
+                status, answer = 500, {"error": {"message": str(error)}}
+            body = json.dumps(answer).encode()
+            self.send_response(status)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()

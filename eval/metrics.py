@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import math
+import time
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -80,6 +81,7 @@ class Scorer:
         _rouge()  # now rather than at the end of an hour's run
         self._embed, self._token_states = embed, token_states
         self._sentence_model, self._token_model = sentence_model, token_model
+        self.model_seconds = 0.0  # spent in the encoders so far
 
     def score(self, pairs: Sequence[tuple[str, object]]) -> list[Scores]:
         """Scores of (prediction, gold) pairs, in their order. A pair with an empty side scores 0 in everything."""
@@ -89,8 +91,10 @@ class Scorer:
         for start in range(0, len(filled), _PAIRS):
             rows = filled[start : start + _PAIRS]
             distinct = list(dict.fromkeys(text for row in rows for text in texts[row]))
+            started = time.perf_counter()
             vectors = dict(zip(distinct, self._embed(distinct), strict=True))
             states = dict(zip(distinct, self._token_states(distinct), strict=True))
+            self.model_seconds += time.perf_counter() - started
             for row in rows:
                 prediction, gold = texts[row]
                 scores[row] = Scores(

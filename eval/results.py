@@ -90,3 +90,19 @@ class Run:
 
     def as_json(self) -> dict[str, Any]:
         return {"format": FORMAT, **asdict(self)}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Run:
+        """Raises KeyError, TypeError, ValueError: it is not what `as_json` gives."""
+        if value["format"] != FORMAT:
+            raise ValueError(f"it has the format {value['format']!r}, and this memlora writes {FORMAT}")
+        tuples = ("evidence", "retrieved")
+        return cls(
+            origin=dict(value["origin"]),
+            asked=tuple(Asked(**{**one, **{name: tuple(one[name]) for name in tuples}}) for one in value["asked"]),
+            costs=tuple(StageCost(**cost) for cost in value["costs"]),
+            phases=tuple(Phase(**phase) for phase in value["phases"]),
+            systems=dict(value["systems"]),
+            failures=tuple(value["failures"]),
+            extra=dict(value.get("extra") or {}),
+        )

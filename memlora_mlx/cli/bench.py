@@ -1,0 +1,237 @@
+"""`memlora bench`: how good the memory is, measured on this machine."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Self
+
+import typer
+from typer.core import TyperGroup
+
+from memlora_mlx.cli.ingest import duration, interruptible
+from memlora_mlx.cli.options import AsJson, Experts, Student, existing_files, notes, print_json, workspace
+
+if TYPE_CHECKING:
+    from memlora_mlx.eval.results import Run
+    from memlora_mlx.memory.workspace import Workspace
+
+SECONDS_BETWEEN_LINES = 15.0  # where there is no terminal to draw on
+_RUN = "run"
+
+
+class BenchGroup(TyperGroup):
+    """`memlora bench FILE` is `memlora bench run FILE`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        first = args[0] if args else ""
+        ctx.obj = shlex.join(["memlora", "bench", *args])
+        return super().parse_args(ctx, args if first in self.commands else [_RUN, *args])
+
+
+app = typer.Typer(cls=BenchGroup, help="Measure the memory: LoCoMo, or your own conversations.")
+
+Out = Annotated[
+    Path | None,
+    typer.Option(help="Folder of results.json, report.md and report.html; by default one below <home>/bench/runs."),
+]
+
+
+@app.command(_RUN)
+def bench(
+    ctx: typer.Context,
+    file: Annotated[
+        Path | None, typer.Argument(metavar="[FILE]", help="LoCoMo's file, or one of its form.", show_default=False)
+    ] = None,
+    split: Annotated[str, typer.Option(help="val, test, train (whole conversations, as the paper's) or all.")] = "val",
+    conversations: Annotated[
+        list[str] | None, typer.Option(help="Only this conversation; may be given several times.")
+    ] = None,
+    student: Student = None,
+    experts: Experts = None,
+    systems: Annotated[
+        str | None,
+        typer.Option(help="Comma-separated: memlora, base, mem0, full-context, rag, oracle; by default all."),
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many exchanges of each.")] = None,
+    questions: Annotated[
+        int | None, typer.Option(min=1, help="Only so many questions of each, spread evenly over them.")
+    ] = None,
+    top_k: Annotated[
+        int | None, typer.Option(min=1, max=1000, help="Memories of each owner that an answer is given.")
+    ] = None,
+    ablation: Annotated[bool, typer.Option("--ablation", help="Each stage with and without its expert.")] = False,
+    ablation_with: Annotated[
+        str | None, typer.Option(help="A second student for the ablation, as the paper's large one.")
+    ] = None,
+    scales: Annotated[bool, typer.Option("--scales", help="Every student on this disk, with and without.")] = False,
+    efficiency: Annotated[
+        bool, typer.Option("--efficiency", help="Sizes, tokens and seconds alone: memlora and base, not scored.")
+    ] = False,
+    conflict: Annotated[
+        bool, typer.Option("--conflict", help="Also the benchmark of memory operations; alone it needs no FILE.")
+    ] = False,
+    judge: Annotated[str | None, typer.Option(help="openai:URL,MODEL or mlx:MODEL; none by default.")] = None,
+    gold_corrections: Annotated[
+        Path | None, typer.Option(help="Corrected gold answers by question; both scores are shown.")
+    ] = None,
+    predictions: Annotated[
+        list[Path] | None, typer.Option(help="Another system's answers by question; may be given several times.")
+    ] = None,
+    shard: Annotated[str | None, typer.Option(help="Which part of a run split over machines, such as 1/4.")] = None,
+    mine: Annotated[
+        bool, typer.Option("--mine", help="Ask about your own conversations; nothing leaves them.")
+    ] = False,
+    out: Out = None,
+    as_json: AsJson = False,
+) -> None:
+    """Let systems read conversations and answer questions about them; score, compare, report.
+
+    It has stores of its own: your memories are not touched. Stop it any time and run it again: it goes on where it
+    stopped. `memlora bench merge PARTS...` joins the parts of a run made with --shard; `memlora bench report RUN` writes
+    a report anew.
+    """
+    from memlora_mlx.errors import Cancelled, UsageError
+    from memlora_mlx.eval.bench import SYSTEMS, Plan, run
+    from memlora_mlx.eval.questions import read_corrections
+    from memlora_mlx.eval.shards import shard_of
+
+    if file is None and not mine and not conflict:
+        raise UsageError("name LoCoMo's file, or --mine for your own conversations, or --conflict")
+    if file is not None and mine:
+        raise UsageError("--mine asks about your own conversations; leave FILE out")
+    chosen = tuple(part.strip() for part in systems.split(",") if part.strip()) if systems else SYSTEMS
+    plan = Plan(
+        file=existing_files([file])[0] if file else None,
+        split=split,
+        conversations=tuple(conversations or ()),
+        systems=chosen,
+        limit=limit,
+        questions=questions,
+        top_k=top_k,
+        ablation=ablation,
+        ablation_with=ablation_with,
+        scales=scales,
+        shard=shard_of(shard) if shard else (1, 1),
+        judge=judge,
+        predictions=tuple(existing_files(predictions or [])),
+        corrections=read_corrections(existing_files([gold_corrections])[0]) if gold_corrections else {},
+        command=str(ctx.parent.obj) if ctx.parent else "",
+    )
+    with (
+        workspace(student=student, experts=experts) as opened,
+        interruptible() as cancelled,
+        Display() as display,
+    ):
+        try:
+            made = run(plan, opened, on_progress=display.show, cancelled=cancelled)
+        except Cancelled:
+            display.close()
+            raise Cancelled("stopped; what was measured is kept, and the same command goes on from here") from None
+        folder = out or _new_folder(opened, made)
+    _deliver(made, folder, as_json)
+
+
+@app.command()
+def merge(
+    parts: Annotated[list[Path], typer.Argument(metavar="PARTS...", help="Folders or results.json of the parts.")],
+    out: Annotated[Path, typer.Option(help="Folder of the joined run.")] = Path("merged"),
+    as_json: AsJson = False,
+) -> None:
+    """Join the parts of a run made with --shard, into the report of the whole."""
+    from memlora_mlx.eval.shards import merge as joined
+    from memlora_mlx.eval.shards import read_run
+
+    _deliver(joined([read_run(part) for part in parts]), out, as_json)
+
+
+@app.command()
+def report(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder or results.json.")],
+    out: Annotated[Path | None, typer.Option(help="Folder of the report; by default the run's own.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write the report of a run anew."""
+    from memlora_mlx.eval.shards import read_run
+
+    read = read_run(run)
+    _deliver(read, out or (run if run.is_dir() else run.parent), as_json, keep=out is not None)
+
+
+def _deliver(run: Run, folder: Path, as_json: bool, *, keep: bool = True) -> None:
+    """Write results.json and the reports, and show the summary."""
+    from memlora_mlx.eval.shards import write_run
+
+    console = notes()
+    if keep:
+        write_run(run, folder)
+    for failure in run.failures:
+        console.print(failure, style="yellow", markup=False)
+    from memlora_mlx.eval import report as reports
+
+    reports.write(run, folder)
+    if as_json:
+        print_json(run.as_json())
+        return
+    from rich.console import Console
+
+    Console(highlight=False, soft_wrap=not sys.stdout.isatty()).print(reports.summary(run))
+    typer.echo(f"{folder}")
+
+
+def _new_folder(opened: Workspace, run: Run) -> Path:
+    from memlora_mlx.eval.bench import bench_folder
+
+    name = f"{datetime.now():%Y-%m-%d-%H%M%S}"
+    if part := run.origin.get("shard"):
+        name += f"-part-{part.replace('/', '-of-')}"
+    return bench_folder(opened) / "runs" / name
+
+
+class Display:
+    """The live line of a run on a terminal; a line now and then elsewhere."""
+
+    def __init__(self) -> None:
+        import time
+
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+        self._clock = time.monotonic
+        self._console = notes()
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[left]}"),
+            console=self._console,
+            disable=not self._console.is_terminal,
+            transient=True,
+            redirect_stdout=sys.stdout.isatty(),
+        )
+        self._task = self._bar.add_task("loading the student", total=None, left="")
+        self._phase: tuple[str, str, str] = ("", "", "")
+        self._began, self._first, self._said = 0.0, 0, self._clock()
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._bar.stop()
+
+    def show(self, system: str, conversation: str, phase: str, done: int, total: int) -> None:
+        now = self._clock()
+        if (system, conversation, phase) != self._phase:
+            self._phase, self._began, self._first = (system, conversation, phase), now, done
+        made = done - self._first
+        left = f"{duration((now - self._began) / made * (total - done))} left" if made > 0 else ""
+        name = " ".join(filter(None, (system, conversation, phase)))
+        self._bar.update(self._task, description=name, completed=done, total=total, left=left)
+        if self._bar.disable and now - self._said >= SECONDS_BETWEEN_LINES:
+            self._said = now
+            self._console.print(f"{name}: {done}/{total} {left}".rstrip())
