@@ -37,7 +37,6 @@ from memlora_mlx.records import Exchange, Request, Scope, Stage
 from memlora_mlx.settings import load_settings
 
 if TYPE_CHECKING:
-    from memlora_mlx.models.decoding import Row as Decoded
     from memlora_mlx.models.experts import Expert
     from memlora_mlx.models.measure import Timing
 
@@ -283,7 +282,6 @@ def asking(workspace: Workspace) -> Iterator[Row]:
 
 def updating(workspace: Workspace) -> Iterator[Row]:
     """One update answer at batch 1: what forced tokens and prompt look-up save; the text is the same."""
-    from memlora_mlx.models.experts import ExpertTable, read_experts
     from memlora_mlx.models.measure import answer_seconds
 
     engine, student = workspace.engine, workspace.engine.student
@@ -293,9 +291,7 @@ def updating(workspace: Workspace) -> Iterator[Row]:
         "look-up": {"lookup": LOOKUP, "force": False},
         "forced tokens and look-up": {"lookup": LOOKUP, "force": True},
     }
-    folders: dict[Stage, Path] = {stage: path for stage, path in workspace.expert_folders.items() if stage == "update"}
-    table = engine.call(lambda: ExpertTable(student.model, read_experts(folders, student.fingerprint)))
-    stage: Stage | None = "update" if folders else None
+    table = engine.experts
     ratios: dict[str, list[float]] = {name: [] for name in ways}
     plain_seconds: list[float] = []
     for old, facts in UPDATES:
@@ -306,7 +302,7 @@ def updating(workspace: Workspace) -> Iterator[Row]:
             for name, way in ways.items():
                 seconds[name], row = engine.call(
                     lambda chat=chat, grammar=grammar, way=way: answer_seconds(  # type: ignore[misc]
-                        student, table, chat, grammar, stage=stage, max_tokens=stages.UPDATE_TOKENS, **way
+                        student, table, chat, grammar, stage="update", max_tokens=stages.UPDATE_TOKENS, **way
                     )
                 )
                 texts[name] = row.tokens
@@ -316,7 +312,6 @@ def updating(workspace: Workspace) -> Iterator[Row]:
                 plain_seconds.append(seconds["plain"])
                 for name in ways:
                     ratios[name].append(seconds["plain"] / seconds[name])
-    engine.call(lambda: table.use(None))
     yield Row("update", "plain guided decoding, one token at a time", statistics.median(plain_seconds), "s/call")
     for name in list(ways)[1:]:
         ratio, last = statistics.median(ratios[name]), name == list(ways)[-1]
@@ -464,33 +459,27 @@ def _ingest_seconds(workspace: Workspace, said: list[Exchange], rules: Rules) ->
 
 def _plain_seconds(workspace: Workspace, said: list[Exchange], rules: Rules) -> tuple[float, list[str]]:
     """The same pipeline, but every call alone, token by token, with nothing known of its prompt."""
-    from memlora_mlx.models.experts import ExpertTable, read_experts
     from memlora_mlx.models.measure import answer_seconds
 
     engine, student = workspace.engine, workspace.engine.student
-    folders = workspace.expert_folders
-    table = engine.call(lambda: ExpertTable(student.model, read_experts(folders, student.fingerprint)))
+    table = engine.experts
     with tempfile.TemporaryDirectory() as folder, Store(Path(folder), workspace.space) as store:
         pipeline = Pipeline(engine, store, rules)
 
         def ask(request: Request) -> str:
-            stage = request.stage if request.stage in folders else None
-
-            def alone() -> Decoded:
-                _, row = answer_seconds(
+            _, row = engine.call(
+                lambda: answer_seconds(
                     student,
                     table,
                     request.chat,
                     request.grammar,
-                    stage=stage,
+                    stage=request.stage,
                     max_tokens=request.max_tokens,
                     lookup=0,
                     force=False,
                 )
-                table.use(None)  # the engine has a table of its own on the same model
-                return row
-
-            return student.decode(engine.call(alone).tokens)
+            )
+            return student.decode(row.tokens)
 
         ask(pipeline.extraction(said[0])[0])  # warm-up
         start = time.perf_counter()
