@@ -1,11 +1,13 @@
-"""The user's own changes of memories, from any screen: each is written to history and, where it corrects the model,
-kept as a training pair for the expert concerned.
+"""The user's own changes of memories, from any screen.
+
+Each is written to history and, where it corrects the student, kept as a training pair for the expert concerned.
 
 These run on a thread (`Session.run(partial(revise, memory_id=..., text=...))`) and return records.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from memlora_mlx.distill.corrections import record_corrections
@@ -45,8 +47,11 @@ def delete(workspace: Workspace, memory_id: str) -> None:
     _record(workspace, memory_id)
 
 
-def undo(workspace: Workspace, memory_id: str | None = None) -> Revision:
+def undo(workspace: Workspace, memory_id: str | None = None, *, facts: Sequence[str] = ()) -> Revision:
     """Take back the newest change of a memory that still stands; of the whole store, without an id.
+
+    Args:
+        facts: what the student had extracted, where that is known; see `record_corrections`.
 
     Raises:
         StoreError: there is nothing to take back.
@@ -58,13 +63,13 @@ def undo(workspace: Workspace, memory_id: str | None = None) -> Revision:
             raise StoreError("there is nothing to undo for this memory")
         number = lines[-1].id
     revision = workspace.store.undo(workspace.engine.embed, number)
-    _record(workspace, revision.memory_id)
+    _record(workspace, revision.memory_id, facts)
     return revision
 
 
-def _record(workspace: Workspace, memory_id: str) -> None:
+def _record(workspace: Workspace, memory_id: str, facts: Sequence[str] = ()) -> None:
     """Keep what the change teaches. Raises StoreError where the pairs cannot be written; the change itself stands."""
     try:
-        record_corrections(workspace.store, workspace.settings.home, memory_id)
+        record_corrections(workspace.store, workspace.settings.home, memory_id, facts=facts)
     except OSError as error:
         raise StoreError(f"the change is stored, its training pair is not: {error.strerror or error}") from error

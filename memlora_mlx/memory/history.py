@@ -24,6 +24,11 @@ def of(connection: sqlite3.Connection, memory_id: str) -> list[Revision]:
     return [_revision(row) for row in found]
 
 
+def of_exchange(connection: sqlite3.Connection, key: str) -> list[Revision]:
+    found = connection.execute("SELECT * FROM history WHERE exchange_key = ? ORDER BY id", [rows.clean(key)])
+    return [_revision(row) for row in found]
+
+
 def undo(store: Store, embed: Embed, revision_id: int | None) -> Revision:
     """See `Store.undo`."""
     with store.reading() as connection:

@@ -266,6 +266,11 @@ class Store:
         with self.reading() as connection:
             return history.of(connection, memory_id)
 
+    def changes_of(self, exchange_key: str) -> list[Revision]:
+        """All that reading one exchange did to memories, in its order."""
+        with self.reading() as connection:
+            return history.of_exchange(connection, exchange_key)
+
     def search(
         self,
         vector: Vector,

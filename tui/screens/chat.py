@@ -216,7 +216,9 @@ class ChatScreen(ChatCommands, MainScreen):
             memory = await self.session.run(partial(changes.revise, memory_id=entry.memory_id, text=words))
             self._states[entry.memory_id] = f"edited: {memory.text}"
         elif event.deed == "undo":
-            line = await self.session.run(partial(changes.undo, memory_id=entry.memory_id))
+            read = self._current.turn.remembered if self._current else None
+            facts = read.facts if read and any(c.memory_id == entry.memory_id for c in read.applied) else ()
+            line = await self.session.run(partial(changes.undo, memory_id=entry.memory_id, facts=facts))
             self._states[entry.memory_id] = f"undone; now: {line.new_text or 'gone'}"
         else:
             await self.session.run(partial(changes.delete, memory_id=entry.memory_id))
