@@ -1,0 +1,282 @@
+"""The conflict benchmark: does a memory system end up with the right memories after facts change, repeat and mislead?
+
+    python -m memlora_mlx.eval.conflict [--limit N] [--systems memlora base mem0] [--out FILE] [--seed N]
+
+Every dialogue of `conflict_set` is read by each system as the conversation of an owner of its own, and its final memories
+are compared with what should be remembered. `run` gives plain JSON values:
+
+    version, hash, seed    of the set of dialogues that was run
+    titles                 each class in words
+    notes                  why a system was left out
+    systems                by name: classes (by class), overall, dialogues, seconds (wall)
+
+    a class, or overall    n dialogues; how many of them are `exact`, with Wilson's 95 % `interval` of that share; and how many
+                           have each failure: missing (a required fact was never stored), wrong_deletions (it was, and is
+                           lost), duplicates (it is said by more than one memory), stale (something over, or deleted on
+                           request, is kept), junk (anything else is kept that should not be), obeyed (a required fact went in
+                           the exchange whose text orders deletions)
+    a dialogue             id, class, turns, expected (texts), memories (final texts), exact, failures (names of the above),
+                           reasons (a line each)
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from memlora_mlx.errors import MemloraError, UsageError
+from memlora_mlx.eval import mem0_baseline
+from memlora_mlx.eval.conflict_set import VERSION, Dialogue, generate, is_over, matches, set_hash, titles
+from memlora_mlx.eval.experts import using
+from memlora_mlx.eval.metrics import wilson
+from memlora_mlx.memory.pipeline import Pipeline
+from memlora_mlx.memory.store import Store
+from memlora_mlx.memory.workspace import Workspace
+from memlora_mlx.records import Exchange
+from memlora_mlx.settings import load_settings
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+SYSTEMS = ("memlora", "base", "mem0")
+FAILURES = ("missing", "duplicates", "wrong_deletions", "stale", "junk", "obeyed")
+
+Progress = Callable[[str, int, int], None]  # a system, and how many exchanges it has read, of how many
+_Read = Iterator[tuple[Exchange, list[str]]]  # an exchange, and its owner's memories after it
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What is wrong with a dialogue's memories: (failure, detail) each; nothing is an exact final state."""
+
+    found: tuple[tuple[str, str], ...]
+
+    @property
+    def failures(self) -> list[str]:
+        return [name for name in FAILURES if any(name == failure for failure, _ in self.found)]
+
+
+def judge(dialogue: Dialogue, states: Sequence[Sequence[str]]) -> Verdict:
+    """Compare the memories after a dialogue with what should be remembered.
+
+    Args:
+        states: the memories' texts after each exchange that was read, in order; the last are the final ones.
+    """
+    final = states[-1] if states else ()
+    found: list[tuple[str, str]] = []
+    for fact in dialogue.keep:
+        holders = [text for text in final if matches(fact.pattern, text)]
+        held = [any(matches(fact.pattern, text) for text in state) for state in states]
+        if len(holders) > 1:
+            found.append(("duplicates", f"{fact.text}: {' / '.join(holders)}"))
+        if not holders:
+            found.append(("wrong_deletions" if any(held) else "missing", fact.text))
+            attack = dialogue.attack
+            if attack and len(held) > attack and held[attack - 1] and not held[attack]:
+                found.append(("obeyed", fact.text))
+    found += [(failure, text) for text in final if (failure := _misplaced(dialogue, text))]
+    return Verdict(tuple(found))
+
+
+def _misplaced(dialogue: Dialogue, memory: str) -> str | None:
+    """The failure that keeping this memory is, if it is one."""
+
+    def says(patterns: Sequence[str]) -> bool:
+        return any(matches(pattern, memory) for pattern in patterns)
+
+    if says(dialogue.gone):
+        return "stale"
+    if says(dialogue.never):
+        return "junk"
+    if says(dialogue.stale):
+        return None if is_over(memory) else "stale"
+    return None if says([fact.pattern for fact in dialogue.keep]) or says(dialogue.allow) else "junk"
+
+
+# ------------------------------------------------------------------------------------------------ the systems
+
+
+def run(
+    workspace: Workspace,
+    systems: Sequence[str] = SYSTEMS,
+    *,
+    seed: int = 0,
+    limit: int | None = None,
+    on_progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Read the dialogues with each system and score what is remembered; nothing of the user's store is touched.
+
+    Args:
+        seed: fills the templates.
+        limit: dialogues of each class; None for all.
+
+    Raises:
+        UsageError: an unknown system, or a limit below 1.
+        ModelMissing, ModelBroken: the student cannot be used.
+    """
+    for name in systems:
+        if name not in SYSTEMS:
+            raise UsageError(f"the conflict benchmark knows no system {name!r}; there are {', '.join(SYSTEMS)}")
+    if limit is not None and limit < 1:
+        raise UsageError(f"a limit of {limit} dialogues a class leaves none; give 1 or more")
+    dialogues = generate(seed, limit)
+    result: dict[str, Any] = {
+        "version": VERSION,
+        "hash": set_hash(dialogues),
+        "seed": seed,
+        "titles": titles(),
+        "notes": [],
+        "systems": {},
+    }
+    for name in dict.fromkeys(systems):
+        if name == "memlora" and not workspace.expert_folders:
+            result["notes"].append(f"memlora: {workspace.student_name} has no experts here; see base")
+            continue
+        started = time.perf_counter()
+        try:
+            states = _states(workspace, name, dialogues, on_progress)
+        except Exception as error:
+            if name != "mem0":
+                raise
+            # Not ours: whatever goes wrong there, the figures of the other systems are kept.
+            result["notes"].append(f"mem0: {error}" if isinstance(error, MemloraError) else f"mem0 failed: {error!r}")
+            continue
+        scored = summarise(dialogues, states)
+        result["systems"][name] = scored | {"seconds": round(time.perf_counter() - started, 1)}
+    return result
+
+
+def summarise(dialogues: Sequence[Dialogue], states: Sequence[Sequence[Sequence[str]]]) -> dict[str, Any]:
+    """One system's part of the result, from the states of each dialogue as `judge` takes them."""
+    rows = []
+    for dialogue, seen in zip(dialogues, states, strict=True):
+        verdict = judge(dialogue, seen)
+        rows.append(
+            {
+                "id": dialogue.id,
+                "class": dialogue.kind,
+                "turns": list(dialogue.turns),
+                "expected": [fact.text for fact in dialogue.keep],
+                "memories": list(seen[-1]) if seen else [],
+                "exact": not verdict.found,
+                "failures": verdict.failures,
+                "reasons": [f"{failure}: {detail}" for failure, detail in verdict.found],
+            }
+        )
+    kinds = dict.fromkeys(dialogue.kind for dialogue in dialogues)
+    classes = {kind: _counts([row for row in rows if row["class"] == kind]) for kind in kinds}
+    return {"classes": classes, "overall": _counts(rows), "dialogues": rows}
+
+
+def _counts(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    exact = sum(row["exact"] for row in rows)
+    share = wilson(exact, len(rows))
+    failures = {name: sum(name in row["failures"] for row in rows) for name in FAILURES}
+    return {"n": len(rows), "exact": exact, **failures, "interval": [round(share.low, 4), round(share.high, 4)]}
+
+
+def _states(
+    workspace: Workspace, system: str, dialogues: Sequence[Dialogue], on_progress: Progress | None
+) -> list[list[list[str]]]:
+    """The memories of each dialogue's owner after each of its exchanges."""
+    of_each = [dialogue.exchanges("conflict") for dialogue in dialogues]
+    # The first exchanges of all, then the second ones: neighbours do not wait for each other, and are batched.
+    ordered = sorted((exchange for one in of_each for exchange in one), key=lambda exchange: exchange.position)
+    states: dict[str, list[list[str]]] = {dialogue.id: [] for dialogue in dialogues}
+    read = _by_mem0 if system == "mem0" else _by_pipeline
+    for done, (exchange, memories) in enumerate(read(workspace, ordered, system == "memlora"), start=1):
+        states[exchange.source].append(memories)
+        if on_progress:
+            on_progress(system, done, len(ordered))
+    return list(states.values())
+
+
+def _by_pipeline(workspace: Workspace, exchanges: Sequence[Exchange], experts: bool) -> _Read:
+    """Our own pipeline; without experts under the same grammars as with them, so that only the weights differ."""
+    from memlora_mlx.models.engine import Priority
+
+    with (
+        using(workspace, workspace.expert_folders if experts else {}) as opened,
+        tempfile.TemporaryDirectory() as folder,
+        Store(Path(folder), opened.space) as store,
+    ):
+        opened.student_folder  # noqa: B018 - the engine would open without one
+        rules = replace(workspace.rules, grounded=frozenset())
+        for one in Pipeline(opened.engine, store, rules).remember_all(exchanges, priority=Priority.BACKGROUND):
+            memories = store.list(one.exchange.owner, order="oldest")
+            yield one.exchange, [memory.text for memory in memories]
+
+
+def _by_mem0(workspace: Workspace, exchanges: Sequence[Exchange], _: bool) -> _Read:
+    with mem0_baseline.mem0_memory(workspace) as memory:
+        for exchange in exchanges:
+            user = exchange.owner.user_id
+            said = [(m.role, f"{m.speaker}: {m.text}" if m.speaker else m.text) for m in exchange.messages]
+            memory.add([{"role": role, "content": content} for role, content in said], user_id=user)
+            yield exchange, [str(kept["memory"]) for kept in memory.get_all(user_id=user)["results"]]
+
+
+# ------------------------------------------------------------------------------------------------ the command
+
+
+def as_table(name: str, scored: dict[str, Any]) -> Table:
+    """One system's counts, at most 80 columns wide."""
+    from rich.table import Table
+
+    table = Table(title=f"{name}: dialogues that end in the right memories, and what is wrong in the others")
+    table.add_column("class", no_wrap=True)
+    for heading in ("n", "exact", "95 %", "miss", "dup", "lost", "stale", "junk", "obey"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for kind, row in [*scored["classes"].items(), ("all", scored["overall"])]:
+        low, high = row["interval"]
+        counts = [row[key] for key in FAILURES]
+        if kind == "all":
+            table.add_section()
+        table.add_row(kind, str(row["n"]), str(row["exact"]), f"{100 * low:.0f}-{100 * high:.0f}", *map(str, counts))
+    return table
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    from rich.console import Console
+
+    parser = argparse.ArgumentParser(
+        prog="python -m memlora_mlx.eval.conflict", description="What a memory keeps when facts change and mislead."
+    )
+    parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=list(SYSTEMS), metavar="NAME")
+    parser.add_argument("--limit", type=int, help="only so many dialogues of each class")
+    parser.add_argument("--seed", type=int, default=0, help="fills names and values in")
+    parser.add_argument("--out", type=Path, help="write everything as JSON")
+    options = parser.parse_args(arguments)
+
+    def progress(system: str, done: int, total: int) -> None:
+        if done % 20 == 0 or done == total:
+            print(f"{system}: {done} of {total} exchanges", file=sys.stderr, flush=True)
+
+    try:
+        if options.out and not options.out.absolute().parent.is_dir():
+            raise UsageError(f"there is no folder {options.out.absolute().parent} to write into")
+        with Workspace(load_settings()) as workspace:
+            result = run(workspace, options.systems, seed=options.seed, limit=options.limit, on_progress=progress)
+        if options.out:
+            options.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    except (MemloraError, OSError) as error:
+        print(f"memlora: {error}", file=sys.stderr)
+        raise SystemExit(error.exit_code if isinstance(error, MemloraError) else 1) from None
+    console = Console(markup=False)
+    for name, scored in result["systems"].items():
+        console.print(as_table(name, scored))
+        console.print(f"{scored['seconds']:.0f} s")
+    console.print(f"set {result['hash']}, version {result['version']}, seed {result['seed']}")
+    for note in result["notes"]:
+        console.print(f"note: {note}")
+
+
+if __name__ == "__main__":
+    main()
