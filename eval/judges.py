@@ -32,7 +32,7 @@ Cache = MutableMapping[str, bool]
 
 RIGHT, WRONG = "CORRECT", "WRONG"
 SERVER_TOKENS = 4096  # of one verdict from a server: it may reason first
-MAX_CHARACTERS = 2000  # of an answer that a judge is shown; longer ones are cut
+MAX_CHARACTERS = 2000  # of a text that a judge is shown; longer ones are cut
 
 _FRAME = (
     "You check one answer to a question about a long conversation between two people. You are given the question, the "
@@ -86,7 +86,7 @@ class NoVerdict(Exception):
 
 def chat(item: Item, rubric: Rubric) -> Chat:
     """What a judge is asked."""
-    asked = {"question": item.question, "gold answer": _shown(item.gold), "answer": _shown(item.answer)}
+    asked = {"question": _shown(item.question), "gold answer": _shown(item.gold), "answer": _shown(item.answer)}
     told = json.dumps(asked, ensure_ascii=False, indent=1)
     return (("user", _FRAME.format(rules=_RULES[rubric], item=told)),)
 
@@ -225,7 +225,7 @@ class Judge:
         return found
 
     def _key(self, item: Item, rubric: Rubric) -> str:
-        parts = [self.name, self.prompt_hashes[rubric], item.question, _shown(item.gold), _shown(item.answer)]
+        parts = [self.name, self.prompt_hashes[rubric], _shown(item.question), _shown(item.gold), _shown(item.answer)]
         return sha256(json.dumps(parts, ensure_ascii=False).encode("utf-8", "backslashreplace")).hexdigest()
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import socket
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from memlora_mlx.errors import ModelMissing, UsageError
@@ -18,7 +18,7 @@ from memlora_mlx.memory.workspace import Workspace
 from memlora_mlx.settings import load_settings
 
 sys.path.append(str(Path(__file__).parents[1] / "distill"))
-from servers import Answer, Served, completion, page, refusal, serving  # noqa: E402
+from servers import Answer, Served, completion, page, refusal, serving
 
 pytest.importorskip("openai", reason="the extra `teach` is not installed")
 
@@ -146,6 +146,7 @@ def test_anything_else_is_none(reply: str, reason: str) -> None:
         parse_label(reply)
 
 
+@settings(deadline=None)
 @given(st.text() | st.text('{}[]":, labeCORECTWRONG<think>/`'))
 def test_any_reply_can_be_read(reply: str) -> None:
     try:
@@ -254,19 +255,3 @@ def test_a_local_student_is_held_to_a_label(workspace: Workspace, tiny_student: 
     assert judge.name.startswith(f"mlx:{tiny_student} (")
     with pytest.raises(ModelMissing):
         open_judge("mlx:no-such-model", workspace)
-
-
-def test_a_prompt_longer_than_the_students_window_is_no_verdict(
-    workspace: Workspace, tiny_student: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from memlora_mlx.models.students import Student
-
-    encode: Callable[..., list[int]] = Student.encode
-
-    def long(self: Student, messages: object) -> list[int]:
-        return encode(self, messages) * (40 if "cats" in str(messages) else 1)
-
-    monkeypatch.setattr(Student, "encode", long)
-    with open_judge(f"mlx:{tiny_student}", workspace) as judge:
-        verdicts = judge.verdicts(ITEMS, "generous")
-    assert verdicts[0] is not None and verdicts[2] is not None

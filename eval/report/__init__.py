@@ -1,0 +1,158 @@
+"""The report of a benchmark run: Markdown, one HTML page, and a summary for the terminal, all from the run alone."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from memlora_mlx.errors import MemloraError
+from memlora_mlx.eval.judges import RUBRICS
+from memlora_mlx.eval.report import costs, details, quality
+from memlora_mlx.eval.report.document import ABSENT, Column, Document, Section, Table, plain, without_empty
+from memlora_mlx.eval.report.figures import (
+    composite,
+    mean,
+    part,
+    scored_rows,
+    share,
+    systems_of,
+    values,
+    verdicts,
+    with_interval,
+)
+from memlora_mlx.eval.results import CATEGORIES, Run
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+__all__ = ["build", "summary", "write"]
+
+
+def write(run: Run, folder: Path) -> list[Path]:
+    """Write report.md and report.html into the folder, which is made if it is not there.
+
+    Raises:
+        MemloraError: the folder cannot be written.
+    """
+    from memlora_mlx.eval.report.html import as_html
+    from memlora_mlx.eval.report.markdown import as_markdown
+
+    document = build(run)
+    written = []
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, text in (("report.md", as_markdown(document)), ("report.html", as_html(document))):
+            path = folder / name
+            scratch = path.with_name(name + ".partial")
+            scratch.write_text(text, encoding="utf-8")
+            scratch.replace(path)
+            written.append(path)
+    except OSError as error:
+        raise MemloraError(f"cannot write the report to {folder} ({error.strerror}); choose another --out") from error
+    return written
+
+
+def build(run: Run) -> Document:
+    """Everything that a report says."""
+    student, data = plain(run.origin.get("student", "student not named")), run.origin.get("data")
+    file = plain(data["file"]) if isinstance(data, Mapping) and "file" in data else "data not named"
+    conversations = run.origin.get("conversations") or sorted({one.conversation for one in run.asked})
+    questions = len({one.question_id for one in run.asked})
+    sections = (
+        _failures(run),
+        quality.quality(run),
+        quality.by_category(run),
+        quality.comparisons(run),
+        details.losses(run),
+        details.retrieval(run),
+        details.abstention(run),
+        details.corrected(run),
+        costs.ablation(run),
+        costs.scales(run),
+        costs.conflict(run),
+        costs.operations(run),
+        costs.efficiency(run),
+        costs.phases(run),
+        details.samples(run),
+        _origin(run),
+    )
+    return Document(
+        "memlora bench",
+        f"{student} on {file}: {plain(', '.join(map(str, conversations)))}; {questions:,} questions asked of "
+        f"{len(systems_of(run))} systems.",
+        without_empty(sections),
+    )
+
+
+def summary(run: Run) -> RenderableType:
+    """The main table, within 80 columns."""
+    from rich.console import Group
+    from rich.table import Table as Grid
+    from rich.text import Text
+
+    judged = [rubric for rubric in RUBRICS if any(rubric in one.verdicts for one in run.asked)][:1]
+    grid = Grid(box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    grid.add_column("system", max_width=20, overflow="ellipsis", no_wrap=True)
+    heads = ("n", "L", "token F1", *(f"J {rubric}" for rubric in judged))
+    for head in heads:
+        grid.add_column(head, justify="right", no_wrap=True)
+    for name in systems_of(run):
+        mine = scored_rows(run, name)
+        if mine:
+            found = [mean(values(mine, composite())), mean(values(mine, part("token_f1")))]
+            found += [share(verdicts(mine, rubric)) for rubric in judged]
+            grid.add_row(Text(plain(name)), str(len(mine)), *map(with_interval, found))
+    lines = [f"Categories 1 to 4, × 100, 95 % intervals; L by {quality.encoders(run)}."]
+    lines += costs.overhead(run)
+    if run.failures:
+        lines.append(f"{len(run.failures)} things went wrong on the way; the report lists them.")
+    parts: list[RenderableType] = [grid] if grid.row_count else []
+    if table := next(iter(costs.conflict(run).tables), None):
+        parts += [*([""] if parts else []), _as_grid(table)]
+    return Group(*parts, *map(Text, lines))
+
+
+def _as_grid(table: Table) -> RenderableType:
+    from rich.table import Table as Grid
+    from rich.text import Text
+
+    grid = Grid(box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    for column in table.columns:
+        grid.add_column(Text(column.head), justify="right" if column.numeric else "left")
+    for row in table.rows:
+        grid.add_row(*map(Text, row))
+    return grid
+
+
+# ------------------------------------------------------------------------------------------------ what the run says of itself
+
+
+def _failures(run: Run) -> Section:
+    points = [plain(line) for line in run.failures]
+    unknown = Counter(one.category for one in run.asked if one.category not in CATEGORIES)
+    points += [f"{n} answers of the unknown category {plain(each)} are in no figure" for each, n in unknown.items()]
+    if not run.asked and not run.extra and not run.costs:
+        points.append("nothing was asked")
+    if not points:
+        return Section("What went wrong")
+    return Section("What went wrong", ("The figures below are of all the rest.",), points=tuple(points))
+
+
+def _origin(run: Run) -> Section:
+    rows = tuple((key, value) for key, value in _flat("", run.origin) if key not in ("rules.right", "rules.lost"))
+    if not rows:
+        return Section("Origin")
+    about = "All figures are of this run, and can be computed again from its results.json; docs/evaluation.md says how."
+    table = Table("What was measured, with what", (Column("what", False), Column("value", False)), rows)
+    return Section("Origin", (about,), (), (table,))
+
+
+def _flat(key: str, value: Any) -> list[tuple[str, str]]:
+    if isinstance(value, Mapping):
+        return [row for name, each in value.items() for row in _flat(f"{key}.{name}" if key else str(name), each)]
+    if isinstance(value, list | tuple) and any(isinstance(each, Mapping) for each in value):
+        return [row for i, each in enumerate(value, start=1) for row in _flat(f"{key}.{i}", each)]
+    told = ", ".join(map(str, value)) if isinstance(value, list | tuple) else value
+    return [(plain(key), ABSENT if told is None else plain(told))]

@@ -1,0 +1,145 @@
+"""What became of the answers: abstention, retrieval, where they were lost, corrected gold answers, samples."""
+
+from __future__ import annotations
+
+from memlora_mlx.eval.report.document import ABSENT, Column, Section, StackedChart, Table, plain
+from memlora_mlx.eval.report.figures import (
+    category_name,
+    composite,
+    estimate,
+    mean,
+    number,
+    part,
+    recall_of,
+    scored_rows,
+    share,
+    systems_of,
+    values,
+    with_interval,
+)
+from memlora_mlx.eval.results import SCORED, Asked, Run
+
+LOST = ("answered wrongly", "not retrieved", "updated away", "not extracted")
+DEPTHS = (1, 5, 10)  # k of recall@k
+SAMPLES = 3  # right answers shown of each system, and as many wrong ones
+
+
+def abstention(run: Run) -> Section:
+    """Category 5, and how often systems abstain where they should not."""
+    rows = []
+    for name in systems_of(run):
+        mine = [one for one in run.asked if one.system == name and "abstained" in one.scores]
+        asked = [one.scores["abstained"] > 0 for one in mine if one.category == 5]
+        answerable = [one.scores["abstained"] > 0 for one in mine if one.category in SCORED]
+        if asked:
+            cells = (with_interval(share(asked)), str(len(answerable)), with_interval(share(answerable)))
+            rows.append((plain(name), str(len(asked)), *cells))
+    if not rows:
+        return Section("Abstention")
+    columns = (
+        Column("system", False), Column("n of category 5"), Column("abstains, as it should"), Column("n of 1 to 4"),
+        Column("abstains, where there is an answer"),
+    )  # fmt: skip
+    about = (
+        "Category 5 asks for what was never said; the right answer is to say so. It is in no other figure. A system that "
+        "never answers gets all of it, so both columns belong together."
+    )
+    return Section("Abstention", (about,), (), (Table("Category 5, adversarial", columns, tuple(rows)),))
+
+
+def retrieval(run: Run) -> Section:
+    rows = []
+    depths = [k for k in DEPTHS if any(len(one.retrieved) > k for one in run.asked)]
+    for name in systems_of(run):
+        mine = [one for one in scored_rows(run, name) if one.recall is not None]
+        if mine:
+            at = [estimate(recall_of(mine, k)) if all(one.retrieved for one in mine) else ABSENT for k in depths]
+            whole = share([one.recall == 1.0 for one in mine])
+            rows.append((plain(name), str(len(mine)), *at, with_interval(recall_of(mine)), with_interval(whole)))
+    if not rows:
+        return Section("Retrieval")
+    columns = [Column("system", False), Column("n"), *(Column(f"recall@{k}") for k in depths)]
+    columns += [Column("recall of all given"), Column("all evidence given")]
+    about = (
+        "The share of a question's evidence turns that the memories given to the answer come from, by their provenance; "
+        "k counts memories, nearest first. “All evidence given” is the share of questions that miss none of it."
+    )
+    return Section(
+        "Retrieval", (about,), (), (Table("Evidence among what was retrieved", tuple(columns), tuple(rows)),)
+    )
+
+
+def losses(run: Run) -> Section:
+    from memlora_mlx.eval.bench import is_right
+
+    parts = ("right", *LOST, "wrong, cannot be told")
+    rows = []
+    for name in systems_of(run):
+        mine = [one for one in scored_rows(run, name) if one.scores or one.verdicts]
+        if not mine or not any(one.lost for one in mine):
+            continue
+        right = sum(is_right(one) for one in mine)
+        lost = [sum(one.lost == stage and not is_right(one) for one in mine) for stage in LOST]
+        rows.append((plain(name), (right, *lost, len(mine) - right - sum(lost))))
+    if not rows:
+        return Section("Where answers are lost")
+    table = Table(
+        "Questions by what became of them",
+        (Column("system", False), *map(Column, parts)),
+        tuple((name, *map(str, counts)) for name, counts in rows),
+    )
+    rules = run.origin.get("rules")
+    told = [plain(rules[key]) for key in ("right", "lost") if key in rules] if isinstance(rules, dict) else []
+    told = [text[:1].upper() + text[1:] + "." for text in told]
+    return Section(
+        "Where answers are lost", tuple(told), (StackedChart("Where answers are lost", parts, tuple(rows)),), (table,)
+    )
+
+
+def corrected(run: Run) -> Section:
+    """The scores against the corrected gold answers beside those against the published ones."""
+    rows = []
+    for name in systems_of(run):
+        mine = scored_rows(run, name)
+        changed = sum(bool(one.corrected_scores) for one in mine)
+        if changed:
+            cells = [
+                with_interval(mean(values(mine, get)))
+                for get in (
+                    composite(), composite(corrected=True), part("token_f1"), part("token_f1", corrected=True)
+                )
+            ]  # fmt: skip
+            rows.append((plain(name), str(len(mine)), str(changed), *cells))
+    if not rows:
+        return Section("Corrected gold answers")
+    heads = ("L, published", "L, corrected", "token F1, published", "token F1, corrected")
+    columns = (Column("system", False), Column("n"), Column("corrected"), *map(Column, heads))
+    about = "Some gold answers of LoCoMo are known to be wrong. J is of the published ones."
+    return Section("Corrected gold answers", (about,), (), (Table("Both scores", columns, tuple(rows)),))
+
+
+def samples(run: Run) -> Section:
+    from memlora_mlx.eval.bench import is_right
+
+    columns = [Column(head, False) for head in ("question", "category", "asked", "gold answer", "answer", "lost")]
+    columns.append(Column("token F1"))
+    tables = []
+    for name in systems_of(run, "systems"):
+        mine = [one for one in scored_rows(run, name) if one.scores or one.verdicts]
+        for title, wanted in (("right", True), ("wrong", False)):
+            found = [one for one in mine if is_right(one) == wanted]
+            picked = found[:: max(1, len(found) // SAMPLES)][:SAMPLES]
+            if picked:
+                tables.append(Table(f"{plain(name)}: {title}", tuple(columns), tuple(_sample(one) for one in picked)))
+    return Section("Some answers", (), (), tuple(tables))
+
+
+# ------------------------------------------------------------------------------------------------ parts
+
+
+def _sample(one: Asked) -> tuple[str, ...]:
+    gold = one.gold if one.corrected_gold is None else f"{one.gold} (corrected: {one.corrected_gold})"
+    f1 = one.scores.get("token_f1")
+    words = [plain(text) or ABSENT for text in (one.question, gold, one.answer)]
+    figure = number(None if f1 is None else 100 * f1)
+    return (plain(one.question_id), category_name(one.category), *words, one.lost or ABSENT, figure)

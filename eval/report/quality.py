@@ -1,0 +1,269 @@
+"""How good the answers were: Table 1's form, by category, paired tests, abstention, retrieval, where answers were lost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from memlora_mlx.eval.judges import RUBRICS
+from memlora_mlx.eval.metrics import Interval
+from memlora_mlx.eval.report import paper
+from memlora_mlx.eval.report.document import ABSENT, Bar, BarChart, Chart, Column, Section, Table, plain
+from memlora_mlx.eval.report.figures import (
+    PARTS,
+    category_name,
+    composite,
+    estimate,
+    mean,
+    number,
+    p_value,
+    paired,
+    part,
+    recall_of,
+    scored_rows,
+    share,
+    systems_of,
+    values,
+    verdicts,
+    with_interval,
+)
+from memlora_mlx.eval.results import SCORED, Asked, Run
+from memlora_mlx.eval.statistics import holm, mcnemar
+
+_PAPER_NOTE = (
+    "Columns marked “paper” are the paper's figures: its own students, its test conversations (conv-30, conv-41), L by "
+    "roberta-large and MiniLM, J by gpt-oss-120b. Another encoder, judge or split gives other figures for the same answers."
+)
+
+
+def encoders(run: Run) -> str:
+    """What L was computed with, in a word: it stands in the head of every column of L."""
+    metrics = run.origin.get("metrics")
+    if not isinstance(metrics, dict):
+        return "encoder not named"
+    token = plain(metrics.get("bert_score", "not named"), 60).partition(";")[0]
+    sentence = plain(metrics.get("sentence_bert", "not named"), 60)
+    told = [token if sentence in token else f"{token} and {sentence}"]
+    if "no synonyms" in str(metrics.get("meteor")):
+        told.append("METEOR without synonyms")
+    return "; ".join(told)
+
+
+def quality(run: Run) -> Section:
+    """Table 1: every system over categories 1 to 4, and what the paper measured."""
+    names = [name for name in systems_of(run, "systems") if scored_rows(run, name)]
+    if not names:
+        return Section("Answers")
+    tables = [quality_table(run, names, "Answers, categories 1 to 4")]
+    if scores := _has_scores(run):
+        tables.append(
+            Table(
+                "For reference, the paper's Table 1",
+                (Column("system", False), Column("paper: L", True, True), Column("paper: J", True, True)),
+                tuple((name, number(l_), number(j)) for name, l_, j in paper.TABLE_1),
+                (_PAPER_NOTE,),
+            )
+        )
+    charts: list[Chart] = []
+    for title, get in _headline(run):
+        bars = [_bar(name, get(scored_rows(run, name))) for name in names]
+        told = tuple(bar for bar in bars if bar)
+        if told:
+            charts.append(BarChart(f"{title}, with 95 % intervals", (("", told),), 100.0))
+    about = (
+        f"L is the mean of ROUGE-1, METEOR, BERTScore and SentenceBERT, all × 100; here computed with {encoders(run)}."
+        if scores
+        else "The answers are not scored."
+    )
+    judge = run.origin.get("judge")
+    judged = (
+        f"J is the share that the judge {plain(judge.get('name', ''))} calls correct."
+        if isinstance(judge, dict)
+        else "There was no judge, so there is no J."
+    )
+    return Section("Answers", (about, judged), tuple(charts), tuple(tables))
+
+
+def quality_table(run: Run, names: Sequence[str], title: str, counterpart: Sequence[Sequence[str]] = ()) -> Table:
+    """L with its parts, token F1, exact match and J of some systems.
+
+    Args:
+        counterpart: for each system the paper's name of the row, L and J, where it has such a row; by default those of
+            the same student.
+    """
+    rubrics = [rubric for rubric in RUBRICS if any(rubric in one.verdicts for one in run.asked)]
+    beside = [list(told) for told in counterpart] or [_same_student(run, name) for name in names]
+    is_beside = any(any(cell != ABSENT for cell in told) for told in beside)
+    columns = [Column("system", False), Column("n"), Column(f"L ({encoders(run)})"), *map(Column, PARTS.values())]
+    columns += [Column("token F1"), Column("exact"), *(Column(f"J {rubric}") for rubric in rubrics)]
+    if is_beside:
+        columns += [Column("paper: row", False, True), Column("paper: L", True, True), Column("paper: J", True, True)]
+    rows = []
+    for name, told in zip(names, beside, strict=True):
+        mine = scored_rows(run, name)
+        cells = [plain(name), str(len(mine)), with_interval(mean(values(mine, composite())))]
+        cells += [estimate(mean(values(mine, part(each)))) for each in PARTS]
+        cells += [with_interval(mean(values(mine, part("token_f1")))), _exact(mine)]
+        cells += [_judged(mine, rubric) for rubric in rubrics]
+        rows.append((*cells, *(told if is_beside else ())))
+    notes = [
+        "n: questions asked. In brackets 95 % intervals: bootstrap over the questions for means, Wilson's for shares."
+    ]
+    if missing := {name: _unscored(run, name) for name in names if _unscored(run, name)}:
+        notes.append(f"Without scores: {', '.join(f'{plain(name)} {count}' for name, count in missing.items())}.")
+    titles = [(name, run.systems.get(name, {}).get("title")) for name in names]
+    told_titles = [f"{plain(name)}: {plain(title)}" for name, title in titles if title and title != name]
+    if told_titles:
+        notes.append("; ".join(told_titles) + ".")
+    return Table(title, tuple(columns), tuple(rows), (*notes, *((_PAPER_NOTE,) if is_beside else ())))
+
+
+def by_category(run: Run) -> Section:
+    names = [name for name in systems_of(run, "systems") if scored_rows(run, name)]
+    rubrics = [rubric for rubric in RUBRICS if any(rubric in one.verdicts for one in run.asked)]
+    columns = (
+        Column("category", False), Column("system", False), Column("n"), Column(f"L ({encoders(run)})"),
+        Column("token F1"), Column("exact"), *(Column(f"J {rubric}") for rubric in rubrics), Column("recall"),
+    )  # fmt: skip
+    rows, groups = [], []
+    for category in SCORED:
+        bars = []
+        for name in names:
+            mine = [one for one in scored_rows(run, name) if one.category == category]
+            if not mine:
+                continue
+            f1 = mean(values(mine, part("token_f1")))
+            rows.append(
+                (
+                    category_name(category), plain(name), str(len(mine)), with_interval(mean(values(mine, composite()))),
+                    with_interval(f1), _exact(mine), *(_judged(mine, rubric) for rubric in rubrics), estimate(recall_of(mine)),
+                )
+            )  # fmt: skip
+            bars.append(_bar(name, f1))
+        if told := tuple(bar for bar in bars if bar):
+            groups.append((category_name(category), told))
+    if not rows:
+        return Section("By category")
+    charts = (BarChart("Token F1 by category, with 95 % intervals", tuple(groups), 100.0),) if groups else ()
+    notes = (
+        (
+            "Category numbers and names are those of LoCoMo's own evaluation code; several published tables have the names "
+            "shifted. Where a category has few questions the interval is wide: compare intervals, not figures."
+        ),
+    )
+    return Section("By category", (), charts, (Table("Scores by category", columns, tuple(rows), notes),))
+
+
+def comparisons(run: Run) -> Section:
+    """Every other system against the first one, on the same questions."""
+    names = [name for name in systems_of(run, "systems") if scored_rows(run, name)]
+    if len(names) < 2:
+        return Section("Differences")
+    first, rubrics = names[0], [r for r in RUBRICS if any(r in one.verdicts for one in run.asked)]
+    found: list[tuple[list[str], list[float | None]]] = []
+    for name in names[1:]:
+        for category in (None, *SCORED):
+            a, b = (
+                [one for one in scored_rows(run, each) if category in (None, one.category)] for each in (first, name)
+            )
+            both = len({one.question_id for one in a} & {one.question_id for one in b})
+            if not both:
+                continue
+            cells = [f"{plain(first)} − {plain(name)}", category_name(category) if category else "1 to 4", str(both)]
+            tests: list[float | None] = []
+            for get in (composite(), part("token_f1")):
+                difference = paired(a, b, get)
+                cells.append(_signed(difference.interval) if difference else ABSENT)
+                tests.append(difference.p_value if difference else None)
+            for rubric in rubrics:
+                mine, theirs = (
+                    {o.question_id: o.verdicts[rubric] for o in rows if rubric in o.verdicts} for rows in (a, b)
+                )
+                judged = [question for question in mine if question in theirs]
+                odd = mcnemar([mine[q] for q in judged], [theirs[q] for q in judged])
+                cells.append(f"{odd.only_a} : {odd.only_b}" if judged else ABSENT)
+                tests.append(odd.p_value if judged else None)
+            found.append((cells, tests))
+    if not found:
+        return Section("Differences")
+    heads = ["L", "token F1", *(f"J {rubric}, right alone" for rubric in rubrics)]
+    columns = [Column("difference", False), Column("category", False), Column("n")]
+    adjusted = [_adjusted([tests[i] for _, tests in found]) for i in range(len(heads))]
+    for head in heads:
+        columns += [Column(head), Column("p")]
+    rows = []
+    for i, (cells, _) in enumerate(found):
+        told = list(cells[:3])
+        for j in range(len(heads)):
+            told += [cells[3 + j], adjusted[j][i]]
+        rows.append(tuple(told))
+    notes = (
+        (
+            "Paired over the questions that both answered: bootstrap of the mean difference with its 95 % interval; for J "
+            "McNemar's exact test on the questions that one system alone got right. p is corrected by Holm's method for all "
+            "the tests of its column."
+        ),
+        (
+            "Questions about one conversation are not independent of each other, so intervals and p are rather too "
+            "confident where a run has few conversations."
+        ),
+    )
+    return Section(
+        "Differences", (), (), (Table(f"{plain(first)} against the others", tuple(columns), tuple(rows), notes),)
+    )
+
+
+# ------------------------------------------------------------------------------------------------ parts
+
+
+def _headline(run: Run) -> list[tuple[str, Callable[[Sequence[Asked]], Interval | None]]]:
+    made: list[tuple[str, Callable[[Sequence[Asked]], Interval | None]]] = []
+    for rubric in RUBRICS:
+        if any(rubric in one.verdicts for one in run.asked):
+            made.append((f"J, {rubric} rubric", lambda rows, rubric=rubric: share(verdicts(rows, rubric))))  # type: ignore[misc]
+    made.append((f"L ({encoders(run)})", lambda rows: mean(values(rows, composite()))))
+    made.append(("Token F1", lambda rows: mean(values(rows, part("token_f1")))))
+    return made
+
+
+def _bar(name: str, interval: Interval | None) -> Bar | None:
+    if interval is None:
+        return None
+    return Bar(plain(name), interval.value, with_interval(interval), interval.low, interval.high)
+
+
+def _has_scores(run: Run) -> bool:
+    return any("rouge_1" in one.scores for one in run.asked)
+
+
+def _unscored(run: Run, name: str) -> int:
+    return sum(composite()(one) is None for one in scored_rows(run, name))
+
+
+def _exact(rows: Sequence[Asked]) -> str:
+    return with_interval(share([one.scores["exact"] > 0 for one in rows if "exact" in one.scores]))
+
+
+def _judged(rows: Sequence[Asked], rubric: str) -> str:
+    found = verdicts(rows, rubric)
+    return with_interval(share(found)) + (f" of {len(found)}" if found and len(found) < len(rows) else "")
+
+
+def _signed(interval: Interval) -> str:
+    return f"{interval.value:+.1f} [{interval.low:+.1f}, {interval.high:+.1f}]"
+
+
+def _adjusted(found: Sequence[float | None]) -> list[str]:
+    given = iter(holm([p for p in found if p is not None]))
+    return [ABSENT if p is None else p_value(next(given)) for p in found]
+
+
+def _same_student(run: Run, name: str) -> list[str]:
+    """The paper's row of the same student, for our own two systems."""
+    about = run.systems.get(name, {})
+    known = paper.student(str(about.get("student", "")))
+    has_experts = bool(about.get("has_experts"))
+    is_ours = name in ("memlora", "base") or about.get("table") == "scales"
+    if known is None or not is_ours or (known, has_experts) not in paper.QUALITY:
+        return [ABSENT] * 3
+    l_, j = paper.QUALITY[known, has_experts]
+    return [known + " + experts" * has_experts, number(l_), number(j)]
