@@ -152,7 +152,7 @@ def _plan(
     grids: list[Grid] = []
     for stage in searched:
         files = given.get(stage) or data_or_synthetic(stage, opened.settings.home, yes)
-        changed = read_recipe(stage, recipe).changed(**changes)
+        changed = read_recipe(stage, recipe, student=student).changed(**changes)
         grids.append(Grid(Order(stage, student, tuple(files), changed, rows=rows, splits=splits)))
     return Plan(tuple(grids))
 

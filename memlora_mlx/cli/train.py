@@ -148,9 +148,9 @@ def train(
             return _resumed(resume, wanted, opened.settings.home)
         if wanted is None:
             raise UsageError("which stage? give --stage extraction, update or generation")
-        chosen = read_recipe(wanted, recipe).changed(**changes)
-        checked(chosen)
         home, name = opened.settings.home, portable(opened.student_name)
+        chosen = read_recipe(wanted, recipe, student=name).changed(**changes)
+        checked(chosen)
         files = [absolute(given) for given in data] if data else data_or_synthetic(wanted, home, yes)
         folder = out.expanduser().resolve() if out else workflow.new_folder(home, wanted, date.today())
         if workflow.is_run(folder):
@@ -197,8 +197,9 @@ def _train(opened: Workspace, order: Order, folder: Path, command: str, cancelle
             )
         except Cancelled as error:
             display.close()
-            done = str(error).partition(";")[0]
-            raise Cancelled(f"{done}; all of it is kept, and `memlora train --resume {folder}` goes on") from None
+            done, best = str(error).partition(";")[0], folder / workflow.BEST_SO_FAR
+            also = f"; the best so far can be tried: --experts {best}" if best.is_dir() else ""
+            raise Cancelled(f"{done}; all of it is kept, and `memlora train --resume {folder}` goes on{also}") from None
         finally:
             if first:
                 workflow.forget(folder)
@@ -268,8 +269,10 @@ def data_or_synthetic(stage: Stage, home: Path, yes: bool) -> list[str]:
         ):
             raise BadTrainingData(f"{error}, and so does --yes") from None
     from memlora_mlx.cli.teach import make_synthetic
+    from memlora_mlx.distill.local_teachers import FEW_LIVES, LIVES
+    from memlora_mlx.models import device
 
-    make_synthetic(stage)
+    make_synthetic(stage, FEW_LIVES if device.on_cpu() else LIVES)
     return list(map(str, default_data(stage, home)))
 
 

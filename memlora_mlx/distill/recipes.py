@@ -5,6 +5,7 @@ What mlx-lm has no name for stands below `memlora:`, which it ignores.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from importlib.resources import files
@@ -49,15 +50,19 @@ class Recipe:
         return {name: list(value) if isinstance(value, tuple) else value for name, value in named.items()}
 
 
-def read_recipe(stage: Stage, path: Path | None = None) -> Recipe:
-    """The stage's own recipe, or one from a file.
+def read_recipe(stage: Stage, path: Path | None = None, *, student: str | None = None) -> Recipe:
+    """A recipe from a file; else the one this student's shipped expert was trained by; else the paper's for the stage.
 
     Raises:
         UsageError: it cannot be read, or a value is missing or of the wrong kind.
     """
     import yaml
 
-    path = path or Path(str(files("memlora_mlx"))) / "adapters" / f"{stage}.yaml"
+    if path is None:
+        shipped = Path(str(files("memlora_mlx"))) / "adapters"
+        path = shipped / f"{stage}.yaml"
+        if student is not None and os.path.isfile(shipped / student / f"{stage}.yaml"):
+            path = shipped / student / f"{stage}.yaml"
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:

@@ -158,6 +158,10 @@ class Run:
                 "the student's loss on the validation rows is no number before any training; the model is damaged, or its"
                 " precision too low"
             )
+        return self.outcome()
+
+    def outcome(self) -> Outcome:
+        """The best weights so far, and how they came about."""
         matrices = {
             name.removesuffix(".lora_a"): (array, self._best[name.removesuffix("a") + "b"])
             for name, array in self._best.items()

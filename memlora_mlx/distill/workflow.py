@@ -25,9 +25,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from memlora_mlx.distill.recipes import Recipe, read_recipe
+from memlora_mlx.distill.recipes import Recipe
 from memlora_mlx.distill.rows import SPLITS, Row, Splits, read_rows
-from memlora_mlx.errors import BadTrainingData, TrainingFailed, UsageError
+from memlora_mlx.errors import BadTrainingData, Cancelled, TrainingFailed, UsageError
 from memlora_mlx.models.expert_folders import read_card
 from memlora_mlx.records import STAGES, Stage
 
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from memlora_mlx.distill.training import Outcome, Point
     from memlora_mlx.models.students import Student
 
+BEST_SO_FAR = "best-so-far"  # in a run's folder: the expert that a run had learnt when it was stopped
 LOCK = ".lock"  # in a run's folder while a process trains there
 VALIDATION_ROWS = 128  # of each run: a validation must not cost more than the training between two
 LOCOMO = "CC BY-NC 4.0 (made of LoCoMo, Maharana et al., 2024)"
@@ -163,20 +164,29 @@ def train(
             f"a step needs about {_gibibytes(needed)} and there are {_gibibytes(usable)}; take a smaller --batch-size "
             f"than {recipe.batch_size}, --grad-checkpoint, or a quantised student"
         )
-    expert = folder / "expert"
     with _alone(folder) if processes.rank() == 0 else contextlib.nullcontext():
         start = Path(order.start) if order.start else None
         run = Run(student, recipe, training, validation, folder, start=start, on_point=on_point, cancelled=cancelled)
-        outcome = run.train()
-    if processes.rank() == 0:
-        card = make_card(student, order, data, outcome, command)
+
+        def write(expert: Path, outcome: Outcome) -> Path:
+            if processes.rank() == 0:
+                card = make_card(student, order, data, outcome, command)
+                write_expert(expert, outcome.matrices, scale=recipe.scale, dropout=recipe.dropout, card=card)
+            return expert
+
         try:
-            write_expert(expert, outcome.matrices, scale=recipe.scale, dropout=recipe.dropout, card=card)
+            outcome = run.train()
+        except Cancelled:
+            if run.progress.best_step:  # what has been learnt can be used while the run waits to be resumed
+                with contextlib.suppress(OSError, RuntimeError):
+                    write(folder / BEST_SO_FAR, run.outcome())
+            raise
+        try:
+            return write(folder / "expert", outcome)
         except (OSError, RuntimeError) as error:  # MLX raises the latter where a disk is full
             raise TrainingFailed(
-                f"cannot write the expert to {expert} ({error}); the training is done and kept: make room and `--resume`"
+                f"cannot write the expert to {folder} ({error}); the training is done and kept: make room and `--resume`"
             ) from error
-    return expert
 
 
 @contextlib.contextmanager
@@ -316,10 +326,6 @@ def environment() -> dict[str, str]:
 
     packages = {name: version(name) for name in ("memlora-mlx", "mlx", "mlx-lm")}
     return {**packages, "python": platform.python_version(), "device": describe(), "platform": sys.platform}
-
-
-def default_recipe(stage: Stage) -> Recipe:
-    return read_recipe(stage)
 
 
 # ------------------------------------------------------------------------------------------------ inside

@@ -15,12 +15,17 @@ from memlora_mlx.models import blas
 
 def describe() -> str:
     """The device in words: the chip's name on a Mac, the processor and its cores on a CPU."""
-    if mx.default_device() == mx.Device(mx.cpu):
+    if on_cpu():
         return f"MLX on the CPU ({processor()}, {os.cpu_count()} cores)"
     info = mx.device_info()
     name = info.get("device_name", "GPU")
     memory = info.get("memory_size", 0)
     return f"MLX on {name}" + (f" ({int(memory) / 2**30:.0f} GiB)" if memory else "")
+
+
+def on_cpu() -> bool:
+    """Whether there is neither Metal nor CUDA."""
+    return bool(mx.default_device() == mx.Device(mx.cpu))
 
 
 def processor() -> str:
@@ -42,7 +47,7 @@ def processor() -> str:
 
 def usable_memory() -> int:
     """Bytes this process may take in all: what Metal or CUDA recommends; on a CPU, what is free and what its arrays hold."""
-    if mx.default_device() != mx.Device(mx.cpu):
+    if not on_cpu():
         info = mx.device_info()
         return int(info.get("max_recommended_working_set_size") or info.get("memory_size") or 0) or 2**63
     with contextlib.suppress(OSError, ValueError), open("/proc/meminfo", encoding="utf-8") as lines:

@@ -14,8 +14,10 @@ import pytest
 from homes import environment, run, start
 
 from memlora_mlx.distill import workflow
+from memlora_mlx.distill.recipes import read_recipe
 from memlora_mlx.distill.rows import Row, write_rows
 from memlora_mlx.models import expert_folders
+from memlora_mlx.models.expert_folders import folders_in
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -193,32 +195,35 @@ def test_an_interrupted_run_goes_on_to_the_same_expert(
     data: Path, tiny_home: Path, tiny_student: Path, tiny_embedder: Path, tmp_path: Path, memlora: Command, how: str
 ) -> None:
     environ = environment(tiny_home, tiny_student, tiny_embedder)
-    with start(environ, "train", "--stage", "extraction", *STEPS) as process:
+    asked = ("train", "--stage", "extraction", *STEPS, "--epochs", "8", "--patience", "99")
+    with start(environ, *asked) as process:
         assert process.stderr is not None
         for line in process.stderr:
-            if "step 4 of" in line:
+            if "step 6 of" in line:
                 process.send_signal(signal.SIGINT)
                 break
         said = process.stderr.read()
         assert process.wait(60) == 130
     [folder] = (tiny_home / "runs").iterdir()
-    assert f"all of it is kept, and `memlora train --resume {folder}` goes on" in said.splitlines()[-1]
+    last, best = said.splitlines()[-1], folder / workflow.BEST_SO_FAR
+    assert f"all of it is kept, and `memlora train --resume {folder}` goes on" in last
+    assert last.endswith(f"--experts {best}") and set(folders_in(best)) == {"extraction"}
 
     which = {"--resume": (), "name": (folder.name,), "folder": (folder,)}[how]
     code, _, err = memlora("train", "--resume", *which)
-    assert code == 0 and "step 10 of at most 10" in err and "step 2 of" not in err
+    assert code == 0 and "step 40 of at most 40" in err and "step 2 of" not in err
     whole = tmp_path / "whole"
-    assert memlora("train", "--stage", "extraction", *STEPS, "--out", whole)[0] == 0
+    assert memlora(*asked, "--out", whole)[0] == 0
     weights = "expert/adapters.safetensors"
     assert (folder / weights).read_bytes() == (whole / weights).read_bytes()
     assert json.loads((folder / "expert" / "adapter_config.json").read_text())["memlora"]["command"].endswith(
-        "--validations 2"
+        "--patience 99"
     ), "the card names the command that began it"
 
 
 def test_the_newest_unfinished_run_of_a_stage_is_taken(tiny_home: Path, data: Path) -> None:
     for number, stage in enumerate(("extraction", "update", "extraction")):
-        recipe = workflow.default_recipe(stage)  # type: ignore[arg-type]
+        recipe = read_recipe(stage)  # type: ignore[arg-type]
         folder = tiny_home / "runs" / f"{stage}-{number}"
         workflow.begin(workflow.Order(stage, "tiny", (), recipe), folder)  # type: ignore[arg-type]
         os.utime(folder / "run.json", (number, number))
