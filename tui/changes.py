@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from memlora_mlx.distill.corrections import record_corrections
 from memlora_mlx.errors import MemoryNotFound, StoreError, UsageError
 from memlora_mlx.records import Memory, Revision
 
@@ -69,6 +68,8 @@ def undo(workspace: Workspace, memory_id: str | None = None, *, facts: Sequence[
 
 def _record(workspace: Workspace, memory_id: str, facts: Sequence[str] = ()) -> None:
     """Keep what the change teaches. Raises StoreError where the pairs cannot be written; the change itself stands."""
+    from memlora_mlx.distill.corrections import record_corrections  # here: it takes a while, and numpy
+
     try:
         record_corrections(workspace.store, workspace.settings.home, memory_id, facts=facts)
     except OSError as error:

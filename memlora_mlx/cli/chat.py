@@ -26,11 +26,16 @@ def chat(
     student: Student = None,
     experts: Experts = None,
     mode: Mode = None,
+    plain: Annotated[bool, typer.Option("--plain", help="Line by line, without the full-screen app.")] = False,
 ) -> None:
     """Chat with the student; what you tell it is remembered.
 
-    Every reply sees the memories nearest to what you said. Lines piped in are answered one by one.
+    Every reply sees the memories nearest to what you said. On a terminal a full-screen app opens; lines piped in are
+    answered one by one, and so they are with --plain.
     """
+    if not plain and sys.stdin.isatty() and sys.stdout.isatty():
+        _full_screen(user=user, student=student, experts=experts, expert_mode=mode)
+        return
     from memlora_mlx.memory.chat import Chat
 
     with workspace(student=student, experts=experts, expert_mode=mode, user=user) as opened:
@@ -51,6 +56,21 @@ def chat(
                 reply = _answer(talk, line)
                 if reply is not None:
                     background.remember(line, reply)
+
+
+def _full_screen(**flags: object) -> None:
+    from memlora_mlx.settings import load_settings
+    from memlora_mlx.tui.images import ask_terminal
+
+    settings = load_settings(flags)
+    ask_terminal()
+    from memlora_mlx.tui.app import MemloraApp
+
+    app = MemloraApp(settings)
+    try:
+        app.run()
+    finally:
+        app.session.close()
 
 
 def _read() -> str | None:

@@ -1,24 +1,89 @@
-"""The help: every key of the screen it was called from, made from the bindings themselves."""
+"""The help: every key of the screen it was called from, made from the bindings themselves, and the `/` commands."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import VerticalScroll
+from textual.containers import Vertical, VerticalScroll
+from textual.content import Content
 from textual.screen import ModalScreen, Screen
+from textual.widget import Widget
 from textual.widgets import Footer, Static
+
+from memlora_mlx.tui.commands import COMMANDS
+
+WIDTH = 14  # cells of the column of keys
 
 
 class HelpScreen(ModalScreen[None]):
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "dismiss", "Back", id="help.back")]
+    """
+    Args:
+        of: the screen whose keys it explains.
+    """
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,q,enter", "dismiss", "Back", id="help.back")]
 
     def __init__(self, of: Screen[object]) -> None:
         super().__init__()
         self._of = of
 
     def compose(self) -> ComposeResult:
-        with VerticalScroll(id="help"):
-            yield Static("Help")
-        yield Footer()
+        with Vertical(classes="dialog wide"):
+            yield Static("Keys and commands", classes="dialog-title", markup=False)
+            with VerticalScroll(can_focus=True):
+                yield from self._sections()
+            yield Footer(show_command_palette=False)
+
+    def _sections(self) -> Iterable[Widget]:
+        yield from _section("Everywhere", _keys(type(self.app), self.app.COMMAND_PALETTE_BINDING))
+        name = getattr(self._of, "NAME", "") or "This screen"
+        yield from _section(name, _keys(type(self._of)))
+        seen = {type(self._of)}
+        for widget in self._of.query("*"):
+            if type(widget) not in seen and type(widget).__module__.startswith("memlora_mlx."):
+                seen.add(type(widget))
+                if rows := _keys(type(widget)):
+                    yield from _section(f"{name}: {_title(widget)}", rows)
+        if name == "Chat":
+            if not self._of.query("MemoryItem"):
+                from memlora_mlx.tui.widgets.memory_panel import MemoryItem
+
+                yield from _section("Chat: memory", _keys(MemoryItem))
+            commands = [(f"/{command.name} {command.argument}".strip(), command.purpose) for command in COMMANDS]
+            yield from _section("Commands in the chat", commands, width=20)
+
+
+def _keys(node: type, palette: str | None = None) -> list[tuple[str, str]]:
+    """What a class's own bindings do, one line an action."""
+    rows: dict[str, tuple[list[str], str]] = {}
+    for cls in reversed(node.__mro__):
+        if not cls.__module__.startswith("memlora_mlx."):
+            continue
+        for binding in Binding.make_bindings(cls.__dict__.get("BINDINGS", ())):
+            words = binding.tooltip or binding.description
+            if words:
+                label = binding.description if binding.description and binding.tooltip else ""
+                keys, _ = rows.setdefault(binding.action, ([], f"{label}: {words}" if label else words))
+                keys.append(_key(binding.key))
+    found = [(", ".join(dict.fromkeys(keys)), words) for keys, words in rows.values()]
+    return [*found, (_key(palette), "Palette: search all commands")] if palette else found
+
+
+def _key(key: str) -> str:
+    names = {"escape": "Esc", "enter": "Enter", "pageup": "PgUp", "pagedown": "PgDn", "delete": "Del", "slash": "/"}
+    return "+".join(names.get(part, part.upper() if len(part) == 1 and "+" in key else part.capitalize()) for part in key.split("+"))
+
+
+def _title(widget: Widget) -> str:
+    return {"Prompt": "prompt", "MemoryItem": "memory"}.get(type(widget).__name__, type(widget).__name__)
+
+
+def _section(title: str, rows: Iterable[tuple[str, str]], *, width: int = WIDTH) -> Iterable[Widget]:
+    lines = [Content.assemble((f"{keys:<{width}} ", "$text-accent"), words) for keys, words in rows]
+    if lines:
+        yield Static(title, classes="section", markup=False)
+        for line in lines:
+            yield Static(line, classes="help-line", markup=False)

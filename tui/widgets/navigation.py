@@ -10,7 +10,7 @@ class Navigation(Static):
     """`F2 Chat  F3 Memories ...`; the current one in brackets as well as in colour. A click goes there."""
 
     DEFAULT_CSS = """
-    Navigation { dock: top; height: 1; padding: 0 1; background: $surface; color: $text-muted; }
+    Navigation { dock: top; height: 1; padding: 0 1; background: $surface; color: $foreground; link-style: none; link-color: $foreground 80%; }
     """
 
     def __init__(self, current: str) -> None:
@@ -18,10 +18,10 @@ class Navigation(Static):
 
         parts = []
         for mode, (key, name, _) in PAGES.items():
-            label = f"[{name}]" if mode == current else f" {name} "
-            style = "bold $accent" if mode == current else "$foreground"
-            parts.append(
-                Content.assemble((key.upper(), "$text-muted"), (label, style)).stylize(f"@click=app.page('{mode}')")
-            )
-        parts.append(Content.assemble(("F1", "$text-muted"), (" Help", "$foreground")).stylize("@click=app.help"))
+            if mode == current:
+                parts.append(Content.assemble((key.upper(), "$text-muted"), (f"[{name}]", "bold $text-accent")))
+            else:
+                link = f"@click=app.page('{mode}')"
+                parts.append(Content.assemble((key.upper(), "$text-muted"), f" {name} ").stylize(link))
+        parts.append(Content.assemble(("F1", "$text-muted"), " Help").stylize("@click=app.help"))
         super().__init__(Content(" ").join(parts), markup=False)

@@ -58,9 +58,9 @@ class StatusBar(Static):
             if self._rate is not None:
                 parts.append(f"{self._rate:.0f} tok/s")
             parts.append(size(activity.bytes))
-        parts.append(f"{session.memories} memories")
+        parts.append(_count(session.memories, "memory", "memories"))
         if session.corrections:
-            parts.append(f"{session.corrections} corrections")
+            parts.append(_count(session.corrections, "correction", "corrections"))
         return [*parts, session.network]
 
     def _measure(self, tokens: int) -> None:
@@ -71,3 +71,7 @@ class StatusBar(Static):
                 rate = (tokens - self._tokens) / (now - self._at)
                 self._rate = rate if self._rate is None else 0.6 * self._rate + 0.4 * rate
             self._tokens, self._at = tokens, now
+
+
+def _count(number: int, one: str, many: str) -> str:
+    return f"{number:,} {one if number == 1 else many}"
