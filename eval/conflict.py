@@ -230,7 +230,7 @@ def as_table(name: str, scored: dict[str, Any]) -> Table:
     """One system's counts, at most 80 columns wide."""
     from rich.table import Table
 
-    table = Table(title=f"{name}: dialogues that end in the right memories, and what is wrong in the others")
+    table = Table(title=f"conflict benchmark: {name}")
     table.add_column("class", no_wrap=True)
     for heading in ("n", "exact", "95 %", "miss", "dup", "lost", "stale", "junk", "obey"):
         table.add_column(heading, justify="right", no_wrap=True)
