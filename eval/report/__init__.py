@@ -93,7 +93,7 @@ def summary(run: Run) -> RenderableType:
     from rich.text import Text
 
     judged = [rubric for rubric in RUBRICS if any(rubric in one.verdicts for one in run.asked)][:1]
-    grid = Grid(box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    grid = Grid(box=None, padding=(0, 1, 0, 0), pad_edge=False)
     grid.add_column("system", max_width=20, overflow="ellipsis", no_wrap=True)
     heads = ("n", "L", "token F1", *(f"J {rubric}" for rubric in judged))
     for head in heads:
@@ -109,21 +109,9 @@ def summary(run: Run) -> RenderableType:
     if run.failures:
         lines.append(f"{len(run.failures)} things went wrong on the way; the report lists them.")
     parts: list[RenderableType] = [grid] if grid.row_count else []
-    if table := next(iter(costs.conflict(run).tables), None):
-        parts += [*([""] if parts else []), _as_grid(table)]
+    if told := costs.conflict_line(run):
+        lines.append(told)
     return Group(*parts, *map(Text, lines))
-
-
-def _as_grid(table: Table) -> RenderableType:
-    from rich.table import Table as Grid
-    from rich.text import Text
-
-    grid = Grid(box=None, padding=(0, 2, 0, 0), pad_edge=False)
-    for column in table.columns:
-        grid.add_column(Text(column.head), justify="right" if column.numeric else "left")
-    for row in table.rows:
-        grid.add_row(*map(Text, row))
-    return grid
 
 
 # ------------------------------------------------------------------------------------------------ what the run says of itself

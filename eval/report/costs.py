@@ -68,7 +68,7 @@ def efficiency(run: Run) -> Section:
     ]  # fmt: skip
     charts = (
         BarChart("Tokens written in a call, by stage", tuple(tokens), _highest(tokens)),
-        BarChart("Seconds of a call, by stage", tuple(seconds), _highest(seconds), "s"),
+        BarChart("Seconds of a call, by stage", tuple(seconds), _highest(seconds), " s"),
     )
     return Section("What it costs", (), charts, tuple(tables))
 
@@ -202,7 +202,7 @@ def conflict(run: Run) -> Section:
     return Section(
         "Conflicts",
         (about, *notes),
-        (BarChart("Exact final memories, all classes, with 95 % intervals", (("", tuple(bars)),), 100.0, "%"),),
+        (BarChart("Exact final memories, all classes, with 95 % intervals", (("", tuple(bars)),), 100.0),),
         (
             Table("Exact final memories by class", (Column("class", False), *(Column(plain(name)) for name in names)),
                   tuple(rows)),
@@ -210,6 +210,14 @@ def conflict(run: Run) -> Section:
                   *(Column(key.replace("_", " ")) for key in failures)), tuple(counts)),
         ),
     )  # fmt: skip
+
+
+def conflict_line(run: Run) -> str:
+    """How many dialogues of the conflict benchmark each system got exactly right; empty where it was not run."""
+    found = run.extra.get("conflict")
+    systems = found.get("systems", {}) if isinstance(found, Mapping) else {}
+    told = [f"{plain(name)} {one['overall']['exact']} of {one['overall']['n']}" for name, one in systems.items()]
+    return f"Conflicts, exact final memories: {', '.join(told)}." if told else ""
 
 
 # ------------------------------------------------------------------------------------------------ parts

@@ -18,6 +18,7 @@ from memlora_mlx.eval.report.figures import (
     with_interval,
 )
 from memlora_mlx.eval.results import SCORED, Asked, Run
+from memlora_mlx.eval.scoring import is_right
 
 LOST = ("answered wrongly", "not retrieved", "updated away", "not extracted")
 DEPTHS = (1, 5, 10)  # k of recall@k
@@ -70,8 +71,6 @@ def retrieval(run: Run) -> Section:
 
 
 def losses(run: Run) -> Section:
-    from memlora_mlx.eval.bench import is_right
-
     parts = ("right", *LOST, "wrong, cannot be told")
     rows = []
     for name in systems_of(run):
@@ -119,8 +118,6 @@ def corrected(run: Run) -> Section:
 
 
 def samples(run: Run) -> Section:
-    from memlora_mlx.eval.bench import is_right
-
     columns = [Column(head, False) for head in ("question", "category", "asked", "gold answer", "answer", "lost")]
     columns.append(Column("token F1"))
     tables = []

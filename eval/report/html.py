@@ -24,8 +24,8 @@ p, li { max-width: 46rem; overflow-wrap: anywhere; } .dim, .note { color: var(--
   margin: .4rem 0; }
 nav a { display: inline-block; padding: .35rem .8rem .35rem 0; } a { color: var(--bar); }
 .charts { display: flex; flex-wrap: wrap; gap: 1rem 2.5rem; }
-figure { margin: 1rem 0; width: 100%; max-width: 30rem; } figcaption, caption { font-weight: 600; text-align: left;
-  padding-bottom: .4rem; }
+figure { margin: 1rem 0; width: 100%; max-width: 30rem; } figcaption { font-weight: 600; padding-bottom: .4rem; }
+h3 { font-size: .95rem; margin: 1.5rem 0 .4rem; }
 svg { display: block; width: 100%; height: auto; } svg text { font: 12px system-ui, sans-serif; fill: var(--ink); }
 svg .end { text-anchor: end; } svg .middle { text-anchor: middle; } svg .group { font-weight: 600; fill: var(--dim); }
 .rail { fill: var(--rail); } .bar { fill: var(--bar); } .plate { fill: var(--page); }
@@ -33,13 +33,14 @@ svg .end { text-anchor: end; } svg .middle { text-anchor: middle; } svg .group {
 .hatch { stroke: var(--page); stroke-width: 2; opacity: .75; }
 .p0 { fill: var(--p0); } .p1 { fill: var(--p1); } .p2 { fill: var(--p2); } .p3 { fill: var(--p3); }
 .p4 { fill: var(--p4); } .p5 { fill: var(--p5); }
-.scroll { overflow-x: auto; margin: 1.2rem 0 .2rem; } .scroll:focus-visible { outline: 2px solid var(--bar); }
-table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; } caption { white-space: nowrap; }
+.scroll { overflow-x: auto; margin: 0 0 .2rem; } .scroll:focus-visible { outline: 2px solid var(--bar); }
+table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .3rem .7rem .3rem 0; border-bottom: 1px solid var(--line); text-align: left; vertical-align: top; }
 thead th { font-weight: 600; vertical-align: bottom; color: var(--dim); } tbody th { font-weight: 600; }
-th.number, td.number { text-align: right; white-space: nowrap; } thead th.number { white-space: normal; min-width: 4.5rem; }
-td.text { min-width: 7rem; max-width: 22rem; overflow-wrap: anywhere; }
-tbody th { min-width: 6rem; max-width: 12rem; overflow-wrap: anywhere; }
+th.number, td.number { text-align: right; white-space: nowrap; } thead th.number { white-space: normal; }
+th.short, td.short { white-space: nowrap !important; }
+td.text { max-width: 22rem; overflow-wrap: anywhere; }
+tbody th { min-width: 6rem; max-width: 16rem; overflow-wrap: anywhere; }
 .paper { color: var(--paper); background: var(--paper-soft); } th.paper, td.paper { padding-left: .5rem; font-style: italic; }
 thead th.paper { color: var(--paper); }
 @media print { .scroll { overflow: visible; } nav { display: none; } }
@@ -71,27 +72,34 @@ def _section(section: Section, number: int, charts: Iterable[int]) -> str:
     if section.charts:
         drawn = [draw(chart, i) for chart, i in zip(section.charts, charts, strict=False)]
         parts.append(f'<div class="charts">{"".join(drawn)}</div>\n')
-    parts += [_table(table) for table in section.tables]
+    parts += [_table(table, f"s{number}-{i}") for i, table in enumerate(section.tables, start=1)]
     return "".join([*parts, "</section>\n"])
 
 
-def _table(table: Table) -> str:
+def _table(table: Table, name: str) -> str:
     kinds = [
         ("number" if column.numeric else "text") + (" paper" if column.of_the_paper else "") for column in table.columns
     ]
     heads = "".join(
-        f'<th scope="col" class="{kind}">{escape(column.head)}</th>'
+        f'<th scope="col" class="{kind}{_short(column.head)}">{escape(column.head)}</th>'
         for kind, column in zip(kinds, table.columns, strict=True)
     )
     rows = []
     for row in table.rows:
         first, *rest = row
-        cells = "".join(f'<td class="{kind}">{escape(cell)}</td>' for kind, cell in zip(kinds[1:], rest, strict=True))
-        rows.append(f'<tr><th scope="row">{escape(first)}</th>{cells}</tr>\n')
+        cells = "".join(
+            f'<td class="{kind}{_short(cell)}">{escape(cell)}</td>' for kind, cell in zip(kinds[1:], rest, strict=True)
+        )
+        rows.append(f'<tr><th scope="row" class="text{_short(first)}">{escape(first)}</th>{cells}</tr>\n')
     notes = "".join(f'<p class="note">{escape(note)}</p>\n' for note in table.notes)
     # it scrolls by keyboard too, so it can be focused and has a name
     return (
-        f'<div class="scroll" role="region" tabindex="0" aria-label="{escape(table.title)}"><table>'
-        f"<caption>{escape(table.title)}</caption>\n<thead><tr>{heads}</tr></thead>\n<tbody>\n{''.join(rows)}</tbody>"
-        f"</table></div>\n{notes}"
+        f'<h3 id="{name}">{escape(table.title)}</h3>\n<div class="scroll" role="region" tabindex="0" '
+        f'aria-labelledby="{name}"><table aria-labelledby="{name}">\n<thead><tr>{heads}</tr></thead>\n'
+        f"<tbody>\n{''.join(rows)}</tbody></table></div>\n{notes}"
     )
+
+
+def _short(text: str) -> str:
+    """A class for what would only break at a hyphen."""
+    return " short" if len(text) <= 22 else ""

@@ -143,7 +143,7 @@ def by_category(run: Run) -> Section:
             groups.append((category_name(category), told))
     if not rows:
         return Section("By category")
-    charts = (BarChart("Token F1 by category, with 95 % intervals", tuple(groups), 100.0),) if groups else ()
+    charts = tuple(BarChart(f"Token F1, {name}", (("", bars),), 100.0) for name, bars in groups)
     notes = (
         (
             "Category numbers and names are those of LoCoMo's own evaluation code; several published tables have the names "
