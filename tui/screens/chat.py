@@ -43,7 +43,7 @@ class ChatScreen(ChatCommands, MainScreen):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "stop_reply", "Stop", tooltip="Stop the reply at once", id="chat.stop"),
         Binding("escape", "browse", "Browse", tooltip="Between the prompt and the replies", id="chat.browse"),
-        Binding("ctrl+o", "toggle_panel", "Memories", tooltip="Show or hide the memory panel", id="chat.panel"),
+        Binding("ctrl+o", "toggle_panel", "Panel", tooltip="Show or hide the memories beside the chat", id="chat.panel"),
         Binding("pageup", "scroll_log(-1)", show=False, tooltip="Scroll the conversation up", id="chat.up"),
         Binding("pagedown", "scroll_log(1)", show=False, tooltip="Scroll the conversation down", id="chat.down"),
     ]
@@ -105,15 +105,21 @@ class ChatScreen(ChatCommands, MainScreen):
         self.detach()
         self.answer(turn)
 
-    @work(group="reply", exit_on_error=False)
-    async def answer(self, turn: Turn) -> None:
-        """Show the question at once, and its reply as it comes; replies come one after the other."""
+    async def show(self, turn: Turn) -> ExchangeView:
+        """Put a turn at the end of the conversation."""
         view = ExchangeView(turn)
         self.turns.append(turn)
         self.query_one("#welcome").display = False
         self._current = view
         await self.log_view.mount(view)
         self.log_view.anchor()
+        self._turn_changed(turn)
+        return view
+
+    @work(group="reply", exit_on_error=False)
+    async def answer(self, turn: Turn) -> None:
+        """Show the question at once, and its reply as it comes; replies come one after the other."""
+        view = await self.show(turn)
         async with self._one_reply:
             self._stop = asyncio.Event()
             self.refresh_bindings()

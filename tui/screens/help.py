@@ -15,7 +15,7 @@ from textual.widgets import Footer, Static
 
 from memlora_mlx.tui.commands import COMMANDS
 
-WIDTH = 14  # cells of the column of keys
+WIDTH = 20  # cells of the column of keys
 
 
 class HelpScreen(ModalScreen[None]):
@@ -53,7 +53,7 @@ class HelpScreen(ModalScreen[None]):
 
                 yield from _section("Chat: memory", _keys(MemoryItem))
             commands = [(f"/{command.name} {command.argument}".strip(), command.purpose) for command in COMMANDS]
-            yield from _section("Commands in the chat", commands, width=20)
+            yield from _section("Commands in the chat", commands)
 
 
 def _keys(node: type, palette: str | None = None) -> list[tuple[str, str]]:
@@ -68,21 +68,21 @@ def _keys(node: type, palette: str | None = None) -> list[tuple[str, str]]:
                 label = binding.description if binding.description and binding.tooltip else ""
                 keys, _ = rows.setdefault(binding.action, ([], f"{label}: {words}" if label else words))
                 keys.append(_key(binding.key))
-    found = [(", ".join(dict.fromkeys(keys)), words) for keys, words in rows.values()]
+    found = [(", ".join(list(dict.fromkeys(keys))[:2]), words) for keys, words in rows.values()]
     return [*found, (_key(palette), "Palette: search all commands")] if palette else found
 
 
 def _key(key: str) -> str:
     names = {"escape": "Esc", "enter": "Enter", "pageup": "PgUp", "pagedown": "PgDn", "delete": "Del", "slash": "/"}
-    return "+".join(names.get(part, part.upper() if len(part) == 1 and "+" in key else part.capitalize()) for part in key.split("+"))
+    return "+".join(names.get(part, part.capitalize() if "+" in key or len(part) > 1 else part) for part in key.split("+"))
 
 
 def _title(widget: Widget) -> str:
     return {"Prompt": "prompt", "MemoryItem": "memory"}.get(type(widget).__name__, type(widget).__name__)
 
 
-def _section(title: str, rows: Iterable[tuple[str, str]], *, width: int = WIDTH) -> Iterable[Widget]:
-    lines = [Content.assemble((f"{keys:<{width}} ", "$text-accent"), words) for keys, words in rows]
+def _section(title: str, rows: Iterable[tuple[str, str]]) -> Iterable[Widget]:
+    lines = [Content.assemble((f"{keys:<{WIDTH}} ", "$text-accent"), words) for keys, words in rows]
     if lines:
         yield Static(title, classes="section", markup=False)
         for line in lines:

@@ -35,7 +35,7 @@ class ExchangeView(Vertical, can_focus=True):
     def __init__(self, turn: Turn) -> None:
         super().__init__(classes="exchange")
         self.turn = turn
-        self.markdown = Markdown(classes="reply", open_links=False)
+        self.markdown = Markdown(printable(turn.reply), classes="reply", open_links=False)
         self._note = Static(classes="note", markup=False)
 
     def compose(self) -> ComposeResult:
@@ -48,7 +48,7 @@ class ExchangeView(Vertical, can_focus=True):
         yield self._note
 
     def on_mount(self) -> None:
-        self.tell("…")
+        self.tell()
 
     def on_focus(self) -> None:
         self.post_message(self.Chosen(self))
@@ -56,9 +56,9 @@ class ExchangeView(Vertical, can_focus=True):
     def on_click(self, event: events.Click) -> None:
         self.focus()
 
-    def tell(self, words: str | None = None) -> None:
-        """The line below the reply: the given words, or what is known of the turn's memories."""
-        self._note.update(Content(words if words is not None else summary(self.turn)))
+    def tell(self) -> None:
+        """Bring the line below the reply up to date."""
+        self._note.update(Content(summary(self.turn)))
 
 
 class Picture(Static):
@@ -84,7 +84,7 @@ class Picture(Static):
 
 def summary(turn: Turn) -> str:
     """One line: how the reply ended, how many memories it used, and what was remembered of the exchange."""
-    parts = []
+    parts = [] if turn.reply or turn.stopped or turn.problem else ["…"]
     if turn.stopped:
         parts.append("■ stopped")
     if turn.problem and turn.memory != "failed":

@@ -34,12 +34,12 @@ class StatusBar(Static):
         self.refresh_status()
 
     def refresh_status(self) -> None:
-        line = "  │  ".join(self._parts())
+        line = "  │  ".join(self.parts())
         if line != self._shown:
             self._shown = line
             self.update(Content(line))
 
-    def _parts(self) -> list[str]:
+    def parts(self) -> list[str]:
         session = cast("MemloraApp", self.app).session
         status = session.status
         student = plain(status.student or "no student", 24)

@@ -1,0 +1,50 @@
+"""The real app under Textual's pilot, over a real store and the tiny models."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from textual.pilot import Pilot
+
+from memlora_mlx.settings import Settings, load_settings
+from memlora_mlx.tui.app import MemloraApp
+
+SECONDS = 30.0  # that a condition may take on a busy machine
+
+Script = Callable[[MemloraApp, "Pilot[Any]"], Awaitable[None]]
+
+
+def drive(script: Script, *, size: tuple[int, int] = (110, 32), settings: Settings | None = None) -> None:
+    """Start the app at this size, run the script in it, and close it."""
+
+    async def run() -> None:
+        app = MemloraApp(settings or load_settings())
+        try:
+            async with app.run_test(size=size) as pilot:
+                await script(app, pilot)
+        finally:
+            app.session.close()
+
+    asyncio.run(run())
+
+
+async def until(pilot: Pilot[Any], condition: Callable[[], object], what: str = "") -> None:
+    """Wait until something is so. Raises AssertionError when it takes too long."""
+    for _ in range(int(SECONDS / 0.02)):
+        await pilot.pause()
+        if condition():
+            return
+        await asyncio.sleep(0.02)
+    raise AssertionError(f"still not so: {what or condition}")
+
+
+async def ready(app: MemloraApp, pilot: Pilot[Any]) -> None:
+    """Wait until the models are loaded, or cannot be."""
+    await until(pilot, lambda: app.session.status.phase in ("ready", "failed"), "models loaded")
+
+
+def text_of(app: MemloraApp) -> str:
+    """What stands on the screen, line by line."""
+    return "\n".join(strip.text.rstrip() for strip in app.screen._compositor.render_strips())

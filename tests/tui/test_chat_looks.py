@@ -1,0 +1,57 @@
+"""How the chat, its panel, the help and the palette look, at two sizes and in both themes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pilots import drive, ready, text_of, until
+from snapshots import SIZES, THEMES, check, hold_status
+from textual.command import CommandPalette
+from textual.pilot import Pilot
+
+from memlora_mlx.tui.app import MemloraApp
+from memlora_mlx.tui.demo import seed
+from memlora_mlx.tui.screens.chat import ChatScreen
+from memlora_mlx.tui.screens.help import HelpScreen
+
+
+@pytest.mark.parametrize("theme", THEMES)
+@pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
+def test_screens_look_as_they_did(tiny_home: Path, size: tuple[int, int], theme: str) -> None:
+    async def script(app: MemloraApp, pilot: Pilot[Any]) -> None:
+        app.theme = theme
+        await ready(app, pilot)
+        turns = await app.session.run(seed)
+        await app.session.count()
+        chat = app.screen
+        assert isinstance(chat, ChatScreen)
+        chat.prompt.cursor_blink = False
+        for turn in turns:
+            await chat.show(turn)
+        await until(pilot, lambda: "hazelnuts" in text_of(app))
+        hold_status(app)
+        chat.action_toggle_panel() if chat.panel.region.width else None
+        await pilot.pause(0.2)
+        assert "Remembered from it" not in text_of(app)
+        check(app, "chat")
+
+        chat.show_panel()
+        await until(pilot, lambda: "Remembered from it" in text_of(app))
+        await pilot.pause(0.2)
+        check(app, "chat-panel")
+
+        await pilot.press("f1")
+        await until(pilot, lambda: isinstance(app.screen, HelpScreen) and "esc Back" in text_of(app))
+        await pilot.pause(0.2)
+        check(app, "help")
+        await pilot.press("escape", "ctrl+p")
+        await until(pilot, lambda: CommandPalette.is_open(app) and "Go to Memories" in text_of(app))
+        await pilot.press(*"mod")
+        await until(pilot, lambda: "Go to Models" in text_of(app) and "Go to Chat" not in text_of(app))
+        app.screen.query_one("CommandInput").cursor_blink = False  # type: ignore[attr-defined]
+        await pilot.pause(0.3)
+        check(app, "palette")
+
+    drive(script, size=size)
