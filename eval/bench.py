@@ -6,23 +6,26 @@ the figures are the same.
 
 from __future__ import annotations
 
-import re
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from memlora_mlx.errors import MemloraError, ModelMissing, UsageError
-from memlora_mlx.eval import results
-from memlora_mlx.eval.cache import Cache, Shelf, digest, folder_digest
+from memlora_mlx.errors import MemloraError, UsageError
+from memlora_mlx.eval import mine
+from memlora_mlx.eval.assembly import Entrant, assemble, finished, predicted
+from memlora_mlx.eval.cache import Cache, digest, folder_digest
 from memlora_mlx.eval.calls import Answerer, Calls, ModelClock
 from memlora_mlx.eval.questions import Case, cut, data_digest, read_cases
-from memlora_mlx.eval.results import Asked, Phase, Run, StageCost
-from memlora_mlx.eval.systems import Ground, MemorySystem, Outcome, Reply, System, TurnSystem, timed
+from memlora_mlx.eval.results import Run
+from memlora_mlx.eval.scoring import RULES, OnProgress, judged, scored
+from memlora_mlx.eval.systems import Ground, MemorySystem, Outcome, System, TurnSystem, code_digest
+from memlora_mlx.memory.pipeline import AHEAD
 from memlora_mlx.memory.workspace import Workspace
 from memlora_mlx.models.expert_folders import WEIGHTS
 from memlora_mlx.records import STAGES, Stage
@@ -36,32 +39,13 @@ TITLES: Mapping[str, str] = {
     "rag": "turns instead of memories",
     "oracle": "the turns that hold the answer",
 }
-RIGHT_F1 = 0.5
-RULES: Mapping[str, str] = {
-    "right": f"without a judge an answer counts as right from a token F1 of {RIGHT_F1}, or as an exact match; with one, by"
-    " its generous rubric",
-    "abstained": "an answer abstains if it is empty or says that there is no answer (not mentioned, no information, do not"
-    " know, unknown, cannot be determined and the like)",
-    "lost": "the first stage that one of the evidence turns did not pass: its exchange gave no memory (not extracted); all it"
-    " gave was deleted, or replaced by words that keep less than half of its own (updated away); none of it was among"
-    " what the answer was given (not retrieved); else the answer was wrong (answered wrongly)",
-}
-_ABSTAINS = re.compile(
-    r"\b(not (explicitly |directly )?(mentioned|stated|specified|said|provided|given|known|available|discussed|clear)"
-    r"|no (information|mention|answer|memory|memories|evidence)|never (mentioned|said|stated)"
-    r"|(do|does|did) ?n[o']t (know|mention|say|state|specify)|does not (hold|contain)|unknown|unanswerable|n/a"
-    r"|cannot be (determined|answered|known)|can ?n[o']t (tell|say|answer))\b",
-    re.IGNORECASE,
-)
-
-OnProgress = Callable[[str, str, str, int, int], None]  # system, conversation, phase, done, total
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
     """What to run."""
 
-    file: Path | None
+    file: Path | None = None
     split: str = "val"
     conversations: tuple[str, ...] = ()
     systems: tuple[str, ...] = SYSTEMS
@@ -71,19 +55,14 @@ class Plan:
     ablation: bool = False
     ablation_with: str | None = None  # a second student: Table 4's rows
     scales: bool = False
+    efficiency: bool = False  # one call at a time, so that its seconds can be set beside the paper's
+    conflict: bool = False  # also the benchmark of memory operations; without a file that alone
+    mine: bool = False  # ask about the user's own conversations
     shard: tuple[int, int] = (1, 1)
     judge: str | None = None
     predictions: tuple[Path, ...] = ()
     corrections: Mapping[str, str] = field(default_factory=dict)
     command: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Entrant:
-    """A system that takes part, and what the report says of it."""
-
-    system: System
-    about: Mapping[str, Any]
 
 
 def bench_folder(workspace: Workspace) -> Path:
@@ -103,45 +82,92 @@ def run(
         UsageError: nothing of the plan can be run: no such split, system, student; no questions.
         Cancelled: `cancelled` was set; the same run goes on from here.
     """
-    assert plan.file is not None
     if unknown := [name for name in plan.systems if name not in SYSTEMS]:
         raise UsageError(f"there is no system {unknown[0]!r}; known are {', '.join(SYSTEMS)}")
+    workspace.student_folder  # noqa: B018 - without it nothing can be run
+    started, clock = time.perf_counter(), ModelClock()
+    failures: list[str] = []
+    with ExitStack() as opened:
+        kept = bench_folder(workspace) / "cache"
+        if plan.mine:  # what the user said is kept in one place alone
+            kept = Path(opened.enter_context(tempfile.TemporaryDirectory(prefix="memlora-mine-")))
+        cache = opened.enter_context(Cache(kept))
+        cases = _cases(plan, workspace, opened, failures)
+        ground = Ground(
+            cache,
+            clock,
+            workspace.space,
+            replace(workspace.rules, grounded=frozenset()),  # the same decoding with experts and without
+            plan.top_k or workspace.settings.limit,
+            cancelled or threading.Event(),
+            1 if plan.efficiency else AHEAD,
+        )
+        entrants = _entrants(plan, workspace, ground, opened, failures) if cases else []
+        origin = _origin(plan, workspace, cases, ground)
+        origin["systems"] = [entrant.system.name for entrant in entrants] + [file.stem for file in plan.predictions]
+        number, of = plan.shard
+        outcomes = []
+        for entrant, case in [(entrant, case) for case in cases for entrant in entrants][number - 1 :: of]:
+            if outcome := _outcome(entrant.system, case, ground, on_progress, failures):
+                outcomes.append((entrant, case, outcome))
+        made = assemble(outcomes, plan.corrections)
+        if number == 1:
+            made = replace(made, asked=(*made.asked, *predicted(plan.predictions, cases, plan.corrections, failures)))
+        if made.asked:
+            made = scored(made, workspace, ground, origin, on_progress)
+            made = judged(made, plan.judge, workspace, ground, origin, failures, on_progress)
+        extra = {"conflict": _conflict(plan, workspace, ground, on_progress)} if plan.conflict and number == 1 else {}
+        failures += cache.notes
+    origin["seconds"] = round(time.perf_counter() - started, 3)
+    origin["model_seconds"] = round(clock.seconds, 3)
+    return finished(replace(made, origin=origin, failures=tuple(failures), extra=extra))
+
+
+def _cases(plan: Plan, workspace: Workspace, opened: ExitStack, failures: list[str]) -> list[Case]:
+    if plan.mine:
+        return mine.cases(opened.enter_context(mine.snapshot(workspace)), plan.questions or mine.QUESTIONS)
+    if plan.file is None:
+        return []
     whole, problems = read_cases(plan.file, split=plan.split, names=plan.conversations)
+    failures += problems
     cases = [cut(case, plan.limit, plan.questions) for case in whole]
     if not any(case.questions for case in cases):
         raise UsageError("no question can be answered from so few exchanges; give a larger --limit")
-    started, clock = time.perf_counter(), ModelClock()
-    failures = list(problems)
-    with Cache(bench_folder(workspace) / "cache") as cache, ExitStack() as opened:
-        space = workspace.space
-        rules = replace(workspace.rules, grounded=frozenset())  # the same decoding with experts and without
-        top_k = plan.top_k or workspace.settings.limit
-        ground = Ground(cache, clock, space, rules, top_k, cancelled or threading.Event())
-        entrants = _entrants(plan, workspace, ground, opened, failures)
-        origin = _origin(plan, workspace, cases, space.name, rules, top_k)
-        origin["systems"] = [entrant.system.name for entrant in entrants] + [file.stem for file in plan.predictions]
-        units = [(entrant, case) for case in cases for entrant in entrants]
-        number, of = plan.shard
-        outcomes: list[tuple[Entrant, Case, Outcome]] = []
-        for entrant, case in units[number - 1 :: of]:
-            system = entrant.system
+    return cases
 
-            def told(phase: str, done: int, total: int, name: str = system.name, of: str = case.name) -> None:
-                on_progress(name, of, phase, done, total)
 
-            try:
-                outcomes.append((entrant, case, system.run(case, told)))
-            except MemloraError as error:
-                ground.check()
-                failures.append(f"{system.name} on {case.name}: {error}")
-        run = assemble(outcomes, plan.corrections)
-        run = replace(run, asked=(*run.asked, *predicted(plan, cases, failures)) if number == 1 else run.asked)
-        run = scored(run, workspace, cache, clock, origin, on_progress)
-        run = judged(run, plan.judge, workspace, cache, origin, failures, on_progress, ground)
-        origin["seconds"] = round(time.perf_counter() - started, 3)
-        origin["model_seconds"] = round(clock.seconds, 3)
-        failures += cache.notes
-    return finished(replace(run, origin=origin, failures=tuple(failures)))
+def _outcome(
+    system: System, case: Case, ground: Ground, on_progress: OnProgress, failures: list[str]
+) -> Outcome | None:
+    def told(phase: str, done: int, total: int) -> None:
+        on_progress(system.name, case.name, phase, done, total)
+
+    try:
+        return system.run(case, told)
+    except MemloraError as error:
+        ground.check()
+        failures.append(f"{system.name} on {case.name}: {error}")
+        return None
+
+
+def _conflict(plan: Plan, workspace: Workspace, ground: Ground, on_progress: OnProgress) -> dict[str, Any]:
+    """The benchmark of memory operations, kept whole."""
+    from memlora_mlx.eval import conflict, conflict_set
+
+    names = [name for name in plan.systems if name in conflict.SYSTEMS]
+    students = [folder_digest(workspace.student_folder), *map(folder_digest, workspace.expert_folders.values())]
+    code = [Path(str(part.__file__)).read_text(encoding="utf-8") for part in (conflict, conflict_set)]
+    key = digest([names, students, ground.rules, ground.space, code, code_digest(), _device()])
+    if (known := ground.cache.phase("conflict", key)) is not None:
+        return known
+
+    def told(system: str, done: int, total: int) -> None:
+        ground.check()
+        on_progress(system, "", "conflict", done, total)
+
+    found = conflict.run(workspace, names, on_progress=told)
+    ground.cache.keep_phase("conflict", key, found)
+    return found
 
 
 # ------------------------------------------------------------------------------------------------ who takes part
@@ -150,6 +176,8 @@ def run(
 def _entrants(
     plan: Plan, workspace: Workspace, ground: Ground, opened: ExitStack, failures: list[str]
 ) -> list[Entrant]:
+    if plan.mine:
+        return _mine(plan, workspace, ground, failures)
     makers: list[Callable[[], Entrant]] = []
     for name in dict.fromkeys(plan.systems):
         makers.append(lambda name=name: _system(name, workspace, ground))  # type: ignore[misc]
@@ -158,14 +186,24 @@ def _entrants(
     for make in makers:
         try:
             entrants.append(make())
-        except (ModelMissing, UsageError) as error:
-            if not workspace.models_folder.is_dir():
-                raise
-            failures.append(str(error))
         except MemloraError as error:
             failures.append(str(error))
     if not entrants and not plan.predictions:
         raise UsageError(f"nothing can be run: {'; '.join(failures)}")
+    return entrants
+
+
+def _mine(plan: Plan, workspace: Workspace, ground: Ground, failures: list[str]) -> list[Entrant]:
+    calls = calls_of({stage: (workspace, True) for stage in STAGES}, workspace, ground)
+    entrants: list[Entrant] = []
+    for name in plan.systems:
+        if name == "memlora":
+            told = about(calls, "memlora (your memories as they are)", "systems", workspace)
+            entrants.append(Entrant(mine.KeptSystem(name, calls, ground), told))
+        elif name in ("rag", "full-context", "oracle"):
+            entrants.append(Entrant(TurnSystem(name, calls, ground), about(calls, TITLES[name], "systems", workspace)))
+        else:
+            failures.append(f"{name} is left out: with --mine your memories are measured as they are")
     return entrants
 
 
@@ -247,7 +285,9 @@ def calls_of(by: Mapping[Stage, tuple[Workspace, bool]], embedder: Workspace, gr
     answerers: dict[Stage, Answerer] = {}
     for stage, (workspace, wants_expert) in by.items():
         folder = workspace.expert_folders.get(stage) if wants_expert else None
-        identity = digest([folder_digest(workspace.student_folder), folder and folder_digest(folder), _device()])
+        expert = folder and folder_digest(folder)
+        # calls that had the student for themselves took other seconds than those that shared it
+        identity = digest([folder_digest(workspace.student_folder), expert, _device(), ground.ahead == 1])
         label = Path(workspace.student_name).name + (" + expert" if folder else "")
         answerers[stage] = Answerer(workspace.engine, label, identity, folder is not None)
     return Calls(answerers, embedder.engine, ground.cache, ground.clock)
@@ -279,260 +319,36 @@ def _device() -> list[str]:
     return [known["device"], known["mlx"]]
 
 
-# ------------------------------------------------------------------------------------------------ what came of it
-
-
-def assemble(outcomes: Sequence[tuple[Entrant, Case, Outcome]], corrections: Mapping[str, str]) -> Run:
-    asked: list[Asked] = []
-    costs: list[StageCost] = []
-    phases: list[Phase] = []
-    systems: dict[str, dict[str, Any]] = {}
-    for entrant, case, outcome in outcomes:
-        name = entrant.system.name
-        for question, reply in zip(case.questions, outcome.replies, strict=True):
-            asked.append(asked_of(name, case.name, question, reply, corrections))
-        costs += outcome.costs
-        phases += outcome.phases
-        known = systems.setdefault(name, {**entrant.about, "conversations": 0})
-        known["conversations"] += 1
-        known |= add_counts(known, outcome.memory)
-    return Run({}, tuple(asked), tuple(costs), tuple(phases), systems)
-
-
-def asked_of(system: str, conversation: str, question: Any, reply: Reply, corrections: Mapping[str, str]) -> Asked:
-    return Asked(
-        system=system,
-        conversation=conversation,
-        question_id=question.id,
-        category=question.category,
-        question=question.text,
-        gold=question.gold,
-        evidence=question.evidence,
-        answer=reply.answer,
-        retrieved=reply.retrieved,
-        recall=reply.recall,
-        lost=reply.lost_at,  # `finished` takes it back where the answer is right
-        input_tokens=reply.input_tokens,
-        output_tokens=reply.output_tokens,
-        seconds=round(reply.seconds, 4),
-        corrected_gold=corrections.get(question.id),
-    )
-
-
-def predicted(plan: Plan, cases: Sequence[Case], failures: list[str]) -> list[Asked]:
-    """The answers of prediction files, each a system named like its file."""
-    from memlora_mlx.eval.questions import read_predictions
-
-    made = []
-    for file in plan.predictions:
-        answers = read_predictions(file)
-        questions = [(case, question) for case in cases for question in case.questions]
-        missing = [question.id for _, question in questions if question.id not in answers]
-        if missing:
-            few = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
-            failures.append(
-                f"{file.name} has no answer to {len(missing)} of {len(questions)} questions, which count as wrong ({few})"
-            )
-        for case, question in questions:
-            reply = Reply(answers.get(question.id, ""), (), None, None, 0, 0, 0.0)
-            made.append(asked_of(file.stem, case.name, question, reply, plan.corrections))
-    return made
-
-
-def scored(
-    run: Run,
-    workspace: Workspace,
-    cache: Cache,
-    clock: ModelClock,
-    origin: dict[str, Any],
-    on_progress: OnProgress,
-) -> Run:
-    """The run with every answer scored against its gold answer, and its corrected one."""
-    from memlora_mlx.eval.metrics import workspace_scorer
-
-    scorer = workspace_scorer(workspace)
-    origin["metrics"] = scorer.origin
-    known: dict[tuple[str, str], dict[str, float]] = {}
-    phases = []
-    names = list(dict.fromkeys(one.system for one in run.asked))
-    for name in names:
-        mine = [one for one in run.asked if one.system == name and one.category != 5]
-        golds = [(one.answer, gold) for one in mine for gold in (one.gold, one.corrected_gold) if gold]
-        before = scorer.model_seconds
-        with timed(clock) as spent:
-            keys = {pair: digest(["score", scorer.origin, pair]) for pair in golds if pair not in known}
-            known |= {pair: found for pair, key in keys.items() if (found := cache.get(key)) is not None}
-            missing = [pair for pair in keys if pair not in known]
-            on_progress(name, "", "scores", len(golds) - len(missing), len(golds))
-            for pair, found in zip(missing, scorer.score(missing), strict=True):
-                known[pair] = {part: round(value, 6) for part, value in asdict(found).items()}
-                cache.put(keys[pair], known[pair])
-        phases.append(
-            Phase(name, "scores", spent["seconds"], scorer.model_seconds - before, bool(golds) and not missing)
-        )
-    asked = []
-    for one in run.asked:
-        abstained = {"abstained": float(abstains(one.answer))}
-        scores = {} if one.category == 5 else known[one.answer, one.gold]
-        corrected = known[one.answer, one.corrected_gold] if one.corrected_gold and one.category != 5 else {}
-        asked.append(replace(one, scores={**scores, **abstained}, corrected_scores=corrected))
-    return replace(run, asked=tuple(asked), phases=(*run.phases, *phases))
-
-
-def judged(
-    run: Run,
-    spec: str | None,
-    workspace: Workspace,
-    cache: Cache,
-    origin: dict[str, Any],
-    failures: list[str],
-    on_progress: OnProgress,
-    ground: Ground,
-) -> Run:
-    """The run with a judge's verdicts by both rubrics; what it said before is not asked again."""
-    origin["judge"] = None
-    if spec is None:
-        return run
-    from memlora_mlx.eval.judges import RUBRICS, Item, open_judge
-
-    try:
-        judge = open_judge(spec, workspace, cache=Shelf(cache, "judge"))
-    except MemloraError as error:
-        failures.append(f"no answer was judged: {error}")
-        return run
-    origin["judge"] = {"name": judge.name, "prompts": dict(judge.prompt_hashes)}
-    verdicts: dict[int, dict[str, bool]] = {i: {} for i in range(len(run.asked))}
-    phases = []
-    with judge:
-        for name in dict.fromkeys(one.system for one in run.asked):
-            rows = [i for i, one in enumerate(run.asked) if one.system == name and one.category != 5]
-            items = [Item(run.asked[i].question, run.asked[i].gold, run.asked[i].answer) for i in rows]
-            is_known = True
-            with timed(ground.clock) as spent:
-                for rubric in RUBRICS:
-                    ground.check()
-                    steps: list[int] = []
-
-                    def told(more: int, steps: list[int] = steps, of: str = name, by: str = rubric) -> None:
-                        steps.append(more)
-                        on_progress(of, by, "judge", sum(steps), len(items))  # noqa: B023 - called before it changes
-
-                    for i, verdict in zip(rows, judge.verdicts(items, rubric, on_progress=told), strict=True):
-                        if verdict is not None:
-                            verdicts[i][rubric] = verdict
-                    is_known = is_known and steps[:1] == [len(rows)]
-            phases.append(Phase(name, "judge", spent["seconds"], spent["seconds"], is_known))
-    if judge.failures:
-        reasons = "; ".join(f"{count} x {reason}" for reason, count in judge.failures.most_common())
-        failures.append(f"{judge.name} gave no verdict on some answers, and J is of the others: {reasons}")
-    asked = tuple(replace(one, verdicts=verdicts[i]) for i, one in enumerate(run.asked))
-    return replace(run, asked=asked, phases=(*run.phases, *phases))
-
-
-def finished(run: Run) -> Run:
-    """The run as it is kept: nothing lost where the answer was right, rows in order, costs and phases summed."""
-    systems, conversations = run.origin["systems"], run.origin["conversations"]
-
-    def place(one: Asked) -> tuple[int, int, int]:
-        number = int(one.question_id.rpartition("/")[2])
-        return systems.index(one.system), conversations.index(one.conversation), number
-
-    return replace(
-        run,
-        asked=tuple(replace(one, lost=None if is_right(one) else one.lost) for one in sorted(run.asked, key=place)),
-        costs=tuple(sorted(_summed_costs(run.costs), key=lambda cost: systems.index(cost.system))),
-        phases=tuple(sorted(_summed_phases(run.phases), key=lambda phase: systems.index(phase.system))),
-        systems={name: run.systems[name] for name in systems if name in run.systems},
-    )
-
-
-def is_right(one: Asked) -> bool:
-    """By `RULES["right"]`; in category 5, whether it abstained."""
-    if one.category == 5:
-        return one.scores.get("abstained") == 1.0
-    if "generous" in one.verdicts:
-        return one.verdicts["generous"]
-    return one.scores.get("token_f1", 0.0) >= RIGHT_F1 or one.scores.get("exact") == 1.0
-
-
-def abstains(answer: str) -> bool:
-    """By `RULES["abstained"]`."""
-    return not answer.strip() or _ABSTAINS.search(answer.replace("\u2019", "'")) is not None
-
-
-def add_counts(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, Any]:
-    """The counts of `b` added to those of `a`."""
-    summed: dict[str, Any] = {}
-    for name, value in b.items():
-        if isinstance(value, Mapping):
-            summed[name] = {**a.get(name, {}), **add_counts(a.get(name, {}), value)}
-        else:
-            summed[name] = a.get(name, 0) + value
-    return summed
-
-
-def _summed_costs(costs: Sequence[StageCost]) -> tuple[StageCost, ...]:
-    sums: dict[tuple[str, str], StageCost] = {}
-    for cost in costs:
-        known = sums.get((cost.system, cost.stage), StageCost(cost.system, cost.stage, 0, 0, 0, 0.0))
-        sums[cost.system, cost.stage] = StageCost(
-            cost.system,
-            cost.stage,
-            int(known.calls + cost.calls),
-            int(known.input_tokens + cost.input_tokens),
-            int(known.output_tokens + cost.output_tokens),
-            known.seconds + cost.seconds,
-        )
-    return tuple(sums.values())
-
-
-def _summed_phases(phases: Sequence[Phase]) -> tuple[Phase, ...]:
-    sums: dict[tuple[str, str], Phase] = {}
-    for phase in phases:
-        known = sums.get((phase.system, phase.name), Phase(phase.system, phase.name, 0.0, 0.0, True))
-        sums[phase.system, phase.name] = Phase(
-            phase.system,
-            phase.name,
-            known.seconds + phase.seconds,
-            known.model_seconds + phase.model_seconds,
-            known.from_cache and phase.from_cache,
-        )
-    return tuple(sums.values())
-
-
-def _origin(
-    plan: Plan, workspace: Workspace, cases: Sequence[Case], space: str, rules: Any, top_k: int
-) -> dict[str, Any]:
+def _origin(plan: Plan, workspace: Workspace, cases: Sequence[Case], ground: Ground) -> dict[str, Any]:
     from memlora_mlx.distill.workflow import environment
 
-    assert plan.file is not None
     experts = {
         stage: {"hash": folder_digest(folder), "folder": folder.parent.name}
         for stage, folder in workspace.expert_folders.items()
     }
+    data: dict[str, Any] = {"file": None, "asked": data_digest(cases)}
+    if plan.file is not None:
+        data |= {"file": plan.file.name, "sha256": sha256(plan.file.read_bytes()).hexdigest()}
+    rules = ground.rules
     return {
-        "format": results.FORMAT,
         "student": Path(workspace.student_name).name,
         "student_hash": folder_digest(workspace.student_folder),
         "experts": experts,
         "embedder": Path(workspace.settings.embedder).name,
-        "space": space,
-        "data": {
-            "file": plan.file.name,
-            "sha256": sha256(plan.file.read_bytes()).hexdigest(),
-            "asked": data_digest(cases),
-        },
-        "split": None if plan.conversations else plan.split,
+        "space": ground.space.name,
+        "data": data,
+        "split": None if plan.conversations or plan.file is None else plan.split,
         "conversations": [case.name for case in cases],
         "questions": sum(len(case.questions) for case in cases),
         "exchanges": sum(len(case.exchanges) for case in cases),
         "limit": plan.limit,
         "limit_questions": plan.questions,
-        "top_k": top_k,
+        "top_k": ground.top_k,
         "protocol": rules.protocol,
         "related": rules.related,
         "max_context": rules.max_context,
         "copied_texts": rules.copied,
+        "calls": "one at a time" if ground.ahead == 1 else f"{ground.ahead} at once; a call's seconds are its share",
         "corrections": len(plan.corrections) or None,
         "seed": 0,  # greedy decoding throughout; resamples of the report are seeded with it
         "rules": dict(RULES),

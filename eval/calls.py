@@ -160,10 +160,11 @@ class Calls:
         self,
         requests: Sequence[Request],
         *,
+        ahead: int = AHEAD,
         on_done: Callable[[int], None] | None = None,
         cancelled: threading.Event | None = None,
     ) -> list[Completion]:
-        """The answers in order; a few are worked on at once.
+        """The answers in order; `ahead` of them are worked on at once.
 
         Raises:
             Cancelled: `cancelled` was set; what was answered is in the cache.
@@ -175,7 +176,7 @@ class Calls:
             while len(answers) < len(requests) or waiting:
                 if cancelled is not None and cancelled.is_set():
                     raise Cancelled("stopped")
-                while len(waiting) < AHEAD and len(answers) < len(requests):
+                while len(waiting) < ahead and len(answers) < len(requests):
                     answers.append(self.submit(requests[len(answers)], cancelled=stop))
                     waiting.append(answers[-1])
                 wait(waiting, timeout=0.2, return_when=FIRST_COMPLETED)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from memlora_mlx.errors import UsageError
-from memlora_mlx.eval.bench import add_counts, finished
+from memlora_mlx.eval.assembly import add_counts, finished
 from memlora_mlx.eval.results import Run
 
 # What may differ between the parts of one run.

@@ -25,7 +25,7 @@ from memlora_mlx.eval.questions import Case, Question
 from memlora_mlx.eval.results import Lost, Phase, StageCost
 from memlora_mlx.memory import stages
 from memlora_mlx.memory.changes import Space
-from memlora_mlx.memory.pipeline import Pipeline, Rules
+from memlora_mlx.memory.pipeline import AHEAD, GUESSES, Pipeline, Rules
 from memlora_mlx.memory.store import Store
 from memlora_mlx.records import Completion, Hit, Message, Request
 
@@ -68,6 +68,7 @@ class Ground:
     rules: Rules
     top_k: int  # memories of each owner that an answer is given
     cancelled: threading.Event
+    ahead: int = AHEAD  # exchanges and questions worked on at once
 
     def check(self) -> None:
         """Raises Cancelled, where the run is to stop."""
@@ -107,7 +108,8 @@ class MemorySystem:
         else:
             fresh = False
         provenance = Provenance.from_json(known["provenance"])
-        replies, cost, answers = self._answers(case, key, provenance, on_done)
+        folder = ground.cache.store_folder(key)
+        _, replies, cost, answers = answers_from(self.name, folder, key, case, provenance, self.calls, ground, on_done)
         costs = [StageCost(self.name, stage, *numbers) for stage, numbers in known["costs"].items()]
         ingest = Phase(self.name, "ingest", known["seconds"], known["model_seconds"], not fresh)
         return Outcome(tuple(replies), (*costs, cost), (ingest, answers), known["memory"])
@@ -124,7 +126,11 @@ class MemorySystem:
                 pipeline = Pipeline(cast("Engine", self.calls), store, ground.rules)
                 on_done("ingest", 0, len(case.exchanges))
                 everything = pipeline.remember_all(
-                    case.exchanges, priority=Priority.BACKGROUND, cancelled=ground.cancelled
+                    case.exchanges,
+                    priority=Priority.BACKGROUND,
+                    cancelled=ground.cancelled,
+                    ahead=ground.ahead,
+                    guesses=min(GUESSES, ground.ahead),
                 )
                 for done, one in enumerate(everything, 1):
                     refs = tuple(message.ref for message in one.exchange.messages if message.ref)
@@ -146,37 +152,47 @@ class MemorySystem:
         ground.cache.keep_phase("ingest", key, value)
         return value
 
-    def _answers(
-        self, case: Case, key: str, provenance: Provenance, on_done: OnDone
-    ) -> tuple[list[Reply], StageCost, Phase]:
-        ground = self.ground
 
-        def ask() -> list[Reply]:
-            owners = list(dict.fromkeys(exchange.owner for exchange in case.exchanges))
-            with Store(ground.cache.store_folder(key), ground.space) as store:
-                pipeline = Pipeline(cast("Engine", self.calls), store, ground.rules)
-                vectors = self.calls.embed([question.text for question in case.questions], query=True)
-                requests: list[Request] = []
-                used: list[list[Hit]] = []
-                for question, vector in zip(case.questions, vectors, strict=True):
-                    found = [hit for owner in owners for hit in store.search(vector, ground.top_k, scope=owner)]
-                    hits = sorted(found, key=lambda hit: hit.distance)
-                    request, cut = pipeline.question(question.text, hits, names=len(owners) > 1)
-                    requests.append(request)
-                    used.append(hits[: len(hits) - cut])
-            answers = complete_all(self.calls, requests, ground, on_done)
-            given, standing, known = provenance.given, provenance.standing, case.refs
-            replies = []
-            for question, hits, answer in zip(case.questions, used, answers, strict=True):
-                shown = tuple(
-                    retrieved(hit.memory.text, provenance.refs_of(hit.memory.id), hit.distance) for hit in hits
-                )
-                refs = {ref for memory in shown for ref in memory["refs"]}
-                replies.append(reply(question, answer, shown, refs, known=known, given=given, standing=standing))
-            return replies
+def answers_from(
+    name: str,
+    folder: Path,
+    identity: object,
+    case: Case,
+    provenance: Provenance,
+    calls: Calls,
+    ground: Ground,
+    on_done: OnDone,
+) -> tuple[dict[str, Any], list[Reply], StageCost, Phase]:
+    """The answers phase over the store in a folder.
 
-        identity = [key, self.calls.identity("generation"), ground.top_k]
-        return answered_phase(self.name, case, identity, ground, ask)[1:]
+    Args:
+        identity: names what the store holds.
+    """
+
+    def ask() -> list[Reply]:
+        owners = list(dict.fromkeys(exchange.owner for exchange in case.exchanges))
+        with Store(folder, ground.space) as store:
+            pipeline = Pipeline(cast("Engine", calls), store, ground.rules)
+            vectors = calls.embed([question.text for question in case.questions], query=True)
+            requests: list[Request] = []
+            used: list[list[Hit]] = []
+            for question, vector in zip(case.questions, vectors, strict=True):
+                found = [hit for owner in owners for hit in store.search(vector, ground.top_k, scope=owner)]
+                hits = sorted(found, key=lambda hit: hit.distance)
+                request, cut = pipeline.question(question.text, hits, names=len(owners) > 1)
+                requests.append(request)
+                used.append(hits[: len(hits) - cut])
+        answers = complete_all(calls, requests, ground, on_done)
+        given, standing, known = provenance.given, provenance.standing, case.refs
+        replies = []
+        for question, hits, answer in zip(case.questions, used, answers, strict=True):
+            shown = tuple(retrieved(hit.memory.text, provenance.refs_of(hit.memory.id), hit.distance) for hit in hits)
+            refs = {ref for memory in shown for ref in memory["refs"]}
+            replies.append(reply(question, answer, shown, refs, known=known, given=given, standing=standing))
+        return replies
+
+    everything = [identity, calls.identity("generation"), ground.top_k]
+    return answered_phase(name, case, everything, ground, ask)
 
 
 # ------------------------------------------------------------------------------------------------ without
@@ -338,7 +354,10 @@ def answered_phase(
 
 def complete_all(calls: Calls, requests: Sequence[Request], ground: Ground, on_done: OnDone) -> list[Completion]:
     return calls.complete_all(
-        requests, on_done=lambda done: on_done("answers", done, len(requests)), cancelled=ground.cancelled
+        requests,
+        ahead=ground.ahead,
+        on_done=lambda done: on_done("answers", done, len(requests)),
+        cancelled=ground.cancelled,
     )
 
 

@@ -68,7 +68,7 @@ def bench(
     ] = None,
     scales: Annotated[bool, typer.Option("--scales", help="Every student on this disk, with and without.")] = False,
     efficiency: Annotated[
-        bool, typer.Option("--efficiency", help="Sizes, tokens and seconds alone: memlora and base, not scored.")
+        bool, typer.Option("--efficiency", help="One call at a time, as in the paper: for seconds of a call.")
     ] = False,
     conflict: Annotated[
         bool, typer.Option("--conflict", help="Also the benchmark of memory operations; alone it needs no FILE.")
@@ -114,6 +114,9 @@ def bench(
         ablation=ablation,
         ablation_with=ablation_with,
         scales=scales,
+        efficiency=efficiency,
+        conflict=conflict,
+        mine=mine,
         shard=shard_of(shard) if shard else (1, 1),
         judge=judge,
         predictions=tuple(existing_files(predictions or [])),

@@ -1,35 +1,339 @@
-"""A whole benchmark run on tiny models: every system, kept, stopped and split."""
+"""A whole benchmark run on tiny models: every system, kept, stopped, judged and split."""
 
 from __future__ import annotations
 
+import json
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
-from locomo import locomo_file
+from locomo import QUESTIONS, locomo_file, sample
 
+from memlora_mlx.errors import Cancelled, UsageError
 from memlora_mlx.eval.bench import Plan, run
+from memlora_mlx.eval.results import Run
+from memlora_mlx.eval.scoring import abstains
+from memlora_mlx.eval.shards import merge, read_run, write_run
 from memlora_mlx.memory.workspace import Workspace
-from memlora_mlx.settings import load_settings
+from memlora_mlx.settings import Settings, load_settings
 
 OURS = ("memlora", "base", "full-context", "rag", "oracle")
 
 
+@pytest.fixture(scope="module")
+def settings(
+    tmp_path_factory: pytest.TempPathFactory, lively_student: Path, tiny_embedder: Path, tiny_experts: Path
+) -> Settings:
+    """A home that the tests share, and so its cache."""
+    models = {"student": lively_student, "embedder": tiny_embedder, "experts": tiny_experts}
+    home = tmp_path_factory.mktemp("home")
+    return load_settings({"home": str(home), "limit": 3} | {name: str(path) for name, path in models.items()}, {})
+
+
 @pytest.fixture
-def workspace(tiny_home: Path, lively_student: Path, tiny_experts: Path) -> Iterator[Workspace]:
-    settings = load_settings({"student": str(lively_student), "experts": str(tiny_experts)})
+def workspace(settings: Settings) -> Iterator[Workspace]:
     with Workspace(settings) as opened:
         yield opened
 
 
-@pytest.fixture
-def plan(tmp_path: Path) -> Plan:
-    return Plan(locomo_file(tmp_path), systems=OURS)
+@pytest.fixture(scope="module")
+def plan(tmp_path_factory: pytest.TempPathFactory) -> Plan:
+    return Plan(locomo_file(tmp_path_factory.mktemp("data")), systems=OURS)
 
 
-def test_every_system_answers_every_question(workspace: Workspace, plan: Plan) -> None:
-    made = run(plan, workspace)
-    print(made)
-    assert {one.system for one in made.asked} == set(OURS)
-    assert len(made.asked) == 6 * len(OURS)
+@pytest.fixture(scope="module")
+def whole(settings: Settings, plan: Plan) -> Run:
+    with Workspace(settings) as opened:
+        return run(plan, opened)
+
+
+def of(made: Run, system: str) -> list[Any]:
+    return [one for one in made.asked if one.system == system]
+
+
+def timeless(made: Run) -> dict[str, Any]:
+    """A run without what the clock said, and where it came from."""
+    value = json.loads(json.dumps(made.as_json()))
+    for cost in value["costs"]:
+        cost["seconds"] = 0
+    value["phases"] = sorted({(phase["system"], phase["name"]) for phase in value["phases"]})
+    for name in ("seconds", "model_seconds", "merged", "command"):
+        value["origin"].pop(name, None)
+    return value
+
+
+def test_every_system_answers_every_question_and_says_where_from(whole: Run) -> None:
+    assert whole.failures == ()
+    assert list(dict.fromkeys(one.system for one in whole.asked)) == list(OURS)
+    assert all(len(of(whole, name)) == len(QUESTIONS) for name in OURS)
+    assert [one.gold for one in of(whole, "base")][2] == "7"  # a number in the file
+    assert all(one.recall == 1.0 for one in of(whole, "oracle"))
+    [both] = [one for one in of(whole, "oracle") if one.category == 1]
+    assert [memory["refs"] for memory in both.retrieved] == [["D1:1"], ["D2:3"]]  # two turns in one string of the file
+    assert all(one.recall == 1.0 for one in of(whole, "full-context"))  # this talk fits
+    assert all(len(one.retrieved) == 6 for one in of(whole, "rag"))  # 3 for each of two owners
+    for one in of(whole, "memlora"):
+        assert len(one.retrieved) <= 6
+        distances = [memory["distance"] for memory in one.retrieved]
+        assert distances == sorted(distances)
+
+
+def test_what_is_measured_beside_the_answers(whole: Run) -> None:
+    stages = {(cost.system, cost.stage): cost for cost in whole.costs}
+    assert stages["memlora", "extraction"].calls == 8  # four exchanges of either speaker
+    assert {stage for system, stage in stages if system == "rag"} == {"generation"}
+    answers = of(whole, "base")
+    assert stages["base", "generation"].output_tokens == sum(one.output_tokens for one in answers) > 0
+    assert all(0 <= phase.model_seconds <= phase.seconds * 1.001 for phase in whole.phases)
+    told = whole.systems["memlora"]
+    assert told["memories"] == told["operations"].get("ADD", 0) - told["operations"].get("DELETE", 0)
+    assert told["stages"]["update"] == "lively-llama + expert"
+    assert whole.systems["base"]["has_experts"] is False
+    assert whole.systems["base"]["experts_bytes"] == 0 < told["experts_bytes"]
+
+
+def test_category_5_is_scored_as_abstention_alone(whole: Run) -> None:
+    for one in whole.asked:
+        if one.category == 5:
+            assert set(one.scores) == {"abstained"}
+            assert one.gold == ""
+        else:
+            assert {"token_f1", "rouge_1", "abstained"} <= set(one.scores)
+
+
+def test_nothing_is_lost_where_the_answer_is_right(settings: Settings, plan: Plan, tmp_path: Path) -> None:
+    mine = tmp_path / "mine.json"
+    mine.write_text(json.dumps({f"conv-26/{i}": str(q.get("answer", "")) for i, q in enumerate(QUESTIONS)}))
+    with Workspace(settings) as opened:
+        made = run(replace(plan, systems=("oracle",), predictions=(mine,)), opened)
+    assert all(one.lost is None for one in of(made, "mine"))
+    assert all(one.scores["exact"] == 1.0 for one in of(made, "mine") if one.category != 5)
+    assert {one.lost for one in of(made, "oracle") if one.category != 5} == {"answered wrongly"}
+
+
+def test_a_second_run_loads_no_student_and_gives_the_same(whole: Run, workspace: Workspace, plan: Plan) -> None:
+    again = run(plan, workspace)
+
+    assert timeless(again) == timeless(whole)
+    assert all(phase.from_cache for phase in again.phases)
+    assert workspace.engine._student is None
+
+
+def test_shards_merge_into_the_unsplit_run(whole: Run, settings: Settings, plan: Plan, tmp_path: Path) -> None:
+    parts = []
+    for number in (3, 1, 2):
+        with Workspace(settings) as opened:
+            made = run(replace(plan, shard=(number, 3)), opened)
+        parts.append(read_run(write_run(made, tmp_path / str(number))))
+    assert sum(len(part.asked) for part in parts) == len(whole.asked)
+
+    assert timeless(merge(parts)) == timeless(whole)
+
+    lacking = merge(parts[:2])
+    assert [line for line in lacking.failures if "part 2/3 is missing" in line]
+    with pytest.raises(UsageError, match="given twice"):
+        merge([parts[0], parts[0]])
+    with pytest.raises(UsageError, match="top_k"):
+        merge([parts[0], replace(parts[1], origin={**parts[1].origin, "top_k": 30})])
+
+
+def test_a_run_that_was_stopped_goes_on(whole: Run, settings: Settings, plan: Plan, tmp_path: Path) -> None:
+    """Stopped in the middle of reading and of answering, it asks only what was not asked yet, and ends the same."""
+    elsewhere = replace(settings, home=tmp_path / "home")
+    plan = replace(plan, systems=("base",))
+    asked: list[int] = []
+    for stop_at in [("ingest", 3), ("answers", 2), ("", 0)]:
+        stop = threading.Event()
+
+        def progress(*told: Any, at: tuple[str, int] = stop_at, stop: threading.Event = stop) -> None:
+            if told[2:4] == at:
+                stop.set()
+
+        with Workspace(elsewhere) as opened:
+            counted = _counting(opened)
+            if stop_at[0]:
+                with pytest.raises(Cancelled):
+                    run(plan, opened, on_progress=progress, cancelled=stop)
+            else:
+                made = run(plan, opened)
+        asked.append(len(counted))
+
+    assert of(made, "base") == [replace(one, seconds=again.seconds) for one, again in _pairs(whole, made)]
+    calls = sum(cost.calls for cost in made.costs)
+    assert asked[2] < calls  # what was answered before was not asked again
+    assert not (tmp_path / "home" / "store").exists()  # the user's own
+
+
+def _pairs(a: Run, b: Run) -> list[tuple[Any, Any]]:
+    return list(zip(of(a, "base"), of(b, "base"), strict=True))
+
+
+def _counting(opened: Workspace) -> list[object]:
+    """Every request that reaches the student."""
+    heard: list[object] = []
+    submit = opened.engine.submit
+
+    def counted(request: Any, **options: Any) -> Any:
+        heard.append(request)
+        return submit(request, **options)
+
+    opened.engine.submit = counted  # type: ignore[method-assign]
+    return heard
+
+
+def test_another_judge_asks_no_student_again(whole: Run, settings: Settings, plan: Plan, tiny_student: Path) -> None:
+    plan = replace(plan, systems=("base", "oracle"), judge=f"mlx:{tiny_student}")
+    with Workspace(settings) as opened:
+        made = run(plan, opened)
+        assert opened.engine._student is None
+    judged = [one for one in made.asked if one.category != 5 and one.answer]
+    assert all(set(one.verdicts) == {"generous", "strict"} for one in judged)
+    assert all(not one.verdicts for one in made.asked if one.category == 5)
+    assert {phase.name: phase.from_cache for phase in made.phases} == {
+        "ingest": True,
+        "answers": True,
+        "scores": True,
+        "judge": False,
+    }
+    assert all(one.lost is None for one in judged if one.verdicts["generous"])  # it says what is right
+    with Workspace(settings) as opened:
+        again = run(plan, opened)
+    assert [one.verdicts for one in again.asked] == [one.verdicts for one in made.asked]
+    assert all(phase.from_cache for phase in again.phases)
+
+
+def test_a_judge_that_cannot_be_opened_costs_nothing_else(settings: Settings, plan: Plan) -> None:
+    with Workspace(settings) as opened:
+        made = run(replace(plan, systems=("oracle",), judge="mlx:no-such-judge"), opened)
+    assert len(made.asked) == len(QUESTIONS)
+    assert [line for line in made.failures if line.startswith("no answer was judged")]
+
+
+def test_the_ends_of_the_ablation_are_base_and_experts(whole: Run, settings: Settings, plan: Plan) -> None:
+    with Workspace(settings) as opened:
+        made = run(replace(plan, systems=("base",), ablation=True), opened)
+    rows = [name for name, told in made.systems.items() if told["table"] == "ablation"]
+    assert rows == ["base/base/base", "expert/base/base", "expert/expert/base", "expert/expert/expert"]
+    answers = {name: [one.answer for one in of(made, name)] for name in rows}
+    assert answers["base/base/base"] == [one.answer for one in of(whole, "base")]
+    assert answers["expert/expert/expert"] == [one.answer for one in of(whole, "memlora")]
+    assert made.systems["expert/base/base"]["stages"] == {
+        "extraction": "lively-llama + expert",
+        "update": "lively-llama",
+        "generation": "lively-llama",
+    }
+
+
+def test_two_students_share_an_ablation(settings: Settings, plan: Plan, tiny_student: Path) -> None:
+    with Workspace(settings) as opened:
+        made = run(replace(plan, systems=("oracle",), ablation_with=str(tiny_student), limit=2, questions=1), opened)
+    rows = [name for name, told in made.systems.items() if told["table"] == "ablation"]
+    assert rows[:4] == [
+        "base/base/base",
+        "tiny-llama/base/base",
+        "tiny-llama/tiny-llama/base",
+        "tiny-llama/tiny-llama/tiny-llama",
+    ]
+    assert made.systems["tiny-llama/base/base"]["stages"]["extraction"] == "tiny-llama"
+    assert made.failures == ()
+
+
+def test_a_system_that_cannot_run_leaves_the_others(
+    settings: Settings, plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("memlora_mlx.eval.mem0_system.is_installed", lambda: False)
+    with Workspace(replace(settings, experts="none")) as opened:
+        made = run(replace(plan, systems=("memlora", "mem0", "oracle")), opened)
+    assert {one.system for one in made.asked} == {"oracle"}
+    assert [line for line in made.failures if "memlora is left out" in line and "no experts" in line]
+    assert [line for line in made.failures if "mem0 is left out" in line and "pip install" in line]
+
+
+def test_missing_predictions_count_as_unanswered_and_are_named(settings: Settings, plan: Plan, tmp_path: Path) -> None:
+    theirs = tmp_path / "theirs.jsonl"
+    theirs.write_text('{"question_id": "conv-26/0", "answer": "Rome"}\n{"question_id": "conv-26/2", "answer": 7}\n')
+    with Workspace(settings) as opened:
+        made = run(replace(plan, systems=("oracle",), predictions=(theirs,)), opened)
+    rows = of(made, "theirs")
+    assert [one.answer for one in rows] == ["Rome", "", "7", "", "", ""]
+    assert [one.scores.get("exact") for one in rows] == [1.0, 0.0, 1.0, 0.0, 0.0, None]
+    [line] = made.failures
+    assert "4 of 6" in line
+    assert "conv-26/1" in line
+
+
+def test_corrected_gold_answers_are_scored_beside_the_old(settings: Settings, plan: Plan) -> None:
+    with Workspace(settings) as opened:
+        made = run(replace(plan, systems=("oracle",), corrections={"conv-26/0": "in Rome"}), opened)
+    first, second, *_ = of(made, "oracle")
+    assert first.corrected_gold == "in Rome"
+    assert first.corrected_scores.keys() == first.scores.keys() - {"abstained"}
+    assert second.corrected_gold is None
+    assert not second.corrected_scores
+
+
+def test_bad_questions_are_left_out_and_named(settings: Settings, tmp_path: Path) -> None:
+    questions = [
+        *QUESTIONS[:2],
+        {"question": "Why?", "category": 4, "evidence": ["D1:1"]},
+        {"question": "Who?", "answer": "Ann", "category": 9, "evidence": []},
+        {"answer": "Ann", "category": 4},
+        "what?",
+    ]
+    file = locomo_file(tmp_path, sample("conv-26", questions), sample("conv-1", sessions=()))
+    with Workspace(settings) as opened:
+        made = run(Plan(file, split="all", systems=("oracle",)), opened)
+    assert [one.question_id for one in made.asked] == ["conv-26/0", "conv-26/1"]
+    told = "\n".join(made.failures)
+    for words in ("no gold answer (conv-26/2)", "'9' is unknown (conv-26/3)", "2 questions", "conv-1 holds no turns"):
+        assert words in told
+
+
+def test_a_split_that_is_not_in_the_file(workspace: Workspace, plan: Plan) -> None:
+    with pytest.raises(UsageError, match=r"no conversation of the test split \(conv-30, conv-41\): .* holds conv-26"):
+        run(replace(plan, split="test"), workspace)
+
+
+def test_a_cache_of_another_version_is_ignored_with_a_note(whole: Run, settings: Settings, plan: Plan) -> None:
+    cache = settings.home / "bench" / "cache"
+    (cache / "v0").mkdir()
+    for kept in (cache / "v1" / "answers").glob("*.json"):
+        kept.write_text('{"format": 0}')
+    with Workspace(settings) as opened:
+        made = run(plan, opened)
+    assert [one.answer for one in made.asked] == [one.answer for one in whole.asked]
+    assert "v0 is of another version" in made.failures[0]
+    assert sum("that phase is done again" in line for line in made.failures) == len(OURS)
+    (cache / "v0").rmdir()
+
+
+def test_a_run_of_another_version_is_refused(tmp_path: Path, whole: Run) -> None:
+    path = write_run(whole, tmp_path)
+    assert read_run(tmp_path).as_json() == json.loads(path.read_text())
+    for broken in ('{"format": 99}', "[]", "{", '{"format": 1}'):
+        path.write_text(broken)
+        with pytest.raises(UsageError, match="run `memlora bench` again"):
+            read_run(path)
+
+
+@pytest.mark.parametrize(
+    ("answer", "abstained"),
+    [
+        ("", True),
+        ("Not mentioned", True),
+        ("It was not mentioned.", True),
+        ("There is no information about this.", True),
+        ("I don\u2019t know", True),
+        ("The conversation does not mention a cat.", True),
+        ("Unknown", True),
+        ("Moss", False),
+        ("No", False),
+        ("She does not like coffee", False),
+        ("an unknown-pleasures poster", True),  # the rule is small, and says so
+    ],
+)
+def test_what_counts_as_abstention(answer: str, abstained: bool) -> None:
+    assert abstains(answer) is abstained

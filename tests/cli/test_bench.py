@@ -1,0 +1,90 @@
+"""`memlora bench` as a user meets it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "eval"))
+from locomo import QUESTIONS, locomo_file, sample  # noqa: E402
+
+Command = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def talks(tiny_home: Path, tmp_path: Path) -> Path:
+    return locomo_file(tmp_path)
+
+
+def test_a_run_leaves_a_file_and_a_report(memlora: Command, talks: Path, tmp_path: Path) -> None:
+    code, out, err = memlora("bench", talks, "--systems", "oracle,rag", "--out", tmp_path / "run")
+    assert (code, err.count("Traceback")) == (0, 0)
+    assert "oracle" in out
+    made = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert len(made["asked"]) == 2 * len(QUESTIONS)
+    assert made["origin"]["command"].startswith(f"memlora bench {talks} --systems oracle,rag")
+    for name in ("report.md", "report.html"):
+        (tmp_path / "run" / name).unlink()
+
+    code, out, _ = memlora("bench", "report", tmp_path / "run")
+
+    assert code == 0
+    assert (tmp_path / "run" / "report.md").is_file()
+    assert (tmp_path / "run" / "report.html").is_file()
+
+
+def test_parts_are_joined(memlora: Command, talks: Path, tmp_path: Path) -> None:
+    for part in ("1/2", "2/2"):
+        options = ("--systems", "oracle,rag", "--shard", part, "--out", tmp_path / part[0])
+        assert memlora("bench", talks, *options)[0] == 0
+    code, out, _ = memlora("bench", "merge", tmp_path / "1", tmp_path / "2", "--out", tmp_path / "all", "--json")
+    assert code == 0
+    assert {one["system"] for one in json.loads(out)["asked"]} == {"oracle", "rag"}
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ((), "name LoCoMo's file, or --mine"),
+        (("FILE", "--split", "test"), "no conversation of the test split"),
+        (("FILE", "--split", "some"), "there is no split 'some'"),
+        (("FILE", "--conversations", "conv-7"), "there is no conversation 'conv-7'"),
+        (("FILE", "--systems", "zep"), "there is no system 'zep'; known are memlora, base"),
+        (("FILE", "--shard", "5/4"), "a shard is written like 1/4"),
+        (("FILE", "--mine"), "leave FILE out"),
+        (("nowhere.json",), "there is no file"),
+        (("FILE", "--gold-corrections", "FILE"), "corrections are an object"),
+        (("report", "FILE"), "is no benchmark run"),
+        (("FILE", "--systems", "oracle", "--limit", "1", "--questions", "0"), "--questions"),
+    ],
+)
+def test_what_cannot_be_run_is_said_in_one_line(
+    memlora: Command, talks: Path, options: tuple[str, ...], told: str
+) -> None:
+    code, out, err = memlora("bench", *(talks if option == "FILE" else option for option in options))
+    assert code == 2
+    assert out == ""
+    assert told in err
+    assert len(err.strip().splitlines()) == 1
+
+
+def test_a_talk_that_asks_nothing(memlora: Command, tiny_home: Path, tmp_path: Path) -> None:
+    talk = tmp_path / "talk.txt"
+    talk.write_text("Ann: I moved to Rome.\nBob: Lovely!\nAnn: Yes.\nBob: Good.\n")
+    code, _, err = memlora("bench", talk)
+    assert code == 1
+    assert "asks no questions" in err
+    code, _, err = memlora("bench", locomo_file(tmp_path, sample(questions=())))
+    assert code == 2
+    assert "conv-26 has no questions" in err
+
+
+def test_help_names_what_else_there_is(memlora: Command) -> None:
+    code, out, _ = memlora("bench", "--help")
+    assert code == 0
+    assert "--shard" in out
+    assert "memlora bench merge" in out
