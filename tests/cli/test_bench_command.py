@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from locomo import QUESTIONS, locomo_file, sample
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "eval"))
-from locomo import QUESTIONS, locomo_file, sample  # noqa: E402
 
 Command = Callable[..., tuple[int, str, str]]
 
