@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import tempfile
 import time
 from collections import Counter
@@ -93,9 +92,6 @@ def lives_rows(workspace: Workspace, count: int, *, held_out: bool) -> list[Row]
         with empty_bank(workspace) as bank:
             made += update_rows(life, bank, "test")
     return made
-
-
-_OLD = re.compile(r"Old memories:(\[.*?\])\. New retrieved facts: (\[.*?\])\. Return memory update", re.DOTALL)
 
 
 def update_scores(workspace: Workspace, examples: Sequence[Row], *, copied: bool) -> dict[str, Any]:
@@ -241,9 +237,9 @@ def means(scores: Sequence[Scores]) -> dict[str, float]:
 
 
 def _offered(row: Row) -> tuple[list[str], list[str]]:
-    found = _OLD.search(row.chat[-1][1])
+    found = stages.offered(row.chat)
     assert found is not None, "not an update prompt"
-    return [memory["text"] for memory in json.loads(found[1])], json.loads(found[2])
+    return found
 
 
 def _operations(answer: str, old: Sequence[str]) -> set[tuple[str, str, str]]:

@@ -6,6 +6,8 @@ these weighs. The output head is then computed at those places alone.
 
 from __future__ import annotations
 
+import json
+import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -16,6 +18,7 @@ from numpy.typing import NDArray
 
 from memlora_mlx.distill.rows import Row
 from memlora_mlx.errors import BadTrainingData
+from memlora_mlx.memory import stages
 
 if TYPE_CHECKING:
     from memlora_mlx.models.students import Student
@@ -80,14 +83,32 @@ def _example(student: Student, row: Row, decision_weight: float) -> Example:
 def _character_weights(row: Row, heavy: float) -> NDArray[np.float32]:
     """How much each character of a JSON answer weighs.
 
-    Most of an update is copied text, which is learnt first and drowns the few tokens that decide: which memory, which
-    event, and whether another entry follows. What the grammar forces (old_memory) needs hardly any learning.
+    Most of an update is copied text, which is learnt first and drowns the few tokens that decide: which memory, where its
+    text leaves those that could stand there instead, which event, and whether another entry follows. What the grammar
+    forces (old_memory) needs hardly any learning.
     """
     weights = np.ones(len(row.answer), np.float32)
     for pattern, weight in _DECIDING[row.stage == "update"]:
         for found in re.finditer(pattern, row.answer):
             weights[slice(*found.span(1))] = heavy if weight is None else weight
+    for place in _forks(row) if row.stage == "update" else ():
+        weights[place] = heavy
     return weights
+
+
+def _forks(row: Row) -> Iterator[int]:
+    """The characters of an update at which a text parts from the others that begin alike: its memory's own (which would be
+    deleted), and the facts. There, and not at the event behind it, the student decides."""
+    found = stages.offered(row.chat)
+    if found is None:
+        return
+    old, facts = found
+    for entry in re.finditer(rf'"id": "([0-9]+)", "text": ({_STRING})', row.answer):
+        number, said = int(entry[1]), entry[2]
+        for other in {*facts, *old[number : number + 1]}:
+            spelled = json.dumps(other, ensure_ascii=False)
+            if spelled != said:
+                yield entry.start(2) + len(os.path.commonprefix([spelled, said]))
 
 
 _STRING = r'"(?:[^"\\]|\\.)*"'

@@ -168,6 +168,18 @@ def update_chat(old: Sequence[str], facts: Sequence[str]) -> Chat:
     return (("user", _UPDATE.format(old=_json(offered), facts=_json(list(facts)))),)
 
 
+def offered(chat: Chat) -> tuple[list[str], list[str]] | None:
+    """The old memories and the facts that `update_chat` was given; None for a chat of another form."""
+    decode, words = json.JSONDecoder().raw_decode, chat[-1][1]
+    try:
+        rest = words.partition("Old memories:")[2]
+        old, end = decode(rest)
+        facts, _ = decode(rest[end:].partition("New retrieved facts: ")[2])
+        return [memory["text"] for memory in old], [str(fact) for fact in facts]
+    except (ValueError, TypeError, KeyError):
+        return None
+
+
 def update_grammar(
     old: Sequence[str], facts: Sequence[str], *, grounded: bool = False, copied: bool = False
 ) -> Grammar:

@@ -28,6 +28,7 @@ from memlora_mlx.distill.recipes import Recipe, read_recipe
 from memlora_mlx.distill.rows import Row, write_rows
 from memlora_mlx.distill.training import NO_NUMBER, Outcome, Point, Run, loss_of, read_points, validation_loss
 from memlora_mlx.errors import AdapterMismatch, BadTrainingData, Cancelled, TrainingFailed, UsageError
+from memlora_mlx.memory.stages import update_chat
 from memlora_mlx.models import vectorised
 from memlora_mlx.models.experts import ExpertTable, read_expert
 from memlora_mlx.models.students import Student
@@ -266,12 +267,15 @@ def test_only_answer_tokens_are_learnt_and_never_padding(student: Student) -> No
 
 def test_the_tokens_that_decide_weigh_more(student: Student) -> None:
     answer = '{"memory": [{"id": "0", "text": "Ann moved to Rome", "event": "UPDATE", "old_memory": "Ann likes tea"}]}'
-    one = Row("update", (("user", "Old memories"),), answer, "synthetic", "life-1", "0", "train")
+    chat = update_chat(["Ann likes tea"], ["Ann moved to Rome", "Ann moved to a flat"])
+    one = Row("update", chat, answer, "synthetic", "life-1", "0", "train")
     [example] = examples(student, [one], longest=256, decision_weight=8.0)[0]
     _, spans = student.tokenize_with_spans(answer)
     heavy = "".join(answer[slice(*span)] for span, w in zip(spans, example.weights, strict=False) if w == 8.0)
     light = "".join(answer[slice(*span)] for span, w in zip(spans, example.weights, strict=False) if w < 1.0)
-    assert "0" in heavy and "UPDATE" in heavy and "Rome" not in heavy
+    assert "0" in heavy and "UPDATE" in heavy
+    assert "R" in heavy and "mo" in heavy, "where the text leaves the other fact's, and the old memory's"
+    assert "to" not in heavy
     assert set(light) <= set('Ann likes tea"') and "likes" in light
     assert example.weights[-1] == 1.0  # the end mark
 
