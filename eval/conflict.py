@@ -1,6 +1,6 @@
 """The conflict benchmark: does a memory system end up with the right memories after facts change, repeat and mislead?
 
-    python -m memlora_mlx.eval.conflict [--limit N] [--systems memlora base mem0] [--out FILE] [--seed N]
+    python -m memlora_mlx.eval.conflict [--limit N] [--classes NAME] [--systems NAME] [--out FILE] [--seed N]
 
 Every dialogue of `conflict_set` is read by each system as the conversation of an owner of its own, and its final memories
 are compared with what should be remembered. `run` gives plain JSON values:
@@ -33,7 +33,7 @@ from typing import TYPE_CHECKING, Any
 
 from memlora_mlx.errors import MemloraError, UsageError
 from memlora_mlx.eval import mem0_baseline
-from memlora_mlx.eval.conflict_set import VERSION, Dialogue, generate, is_over, matches, set_hash, titles
+from memlora_mlx.eval.conflict_set import CLASSES, VERSION, Dialogue, generate, is_over, matches, set_hash, titles
 from memlora_mlx.eval.experts import using
 from memlora_mlx.eval.metrics import wilson
 from memlora_mlx.memory.pipeline import Pipeline
@@ -109,6 +109,7 @@ def run(
     *,
     seed: int = 0,
     limit: int | None = None,
+    classes: Sequence[str] = CLASSES,
     on_progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Read the dialogues with each system and score what is remembered; nothing of the user's store is touched.
@@ -116,17 +117,19 @@ def run(
     Args:
         seed: fills the templates.
         limit: dialogues of each class; None for all.
+        classes: only these.
 
     Raises:
-        UsageError: an unknown system, or a limit below 1.
+        UsageError: an unknown system or class, or a limit below 1.
         ModelMissing, ModelBroken: the student cannot be used.
     """
-    for name in systems:
-        if name not in SYSTEMS:
-            raise UsageError(f"the conflict benchmark knows no system {name!r}; there are {', '.join(SYSTEMS)}")
+    for what, given, known in (("system", systems, SYSTEMS), ("class", classes, CLASSES)):
+        for name in given:
+            if name not in known:
+                raise UsageError(f"the conflict benchmark knows no {what} {name!r}; there are {', '.join(known)}")
     if limit is not None and limit < 1:
         raise UsageError(f"a limit of {limit} dialogues a class leaves none; give 1 or more")
-    dialogues = generate(seed, limit)
+    dialogues = generate(seed, limit, tuple(dict.fromkeys(classes)))
     result: dict[str, Any] = {
         "version": VERSION,
         "hash": set_hash(dialogues),
@@ -250,7 +253,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         prog="python -m memlora_mlx.eval.conflict", description="What a memory keeps when facts change and mislead."
     )
     parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=list(SYSTEMS), metavar="NAME")
-    parser.add_argument("--limit", type=int, help="only so many dialogues of each class")
+    parser.add_argument("--limit", type=int, help="only the first so many dialogues of each class")
+    parser.add_argument("--classes", nargs="+", choices=CLASSES, default=list(CLASSES), metavar="NAME")
     parser.add_argument("--seed", type=int, default=0, help="fills names and values in")
     parser.add_argument("--out", type=Path, help="write everything as JSON")
     options = parser.parse_args(arguments)
@@ -263,7 +267,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if options.out and not options.out.absolute().parent.is_dir():
             raise UsageError(f"there is no folder {options.out.absolute().parent} to write into")
         with Workspace(load_settings()) as workspace:
-            result = run(workspace, options.systems, seed=options.seed, limit=options.limit, on_progress=progress)
+            asked = {"seed": options.seed, "limit": options.limit, "classes": options.classes}
+            result = run(workspace, options.systems, **asked, on_progress=progress)
         if options.out:
             options.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     except (MemloraError, OSError) as error:

@@ -83,11 +83,11 @@ class Dialogue:
         return made
 
 
-def generate(seed: int = 0, limit: int | None = None) -> list[Dialogue]:
-    """The dialogues of a seed: every template once, or the first so many of each class, which are filled the same."""
+def generate(seed: int = 0, limit: int | None = None, kinds: Sequence[str] = CLASSES) -> list[Dialogue]:
+    """The dialogues of a seed: every template once, or the first so many of these classes, which are filled the same."""
     return [
         _filled(f"{kind}/{name}", kind, template, _class(kind).get("never", ""), seed)
-        for kind in CLASSES
+        for kind in kinds
         for name, template in list(_class(kind)["dialogues"].items())[:limit]
     ]
 
