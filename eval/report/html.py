@@ -39,7 +39,7 @@ th, td { padding: .3rem .7rem .3rem 0; border-bottom: 1px solid var(--line); tex
 thead th { font-weight: 600; vertical-align: bottom; color: var(--dim); } tbody th { font-weight: 600; }
 th.number, td.number { text-align: right; white-space: nowrap; } thead th.number { white-space: normal; }
 th.short, td.short { white-space: nowrap !important; }
-td.text { max-width: 22rem; overflow-wrap: anywhere; }
+td.text:not(.short) { min-width: 10rem; max-width: 22rem; overflow-wrap: anywhere; }
 tbody th { min-width: 6rem; max-width: 16rem; overflow-wrap: anywhere; }
 .paper { color: var(--paper); background: var(--paper-soft); } th.paper, td.paper { padding-left: .5rem; font-style: italic; }
 thead th.paper { color: var(--paper); }

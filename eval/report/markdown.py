@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from html import escape
 
 from memlora_mlx.eval.report.document import Document, Table
 
-_MARKS = re.compile(r"([\\`*_\[\]<>#|~&!$])")  # all that means something inside a line
+_MARKS = re.compile(r"([\\`*_\[\]#|~!$])")  # all that means something inside a line
 _LINKS = re.compile(r"(://|www\.|@)")
 
 
@@ -52,6 +53,6 @@ def _row(cells: Iterator[str] | tuple[str, ...]) -> str:
 
 def escaped(text: str) -> str:
     """Text that Markdown shows as it is: no tags, no links, no new cells."""
-    marked = _MARKS.sub(r"\\\1", text)
+    marked = _MARKS.sub(r"\\\1", escape(text, quote=False))  # a tag: not every reader takes a backslash before it
     marked = _LINKS.sub(lambda found: f"\\{found[0]}" if found[0] != "www." else "www\\.", marked)
-    return re.sub(r"^(\s*)([-+=]|\d+[.)])(?=\s|$)", r"\1\\\2", marked)
+    return re.sub(r"^(\s*\d*)([-+=.)])(?=\s|$)", r"\1\\\2", marked)  # no list
