@@ -127,18 +127,21 @@ def conversations_of(files: list[Path], names: list[str] | None) -> list[Convers
 
 @contextmanager
 def interruptible() -> Iterator[threading.Event]:
-    """An event that Ctrl-C sets; a second Ctrl-C interrupts at once."""
+    """An event that Ctrl-C sets, and a `kill` as well; a second one interrupts at once."""
     event = threading.Event()
+    handled = (signal.SIGINT, signal.SIGTERM)
 
     def on_signal(number: int, frame: object) -> None:
         event.set()
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
-    before = signal.signal(signal.SIGINT, on_signal)
+    before = [signal.signal(number, on_signal) for number in handled]
     try:
         yield event
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in zip(handled, before, strict=True):
+            signal.signal(number, handler)
 
 
 class Display:

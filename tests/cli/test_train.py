@@ -190,9 +190,18 @@ def test_a_folder_holds_one_run(data: Path, tmp_path: Path, memlora: Command) ->
     one_line(memlora("train", "--resume", out, "--stage", "update"), 2, "is of extraction, not of update")
 
 
-@pytest.mark.parametrize("how", ["--resume", "name", "folder"])
+@pytest.mark.parametrize(
+    ("how", "by"), [("--resume", signal.SIGINT), ("name", signal.SIGTERM), ("folder", signal.SIGINT)]
+)
 def test_an_interrupted_run_goes_on_to_the_same_expert(
-    data: Path, tiny_home: Path, tiny_student: Path, tiny_embedder: Path, tmp_path: Path, memlora: Command, how: str
+    data: Path,
+    tiny_home: Path,
+    tiny_student: Path,
+    tiny_embedder: Path,
+    tmp_path: Path,
+    memlora: Command,
+    how: str,
+    by: signal.Signals,
 ) -> None:
     environ = environment(tiny_home, tiny_student, tiny_embedder)
     asked = ("train", "--stage", "extraction", *STEPS, "--epochs", "8", "--patience", "99")
@@ -200,7 +209,7 @@ def test_an_interrupted_run_goes_on_to_the_same_expert(
         assert process.stderr is not None
         for line in process.stderr:
             if "step 6 of" in line:
-                process.send_signal(signal.SIGINT)
+                process.send_signal(by)
                 break
         said = process.stderr.read()
         assert process.wait(60) == 130
