@@ -1,0 +1,13 @@
+"""Conversation files -> conversations -> exchanges.
+
+Four forms are told apart by what a file holds, never by its name: LoCoMo samples; OpenAI-style messages, as JSON or
+JSONL; ChatGPT's `conversations.json`; plain `Name: text` transcripts. A conversation is hostile data: sizes are
+bounded, text is cleaned, and whatever is wrong ends in one line that names the place.
+"""
+
+from memlora_mlx.conversations.dates import parse_date
+from memlora_mlx.conversations.reading import read_conversations
+from memlora_mlx.conversations.turns import Conversation, Kind, Session, Turn
+from memlora_mlx.conversations.views import exchanges, owners
+
+__all__ = ["Conversation", "Kind", "Session", "Turn", "exchanges", "owners", "parse_date", "read_conversations"]
