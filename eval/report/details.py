@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from memlora_mlx.eval.report.document import ABSENT, Column, Section, StackedChart, Table, plain
 from memlora_mlx.eval.report.figures import (
+    average,
     category_name,
     composite,
-    estimate,
     mean,
     number,
     part,
-    recall_of,
+    recalls,
     scored_rows,
     share,
     systems_of,
@@ -54,9 +54,9 @@ def retrieval(run: Run) -> Section:
     for name in systems_of(run):
         mine = [one for one in scored_rows(run, name) if one.recall is not None]
         if mine:
-            at = [estimate(recall_of(mine, k)) if all(one.retrieved for one in mine) else ABSENT for k in depths]
+            at = [average(recalls(mine, k)) if all(one.retrieved for one in mine) else ABSENT for k in depths]
             whole = share([one.recall == 1.0 for one in mine])
-            rows.append((plain(name), str(len(mine)), *at, with_interval(recall_of(mine)), with_interval(whole)))
+            rows.append((plain(name), str(len(mine)), *at, with_interval(mean(recalls(mine))), with_interval(whole)))
     if not rows:
         return Section("Retrieval")
     columns = [Column("system", False), Column("n"), *(Column(f"recall@{k}") for k in depths)]
@@ -127,7 +127,9 @@ def samples(run: Run) -> Section:
             found = [one for one in mine if is_right(one) == wanted]
             picked = found[:: max(1, len(found) // SAMPLES)][:SAMPLES]
             if picked:
-                tables.append(Table(f"{plain(name)}: {title}", tuple(columns), tuple(_sample(one) for one in picked)))
+                tables.append(
+                    Table(f"{plain(name)}: counted as {title}", tuple(columns), tuple(_sample(one) for one in picked))
+                )
     return Section("Some answers", (), (), tuple(tables))
 
 

@@ -111,8 +111,9 @@ def recall_at(one: Asked, k: int | None = None) -> float | None:
     return one.recall * near / all_given if all_given else None
 
 
-def recall_of(rows: Sequence[Asked], k: int | None = None) -> Interval | None:
-    return mean([100 * found for one in rows if (found := recall_at(one, k)) is not None])
+def recalls(rows: Iterable[Asked], k: int | None = None) -> tuple[float, ...]:
+    """Recall at `k` x 100, where it can be told."""
+    return tuple(100 * found for one in rows if (found := recall_at(one, k)) is not None)
 
 
 # ------------------------------------------------------------------------------------------------ as text
@@ -122,9 +123,9 @@ def number(value: float | None, digits: int = 1) -> str:
     return ABSENT if value is None else f"{value:,.{digits}f}"
 
 
-def estimate(interval: Interval | None) -> str:
-    """A value alone."""
-    return ABSENT if interval is None else f"{interval.value:.1f}"
+def average(found: Sequence[float]) -> str:
+    """A mean alone; it costs no bootstrap."""
+    return number(sum(found) / len(found)) if found else ABSENT
 
 
 def with_interval(interval: Interval | None) -> str:

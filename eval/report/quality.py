@@ -10,15 +10,15 @@ from memlora_mlx.eval.report import paper
 from memlora_mlx.eval.report.document import ABSENT, Bar, BarChart, Chart, Column, Section, Table, plain
 from memlora_mlx.eval.report.figures import (
     PARTS,
+    average,
     category_name,
     composite,
-    estimate,
     mean,
     number,
     p_value,
     paired,
     part,
-    recall_of,
+    recalls,
     scored_rows,
     share,
     systems_of,
@@ -101,7 +101,7 @@ def quality_table(run: Run, names: Sequence[str], title: str, counterpart: Seque
     for name, told in zip(names, beside, strict=True):
         mine = scored_rows(run, name)
         cells = [plain(name), str(len(mine)), with_interval(mean(values(mine, composite())))]
-        cells += [estimate(mean(values(mine, part(each)))) for each in PARTS]
+        cells += [average(values(mine, part(each))) for each in PARTS]
         cells += [with_interval(mean(values(mine, part("token_f1")))), _exact(mine)]
         cells += [_judged(mine, rubric) for rubric in rubrics]
         rows.append((*cells, *(told if is_beside else ())))
@@ -135,7 +135,7 @@ def by_category(run: Run) -> Section:
             rows.append(
                 (
                     category_name(category), plain(name), str(len(mine)), with_interval(mean(values(mine, composite()))),
-                    with_interval(f1), _exact(mine), *(_judged(mine, rubric) for rubric in rubrics), estimate(recall_of(mine)),
+                    with_interval(f1), _exact(mine), *(_judged(mine, rubric) for rubric in rubrics), average(recalls(mine)),
                 )
             )  # fmt: skip
             bars.append(_bar(name, f1))
