@@ -22,6 +22,7 @@ from memlora_mlx.settings import load_settings
 
 SEEDS = (0, 1, 7)
 EVERY = [dialogue for seed in SEEDS for dialogue in generate(seed)]
+FEW = generate(0, limit=1)
 
 
 # ------------------------------------------------------------------------------------------------ the set
@@ -229,7 +230,7 @@ HOSTILE = [
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.text(st.characters(exclude_categories=())) | st.sampled_from(HOSTILE), max_size=6))
 def test_any_memory_can_be_judged_and_written(memories: list[str]) -> None:
-    for dialogue in generate(0, limit=1):
+    for dialogue in FEW:
         scored = summarise([dialogue], [[memories]])
         assert json.loads(json.dumps(scored)) == scored
         assert scored["overall"]["exact"] == 0 or memories
