@@ -107,7 +107,7 @@ def summary(run: Run) -> RenderableType:
     lines = [f"Categories 1 to 4, × 100, 95 % intervals; L by {quality.encoders(run)}."]
     lines += costs.overhead(run)
     if run.failures:
-        lines.append(f"{len(run.failures)} things went wrong on the way; the report lists them.")
+        lines.append(f"Went wrong on the way: {len(run.failures)}, see the report.")
     parts: list[RenderableType] = [grid] if grid.row_count else []
     if told := costs.conflict_line(run):
         lines.append(told)

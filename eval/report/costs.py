@@ -50,7 +50,7 @@ def efficiency(run: Run) -> Section:
         f"Measured on: {device}. The paper's seconds are those of an A100; only size and tokens can be set beside them.",
         (
             "GB as in the paper, 2^30 bytes of weights. tok/ans and s/ans are means over the stages of what a call writes and "
-            "takes; tok/s is one by the other. Stages counts those that the system has."
+            "takes; tok/s is one by the other. Stages counts those that the system has. Without --efficiency calls share batches, and a call's seconds are its share."
         ),
     )
     tables = [
