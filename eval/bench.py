@@ -157,7 +157,7 @@ def _conflict(plan: Plan, workspace: Workspace, ground: Ground, on_progress: OnP
     names = [name for name in plan.systems if name in conflict.SYSTEMS]
     students = [folder_digest(workspace.student_folder), *map(folder_digest, workspace.expert_folders.values())]
     code = [Path(str(part.__file__)).read_text(encoding="utf-8") for part in (conflict, conflict_set)]
-    key = digest([names, students, ground.rules, ground.space, code, code_digest(), _device()])
+    key = digest([names, plan.questions, students, ground.rules, ground.space, code, code_digest(), _device()])
     if (known := ground.cache.phase("conflict", key)) is not None:
         return known
 
@@ -165,7 +165,7 @@ def _conflict(plan: Plan, workspace: Workspace, ground: Ground, on_progress: OnP
         ground.check()
         on_progress(system, "", "conflict", done, total)
 
-    found = conflict.run(workspace, names, on_progress=told)
+    found = conflict.run(workspace, names, limit=plan.questions, on_progress=told)
     ground.cache.keep_phase("conflict", key, found)
     return found
 
@@ -272,11 +272,12 @@ def _rows(
 
         here = [model.name for model in installed(workspace.models_folder) if model.is_whole]
         names = [n for n in here if n in ENTRIES and ENTRIES[n].kind == "student" and not ENTRIES[n].needs_vision]
-        for name in names or [workspace.student_name]:
+        for name in dict.fromkeys([*names, workspace.student_name]):
             one = workspace if name == workspace.student_name else student(name)
-            row(name, "scales", [(one, False)] * 3)
+            short = Path(name).name
+            row(short, "scales", [(one, False)] * 3)
             if one.expert_folders:
-                row(f"{name}+experts", "scales", [(one, True)] * 3)
+                row(f"{short}+experts", "scales", [(one, True)] * 3)
     return made
 
 

@@ -13,6 +13,7 @@ import shutil
 import sqlite3
 import threading
 from collections.abc import Iterator, Mapping, MutableMapping
+from functools import cache as once
 from pathlib import Path
 from typing import Any, Self
 
@@ -26,6 +27,7 @@ def digest(value: object) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
+@once
 def folder_digest(folder: Path) -> str:
     """Thirty-two hex digits of a model's or an expert's folder: its JSON files whole, samples of its weights."""
     found = hashlib.sha256()

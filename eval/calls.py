@@ -100,6 +100,7 @@ class Calls:
     def __init__(self, answerers: Mapping[Stage, Answerer], embedder: Engine, cache: Cache, clock: ModelClock) -> None:
         self.answerers, self.cache, self.clock = answerers, cache, clock
         self._embedder = embedder
+        self._are_loaded = False
 
     def identity(self, *stages: Stage) -> list[str]:
         return [self.answerers[stage].identity for stage in stages]
@@ -188,4 +189,11 @@ class Calls:
             stop.set()
 
     def _engines(self) -> list[Engine]:
-        return list({id(answerer.engine): answerer.engine for answerer in self.answerers.values()}.values())
+        """The students' engines, loaded."""
+        engines = list({id(answerer.engine): answerer.engine for answerer in self.answerers.values()}.values())
+        if not self._are_loaded:
+            with self.clock.running():
+                for engine in engines:
+                    engine.student  # noqa: B018 - it loads when it is first named
+            self._are_loaded = True
+        return engines

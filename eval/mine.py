@@ -56,10 +56,11 @@ def snapshot(workspace: Workspace) -> Iterator[Snapshot]:
             closing(sqlite3.connect(folder / "memories.db")) as ours,
         ):
             theirs.backup(ours)
-        with Store(folder, workspace.space, create=False) as store, store.reading() as connection:
-            keys = [row["key"] for row in connection.execute("SELECT key FROM exchanges ORDER BY id")]
-            lines = connection.execute("SELECT event, memory_id, new_text, exchange_key FROM history ORDER BY id")
-            history = [tuple(row) for row in lines]
+        with Store(folder, workspace.space, create=False) as store:
+            with store.reading() as connection:
+                keys = [row["key"] for row in connection.execute("SELECT key FROM exchanges ORDER BY id")]
+                lines = connection.execute("SELECT event, memory_id, new_text, exchange_key FROM history ORDER BY id")
+                history = [tuple(row) for row in lines]
             said = tuple(_with_refs(store.exchange(key)) for key in keys)
         refs = {exchange.key: [message.ref for message in exchange.messages if message.ref] for exchange in said}
         provenance = Provenance()

@@ -44,6 +44,7 @@ def scored(run: Run, workspace: Workspace, ground: Ground, origin: dict[str, Any
     phases = []
     names = list(dict.fromkeys(one.system for one in run.asked))
     for name in names:
+        ground.check()
         mine = [one for one in run.asked if one.system == name and one.category != 5]
         golds = [(one.answer, gold) for one in mine for gold in (one.gold, one.corrected_gold) if gold]
         before = scorer.model_seconds

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 from locomo import QUESTIONS, locomo_file, sample
 
-
 Command = Callable[..., tuple[int, str, str]]
 
 

@@ -227,6 +227,37 @@ def test_the_ends_of_the_ablation_are_base_and_experts(whole: Run, settings: Set
     }
 
 
+def test_one_call_at_a_time_is_another_measurement(whole: Run, settings: Settings, plan: Plan) -> None:
+    """Seconds of calls that shared the student are not taken for those of calls that had it alone."""
+    with Workspace(settings) as opened:
+        heard = _counting(opened)
+        made = run(replace(plan, systems=("oracle",), efficiency=True), opened)
+    assert len(heard) == len(QUESTIONS)
+    assert [one.answer for one in made.asked] == [one.answer for one in of(whole, "oracle")]
+    assert made.origin["calls"] == "one at a time"
+
+
+def test_every_student_on_this_disk(settings: Settings, plan: Plan) -> None:
+    with Workspace(settings) as opened:
+        made = run(replace(plan, systems=("oracle",), scales=True), opened)
+    tables = {name: told["table"] for name, told in made.systems.items() if told["table"] == "scales"}
+    assert len(tables) == 2
+    name, with_experts = tables
+    assert with_experts == f"{name}+experts"
+
+
+def test_conflicts_need_no_file_and_are_kept(settings: Settings) -> None:
+    plan = Plan(conflict=True, systems=("base",), questions=1)
+    with Workspace(settings) as opened:
+        made = run(plan, opened)
+    assert made.asked == ()
+    assert set(made.extra["conflict"]["systems"]) == {"base"}
+    with Workspace(settings) as opened:
+        again = run(plan, opened)
+        assert opened.engine._student is None
+    assert again.extra == json.loads(json.dumps(made.extra))
+
+
 def test_two_students_share_an_ablation(settings: Settings, plan: Plan, tiny_student: Path) -> None:
     with Workspace(settings) as opened:
         made = run(replace(plan, systems=("oracle",), ablation_with=str(tiny_student), limit=2, questions=1), opened)
@@ -312,7 +343,7 @@ def test_a_cache_of_another_version_is_ignored_with_a_note(whole: Run, settings:
 
 def test_a_run_of_another_version_is_refused(tmp_path: Path, whole: Run) -> None:
     path = write_run(whole, tmp_path)
-    assert read_run(tmp_path).as_json() == json.loads(path.read_text())
+    assert json.dumps(read_run(tmp_path).as_json()) == json.dumps(whole.as_json())
     for broken in ('{"format": 99}', "[]", "{", '{"format": 1}'):
         path.write_text(broken)
         with pytest.raises(UsageError, match="run `memlora bench` again"):

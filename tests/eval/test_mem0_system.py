@@ -8,12 +8,12 @@ import pytest
 from locomo import locomo_file
 
 from memlora_mlx.eval.bench import Plan, run
+from memlora_mlx.eval.mem0_baseline import is_installed
 from memlora_mlx.memory.workspace import Workspace
 from memlora_mlx.settings import load_settings
 
-pytest.importorskip("mem0")
 
-
+@pytest.mark.skipif(not is_installed(), reason="mem0ai is not installed")
 def test_mem0_reads_and_answers_and_is_not_asked_twice(
     tiny_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

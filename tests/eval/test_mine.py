@@ -32,13 +32,10 @@ def talked(tiny_home: Path, lively_student: Path, tiny_experts: Path, tmp_path: 
 def test_the_users_own_memories_are_asked_and_left_alone(talked: Workspace) -> None:
     before = {path: sha256(path.read_bytes()).digest() for path in talked.settings.store_folder.rglob("*.db")}
     with talked:
-        made = run(Plan(mine=True, systems=("memlora", "rag", "oracle", "base"), questions=3), talked)
-    assert [one.question for one in made.asked if one.system == "oracle"] == [
-        'What fills the gap in what Ann said on 8 May 2023: "I moved to ____ last week."?',
-        'What fills the gap in what Ann said on 1 June 2023: "I will run in ____."?',
-        'What fills the gap in what Ann said on 1 June 2023: "I moved on to ____."?',
-    ]
-    assert [one.gold for one in made.asked if one.system == "oracle"] == ["Rome", "May", "Oslo"]
+        made = run(Plan(mine=True, systems=("memlora", "rag", "oracle", "base")), talked)
+    asked = [one for one in made.asked if one.system == "oracle"]
+    assert asked[0].question == 'What fills the gap in what Ann said on 8 May 2023: "I moved to ____ last week."?'
+    assert [one.gold for one in asked] == ["Rome", "Moss", "May", "Oslo", "Oslo"]
     assert all(one.recall == 1.0 for one in made.asked if one.system == "oracle")
     assert {one.system for one in made.asked} == {"memlora", "rag", "oracle"}
     assert any(one.retrieved and one.retrieved[0]["refs"] for one in made.asked if one.system == "memlora")
