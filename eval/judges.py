@@ -169,7 +169,7 @@ class Judge:
     ) -> list[bool | None]:
         """Whether each answer is right, in the order of the items; None where there is no verdict, see `failures`.
 
-        An answer of nothing is wrong, and a question without a gold answer has no verdict; no judge is asked about them.
+        An answer of nothing is wrong, and a question without a gold answer has no verdict; no judge is asked.
         Each verdict is in the cache before the next is waited for. A judge that dies leaves the rest without
         one, and is not asked again.
 
@@ -233,8 +233,8 @@ def open_judge(spec: str, workspace: Workspace, *, cache: Cache | None = None) -
     """The judge that was asked for.
 
     Args:
-        spec: "openai:URL,MODEL", a model behind an OpenAI-compatible server (key from OPENAI_API_KEY), or "mlx:MODEL", a
-            student by name or folder that this project's engine runs.
+        spec: "openai:URL,MODEL", a model behind an OpenAI-compatible server (key from OPENAI_API_KEY), or "mlx:MODEL",
+            a student by name or folder that this project's engine runs.
         cache: verdicts by content: judge, prompt, question, gold answer, answer.
 
     Raises:

@@ -114,7 +114,7 @@ def summary(run: Run) -> RenderableType:
     return Group(*parts, *map(Text, lines))
 
 
-# ------------------------------------------------------------------------------------------------ what the run says of itself
+# ------------------------------------------------------------------------------------------ what the run says of itself
 
 
 def _failures(run: Run) -> Section:

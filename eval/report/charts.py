@@ -36,7 +36,8 @@ def draw(chart: Chart, number: int) -> str:
     return (
         f"<figure><figcaption>{escape(chart.title)}</figcaption>"
         f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-labelledby="{names[0]} {names[1]}">'
-        f'<title id="{names[0]}">{escape(chart.title)}</title><desc id="{names[1]}">{escape(said)}</desc>{body}</svg></figure>'
+        f'<title id="{names[0]}">{escape(chart.title)}</title><desc id="{names[1]}">{escape(said)}</desc>{body}'
+        "</svg></figure>"
     )
 
 
@@ -97,8 +98,9 @@ def _stack(counts: Sequence[int], y: int, number: int) -> Iterable[str]:
         yield f'<rect class="part p{i % 6}" {place}/><rect fill="url(#hatch-{number}-{i})" {place}/>'
         label = f"{_LETTERS[i]} {count}"
         if width > 7 * len(label) + 6:
-            middle = x + width / 2
-            yield f'<rect class="plate" x="{middle - 3.6 * len(label):.1f}" y="{y + 2}" width="{7.2 * len(label):.1f}" height="{height - 4}" rx="2"/>'
+            middle, plate = x + width / 2, 7.2 * len(label)
+            place = f'x="{middle - plate / 2:.1f}" y="{y + 2}" width="{plate:.1f}" height="{height - 4}"'
+            yield f'<rect class="plate" {place} rx="2"/>'
             yield _text(middle, y + height - 5, label, "middle")
         x += width
 

@@ -1,4 +1,4 @@
-"""What it cost and how it went: sizes, tokens, seconds, phases, memory operations; rows of Tables 3, 4, 5, A6 and A7."""
+"""What it cost and how it went: sizes, tokens, seconds, phases, memory operations; Tables 3, 4, 5, A6 and A7."""
 
 from __future__ import annotations
 
@@ -45,32 +45,34 @@ def efficiency(run: Run) -> Section:
         Column("system", False), Column("student", False), Column("stages"), Column("size, GB"), Column("tok/s"),
         Column("tok/ans"), Column("s/ans"),
     )  # fmt: skip
-    device = _device(run)
     notes = (
-        f"Measured on: {device}. The paper's seconds are those of an A100; only size and tokens can be set beside them.",
+        f"Measured on: {_device(run)}. The paper's seconds are those of an A100; only size and tokens compare.",
         (
-            "GB as in the paper, 2^30 bytes of weights. tok/ans and s/ans are means over the stages of what a call writes and "
-            "takes; tok/s is one by the other. Stages counts those that the system has. Without --efficiency calls share batches, and a call's seconds are its share."
+            "GB as in the paper: 2^30 bytes of weights. tok/ans and s/ans are means over the stages that there are, "
+            "of what a call writes and takes; tok/s is one by the other. Without --efficiency calls share batches, and the "
+            "seconds of a call are its share."
         ),
     )
-    tables = [
+    heads = ("tokens in", "tokens out", "seconds")
+    of_calls = (Column("system", False), Column("stage", False), Column("calls"), *map(Column, heads))
+    tables = (
         Table("Size and speed, Table 3's form", columns, tuple(rows), notes),
-        Table(
-            "For reference, the paper's Table 3 (A100)",
-            (Column("system", False), *(Column(f"paper: {head}", True, True) for head in ("size, GB", "tok/s", "tok/ans", "s/ans"))),
-            tuple((name, number(size, 2), *(number(value, 2) for value in rest)) for name, size, *rest in paper.TABLE_3),
-        ),
-        Table("Tokens and seconds of a call, Tables A6 and A7's form", (
-            Column("system", False), Column("stage", False), Column("calls"), Column("tokens in"), Column("tokens out"),
-            Column("seconds"),
-        ), tuple(calls)),
+        _paper_sizes(),
+        Table("Tokens and seconds of a call, Tables A6 and A7's form", of_calls, tuple(calls)),
         _paper_tokens(),
-    ]  # fmt: skip
+    )
     charts = (
         BarChart("Tokens written in a call, by stage", tuple(tokens), _highest(tokens)),
         BarChart("Seconds of a call, by stage", tuple(seconds), _highest(seconds), " s"),
     )
-    return Section("What it costs", (), charts, tuple(tables))
+    return Section("What it costs", (), charts, tables)
+
+
+def _paper_sizes() -> Table:
+    heads = ("size, GB", "tok/s", "tok/ans", "s/ans")
+    columns = (Column("system", False), *(Column(f"paper: {head}", True, True) for head in heads))
+    rows = tuple((name, *(number(value, 2) for value in figures)) for name, *figures in paper.TABLE_3)
+    return Table("For reference, the paper's Table 3 (A100)", columns, rows)
 
 
 def _paper_tokens() -> Table:
@@ -193,9 +195,10 @@ def conflict(run: Run) -> Section:
         interval = _share(overall[name])
         if interval:
             bars.append(Bar(plain(name), interval.value, with_interval(interval), interval.low, interval.high))
+    told = {key: plain(found.get(key, "")) for key in ("version", "hash", "seed")}
     about = (
-        f"Short dialogues of this project's own (set {plain(found.get('version', ''))}, hash {plain(found.get('hash', ''))}, "
-        f"seed {plain(found.get('seed', ''))}), and what should be remembered in the end. A dialogue is exact if every "
+        f"Short dialogues of this project's own (set {told['version']}, hash {told['hash']}, "
+        f"seed {told['seed']}), and what should be remembered in the end. A dialogue is exact if every "
         "required fact is kept once and nothing else is."
     )
     notes = tuple(plain(note) for note in found.get("notes", ()))

@@ -42,8 +42,8 @@ def abstention(run: Run) -> Section:
         Column("abstains, where there is an answer"),
     )  # fmt: skip
     about = (
-        "Category 5 asks for what was never said; the right answer is to say so. It is in no other figure. A system that "
-        "never answers gets all of it, so both columns belong together."
+        "Category 5 asks for what was never said; the right answer is to say so. It is in no other figure. A system "
+        "that never answers gets all of it, so both columns belong together."
     )
     return Section("Abstention", (about,), (), (Table("Category 5, adversarial", columns, tuple(rows)),))
 
@@ -62,7 +62,7 @@ def retrieval(run: Run) -> Section:
     columns = [Column("system", False), Column("n"), *(Column(f"recall@{k}") for k in depths)]
     columns += [Column("recall of all given"), Column("all evidence given")]
     about = (
-        "The share of a question's evidence turns that the memories given to the answer come from, by their provenance; "
+        "The share of a question's evidence turns that the memories given to the answer come from, by provenance; "
         "k counts memories, nearest first. “All evidence given” is the share of questions that miss none of it."
     )
     return Section(

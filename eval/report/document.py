@@ -1,4 +1,4 @@
-"""What a report consists of, before it is Markdown, HTML or a terminal's table. All text is plain and still unescaped."""
+"""What a report consists of, before it is Markdown, HTML or a terminal's table. All text is plain, not escaped."""
 
 from __future__ import annotations
 

@@ -41,7 +41,8 @@ th.number, td.number { text-align: right; white-space: nowrap; } thead th.number
 th.short, td.short { white-space: nowrap !important; }
 td.text:not(.short) { min-width: 10rem; max-width: 22rem; overflow-wrap: anywhere; }
 tbody th { min-width: 6rem; max-width: 16rem; overflow-wrap: anywhere; }
-.paper { color: var(--paper); background: var(--paper-soft); } th.paper, td.paper { padding-left: .5rem; font-style: italic; }
+.paper { color: var(--paper); background: var(--paper-soft); }
+th.paper, td.paper { padding-left: .5rem; font-style: italic; }
 thead th.paper { color: var(--paper); }
 @media print { .scroll { overflow: visible; } nav { display: none; } }
 """

@@ -1,8 +1,9 @@
-"""How good the answers were: Table 1's form, by category, paired tests, abstention, retrieval, where answers were lost."""
+"""How good the answers were: Table 1's form, by category, and paired tests between systems."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from memlora_mlx.eval.judges import RUBRICS
 from memlora_mlx.eval.metrics import Interval
@@ -10,6 +11,7 @@ from memlora_mlx.eval.report import paper
 from memlora_mlx.eval.report.document import ABSENT, Bar, BarChart, Chart, Column, Section, Table, plain
 from memlora_mlx.eval.report.figures import (
     PARTS,
+    Value,
     average,
     category_name,
     composite,
@@ -31,7 +33,7 @@ from memlora_mlx.eval.statistics import holm, mcnemar
 
 _PAPER_NOTE = (
     "Columns marked “paper” are the paper's figures: its own students, its test conversations (conv-30, conv-41), L by "
-    "roberta-large and MiniLM, J by gpt-oss-120b. Another encoder, judge or split gives other figures for the same answers."
+    "roberta-large and MiniLM, J by gpt-oss-120b. Other encoders, judges or splits give other figures."
 )
 
 
@@ -132,25 +134,20 @@ def by_category(run: Run) -> Section:
             if not mine:
                 continue
             f1 = mean(values(mine, part("token_f1")))
-            rows.append(
-                (
-                    category_name(category), plain(name), str(len(mine)), with_interval(mean(values(mine, composite()))),
-                    with_interval(f1), _exact(mine), *(_judged(mine, rubric) for rubric in rubrics), average(recalls(mine)),
-                )
-            )  # fmt: skip
+            figures = [with_interval(mean(values(mine, composite()))), with_interval(f1), _exact(mine)]
+            figures += [_judged(mine, rubric) for rubric in rubrics]
+            rows.append((category_name(category), plain(name), str(len(mine)), *figures, average(recalls(mine))))
             bars.append(_bar(name, f1))
         if told := tuple(bar for bar in bars if bar):
             groups.append((category_name(category), told))
     if not rows:
         return Section("By category")
     charts = tuple(BarChart(f"Token F1, {name}", (("", bars),), 100.0) for name, bars in groups)
-    notes = (
-        (
-            "Category numbers and names are those of LoCoMo's own evaluation code; several published tables have the names "
-            "shifted. Where a category has few questions the interval is wide: compare intervals, not figures."
-        ),
+    note = (
+        "Numbers and names of the categories are those of LoCoMo's own evaluation code; several published tables have "
+        "them shifted. Where a category has few questions the interval is wide: compare intervals, not figures."
     )
-    return Section("By category", (), charts, (Table("Scores by category", columns, tuple(rows), notes),))
+    return Section("By category", (), charts, (Table("Scores by category", columns, tuple(rows), (note,)),))
 
 
 def comparisons(run: Run) -> Section:
@@ -198,9 +195,9 @@ def comparisons(run: Run) -> Section:
         rows.append(tuple(told))
     notes = (
         (
-            "Paired over the questions that both answered: bootstrap of the mean difference with its 95 % interval; for J "
-            "McNemar's exact test on the questions that one system alone got right. p is corrected by Holm's method for all "
-            "the tests of its column."
+            "Paired over the questions that both answered: bootstrap of the mean difference with its 95 % interval; "
+            "for J McNemar's exact test on the questions that one system alone got right. p is corrected by Holm's "
+            "method for all the tests of its column."
         ),
         (
             "Questions about one conversation are not independent of each other, so intervals and p are rather too "
@@ -216,13 +213,20 @@ def comparisons(run: Run) -> Section:
 
 
 def _headline(run: Run) -> list[tuple[str, Callable[[Sequence[Asked]], Interval | None]]]:
-    made: list[tuple[str, Callable[[Sequence[Asked]], Interval | None]]] = []
-    for rubric in RUBRICS:
-        if any(rubric in one.verdicts for one in run.asked):
-            made.append((f"J, {rubric} rubric", lambda rows, rubric=rubric: share(verdicts(rows, rubric))))  # type: ignore[misc]
-    made.append((f"L ({encoders(run)})", lambda rows: mean(values(rows, composite()))))
-    made.append(("Token F1", lambda rows: mean(values(rows, part("token_f1")))))
-    return made
+    """What the first charts show, and how it is computed."""
+
+    def judged(rubric: str, rows: Sequence[Asked]) -> Interval | None:
+        return share(verdicts(rows, rubric))
+
+    def scored(value: Value, rows: Sequence[Asked]) -> Interval | None:
+        return mean(values(rows, value))
+
+    rubrics = [rubric for rubric in RUBRICS if any(rubric in one.verdicts for one in run.asked)]
+    return [
+        *((f"J, {rubric} rubric", partial(judged, rubric)) for rubric in rubrics),
+        (f"L ({encoders(run)})", partial(scored, composite())),
+        ("Token F1", partial(scored, part("token_f1"))),
+    ]
 
 
 def _bar(name: str, interval: Interval | None) -> Bar | None:

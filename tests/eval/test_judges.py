@@ -1,4 +1,4 @@
-"""Judges over real sockets and on a real engine: what counts as a verdict, and what a judge that fails leaves behind."""
+"""Judges over real sockets and on a real engine: what counts as a verdict, and what one that fails leaves behind."""
 
 from __future__ import annotations
 
