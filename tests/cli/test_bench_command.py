@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from homes import TALK
 from locomo import QUESTIONS, locomo_file, sample
 
 Command = Callable[..., tuple[int, str, str]]
@@ -41,6 +42,21 @@ def test_parts_are_joined(memlora: Command, talks: Path, tmp_path: Path) -> None
     code, out, _ = memlora("bench", "merge", tmp_path / "1", tmp_path / "2", "--out", tmp_path / "all", "--json")
     assert code == 0
     assert {one["system"] for one in json.loads(out)["asked"]} == {"oracle", "rag"}
+
+
+def test_ones_own_conversations_and_conflicts_need_no_file(memlora: Command, tiny_home: Path, tmp_path: Path) -> None:
+    talk = tmp_path / "talk.txt"
+    talk.write_text(TALK)
+    assert memlora("ingest", talk, "--limit", "4")[0] == 0
+    code, out, _ = memlora("bench", "--mine", "--systems", "memlora,oracle", "--out", tmp_path / "mine")
+    assert code == 0
+    assert "memlora" in out
+    assert "Rome" in (tmp_path / "mine" / "results.json").read_text()
+
+    code, out, _ = memlora("bench", "--conflict", "--systems", "base", "--questions", "1", "--out", tmp_path / "bare")
+
+    assert code == 0
+    assert (tmp_path / "bare" / "report.html").is_file()
 
 
 @pytest.mark.parametrize(
