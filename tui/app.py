@@ -18,6 +18,7 @@ from memlora_mlx.settings import Settings
 from memlora_mlx.tui.session import Session
 from memlora_mlx.tui.text import plain
 from memlora_mlx.tui.themes import DARK, LIGHT
+
 if TYPE_CHECKING:
     from memlora_mlx.tui.talk import Talk
 

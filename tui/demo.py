@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING
 
 from memlora_mlx.records import Exchange, Hit, Message, Scope
@@ -48,13 +49,16 @@ def seed(workspace: Workspace) -> list[Turn]:
     ids: dict[str, str] = {}
     for position, (days, said, facts) in enumerate(_LIFE):
         moment = NOW - timedelta(days=days)
-        store.clock = lambda moment=moment: moment
-        messages = (Message("user", said, said_at=moment), Message("assistant", "I will remember that.", said_at=moment))
+        store.clock = partial(_the_time, moment)
+        messages = (
+            Message("user", said, said_at=moment),
+            Message("assistant", "I will remember that.", said_at=moment),
+        )
         exchange = Exchange(f"demo-{position}", owner, messages, moment, "chat", position)
         adds = [Add(fact, vector, moment) for fact, vector in zip(facts, embed(facts), strict=True)]
         for change in store.commit(owner, adds, exchange=exchange) or []:
             ids[change.text or ""] = change.memory_id
-    store.clock = lambda: NOW
+    store.clock = partial(_the_time, NOW)
     asked = Turn(_ASKED, reply=_REPLIED, said_at=NOW - timedelta(minutes=3), memory="done")
     used = ("Tuva, the sister, marries on 20 June", "Is badly allergic to hazelnuts", "Learns the cello with Ingrid")
     found = [store.find(ids[text]) for text in used]
@@ -73,3 +77,7 @@ def seed(workspace: Workspace) -> list[Turn]:
     asked.remembered = Remembered(Exchange("demo-asked", owner, (), NOW, "chat", 0))
     told.remembered = Remembered(exchange, (_NEW_HOME,), tuple(applied or ()))
     return [asked, told]
+
+
+def _the_time(moment: datetime) -> datetime:
+    return moment

@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Literal
 
@@ -161,7 +162,7 @@ class Talk:
             turn.memory = "working"
             self._changed(turn)
             try:
-                turn.remembered = await self._session.run(lambda workspace, turn=turn: self._remember(workspace, turn))
+                turn.remembered = await self._session.run(partial(self._remember, turn))
                 turn.memory = "done"
             except Exception as error:  # a full disk, a student that is gone: the store is whole, the chat goes on
                 turn.memory, turn.problem = "failed", str(error) or type(error).__name__
@@ -176,7 +177,7 @@ class Talk:
                 return
             await asyncio.sleep(max(left, 0.05))
 
-    def _remember(self, workspace: Workspace, turn: Turn) -> Remembered:
+    def _remember(self, turn: Turn, workspace: Workspace) -> Remembered:
         return self._chat_of(workspace).remember(
             turn.question, turn.reply, key=turn.key, said_at=turn.said_at, image=turn.image
         )
@@ -199,4 +200,3 @@ def as_markdown(turns: list[Turn]) -> str:
             parts.append(f"*image: {turn.image.source}*\n")
         parts.append(f"**memlora**\n\n{turn.reply.strip()}{' *(stopped)*' if turn.stopped else ''}\n")
     return "\n".join(parts)
-

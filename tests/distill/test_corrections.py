@@ -100,7 +100,9 @@ def test_a_memory_removed_wrongly_needs_the_facts(store: Store, tmp_path: Path) 
 
 
 def test_words_of_an_update_are_corrected_for_both_experts(store: Store, tmp_path: Path) -> None:
-    [first] = store.commit(ANN, [Add("Ann lives in Rome", vector("r"))], exchange=exchange("x1", "I live in Rome.")) or []
+    [first] = (
+        store.commit(ANN, [Add("Ann lives in Rome", vector("r"))], exchange=exchange("x1", "I live in Rome.")) or []
+    )
     store.commit(ANN, [Update(first.memory_id, "Ann lives in Osl", vector("o"))], exchange=exchange("x2", "Now Oslo."))
     store.revise(first.memory_id, "Ann lives in Oslo", vector("o2"))
     record_corrections(store, tmp_path, first.memory_id)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -22,7 +23,7 @@ def drive(script: Script, *, size: tuple[int, int] = (110, 32), settings: Settin
     async def run() -> None:
         app = MemloraApp(settings or load_settings())
         try:
-            async with app.run_test(size=size) as pilot:
+            async with app.run_test(size=size, notifications=True) as pilot:
                 await script(app, pilot)
         finally:
             app.session.close()
@@ -32,8 +33,8 @@ def drive(script: Script, *, size: tuple[int, int] = (110, 32), settings: Settin
 
 async def until(pilot: Pilot[Any], condition: Callable[[], object], what: str = "") -> None:
     """Wait until something is so. Raises AssertionError when it takes too long."""
-    for _ in range(int(SECONDS / 0.02)):
-        await pilot.pause()
+    end = time.monotonic() + SECONDS
+    while time.monotonic() < end:
         if condition():
             return
         await asyncio.sleep(0.02)

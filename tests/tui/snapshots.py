@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import string
 from pathlib import Path
@@ -28,11 +29,11 @@ def hold_status(app: MemloraApp, *parts: str) -> None:
         bar.refresh_status()
 
 
-def check(app: MemloraApp, name: str) -> None:
-    """Compare the screen with its snapshot of this name, size and theme. A new one is written and fails."""
+async def check(app: MemloraApp, name: str) -> None:
+    """Compare the screen, once it has come to rest, with its snapshot of this name, size and theme."""
     width, height = app.size
     path = FOLDER / f"{name}-{width}x{height}-{app.theme.removeprefix('memlora-')}.txt"
-    now = drawn(app)
+    now = await _at_rest(app, path)
     if os.environ.get("UPDATE_SNAPSHOTS"):
         FOLDER.mkdir(exist_ok=True)
         path.write_text(now, encoding="utf-8")
@@ -41,6 +42,17 @@ def check(app: MemloraApp, name: str) -> None:
         pytest.fail(f"there is no snapshot {path.name}; UPDATE_SNAPSHOTS=1 writes it")
     before = path.read_text(encoding="utf-8")
     assert now.splitlines() == before.splitlines(), f"{path.name} looks different; look at it, then update it"
+
+
+async def _at_rest(app: MemloraApp, path: Path) -> str:
+    """The screen once it is as expected, or as it still is after a while."""
+    expected = path.read_text(encoding="utf-8") if path.is_file() and not os.environ.get("UPDATE_SNAPSHOTS") else None
+    for _ in range(50 if expected is not None else 10):
+        now = drawn(app)
+        if now == expected:
+            break
+        await asyncio.sleep(0.1)
+    return now
 
 
 def drawn(app: MemloraApp) -> str:

@@ -33,25 +33,22 @@ def test_screens_look_as_they_did(tiny_home: Path, size: tuple[int, int], theme:
         await until(pilot, lambda: "hazelnuts" in text_of(app))
         hold_status(app)
         chat.action_toggle_panel() if chat.panel.region.width else None
-        await pilot.pause(0.2)
+        await until(pilot, lambda: chat.panel.region.width == 0)
         assert "Remembered from it" not in text_of(app)
-        check(app, "chat")
+        await check(app, "chat")
 
         chat.show_panel()
         await until(pilot, lambda: "Remembered from it" in text_of(app))
-        await pilot.pause(0.2)
-        check(app, "chat-panel")
+        await check(app, "chat-panel")
 
         await pilot.press("f1")
         await until(pilot, lambda: isinstance(app.screen, HelpScreen) and "esc Back" in text_of(app))
-        await pilot.pause(0.2)
-        check(app, "help")
+        await check(app, "help")
         await pilot.press("escape", "ctrl+p")
         await until(pilot, lambda: CommandPalette.is_open(app) and "Go to Memories" in text_of(app))
         await pilot.press(*"mod")
         await until(pilot, lambda: "Go to Models" in text_of(app) and "Go to Chat" not in text_of(app))
         app.screen.query_one("CommandInput").cursor_blink = False  # type: ignore[attr-defined]
-        await pilot.pause(0.3)
-        check(app, "palette")
+        await check(app, "palette")
 
     drive(script, size=size)

@@ -28,7 +28,7 @@ class MainScreen(Screen[None]):
     """A full screen: its body above the status bar and the footer. Subclasses give `compose_body`."""
 
     NAME: ClassVar[str] = ""  # as the palette and the help call it
-    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-wide")]
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-wide")]  # noqa: RUF012 - as Textual declares it
 
     def compose(self) -> ComposeResult:
         yield Navigation(self.NAME.lower())

@@ -38,12 +38,14 @@ reply stand beside it (Ctrl+O): open, edit, undo or delete them there.
 NO_WORDS = "(shares an image)"
 
 
-class ChatScreen(ChatCommands, MainScreen):
+class ChatScreen(MainScreen):
     NAME = "Chat"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "stop_reply", "Stop", tooltip="Stop the reply at once", id="chat.stop"),
         Binding("escape", "browse", "Browse", tooltip="Between the prompt and the replies", id="chat.browse"),
-        Binding("ctrl+o", "toggle_panel", "Panel", tooltip="Show or hide the memories beside the chat", id="chat.panel"),
+        Binding(
+            "ctrl+o", "toggle_panel", "Panel", tooltip="Show or hide the memories beside the chat", id="chat.panel"
+        ),
         Binding("pageup", "scroll_log(-1)", show=False, tooltip="Scroll the conversation up", id="chat.up"),
         Binding("pagedown", "scroll_log(1)", show=False, tooltip="Scroll the conversation down", id="chat.down"),
     ]
@@ -53,7 +55,7 @@ class ChatScreen(ChatCommands, MainScreen):
         self.turns: list[Turn] = []
         self.attachment: Image | None = None
         self._current: ExchangeView | None = None  # the one whose memories the panel shows
-        self._states: dict[str, str] = {}  # what the user did to memories, by their ids
+        self.states: dict[str, str] = {}  # what the user did to memories, by their ids
         self._stop: asyncio.Event | None = None  # of the reply under way
         self._one_reply = asyncio.Lock()
 
@@ -99,7 +101,7 @@ class ChatScreen(ChatCommands, MainScreen):
     def sent(self, event: Prompt.Sent) -> None:
         command = parse(event.text)
         if command is not None:
-            self.run_command(*command)
+            ChatCommands(self).run(*command)
             return
         turn = Turn(event.text or NO_WORDS, self.attachment)
         self.detach()
@@ -140,6 +142,14 @@ class ChatScreen(ChatCommands, MainScreen):
         if turn.problem is None and turn.reply.strip():
             self.talk.remember(turn)
 
+    async def clear(self) -> None:
+        """Take all turns off the screen."""
+        self.turns.clear()
+        self._current = None
+        await self.query(ExchangeView).remove()
+        self.query_one("#welcome").display = True
+        self.refresh_panel()
+
     def _turn_changed(self, turn: Turn) -> None:
         """Show what is new of a turn: below its reply, in the panel, in the counts."""
         for view in self.query(ExchangeView):
@@ -154,7 +164,7 @@ class ChatScreen(ChatCommands, MainScreen):
 
     @work(group="panel", exclusive=True, exit_on_error=False)
     async def refresh_panel(self) -> None:
-        await self.panel.show(self._current.turn if self._current else None, self._states)
+        await self.panel.show(self._current.turn if self._current else None, self.states)
 
     @work(group="count", exclusive=True, exit_on_error=False)
     async def recount(self) -> None:
@@ -220,20 +230,20 @@ class ChatScreen(ChatCommands, MainScreen):
             if words is None:
                 return
             memory = await self.session.run(partial(changes.revise, memory_id=entry.memory_id, text=words))
-            self._states[entry.memory_id] = f"edited: {memory.text}"
+            self.states[entry.memory_id] = f"edited: {memory.text}"
         elif event.deed == "undo":
             read = self._current.turn.remembered if self._current else None
             facts = read.facts if read and any(c.memory_id == entry.memory_id for c in read.applied) else ()
             line = await self.session.run(partial(changes.undo, memory_id=entry.memory_id, facts=facts))
-            self._states[entry.memory_id] = f"undone; now: {line.new_text or 'gone'}"
+            self.states[entry.memory_id] = f"undone; now: {line.new_text or 'gone'}"
         else:
             await self.session.run(partial(changes.delete, memory_id=entry.memory_id))
-            self._states[entry.memory_id] = "deleted; u brings it back"
+            self.states[entry.memory_id] = "deleted; u brings it back"
         await self.session.count()
         self.refresh_panel()
 
     def _words_of(self, entry: Entry) -> str:
-        state = self._states.get(entry.memory_id, "")
+        state = self.states.get(entry.memory_id, "")
         return state.removeprefix("edited: ") if state.startswith("edited: ") else entry.text
 
     async def _open_source(self, entry: Entry) -> None:

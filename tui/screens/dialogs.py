@@ -76,7 +76,9 @@ class SourceDialog(ModalScreen[None]):
         Binding("escape,enter,q", "dismiss", "Back", id="source.back"),
     ]
 
-    def __init__(self, text: str, memory: Memory | None, exchange: Exchange | None, history: Sequence[Revision]) -> None:
+    def __init__(
+        self, text: str, memory: Memory | None, exchange: Exchange | None, history: Sequence[Revision]
+    ) -> None:
         super().__init__()
         self._text, self._memory, self._exchange, self._history = text, memory, exchange, history
 
@@ -90,7 +92,9 @@ class SourceDialog(ModalScreen[None]):
 
     def _source(self) -> Content:
         if self._exchange is None:
-            return Content("\nNo conversation is kept with it: it was written by hand, or its conversation was forgotten.")
+            return Content(
+                "\nNo conversation is kept with it: it was written by hand, or its conversation was forgotten."
+            )
         head = f"\nSaid {when(self._exchange.said_at)} in {plain(self._exchange.source, 60)}\n"
         parts: list[Content] = [Content.styled(head, "$text-muted")]
         for message in self._exchange.messages:

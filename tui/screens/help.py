@@ -41,7 +41,7 @@ class HelpScreen(ModalScreen[None]):
         yield from _section("Everywhere", _keys(type(self.app), self.app.COMMAND_PALETTE_BINDING))
         name = getattr(self._of, "NAME", "") or "This screen"
         yield from _section(name, _keys(type(self._of)))
-        seen = {type(self._of)}
+        seen: set[type] = {type(self._of)}
         for widget in self._of.query("*"):
             if type(widget) not in seen and type(widget).__module__.startswith("memlora_mlx."):
                 seen.add(type(widget))
@@ -74,7 +74,9 @@ def _keys(node: type, palette: str | None = None) -> list[tuple[str, str]]:
 
 def _key(key: str) -> str:
     names = {"escape": "Esc", "enter": "Enter", "pageup": "PgUp", "pagedown": "PgDn", "delete": "Del", "slash": "/"}
-    return "+".join(names.get(part, part.capitalize() if "+" in key or len(part) > 1 else part) for part in key.split("+"))
+    return "+".join(
+        names.get(part, part.capitalize() if "+" in key or len(part) > 1 else part) for part in key.split("+")
+    )
 
 
 def _title(widget: Widget) -> str:

@@ -96,18 +96,22 @@ class MemoryPanel(VerticalScroll, can_focus=False):
             await self._fill([("No reply yet", [], "The memories of a reply show here.")])
             return
         used = [_of_hit(hit, states) for hit in turn.hits]
-        kept = [] if turn.remembered is None else [
-            Entry(
-                change.memory_id,
-                change.text or change.old_text or "",
-                "",
-                change.event,
-                change.old_text,
-                states.get(change.memory_id, ""),
-            )
-            for change in turn.remembered.applied
-            if change.rejected is None and change.event != "NONE"
-        ]
+        kept = (
+            []
+            if turn.remembered is None
+            else [
+                Entry(
+                    change.memory_id,
+                    change.text or change.old_text or "",
+                    "",
+                    change.event,
+                    change.old_text,
+                    states.get(change.memory_id, ""),
+                )
+                for change in turn.remembered.applied
+                if change.rejected is None and change.event != "NONE"
+            ]
+        )
         empty = {
             "waiting": "◌ when you pause",
             "working": "◔ remembering …",
@@ -126,7 +130,7 @@ class MemoryPanel(VerticalScroll, can_focus=False):
             return
         self._entries = wanted
         focused = self.screen.focused
-        at = focused.entry.memory_id if isinstance(focused, MemoryItem) else None
+        at = focused.entry if isinstance(focused, MemoryItem) else None
         widgets: list[Static] = []
         for title, entries, empty in sections:
             widgets.append(Static(Content(f"{plain(title, 60)} ({len(entries)})"), classes="section", markup=False))
@@ -136,7 +140,8 @@ class MemoryPanel(VerticalScroll, can_focus=False):
             await self.mount_all(widgets)
         if at is not None:
             items = list(self.query(MemoryItem))
-            again = [item for item in items if item.entry.memory_id == at] or items
+            same = [item for item in items if item.entry.memory_id == at.memory_id]
+            again = [item for item in same if item.entry.event == at.event] or same or items
             if again:
                 again[0].focus()
 

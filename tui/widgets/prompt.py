@@ -31,7 +31,12 @@ class Prompt(TextArea):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "send", "Send", tooltip="Send what you wrote", id="prompt.send"),
         Binding(
-            "ctrl+j,shift+enter,alt+enter", "new_line", "New line", show=False, tooltip="Begin a new line", id="prompt.line"
+            "ctrl+j,shift+enter,alt+enter",
+            "new_line",
+            "New line",
+            show=False,
+            tooltip="Begin a new line",
+            id="prompt.line",
         ),
         Binding("up", "earlier", show=False, tooltip="At the first line: what you wrote before", id="prompt.earlier"),
         Binding("down", "later", show=False, tooltip="At the last line: what you wrote after that", id="prompt.later"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, cast
 
@@ -42,7 +43,7 @@ class StatusBar(Static):
     def parts(self) -> list[str]:
         session = cast("MemloraApp", self.app).session
         status = session.status
-        student = plain(status.student or "no student", 24)
+        student = plain(Path(status.student or "no student").name, 24)
         if status.phase in ("waiting", "opening"):
             return ["opening the store …", session.network]
         if status.phase == "loading":

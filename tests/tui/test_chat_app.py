@@ -1,0 +1,355 @@
+"""The chat in the real app: tiny random models, a real store, Textual's pilot. What a user can rely on."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from homes import contents
+from pilots import drive, ready, text_of, until
+from textual.events import Key
+from textual.pilot import Pilot
+from textual.widgets import TextArea
+
+from memlora_mlx.distill.corrections import corrections_file
+from memlora_mlx.distill.rows import read_rows
+from memlora_mlx.memory.system import Memory
+from memlora_mlx.tui.app import MemloraApp
+from memlora_mlx.tui.demo import seed
+from memlora_mlx.tui.screens.chat import ChatScreen
+from memlora_mlx.tui.screens.dialogs import ConfirmDialog, EditDialog, SourceDialog
+from memlora_mlx.tui.widgets.exchange import ExchangeView
+from memlora_mlx.tui.widgets.memory_panel import MemoryItem
+
+HELLO = "I moved to Rome."
+
+
+@pytest.fixture
+def home(tiny_home: Path, lively_student: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("MEMLORA_STUDENT", str(lively_student))
+    return tiny_home
+
+
+@pytest.fixture
+def talkative(home: Path, tiny_student: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A student that writes on and on."""
+    monkeypatch.setenv("MEMLORA_STUDENT", str(tiny_student))
+    monkeypatch.setattr("memlora_mlx.memory.chat.REPLY_TOKENS", 3000)
+
+
+def chat_of(app: MemloraApp) -> ChatScreen:
+    assert isinstance(app.screen, ChatScreen)
+    return app.screen
+
+
+async def say(app: MemloraApp, pilot: Pilot[Any], words: str) -> None:
+    chat_of(app).prompt.write(words)
+    await pilot.press("enter")
+
+
+async def settled(app: MemloraApp, pilot: Pilot[Any], number: int = 1) -> None:
+    chat = chat_of(app)
+    await until(
+        pilot,
+        lambda: len(chat.turns) == number and all(turn.memory in ("done", "failed") for turn in chat.turns),
+        "the exchange remembered",
+    )
+
+
+def test_what_is_said_is_answered_shown_and_remembered(home: Path) -> None:
+    async def script(app: MemloraApp, pilot: Pilot[Any]) -> None:
+        await say(app, pilot, HELLO)
+        await settled(app, pilot)
+        [turn] = chat_of(app).turns
+        assert turn.reply and turn.problem is None
+        assert HELLO in text_of(app)
+        found = contents(home)
+        assert [text for _, _, role, _, text, *_ in found["messages"] if role == "user"] == [HELLO]
+        assert turn.remembered is not None and turn.remembered.exchange.key == turn.key
+        await until(pilot, lambda: app.session.memories == len(found["memories"]))
+        await until(pilot, lambda: "offline" in text_of(app) and "lively-llama" in text_of(app))
+
+    drive(script, size=(120, 40))
+
+
+def test_escape_stops_a_reply_at_once_and_the_next_question_is_answered(talkative: None) -> None:
+    async def script(app: MemloraApp, pilot: Pilot[Any]) -> None:
+        await ready(app, pilot)
+        chat = chat_of(app)
+        await say(app, pilot, "Tell me everything.")
+        await until(pilot, lambda: chat.turns and chat.turns[0].reply)
+        await pilot.press("escape")
+        await until(pilot, lambda: chat.turns[0].stopped)
+        stopped_at = chat.turns[0].reply
+        await until(pilot, lambda: "■ stopped" in text_of(app))
+        await say(app, pilot, "And now?")
+        await until(pilot, lambda: len(chat.turns) == 2 and chat.turns[1].reply)
+        assert chat.turns[0].reply == stopped_at
+        await pilot.press("escape")
+
+    drive(script)
+
+
+def test_a_question_goes_before_memory_work_that_has_begun(
+    home: Path, tiny_student: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The reply's first words come while the memory work of the exchange before is still going on."""
+    monkeypatch.setenv("MEMLORA_STUDENT", str(tiny_student))
+
+    async def script(app: MemloraApp, pilot: Pilot[Any]) -> None:
+        await ready(app, pilot)
+        chat = chat_of(app)
+        await say(app, pilot, "I like tea. " * 40)
+        await until(pilot, lambda: chat.turns and chat.turns[0].memory == "working")
+        await until(pilot, lambda: app.session.engine and app.session.engine.activity().doing)
+        await say(app, pilot, "And you?")
+        order: list[str] = []
+
+        def look() -> bool:
+            if len(chat.turns) > 1 and chat.turns[1].reply and "reply" not in order:
+                order.append("reply")
+            if chat.turns[0].memory == "done" and "memory" not in order:
+                order.append("memory")
+            return len(order) == 2
+
+        for _ in range(6000):
+            if look():
+                break
+            await asyncio.sleep(0.003)
+        assert order == ["reply", "memory"]
+
+    drive(script)
+
+
+def test_typing_is_not_held_up_by_a_reply(talkative: None) -> None:
+    async def script(app: MemloraApp, pilot: Pilot[Any]) -> None:
+        await ready(app, pilot)
+        chat = chat_of(app)
+        await say(app, pilot, "Tell me everything.")
+        await until(pilot, lambda: chat.turns and chat.turns[0].reply)
+        app.post_message(Key("x", "x"))
+        while chat.prompt.text != "x":
+            await asyncio.sleep(0.001)
+        assert chat.check_action("stop_reply", ()), "the reply is still coming"
+        await pilot.press("enter")
+        await until(pilot, lambda: len(chat.turns) == 2)
+        await pilot.press("escape")
+        await until(pilot, lambda: chat.turns[1].reply, "replies come one after the other")
+        await pilot.press("escape")
+
+    drive(script)
+
+
+def test_the_panel_edits_undoes_deletes_and_opens_the_source(home: Path) -> None:
+    async def script(app: MemloraApp, pilot: Pilot[Any]) -> None:
+        await ready(app, pilot)
+        turns = await app.session.run(seed)
+        chat = chat_of(app)
+        await chat.show(turns[1])
+        await until(pilot, lambda: len(chat.panel.query(MemoryItem)) == 3)
+        changed = list(chat.panel.query(MemoryItem))[2]
+        await until(pilot, lambda: all(word in text_of(app) for word in ("~ changed", "was", "distance 0.64")))
+
+        changed.focus()
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(app.screen, SourceDialog) and "moved again" in text_of(app))
+        await pilot.press("escape")
+
+        await pilot.press("e")
+        await until(pilot, lambda: isinstance(app.screen, EditDialog))
+        app.screen.query_one(TextArea).text = "Lives in Bergen,\nup on Floyen"
+        await pilot.press("enter")
+        store = (await app.session.run(lambda workspace: workspace)).store
+        await until(pilot, lambda: store.find(changed.entry.memory_id).text == "Lives in Bergen, up on Floyen")
+        await until(pilot, lambda: app.session.corrections == 2 and "2 corrections" in text_of(app))
+        [row] = read_rows(corrections_file(home, "update"))
+        assert json.loads(row.answer)["memory"][0]["text"] == "Lives in Bergen, up on Floyen"
+
+        async def press(key: str) -> None:
+            await until(pilot, lambda: isinstance(chat.focused, MemoryItem))
+            list(chat.panel.query(MemoryItem))[2].focus()
+            await pilot.press(key)
+
+        await press("u")  # the edit
+        await until(pilot, lambda: store.find(changed.entry.memory_id).text == "Lives in Bergen, up on the hill")
+        await until(pilot, lambda: app.session.corrections == 0)
+        await until(pilot, lambda: "undone" in text_of(app))
+        await press("u")  # the student's change
+        await until(pilot, lambda: store.find(changed.entry.memory_id).text == "Lives in Bergen, near the harbour")
+        await press("d")
+        await until(pilot, lambda: store.get(changed.entry.memory_id) is None)
+        await until(pilot, lambda: "» deleted" in text_of(app))
+        await press("u")
+        await until(pilot, lambda: store.get(changed.entry.memory_id) is not None)
+
+    drive(script, size=(120, 40))
+
+
+def test_commands_complete_and_act(home: Path, tmp_path: Path) -> None:
+    async def script(app: MemloraApp, pilot: Pilot[Any]) -> None:
+        await ready(app, pilot)
+        chat = chat_of(app)
+        await pilot.press(*"/rem")
+        await until(pilot, lambda: chat.prompt._completions.display)
+        await pilot.press("tab")
+        assert chat.prompt.text == "/remember "
+        await pilot.press(*"Ann likes tea", "enter")
+        await until(pilot, lambda: app.session.memories == 1)
+        await say(app, pilot, "/search tea")
+        await until(pilot, lambda: "Nearest to" in text_of(app) and "Ann likes tea" in text_of(app))
+        target = tmp_path / "out.jsonl"
+        await say(app, pilot, f"/export {target}")
+        await until(pilot, target.is_file)
+        assert "Ann likes tea" in target.read_text()
+        await say(app, pilot, f"/export {target}")
+        await until(pilot, lambda: "is there already" in text_of(app), "a file is never overwritten")
+        await say(app, pilot, "/forget tea")
+        await until(pilot, lambda: isinstance(app.screen, ConfirmDialog))
+        await pilot.press("y")
+        await until(pilot, lambda: app.session.memories == 0)
+        await say(app, pilot, "/undo")
+        await until(pilot, lambda: app.session.memories == 1)
+        await say(app, pilot, "/etc/passwd is a file")
+        await until(pilot, lambda: len(chat.turns) == 1, "not a command, so it is said")
+        await until(pilot, lambda: chat.turns[0].memory != "none")
+        await say(app, pilot, "/clear")
+        await until(pilot, lambda: not chat.query(ExchangeView))
+
+    drive(script)
+
+
+def test_a_long_paste_is_folded_and_sent_whole(home: Path) -> None:
+    async def script(app: MemloraApp, pilot: Pilot[Any]) -> None:
+        from textual.events import Paste
+
+        await ready(app, pilot)
+        chat = chat_of(app)
+        long = "\n".join(f"line {i} \x1b[31mred" for i in range(40))
+        chat.prompt.post_message(Paste(long))
+        await until(pilot, lambda: "pasted text 1: 40 lines" in chat.prompt.text)
+        await pilot.press(*" ok", "enter")
+        await until(pilot, lambda: chat.turns)
+        assert chat.turns[0].question.startswith("line 0 [31mred\nline 1")
+        assert chat.turns[0].question.endswith("ok") and "\x1b" not in chat.turns[0].question
+
+    drive(script)
+
+
+def test_lines_history_and_a_draft(home: Path) -> None:
+    async def first(app: MemloraApp, pilot: Pilot[Any]) -> None:
+        prompt = chat_of(app).prompt
+        await pilot.press(*"one", "ctrl+j", *"two")
+        assert prompt.text == "one\ntwo"
+        await pilot.press("enter")
+        assert prompt.text == ""
+
+    async def later(app: MemloraApp, pilot: Pilot[Any]) -> None:
+        prompt = chat_of(app).prompt
+        await pilot.press(*"draft", "up")
+        assert prompt.text == "one\ntwo", "also from the run before"
+        await pilot.press("down")
+        assert prompt.text == "draft"
+
+    drive(first)
+    drive(later)
+
+
+def test_an_image_goes_with_its_caption_to_a_student_that_cannot_see(home: Path, tmp_path: Path) -> None:
+    from PIL import Image
+    from textual.events import Paste
+
+    picture = tmp_path / "my cat.png"
+    Image.new("RGB", (64, 48), "orange").save(picture)
+    (tmp_path / "broken.png").write_bytes(b"no image")
+
+    async def script(app: MemloraApp, pilot: Pilot[Any]) -> None:
+        await ready(app, pilot)
+        chat = chat_of(app)
+        chat.prompt.post_message(Paste(f"'{picture}'"))  # as a terminal gives what is dropped on it
+        await until(pilot, lambda: chat.attachment is not None)
+        await until(pilot, lambda: "cannot see" in text_of(app))
+        await pilot.press("backspace")
+        await until(pilot, lambda: chat.attachment is None)
+        await say(app, pilot, f"/image {tmp_path / 'broken.png'}")
+        await until(pilot, lambda: "cannot be read" in text_of(app) or "is not an image" in text_of(app))
+        assert chat.attachment is None
+        await say(app, pilot, f"/image {picture} Moss asleep on the sofa")
+        await until(pilot, lambda: chat.attachment is not None)
+        await say(app, pilot, "Look at him.")
+        await settled(app, pilot)
+        assert "▀" in text_of(app) or "▄" in text_of(app), "half-blocks, as this is no terminal that shows pictures"
+        [turn] = chat.turns
+        assert turn.problem is None and turn.image is not None and turn.image.caption == "Moss asleep on the sofa"
+        store = (await app.session.run(lambda workspace: workspace)).store
+        message = store.exchange(turn.key).messages[0]
+        assert message.image is not None and message.image.caption == "Moss asleep on the sofa"
+
+    drive(script, size=(110, 50))
+
+
+def test_hostile_words_are_only_words(home: Path) -> None:
+    nasty = "[red]no[/red] \x1b]0;gone\x07 \u202eturned <b>bold</b> [@click=app.quit]x[/]"
+
+    async def script(app: MemloraApp, pilot: Pilot[Any]) -> None:
+        from memlora_mlx.records import Hit
+        from memlora_mlx.tui.talk import Turn
+
+        await ready(app, pilot)
+        Memory.of(await app.session.run(lambda workspace: workspace)).add(
+            "[bold]tea[/bold] is nice", user_id="me", infer=False
+        )
+        store = (await app.session.run(lambda workspace: workspace)).store
+        [memory] = store.list(app.session.owner)
+        turn = Turn(nasty, reply=f"{nasty}\n\n```\n{nasty}\n```\n", hits=(Hit(memory, 0.5),), problem=nasty)
+        await chat_of(app).show(turn)
+        await until(pilot, lambda: "[bold]tea[/bold] is nice" in text_of(app))
+        app.report(ValueError(nasty))
+        await until(pilot, lambda: "That did not work" in text_of(app))
+        shown = text_of(app)
+        assert "\x1b" not in shown and "\x07" not in shown and "\u202e" not in shown
+        assert "[red]no[/red]" in shown and "[@click=app.quit]x[/]" in shown
+
+    drive(script, size=(140, 45))
+
+
+def test_resizing_and_themes_lose_nothing(home: Path) -> None:
+    async def script(app: MemloraApp, pilot: Pilot[Any]) -> None:
+        await ready(app, pilot)
+        chat = chat_of(app)
+        for turn in await app.session.run(seed):
+            await chat.show(turn)
+        await pilot.press(*"half a thought")
+        assert chat.panel.region.width > 0
+        await pilot.resize_terminal(80, 24)
+        await until(pilot, lambda: chat.panel.region.width == 0, "the panel makes room")
+        assert chat.prompt.text == "half a thought" and "half a thought" in text_of(app)
+        await pilot.press("ctrl+o")
+        await until(pilot, lambda: isinstance(chat.focused, MemoryItem))
+        await pilot.press("ctrl+t", "ctrl+o")
+        await until(pilot, lambda: chat.panel.region.width == 0)
+        assert app.theme == "memlora-light" and chat.focused is chat.prompt
+        await pilot.resize_terminal(150, 45)
+        assert chat.prompt.text == "half a thought" and len(chat.query(ExchangeView)) == 2
+
+    drive(script)
+
+
+def test_leaving_waits_for_the_last_exchange(home: Path) -> None:
+    async def script(app: MemloraApp, pilot: Pilot[Any]) -> None:
+        await ready(app, pilot)
+        await say(app, pilot, HELLO)
+        await until(pilot, lambda: chat_of(app).turns and chat_of(app).turns[0].memory != "none")
+        await pilot.press("ctrl+q")
+        for _ in range(1000):
+            if app._exit:
+                break
+            await asyncio.sleep(0.02)
+
+    begun = time.monotonic()
+    drive(script)
+    assert time.monotonic() - begun < 60
+    assert [text for _, _, role, _, text, *_ in contents(home)["messages"] if role == "user"] == [HELLO]
