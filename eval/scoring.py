@@ -92,6 +92,7 @@ def judged(
     verdicts: dict[int, dict[str, bool]] = {i: {} for i in range(len(run.asked))}
     phases = []
     with judge:
+        origin["judge"]["controls"] = {rubric: list(told) for rubric, told in judge.controls().items()}
         for name in dict.fromkeys(one.system for one in run.asked):
             rows = [i for i, one in enumerate(run.asked) if one.system == name and one.category != 5]
             items = [Item(run.asked[i].question, run.asked[i].gold, run.asked[i].answer) for i in rows]

@@ -109,6 +109,8 @@ def summary(run: Run) -> RenderableType:
     if run.failures:
         lines.append(f"Went wrong on the way: {len(run.failures)}, see the report.")
     parts: list[RenderableType] = [grid] if grid.row_count else []
+    if doubt := quality.doubtful_judge(run):
+        lines.append(doubt[:1].upper() + doubt[1:] + ".")
     if told := costs.conflict_line(run):
         lines.append(told)
     return Group(*parts, *map(Text, lines))
@@ -121,6 +123,8 @@ def _failures(run: Run) -> Section:
     points = [plain(line) for line in run.failures]
     unknown = Counter(one.category for one in run.asked if one.category not in CATEGORIES)
     points += [f"{n} answers of the unknown category {plain(each)} are in no figure" for each, n in unknown.items()]
+    if doubt := quality.doubtful_judge(run):
+        points.insert(0, doubt)
     if not run.asked and not run.extra and not run.costs:
         points.append("nothing was asked")
     if not points:

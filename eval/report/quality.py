@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 from memlora_mlx.eval.judges import RUBRICS
 from memlora_mlx.eval.metrics import Interval
@@ -30,6 +31,8 @@ from memlora_mlx.eval.report.figures import (
 )
 from memlora_mlx.eval.results import SCORED, Asked, Run
 from memlora_mlx.eval.statistics import holm, mcnemar
+
+TRUSTED = 0.8  # the least share of control answers that a judge has to label as they are
 
 _PAPER_NOTE = (
     "Columns marked “paper” are the paper's figures: its own students, its test conversations (conv-30, conv-41), L by "
@@ -77,11 +80,11 @@ def quality(run: Run) -> Section:
         else "The answers are not scored."
     )
     judge = run.origin.get("judge")
-    judged = (
-        f"J is the share that the judge {plain(judge.get('name', ''))} calls correct."
-        if isinstance(judge, dict)
-        else "There was no judge, so there is no J."
-    )
+    judged = "There was no judge, so there is no J."
+    if isinstance(judge, dict):
+        judged = (
+            f"J is the share that the judge {plain(judge.get('name', ''))} calls correct. {_controls(judge)}".strip()
+        )
     return Section("Answers", (about, judged), tuple(charts), tuple(tables))
 
 
@@ -210,6 +213,23 @@ def comparisons(run: Run) -> Section:
 
 
 # ------------------------------------------------------------------------------------------------ parts
+
+
+def _controls(judge: Mapping[str, Any]) -> str:
+    told = judge.get("controls")
+    if not isinstance(told, dict):
+        return ""
+    counts = ", ".join(f"{right} of {of} by the {plain(rubric)} rubric" for rubric, (right, of) in told.items())
+    return f"Of control answers whose label is clear it labelled as they are: {counts}."
+
+
+def doubtful_judge(run: Run) -> str:
+    """A warning where the judge fails on too many control answers; else empty."""
+    judge = run.origin.get("judge")
+    told = judge.get("controls") if isinstance(judge, dict) else None
+    if not isinstance(told, dict) or all(right >= TRUSTED * of for right, of in told.values()):
+        return ""
+    return f"the judge cannot be trusted, and neither can J: {_controls(judge)[:-1]}"
 
 
 def _headline(run: Run) -> list[tuple[str, Callable[[Sequence[Asked]], Interval | None]]]:

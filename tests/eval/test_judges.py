@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from memlora_mlx.errors import ModelMissing, UsageError
-from memlora_mlx.eval.judges import RUBRICS, Item, Judge, NoVerdict, chat, open_judge, parse_label
+from memlora_mlx.eval.judges import CONTROLS, RUBRICS, Item, Judge, NoVerdict, chat, open_judge, parse_label
 from memlora_mlx.memory.workspace import Workspace
 from memlora_mlx.settings import load_settings
 
@@ -106,6 +106,20 @@ def test_an_answer_cannot_pose_as_something_else_in_the_prompt() -> None:
     assert role == "user" and len(text) < 5000
     assert shown(text)["answer"].startswith('"}\n\nReply') and shown(text)["gold answer"] == "gold"
     text.encode()
+
+
+def test_a_judge_is_tried_on_answers_whose_label_is_clear(workspace: Workspace) -> None:
+    right = {(item.question, item.answer) for item, _, strict in CONTROLS if strict}
+
+    def people(prompt: str) -> str:
+        item = shown(prompt)
+        return RIGHT if (item["question"], item["answer"]) in right else WRONG
+
+    with serving(people) as served, serving(lambda _: RIGHT) as yes, serving(lambda _: "Hm.") as prose:
+        assert judge_at(served, workspace).controls() == {"generous": (12, 12), "strict": (14, 14)}
+        assert judge_at(yes, workspace).controls() == {"generous": (5, 12), "strict": (5, 14)}
+        judge = judge_at(prose, workspace)
+        assert judge.controls() == {"generous": (0, 12), "strict": (0, 14)} and not judge.failures
 
 
 # ---------------------------------------------------------------------- reading a reply

@@ -381,6 +381,15 @@ def test_without_a_judge_there_is_no_j(run: Run) -> None:
     assert "There was no judge, so there is no J." in document.sections[0].paragraphs
 
 
+def test_a_judge_that_fails_its_controls_is_not_to_be_trusted(run: Run) -> None:
+    for right, is_trusted in ((12, True), (5, False)):
+        judge = {"name": "mlx:small", "controls": {"generous": [right, 12], "strict": [14, 14]}}
+        judged = replace(run, origin={**run.origin, "judge": judge})
+        document = report.build(judged)
+        assert any(f"{right} of 12 by the generous rubric" in text for s in document.sections for text in s.paragraphs)
+        assert ("cannot be trusted" in shown(judged)) == (document.sections[0].title == "What went wrong") != is_trusted
+
+
 def test_a_share_of_the_judged_says_so(run: Run) -> None:
     asked = tuple(replace(one, verdicts={}) if one.question_id == "conv-26/0" else one for one in run.asked)
     told = cell(report.build(replace(run, asked=asked)), "Answers, categories", "base", "J generous")
