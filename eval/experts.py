@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
-import time
+import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -26,12 +26,16 @@ from memlora_mlx.distill.banks import empty_bank
 from memlora_mlx.distill.observations import Annotated, read_annotated, rows
 from memlora_mlx.distill.rows import SPLITS, Row
 from memlora_mlx.distill.synthetic import lives, update_rows
+from memlora_mlx.eval.bench import calls_of
+from memlora_mlx.eval.cache import Cache
+from memlora_mlx.eval.calls import ModelClock
 from memlora_mlx.eval.metrics import Scores, bootstrap_mean, paired_bootstrap, wilson, workspace_scorer
+from memlora_mlx.eval.questions import Case
+from memlora_mlx.eval.questions import Question as Asked
+from memlora_mlx.eval.systems import Ground, MemorySystem
 from memlora_mlx.memory import stages
-from memlora_mlx.memory.pipeline import Pipeline
-from memlora_mlx.memory.store import Store
 from memlora_mlx.memory.workspace import Workspace
-from memlora_mlx.records import Completion, Exchange, Request, Stage
+from memlora_mlx.records import STAGES, Completion, Exchange, Request, Stage
 from memlora_mlx.settings import load_settings
 
 if TYPE_CHECKING:
@@ -154,30 +158,17 @@ class Served:
 
 
 def serve(workspace: Workspace, chosen: Sequence[Exchange], questions: Sequence[Question], *, copied: bool) -> Served:
-    """Ingest the exchanges into a store of their own and answer the questions from both speakers' memories."""
+    """The benchmark's own pipeline on these exchanges and questions, with nothing kept of it."""
+    asked = tuple(Asked(f"/{i}", q.text, q.answer, q.category, q.evidence) for i, q in enumerate(questions))
     rules = replace(workspace.rules, grounded=frozenset(), copied=copied)
-    with tempfile.TemporaryDirectory() as folder, Store(Path(folder), workspace.space) as store:
-        pipeline = Pipeline(workspace.engine, store, rules)
-        started = time.perf_counter()
-        remembered = list(pipeline.remember_all(chosen))
-        seconds = time.perf_counter() - started
-        owners = list(dict.fromkeys(exchange.owner for exchange in chosen))
-        vectors = workspace.engine.embed([question.text for question in questions], query=True)
-        requests = []
-        for question, vector in zip(questions, vectors, strict=True):
-            hits = [hit for owner in owners for hit in store.search(vector, LIMIT, scope=owner)]
-            nearest = sorted(hits, key=lambda hit: hit.distance)
-            requests.append(pipeline.question(question.text, nearest, names=True)[0])
-        answers = complete(workspace, requests)
-        memories = store.count()
-    pairs = [(answer.text.strip(), question.answer) for answer, question in zip(answers, questions, strict=True)]
-    costs: dict[str, list[int]] = {}
-    for one in remembered:
-        for cost in one.costs:
-            costs.setdefault(cost.stage, []).append(cost.output_tokens)
-    costs["generation"] = [answer.output_tokens for answer in answers]
-    tokens = {stage: sum(counts) / len(counts) for stage, counts in costs.items()}
-    return Served(workspace_scorer(workspace).score(pairs), memories, seconds, tokens)
+    with tempfile.TemporaryDirectory() as folder, Cache(Path(folder)) as cache:
+        ground = Ground(cache, ModelClock(), workspace.space, rules, LIMIT, threading.Event())
+        calls = calls_of({stage: (workspace, True) for stage in STAGES}, workspace, ground)
+        outcome = MemorySystem("pipeline", calls, ground).run(Case("", tuple(chosen), asked), lambda *_: None)
+    pairs = [(reply.answer, question.answer) for reply, question in zip(outcome.replies, questions, strict=True)]
+    tokens = {cost.stage: cost.output_tokens / cost.calls for cost in outcome.costs if cost.calls}
+    scores = workspace_scorer(workspace).score(pairs)
+    return Served(scores, outcome.memory["memories"], outcome.phases[0].seconds, tokens)
 
 
 def pipeline_scores(
