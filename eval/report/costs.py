@@ -49,8 +49,8 @@ def efficiency(run: Run) -> Section:
         f"Measured on: {_device(run)}. The paper's seconds are those of an A100; only size and tokens compare.",
         (
             "GB as in the paper: 2^30 bytes of weights. tok/ans and s/ans are means over the stages that there are, "
-            "of what a call writes and takes; tok/s is one by the other. Without --efficiency calls share batches, and the "
-            "seconds of a call are its share."
+            "of what a call writes and takes; tok/s is one by the other. Without --efficiency calls share batches, and "
+            "the seconds of a call are its share."
         ),
     )
     heads = ("tokens in", "tokens out", "seconds")

@@ -226,7 +226,9 @@ def _controls(judge: Mapping[str, Any]) -> str:
 def doubtful_judge(run: Run) -> str:
     """A warning where the judge fails on too many control answers; else empty."""
     judge = run.origin.get("judge")
-    told = judge.get("controls") if isinstance(judge, dict) else None
+    if not isinstance(judge, dict):
+        return ""
+    told = judge.get("controls")
     if not isinstance(told, dict) or all(right >= TRUSTED * of for right, of in told.values()):
         return ""
     return f"the judge cannot be trusted, and neither can J: {_controls(judge)[:-1]}"
