@@ -591,12 +591,12 @@ def test_without_the_client_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) 
 
 def test_a_real_server_answers(tmp_path: Path, tiny_student: Path, tiny_embedder: Path, selection: Selection) -> None:
     """`mlx_lm.server` on a student of random weights: what it says is noise, and it is all kept."""
-    from memlora_mlx.eval.mem0_baseline import _chat_server
+    from memlora_mlx.eval.mem0_baseline import mlx_server
 
     settings = load_settings({"student": str(tiny_student), "embedder": str(tiny_embedder)})
     some = Selection(selection.exchanges[:6], selection.splits)
     path = teacher_file(tmp_path, "extraction", str(tiny_student))
-    with Workspace(settings) as opened, _chat_server(opened) as url, Answers(path) as answers:
+    with Workspace(settings) as opened, mlx_server(opened) as url, Answers(path) as answers:
         teacher = Teacher([url], str(tiny_student), max_tokens=24, concurrency=3)
         tally = teach_extraction(Lesson(teacher, answers), some)
     assert tally.asked == 6 and tally.retries == 0
