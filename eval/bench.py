@@ -84,6 +84,9 @@ def run(
     """
     if unknown := [name for name in plan.systems if name not in SYSTEMS]:
         raise UsageError(f"there is no system {unknown[0]!r}; known are {', '.join(SYSTEMS)}")
+    stems = [file.stem for file in plan.predictions]
+    if taken := [stem for stem in stems if stem in SYSTEMS or "/" in stem or stems.count(stem) > 1]:
+        raise UsageError(f"a prediction file names its system, and {taken[0]!r} is taken; call it otherwise")
     workspace.student_folder  # noqa: B018 - without it nothing can be run
     started, clock = time.perf_counter(), ModelClock()
     failures: list[str] = []
@@ -104,7 +107,7 @@ def run(
         )
         entrants = _entrants(plan, workspace, ground, opened, failures) if cases else []
         origin = _origin(plan, workspace, cases, ground)
-        origin["systems"] = [entrant.system.name for entrant in entrants] + [file.stem for file in plan.predictions]
+        origin["systems"] = [*(entrant.system.name for entrant in entrants), *stems]
         number, of = plan.shard
         outcomes = []
         for entrant, case in [(entrant, case) for case in cases for entrant in entrants][number - 1 :: of]:

@@ -68,9 +68,10 @@ def read_cases(file: Path, *, split: str = "all", names: Sequence[str] | None = 
         UsageError: the file has none of these conversations, or no questions.
         BadConversation: it cannot be read.
     """
-    conversations = {conversation.name: conversation for conversation in read_conversations(file)}
-    samples = _samples(file)
+    # the first of a name, as with the samples
+    conversations = {conversation.name: conversation for conversation in reversed(read_conversations(file))}
     problems: list[str] = []
+    samples = _samples(file, problems)
     cases: list[Case] = []
     for name in _chosen(file, list(samples), split, names, problems):
         questions = list(_questions(name, samples[name], problems))
@@ -149,7 +150,7 @@ def _pairs(value: object, complaint: str) -> Iterator[tuple[object, object]]:
         yield item["question_id"], item.get("answer")
 
 
-def _samples(file: Path) -> dict[str, Mapping[str, Any]]:
+def _samples(file: Path, problems: list[str]) -> dict[str, Mapping[str, Any]]:
     """LoCoMo's samples by name; the conversations in them were read, and found to be in order."""
     try:
         found = json.loads(file.read_text(encoding="utf-8-sig"))
@@ -160,7 +161,14 @@ def _samples(file: Path) -> dict[str, Mapping[str, Any]]:
         raise BadConversation(
             f"{file} asks no questions; a benchmark needs LoCoMo's form (`conversation` and `qa`), or --mine"
         )
-    return {" ".join(str(item.get("sample_id") or f"item {i + 1}").split()): item for i, item in enumerate(items)}
+    samples: dict[str, Mapping[str, Any]] = {}
+    for item in items:
+        name = " ".join(str(item.get("sample_id") or "").split())
+        if not name or name in samples:
+            problems.append(f"a conversation without a sample_id of its own ({name or 'none'}) is left out")
+        else:
+            samples[name] = item
+    return samples
 
 
 def _chosen(file: Path, known: list[str], split: str, names: Sequence[str] | None, problems: list[str]) -> list[str]:

@@ -66,10 +66,11 @@ def merge(runs: Sequence[Run]) -> Run:
     if len(set(parts)) < len(parts):
         twice = next(part for part in parts if parts.count(part) > 1)
         raise UsageError(f"part {twice[0]}/{twice[1]} is given twice")
-    for run in runs[1:]:
-        for name in runs[0].origin.keys() | run.origin.keys():
-            if name not in _OWN and run.origin.get(name) != runs[0].origin.get(name):
-                mine, theirs = (str(one.origin.get(name))[:80] for one in (runs[0], run))
+    common: dict[str, Any] = {}
+    for run in runs:
+        for name, value in run.origin.items():  # a part with nothing to do knows less of the run
+            if name not in _OWN and common.setdefault(name, value) != value:
+                mine, theirs = str(common[name])[:80], str(value)[:80]
                 raise UsageError(f"these are not parts of one run: {name} is {mine} in one and {theirs} in another")
     of = parts[0][1]
     if any(other != of for _, other in parts):
@@ -78,6 +79,7 @@ def merge(runs: Sequence[Run]) -> Run:
     ordered = [run for _, run in sorted(zip(parts, runs, strict=True), key=lambda pair: pair[0])]
     origin = {
         **ordered[0].origin,
+        **common,
         "shard": None,
         "merged": of,
         "seconds": round(sum(run.origin["seconds"] for run in ordered), 3),

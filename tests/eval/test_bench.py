@@ -124,16 +124,16 @@ def test_a_second_run_loads_no_student_and_gives_the_same(whole: Run, workspace:
 
 def test_shards_merge_into_the_unsplit_run(whole: Run, settings: Settings, plan: Plan, tmp_path: Path) -> None:
     parts = []
-    for number in (3, 1, 2):
+    for number in (3, 1, 6, 4, 5, 2):  # one more than there are systems
         with Workspace(settings) as opened:
-            made = run(replace(plan, shard=(number, 3)), opened)
+            made = run(replace(plan, shard=(number, 6)), opened)
         parts.append(read_run(write_run(made, tmp_path / str(number))))
     assert sum(len(part.asked) for part in parts) == len(whole.asked)
 
     assert timeless(merge(parts)) == timeless(whole)
 
-    lacking = merge(parts[:2])
-    assert [line for line in lacking.failures if "part 2/3 is missing" in line]
+    lacking = merge(parts[:5])
+    assert [line for line in lacking.failures if "part 2/6 is missing" in line]
     with pytest.raises(UsageError, match="given twice"):
         merge([parts[0], parts[0]])
     with pytest.raises(UsageError, match="top_k"):
@@ -143,7 +143,7 @@ def test_shards_merge_into_the_unsplit_run(whole: Run, settings: Settings, plan:
 def test_a_run_that_was_stopped_goes_on(whole: Run, settings: Settings, plan: Plan, tmp_path: Path) -> None:
     """Stopped in the middle of reading and of answering, it asks only what was not asked yet, and ends the same."""
     elsewhere = replace(settings, home=tmp_path / "home")
-    plan = replace(plan, systems=("base",))
+    plan = replace(plan, systems=("base",), efficiency=True)  # one after the other, so that it can be stopped between
     asked: list[int] = []
     for stop_at in [("ingest", 3), ("answers", 2), ("", 0)]:
         stop = threading.Event()
@@ -296,6 +296,11 @@ def test_missing_predictions_count_as_unanswered_and_are_named(settings: Setting
     assert "conv-26/1" in line
 
 
+def test_a_prediction_file_cannot_take_a_systems_name(workspace: Workspace, plan: Plan, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="'base' is taken"):
+        run(replace(plan, predictions=(tmp_path / "base.json",)), workspace)
+
+
 def test_corrected_gold_answers_are_scored_beside_the_old(settings: Settings, plan: Plan) -> None:
     with Workspace(settings) as opened:
         made = run(replace(plan, systems=("oracle",), corrections={"conv-26/0": "in Rome"}), opened)
@@ -314,12 +319,18 @@ def test_bad_questions_are_left_out_and_named(settings: Settings, tmp_path: Path
         {"answer": "Ann", "category": 4},
         "what?",
     ]
-    file = locomo_file(tmp_path, sample("conv-26", questions), sample("conv-1", sessions=()))
+    file = locomo_file(tmp_path, sample("conv-26", questions), sample("conv-1", sessions=()), sample("conv-26"))
     with Workspace(settings) as opened:
         made = run(Plan(file, split="all", systems=("oracle",)), opened)
     assert [one.question_id for one in made.asked] == ["conv-26/0", "conv-26/1"]
     told = "\n".join(made.failures)
-    for words in ("no gold answer (conv-26/2)", "'9' is unknown (conv-26/3)", "2 questions", "conv-1 holds no turns"):
+    for words in (
+        "no gold answer (conv-26/2)",
+        "'9' is unknown (conv-26/3)",
+        "2 questions",
+        "conv-1 holds no turns",
+        "(conv-26) is left out",
+    ):
         assert words in told
 
 
