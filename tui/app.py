@@ -31,6 +31,8 @@ PAGES = {  # mode -> key, name, what it is for
     "models": ("f7", "Models", "See, fetch and choose models"),
 }
 
+LOAD_AFTER = 0.1  # seconds behind the first frame
+
 
 def _screen(mode: str) -> Callable[[], Screen[None]]:
     """A screen's class by its mode's name, imported when it is first shown."""
@@ -73,7 +75,8 @@ class MemloraApp(App[None]):
         self.theme = DARK.name
 
     def on_mount(self) -> None:
-        self.call_after_refresh(self.load_models)  # the first frame does not wait for them
+        # The first frame does not share the processor with them.
+        self.call_after_refresh(self.set_timer, LOAD_AFTER, self.load_models)
 
     def load_models(self) -> None:
         self.run_worker(self._load(), group="load", exclusive=True, exit_on_error=False)
@@ -105,8 +108,9 @@ class MemloraApp(App[None]):
         """Leave once the last exchanges are remembered, or at once if the user will not wait."""
         from memlora_mlx.tui.screens.dialogs import FinishDialog
 
+        await asyncio.sleep(0.05)  # what was sent a moment ago is on its way
         if self.talk is not None and self.talk.pending:
-            self.talk.hurry = True
+            self.talk.leave()
             dialog = FinishDialog(self.talk.pending)
             self.push_screen(dialog)
             while self.talk.pending and dialog.is_attached:

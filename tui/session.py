@@ -51,6 +51,7 @@ class Session:
         self.settings, self._models_folder = settings, models_folder
         self._workspace: Workspace | None = None
         self._lock = threading.RLock()
+        self._free, self._calls = threading.Condition(), 0  # calls with the workspace under way
         self._pool = ThreadPoolExecutor(THREADS, "memlora-tui")
         self._status = Status("waiting")
         self._began = monotonic()
@@ -83,7 +84,7 @@ class Session:
         Raises:
             MemloraError: the workspace cannot be opened, or what the function raises.
         """
-        return await asyncio.get_running_loop().run_in_executor(self._pool, lambda: function(self._opened()))
+        return await asyncio.get_running_loop().run_in_executor(self._pool, self._call, function)
 
     async def load(self) -> None:
         """Open the store and load the models, so that the first question need not wait.
@@ -109,9 +110,7 @@ class Session:
 
         def close() -> None:
             with self._lock:
-                workspace, self._workspace = self._workspace, None
-                if workspace is not None:
-                    workspace.close()
+                self._close()
                 self.settings = replace(self.settings, **changes)  # type: ignore[arg-type]
 
         await asyncio.get_running_loop().run_in_executor(self._pool, close)
@@ -119,13 +118,34 @@ class Session:
 
     def close(self) -> None:
         """Stop the engine and save the indexes. Waits for the calls under way."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
         with self._lock:
-            workspace, self._workspace = self._workspace, None
-        if workspace is not None:
-            workspace.close()
-        self._pool.shutdown(wait=True, cancel_futures=True)
+            self._close()
+        self._pool.shutdown(wait=True)
+
+    def _close(self) -> None:
+        """End what is being asked of the engine, let the calls finish, and close; the lock is held."""
+        workspace, self._workspace = self._workspace, None
+        if workspace is None:
+            return
+        workspace.engine.close()  # calls that wait for it end with EngineClosed
+        with self._free:
+            self._free.wait_for(lambda: self._calls == 0)  # the store is not closed under a transaction
+        workspace.close()
 
     # ------------------------------------------------------------------ on the pool's threads
+
+    def _call(self, function: Callable[[Workspace], T]) -> T:
+        with self._lock:
+            workspace = self._opened()
+            with self._free:
+                self._calls += 1
+        try:
+            return function(workspace)
+        finally:
+            with self._free:
+                self._calls -= 1
+                self._free.notify_all()
 
     def _opened(self) -> Workspace:
         with self._lock:

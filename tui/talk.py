@@ -61,7 +61,9 @@ class Talk:
         self._wake = asyncio.Event()
         self._replying: asyncio.Future[None] | None = None
         self._touched = monotonic()
-        self.hurry = False  # do not wait for a quiet moment: the user is leaving
+        self.stop: asyncio.Event | None = None  # ends the reply under way
+        self.unanswered = 0  # questions whose reply has not ended
+        self.is_leaving = False  # the user is: no more replies, and no waiting for a quiet moment
 
     # ------------------------------------------------------------------ replies
 
@@ -138,7 +140,13 @@ class Talk:
     @property
     def pending(self) -> int:
         """Exchanges that are not remembered yet."""
-        return len(self._waiting)
+        return len(self._waiting) + self.unanswered
+
+    def leave(self) -> None:
+        """Stop replying, and remember at once what is still to be remembered: see `pending`."""
+        self.is_leaving = True
+        if self.stop is not None:
+            self.stop.set()
 
     def touch(self) -> None:
         """The user did something: memory work that has not begun waits a little longer."""
@@ -170,7 +178,7 @@ class Talk:
             self._changed(turn)
 
     async def _quiet(self) -> None:
-        while not self.hurry:
+        while not self.is_leaving:
             replying = self._replying is not None and not self._replying.done()
             left = IDLE_SECONDS - (monotonic() - self._touched)
             if not replying and left <= 0:

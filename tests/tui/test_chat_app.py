@@ -151,10 +151,11 @@ def test_the_panel_edits_undoes_deletes_and_opens_the_source(home: Path) -> None
         chat = chat_of(app)
         await chat.show(turns[1])
         await until(pilot, lambda: len(chat.panel.query(MemoryItem)) == 3)
-        changed = list(chat.panel.query(MemoryItem))[2]
         await until(pilot, lambda: all(word in text_of(app) for word in ("~ changed", "was", "distance 0.64")))
 
+        changed = list(chat.panel.query(MemoryItem))[2]
         changed.focus()
+        await until(pilot, lambda: chat.focused is changed)
         await pilot.press("enter")
         await until(pilot, lambda: isinstance(app.screen, SourceDialog) and "moved again" in text_of(app))
         await pilot.press("escape")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import ClassVar
@@ -14,7 +15,7 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.content import Content
 from textual.widget import Widget
-from textual.widgets import Markdown, Static, TextArea
+from textual.widgets import Static, TextArea
 
 from memlora_mlx.records import Image
 from memlora_mlx.tui import changes
@@ -56,7 +57,6 @@ class ChatScreen(MainScreen):
         self.attachment: Image | None = None
         self._current: ExchangeView | None = None  # the one whose memories the panel shows
         self.states: dict[str, str] = {}  # what the user did to memories, by their ids
-        self._stop: asyncio.Event | None = None  # of the reply under way
         self._one_reply = asyncio.Lock()
 
     def compose_body(self) -> Iterable[Widget]:
@@ -121,26 +121,36 @@ class ChatScreen(MainScreen):
     @work(group="reply", exit_on_error=False)
     async def answer(self, turn: Turn) -> None:
         """Show the question at once, and its reply as it comes; replies come one after the other."""
-        view = await self.show(turn)
-        async with self._one_reply:
-            self._stop = asyncio.Event()
+        self.talk.unanswered += 1
+        try:
+            view = await self.show(turn)
+            async with self._one_reply:
+                if self.talk.is_leaving:
+                    turn.stopped = True
+                else:
+                    await self._stream(turn, view)
+            self._turn_changed(turn)
+            if turn.problem is None:
+                self.talk.remember(turn)
+        finally:
+            self.talk.unanswered -= 1
+
+    async def _stream(self, turn: Turn, view: ExchangeView) -> None:
+        self.talk.stop = stop = asyncio.Event()
+        self.refresh_bindings()
+        view.add_class("-replying")
+        stream = view.markdown.get_stream(view.markdown)
+        try:
+            async for piece in self.talk.reply(turn, stop):
+                await stream.write(printable(piece))
+        except Exception as error:
+            turn.problem = plain(str(error)) or type(error).__name__
+            self.memlora.report(error, "No reply")
+        finally:
+            self.talk.stop = None
             self.refresh_bindings()
-            view.add_class("-replying")
-            stream = Markdown.get_stream(view.markdown)
-            try:
-                async for piece in self.talk.reply(turn, self._stop):
-                    await stream.write(printable(piece))
-            except Exception as error:
-                turn.problem = plain(str(error)) or type(error).__name__
-                self.memlora.report(error, "No reply")
-            finally:
-                self._stop = None
-                self.refresh_bindings()
-                await stream.stop()
-                view.remove_class("-replying")
-        self._turn_changed(turn)
-        if turn.problem is None and turn.reply.strip():
-            self.talk.remember(turn)
+            await stream.stop()
+            view.remove_class("-replying")
 
     async def clear(self) -> None:
         """Take all turns off the screen."""
@@ -254,15 +264,13 @@ class ChatScreen(MainScreen):
         def look(workspace: Workspace) -> SourceDialog:
             store = workspace.store
             memory, history = store.get(entry.memory_id), store.history(entry.memory_id)
-            keys = [memory.exchange_key if memory else None, *(line.exchange_key for line in history)]
-            exchange: Exchange | None = None
-            for key in filter(None, keys):
-                try:
-                    exchange = store.exchange(key)
-                    break
-                except StoreError:  # its conversation was forgotten
-                    continue
-            return SourceDialog(memory.text if memory else entry.text, memory, exchange, history)
+            exchanges: list[Exchange] = []
+            for key in dict.fromkeys(
+                [memory.exchange_key if memory else None, *(line.exchange_key for line in history)]
+            ):
+                with suppress(StoreError):  # its conversation was forgotten
+                    exchanges += [store.exchange(key)] if key else []
+            return SourceDialog(memory.text if memory else entry.text, exchanges, history)
 
         await self.memlora.push_screen(await self.session.run(look))
 
@@ -270,14 +278,14 @@ class ChatScreen(MainScreen):
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         if action == "stop_reply":
-            return self._stop is not None
+            return self.talk.stop is not None
         if action == "browse":
-            return self._stop is None
+            return self.talk.stop is None
         return super().check_action(action, parameters)
 
     def action_stop_reply(self) -> None:
-        if self._stop is not None:
-            self._stop.set()
+        if self.talk.stop is not None:
+            self.talk.stop.set()
 
     def action_browse(self) -> None:
         """From the prompt to the newest reply, and from anywhere back to the prompt."""

@@ -13,7 +13,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Footer, Static, TextArea
 
 from memlora_mlx.memory.stages import MAX_TEXT
-from memlora_mlx.records import Exchange, Memory, Revision
+from memlora_mlx.records import Exchange, Revision
 from memlora_mlx.tui.text import plain, printable
 from memlora_mlx.tui.when import when
 
@@ -76,11 +76,9 @@ class SourceDialog(ModalScreen[None]):
         Binding("escape,enter,q", "dismiss", "Back", id="source.back"),
     ]
 
-    def __init__(
-        self, text: str, memory: Memory | None, exchange: Exchange | None, history: Sequence[Revision]
-    ) -> None:
+    def __init__(self, text: str, exchanges: Sequence[Exchange], history: Sequence[Revision]) -> None:
         super().__init__()
-        self._text, self._memory, self._exchange, self._history = text, memory, exchange, history
+        self._text, self._exchanges, self._history = text, exchanges, history
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="dialog wide"):
@@ -91,18 +89,21 @@ class SourceDialog(ModalScreen[None]):
             yield Footer(show_command_palette=False)
 
     def _source(self) -> Content:
-        if self._exchange is None:
+        if not self._exchanges:
             return Content(
                 "\nNo conversation is kept with it: it was written by hand, or its conversation was forgotten."
             )
-        head = f"\nSaid {when(self._exchange.said_at)} in {plain(self._exchange.source, 60)}\n"
-        parts: list[Content] = [Content.styled(head, "$text-muted")]
-        for message in self._exchange.messages:
-            name = plain(message.speaker or {"user": "you", "assistant": "memlora"}.get(message.role, message.role), 40)
-            words = printable(message.text)[:4000]
-            parts.append(Content.assemble((f"\n{name}  ", "bold $primary"), words, "\n"))
-            if message.image is not None:
-                parts.append(Content(f"  image: {plain(message.image.caption or message.image.source, 120)}\n"))
+        parts: list[Content] = []
+        for exchange in self._exchanges:
+            head = f"\nSaid {when(exchange.said_at)} in {plain(exchange.source, 60)}\n"
+            parts.append(Content.styled(head, "$text-muted"))
+            for message in exchange.messages:
+                known = {"user": "you", "assistant": "memlora"}
+                name = plain(message.speaker or known.get(message.role, message.role), 40)
+                words = printable(message.text)[:4000]
+                parts.append(Content.assemble((f"\n{name}  ", "bold $text-primary"), words, "\n"))
+                if message.image is not None:
+                    parts.append(Content(f"  image: {plain(message.image.caption or message.image.source, 120)}\n"))
         return Content("").join(parts)
 
     def _changes(self) -> Content:

@@ -10,7 +10,7 @@ from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.content import Content
 from textual.message import Message
-from textual.widgets import Markdown, Static
+from textual.widgets import Static
 
 from memlora_mlx.errors import MemloraError
 from memlora_mlx.tui.talk import Turn
@@ -35,6 +35,8 @@ class ExchangeView(Vertical, can_focus=True):
     def __init__(self, turn: Turn) -> None:
         super().__init__(classes="exchange")
         self.turn = turn
+        from textual.widgets import Markdown  # here: the first frame has no use for it
+
         self.markdown = Markdown(printable(turn.reply), classes="reply", open_links=False)
         self._note = Static(classes="note", markup=False)
 

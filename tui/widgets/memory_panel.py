@@ -128,7 +128,7 @@ class MemoryPanel(VerticalScroll, can_focus=False):
         wanted = tuple((title, tuple(entries), empty) for title, entries, empty in sections)
         if wanted == self._entries:
             return
-        self._entries = wanted
+        self._entries = ()  # until it is done: who fills it may be stopped half-way
         focused = self.screen.focused
         at = focused.entry if isinstance(focused, MemoryItem) else None
         widgets: list[Static] = []
@@ -138,6 +138,7 @@ class MemoryPanel(VerticalScroll, can_focus=False):
         async with self.batch():
             await self.remove_children()
             await self.mount_all(widgets)
+        self._entries = wanted
         if at is not None:
             items = list(self.query(MemoryItem))
             same = [item for item in items if item.entry.memory_id == at.memory_id]

@@ -74,11 +74,14 @@ class Prompt(TextArea):
     # ------------------------------------------------------------------ keys
 
     def _on_key(self, event: events.Key) -> None:  # type: ignore[override]
-        """Keys that the completions take; the rest is TextArea's, but Enter is a binding's."""
+        """Keys that the completions take, and Enter, in the order they were typed; the rest is TextArea's."""
         if self._completions.display and self._complete(event.key):
             event.stop()
             event.prevent_default()
-        elif event.key == "enter":
+        elif event.key in ("enter", "ctrl+j", "shift+enter", "alt+enter"):
+            # Here, not by the binding: that is looked up behind the keys that were typed after it.
+            self.action_send() if event.key == "enter" else self.action_new_line()
+            event.stop()
             event.prevent_default()
         elif event.key == "backspace" and not self.text:
             self.post_message(self.Emptied())
