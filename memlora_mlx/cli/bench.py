@@ -57,7 +57,11 @@ def bench(
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many exchanges of each.")] = None,
     questions: Annotated[
-        int | None, typer.Option(min=1, help="Only so many questions of each, spread evenly over them; with --conflict, dialogues of each class.")
+        int | None,
+        typer.Option(
+            min=1,
+            help="Only so many questions of each, spread evenly over them; with --conflict, dialogues of each class.",
+        ),
     ] = None,
     top_k: Annotated[
         int | None, typer.Option(min=1, max=1000, help="Memories of each owner that an answer is given.")
