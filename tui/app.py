@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -120,10 +121,23 @@ class MemloraApp(App[None]):
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
         for mode, (key, name, purpose) in PAGES.items():
             yield SystemCommand(f"Go to {name}", f"{purpose} ({key.upper()})", lambda mode=mode: self.action_page(mode))
+        if self.current_mode == "chat":
+            yield from self._chat_commands(screen)
         yield SystemCommand("Help", "All keys and commands (F1)", self.action_help)
         yield SystemCommand("Theme: dark or light", "Change between the two (Ctrl+T)", self.action_toggle_theme)
         yield SystemCommand("Screenshot", "Save this screen as an SVG file", self.deliver_screenshot)
         yield SystemCommand("Quit", "Leave; what was said is kept (Ctrl+Q)", self.action_quit)
+
+    def _chat_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
+        """The `/` commands that need no words and are not in the palette anyway."""
+        from memlora_mlx.tui.commands import BY_NAME
+        from memlora_mlx.tui.screens.chat import ChatScreen
+        from memlora_mlx.tui.screens.chat_commands import ChatCommands
+
+        if isinstance(screen, ChatScreen):
+            for name in ("undo", "image", "panel", "clear", "retry", "export", "save"):
+                run = partial(ChatCommands(screen).run, BY_NAME[name], "")
+                yield SystemCommand(f"Chat: {name}", f"{BY_NAME[name].purpose} (/{name})", run)
 
     # ------------------------------------------------------------------ failures
 

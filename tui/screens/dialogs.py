@@ -96,7 +96,7 @@ class SourceDialog(ModalScreen[None]):
         parts: list[Content] = []
         for exchange in self._exchanges:
             head = f"\nSaid {when(exchange.said_at)} in {plain(exchange.source, 60)}\n"
-            parts.append(Content.styled(head, "$text-muted"))
+            parts.append(Content.styled(head, "$foreground 60%"))
             for message in exchange.messages:
                 known = {"user": "you", "assistant": "memlora"}
                 name = plain(message.speaker or known.get(message.role, message.role), 40)
@@ -107,7 +107,7 @@ class SourceDialog(ModalScreen[None]):
         return Content("").join(parts)
 
     def _changes(self) -> Content:
-        parts: list[Content] = [Content.styled("\nWhat happened to it\n", "$text-muted")]
+        parts: list[Content] = [Content.styled("\nWhat happened to it\n", "$foreground 60%")]
         for line in self._history:
             undone = "  (undone)" if line.undone else ""
             words = plain(line.new_text or line.old_text or "")

@@ -69,9 +69,9 @@ class MemoryItem(Static, can_focus=True):
             parts.append((f"{SIGNS[entry.event]} {WORDS[entry.event]}  ", colour))
         parts.append((plain(entry.text), "strike" if entry.event == "DELETE" else ""))
         if entry.event == "UPDATE" and entry.old_text:
-            parts += [("\nwas  ", "$text-muted"), (plain(entry.old_text), "$text-muted")]
+            parts += [("\nwas  ", "$foreground 60%"), (plain(entry.old_text), "$foreground 60%")]
         if entry.note:
-            parts.append((f"\n{entry.note}", "$text-muted"))
+            parts.append((f"\n{entry.note}", "$foreground 60%"))
         if entry.state:
             parts.append((f"\n» {entry.state}", "bold"))
         return Content.assemble(*parts)

@@ -1,0 +1,78 @@
+"""Pictures of the app for its documentation: SVG files, drawn by Textual itself from a made-up life.
+
+    python -m memlora_mlx.tui.screenshots FOLDER [--theme memlora-light] [--size 120x36]
+
+It uses a home of its own, thrown away afterwards, and the models that the settings name.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from textual.pilot import Pilot
+
+from memlora_mlx.settings import load_settings
+from memlora_mlx.tui.app import PAGES, MemloraApp
+from memlora_mlx.tui.demo import seed
+from memlora_mlx.tui.screens.chat import ChatScreen
+from memlora_mlx.tui.themes import DARK, LIGHT
+
+
+async def _take(folder: Path, theme: str, size: tuple[int, int]) -> None:
+    settings = load_settings()
+    with tempfile.TemporaryDirectory() as home:
+        app = MemloraApp(replace(settings, home=Path(home)), models_folder=settings.models_folder)
+        try:
+            async with app.run_test(size=size) as pilot:
+                app.theme = theme
+                await _screens(app, pilot, folder)
+        finally:
+            app.session.close()
+
+
+async def _screens(app: MemloraApp, pilot: Pilot[None], folder: Path) -> None:
+    while app.session.status.phase not in ("ready", "failed"):
+        await asyncio.sleep(0.1)
+    chat = app.screen
+    assert isinstance(chat, ChatScreen)
+    for turn in await app.session.run(seed):
+        await chat.show(turn)
+    await app.session.count()
+    await _save(app, pilot, folder / "chat.svg")
+    await pilot.press(*"/re")
+    await _save(app, pilot, folder / "commands.svg")
+    chat.prompt.write("")
+    await pilot.press("f1")
+    await _save(app, pilot, folder / "help.svg")
+    await pilot.press("escape", "ctrl+p")
+    await _save(app, pilot, folder / "palette.svg")
+    await pilot.press("escape")
+    for mode in PAGES:
+        if mode != "chat":
+            app.action_page(mode)
+            await _save(app, pilot, folder / f"{mode}.svg")
+
+
+async def _save(app: MemloraApp, pilot: Pilot[None], path: Path) -> None:
+    await pilot.pause(1.5)  # for what a screen looks up when it is first shown
+    path.write_text(app.export_screenshot(title="memlora"), encoding="utf-8")
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--theme", choices=(DARK.name, LIGHT.name), default=DARK.name)
+    parser.add_argument("--size", default="120x36", metavar="COLUMNSxROWS")
+    arguments = parser.parse_args(argv)
+    columns, _, rows = arguments.size.partition("x")
+    arguments.folder.mkdir(parents=True, exist_ok=True)
+    asyncio.run(_take(arguments.folder, arguments.theme, (int(columns), int(rows))))
+
+
+if __name__ == "__main__":
+    main()
