@@ -84,7 +84,7 @@ def test_a_full_disk_loses_no_memory_and_can_be_tried_again(
                 def __enter__(self) -> sqlite3.Connection:
                     return connection
 
-                def __exit__(self, *error: Any) -> Any:
+                def __exit__(self, *error: object) -> Any:
                     return held.__exit__(*error)
 
             return Held()

@@ -45,9 +45,9 @@ def test_screens_look_as_they_did(tiny_home: Path, size: tuple[int, int], theme:
         await until(pilot, lambda: isinstance(app.screen, HelpScreen) and "esc Back" in text_of(app))
         await check(app, "help")
         await pilot.press("escape", "ctrl+p")
-        await until(pilot, lambda: CommandPalette.is_open(app) and "Go to Memories" in text_of(app))
+        await until(pilot, lambda: CommandPalette.is_open(app) and "Chat: clear" in text_of(app))
         await pilot.press(*"mod")
-        await until(pilot, lambda: "Go to Models" in text_of(app) and "Go to Chat" not in text_of(app))
+        await until(pilot, lambda: "Go to Models" in text_of(app) and "Chat: clear" not in text_of(app))
         app.screen.query_one("CommandInput").cursor_blink = False  # type: ignore[attr-defined]
         await check(app, "palette")
 
