@@ -47,7 +47,7 @@ async def check(app: MemloraApp, name: str) -> None:
 async def _at_rest(app: MemloraApp, path: Path) -> str:
     """The screen once it is as expected, or as it still is after a while."""
     expected = path.read_text(encoding="utf-8") if path.is_file() and not os.environ.get("UPDATE_SNAPSHOTS") else None
-    for _ in range(50 if expected is not None else 10):
+    for _ in range(80 if expected is not None else 30):
         now = drawn(app)
         if now == expected:
             break
