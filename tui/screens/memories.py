@@ -1,17 +1,292 @@
-"""The Memories screen."""
+"""The Memories screen: all that is remembered, found by meaning, person, time and source, and put right."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import ClassVar
 
+from rich.text import Text
+from textual import on, work
+from textual.binding import Binding, BindingType
+from textual.command import Provider
+from textual.containers import Horizontal
+from textual.content import Content
 from textual.widget import Widget
-from textual.widgets import Static
+from textual.widgets import DataTable, Input, Select, Static
 
+from memlora_mlx.records import Hit, Memory
+from memlora_mlx.tui import changes, listing
 from memlora_mlx.tui.screens.base import MainScreen
+from memlora_mlx.tui.screens.dialogs import ConfirmDialog, EditDialog, SourceDialog
+from memlora_mlx.tui.screens.forms import Ask, FormDialog, HistoryDialog
+from memlora_mlx.tui.text import plain, printable
+from memlora_mlx.tui.when import when
+from memlora_mlx.tui.widgets.actions import ScreenActions
+from memlora_mlx.tui.widgets.rows import Rows
+
+DEBOUNCE = 0.2  # seconds without a key before a search begins
+NEAR_THE_END = 40  # rows before the last at which the next page is read
+ALL = ""
 
 
 class MemoriesScreen(MainScreen):
     NAME = "Memories"
+    CSS_PATH = "pages.tcss"
+    COMMANDS: ClassVar[set[type[Provider] | object]] = {ScreenActions}  # type: ignore[assignment]
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("slash", "find", "Search", tooltip="Words to search for by meaning; \"in quotes\": that hold them"),
+        Binding("e", "edit", "Edit", tooltip="Give the memory other words", id="memory.edit"),
+        Binding("d,delete", "delete", "Delete", tooltip="Remove the memory; undo brings it back", id="memory.delete"),
+        Binding("u", "undo", "Undo", tooltip="Take back the memory's last change", id="memory.undo"),
+        Binding("U", "undo_last", "Undo last", show=False, tooltip="Take back the last change of all memories"),
+        Binding("h", "history", "History", tooltip="All that happened to the memory", id="memory.history"),
+        Binding("s", "sort", "Sort", tooltip="By newest, oldest, last changed, last stored", id="memories.sort"),
+        Binding("x", "export", "Export", tooltip="All memories as JSON lines or Markdown", id="memories.export"),
+        Binding("ctrl+r", "refresh_list", "Refresh", show=False, tooltip="Look at the store again", id="page.run"),
+        Binding("escape", "back", "Back", show=False, tooltip="To the list; there: clear the search", id="page.back"),
+    ]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._question = listing.Question()
+        self._shown: dict[str, Hit] = {}
+        self._states: dict[str, str] = {}  # what was done to memories here
+        self._is_whole = True
+        self._is_reading = False
 
     def compose_body(self) -> Iterable[Widget]:
-        yield Static("Memories", id="placeholder")
+        with Horizontal(classes="fields"):
+            yield Input(placeholder="/ search by meaning, \"or these words\"", compact=True, id="words")
+        with Horizontal(classes="fields"):
+            yield Select[str]([("everybody", ALL)], value=ALL, allow_blank=False, compact=True, id="person")
+            yield Select[str]([("all sources", ALL)], value=ALL, allow_blank=False, compact=True, id="source")
+            yield Input(placeholder="since 2023-05-08", compact=True, classes="date", id="since")
+            yield Input(placeholder="before", compact=True, classes="date", id="until")
+        yield Static("", classes="says", markup=False, id="says")
+        yield Rows((("said", 12), ("who", 10), ("memory", 0), ("", 6)), id="memories")
+        yield Static("", classes="detail", markup=False, id="detail")
+
+    @property
+    def table(self) -> Rows:
+        return self.query_one("#memories", Rows)
+
+    def on_mount(self) -> None:
+        self.table.focus()
+
+    def on_screen_resume(self) -> None:
+        self.fill_choices()
+        self.look(wait=0.0)
+
+    # ------------------------------------------------------------------ what is listed
+
+    @on(Input.Changed)
+    @on(Select.Changed)
+    def asked(self) -> None:
+        def chosen(name: str) -> str | None:
+            value = self.query_one(f"#{name}", Select).value
+            return str(value) if value not in (ALL, Select.NULL) else None
+
+        question = replace(
+            self._question,
+            words=self.query_one("#words", Input).value,
+            since=self.query_one("#since", Input).value,
+            until=self.query_one("#until", Input).value,
+            person=chosen("person"),
+            source=chosen("source"),
+        )
+        if question != self._question:
+            self._question = question
+            self.look()
+
+    @on(Input.Submitted)
+    def to_list(self) -> None:
+        self.table.focus()
+
+    @work(group="look", exclusive=True, exit_on_error=False)
+    async def look(self, wait: float = DEBOUNCE) -> None:
+        """Read the first page of what is asked for; the cursor stays on its memory."""
+        await asyncio.sleep(wait)
+        try:
+            page = await self.session.run(partial(listing.page, question=self._question))
+        except Exception as error:
+            self.query_one("#says", Static).update(Content(f"✗ {plain(str(error))}"))
+            self._shown = {}
+            self.table.clear()
+            raise
+        self._states.clear()
+        self._shown = {hit.memory.id: hit for hit in page.hits}
+        self._is_whole, self._is_reading = page.is_last, False
+        self.table.fill([(hit.memory.id, self._cells(hit)) for hit in page.hits])
+        count = f"{page.total:,} {'memory' if page.total == 1 else 'memories'}"
+        told = page.note or f"{self._question.order} first"
+        if not page.total:
+            anything = self._question != listing.Question(order=self._question.order)
+            told = "none matches" if anything else "nothing is remembered yet; chat, or F4 reads conversations in"
+        self.query_one("#says", Static).update(Content(f"{count} · {told}"))
+        self._tell()
+
+    @work(group="more", exit_on_error=False)
+    async def more(self) -> None:
+        """Read the next page behind the ones that are shown."""
+        question, offset = self._question, len(self._shown)
+        page = await self.session.run(partial(listing.page, question=question, offset=offset))
+        if question == self._question:
+            new = [hit for hit in page.hits if hit.memory.id not in self._shown]
+            self._shown |= {hit.memory.id: hit for hit in new}
+            self.table.extend([(hit.memory.id, self._cells(hit)) for hit in new])
+            self._is_whole = page.is_last or not new
+        self._is_reading = False
+
+    @work(group="choices", exclusive=True, exit_on_error=False)
+    async def fill_choices(self) -> None:
+        found = await self.session.run(listing.choices)
+        for name, every, options in (
+            ("person", "everybody", found.people),
+            ("source", "all sources", tuple((source, source) for source in found.sources)),
+        ):
+            select = self.query_one(f"#{name}", Select)
+            shown = [(every, ALL), *((Text(plain(label, 40)), value) for label, value in options)]
+            before = select.value
+            with self.prevent(Select.Changed):
+                select.set_options(shown)
+                select.value = before if before in [value for _, value in shown] else ALL
+
+    def _cells(self, hit: Hit) -> tuple[str, str, str, str]:
+        memory = hit.memory
+        said = f"{memory.said_at.day} {memory.said_at:%b %Y}" if memory.said_at else "undated"
+        state = self._states.get(memory.id, "")
+        text = f"{state} {memory.text}" if state else memory.text
+        return said, _who(memory), text, f"{hit.distance:.2f}" if hit.distance >= 0 else ""
+
+    # ------------------------------------------------------------------ the memory under the cursor
+
+    @property
+    def at(self) -> Memory | None:
+        hit = self._shown.get(self.table.key_at_cursor or "")
+        return hit.memory if hit else None
+
+    @on(DataTable.RowHighlighted, "#memories")
+    def moved(self, event: DataTable.RowHighlighted) -> None:
+        self._tell()
+        if not (self._is_whole or self._is_reading) and event.cursor_row >= self.table.row_count - NEAR_THE_END:
+            self._is_reading = True
+            self.more()
+
+    def _tell(self) -> None:
+        memory = self.at
+        detail = self.query_one("#detail", Static)
+        if memory is None:
+            detail.update("")
+            return
+        facts = [f"said {when(memory.said_at)}", f"stored {when(memory.stored_at)}"]
+        facts += [f"changed {when(memory.changed_at)}"] if memory.changed_at else []
+        facts += [f"from {plain(memory.source, 40)}"] if memory.source else []
+        facts += [f"image {plain(memory.image.caption or memory.image.source, 60)}"] if memory.image else []
+        state = self._states.get(memory.id)
+        words = printable(memory.text)[:4000]
+        detail.update(
+            Content.assemble(
+                *([(f"{state}  ", "bold")] if state else []), words, "\n", (" · ".join(facts), "$foreground 60%")
+            )
+        )
+
+    @on(DataTable.RowSelected, "#memories")
+    @work(group="act", exit_on_error=False)
+    async def open_source(self, event: DataTable.RowSelected) -> None:
+        found = await self.session.run(partial(listing.story, memory_id=str(event.row_key.value)))
+        await self.memlora.push_screen(SourceDialog(found.text, found.exchanges, found.history))
+
+    @work(group="act", exit_on_error=False)
+    async def action_history(self) -> None:
+        if memory := self.at:
+            found = await self.session.run(partial(listing.story, memory_id=memory.id))
+            await self.memlora.push_screen(HistoryDialog(found.text, found.history))
+
+    @work(group="act", exit_on_error=False)
+    async def action_edit(self) -> None:
+        if (memory := self.at) is None:
+            return
+        words = await self.memlora.push_screen_wait(EditDialog(memory.text))
+        if words is not None and words != memory.text:
+            changed = await self.session.run(partial(changes.revise, memory_id=memory.id, text=words))
+            await self._did(changed, "~ changed")
+
+    @work(group="act", exit_on_error=False)
+    async def action_delete(self) -> None:
+        if (memory := self.at) is None or self._states.get(memory.id) == "✗ deleted":
+            return
+        if await self.memlora.push_screen_wait(ConfirmDialog("Delete this memory? Undo brings it back.", memory.text)):
+            await self.session.run(partial(changes.delete, memory_id=memory.id))
+            await self._did(memory, "✗ deleted")
+
+    @work(group="act", exit_on_error=False)
+    async def action_undo(self) -> None:
+        if memory := self.at:
+            line = await self.session.run(partial(changes.undo, memory_id=memory.id))
+            await self._undone(memory, line.new_text)
+
+    @work(group="act", exit_on_error=False)
+    async def action_undo_last(self) -> None:
+        line = await self.session.run(changes.undo)
+        hit = self._shown.get(line.memory_id)
+        if hit is None:
+            self.notify(plain(line.new_text or line.old_text or ""), title="Undone", markup=False)
+            await self.session.count()
+            self.look(wait=0.0)
+        else:
+            await self._undone(hit.memory, line.new_text)
+
+    async def _undone(self, memory: Memory, words: str | None) -> None:
+        await self._did(replace(memory, text=words or memory.text), "↶ undone" if words else "✗ deleted")
+
+    async def _did(self, memory: Memory, state: str) -> None:
+        """Show in its row what became of a memory; it stays there until the list is read again."""
+        self._states[memory.id] = state
+        if memory.id in self._shown:
+            hit = self._shown[memory.id] = replace(self._shown[memory.id], memory=memory)
+            self.table.show_row(memory.id, self._cells(hit))
+        self._tell()
+        await self.session.count()
+
+    # ------------------------------------------------------------------ the list as a whole
+
+    def action_sort(self) -> None:
+        orders = listing.ORDERS
+        following = orders[(orders.index(self._question.order) + 1) % len(orders)]
+        self._question = replace(self._question, order=following)
+        if self._question.words.strip():
+            self.notify("A search shows the nearest first; the order is that of the whole list.", markup=False)
+        self.look(wait=0.0)
+
+    @work(group="export", exit_on_error=False)
+    async def action_export(self) -> None:
+        form = FormDialog(
+            "Export all memories",
+            [Ask("path", "File", "memories.jsonl", "memories.jsonl, or memories.md for Markdown")],
+        )
+        answers = await self.memlora.push_screen_wait(form)
+        if answers and (name := answers["path"].strip()):
+            path = Path(name).expanduser()
+            count = await self.session.run(partial(listing.export, path=path))
+            self.notify(f"{count:,} memories in {plain(str(path), 200)}", title="Exported", markup=False)
+
+    def action_find(self) -> None:
+        self.query_one("#words", Input).focus()
+
+    def action_refresh_list(self) -> None:
+        self.fill_choices()
+        self.look(wait=0.0)
+
+    def action_back(self) -> None:
+        words = self.query_one("#words", Input)
+        if self.focused is self.table:
+            words.value = ""
+        self.table.focus()
+
+
+def _who(memory: Memory) -> str:
+    return memory.owner.user_id or memory.owner.agent_id or memory.owner.run_id or ""

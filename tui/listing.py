@@ -1,0 +1,192 @@
+"""What the Memories screen asks of the store: a page of it, what is nearest to some words, and files of all of it.
+
+These run on a thread (`Session.run`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from memlora_mlx.errors import ModelBroken, ModelMissing, StoreError, UsageError
+from memlora_mlx.memory.changes import Order
+from memlora_mlx.records import Exchange, Hit, Memory, Revision
+
+if TYPE_CHECKING:
+    from memlora_mlx.memory.workspace import Workspace
+
+PAGE = 200  # memories read at once
+NEAREST = 200  # memories that a search by meaning shows
+ORDERS: tuple[Order, ...] = ("newest", "oldest", "changed", "stored")
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is to be listed."""
+
+    words: str = ""  # search for them by meaning; in quotation marks: that hold them
+    person: str | None = None
+    source: str | None = None
+    since: str = ""
+    until: str = ""
+    order: Order = "newest"
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A part of what was asked for."""
+
+    hits: tuple[Hit, ...]  # distance -1.0 where nothing was measured
+    total: int  # that match
+    is_last: bool
+    note: str = ""  # how it was searched
+
+
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """What the filters offer."""
+
+    people: tuple[tuple[str, str], ...] = ()  # shown, user id
+    sources: tuple[str, ...] = field(default=())
+
+
+def choices(workspace: Workspace) -> Choices:
+    owners = [owner for owner in workspace.store.owners() if owner.memories and owner.scope.user_id]
+    people = dict.fromkeys((owner.name or str(owner.scope.user_id), str(owner.scope.user_id)) for owner in owners)
+    return Choices(tuple(people), tuple(source.name for source in workspace.store.sources()))
+
+
+def page(workspace: Workspace, question: Question, offset: int = 0) -> Page:
+    """Raises UsageError: a day that cannot be read."""
+    filters = _filters(question)
+    store = workspace.store
+    words = question.words.strip()
+    if not words:
+        found = store.list(filters=filters, limit=PAGE, offset=offset, order=question.order)
+        total = store.count(filters=filters)
+        return Page(_as_hits(found), total, offset + len(found) >= total)
+    if len(words) > 1 and words[0] == words[-1] == '"':
+        return _holding(workspace, question, words[1:-1], "that hold these words")
+    try:
+        workspace.embedder_folder  # noqa: B018 - raises where there is none
+        [vector] = workspace.engine.embed([words], query=True)
+    except (ModelMissing, ModelBroken):
+        return _holding(workspace, question, words, "that hold these words; without an embedder there is no meaning")
+    hits = tuple(store.search(vector, NEAREST, filters=filters))
+    total = store.count(filters=filters)
+    return Page(hits, total, True, "the nearest in meaning first" if len(hits) == total else f"the {NEAREST} nearest")
+
+
+def _holding(workspace: Workspace, question: Question, words: str, note: str) -> Page:
+    every = workspace.store.list(filters=_filters(question), order=question.order)
+    wanted = words.casefold()
+    found = [memory for memory in every if wanted in memory.text.casefold()]
+    return Page(_as_hits(found), len(found), True, note)
+
+
+def _as_hits(memories: Iterable[Memory]) -> tuple[Hit, ...]:
+    return tuple(Hit(memory, -1.0) for memory in memories)
+
+
+def _filters(question: Question) -> dict[str, Any] | None:
+    from memlora_mlx.conversations import parse_date
+
+    filters: dict[str, Any] = {}
+    if question.person is not None:
+        filters["user_id"] = question.person
+    if question.source is not None:
+        filters["source"] = question.source
+    said: dict[str, str] = {}
+    for operator, text in (("gte", question.since.strip()), ("lt", question.until.strip())):
+        if text:
+            try:
+                said[operator] = parse_date(text).isoformat()
+            except ValueError as error:
+                raise UsageError(f"cannot read the day {text!r}; write it as 2023-05-08") from error
+    if said:
+        filters["said_at"] = said
+    return filters or None
+
+
+@dataclass(frozen=True, slots=True)
+class Story:
+    """Where a memory came from, and all that happened to it."""
+
+    text: str
+    exchanges: tuple[Exchange, ...]
+    history: tuple[Revision, ...]
+
+
+def story(workspace: Workspace, memory_id: str) -> Story:
+    store = workspace.store
+    memory, history = store.get(memory_id), store.history(memory_id)
+    keys = [memory.exchange_key if memory else None, *(line.exchange_key for line in history)]
+    exchanges = []
+    for key in dict.fromkeys(key for key in keys if key):
+        try:
+            exchanges.append(store.exchange(key))
+        except StoreError:  # its conversation was forgotten
+            continue
+    text = memory.text if memory else next((line.old_text for line in reversed(history) if line.old_text), "")
+    return Story(text, tuple(exchanges), tuple(history))
+
+
+# ------------------------------------------------------------------------------------------------ files
+
+
+def export(workspace: Workspace, path: Path) -> int:
+    """Write all memories to a new file: Markdown where it is called so, else the lines of `memlora memory export`.
+
+    Returns their number.
+
+    Raises:
+        UsageError: the file is there already, or cannot be written; nothing is then left of it.
+    """
+    if path.suffix.lower() in (".md", ".markdown"):
+        return _write(path, lambda: _as_markdown(workspace))
+    rows = workspace.store.export()
+    return _write(path, lambda: ((json.dumps(row, ensure_ascii=False), row.get("kind") == "memory") for row in rows))
+
+
+def _as_markdown(workspace: Workspace) -> Iterable[tuple[str, bool]]:
+    """Each owner's memories by day, oldest first, and whether the line is one."""
+    from memlora_mlx.memory.pipeline import owner_name
+
+    yield "# Memories", False
+    memories = workspace.store.list(order="oldest")
+    owners = dict.fromkeys(memory.owner for memory in memories)
+    for owner in owners:
+        yield f"\n## {_escaped(owner_name(owner) or 'nobody')}", False
+        day = None
+        for memory in (memory for memory in memories if memory.owner == owner):
+            said = f"{memory.said_at:%Y-%m-%d}" if memory.said_at else "undated"
+            if said != day:
+                yield f"\n### {said}\n", False
+                day = said
+            yield f"- {_escaped(memory.text)}", True
+
+
+def _escaped(text: str) -> str:
+    """Words that Markdown takes as words."""
+    line = " ".join(text.split())
+    return "".join(f"\\{c}" if c in "\\`*_[]<>#|!" else c for c in line)
+
+
+def _write(path: Path, lines: Callable[[], Iterable[tuple[str, bool]]]) -> int:
+    count = 0
+    partial = path.with_name(path.name + ".part")
+    try:
+        if path.exists():
+            raise UsageError(f"{path} is there already; give another name")
+        with partial.open("w", encoding="utf-8") as out:
+            for line, is_memory in lines():
+                out.write(line + "\n")
+                count += is_memory
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise UsageError(f"cannot write {path}: {error.strerror}; choose another place") from error
+    return count
