@@ -34,7 +34,7 @@ SIZE = (30, 110)  # rows and columns
 FIRST_PAINT = 0.5  # seconds, the targets
 ECHO = 0.05
 LETTERS = "αβγδεζηθικλμνξοπρστυφχψωбвгджзийлнптуфцчшщыэюя"  # none is on the screen before it is typed
-PROMPT = "Say something"
+PROMPT = "ay something"  # the cursor is drawn on its first letter
 QUESTION = "Please tell me a very long story about a ship and the sea."
 
 
@@ -163,6 +163,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     with tempfile.TemporaryDirectory() as home:
         (Path(home) / "models").symlink_to(settings.models_folder.absolute())
         environ = {**os.environ, "MEMLORA_HOME": home, "MEMLORA_STUDENT": student, "TERM": "xterm-256color"}
+        environ.pop("PYTHONDONTWRITEBYTECODE", None)  # an installed package has its byte code
+        environ["PYTHONPYCACHEPREFIX"] = str(Path(home) / "byte-code")
         paints = first_paints(environ, arguments.starts)
         typed = echoes(environ, arguments.keys)
 
