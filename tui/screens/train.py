@@ -1,17 +1,296 @@
-"""The Train screen."""
+"""The Train screen: begin a training, watch its losses fall, stop it, and put its expert to work.
+
+The training is a process of its own, which goes on when the app is left; its folder tells how far it is.
+"""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
+from datetime import date
+from pathlib import Path
+from typing import ClassVar
 
+from textual import on, work
+from textual.binding import Binding, BindingType
+from textual.command import Provider
+from textual.containers import Container, Horizontal
+from textual.content import Content
 from textual.widget import Widget
-from textual.widgets import Static
+from textual.widgets import DataTable, Input, Select, Static
 
+from memlora_mlx.errors import MemloraError, UsageError
+from memlora_mlx.records import STAGES
+from memlora_mlx.tui import runs
+from memlora_mlx.tui.jobs import Job, stop_left_behind
 from memlora_mlx.tui.screens.base import MainScreen
+from memlora_mlx.tui.screens.dialogs import ConfirmDialog
+from memlora_mlx.tui.text import plain
+from memlora_mlx.tui.when import lasting
+from memlora_mlx.tui.widgets.actions import ScreenActions
+from memlora_mlx.tui.widgets.plots import LossPlot
+from memlora_mlx.tui.widgets.rows import Rows
+
+INTERVAL = 1.0  # seconds between two looks at a run's folder
+TRAINED = [stage for stage in STAGES if stage != "vqa"]
+SIGNS = {"training": "▶ training", "stopped": "‖ stopped", "done": "✓ done", "damaged": "✗ damaged"}
 
 
 class TrainScreen(MainScreen):
     NAME = "Train"
+    CSS_PATH = "pages.tcss"
+    COMMANDS: ClassVar[set[type[Provider] | object]] = {ScreenActions}  # type: ignore[assignment]
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("ctrl+r", "begin", "Train", tooltip="Begin a training as the fields say", id="page.run"),
+        Binding("escape", "stop", "Stop, keep best", tooltip="Stop the run under way; its best is kept", id="page.back"),
+        Binding("r", "resume", "Resume", tooltip="Go on with the run under the cursor", id="train.resume"),
+        Binding("i", "install", "Install", tooltip="Put the run's expert to work", id="train.install"),
+        Binding("slash", "data", "Data", show=False, tooltip="To the field of the data", id="page.find"),
+    ]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._job: Job | None = None  # that this screen began
+        self._ours: Path | None = None  # its folder
+        self._folder: Path | None = None  # of the run that is shown
+        self._known: dict[str, runs.TrainingRun] = {}
+        self._listed: list[tuple[str, tuple[str, str, str]]] = []
+        self._is_looking = False
+        self._told = ""
 
     def compose_body(self) -> Iterable[Widget]:
-        yield Static("Train", id="placeholder")
+        with Horizontal(classes="fields"):
+            yield Select[str]([(stage, stage) for stage in TRAINED], allow_blank=False, compact=True, id="stage")
+            yield Select[str]([("the student at work", "")], value="", allow_blank=False, compact=True, id="student")
+            yield Input(placeholder="/ data: FILE or FILE:N; empty: all there is", compact=True, id="data")
+        yield Static("", classes="says", markup=False, id="says")
+        with Container(id="train-body"):
+            yield LossPlot(id="curve")
+            with Container(id="side"):
+                yield Rows((("run", 0), ("best", 7), ("state", 12)), id="runs")
+
+    def on_mount(self) -> None:
+        self._say("Ctrl+R trains the expert of a stage; it goes on when you leave, and this screen finds it again.")
+        self.set_interval(INTERVAL, self.look)
+        self.table.focus()
+
+    def on_screen_resume(self) -> None:
+        self.fill_students()
+        self.look()
+
+    @property
+    def table(self) -> Rows:
+        return self.query_one("#runs", Rows)
+
+    @property
+    def home(self) -> Path:
+        return self.session.settings.home
+
+    @work(group="students", exclusive=True, exit_on_error=False)
+    async def fill_students(self) -> None:
+        from memlora_mlx.models.catalog import ENTRIES
+        from memlora_mlx.models.downloads import installed
+
+        found = await asyncio.to_thread(installed, self.session.settings.models_folder)
+        names = [m.name for m in found if m.is_whole and (m.name not in ENTRIES or ENTRIES[m.name].kind == "student")]
+        select = self.query_one("#student", Select)
+        before = select.value
+        select.set_options([("the student at work", ""), *((name, name) for name in names)])
+        select.value = before if before in names else ""
+
+    # ------------------------------------------------------------------ what is shown
+
+    @work(group="look", exit_on_error=False)
+    async def look(self) -> None:
+        """Look at the runs' folders; those that cannot change are read once."""
+        self._job_ended()
+        if self._is_looking or not self.is_current:
+            return
+        self._is_looking = True
+        try:
+            await self._look()
+        finally:
+            self._is_looking = False
+
+    async def _look(self) -> None:
+        folders = await asyncio.to_thread(runs.runs, self.home)
+        for folder in folders:
+            known = self._known.get(folder.name)
+            if known is None or known.state == "training" or folder in (self._folder, self._ours):
+                self._known[folder.name] = await asyncio.to_thread(runs.read, folder)
+        names = [folder.name for folder in folders]
+        self._known = {name: self._known[name] for name in names}
+        rows = [(name, self._cells(self._known[name])) for name in names]
+        if rows != self._listed:
+            self._listed = rows
+            self.table.fill(rows)
+        if self._folder not in folders and self._ours is None:
+            self._folder = folders[0] if folders else None
+        if self._folder is not None and self._folder.name in self._known:
+            self._draw(self._known[self._folder.name])
+
+    def _cells(self, run: runs.TrainingRun) -> tuple[str, str, str]:
+        best = run.best
+        return run.folder.name, f"{best.validation_loss:.3f}" if best else "", SIGNS[run.state]
+
+    def _draw(self, run: runs.TrainingRun) -> None:
+        told = f"{run.folder.name}{len(run.points)}{run.state}{self.app.theme}"
+        if told == self._told:
+            return
+        self._told = told
+        title = f"{run.order.stage}, {Path(run.order.student).name}" if run.order else run.folder.name
+        self.query_one("#curve", LossPlot).show(run.points, plain(title, 60))
+        if run.state == "damaged":
+            self._say(f"✗ {run.folder.name} cannot be read: {plain(run.problem or '', 200)}")
+        elif run.points:
+            self._say(_describe(run))
+
+    @on(DataTable.RowHighlighted, "#runs")
+    def moved(self, event: DataTable.RowHighlighted) -> None:
+        run = self._known.get(str(event.row_key.value))
+        if run is not None and self.focused is self.table:
+            self._folder = run.folder
+            self._draw(run)
+
+    # ------------------------------------------------------------------ what is done
+
+    @work(group="begin", exclusive=True, exit_on_error=False)
+    async def action_begin(self) -> None:
+        """Begin a run; where there is no data for it, offer to make the synthetic set."""
+        from memlora_mlx.distill.workflow import default_data, new_folder
+        from memlora_mlx.errors import BadTrainingData
+
+        self._check_free()
+        stage = next(stage for stage in TRAINED if stage == self.query_one("#stage", Select).value)
+        data = self.query_one("#data", Input).value.split()
+        arguments = ["--stage", stage]
+        if not data:
+            try:
+                await asyncio.to_thread(default_data, stage, self.home)
+            except BadTrainingData:
+                if stage == "generation":
+                    raise UsageError(
+                        "there is no teacher data for generation, and synthetic lives hold no questions; `memlora teach"
+                        " --stage generation` makes some of LoCoMo or with a teacher"
+                    ) from None
+                question = f"There is no teacher data for {stage}. Make the synthetic set now?"
+                if not await self.memlora.push_screen_wait(ConfirmDialog(question, "It needs no server.")):
+                    return
+                arguments.append("--yes")
+        for given in data:
+            arguments += ["--data", given]
+        student = self.query_one("#student", Select).value or self.session.status.student
+        if student:
+            arguments += ["--student", str(student)]
+        folder = new_folder(self.home, stage, date.today())
+        self._start(folder, [*arguments, "--out", str(folder)])
+
+    @work(group="begin", exclusive=True, exit_on_error=False)
+    async def action_resume(self) -> None:
+        self._check_free()
+        run = self._at()
+        if run.state != "stopped":
+            raise UsageError(f"{run.folder.name} is {run.state}; only a run that was stopped goes on")
+        self._start(run.folder, ["--resume", str(run.folder)])
+
+    def _start(self, folder: Path, arguments: list[str]) -> None:
+        self._folder = self._ours = folder
+        log = folder.with_name(f"{folder.name}.log")
+        self._job = Job(["memlora_mlx", "train", *arguments], self.session.settings, log)
+        self._told = ""
+        self._say(f"▶ {folder.name}: loading the student and the data …")
+        self.look()
+
+    def _check_free(self) -> None:
+        busy = [run for run in self._known.values() if run.state == "training"]
+        if self._job is not None or busy:
+            name = busy[0].folder.name if busy else "a run"
+            raise UsageError(f"{name} is training; wait for it, or stop it with Esc")
+
+    def _job_ended(self) -> None:
+        """Say how our run ended, once it has."""
+        job = self._job
+        if job is None:
+            return
+        if (code := job.poll()) is None:
+            known = self._known.get(self._ours.name) if self._ours else None
+            if (known is None or not known.points) and not job.is_stopped and (line := job.last_line):
+                self._say(f"▶ {line}")
+            return
+        self._job, self._ours, self._told = None, None, ""
+        if code == 0:
+            self.notify(job.lines()[-1] if job.lines() else "", title="The training is done", markup=False)
+        elif job.is_stopped:
+            self.notify("Its best so far is kept; r goes on with it, i installs it.", title="Stopped", markup=False)
+        else:
+            self._say(f"✗ {plain(job.reason(), 300)}")
+            self.memlora.report(MemloraError(job.reason()), "The training ended")
+
+    def action_stop(self) -> None:
+        """Stop the run under way, ours or one of an earlier time."""
+        if self._job is not None:
+            self._job.stop()
+            self._say("‖ stopping behind the step under way …")
+            return
+        for run in self._known.values():
+            if run.state == "training" and stop_left_behind(run.folder.with_name(f"{run.folder.name}.log")):
+                self._say("‖ stopping behind the step under way …")
+                return
+        self.table.focus()
+
+    @work(group="install", exclusive=True, exit_on_error=False)
+    async def action_install(self) -> None:
+        """Install the expert of the run under the cursor, and load it if the user wants that."""
+        run = self._at()
+        expert = run.expert
+        if expert is None or run.order is None:
+            raise UsageError(f"{run.folder.name} has no expert yet; it has one after its first better validation")
+        question = f"Install this {run.order.stage} expert for {plain(Path(run.order.student).name, 40)}?"
+        if not await self.memlora.push_screen_wait(ConfirmDialog(question, _describe(run))):
+            return
+        arguments = ["memlora_mlx", "adapters", "install", str(expert), "--student", run.order.student]
+        job = Job(arguments, self.session.settings, self.home / "runs" / "install.log")
+        while (code := job.poll()) is None:
+            await asyncio.sleep(0.1)
+        if code:
+            raise MemloraError(job.reason())
+        if await self.memlora.push_screen_wait(
+            ConfirmDialog("Installed. Load it now?", "The models are loaded anew, which ends what they are doing.")
+        ):
+            await self.session.reopen()
+            self.notify(f"The {run.order.stage} expert is at work.", markup=False)
+
+    def action_data(self) -> None:
+        self.query_one("#data", Input).focus()
+
+    @on(Input.Submitted)
+    def to_runs(self) -> None:
+        self.table.focus()
+
+    def _at(self) -> runs.TrainingRun:
+        run = self._known.get(self.table.key_at_cursor or "")
+        if run is None:
+            raise UsageError("there is no run yet; Ctrl+R begins one")
+        return run
+
+    def _say(self, words: str) -> None:
+        self.query_one("#says", Static).update(Content(words))
+
+
+def _describe(run: runs.TrainingRun) -> str:
+    """Where a run stands, in a line."""
+    last, best = run.points[-1], run.best
+    parts = [f"{SIGNS[run.state]}: step {last.step:,} of at most {last.steps:,}"]
+    train = next((point.train_loss for point in reversed(run.points) if point.train_loss is not None), None)
+    if train is not None:
+        parts.append(f"loss {train:.3f}")
+    if best is not None:
+        first = next(point for point in run.points if point.validation_loss is not None)
+        parts.append(f"validation {first.validation_loss:.3f} → best {best.validation_loss:.3f} at step {best.step:,} (│)")
+    if run.state == "training" and last.tokens_per_second:
+        parts.append(f"{last.tokens_per_second:.0f} tok/s")
+        if last.step:
+            parts.append(f"at most {lasting(last.seconds / last.step * (last.steps - last.step))} left")
+    if run.ended:
+        parts.append(f"⏹ {run.ended}" if run.ended == "early stop" else run.ended)
+    return " · ".join(parts)

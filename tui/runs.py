@@ -1,0 +1,91 @@
+"""Training runs as the Train screen lists them: what each was to do, how far it came, and whether it still runs."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from memlora_mlx.errors import MemloraError
+
+if TYPE_CHECKING:
+    from memlora_mlx.distill.training import Point
+    from memlora_mlx.distill.workflow import Order
+
+State = Literal["training", "stopped", "done", "damaged"]
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingRun:
+    """One run's folder."""
+
+    folder: Path
+    order: Order | None  # None where run.json cannot be read
+    points: tuple[Point, ...]
+    state: State
+    ended: str | None = None  # "early stop", "all epochs", or what went wrong
+    problem: str | None = None
+
+    @property
+    def expert(self) -> Path | None:
+        """The expert that it made, or the best so far of one that was stopped."""
+        from memlora_mlx.distill.workflow import BEST_SO_FAR
+
+        for name in ("expert", BEST_SO_FAR):
+            if (self.folder / name / "adapter_config.json").is_file():
+                return self.folder / name
+        return None
+
+    @property
+    def best(self) -> Point | None:
+        """The best validation."""
+        found = [point for point in self.points if point.validation_loss is not None]
+        return min(found, key=lambda point: point.validation_loss or 0.0) if found else None
+
+
+def runs(home: Path) -> list[Path]:
+    """The folders of all runs, the newest first."""
+    found = []
+    for written in (home / "runs").glob("*/run.json"):
+        with contextlib.suppress(OSError):  # a run that failed takes its folder away
+            found.append((written.stat().st_mtime, written.parent))
+    return [folder for _, folder in sorted(found, reverse=True)]
+
+
+def read(folder: Path) -> TrainingRun:
+    """What a run's folder says. A damaged one says so; nothing is raised."""
+    from memlora_mlx.distill.training import read_points
+    from memlora_mlx.distill.workflow import resumed
+    from memlora_mlx.models.expert_folders import read_card
+
+    order = None
+    try:
+        order = resumed(folder)
+        points = tuple(read_points(folder))
+        if is_training(folder):
+            return TrainingRun(folder, order, points, "training")
+        if not (folder / "expert" / "adapter_config.json").is_file():
+            return TrainingRun(folder, order, points, "stopped")
+        metrics = read_card(folder / "expert").get("metrics")
+        ended = str(metrics.get("ended")) if isinstance(metrics, dict) else None
+        return TrainingRun(folder, order, points, "done", ended)
+    except (MemloraError, OSError, ValueError, TypeError) as error:
+        return TrainingRun(folder, order, (), "damaged", problem=str(error))
+
+
+def is_training(folder: Path) -> bool:
+    """Whether a process trains in this folder, ours or another one."""
+    import filelock
+
+    from memlora_mlx.distill.workflow import LOCK
+
+    if not (folder / LOCK).exists():
+        return False
+    try:
+        filelock.FileLock(folder / LOCK).acquire(timeout=0).lock.release()
+    except filelock.Timeout:
+        return True
+    except OSError:
+        return False
+    return False
