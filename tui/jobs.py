@@ -74,6 +74,14 @@ class Job:
         """What it has said, without empty lines; of a long log the end."""
         return log_lines(self.log)
 
+    def log_fields(self) -> tuple[str, int, int] | None:
+        """Phase, done and total of the last line that is `phase<TAB>done<TAB>total`; `log_lines` makes blanks of tabs."""
+        for line in reversed(self.lines()):
+            parts = line.split(" ")
+            if len(parts) > 2 and parts[-1].isdigit() and parts[-2].isdigit():
+                return " ".join(parts[:-2]), int(parts[-2]), int(parts[-1])
+        return None
+
     def reason(self) -> str:
         """Why it failed, in its own words."""
         told = [line for line in self.lines() if line.startswith("memlora:")]

@@ -14,7 +14,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Footer, Input, Select, Static
 
 from memlora_mlx.records import Revision
-from memlora_mlx.tui.text import plain
+from memlora_mlx.tui.text import plain, printable
 from memlora_mlx.tui.when import when
 
 
@@ -95,4 +95,21 @@ class HistoryDialog(ModalScreen[None]):
                     words = [f"\n  was  {plain(line.old_text)}"] if line.old_text else []
                     words += [f"\n  now  {plain(line.new_text)}"] if line.new_text else []
                     yield Static(Content.assemble(*parts, *words, "\n"), markup=False)
+            yield Footer(show_command_palette=False)
+
+
+class TextDialog(ModalScreen[None]):
+    """Words to read."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,enter,q", "dismiss", "Back", id="text.back")]
+
+    def __init__(self, title: str, text: str) -> None:
+        super().__init__()
+        self._title, self._text = title, text
+
+    def compose(self) -> ComposeResult:
+        with Vertical(classes="dialog wide"):
+            yield Static(Content(plain(self._title)), classes="dialog-title", markup=False)
+            with VerticalScroll(can_focus=True):
+                yield Static(Content(printable(self._text)[:100_000]), markup=False)
             yield Footer(show_command_palette=False)

@@ -1,17 +1,274 @@
-"""The Models screen."""
+"""The Models screen: which models there are and which are here; fetching, choosing and removing them; their experts."""
 
 from __future__ import annotations
 
+import asyncio
+import json
+import tempfile
 from collections.abc import Iterable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
 
+from textual import on, work
+from textual.binding import Binding, BindingType
+from textual.command import Provider
+from textual.content import Content
 from textual.widget import Widget
-from textual.widgets import Static
+from textual.widgets import DataTable, ProgressBar, Static
 
+from memlora_mlx.errors import MemloraError, UsageError
+from memlora_mlx.tui.jobs import Job
+from memlora_mlx.tui.preferences import keep, overridden
 from memlora_mlx.tui.screens.base import MainScreen
+from memlora_mlx.tui.screens.dialogs import ConfirmDialog
+from memlora_mlx.tui.screens.forms import TextDialog
+from memlora_mlx.tui.text import plain, size
+from memlora_mlx.tui.widgets.actions import ScreenActions
+from memlora_mlx.tui.widgets.rows import Rows
+
+if TYPE_CHECKING:
+    from memlora_mlx.models.downloads import Installed
+    from memlora_mlx.models.expert_folders import Place
+
+INTERVAL = 0.3  # seconds between two looks at a pull
+MODES = {"swap": "swap (least memory)", "fused": "fused (fastest; float bases only)"}
 
 
 class ModelsScreen(MainScreen):
     NAME = "Models"
+    CSS_PATH = "pages.tcss"
+    COMMANDS: ClassVar[set[type[Provider] | object]] = {ScreenActions}  # type: ignore[assignment]
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("c", "choose", "Choose", tooltip="Let this student answer from now on", id="models.choose"),
+        Binding("p", "pull", "Pull", tooltip="Fetch the model under the cursor", id="models.pull"),
+        Binding("escape", "cancel", "Stop", show=False, tooltip="Stop the pull; the next one goes on", id="page.back"),
+        Binding("m", "mode", "Mode", tooltip="How experts work: swap or fused", id="models.mode"),
+        Binding("d,delete", "remove", "Delete", tooltip="Remove the model from this disk", id="models.delete"),
+        Binding("ctrl+r", "look", "Refresh", show=False, tooltip="Look at the disk again", id="page.run"),
+    ]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._here: dict[str, Installed] = {}
+        self._places: dict[str, Place] = {}
+        self._job: Job | None = None
+        self._pulling = ""
 
     def compose_body(self) -> Iterable[Widget]:
-        yield Static("Models", id="placeholder")
+        yield Static("", classes="says", markup=False, id="says")
+        yield Rows((("model", 0), ("kind", 8), ("size", 8), ("licence", 12), ("here", 9)), id="models")
+        yield ProgressBar(total=None, show_eta=False, id="progress")
+        yield Static("", classes="head", markup=False, id="experts-head")
+        yield Rows((("stage", 11), ("made for", 0), ("validation", 16), ("origin", 10)), id="experts")
+
+    def on_mount(self) -> None:
+        self.query_one("#progress").display = False
+        self.set_interval(INTERVAL, self._watch)
+        self.table.focus()
+
+    def on_screen_resume(self) -> None:
+        self.action_look()
+
+    def on_unmount(self) -> None:
+        if self._job is not None:
+            self._job.stop()
+
+    @property
+    def table(self) -> Rows:
+        return self.query_one("#models", Rows)
+
+    @property
+    def folder(self) -> Path:
+        return self.session.settings.models_folder
+
+    # ------------------------------------------------------------------ what is here
+
+    @work(group="look", exclusive=True, exit_on_error=False)
+    async def action_look(self) -> None:
+        from memlora_mlx.models.catalog import ENTRIES
+        from memlora_mlx.models.downloads import installed
+        from memlora_mlx.models.expert_folders import places
+
+        self._here = {model.name: model for model in await asyncio.to_thread(installed, self.folder)}
+        rows = []
+        for name in [*ENTRIES, *sorted(self._here.keys() - ENTRIES.keys())]:
+            rows.append((name, self._cells(name)))
+        student = self.session.settings.student or self.session.status.student
+        if student and student not in dict(rows):
+            rows.append((student, (Path(student).name, "student", "", "a folder", "▶ at work")))
+        self.table.fill(rows)
+        self._tell()
+        found = await asyncio.to_thread(places, self.session.settings.home)
+        self._places = {str(place.folder): place for place in found}
+        shown = await asyncio.to_thread(lambda: [(str(place.folder), _expert_cells(place)) for place in found])
+        self.query_one("#experts", Rows).fill(shown)
+        head = "Experts" if shown else "Experts: none yet; F5 trains them"
+        self.query_one("#experts-head", Static).update(head)
+
+    def _cells(self, name: str) -> tuple[str, ...]:
+        from memlora_mlx.models.catalog import ENTRIES
+
+        entry, model = ENTRIES.get(name), self._here.get(name)
+        taken = model.size_bytes if model else entry.download_bytes if entry else 0
+        at_work = {self.session.settings.student or self.session.status.student, self.session.settings.embedder}
+        here = "" if model is None else "✗ half" if not model.is_whole else "▶ at work" if name in at_work else "✓ here"
+        if name == self._pulling:
+            here = "… coming"
+        label = f"{name} ({entry.precision})" if entry and entry.precision not in name else name
+        return label, entry.kind if entry else "", size(taken), entry.licence if entry else "", here
+
+    def _tell(self) -> None:
+        settings = self.session.settings
+        student = settings.student or self.session.status.student or "none"
+        free = [f"student {plain(Path(student).name, 40)}", f"experts {MODES[settings.expert_mode]}"]
+        model = self.table.key_at_cursor or ""
+        from memlora_mlx.models.catalog import ENTRIES
+
+        if (entry := ENTRIES.get(model)) is not None:
+            words = [f"{entry.parameters / 1e6:,.0f} M parameters", f"context {entry.context:,}", entry.licence]
+            words += [entry.note] if entry.note else []
+            words += ["needs the vision extra"] if entry.needs_vision else []
+            words += ["needs experts to follow the prompts"] if not entry.zero_shot else []
+            free.append(f"\n{model}: {', '.join(words)}")
+        self.query_one("#says", Static).update(Content(" · ".join(free).replace(" · \n", "\n")))
+
+    @on(DataTable.RowHighlighted, "#models")
+    def moved(self) -> None:
+        self._tell()
+
+    @on(DataTable.RowSelected, "#models")
+    def opened(self) -> None:
+        """Enter does what is next: fetch what is not here, choose what is."""
+        model = self._here.get(self.table.key_at_cursor or "")
+        self.action_choose() if model and model.is_whole else self.action_pull()
+
+    @on(DataTable.RowSelected, "#experts")
+    @work(group="card", exit_on_error=False)
+    async def open_card(self, event: DataTable.RowSelected) -> None:
+        from memlora_mlx.models.expert_folders import read_card
+
+        folder = Path(str(event.row_key.value))
+        card = await asyncio.to_thread(read_card, folder)
+        text = json.dumps(dict(card), indent=1, ensure_ascii=False) if card else "This expert has no card."
+        await self.memlora.push_screen(TextDialog(f"{folder.parent.name}, {folder.name}", text))
+
+    # ------------------------------------------------------------------ choosing
+
+    @work(group="choose", exclusive=True, exit_on_error=False)
+    async def action_choose(self) -> None:
+        from memlora_mlx.models.catalog import ENTRIES
+
+        name = self._at()
+        entry, model = ENTRIES.get(name), self._here.get(name)
+        if entry is not None and entry.kind == "embedder":
+            raise UsageError(
+                "another embedder means that every memory is embedded again: set it in config.toml, then `memlora doctor"
+                " --repair`"
+            )
+        if model is not None and not model.is_whole or model is None and name in ENTRIES:
+            raise UsageError(f"{name} is not here yet; p fetches it")
+        await self._change("student", name, f"{plain(Path(name).name, 40)} answers from now on")
+
+    @work(group="choose", exclusive=True, exit_on_error=False)
+    async def action_mode(self) -> None:
+        other = "fused" if self.session.settings.expert_mode == "swap" else "swap"
+        await self._change("expert_mode", other, f"experts: {MODES[other]}")
+
+    async def _change(self, setting: str, value: str, told: str) -> None:
+        """Load the models anew under another setting; keep it for the next time once it works."""
+        if self.session.engine is not None and self.session.engine.activity().doing:
+            question = "The student is at work. Change it all the same?"
+            if not await self.memlora.push_screen_wait(ConfirmDialog(question, "What it is doing ends.")):
+                return
+        before = getattr(self.session.settings, setting)
+        try:
+            await self.session.reopen(**{setting: value})
+        except MemloraError:
+            await self.session.reopen(**{setting: before})
+            raise
+        finally:
+            self.action_look()
+        await asyncio.to_thread(partial(keep, self.session.settings.home, **{setting: value}))
+        if overridden(setting):
+            told += f"; MEMLORA_{setting.upper()} in the environment wins at the next start"
+        self.notify(told, markup=False)
+
+    # ------------------------------------------------------------------ fetching and removing
+
+    @work(group="pull", exit_on_error=False)
+    async def action_pull(self) -> None:
+        if self._job is not None:
+            raise UsageError(f"{self._pulling} is being fetched; wait for it, or stop it with Esc")
+        name = self._at()
+        if (model := self._here.get(name)) is not None and model.is_whole:
+            raise UsageError(f"{name} is here already")
+        log = Path(tempfile.gettempdir()) / f"memlora-pull-{name.replace('/', '--')}.log"
+        self._job = Job(["memlora_mlx.tui.pulling", name, str(self.folder)], self.session.settings, log)
+        self._pulling, self.session.network = name, f"fetching {plain(name, 30)}"
+        bar = self.query_one("#progress", ProgressBar)
+        bar.update(total=None, progress=0)
+        bar.display = True
+        self.action_look()
+
+    def _watch(self) -> None:
+        """Look how far the pull is, and end it once it has ended."""
+        job = self._job
+        if job is None:
+            return
+        said = job.log_fields()
+        if said is not None:
+            phase, done, total = said
+            self.query_one("#progress", ProgressBar).update(total=total or None, progress=done)
+            of = f"{size(done)} of {size(total)}" if total else ""
+            self.query_one("#says", Static).update(Content(f"{self._pulling}: {phase} {of} · Esc stops it"))
+        if (code := job.poll()) is None:
+            return
+        name, self._job, self._pulling, self.session.network = self._pulling, None, "", "offline"
+        self.query_one("#progress").display = False
+        if code == 0:
+            self.notify(f"{plain(name, 60)} is here; c chooses it.", markup=False)
+            if self.session.status.phase == "failed":
+                self.memlora.load_models()
+        elif job.is_stopped:
+            self.notify(f"Stopped; p goes on with {plain(name, 60)}.", markup=False)
+        else:
+            self.memlora.report(MemloraError(job.reason()), f"{plain(name, 60)} did not come")
+        self.action_look()
+
+    def action_cancel(self) -> None:
+        if self._job is not None:
+            self._job.stop()
+        else:
+            self.table.focus()
+
+    @work(group="remove", exit_on_error=False)
+    async def action_remove(self) -> None:
+        from memlora_mlx.models.downloads import remove
+
+        name = self._at()
+        if name not in self._here:
+            raise UsageError(f"{name} is not on this disk")
+        if name in (self.session.status.student, self.session.settings.embedder):
+            raise UsageError(f"{name} is at work; choose another one first")
+        question = f"Remove {plain(name, 60)} from this disk?"
+        if await self.memlora.push_screen_wait(ConfirmDialog(question, size(self._here[name].size_bytes))):
+            await asyncio.to_thread(remove, name, self.folder)
+            self.action_look()
+
+    def _at(self) -> str:
+        name = self.table.key_at_cursor
+        if name is None:
+            raise UsageError("no model is under the cursor")
+        return name
+
+
+def _expert_cells(place: Place) -> tuple[str, str, str, str]:
+    from memlora_mlx.models.expert_folders import read_card
+
+    try:
+        losses = read_card(place.folder)["metrics"]["validation_loss"]
+        told = f"{float(losses.get('base', losses.get('start'))):.3f} → {float(losses['expert']):.3f}"
+    except (MemloraError, KeyError, TypeError, ValueError, AttributeError):
+        told = "not told"
+    return place.stage, place.student, told, place.origin if place.is_used else f"({place.origin})"
