@@ -1,17 +1,304 @@
-"""The Bench screen."""
+"""The Bench screen: reports of benchmark runs as tables and bars, and new runs with their progress."""
 
 from __future__ import annotations
 
+import asyncio
+import shlex
 from collections.abc import Iterable
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
 
+from rich.text import Text
+from textual import on, work
+from textual.binding import Binding, BindingType
+from textual.command import Provider
+from textual.containers import Container, VerticalScroll
+from textual.content import Content
 from textual.widget import Widget
-from textual.widgets import Static
+from textual.widgets import DataTable, OptionList, Static
 
+from memlora_mlx.errors import MemloraError, UsageError
+from memlora_mlx.tui.jobs import Job
 from memlora_mlx.tui.screens.base import MainScreen
+from memlora_mlx.tui.screens.forms import Ask, FormDialog
+from memlora_mlx.tui.text import plain
+from memlora_mlx.tui.widgets.actions import ScreenActions
+from memlora_mlx.tui.widgets.plots import BarPlot
+from memlora_mlx.tui.widgets.rows import Rows
+
+if TYPE_CHECKING:
+    from memlora_mlx.eval.report.document import Chart, Document, Section, Table
+
+INTERVAL = 0.5  # seconds between two looks at a run's words
+CELL = 48  # cells of a column at most; a table scrolls sideways
 
 
 class BenchScreen(MainScreen):
     NAME = "Bench"
+    CSS_PATH = "pages.tcss"
+    COMMANDS: ClassVar[set[type[Provider] | object]] = {ScreenActions}  # type: ignore[assignment]
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("ctrl+r", "run_bench", "Run", tooltip="Run a benchmark", id="page.run"),
+        Binding("o", "pick", "Pick a report", tooltip="Choose a results.json", id="page.pick"),
+        Binding("slash", "path", "Type a path", tooltip="Open a report by its path", id="page.find"),
+        Binding("escape", "stop", "Stop", show=False, tooltip="Stop the run; it goes on from there", id="page.back"),
+        Binding("n", "section(1)", "Next", tooltip="The report's next section", id="bench.next"),
+        Binding("b", "section(-1)", "Back", tooltip="The report's section before", id="bench.before"),
+    ]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._document: Document | None = None
+        self._files: list[Path] = []
+        self._job: Job | None = None
+        self._out = Path()  # its folder
+        self._answers: dict[str, str] = {}  # the last ones to what a run should be
 
     def compose_body(self) -> Iterable[Widget]:
-        yield Static("Bench", id="placeholder")
+        yield Rows((("report", 0), ("student", 18), ("questions", 9)), id="reports")
+        yield Static("", classes="says", markup=False, id="says")
+        with Container(id="bench-body"):
+            yield OptionList(id="sections", markup=False)
+            yield VerticalScroll(id="section")
+
+    def on_mount(self) -> None:
+        self._say("Ctrl+R measures the memory on a benchmark; o opens the report of a run.")
+        self.query_one("#bench-body").display = False
+        self.set_interval(INTERVAL, self._watch)
+        self.table.focus()
+
+    def on_screen_resume(self) -> None:
+        self.look()
+
+    @property
+    def table(self) -> Rows:
+        return self.query_one("#reports", Rows)
+
+    # ------------------------------------------------------------------ reports
+
+    @work(group="look", exclusive=True, exit_on_error=False)
+    async def look(self) -> None:
+        """List the reports of runs made here and those opened, the newest first."""
+        folder = self.session.settings.home / "bench" / "runs"
+        found = await asyncio.to_thread(lambda: sorted(folder.glob("*/results.json"), reverse=True))
+        self._files = [*(file for file in self._files if file not in found), *found]
+        self.table.fill([(str(file), await asyncio.to_thread(_cells, file)) for file in self._files])
+
+    @on(DataTable.RowSelected, "#reports")
+    def selected(self, event: DataTable.RowSelected) -> None:
+        self.open_report(Path(str(event.row_key.value)))
+
+    @work(group="pick", exclusive=True, exit_on_error=False)
+    async def action_pick(self) -> None:
+        from textual_fspicker import FileOpen, Filters
+
+        filters = Filters(("Reports", lambda path: path.suffix == ".json"), ("All files", lambda path: True))
+        folder = self.session.settings.home / "bench" / "runs"
+        dialog = FileOpen(str(folder) if folder.is_dir() else ".", "A report's results.json", filters=filters)
+        path = await self.memlora.push_screen_wait(dialog)
+        if path is not None:
+            self.open_report(path)
+
+    @work(group="pick", exclusive=True, exit_on_error=False)
+    async def action_path(self) -> None:
+        form = FormDialog("Open a report", [Ask("path", "A results.json, or the folder that holds one")])
+        answers = await self.memlora.push_screen_wait(form)
+        if answers and answers["path"].strip():
+            self.open_report(Path(answers["path"].strip()).expanduser())
+
+    @work(group="open", exclusive=True, exit_on_error=False)
+    async def open_report(self, path: Path) -> None:
+        """Show a run's report. One that is damaged is told of, and what was shown stays."""
+        from memlora_mlx.eval.report import build
+        from memlora_mlx.eval.shards import read_run
+
+        if self._job is None:
+            self._say("reading …")
+        try:
+            document = await asyncio.to_thread(lambda: build(read_run(path)))
+        except (KeyError, ValueError, TypeError, AttributeError, IndexError) as error:
+            self._say("")
+            raise UsageError(f"{path} holds figures that cannot be reported ({error!r})") from error
+        except MemloraError:
+            self._say("")
+            raise
+        file = path / "results.json" if path.is_dir() else path
+        if file not in self._files:
+            self._files.insert(0, file)
+            self.look()
+        self._document = document
+        if self._job is None:
+            self._say(document.subtitle)
+        self.query_one("#bench-body").display = True
+        sections = self.query_one("#sections", OptionList)
+        sections.clear_options()
+        sections.add_options([Text(plain(section.title, 40)) for section in document.sections])
+        sections.highlighted = 0
+        sections.focus()
+
+    @on(OptionList.OptionHighlighted, "#sections")
+    def chosen(self, event: OptionList.OptionHighlighted) -> None:
+        if self._document is not None:
+            self.show_section(self._document.sections[event.option_index])
+
+    @work(group="section", exclusive=True, exit_on_error=False)
+    async def show_section(self, section: Section) -> None:
+        view = self.query_one("#section", VerticalScroll)
+        widgets: list[Widget] = [Static(Content(words), markup=False) for words in section.paragraphs]
+        widgets += [Static(Content(f"• {words}"), markup=False) for words in section.points]
+        plots: list[tuple[BarPlot, list[tuple[str, float]], float]] = []
+        for chart in section.charts:
+            bars, maximum = _bars(chart)
+            widgets.append(Static(Content(chart.title), classes="table-title", markup=False))
+            if bars:
+                plot = BarPlot()
+                plots.append((plot, bars, maximum))
+                widgets.append(plot)
+        for number, table in enumerate(section.tables):
+            widgets.append(Static(Content(table.title), classes="table-title", markup=False))
+            widgets.append(_grid(table, number))
+            widgets += [Static(Content(note), classes="note", markup=False) for note in table.notes]
+        async with view.batch():
+            await view.remove_children()
+            await view.mount_all(widgets)
+        for plot, bars, maximum in plots:
+            plot.show(bars, maximum)
+        view.scroll_home(animate=False)
+
+    def action_section(self, step: int) -> None:
+        sections = self.query_one("#sections", OptionList)
+        if sections.option_count:
+            sections.highlighted = ((sections.highlighted or 0) + step) % sections.option_count
+
+    # ------------------------------------------------------------------ runs
+
+    @work(group="run", exclusive=True, exit_on_error=False)
+    async def action_run_bench(self) -> None:
+        from memlora_mlx.eval.bench import SYSTEMS
+
+        if self._job is not None:
+            raise UsageError("a benchmark is running; wait for it, or stop it with Esc")
+        kept = self._answers
+        form = FormDialog(
+            "Run a benchmark",
+            [
+                Ask("what", "What", kept.get("what", WHAT[0]), options=WHAT),
+                Ask("file", "File of LoCoMo's form", kept.get("file", ""), "locomo10.json; for LoCoMo alone"),
+                Ask("split", "Split", kept.get("split", "val"), options=("val", "train", "test", "all")),
+                Ask("systems", "Systems", kept.get("systems", ",".join(SYSTEMS))),
+                Ask("questions", "Questions of each conversation", kept.get("questions", ""), "empty: all"),
+            ],
+        )
+        answers = await self.memlora.push_screen_wait(form)
+        if answers is None:
+            return
+        self._answers = answers
+        arguments = _arguments(answers)
+        runs = self.session.settings.home / "bench" / "runs"
+        folder = runs / f"{datetime.now():%Y-%m-%d-%H%M%S}"
+        student = self.session.settings.student or self.session.status.student
+        arguments += ["--student", student] if student else []
+        log = runs / f"{folder.name}.log"
+        self._job = Job(["memlora_mlx", "bench", *arguments, "--out", str(folder)], self.session.settings, log)
+        self._out = folder
+        self._say("▶ loading the student … Esc stops it")
+
+    def _watch(self) -> None:
+        """Show how far the run is, and its report once it has one."""
+        job = self._job
+        if job is None:
+            return
+        if (code := job.poll()) is None:
+            if not job.is_stopped and job.last_line:
+                self._say(f"▶ {plain(job.last_line, 200)} · Esc stops it")
+            return
+        self._job = None
+        if code == 0:
+            self.notify("Its report is open.", title="The benchmark is done", markup=False)
+            self.look()
+            self.open_report(self._out)
+        elif job.is_stopped:
+            self._say("‖ stopped; what was measured is kept, and the same run goes on from there")
+        else:
+            self._say(f"✗ {plain(job.reason(), 300)}")
+            self.memlora.report(MemloraError(job.reason()), "The benchmark ended")
+
+    def on_unmount(self) -> None:
+        if self._job is not None:
+            self._job.stop()
+
+    def action_stop(self) -> None:
+        if self._job is not None:
+            self._job.stop()
+            self._say("‖ stopping …")
+        else:
+            self.table.focus()
+
+    def _say(self, words: str) -> None:
+        self.query_one("#says", Static).update(Content(words))
+
+
+WHAT = ("LoCoMo", "my own conversations", "conflicts of memories")
+
+
+def _arguments(answers: dict[str, str]) -> list[str]:
+    """Of `memlora bench`. Raises UsageError."""
+    what, file, count = answers["what"], answers["file"].strip(), answers["questions"].strip()
+    arguments = ["run"]
+    if what == WHAT[0]:
+        if not file:
+            raise UsageError("LoCoMo needs its file; or measure your own conversations")
+        arguments += [str(Path(shlex.split(file)[0] if file[0] in "'\"" else file).expanduser())]
+        arguments += ["--split", answers["split"]]
+    else:
+        arguments.append("--mine" if what == WHAT[1] else "--conflict")
+    if answers["systems"].strip():
+        arguments += ["--systems", answers["systems"].strip()]
+    if count:
+        if not count.isdigit() or count == "0":
+            raise UsageError(f"{plain(count, 40)!r} is no number of questions; leave it empty for all")
+        arguments += ["--questions", count]
+    return arguments
+
+
+def _cells(file: Path) -> tuple[str, str, str]:
+    """What a list says of a report; a damaged one says that."""
+    from memlora_mlx.eval.shards import read_run
+
+    try:
+        run = read_run(file)
+    except MemloraError:
+        return file.parent.name, "✗ damaged", ""
+    questions = len({one.question_id for one in run.asked})
+    return file.parent.name, str(run.origin.get("student", "not named")), f"{questions:,}"
+
+
+def _bars(chart: Chart) -> tuple[list[tuple[str, float]], float]:
+    """A chart's bars with their figures in the labels, and the end of the scale."""
+    from memlora_mlx.eval.report.document import BarChart
+
+    if isinstance(chart, BarChart):
+        bars = [
+            (plain(f"{group} {bar.label}".strip(), 28) + f"  {plain(bar.text, 24)}", bar.value)
+            for group, found in chart.groups
+            for bar in found
+        ]
+        return bars, chart.maximum
+    bars = [
+        (f"{plain(name, 18)}, {plain(part, 22)}  {count}", float(count))
+        for name, counts in chart.rows
+        for part, count in zip(chart.parts, counts, strict=True)
+        if count
+    ]
+    return bars, max((value for _, value in bars), default=1.0)
+
+
+def _grid(table: Table, number: int) -> Rows:
+    """A table as wide as its words; it scrolls sideways where that is wider than the screen."""
+    cells = [[column.head for column in table.columns], *table.rows]
+    widths = [min(CELL, max(len(plain(row[i])) for row in cells if i < len(row))) for i in range(len(table.columns))]
+    heads = [plain(column.head) for column in table.columns]
+    grid = Rows([(head, max(1, width)) for head, width in zip(heads, widths, strict=True)], id=f"table-{number}")
+    grid.extend([(str(i), row) for i, row in enumerate(table.rows)])
+    return grid

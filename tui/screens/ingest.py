@@ -29,10 +29,10 @@ from memlora_mlx.tui.widgets.rows import Rows
 
 if TYPE_CHECKING:
     from memlora_mlx.conversations import Conversation
+    from memlora_mlx.memory.changes import Source
     from memlora_mlx.memory.ingest import Tally
     from memlora_mlx.memory.pipeline import Remembered
     from memlora_mlx.memory.workspace import Workspace
-    from memlora_mlx.records import Source
 
 INTERVAL = 0.25  # seconds between two looks at how far it is
 LINES = 2000  # of changes that can be scrolled back to

@@ -149,7 +149,8 @@ class MemoriesScreen(MainScreen):
             ("source", "all sources", tuple((source, source) for source in found.sources)),
         ):
             select = self.query_one(f"#{name}", Select)
-            shown = [(every, ALL), *((Text(plain(label, 40)), value) for label, value in options)]
+            shown: list[tuple[Text, str]] = [(Text(every), ALL)]
+            shown += [(Text(plain(label, 40)), value) for label, value in options]
             before = select.value
             with self.prevent(Select.Changed):
                 select.set_options(shown)

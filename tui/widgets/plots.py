@@ -49,10 +49,12 @@ class BarPlot(PlotextPlot):
         plot = self.plt
         plot.clear_figure()
         labels, values = [label for label, _ in reversed(bars)], [value for _, value in reversed(bars)]
-        plot.bar(labels, values, orientation="horizontal", width=0.5, color=_rgb(self, "primary"), marker="sd")
+        plot.bar(labels, values, orientation="horizontal", width=0.01, color=_rgb(self, "primary"), marker="sd")
         plot.xlim(0, max(maximum, 1e-9))
+        # A bar in every second line, and a line of figures below: positions then fall on lines, not between them.
+        plot.ylim(*((1, len(bars)) if len(bars) > 1 else (0, 2)))
+        self.styles.height = max(2 * len(bars), 4)
         plot.frame(False)
-        self.styles.height = len(bars) + 2
         self.refresh()
 
 

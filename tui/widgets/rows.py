@@ -31,9 +31,9 @@ class Rows(DataTable[Text]):
 
     def __init__(self, columns: Sequence[Column], *, id: str) -> None:
         super().__init__(id=id, cursor_type="row", cell_padding=1)
-        for heading, width in columns:
-            self.add_column(heading, width=width or LEAST, key=heading)
-        self._rest = next((heading for heading, width in columns if not width), None)
+        for number, (heading, width) in enumerate(columns):
+            self.add_column(Text(heading), width=width or LEAST, key=f"{number} {heading}")
+        self._rest = next((f"{number} {heading}" for number, (heading, width) in enumerate(columns) if not width), None)
 
     def fill(self, rows: Sequence[tuple[str, Sequence[str]]]) -> None:
         """Show these rows, each with its key; the cursor stays on the key it was on."""
