@@ -242,19 +242,25 @@ class TurnSystem:
     def _last(
         self, case: Case, turns: Sequence[Message], said: Sequence[stages.Recalled]
     ) -> Iterator[list[tuple[int, float | None]]]:
-        """The last turns that fit into the student's own window."""
+        """The last turns that fit into the student's own window beside the longest question.
+
+        The same for every question, so that they are read once.
+        """
         budget = self.calls.student.context - stages.ANSWER_TOKENS
+        if not case.questions:
+            return
+        longest = max(case.questions, key=lambda question: self._tokens(question, []))
         empty = self.calls.count_tokens(stages.answer_chat("", []))
         sizes = [self.calls.count_tokens(stages.answer_chat("", [turn])) - empty + 1 for turn in said]
-        for question in case.questions:
-            left = budget - self.calls.count_tokens(stages.answer_chat(question.text, []))
-            first = len(said)
-            while first and sizes[first - 1] <= left:
-                first -= 1
-                left -= sizes[first]
-            # lines were counted one by one, which can be a few tokens off together
-            while first < len(said) and self._tokens(question, said[first:]) > budget:
-                first += 1
+        left = budget - self._tokens(longest, [])
+        first = len(said)
+        while first and sizes[first - 1] <= left:
+            first -= 1
+            left -= sizes[first]
+        # lines were counted one by one, which can be a few tokens off together
+        while first < len(said) and self._tokens(longest, said[first:]) > budget:
+            first += 1
+        for _ in case.questions:
             yield [(i, None) for i in range(first, len(said))]
 
     def _tokens(self, question: Question, said: Sequence[stages.Recalled]) -> int:

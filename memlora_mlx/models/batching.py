@@ -23,7 +23,7 @@ from memlora_mlx.records import Stage
 PREFILL_TOKENS = 512  # of a prompt in one forward pass; between two, a more urgent request may run
 SOLO_TOKENS = 16  # a row with more of them to read reads alone: the others would be padded to its length
 STEP_TOKENS = 24  # of a step of all rows: where reading the weights stops being what a step costs
-PREFIX_TOKENS = 1024  # of a stage's last prompt that are kept
+PREFIX_TOKENS = 8192  # of a stage's last prompt that are kept: a whole small context, for follow-up questions over it
 _LEAST_SHARED = 8  # fewer shared tokens are not worth a copy
 
 Prefixes = dict[Stage | None, tuple[list[int], list[tuple[mx.array, mx.array]]]]
