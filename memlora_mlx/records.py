@@ -19,6 +19,7 @@ class Image:
 
     source: str  # a URL or a path, as the conversation gave it
     caption: str | None = None
+    sha256: str | None = None  # of its picture in the store; None: nothing but a reference
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,6 +42,7 @@ class Settings:
     user: str = "me"  # the owner of chats and files that name nobody
     related: int = 5  # memories looked up for each new fact (spec 3.2)
     limit: int = 10  # memories an answer is given, for each owner asked
+    keep_location: bool = False  # leave in a kept picture where it was taken
     max_context: int = 4096  # tokens of prompt and answer together; the student's own limit if that is smaller
 
     @property

@@ -99,13 +99,16 @@ def summary(tally: Tally) -> str:
         )
         if count
     ]
-    return line + (f"\n({', '.join(odd)})" if odd else "")
+    lost = len(tally.image_problems)
+    told = [f"{lost} images could not be kept, the first because {tally.image_problems[0]}"] if lost else []
+    return "\n".join([line, *([f"({', '.join(odd)})"] if odd else []), *told])
 
 
 def as_dict(tally: Tally) -> dict[str, object]:
     names = ("total", "before", "done", "facts", "added", "updated", "deleted", "duplicates", "rejected", "cut")
     return {name: getattr(tally, name) for name in names} | {
         "tokens": dict(tally.tokens),
+        "image_problems": tally.image_problems,
         "seconds": round(tally.seconds, 3),
     }
 

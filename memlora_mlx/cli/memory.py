@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
@@ -75,7 +76,7 @@ def search(
 
 @app.command()
 def show(memory_id: Id, as_json: AsJson = False) -> None:
-    """Show one memory: its words, times, owner, and the exchange it came from."""
+    """Show one memory: its words, times, owner, picture, and the exchange it came from."""
     from memlora_mlx.memory.stages import day
     from memlora_mlx.memory.system import as_mem0
 
@@ -83,13 +84,16 @@ def show(memory_id: Id, as_json: AsJson = False) -> None:
         store = opened.existing_store()
         memory = store.find(memory_id)
         exchange = store.exchange(memory.exchange_key) if memory.exchange_key else None
+        picture = store.images.path(memory.image.sha256) if memory.image else None
+        small = store.images.thumbnail(memory.image.sha256) if memory.image else None
     if as_json:
         said = (
             [{"role": m.role, "speaker": m.speaker, "text": m.text, "ref": m.ref} for m in exchange.messages]
             if exchange
             else []
         )
-        print_json({**as_mem0(memory), "exchange": said})
+        shown = {"picture": str(picture)} if picture else {}
+        print_json({**as_mem0(memory), **shown, "exchange": said})
         return
     typer.echo(memory.text)
     typer.echo()
@@ -101,7 +105,7 @@ def show(memory_id: Id, as_json: AsJson = False) -> None:
         ("changed", f"{memory.changed_at:%Y-%m-%d %H:%M} UTC" if memory.changed_at else ""),
         ("expires", f"{memory.expires_at:%Y-%m-%d %H:%M} UTC" if memory.expires_at else ""),
         ("source", memory.source or ""),
-        ("image", memory.image.source if memory.image else ""),
+        ("image", _image_line(memory, picture) if memory.image else ""),
         ("metadata", json.dumps(dict(memory.metadata), ensure_ascii=False) if memory.metadata else ""),
     ]
     for name, value in rows:
@@ -111,6 +115,11 @@ def show(memory_id: Id, as_json: AsJson = False) -> None:
         typer.echo()
         for message in exchange.messages:
             typer.echo(f"    {message.speaker or message.role}: {message.text}")
+    if small is not None and sys.stdout.isatty():
+        from memlora_mlx.cli.picture import print_picture
+
+        typer.echo()
+        print_picture(small)
 
 
 @app.command()
@@ -132,12 +141,15 @@ def edit(
 
 @app.command()
 def delete(ids: Annotated[list[str], typer.Argument(metavar="ID...", help="Ids, or their first characters.")]) -> None:
-    """Delete memories. `memlora memory undo` brings each back."""
+    """Delete memories. `memlora memory undo` brings each back, but not a picture that no other memory uses."""
     with workspace(models=False) as opened:
         store = opened.existing_store()
         for memory in [store.find(memory_id) for memory_id in ids]:
+            had = memory.image is not None and store.images.path(memory.image.sha256) is not None
             store.delete(memory.id)
             print_row(f"deleted  {_head(memory)}", memory.text)
+            if had and memory.image and store.images.path(memory.image.sha256) is None:
+                notes().print("no other memory used its picture, which is erased: undo brings back the words alone")
 
 
 @app.command()
@@ -206,8 +218,6 @@ def export_memories(
 @app.command("import")
 def import_memories(file: Annotated[Path, typer.Argument(help="What `export` wrote; - is standard input.")]) -> None:
     """Take in exported memories; those already here are left as they are."""
-    import sys
-
     from memlora_mlx.cli.options import existing_files
     from memlora_mlx.errors import UsageError
 
@@ -241,6 +251,14 @@ def _edited(text: str) -> str:
         except (OSError, ValueError, subprocess.CalledProcessError) as error:
             raise UsageError(f"the editor {editor!r} failed ({error}); give the new words after the id") from error
         return file.read_text(encoding="utf-8", errors="replace").strip()
+
+
+def _image_line(memory: Memory, picture: Path | None) -> str:
+    """Where it came from and what it shows, and whether its picture is here."""
+    assert memory.image is not None
+    is_gone = memory.image.sha256 is not None and picture is None
+    parts = [memory.image.source, memory.image.caption, "(its picture was erased)" if is_gone else None]
+    return "  ".join(filter(None, parts))
 
 
 def _head(memory: Memory) -> str:

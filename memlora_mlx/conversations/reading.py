@@ -26,9 +26,9 @@ def read_conversations(source: Path | BinaryIO) -> list[Conversation]:
         UsageError: there is no such file, it is a folder, or it may not be read.
         BadConversation: it is empty, cut off, wrongly encoded, too large, of no known form, or a part of it is wrong.
     """
-    name, stem = "standard input", "stdin"
+    name, stem, folder = "standard input", "stdin", None
     if isinstance(source, Path) and str(source) != "-":
-        name, stem = one_line(str(source)), one_line(source.stem)
+        name, stem, folder = one_line(str(source)), one_line(source.stem), source.parent
     try:
         text = _decoded(_read(source))
         found = [conversation for conversation in _conversations(text) if conversation.sessions]
@@ -42,7 +42,8 @@ def read_conversations(source: Path | BinaryIO) -> list[Conversation]:
         raise UsageError(f"there is no file {name}; check the path") from None
     except OSError as error:
         raise UsageError(f"cannot read {name}: {error.strerror or error}") from error
-    return [c if c.name else replace(c, name=stem if len(found) == 1 else f"{stem}#{c.position + 1}") for c in found]
+    names = [c.name or (stem if len(found) == 1 else f"{stem}#{c.position + 1}") for c in found]
+    return [replace(c, name=name, folder=folder) for c, name in zip(found, names, strict=True)]
 
 
 def _read(source: Path | BinaryIO) -> bytes:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
 from typing import Literal
 
 from memlora_mlx.records import Image, Role
@@ -60,6 +61,7 @@ class Conversation:
     sessions: tuple[Session, ...]
     speakers: tuple[str, ...] = ()  # whose memories, for the kinds that name people
     position: int = 0  # 0-based, within its file
+    folder: Path | None = field(default=None, compare=False)  # of its file: paths of images are looked for in it
 
 
 class Fault(Exception):

@@ -50,6 +50,7 @@ class Update:
     vector: Vector
     revised_at: datetime | None = None  # None: when the exchange was said
     metadata: Mapping[str, Any] | None = None
+    image: Image | None = None  # that came with the new words; taken where the memory has none
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Generator
 from datetime import datetime
@@ -9,6 +10,8 @@ from datetime import datetime
 from memlora_mlx.memory import stages
 from memlora_mlx.memory.pipeline import Pipeline, Remembered
 from memlora_mlx.records import Exchange, Hit, Image, Memory, Message, Request, Role, Scope
+
+log = logging.getLogger(__name__)
 
 TURNS = 6  # of the running conversation that a reply sees, questions and replies counted
 REPLY_TOKENS = 256
@@ -68,6 +71,8 @@ class Chat:
         question = Message("user", said, said_at=said_at, image=image)
         messages = (question, Message("assistant", replied, said_at=said_at))
         exchange = Exchange(key, self.owner, messages, said_at, "chat", 0)
+        # The user chose the file; one that cannot be kept must not cost what was said.
+        exchange = self.pipeline.store.images.kept_exchange(exchange, None, log.warning, trusted=True)
         return self.pipeline.remember(exchange, priority=Priority.BACKGROUND)
 
     def memories(self, limit: int = 20) -> list[Memory]:

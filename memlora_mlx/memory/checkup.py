@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from memlora_mlx.errors import StoreBroken, StoreError
 from memlora_mlx.memory import rows
 from memlora_mlx.memory.changes import Embed, Space
+from memlora_mlx.memory.images import in_use
 
 if TYPE_CHECKING:
     from memlora_mlx.memory.store import Store
@@ -40,11 +41,25 @@ def check(store: Store) -> list[str]:
                 problems.append(f"{len(unsound)} memories have no sound embedding and are not found by searches")
             if altered:
                 problems.append(f"{len(altered)} memories have another text than was stored")
+            problems += _check_pictures(store, connection)
             for row in _miscounted(connection):
                 problems.append(f"owner {row['id']} is said to have {row['memories']} memories, but has {row['live']}")
     except StoreBroken as error:
         return [str(error)]
+    if not store.read_only:
+        collect(store)
     return problems + _check_indexes(store)
+
+
+def collect(store: Store) -> int:
+    """Erase the pictures that no memory uses: a crash, or a picture of an exchange that nothing was remembered of.
+
+    Returns their number. One that is just being kept stays.
+    """
+    with store.reading() as connection:
+        used = in_use(connection, store.clock())
+    store.images.remove_scraps()
+    return store.images.erase({path.stem for path in store.images.all()} - used)
 
 
 def repair(store: Store, embed: Embed) -> list[str]:
@@ -71,6 +86,8 @@ def repair(store: Store, embed: Embed) -> list[str]:
         writing.connection.execute("REINDEX")
     if texts:
         done.append(f"embedded {len(texts)} memories again")
+    if damaged := store.images.erase(store.images.damaged()):
+        done.append(f"removed {damaged} damaged pictures; their memories keep words and captions")
     store.indexes.clear()
     done.append("cleared the indexes; the next search builds them from the database")
     return done
@@ -146,6 +163,12 @@ def _check_indexes(store: Store) -> list[str]:
                     f"the index of owner {owner['id']} has {len(index.vectors)} of {owner['memories']} memories"
                 )
     return problems
+
+
+def _check_pictures(store: Store, connection: sqlite3.Connection) -> list[str]:
+    if damaged := store.images.damaged():
+        return [f"{len(damaged)} pictures are damaged, the first is {damaged[0][:12]}"]
+    return []
 
 
 def _texts(connection: sqlite3.Connection, keys: Sequence[int] | None) -> dict[int, str]:

@@ -27,6 +27,7 @@ class Tally:
     duplicates: int = 0
     rejected: int = 0  # decisions about memories that were not offered
     cut: int = 0  # prompts that did not fit whole
+    image_problems: list[str] = field(default_factory=list)  # images that could not be kept and stay references
     tokens: Counter[str] = field(default_factory=Counter)  # "extraction in", "extraction out", "update in", ...
     seconds: float = 0.0
 
@@ -101,7 +102,9 @@ def ingest(
         if not missing:
             continue
         pipeline.store.mark_source(conversation.name, conversation.kind, total)
-        for result in pipeline.remember_all(missing, priority=Priority.BACKGROUND, cancelled=cancelled):
+        folder, problems = conversation.folder, tally.image_problems
+        seen = (pipeline.store.images.kept_exchange(exchange, folder, problems.append) for exchange in missing)
+        for result in pipeline.remember_all(seen, priority=Priority.BACKGROUND, cancelled=cancelled):
             tally.count(result)
             tally.seconds = time.perf_counter() - started
             if on_progress:

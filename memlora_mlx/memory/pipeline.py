@@ -342,7 +342,7 @@ class Pipeline:
                 made.append(Add(text, known[text], exchange.said_at, image, metadata, expires_at))
             elif decision.event == "UPDATE":
                 touched = related.memories[decision.number]
-                made.append(Update(touched.id, text, known[text], metadata=metadata or None))
+                made.append(Update(touched.id, text, known[text], metadata=metadata or None, image=image))
             else:
                 made.append(Delete(related.memories[decision.number].id))
         return made

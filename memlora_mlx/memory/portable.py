@@ -1,38 +1,47 @@
 """A store as lines of JSON, for backups and for moving house: the format first, then what there is, then the memories.
 
     {"format": "memlora-store", "version": 1, "space": {"name": ..., "dim": ...}}
-    {"kind": "owner" | "source" | "exchange" | "memory", ...}
+    {"kind": "owner" | "source" | "exchange" | "picture" | "memory", ...}
+
+A store without pictures is version 1. A picture is its file in base64, named by its SHA-256, before the memories that use it.
 
 Embeddings are not in it (they belong to an embedder, and are made again), nor is the history.
 """
 
 from __future__ import annotations
 
+import base64
+import binascii
 import json
+import re
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, get_args
 
-from memlora_mlx.errors import StoreError
+from memlora_mlx.errors import StoreError, UsageError
 from memlora_mlx.memory import rows
 from memlora_mlx.memory.changes import Embed, Imported, Source
+from memlora_mlx.memory.images import settle
 from memlora_mlx.memory.writing import Writing
 from memlora_mlx.records import Exchange, Image, Memory, Message, Role, Scope
 
 if TYPE_CHECKING:
     from memlora_mlx.memory.store import Store
 
-FORMAT, VERSION = "memlora-store", 1
+FORMAT, VERSION, PLAIN_VERSION = "memlora-store", 2, 1
 MAX_TEXT = 1_000_000  # characters in any one text of an import
 BATCH = 256  # texts embedded at once
+_DIGEST = re.compile("[0-9a-f]{64}")
 
 
 def export(store: Store) -> Iterator[dict[str, Any]]:
     """One state of the whole store, whatever is written meanwhile."""
     with store.database.snapshot() as connection:
-        yield {"format": FORMAT, "version": VERSION, "space": asdict(store.space)}
+        pictures = _pictures(connection, store)
+        version = VERSION if pictures else PLAIN_VERSION
+        yield {"format": FORMAT, "version": version, "space": asdict(store.space)}
         for row in connection.execute("SELECT * FROM owners ORDER BY id"):
             yield {"kind": "owner", "owner": rows.scope_json(_scope(row)), "name": row["name"]}
         for row in connection.execute("SELECT * FROM sources ORDER BY rowid"):
@@ -41,6 +50,9 @@ def export(store: Store) -> Iterator[dict[str, Any]]:
             exchange = rows.exchange(connection, row["key"])
             assert exchange is not None
             yield _exchange_json(exchange)
+        for digest in pictures:
+            if path := store.images.path(digest):
+                yield {"kind": "picture", "sha256": digest, "data": base64.b64encode(path.read_bytes()).decode()}
         last = 0
         while found := connection.execute(
             "SELECT id FROM memories WHERE id > ? ORDER BY id LIMIT 1000", [last]
@@ -52,6 +64,14 @@ def export(store: Store) -> Iterator[dict[str, Any]]:
 
 def import_(store: Store, lines: Iterable[object], embed: Embed) -> Imported:
     """See `Store.import_`. All lines are read, checked and embedded before anything is written."""
+    restored: set[str] = set()
+    try:
+        return _imported(store, lines, embed, restored)
+    finally:  # pictures go to the disk as they are read; of a refused import, or used by no memory, none stays
+        settle(store, restored, set())
+
+
+def _imported(store: Store, lines: Iterable[object], embed: Embed, restored: set[str]) -> Imported:
     owners: list[tuple[Scope, str | None]] = []
     sources: list[Source] = []
     exchanges: dict[str, Exchange] = {}
@@ -70,6 +90,13 @@ def import_(store: Store, lines: Iterable[object], embed: Embed) -> Imported:
                 case "exchange":
                     exchange = _exchange(line)
                     exchanges.setdefault(exchange.key, exchange)
+                case "picture":
+                    digest, data = line.picture()
+                    try:
+                        if store.images.restore(digest, data):
+                            restored.add(digest)
+                    except UsageError as error:
+                        raise line.wrong("data", f"is no picture of an export: {error}") from None
                 case "memory":
                     memory = _memory(line)
                     known = exchanges.get(key) if (key := memory.exchange_key) else None
@@ -169,7 +196,22 @@ class _Line:
         if self.get("image") is None:
             return None
         part = self.part("image")
-        return Image(part.text("source"), part.text("caption", None))
+        digest = part.text("sha256", None)
+        if digest is not None and not _DIGEST.fullmatch(digest):
+            raise self.wrong("image", "has a sha256 that is none")
+        return Image(part.text("source"), part.text("caption", None), digest)
+
+    def picture(self) -> tuple[str, bytes]:
+        """Its SHA-256, as it says, and its bytes."""
+        digest, data = self.get("sha256"), self.get("data")
+        if not isinstance(digest, str) or not _DIGEST.fullmatch(digest):
+            raise self.wrong("sha256", "must be 64 hex digits")
+        try:
+            if isinstance(data, str):
+                return digest, base64.b64decode(data, validate=True)
+        except (binascii.Error, ValueError):
+            pass
+        raise self.wrong("data", "must be base64")
 
     def metadata(self) -> dict[str, Any]:
         value = self.get("metadata")
@@ -184,8 +226,9 @@ class _Line:
     def check_format(self) -> None:
         if self.get("format") != FORMAT:
             raise StoreError("this is no memlora export: its first line does not name the format")
-        if self.get("version") != VERSION:
-            raise StoreError(f"this export has version {str(self.get('version'))[:20]}, not {VERSION}; upgrade memlora")
+        if self.get("version") not in (PLAIN_VERSION, VERSION):
+            version = str(self.get("version"))[:20]
+            raise StoreError(f"this export has version {version}, not {VERSION} or less; upgrade memlora")
 
 
 def _memory(line: _Line) -> Memory:
@@ -247,6 +290,15 @@ def _exchange_json(exchange: Exchange) -> dict[str, Any]:
             for message in exchange.messages
         ],
     }
+
+
+def _pictures(connection: sqlite3.Connection, store: Store) -> list[str]:
+    """SHA-256 of the pictures that memories use and that are here."""
+    found = connection.execute(
+        "SELECT DISTINCT i.sha256 FROM memories m JOIN images i ON i.id = m.image"
+        " WHERE i.sha256 IS NOT NULL ORDER BY i.sha256"
+    )
+    return [row["sha256"] for row in found if store.images.path(row["sha256"])]
 
 
 def _source(line: _Line) -> Source:

@@ -113,7 +113,7 @@ def scope_condition(scope: Scope, *, exact: bool = False) -> tuple[str, list[str
 
 _MEMORIES = """
     SELECT m.*, o.user_id, o.agent_id, o.run_id, x.key AS exchange_key, x.source AS source,
-        i.source AS image_source, i.caption AS image_caption,
+        i.source AS image_source, i.caption AS image_caption, i.sha256 AS image_sha256,
         (SELECT json_group_array(ref) FROM
             (SELECT ref FROM messages WHERE exchange = m.exchange AND ref IS NOT NULL ORDER BY position)) AS refs
     FROM memories m JOIN owners o ON o.id = m.owner
@@ -147,7 +147,7 @@ def exchange(connection: sqlite3.Connection, key: str) -> Exchange | None:
         return None
     messages = connection.execute(
         """
-        SELECT g.*, i.source AS image_source, i.caption AS image_caption
+        SELECT g.*, i.source AS image_source, i.caption AS image_caption, i.sha256 AS image_sha256
         FROM messages g LEFT JOIN images i ON i.id = g.image WHERE g.exchange = ? ORDER BY g.position
         """,
         [row["id"]],
@@ -205,7 +205,10 @@ def scope_json(scope: Scope) -> dict[str, str | None]:
 
 
 def image_json(image: Image | None) -> dict[str, str | None] | None:
-    return None if image is None else {"source": image.source, "caption": image.caption}
+    if image is None:
+        return None
+    kept = {} if image.sha256 is None else {"sha256": image.sha256}
+    return {"source": image.source, "caption": image.caption, **kept}
 
 
 def _memory(row: sqlite3.Row) -> Memory:
@@ -229,4 +232,6 @@ def _memory(row: sqlite3.Row) -> Memory:
 
 
 def _image(row: sqlite3.Row) -> Image | None:
-    return None if row["image_source"] is None else Image(row["image_source"], row["image_caption"])
+    if row["image_source"] is None:
+        return None
+    return Image(row["image_source"], row["image_caption"], row["image_sha256"])

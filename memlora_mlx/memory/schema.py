@@ -131,4 +131,11 @@ _FIRST = (
     """,
 )
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST,)
+_PICTURES = (
+    # The same path beside two conversations can be two pictures.
+    "DROP INDEX images_source",
+    "CREATE UNIQUE INDEX images_source ON images (source, ifnull(caption, x''), ifnull(sha256, x''))",
+    "CREATE INDEX memories_image ON memories (image) WHERE image IS NOT NULL",
+)
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _PICTURES)

@@ -1,6 +1,6 @@
 """The memory store: what is remembered, in one SQLite file, found again through the vector indexes beside it.
 
-`<folder>/memories.db` is the truth; `<folder>/indexes/` can be deleted at any time.
+`<folder>/memories.db` is the truth; `<folder>/indexes/` can be deleted at any time; pictures are in `<folder>/images/`.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from memlora_mlx.memory.changes import (
 )
 from memlora_mlx.memory.database import BUSY_SECONDS, Database
 from memlora_mlx.memory.filters import Condition, all_of, from_filters, not_expired, said_between
+from memlora_mlx.memory.images import Images, settle
 from memlora_mlx.memory.index import EXACT_LIMIT, Indexes, OwnerIndex, Position
 from memlora_mlx.memory.search import FROM, nearest
 from memlora_mlx.memory.writing import Writing
@@ -79,6 +80,7 @@ class Store:
         create: bool = True,
         any_space: bool = False,
         exact_limit: int = EXACT_LIMIT,
+        keep_location: bool = False,
         busy_seconds: float = BUSY_SECONDS,
     ) -> None:
         self.folder = folder
@@ -86,6 +88,7 @@ class Store:
         self.clock = clock
         self.database = Database(folder / "memories.db", create=create, busy_seconds=busy_seconds)
         self.indexes = Indexes(folder / "indexes", exact_limit)
+        self.images = Images(folder / "images", keep_location=keep_location)
         try:
             self.space = self._stored_space(space)
             if self.space != space and not any_space:
@@ -132,6 +135,7 @@ class Store:
         with self.writing() as writing:
             if exchange is not None:
                 if self._done(writing.connection, [exchange.key]):
+                    writing.named |= {m.image.sha256 for m in exchange.messages if m.image and m.image.sha256}
                     return None
                 writing.exchange(exchange)
             return [writing.apply(owner, change, number, exchange, actor) for number, change in enumerate(changes)]
@@ -181,6 +185,7 @@ class Store:
                 writing.connection.execute(f"DELETE FROM {table}")
             _ = writing.revision  # other processes' indexes see that something happened
         self.indexes.clear()
+        self.images.clear()
         self.database.compact()
 
     def undo(self, embed: Embed, revision_id: int | None = None) -> Revision:
@@ -359,7 +364,9 @@ class Store:
     def writing(self) -> Iterator[Writing]:
         with self.database.write() as connection:
             self.position(connection)
-            yield Writing(connection, self.space, self.clock())
+            writing = Writing(connection, self.space, self.clock())
+            yield writing
+        settle(self, writing.named, writing.unnamed)
 
     def position(self, connection: sqlite3.Connection) -> Position:
         """Where the database stands. Raises StoreError: another process has moved it to another space."""

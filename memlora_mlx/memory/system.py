@@ -12,10 +12,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields, replace
 from datetime import UTC, date, datetime, timedelta
 from hashlib import md5
+from pathlib import Path
 from typing import Any, Self
 
 from memlora_mlx.conversations import Conversation, Session, Turn, exchanges, parse_date
 from memlora_mlx.errors import MemoryNotFound, UsageError
+from memlora_mlx.memory import rows
 from memlora_mlx.memory.changes import Add
 from memlora_mlx.memory.pipeline import Answer
 from memlora_mlx.memory.stages import clean_text
@@ -94,6 +96,7 @@ class Memory:
         infer: bool = True,
         memory_type: str | None = None,
         prompt: str | None = None,
+        images_from: Path | None = None,
     ) -> dict[str, Any]:
         """Read messages and remember what matters.
 
@@ -104,7 +107,12 @@ class Memory:
             prompt, memory_type: Mem0's custom prompts and procedural memories; refused, as the experts are trained
                 for their own prompts.
 
+            images_from: where an `image_url` that is a path is looked for; `data:` is kept, the web stays a reference.
+
         Returns `{"results": [{"id", "memory", "event", ...}]}`, with `previous_memory` for an UPDATE.
+
+        Raises:
+            UsageError: a picture cannot be kept; nothing is then remembered.
         """
         if prompt is not None or memory_type is not None:
             raise UsageError("custom prompts and memory types are not taken: the experts are trained for their prompts")
@@ -113,7 +121,8 @@ class Memory:
         extra = dict(metadata or {})
         expires = _expiry(expiration_date)
         results: list[dict[str, Any]] = []
-        for exchange in _exchanges(messages, owner, said_at):
+        keep = self.workspace.store.images.kept_exchange
+        for exchange in [keep(each, images_from, _refuse) for each in _exchanges(messages, owner, said_at)]:
             if not infer:
                 results += self._store_verbatim(exchange, extra, expires)
                 continue
@@ -319,6 +328,8 @@ def as_mem0(memory: Record) -> dict[str, Any]:
     item |= {name: value for name in _SCOPE if (value := getattr(memory.owner, name)) is not None}
     if memory.expires_at:
         item["expiration_date"] = memory.expires_at.isoformat()
+    if memory.image:
+        item["image"] = rows.image_json(memory.image)
     item |= {name: memory.metadata[name] for name in _PROMOTED if name in memory.metadata}
     return item
 
@@ -368,6 +379,10 @@ def _scope(
     if required and not any(clean.values()) and not _names_scope(filters):
         raise UsageError("say whose memories: at least one of user_id, agent_id and run_id is needed")
     return Scope(**clean)
+
+
+def _refuse(problem: str) -> None:
+    raise UsageError(problem)
 
 
 def _names_scope(filters: object) -> bool:

@@ -142,7 +142,7 @@ class Workspace:
             if not (folder / "memories.db").is_file():
                 raise
             return Store(folder, Space("", 0), create=False, any_space=True)
-        return Store(folder, space)
+        return Store(folder, space, keep_location=self.settings.keep_location)
 
     @property
     def rules(self) -> Rules:

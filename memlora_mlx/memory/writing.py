@@ -27,6 +27,8 @@ class Writing:
         self.connection = connection
         self.now = now
         self._space = space
+        self.named: set[str] = set()  # SHA-256 of pictures that rows written here name
+        self.unnamed: set[str] = set()  # of pictures that a memory removed or changed here has had
 
     @functools.cached_property
     def revision(self) -> int:
@@ -76,6 +78,7 @@ class Writing:
             old,
             text=rows.clean(change.text),
             metadata={**old.metadata, **(change.metadata or {})},
+            image=old.image or change.image,
             revised_at=change.revised_at or said_at,
             changed_at=self.now,
         )
@@ -90,6 +93,7 @@ class Writing:
             [self.revision, old.id],
         )
         self.connection.execute("DELETE FROM memories WHERE public_id = ?", [old.id])
+        self._unname(old.image)
         return self.record("DELETE", old, None, key, actor)
 
     def insert(self, memory: Memory, vector: Vector) -> None:
@@ -113,13 +117,16 @@ class Writing:
         self._embed(row, vector)
 
     def overwrite(self, memory: Memory, vector: Vector) -> None:
-        """Give a stored memory the text, metadata and times of change of this one."""
+        """Give a stored memory the text, metadata, image and times of change of this one."""
+        before = rows.memory(self.connection, memory.id)
+        self._unname(before.image if before else None)
         self.connection.execute(
             """
-            UPDATE memories SET revised_at = ?, changed_at = ?, text = ?, sha256 = ?, metadata = ?, revision = ?
+            UPDATE memories SET image = ?, revised_at = ?, changed_at = ?, text = ?, sha256 = ?, metadata = ?,
+                revision = ?
             WHERE public_id = ?
             """,
-            [*self._changeable(memory), memory.id],
+            [self.image(memory.image), *self._changeable(memory), memory.id],
         )
         [row] = self.connection.execute("SELECT id FROM memories WHERE public_id = ?", [memory.id]).fetchone()
         self._embed(row, vector)
@@ -218,8 +225,19 @@ class Writing:
         """Its row, made if need be."""
         if image is None:
             return None
-        values = [rows.clean(image.source), None if image.caption is None else rows.clean(image.caption)]
-        row = self.connection.execute("SELECT id FROM images WHERE source = ? AND caption IS ?", values).fetchone()
+        if image.sha256 is not None:
+            self.named.add(image.sha256)
+        caption = None if image.caption is None else rows.clean(image.caption)
+        values = [rows.clean(image.source), caption, image.sha256]
+        row = self.connection.execute(
+            "SELECT id FROM images WHERE source = ? AND caption IS ? AND sha256 IS ?", values
+        ).fetchone()
         if row is not None:
             return int(row["id"])
-        return self.connection.execute("INSERT INTO images (source, caption) VALUES (?, ?)", values).lastrowid
+        return self.connection.execute(
+            "INSERT INTO images (source, caption, sha256) VALUES (?, ?, ?)", values
+        ).lastrowid
+
+    def _unname(self, image: Image | None) -> None:
+        if image is not None and image.sha256 is not None:
+            self.unnamed.add(image.sha256)

@@ -163,7 +163,7 @@ def test_a_hostile_line_is_refused_by_its_number_and_nothing_is_imported(
         assert (store.count(), store.owners(), store.sources()) == (0, [], [])
 
 
-@pytest.mark.parametrize("first", [{}, {"format": "memlora-store", "version": 2}, {"format": "mem0"}])
+@pytest.mark.parametrize("first", [{}, {"format": "memlora-store", "version": 3}, {"format": "mem0"}])
 def test_another_format_is_refused(tmp_path: Path, first: dict[str, object]) -> None:
     with Store(tmp_path, SPACE) as store, pytest.raises(StoreError, match="no memlora export|upgrade memlora"):
         store.import_([first], never)

@@ -1,0 +1,25 @@
+"""A picture in the terminal: Sixel or Kitty's protocol where the terminal shows them, half-blocks elsewhere."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from pathlib import Path
+
+ROWS = 16  # of the terminal, at most
+
+
+def print_picture(path: Path) -> None:
+    """Print it to standard output, which must be a terminal. A file that cannot be read prints nothing."""
+    from PIL import Image, UnidentifiedImageError
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    if console.is_dumb_terminal or not os.get_terminal_size(sys.stdout.fileno()).columns:
+        return
+    from textual_image.renderable import Image as Shown  # asks the terminal what it can, for a moment
+
+    with contextlib.suppress(OSError, UnidentifiedImageError), Image.open(path) as image:
+        columns = min(console.width, round(ROWS * 2 * image.width / image.height), 80)
+        console.print(Shown(image.convert("RGB"), width=max(columns, 1), height="auto"))
