@@ -207,9 +207,7 @@ class IngestScreen(MainScreen):
             if last is not None:
                 self._news.append(last)
 
-        return ingest(
-            workspace.pipeline, chosen, user=workspace.settings.user, on_progress=progress, cancelled=stop
-        )
+        return ingest(workspace.pipeline, chosen, user=workspace.settings.user, on_progress=progress, cancelled=stop)
 
     def _end(self, state: str, tally: Tally | None = None) -> None:
         self._tell()
@@ -232,7 +230,9 @@ class IngestScreen(MainScreen):
         self.query_one("#progress", ProgressBar).update(total=max(1, tally.total), progress=tally.before + tally.done)
         parts = [f"{tally.before + tally.done:,} of {tally.total:,} exchanges"]
         if tally.seconds:
-            parts.append(f"{60 * tally.done / tally.seconds:.0f} a minute, {tally.output_tokens / tally.seconds:.0f} tok/s")
+            parts.append(
+                f"{60 * tally.done / tally.seconds:.0f} a minute, {tally.output_tokens / tally.seconds:.0f} tok/s"
+            )
         if (left := tally.seconds_left) is not None:
             parts.append(f"{lasting(left)} left")
         parts.append(f"+{tally.added} ~{tally.updated} -{tally.deleted}")

@@ -38,7 +38,7 @@ class MemoriesScreen(MainScreen):
     CSS_PATH = "pages.tcss"
     COMMANDS: ClassVar[set[type[Provider] | object]] = {ScreenActions}  # type: ignore[assignment]
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("slash", "find", "Search", tooltip="Words to search for by meaning; \"in quotes\": that hold them"),
+        Binding("slash", "find", "Search", tooltip='Words to search for by meaning; "in quotes": that hold them'),
         Binding("e", "edit", "Edit", tooltip="Give the memory other words", id="memory.edit"),
         Binding("d,delete", "delete", "Delete", tooltip="Remove the memory; undo brings it back", id="memory.delete"),
         Binding("u", "undo", "Undo", tooltip="Take back the memory's last change", id="memory.undo"),
@@ -55,12 +55,13 @@ class MemoriesScreen(MainScreen):
         self._question = listing.Question()
         self._shown: dict[str, Hit] = {}
         self._states: dict[str, str] = {}  # what was done to memories here
+        self._was_left = True
         self._is_whole = True
         self._is_reading = False
 
     def compose_body(self) -> Iterable[Widget]:
         with Horizontal(classes="fields"):
-            yield Input(placeholder="/ search by meaning, \"or these words\"", compact=True, id="words")
+            yield Input(placeholder='/ search by meaning, "or these words"', compact=True, id="words")
         with Horizontal(classes="fields"):
             yield Select[str]([("everybody", ALL)], value=ALL, allow_blank=False, compact=True, id="person")
             yield Select[str]([("all sources", ALL)], value=ALL, allow_blank=False, compact=True, id="source")
@@ -77,9 +78,13 @@ class MemoriesScreen(MainScreen):
     def on_mount(self) -> None:
         self.table.focus()
 
+    def on_screen_suspend(self) -> None:
+        self._was_left = self.app.current_mode != "memories"  # else a small window is over it
+
     def on_screen_resume(self) -> None:
-        self.fill_choices()
-        self.look(wait=0.0)
+        if self._was_left:
+            self.fill_choices()
+            self.look(wait=0.0)
 
     # ------------------------------------------------------------------ what is listed
 

@@ -42,7 +42,9 @@ class TrainScreen(MainScreen):
     COMMANDS: ClassVar[set[type[Provider] | object]] = {ScreenActions}  # type: ignore[assignment]
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("ctrl+r", "begin", "Train", tooltip="Begin a training as the fields say", id="page.run"),
-        Binding("escape", "stop", "Stop, keep best", tooltip="Stop the run under way; its best is kept", id="page.back"),
+        Binding(
+            "escape", "stop", "Stop, keep best", tooltip="Stop the run under way; its best is kept", id="page.back"
+        ),
         Binding("r", "resume", "Resume", tooltip="Go on with the run under the cursor", id="train.resume"),
         Binding("i", "install", "Install", tooltip="Put the run's expert to work", id="train.install"),
         Binding("slash", "data", "Data", show=False, tooltip="To the field of the data", id="page.find"),
@@ -286,7 +288,9 @@ def _describe(run: runs.TrainingRun) -> str:
         parts.append(f"loss {train:.3f}")
     if best is not None:
         first = next(point for point in run.points if point.validation_loss is not None)
-        parts.append(f"validation {first.validation_loss:.3f} → best {best.validation_loss:.3f} at step {best.step:,} (│)")
+        parts.append(
+            f"validation {first.validation_loss:.3f} → best {best.validation_loss:.3f} at step {best.step:,} (│)"
+        )
     if run.state == "training" and last.tokens_per_second:
         parts.append(f"{last.tokens_per_second:.0f} tok/s")
         if last.step:
