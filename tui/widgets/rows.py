@@ -27,6 +27,8 @@ class Rows(DataTable[Text]):
         Binding("enter", "select_cursor", "Open", tooltip="Open what is under the cursor", id="rows.open"),
         Binding("down,j", "cursor_down", show=False),
         Binding("up,k", "cursor_up", show=False),
+        Binding("home", "scroll_top", show=False),
+        Binding("end", "scroll_bottom", show=False),
     ]
 
     def __init__(self, columns: Sequence[Column], *, id: str) -> None:

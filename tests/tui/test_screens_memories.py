@@ -1,0 +1,190 @@
+"""The Memories screen over a real store: finding, putting right, writing out."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pilots import drive, ready, text_of, until
+from textual.pilot import Pilot
+from textual.widgets import Input, Select
+
+from memlora_mlx.memory.changes import Add
+from memlora_mlx.memory.workspace import Workspace
+from memlora_mlx.records import Exchange, Message, Scope
+from memlora_mlx.tui.app import MemloraApp
+from memlora_mlx.tui.demo import seed
+from memlora_mlx.tui.screens.dialogs import ConfirmDialog, EditDialog, SourceDialog
+from memlora_mlx.tui.screens.forms import FormDialog, HistoryDialog
+from memlora_mlx.tui.screens.memories import MemoriesScreen
+from memlora_mlx.tui.widgets.rows import Rows
+
+NOW = datetime(2026, 3, 1, tzinfo=UTC)
+
+
+def many(workspace: Workspace, count: int = 1000) -> None:
+    """Memories of two people from two conversations."""
+    for person, source in (("ann", "talk-a"), ("bob", "talk-b")):
+        owner = Scope(user_id=person)
+        messages = (Message("user", f"{person} speaks", said_at=NOW),)
+        exchange = Exchange(f"key-{person}", owner, messages, NOW, source, 0)
+        texts = [f"{person} fact {number}" for number in range(count // 2)]
+        vectors = workspace.engine.embed(texts[:1])
+        adds = [Add(text, vectors[0], NOW - timedelta(days=number)) for number, text in enumerate(texts)]
+        workspace.store.commit(owner, adds, exchange=exchange)
+        workspace.store.mark_source(source, "transcript", 1, finished=True)
+
+
+async def at_memories(app: MemloraApp, pilot: Pilot[Any]) -> MemoriesScreen:
+    await ready(app, pilot)
+    await pilot.press("f3")
+    await until(pilot, lambda: isinstance(app.screen, MemoriesScreen) and "first" in text_of(app), "the list")
+    assert isinstance(app.screen, MemoriesScreen)
+    return app.screen
+
+
+def test_search_filters_and_days(tiny_home: Path) -> None:
+    async def script(app: MemloraApp, pilot: Pilot[Any]) -> None:
+        await ready(app, pilot)
+        await app.session.run(seed)
+        screen = await at_memories(app, pilot)
+        await pilot.press("slash", *"hazelnuts")
+        await until(pilot, lambda: "nearest in meaning" in text_of(app))
+        await pilot.press("escape")
+        assert screen.at is not None and screen._shown[screen.at.id].distance >= 0, "measured, nearest first"
+        screen.query_one("#words", Input).value = '"hazelnut"'
+        await until(pilot, lambda: "1 memory · that hold these words" in text_of(app))
+        await pilot.press("escape")
+        await until(pilot, lambda: "9 memories · newest first" in text_of(app), "Escape clears the search")
+        screen.query_one("#since", Input).value = "2026-03-01"
+        await until(pilot, lambda: "3 memories" in text_of(app))
+        screen.query_one("#since", Input).value = "no day"
+        await until(pilot, lambda: "cannot read the day" in text_of(app))
+        screen.query_one("#since", Input).value = ""
+        await until(pilot, lambda: "9 memories" in text_of(app), "the screen goes on")
+        await pilot.press("s")
+        await until(pilot, lambda: "oldest first" in text_of(app))
+
+    drive(script)
+
+
+def test_editing_deleting_and_undoing_from_the_list(tiny_home: Path) -> None:
+    async def script(app: MemloraApp, pilot: Pilot[Any]) -> None:
+        await ready(app, pilot)
+        await app.session.run(seed)
+        screen = await at_memories(app, pilot)
+        store = (await app.session.run(lambda workspace: workspace)).store
+        memory = screen.at
+        assert memory is not None
+        await pilot.press("e")
+        await until(pilot, lambda: isinstance(app.screen, EditDialog))
+        await pilot.press(*" soon", "enter")
+        await until(pilot, lambda: store.find(memory.id).text == f"{memory.text} soon")
+        await until(pilot, lambda: f"~ changed {memory.text} soon" in text_of(app))
+        await pilot.press("d")
+        await until(pilot, lambda: isinstance(app.screen, ConfirmDialog))
+        await pilot.press("n")
+        await until(pilot, lambda: app.screen is screen)
+        assert store.get(memory.id) is not None, "no means no"
+        await pilot.press("d")
+        await until(pilot, lambda: isinstance(app.screen, ConfirmDialog))
+        await pilot.press("y")
+        await until(pilot, lambda: store.get(memory.id) is None and "✗ deleted" in text_of(app))
+        await pilot.press("u")
+        await until(pilot, lambda: store.get(memory.id) is not None and "↶ undone" in text_of(app))
+        await pilot.press("h")
+        await until(pilot, lambda: isinstance(app.screen, HistoryDialog) and "~ changed" in text_of(app))
+        await pilot.press("escape", "enter")
+        await until(pilot, lambda: isinstance(app.screen, SourceDialog) and "Said" in text_of(app))
+        await pilot.press("escape", "U")
+        await until(pilot, lambda: store.find(memory.id).text == memory.text, "the last change of all is the edit")
+
+    drive(script)
+
+
+def test_thousands_are_read_as_they_are_reached(tiny_home: Path) -> None:
+    async def script(app: MemloraApp, pilot: Pilot[Any]) -> None:
+        await ready(app, pilot)
+        await app.session.run(many)
+        screen = await at_memories(app, pilot)
+        table = screen.query_one("#memories", Rows)
+        assert table.row_count == 200 and "1,000 memories" in text_of(app)
+        for known in (200, 400, 600, 800):
+            await until(pilot, lambda known=known: table.row_count >= known and not screen._is_reading)
+            await pilot.press("end")
+        await until(pilot, lambda: table.row_count == 1000)
+        assert len(screen._shown) == 1000, "none twice"
+        await until(pilot, lambda: len(screen.query_one("#person", Select)._options) == 3)
+        screen.query_one("#person", Select).value = "bob"
+        await until(pilot, lambda: "500 memories" in text_of(app))
+        screen.query_one("#source", Select).value = "talk-a"
+        await until(pilot, lambda: "0 memories · none matches" in text_of(app))
+
+    drive(script)
+
+
+@pytest.mark.parametrize("name", ["out.jsonl", "out.md"])
+def test_export(tiny_home: Path, tmp_path: Path, name: str) -> None:
+    target = tmp_path / name
+
+    async def script(app: MemloraApp, pilot: Pilot[Any]) -> None:
+        await ready(app, pilot)
+        await app.session.run(seed)
+        screen = await at_memories(app, pilot)
+        for told in ("Exported", "is there already"):
+            await pilot.press("x")
+            await until(pilot, lambda: isinstance(app.screen, FormDialog))
+            app.screen.query_one("#path", Input).value = str(target)
+            await pilot.press("enter")
+            await until(pilot, lambda told=told: app.screen is screen and told in text_of(app))
+
+    drive(script)
+    text = target.read_text(encoding="utf-8")
+    assert "hazelnuts" in text and not list(tmp_path.glob("*.part"))
+    if name.endswith("jsonl"):
+        assert sum(json.loads(line).get("kind") == "memory" for line in text.splitlines()) == 9
+    else:
+        assert sum(line.startswith("- ") for line in text.splitlines()) == 9 and "### 2026-03-02" in text
+
+
+def test_hostile_memories_are_words_and_an_empty_store_says_so(tiny_home: Path) -> None:
+    nasty = "[red]no[/red] \x1b]0;gone\x07 \u202eturned [@click=app.quit]x[/]"
+
+    def add(workspace: Workspace) -> None:
+        from memlora_mlx.memory.system import Memory
+
+        Memory.of(workspace).add(nasty, user_id="[bold]ann[/bold]", infer=False)
+
+    async def script(app: MemloraApp, pilot: Pilot[Any]) -> None:
+        await ready(app, pilot)
+        await pilot.press("f3")
+        await until(pilot, lambda: "nothing is remembered yet" in text_of(app))
+        await pilot.press("e", "d", "u", "h")  # on nothing
+        await app.session.run(add)
+        await pilot.press("ctrl+r")
+        await until(pilot, lambda: "1 memory" in text_of(app))
+        shown = text_of(app)
+        assert "[red]no[/red]" in shown and "[@click=app.quit]x[/]" in shown
+        assert not {"\x1b", "\x07", "\u202e"} & set(shown)
+
+    drive(script)
+
+
+def test_without_an_embedder_words_are_still_found(
+    tiny_home: Path, tiny_student: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fill(app: MemloraApp, pilot: Pilot[Any]) -> None:
+        await ready(app, pilot)
+        await app.session.run(seed)
+
+    async def script(app: MemloraApp, pilot: Pilot[Any]) -> None:
+        await at_memories(app, pilot)
+        await pilot.press("slash", *"cello")
+        await until(pilot, lambda: "2 memories" in text_of(app) and "without an embedder" in text_of(app))
+
+    drive(fill)
+    monkeypatch.setenv("MEMLORA_EMBEDDER", "all-minilm-l6-v2")
+    drive(script)
