@@ -52,14 +52,7 @@ def make_report(folder: Path, student: str = "tiny") -> Path:
 
 def teacher_rows(home: Path, count: int = 24) -> None:
     rows = [
-        Row(
-            "extraction",
-            (("user", f"Ann: fact {n}"),),
-            '{"facts": ["Ann likes tea"]}',
-            f"talk-{n % 6}",
-            "test",
-            "train",
-        )
+        Row("extraction", (("user", f"Ann: {n}"),), '{"facts": ["tea"]}', "teacher", f"talk-{n % 6}", str(n), "train")
         for n in range(count)
     ]
     write_rows(home / "teacher" / "extraction" / "test.jsonl", rows)

@@ -63,13 +63,16 @@ class BenchScreen(MainScreen):
             yield VerticalScroll(id="section")
 
     def on_mount(self) -> None:
+        self.call_after_refresh(self._begin)  # the widgets within widgets are there then
+
+    def _begin(self) -> None:
         self._say("Ctrl+R measures the memory on a benchmark; o opens the report of a run.")
         self.query_one("#bench-body").display = False
         self.set_interval(INTERVAL, self._watch)
         self.table.focus()
 
     def on_screen_resume(self) -> None:
-        self.look()
+        self.call_after_refresh(self.look)
 
     @property
     def table(self) -> Rows:

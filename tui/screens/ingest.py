@@ -69,13 +69,16 @@ class IngestScreen(MainScreen):
         yield RichLog(max_lines=LINES, wrap=True, markup=False, highlight=False, id="changes")
 
     def on_mount(self) -> None:
+        self.call_after_refresh(self._begin)  # the widgets within widgets are there then
+
+    def _begin(self) -> None:
         self.query_one("#progress").display = False
         self.set_interval(INTERVAL, self._tell)
         self._say("LoCoMo, OpenAI-style JSON or JSONL, a ChatGPT export, or a `Name: text` transcript.")
         self.query_one("#files").focus()
 
     def on_screen_resume(self) -> None:
-        self.look()
+        self.call_after_refresh(self.look)
 
     def on_unmount(self) -> None:
         if self._stop is not None:

@@ -53,6 +53,7 @@ class MemoriesScreen(MainScreen):
     def __init__(self) -> None:
         super().__init__()
         self._question = listing.Question()
+        self._looked = self._question  # what the list shows
         self._shown: dict[str, Hit] = {}
         self._states: dict[str, str] = {}  # what was done to memories here
         self._was_left = True
@@ -68,7 +69,7 @@ class MemoriesScreen(MainScreen):
             yield Input(placeholder="since 2023-05-08", compact=True, classes="date", id="since")
             yield Input(placeholder="before", compact=True, classes="date", id="until")
         yield Static("", classes="says", markup=False, id="says")
-        yield Rows((("said", 12), ("who", 10), ("memory", 0), ("", 6)), id="memories")
+        yield Rows((("said", 12), ("who", 10), ("memory", 0), ("dist.", 5)), id="memories")
         yield Static("", classes="detail", markup=False, id="detail")
 
     @property
@@ -76,6 +77,9 @@ class MemoriesScreen(MainScreen):
         return self.query_one("#memories", Rows)
 
     def on_mount(self) -> None:
+        self.call_after_refresh(self._begin)  # the widgets within widgets are there then
+
+    def _begin(self) -> None:
         self.table.focus()
 
     def on_screen_suspend(self) -> None:
@@ -83,8 +87,7 @@ class MemoriesScreen(MainScreen):
 
     def on_screen_resume(self) -> None:
         if self._was_left:
-            self.fill_choices()
-            self.look(wait=0.0)
+            self.call_after_refresh(self.action_refresh_list)
 
     # ------------------------------------------------------------------ what is listed
 
@@ -126,6 +129,9 @@ class MemoriesScreen(MainScreen):
         self._shown = {hit.memory.id: hit for hit in page.hits}
         self._is_whole, self._is_reading = page.is_last, False
         self.table.fill([(hit.memory.id, self._cells(hit)) for hit in page.hits])
+        if self._question != self._looked:
+            self._looked = self._question
+            self.table.move_cursor(row=0)
         count = f"{page.total:,} {'memory' if page.total == 1 else 'memories'}"
         told = page.note or f"{self._question.order} first"
         if not page.total:

@@ -63,12 +63,15 @@ class ModelsScreen(MainScreen):
         yield Rows((("stage", 11), ("made for", 0), ("validation", 16), ("origin", 10)), id="experts")
 
     def on_mount(self) -> None:
+        self.call_after_refresh(self._begin)  # the widgets within widgets are there then
+
+    def _begin(self) -> None:
         self.query_one("#progress").display = False
         self.set_interval(INTERVAL, self._watch)
         self.table.focus()
 
     def on_screen_resume(self) -> None:
-        self.action_look()
+        self.call_after_refresh(self.action_look)
 
     def on_unmount(self) -> None:
         if self._job is not None:

@@ -72,13 +72,15 @@ class TrainScreen(MainScreen):
                 yield Rows((("run", 0), ("best", 7), ("state", 12)), id="runs")
 
     def on_mount(self) -> None:
+        self.call_after_refresh(self._begin)  # the widgets within widgets are there then
+
+    def _begin(self) -> None:
         self._say("Ctrl+R trains the expert of a stage; it goes on when you leave, and this screen finds it again.")
         self.set_interval(INTERVAL, self.look)
         self.table.focus()
 
     def on_screen_resume(self) -> None:
-        self.fill_students()
-        self.look()
+        self.call_after_refresh(self.fill_students)
 
     @property
     def table(self) -> Rows:
@@ -99,6 +101,7 @@ class TrainScreen(MainScreen):
         before = select.value
         select.set_options([("the student at work", ""), *((name, name) for name in names)])
         select.value = before if before in names else ""
+        self.look()
 
     # ------------------------------------------------------------------ what is shown
 
