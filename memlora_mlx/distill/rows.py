@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal, get_args
 
 from memlora_mlx.errors import BadTrainingData
@@ -32,11 +32,12 @@ class Row:
     exchange: str  # which part of it
     split: Split
     raw: str | None = None  # the teacher's answer before cleaning, where there was more to it
+    image: str | None = None  # what the question is about: a file, relative to the folder of the rows, named by its hash
 
     @property
     def prompt_hash(self) -> str:
-        """Names the prompt: sixteen hex digits of its turns."""
-        return prompt_hash(self.chat)
+        """Names the prompt: sixteen hex digits of its turns, and of the image's name where there is one."""
+        return prompt_hash(self.chat if self.image is None else (*self.chat, ("user", self.image)))
 
     def as_json(self) -> dict[str, Any]:
         turns = [*self.chat, ("assistant", self.answer)]
@@ -44,6 +45,7 @@ class Row:
             "stage": self.stage,
             "source": {"conversation": self.conversation, "exchange": self.exchange, "split": self.split},
             "messages": [{"role": role, "content": text} for role, text in turns],
+            **({} if self.image is None else {"image": self.image}),
             "raw": self.raw,
             "teacher": self.teacher,
             "prompt_hash": self.prompt_hash,
@@ -118,15 +120,19 @@ def _row(line: str, where: str) -> Row:
     try:
         stage, source = value["stage"], value["source"]
         turns = [(turn["role"], turn["content"]) for turn in value["messages"]]
-        split, teacher, raw = source["split"], value["teacher"], value.get("raw")
+        split, teacher, raw, image = source["split"], value["teacher"], value.get("raw"), value.get("image")
         names = (source["conversation"], source["exchange"], teacher)
     except (KeyError, TypeError) as error:
         raise BadTrainingData(f"{where} is no training row ({error!r}); `memlora teach` writes such rows") from error
-    texts = (*names, *(text for _, text in turns), *(() if raw is None else (raw,)))
+    texts = (*names, *(text for _, text in turns), *(() if raw is None else (raw,)), *(() if image is None else (image,)))
     if stage not in STAGES or split not in get_args(Split) or not all(isinstance(text, str) for text in texts):
         raise BadTrainingData(f"{where} is no training row: its stage, split or a text is of no known kind")
     if len(turns) < 2 or turns[-1][0] != "assistant" or any(role not in get_args(Role) for role, _ in turns):
         raise BadTrainingData(f"{where}: the messages must end with the assistant's answer")
     if not turns[-1][1].strip():
         raise BadTrainingData(f"{where}: the answer is empty, so there is nothing to learn; remove that line")
-    return Row(stage, tuple(turns[:-1]), turns[-1][1], teacher, names[0], names[1], split, raw)
+    if image is not None and (PurePosixPath(image).is_absolute() or ".." in PurePosixPath(image).parts):
+        raise BadTrainingData(f"{where}: its image lies outside the folder of the rows; remove that line")
+    if (image is None) == (stage == "vqa"):
+        raise BadTrainingData(f"{where}: rows of vqa, and no others, have an image; `memlora vqa build` writes them")
+    return Row(stage, tuple(turns[:-1]), turns[-1][1], teacher, names[0], names[1], split, raw, image)

@@ -41,6 +41,10 @@ _ANSWER = (
     "last week into a date. If no memory holds the answer, say that it was not mentioned.\n\n{memories}\n\n"
     "Question: {question}"
 )
+_LOOK = (
+    "Look at the image and answer the question with one word, then say why. Response Format: Strictly JSON: "
+    '{{"answer": "<one word>", "reason": "<what in the image shows it>"}}.\n\nQuestion: {question}'
+)
 
 
 # A JSON string of one line that begins with something to read; the only escapes are of quotes and backslashes.
@@ -302,6 +306,11 @@ def answer_chat(question: str, memories: Sequence[Recalled]) -> Chat:
     ordered = sorted(memories, key=lambda memory: (memory.said_at is not None, _naive(memory.said_at)))
     lines = [f"{_owned(memory)} ({day(memory.said_at)})" for memory in ordered]
     return (("user", _ANSWER.format(memories="\n".join(lines) or "(no memories)", question=question)),)
+
+
+def look_chat(question: str) -> Chat:
+    """Ask about an image, which the student's own template puts in front."""
+    return (("user", _LOOK.format(question=clean_text(question))),)
 
 
 def chat_turn(text: str, memories: Sequence[Recalled]) -> Chat:
