@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 import tomllib
 from pathlib import Path
 from typing import Any
 
+import pilots
 import pytest
 from homes import EXCHANGES, TALK, contents
 from pilots import drive, ready, text_of, until
@@ -27,6 +26,12 @@ from memlora_mlx.tui.screens.forms import TextDialog
 from memlora_mlx.tui.screens.ingest import IngestScreen
 from memlora_mlx.tui.screens.models import ModelsScreen
 from memlora_mlx.tui.screens.train import TrainScreen
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Processes start beside the app; on a busy machine each takes its time."""
+    monkeypatch.setattr(pilots, "SECONDS", 120.0)
 
 
 async def go(app: MemloraApp, pilot: Pilot[Any], key: str, wanted: type[Any]) -> Any:
