@@ -14,6 +14,7 @@ from textual.pilot import Pilot
 
 from memlora_mlx.distill.recipes import read_recipe
 from memlora_mlx.distill.workflow import Order, order_as_json
+from memlora_mlx.models import expert_folders
 from memlora_mlx.tui.app import MemloraApp
 from memlora_mlx.tui.demo import seed
 from memlora_mlx.tui.screens.bench import BenchScreen
@@ -34,10 +35,21 @@ def make_run(home: Path) -> None:
     (folder / "metrics.jsonl").write_text("\n".join(map(json.dumps, points)) + "\n", encoding="utf-8")
 
 
+def make_expert(home: Path) -> None:
+    folder = home / "adapters" / "smollm2-135m" / "update"
+    folder.mkdir(parents=True)
+    card = {"metrics": {"validation_loss": {"base": 1.796, "expert": 0.036}}}
+    (folder / "adapter_config.json").write_text(json.dumps({"memlora": card}), encoding="utf-8")
+
+
 @pytest.mark.parametrize("theme", THEMES)
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
-def test_screens_look_as_they_did(tiny_home: Path, size: tuple[int, int], theme: str) -> None:
+def test_screens_look_as_they_did(
+    tiny_home: Path, size: tuple[int, int], theme: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(expert_folders, "SHIPPED", tiny_home / "none")  # those that come with memlora change
     make_run(tiny_home)
+    make_expert(tiny_home)
     make_report(tiny_home / "bench" / "runs" / "2026-03-14-093000")
 
     async def script(app: MemloraApp, pilot: Pilot[Any]) -> None:
