@@ -173,18 +173,14 @@ def test_hostile_memories_are_words_and_an_empty_store_says_so(tiny_home: Path) 
     drive(script)
 
 
-def test_without_an_embedder_words_are_still_found(
-    tiny_home: Path, tiny_student: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def fill(app: MemloraApp, pilot: Pilot[Any]) -> None:
-        await ready(app, pilot)
-        await app.session.run(seed)
+def test_without_an_embedder_the_screen_says_what_to_fetch(tiny_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MEMLORA_EMBEDDER", "all-minilm-l6-v2")
 
     async def script(app: MemloraApp, pilot: Pilot[Any]) -> None:
-        await at_memories(app, pilot)
-        await pilot.press("slash", *"cello")
-        await until(pilot, lambda: "2 memories" in text_of(app) and "without an embedder" in text_of(app))
+        await ready(app, pilot)
+        await pilot.press("f3")
+        await until(pilot, lambda: "✗ all-minilm-l6-v2 is not on this disk" in text_of(app))
+        await pilot.press("slash", *"cello", "escape", "f7")
+        await until(pilot, lambda: "Experts" in text_of(app), "the app goes on")
 
-    drive(fill)
-    monkeypatch.setenv("MEMLORA_EMBEDDER", "all-minilm-l6-v2")
     drive(script)
