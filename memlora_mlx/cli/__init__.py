@@ -13,7 +13,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from memlora_mlx.cli import adapters, bench, memory, models
+from memlora_mlx.cli import adapters, bench, memory, models, vqa
 from memlora_mlx.cli.ask import ask
 from memlora_mlx.cli.chat import chat
 from memlora_mlx.cli.demo import demo
@@ -38,6 +38,7 @@ app.command()(teach)
 app.command(cls=TrainCommand)(train)
 app.add_typer(adapters.app, name="adapters")
 app.add_typer(bench.app, name="bench")
+app.add_typer(vqa.app, name="vqa")
 app.command()(doctor)
 app.command()(demo)
 

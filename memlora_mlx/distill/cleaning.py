@@ -82,7 +82,7 @@ def clean(stage: Stage, raw: str, *, old: Sequence[str] = (), facts: Sequence[st
         "update": (_is_update, lambda value: _update(value, old, facts)),
         "vqa": (_is_vqa, _vqa),
     }[stage]
-    value = _last_object(raw, is_shape)
+    value = last_object(raw, is_shape)
     return value if isinstance(value, Refused) else rewrite(value)
 
 
@@ -105,7 +105,7 @@ def _generation(raw: str) -> Cleaned | Refused:
 # ------------------------------------------------------------------------------------------------ finding the JSON
 
 
-def _last_object(raw: str, is_shape: Callable[[Any], bool]) -> Any:
+def last_object(raw: str, is_shape: Callable[[Any], bool]) -> Any:
     """The last JSON object of a shape outside of the reasoning, or a `Refused`.
 
     It is looked for before the markers are: what stands in its strings may look like a marker.
@@ -128,7 +128,7 @@ def _last_object(raw: str, is_shape: Callable[[Any], bool]) -> Any:
     if found is not None:
         if closing := _last(_CLOSING, raw, end):  # a draft: the answer stands behind, and holds no such object
             answer = raw[closing.end() :]
-            return _last_object(answer, is_shape) if answer.strip() else Refused("empty")
+            return last_object(answer, is_shape) if answer.strip() else Refused("empty")
         return Refused("cut off") if _is_open(raw[:begin]) else found
     if was_cut or _is_open(raw):
         return Refused("cut off")

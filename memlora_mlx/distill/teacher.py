@@ -167,8 +167,11 @@ class Teacher:
         """Questions that can be in flight at once."""
         return self._concurrency * len(self._servers)
 
-    async def ask(self, chat: Chat) -> Reply:
+    async def ask(self, chat: Chat, image: str | None = None) -> Reply:
         """The answer to a chat, whatever servers it takes.
+
+        Args:
+            image: a `data:` address of what the last message is about.
 
         Raises:
             TeacherFailed: a server does not speak the protocol or refuses us, or none answers any longer.
@@ -179,7 +182,7 @@ class Teacher:
             server = await self._free_server()
             period = server.rests
             try:
-                reply = await self._send(server, chat, self._max_tokens)
+                reply = await self._send(server, chat, self._max_tokens, image)
             except _Fault as fault:
                 self.retries += 1
                 is_error = (fault.status or 0) >= 500
@@ -271,7 +274,7 @@ class Teacher:
         server.failures, server.has_answered, server.rests_until = 0, True, 0.0
         return True
 
-    async def _send(self, server: _Server, chat: Chat, max_tokens: int) -> Reply:
+    async def _send(self, server: _Server, chat: Chat, max_tokens: int, image: str | None = None) -> Reply:
         """One request. Raises _Fault, Unanswerable, TeacherFailed."""
         import openai
 
@@ -279,10 +282,14 @@ class Teacher:
             (_, instruction), (role, text), *rest = chat
             chat = ((role, f"{instruction}\n\n{text}"), *rest)
         given: dict[str, Any] = {"response_format": self.response_format} if self.response_format else {}
+        messages: list[dict[str, Any]] = [{"role": role, "content": text} for role, text in chat]
+        if image is not None:
+            words = {"type": "text", "text": messages[-1]["content"]}
+            messages[-1]["content"] = [{"type": "image_url", "image_url": {"url": image}}, words]
         try:
             reply = await server.client.chat.completions.create(
                 model=self.model,
-                messages=[{"role": role, "content": text} for role, text in chat],
+                messages=messages,
                 temperature=0,
                 max_tokens=max_tokens,
                 **given,
@@ -298,10 +305,10 @@ class Teacher:
                 raise _Fault(f"{error.status_code} {message}", status=error.status_code, wait=wait) from error
             if chat[0][0] == "system" and _NO_SYSTEM.search(message):
                 self._folds_system = True
-                return await self._send(server, chat, max_tokens)
+                return await self._send(server, chat, max_tokens, image)
             if given and error.status_code in (400, 422) and _NO_FORMAT.search(message):
                 self.response_format = None
-                return await self._send(server, chat, max_tokens)
+                return await self._send(server, chat, max_tokens, image)
             if _is_markup(error.body):
                 raise _foreign(server, f"it sent {error.status_code} and a web page") from error
             if error.status_code in (400, 413, 422) and _TOO_LONG.search(message):

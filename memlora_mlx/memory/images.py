@@ -27,7 +27,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import unquote, unquote_to_bytes, urlsplit
+from urllib.parse import unquote, unquote_to_bytes
 
 from memlora_mlx.errors import UsageError
 from memlora_mlx.memory import rows
@@ -100,7 +100,7 @@ class Images:
             UsageError: the picture cannot be read, or lies outside.
         """
         source = image.source
-        if image.sha256 is not None or urlsplit(source[:64]).scheme in ("http", "https"):
+        if image.sha256 is not None or source[:8].lower().startswith(("http://", "https://")):
             return image
         if source[:5].lower() == "data:":
             digest = self.keep(_data_url(source), "the picture in a message")
@@ -225,11 +225,11 @@ def settle(store: Store, named: set[str], unnamed: set[str]) -> None:
 
 def _inside(source: str, folder: Path) -> Path:
     """The path that a conversation names. Raises UsageError: it leads out of the folder, by links or otherwise."""
-    if source.startswith("file://"):
-        source = unquote(urlsplit(source).path)
-    elif "://" in source[:64]:
+    if "://" in source[:64] and not source.startswith("file:///"):
         raise UsageError(f"{shown(source)} is an address that is not known; give a path")
     try:
+        if source.startswith("file:///"):
+            source = unquote(source.removeprefix("file://"))
         base = folder.resolve()
         path = (base / source).resolve()
     except (OSError, ValueError, RuntimeError) as error:  # a NUL, a loop of links, a name too long

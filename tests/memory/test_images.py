@@ -203,6 +203,7 @@ def test_paths_are_looked_for_in_the_conversations_folder_only(store: Store, tmp
         ("pictures", "is a folder"),
         ("none.png", "there is no picture"),
         ("ftp://host/a.png", "not known"),
+        ("file://[host/a.png", "not known"),
         ("a\0b", "no path"),
         ("x" * 5000, "."),
         ("data:image/png;base64,!!!", "not base64"),
@@ -212,7 +213,7 @@ def test_paths_are_looked_for_in_the_conversations_folder_only(store: Store, tmp
         with pytest.raises(UsageError, match=says):
             store.images.kept(Image(source), talk)
     web = Image("https://example.org/cat.jpg", "a cat")
-    assert store.images.kept(web, talk) == web
+    assert store.images.kept(web, talk) == web and store.images.kept(Image("http://["), talk) == Image("http://[")
     assert store.images.kept(Image("boat.png"), None) == Image("boat.png"), "without a folder it is a reference"
 
 
