@@ -32,7 +32,9 @@ class Row:
     exchange: str  # which part of it
     split: Split
     raw: str | None = None  # the teacher's answer before cleaning, where there was more to it
-    image: str | None = None  # what the question is about: a file, relative to the folder of the rows, named by its hash
+    image: str | None = (
+        None  # what the question is about: a file, relative to the folder of the rows, named by its hash
+    )
 
     @property
     def prompt_hash(self) -> str:
@@ -40,16 +42,25 @@ class Row:
         return prompt_hash(self.chat if self.image is None else (*self.chat, ("user", self.image)))
 
     def as_json(self) -> dict[str, Any]:
-        turns = [*self.chat, ("assistant", self.answer)]
+        turns: Chat = (*self.chat, ("assistant", self.answer))
         return {
             "stage": self.stage,
             "source": {"conversation": self.conversation, "exchange": self.exchange, "split": self.split},
-            "messages": [{"role": role, "content": text} for role, text in turns],
+            "messages": as_messages(turns),
             **({} if self.image is None else {"image": self.image}),
             "raw": self.raw,
             "teacher": self.teacher,
             "prompt_hash": self.prompt_hash,
         }
+
+
+def as_messages(chat: Chat, image: str | None = None) -> list[dict[str, Any]]:
+    """A chat as OpenAI's protocol has it; `image` is a `data:` address of what its last message is about."""
+    made: list[dict[str, Any]] = [{"role": role, "content": text} for role, text in chat]
+    if image is not None:
+        words = {"type": "text", "text": made[-1]["content"]}
+        made[-1]["content"] = [{"type": "image_url", "image_url": {"url": image}}, words]
+    return made
 
 
 def prompt_hash(chat: Chat) -> str:
@@ -124,7 +135,12 @@ def _row(line: str, where: str) -> Row:
         names = (source["conversation"], source["exchange"], teacher)
     except (KeyError, TypeError) as error:
         raise BadTrainingData(f"{where} is no training row ({error!r}); `memlora teach` writes such rows") from error
-    texts = (*names, *(text for _, text in turns), *(() if raw is None else (raw,)), *(() if image is None else (image,)))
+    texts = (
+        *names,
+        *(text for _, text in turns),
+        *(() if raw is None else (raw,)),
+        *(() if image is None else (image,)),
+    )
     if stage not in STAGES or split not in get_args(Split) or not all(isinstance(text, str) for text in texts):
         raise BadTrainingData(f"{where} is no training row: its stage, split or a text is of no known kind")
     if len(turns) < 2 or turns[-1][0] != "assistant" or any(role not in get_args(Role) for role, _ in turns):

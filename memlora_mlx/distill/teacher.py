@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 
 from memlora_mlx.distill.answers import KEPT, Answers
 from memlora_mlx.distill.cleaning import Cleaned, Reason, Refused, clean
-from memlora_mlx.distill.rows import Chat, Row
+from memlora_mlx.distill.rows import Chat, Row, as_messages
 from memlora_mlx.errors import Cancelled, TeacherFailed, UsageError
 
 CONCURRENCY = 16  # requests in flight at each server
@@ -168,10 +168,7 @@ class Teacher:
         return self._concurrency * len(self._servers)
 
     async def ask(self, chat: Chat, image: str | None = None) -> Reply:
-        """The answer to a chat, whatever servers it takes.
-
-        Args:
-            image: a `data:` address of what the last message is about.
+        """The answer to a chat, whatever servers it takes. `image`: see `as_messages`.
 
         Raises:
             TeacherFailed: a server does not speak the protocol or refuses us, or none answers any longer.
@@ -282,14 +279,10 @@ class Teacher:
             (_, instruction), (role, text), *rest = chat
             chat = ((role, f"{instruction}\n\n{text}"), *rest)
         given: dict[str, Any] = {"response_format": self.response_format} if self.response_format else {}
-        messages: list[dict[str, Any]] = [{"role": role, "content": text} for role, text in chat]
-        if image is not None:
-            words = {"type": "text", "text": messages[-1]["content"]}
-            messages[-1]["content"] = [{"type": "image_url", "image_url": {"url": image}}, words]
         try:
             reply = await server.client.chat.completions.create(
                 model=self.model,
-                messages=messages,
+                messages=as_messages(chat, image),
                 temperature=0,
                 max_tokens=max_tokens,
                 **given,

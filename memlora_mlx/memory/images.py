@@ -4,7 +4,7 @@
 transaction that names it, so a crash leaves at most a file that nobody uses; `memlora doctor --repair` collects those. It
 lives as long as a memory uses it: when the last one is deleted it is erased at once, not only hidden, and an undo then
 brings back the words and the caption alone. Where the student, not the user, deleted that memory, the picture stays for
-`UNDO_DAYS`, so that the undo of a wrong decision loses nothing.
+`UNDO_DAYS`, so that the undo of a wrong decision loses nothing; `delete_all` erases it at once all the same.
 
 While a picture is on its way into the store its file is young. The commit makes it older, and no file younger than
 `GRACE_SECONDS` is ever taken for an orphan: another process may be about to name it.
@@ -43,12 +43,13 @@ GRACE_SECONDS = 3600.0
 _NAME = re.compile(r"([0-9a-f]{64})\.(jpg|png)")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
-# By a memory, or by one that the student deleted not long ago and that can still be brought back.
+# By a memory, or by one that the student deleted not long ago from a conversation that is still here.
 _IN_USE = """
     SELECT i.sha256 FROM memories m JOIN images i ON i.id = m.image WHERE i.sha256 IS NOT NULL
     UNION
     SELECT json_extract(h.before, '$.image.sha256') FROM history h
     WHERE h.event = 'DELETE' AND h.actor = 'model' AND h.undone_by IS NULL AND h.at > ?
+        AND EXISTS (SELECT 1 FROM exchanges x WHERE x.key = json_extract(h.before, '$.exchange_key'))
 """
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Sequence
 from datetime import datetime
 
 from memlora_mlx.memory import rows
@@ -31,6 +32,19 @@ def sources(connection: sqlite3.Connection) -> list[Source]:
         )
         for row in found
     ]
+
+
+def forget(writing: Writing, owners: str, values: Sequence[str | None]) -> None:
+    """Delete the exchanges of the owners that a query gives, and let go of the pictures in them."""
+    execute = writing.connection.execute
+    found = execute(
+        "SELECT DISTINCT i.sha256 FROM exchanges x JOIN messages g ON g.exchange = x.id JOIN images i ON i.id = g.image"
+        f" WHERE i.sha256 IS NOT NULL AND x.owner IN ({owners})",
+        values,
+    )
+    writing.unnamed |= {row["sha256"] for row in found}
+    execute(f"DELETE FROM exchanges WHERE owner IN ({owners})", values)
+    execute("UPDATE sources SET finished_at = NULL WHERE name NOT IN (SELECT source FROM exchanges)")
 
 
 def mark(writing: Writing, name: str, kind: str, exchanges: int, finished: bool) -> None:

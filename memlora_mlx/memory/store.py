@@ -170,12 +170,7 @@ class Store:
             gone = rows.memories(writing.connection, f"WHERE {where} ORDER BY m.id", values)
             for memory in gone:
                 writing.remove(memory, None, actor)
-            writing.connection.execute(
-                f"DELETE FROM exchanges WHERE owner IN (SELECT o.id FROM owners o WHERE {where})", values
-            )
-            writing.connection.execute(
-                "UPDATE sources SET finished_at = NULL WHERE name NOT IN (SELECT source FROM exchanges)"
-            )
+            sources.forget(writing, f"SELECT o.id FROM owners o WHERE {where}", values)
             return len(gone)
 
     def reset(self) -> None:

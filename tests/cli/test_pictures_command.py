@@ -117,6 +117,19 @@ def seen_in_terminal(environ: dict[str, str], *arguments: str, columns: int = 10
     return seen.decode(errors="replace")
 
 
+@pytest.mark.parametrize("keep", [False, True])
+def test_where_a_picture_was_taken_is_kept_only_if_asked(tiny_home: Path, tmp_path: Path, keep: bool) -> None:
+    exif = Pixels.Exif()
+    exif.get_ifd(0x8825).update({1: "N", 2: (41.0, 53.0, 24.0)})
+    Pixels.new("RGB", (8, 8)).save(tmp_path / "a.jpg", exif=exif)
+    part = {"type": "image_url", "image_url": {"url": "a.jpg"}}
+    with Memory({"keep_location": keep}) as memory:
+        memory.add({"role": "user", "content": ["Rome", part]}, user_id="sam", infer=False, images_from=tmp_path)
+    [file] = (path for path in (tiny_home / "store" / "images").rglob("*.jpg") if "thumb" not in path.name)
+    with Pixels.open(file) as kept:
+        assert bool(kept.getexif().get_ifd(0x8825)) == keep
+
+
 def test_adding_a_picture_that_is_none_remembers_nothing(tiny_home: Path, tmp_path: Path) -> None:
     with Memory() as memory:
         for part, folder in (("data:image/png;base64,AAAA", None), ("../x.png", tmp_path)):

@@ -99,7 +99,8 @@ def test_what_the_student_deleted_can_be_brought_back_with_its_picture_for_a_whi
     now = [NOW]
     with Store(tmp_path, SPACE, clock=lambda: now[0]) as store:
         image = kept(store)
-        add(store, image, "1")
+        exchange = Exchange("x", ANNA, (Message("user", "my car", image=image),), None, "c", 0)
+        store.commit(ANNA, [Add("a car", embed(["a car"])[0], image=image, id="1")], exchange=exchange)
         store.commit(ANNA, [Delete("1")], actor="model")
         assert store.check() == [] and store.images.path(image.sha256)
         store.undo(embed)
@@ -108,6 +109,16 @@ def test_what_the_student_deleted_can_be_brought_back_with_its_picture_for_a_whi
         store.commit(ANNA, [Delete("1")], actor="model")
         now[0] += timedelta(days=UNDO_DAYS, seconds=1)
         assert store.check() == [] and files(tmp_path) == []
+
+
+def test_forgetting_somebody_erases_also_what_the_student_deleted(store: Store) -> None:
+    image = kept(store)
+    exchange = Exchange("x", ANNA, (Message("user", "my car", image=image),), None, "c", 0)
+    store.commit(ANNA, [Add("a car", embed(["a car"])[0], image=image, id="1")], exchange=exchange)
+    store.commit(ANNA, [Delete("1")], actor="model")
+    assert store.images.path(image.sha256)
+    store.delete_all(ANNA)
+    assert files(store.folder) == []
 
 
 def test_a_changed_memory_takes_the_image_of_its_new_words_if_it_has_none(store: Store) -> None:
