@@ -8,7 +8,7 @@ from typing import Any
 
 import pilots
 import pytest
-from homes import EXCHANGES, TALK, contents
+from homes import contents
 from pilots import drive, ready, text_of, until
 from textual.binding import Binding
 from textual.pilot import Pilot
@@ -80,12 +80,19 @@ def test_every_key_has_its_action_and_every_action_is_in_the_palette(tiny_home: 
     drive(script)
 
 
+# Long enough that it can be stopped on the way, however fast the machine is.
+LONG_TALK = "".join(
+    f"user: I bought {number} red apples on day {number}.\nassistant: How many?\n" for number in range(150)
+)
+EXCHANGES = 150
+
+
 def test_ingest_pauses_and_goes_on(
     tiny_home: Path, lively_student: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("MEMLORA_STUDENT", str(lively_student))
     file = tmp_path / "talk.txt"
-    file.write_text(TALK, encoding="utf-8")
+    file.write_text(LONG_TALK, encoding="utf-8")
     (tmp_path / "bad.json").write_text('{"a": [red', encoding="utf-8")
 
     async def script(app: MemloraApp, pilot: Pilot[Any]) -> None:
