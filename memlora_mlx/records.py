@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
 from typing import Literal
 
 Role = Literal["system", "user", "assistant"]
@@ -129,7 +130,7 @@ class Request:
     chat: tuple[tuple[Role, str], ...]
     grammar: Grammar | None = None  # None: free text
     max_tokens: int = 256  # of output
-    image: Image | None = None
+    image: Path | None = None  # the file of a picture the chat is about
 
 
 @dataclass(frozen=True, slots=True)

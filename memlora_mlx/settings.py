@@ -21,6 +21,10 @@ from memlora_mlx.errors import UsageError
 ExpertMode = Literal["swap", "fused"]
 Protocol = Literal["product", "paper"]
 
+# A picture is then at most five times 256 tokens of InternVL, which leaves two thirds of `max_context` to the rest; small
+# parts and things to count are mostly lost on one tile. Its makers' 12 would be 3,328 tokens.
+IMAGE_TILES = 4
+
 
 def default_home() -> Path:
     return Path(platformdirs.user_data_dir("memlora", appauthor=False))
@@ -42,6 +46,7 @@ class Settings:
     user: str = "me"  # the owner of chats and files that name nobody
     related: int = 5  # memories looked up for each new fact (spec 3.2)
     limit: int = 10  # memories an answer is given, for each owner asked
+    image_tiles: int = IMAGE_TILES  # into how many tiles a picture is cut, at most, for a vision student that does so
     keep_location: bool = False  # leave in a kept picture where it was taken
     max_context: int = 4096  # tokens of prompt and answer together; the student's own limit if that is smaller
 

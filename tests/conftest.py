@@ -40,6 +40,13 @@ def tiny_student(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def tiny_vision_student(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from tiny import vision_student_folder
+
+    return vision_student_folder(tmp_path_factory.mktemp("models") / "tiny-internvl")
+
+
+@pytest.fixture(scope="session")
 def tiny_embedder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tiny import embedder_folder
 

@@ -83,10 +83,14 @@ def model(family: str = "llama", *, seed: int = 0, tied: bool = False) -> tuple[
 def student_folder(folder: Path, family: str = "llama", *, seed: int = 0, tied: bool = False) -> Path:
     """A complete MLX model folder."""
     built, config = model(family, seed=seed, tied=tied)
+    return _write_student(folder, built, config, tokenizer())
+
+
+def _write_student(folder: Path, built: nn.Module, config: dict[str, Any], words: Tokenizer) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     mx.save_safetensors(str(folder / "model.safetensors"), dict(tree_flatten(built.parameters())), {"format": "mlx"})
     (folder / "config.json").write_text(json.dumps(config))
-    tokenizer().save(str(folder / "tokenizer.json"))
+    words.save(str(folder / "tokenizer.json"))
     settings = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "bos_token": "<|im_start|>",
@@ -96,6 +100,63 @@ def student_folder(folder: Path, family: str = "llama", *, seed: int = 0, tied: 
     }
     (folder / "tokenizer_config.json").write_text(json.dumps(settings))
     return folder
+
+
+@lru_cache(maxsize=1)
+def vision_tokenizer() -> Tokenizer:
+    """The same with InternVL's marks."""
+    built = Tokenizer.from_str(tokenizer().to_str())
+    built.add_special_tokens([AddedToken(mark, special=True) for mark in ("<img>", "</img>", "<IMG_CONTEXT>")])
+    return built
+
+
+def vision_model(*, seed: int = 0, tied: bool = False) -> tuple[nn.Module, dict[str, Any]]:
+    """An InternVL with random weights: four features a tile of 56 x 56 pixels."""
+    from mlx_vlm.models import internvl_chat
+
+    words = vision_tokenizer()
+    text = {**SHAPE, "model_type": "qwen2", "vocab_size": words.get_vocab_size(), "tie_word_embeddings": tied}
+    text["rope_theta"] = 1e6
+    sight = {
+        "model_type": "intern_vit_6b",
+        "hidden_size": 32,
+        "num_attention_heads": 4,
+        "patch_size": 14,
+        "num_hidden_layers": 2,
+        "intermediate_size": 64,
+        "image_size": 56,
+    }
+    config = {
+        "model_type": "internvl_chat",
+        "downsample_ratio": 0.5,
+        "force_image_size": 56,
+        "image_token_index": words.token_to_id("<IMG_CONTEXT>"),
+        "eos_token_id": 2,
+        "vision_config": sight,
+        "llm_config": text,
+    }
+    parts = {
+        "text_config": internvl_chat.TextConfig.from_dict(text),
+        "vision_config": internvl_chat.VisionConfig.from_dict(sight),
+    }
+    mx.random.seed(seed)
+    built = internvl_chat.Model(internvl_chat.ModelConfig.from_dict({**config, **parts}))
+    shape = (words.get_vocab_size(), SHAPE["hidden_size"])
+    built.language_model.model.embed_tokens.weight = mx.random.normal(shape)
+    if not tied:
+        built.language_model.lm_head.weight = mx.random.normal(shape)
+    built.mlp1[-1].weight = built.mlp1[-1].weight * 40.0  # features as loud as words
+    for layer in built.language_model.model.layers:  # and listened to
+        layer.self_attn.o_proj.weight = layer.self_attn.o_proj.weight * 12.0
+    built.eval()
+    mx.eval(built.parameters())
+    return built, config
+
+
+def vision_student_folder(folder: Path, *, seed: int = 0, tied: bool = False) -> Path:
+    """A complete folder of a vision student, as mlx-vlm reads it too."""
+    built, config = vision_model(seed=seed, tied=tied)
+    return _write_student(folder, built, config, vision_tokenizer())
 
 
 def expert_folder(

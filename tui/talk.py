@@ -81,7 +81,7 @@ class Talk:
         def produce(workspace: Workspace) -> None:
             chat = self._chat_of(workspace)
             try:
-                for piece in chat.reply(_with_caption(turn), cancelled=cancelled):
+                for piece in chat.reply(turn.question, image=turn.image, cancelled=cancelled):
                     turn.hits = chat.hits
                     loop.call_soon_threadsafe(pieces.put_nowait, piece)
             except Cancelled:
@@ -189,14 +189,6 @@ class Talk:
         return self._chat_of(workspace).remember(
             turn.question, turn.reply, key=turn.key, said_at=turn.said_at, image=turn.image
         )
-
-
-def _with_caption(turn: Turn) -> str:
-    """What a student that cannot see reads of a question with an image."""
-    if turn.image is None:
-        return turn.question
-    shown = turn.image.caption or "no caption"
-    return f"{turn.question}\n[shares an image: {shown}]".strip()
 
 
 def as_markdown(turns: list[Turn]) -> str:

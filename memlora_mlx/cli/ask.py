@@ -10,6 +10,7 @@ import typer
 from memlora_mlx.cli.options import AsJson, Experts, Limit, Mode, Student, User, print_json, print_row, workspace, write
 
 if TYPE_CHECKING:
+    from memlora_mlx.memory.looking import Look
     from memlora_mlx.memory.pipeline import Answer
     from memlora_mlx.records import Hit
 
@@ -26,25 +27,33 @@ def ask(
 ) -> None:
     """Answer a question from what is remembered, and name the memories used.
 
-    Without --user everybody's memories are searched; with it, each of the users named.
+    Without --user everybody's memories are searched; with it, each of the users named. With a vision student the picture
+    of a memory that was found is looked at again; --image asks about a picture that need not be remembered.
     """
-    from memlora_mlx.errors import UsageError, VisionMissing
+    from memlora_mlx.errors import UsageError
     from memlora_mlx.memory.system import Memory
 
     if not question.strip():
         raise UsageError('the question is empty; ask as in `memlora ask "Where does Anna work?"`')
     with workspace(student=student, experts=experts, expert_mode=mode, limit=limit) as opened:
-        if image is not None:
-            raise VisionMissing(
-                f"--image needs a vision student, and {opened.student_name} reads text only; leave --image out"
-            )
-        opened.existing_store()
-        memory = Memory.of(opened)
-        answer = memory.ask(question, user_id=user, on_text=None if as_json else write)
+        if image is None:
+            opened.existing_store()
+        streamed = None if as_json or image is not None else write
+        answer = Memory.of(opened).ask(question, user_id=user, image=image, on_text=streamed)
     if as_json:
         print_json(_as_dict(question, answer))
         return
+    if image is not None:
+        assert answer.look is not None
+        print_row("", answer.text)
+        print_row("", answer.look.reason)
+        return
     typer.echo()
+    if answer.look is not None:
+        assert answer.look.memory is not None
+        typer.echo()
+        label = f"Looked at {answer.look.picture} of {answer.look.memory.id[:8]}: "
+        print_row(label, f"{answer.look.answer}. {answer.look.reason}")
     typer.echo()
     if not answer.hits:
         typer.echo("No memories were found.")
@@ -71,7 +80,18 @@ def _as_dict(question: str, answer: Answer) -> dict[str, Any]:
         "question": question,
         "answer": answer.text,
         "memories": [hit_as_mem0(hit) for hit in answer.hits],
+        "look": _look_as_dict(answer.look) if answer.look else None,
         "memories_cut": answer.cost.cut,
         "tokens": {"in": answer.cost.prompt_tokens, "out": answer.cost.output_tokens},
         "seconds": round(answer.cost.seconds, 3),
+    }
+
+
+def _look_as_dict(look: Look) -> dict[str, Any]:
+    return {
+        "answer": look.answer,
+        "reason": look.reason,
+        "picture": look.picture,
+        "memory": look.memory.id if look.memory else None,
+        "seconds": round(look.completion.seconds, 3),
     }

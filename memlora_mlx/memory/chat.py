@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 from collections.abc import Generator
 from datetime import datetime
+from pathlib import Path
 
-from memlora_mlx.memory import stages
+from memlora_mlx.memory import looking, stages
 from memlora_mlx.memory.pipeline import Pipeline, Remembered
 from memlora_mlx.records import Exchange, Hit, Image, Memory, Message, Request, Role, Scope
 
@@ -30,33 +32,48 @@ class Chat:
         self.turns: list[tuple[Role, str]] = []
         self.hits: tuple[Hit, ...] = ()  # the memories that the last reply saw
 
-    def reply(self, text: str, *, cancelled: threading.Event | None = None) -> Generator[str]:
+    def reply(
+        self, text: str, *, image: Image | None = None, cancelled: threading.Event | None = None
+    ) -> Generator[str]:
         """Reply in pieces. Closing the generator stops the student; what was said until then stays in the turns.
 
         Args:
+            image: a picture's file that the user shows. A student that sees looks at it for this reply; later ones see
+                what was said of it. Any other reads its caption.
             cancelled: set it on another thread to the same end, also while the prompt is being read.
 
         Raises:
             Cancelled: `cancelled` was set.
+            UsageError: the picture cannot be read.
         """
+        picture = None
+        with contextlib.ExitStack() as until_the_end:
+            if image is not None and self.pipeline.rules.sees:
+                picture = until_the_end.enter_context(looking.as_kept(image.source))
+            if image is not None and (image.caption or picture is None):
+                text = f"{text}\n[shares an image: {image.caption or 'no caption'}]".strip()
+            yield from self._reply(text, picture, cancelled)
+
+    def _reply(self, text: str, picture: Path | None, cancelled: threading.Event | None) -> Generator[str]:
         [vector] = self.pipeline.engine.embed([text], query=True)
         hits = self.pipeline.store.search(vector, self._limit, scope=self.owner, owner_exact=True)
         recalled = [stages.Recalled(hit.memory.text, hit.memory.said_at, None) for hit in hits]
         engine = self.pipeline.engine
         budget = min(self.pipeline.rules.max_context, engine.student.context) - REPLY_TOKENS
         earlier = tuple(self.turns[-TURNS:])
-        while earlier and engine.count_tokens((*earlier, ("user", text))) > budget:
+        while earlier and engine.count_tokens((*earlier, ("user", text)), picture) > budget:
             earlier = earlier[2:]  # without the oldest question and its reply
         fitted = stages.fit(
             lambda kept: (*earlier, *stages.chat_turn(text, recalled[:kept])),
             len(recalled),
-            engine.count_tokens,
+            lambda chat: engine.count_tokens(chat, picture),
             budget,
         )
         self.hits = tuple(hits[: fitted.kept])
         pieces: list[str] = []
         try:
-            for piece in engine.stream(Request(None, fitted.chat, max_tokens=REPLY_TOKENS), cancelled=cancelled):
+            request = Request(None, fitted.chat, max_tokens=REPLY_TOKENS, image=picture)
+            for piece in engine.stream(request, cancelled=cancelled):
                 pieces.append(piece)
                 yield piece
         finally:

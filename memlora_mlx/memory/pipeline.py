@@ -15,6 +15,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -22,10 +23,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memlora_mlx.errors import Cancelled
-from memlora_mlx.memory import stages
+from memlora_mlx.memory import looking, stages
 from memlora_mlx.memory.changes import Add, Applied, Change, Delete, Update, Vector
+from memlora_mlx.memory.looking import Look
 from memlora_mlx.memory.store import Store
-from memlora_mlx.records import Completion, Exchange, Grammar, Hit, Memory, Request, Scope, Stage
+from memlora_mlx.records import Completion, Exchange, Grammar, Hit, Image, Memory, Request, Scope, Stage
 from memlora_mlx.settings import Protocol
 
 if TYPE_CHECKING:
@@ -85,6 +87,7 @@ class Answer:
     text: str
     hits: tuple[Hit, ...]
     cost: Cost
+    look: Look | None = None  # at a picture
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +99,7 @@ class Rules:
     max_context: int = 4096
     grounded: Collection[Stage] = field(default_factory=frozenset)  # stages whose student needs a short leash
     copied: bool = False  # the update expert was trained to take its texts from the prompt
+    sees: bool = False  # the student can look at pictures
 
 
 _Submit = Callable[[Request, threading.Event], Future[Completion]]  # the event stops it
@@ -271,7 +275,11 @@ class Pipeline:
         return Remembered(exchange, related.facts, tuple(applied), related.duplicates, rejected, tuple(costs))
 
     def extraction(self, exchange: Exchange) -> tuple[Request, int]:
-        """The request for an exchange's facts, and how many of its characters had to be left out."""
+        """The request for an exchange's facts, and how many of its characters had to be left out.
+
+        A student that sees is shown the picture which the facts are then stored with: see `shared_image`.
+        """
+        picture = self._picture(exchange)
         if self.rules.protocol == "paper":  # Mem0's way: a text student is not told what an image shows
             bare = tuple(replace(message, image=None) for message in exchange.messages)
             exchange = replace(exchange, messages=bare)
@@ -282,6 +290,7 @@ class Pipeline:
             stages.extraction_length(exchange),
             stages.EXTRACTION_TOKENS,
             lambda _: grammar,
+            picture,
         )[:2]
 
     def related(self, owner: Scope, facts: Sequence[str], vectors: NDArray[np.float32] | None = None) -> Related:
@@ -334,7 +343,7 @@ class Pipeline:
         if texts:
             ordered = sorted(texts)
             known.update(zip(ordered, self.engine.embed(ordered), strict=True))
-        image = next((message.image for message in exchange.messages if message.image), None)
+        image = shared_image(exchange)
         made: list[Change] = []
         for decision in decisions.decisions:
             text = decision.text
@@ -349,14 +358,23 @@ class Pipeline:
 
     # ------------------------------------------------------------------ question to answer
 
-    def question(self, question: str, hits: Sequence[Hit], *, names: bool = False) -> tuple[Request, int]:
+    def question(
+        self, question: str, hits: Sequence[Hit], *, names: bool = False, look: Look | None = None
+    ) -> tuple[Request, int]:
         """The request for an answer from the hits, nearest first, and how many of them did not fit.
 
         Args:
             names: say whose memory each is, where more than one owner is asked.
+            look: what one of their pictures has shown; it stands behind the words of its memory.
         """
         recalled = [
-            stages.Recalled(hit.memory.text, hit.memory.said_at, owner_name(hit.memory.owner) if names else None)
+            stages.Recalled(
+                stages.look_recalled(hit.memory.text, look.answer, look.reason)
+                if look is not None and look.memory == hit.memory
+                else hit.memory.text,
+                hit.memory.said_at,
+                owner_name(hit.memory.owner) if names else None,
+            )
             for hit in hits
         ]
         return self._fitted(
@@ -370,14 +388,18 @@ class Pipeline:
     def answer(
         self, question: str, hits: Sequence[Hit], *, names: bool = False, on_text: Callable[[str], None] | None = None
     ) -> Answer:
-        """Answer from the hits.
+        """Answer from the hits; with a student that sees, after another look at a picture among the nearest.
 
         Args:
             on_text: called on the engine's thread with each piece of the answer.
         """
-        request, cut = self.question(question, hits, names=names)
+        found = None
+        if self.rules.sees and self.rules.protocol == "product":
+            found = looking.look_again(self.engine, question, hits, self.store.images)
+        request, cut = self.question(question, hits, names=names, look=found)
         completion = self.engine.complete(request, on_text=on_text)
-        return Answer(completion.text.strip(), tuple(hits[: len(hits) - cut]), Cost.of("generation", completion, cut))
+        cost = Cost.of("generation", completion, cut)
+        return Answer(completion.text.strip(), tuple(hits[: len(hits) - cut]), cost, found)
 
     # ------------------------------------------------------------------ inside
 
@@ -388,11 +410,29 @@ class Pipeline:
         items: int,
         output: int,
         grammar: Callable[[int], Grammar | None],
+        picture: Path | None = None,
     ) -> tuple[Request, int, int]:
         """The stage's request with as much as fits, what was cut, and what was kept."""
         budget = min(self.rules.max_context, self.engine.student.context) - output
-        fitted = stages.fit(build, items, self.engine.count_tokens, budget)
-        return Request(stage, fitted.chat, grammar(fitted.kept), output), fitted.cut, fitted.kept
+        fitted = stages.fit(build, items, lambda chat: self.engine.count_tokens(chat, picture), budget)
+        return Request(stage, fitted.chat, grammar(fitted.kept), output, picture), fitted.cut, fitted.kept
+
+    def _picture(self, exchange: Exchange) -> Path | None:
+        """The file of the exchange's image, for a student that sees; None where it is not in the store."""
+        image = shared_image(exchange) if self.rules.sees else None
+        return self.store.images.path(image.sha256) if image is not None else None
+
+
+def shared_image(exchange: Exchange) -> Image | None:
+    """The image that the facts of an exchange are stored with. Of several it is the owner's: what they show is theirs.
+
+    One that is kept comes before a mere reference.
+    """
+    found = sorted(
+        (message for message in exchange.messages if message.image),
+        key=lambda message: (message.image is None or message.image.sha256 is None, message.role != "user"),
+    )
+    return found[0].image if found else None
 
 
 def owner_name(owner: Scope) -> str | None:

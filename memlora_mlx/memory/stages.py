@@ -26,6 +26,8 @@ MAX_TEXT = 240  # characters of one fact or memory
 EXTRACTION_TOKENS = 256
 UPDATE_TOKENS = 512
 ANSWER_TOKENS = 128
+LOOK_TOKENS = 96
+MAX_WORD = 30  # characters of a one-word answer
 
 _EXTRACTION = (
     "Extract and organize relevant details. Response Format: Strictly JSON: "
@@ -89,7 +91,7 @@ def extraction_length(exchange: Exchange) -> int:
 
 
 def extraction_chat(exchange: Exchange, characters: int | None = None) -> Chat:
-    """Ask for the facts of an exchange, or of its first characters."""
+    """Ask for the facts of an exchange, or of its first characters. A picture that the student is shown comes before them."""
     return (("user", _EXTRACTION.format(exchange=_exchange_text(exchange)[:characters])),)
 
 
@@ -311,6 +313,27 @@ def answer_chat(question: str, memories: Sequence[Recalled]) -> Chat:
 def look_chat(question: str) -> Chat:
     """Ask about an image, which the student's own template puts in front."""
     return (("user", _LOOK.format(question=clean_text(question))),)
+
+
+def look_grammar() -> Grammar:
+    """`{"answer": "<one word>", "reason": "..."}`."""
+    word = r'WORD: /"[\p{L}\p{N}][\p{L}\p{N}\p{M}\'’.,:%°+-]{0,' + str(MAX_WORD - 1) + r'}"/'
+    rules = ['start: "{\\"answer\\": " WORD ", \\"reason\\": " TEXT "}"', word, _TEXT_RULE]
+    return Grammar("lark", "\n".join(rules), longest_ending='{"answer": "x", "reason": "x"}')
+
+
+def parse_look(text: str) -> tuple[str, str]:
+    """The word and the reason of a look; both empty where the text is no such answer."""
+    try:
+        found = json.loads(text)
+        return clean_text(found["answer"]), clean_text(found["reason"])
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return "", ""
+
+
+def look_recalled(text: str, answer: str, reason: str) -> str:
+    """A memory with what another look at its picture has found."""
+    return f"{text} [its picture shows: {answer}. {reason}]"
 
 
 def chat_turn(text: str, memories: Sequence[Recalled]) -> Chat:

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any, Self
 
 from memlora_mlx.conversations import Conversation, Session, Turn, exchanges, parse_date
-from memlora_mlx.errors import MemoryNotFound, UsageError
-from memlora_mlx.memory import rows
+from memlora_mlx.errors import MemoryNotFound, UsageError, VisionMissing
+from memlora_mlx.memory import looking, rows
 from memlora_mlx.memory.changes import Add
-from memlora_mlx.memory.pipeline import Answer
+from memlora_mlx.memory.pipeline import Answer, Cost
 from memlora_mlx.memory.stages import clean_text
 from memlora_mlx.memory.workspace import Workspace
 from memlora_mlx.records import Exchange, Hit, Image, Revision, Scope
@@ -242,16 +242,25 @@ class Memory:
         run_id: str | None = None,
         limit: int | None = None,
         filters: Mapping[str, Any] | None = None,
+        image: str | Path | None = None,
         on_text: Callable[[str], None] | None = None,
     ) -> Answer:
-        """Answer a question from the memories.
+        """Answer a question from the memories, or about a picture.
 
         Args:
+            image: a picture's file. The answer is then what the student sees in it, one word with a reason (`look`), and
+                no memory is read. Nothing of the picture is kept.
             user_id: whose memories; several names are each given `limit` memories (specification 3), and None asks
                 everybody's.
             limit: memories to answer from, for each user named.
             on_text: called with each piece of the answer, on the engine's thread.
+
+        Raises:
+            VisionMissing: there is a picture, and the student cannot see.
+            UsageError: the picture cannot be read.
         """
+        if image is not None:
+            return self._look(question, image)
         users: list[str | None] = [user_id] if user_id is None or isinstance(user_id, str) else list(user_id)
         hits: list[Hit] = []
         for user in users:
@@ -273,6 +282,17 @@ class Memory:
         return _as_history(self.workspace.store.undo(self.workspace.engine.embed, revision))
 
     # ------------------------------------------------------------------ inside
+
+    def _look(self, question: str, image: str | Path) -> Answer:
+        from memlora_mlx.models.kinds import needs_vision
+
+        if not question.strip():
+            raise UsageError("the question is empty; say what to look for")
+        if not self.workspace.sees:
+            raise VisionMissing(needs_vision(self.workspace.student_name))
+        with looking.as_kept(image) as picture:
+            look = looking.look_at(self.workspace.engine, question, picture, Path(image).name)
+        return Answer(look.answer, (), Cost.of("vqa", look.completion, 0), look)
 
     def _existing(self, memory_id: str) -> Record:
         memory = self.workspace.store.get(memory_id)

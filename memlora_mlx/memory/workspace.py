@@ -71,6 +71,13 @@ class Workspace:
         return resolve(self.student_name, self.models_folder)
 
     @cached_property
+    def sees(self) -> bool:
+        """Whether the student can look at pictures; told by its files, without loading it."""
+        from memlora_mlx.models.kinds import read_vision_config
+
+        return read_vision_config(self.student_folder) is not None
+
+    @cached_property
     def embedder_folder(self) -> Path:
         from memlora_mlx.models.downloads import resolve
 
@@ -130,6 +137,7 @@ class Workspace:
             expert_mode=self.settings.expert_mode,
             query_prompt=self.settings.query_prompt,
             name=name,
+            image_tiles=self.settings.image_tiles,
         )
 
     @cached_property
@@ -154,6 +162,7 @@ class Workspace:
             max_context=self.settings.max_context,
             grounded=frozenset(self.grounded_stages),
             copied=updates is not None and bool(read_card(updates).get("copied_texts")),
+            sees=self.sees,
         )
 
     @cached_property

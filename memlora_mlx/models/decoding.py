@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import takewhile
 from typing import Literal
 
 import llguidance
@@ -119,7 +120,8 @@ class PromptLookup:
         for size in (3, 2):
             position = self._after.get(tuple(self._history[-size:]))
             if position is not None:
-                return self._history[position : position + limit]
+                found = self._history[position : position + limit]
+                return list(takewhile(lambda token: token >= 0, found))  # a picture's features are no output
         return []
 
 

@@ -21,9 +21,9 @@ from enum import IntEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
-from memlora_mlx.errors import Cancelled, EngineClosed, ModelMissing, VisionMissing
+from memlora_mlx.errors import Cancelled, EngineClosed, ModelMissing
 from memlora_mlx.records import Completion, Request, Stage
-from memlora_mlx.settings import ExpertMode
+from memlora_mlx.settings import IMAGE_TILES, ExpertMode
 
 if TYPE_CHECKING:
     import numpy as np
@@ -96,6 +96,7 @@ class Engine:
         experts: the folder of each stage's, or one folder with a sub-folder a stage; None for the base alone.
         expert_mode: see `ExpertTable`.
         name: the student's name in reports; its folder's by default.
+        image_tiles: see `Settings`.
     """
 
     def __init__(
@@ -107,10 +108,11 @@ class Engine:
         expert_mode: ExpertMode = "swap",
         query_prompt: bool = True,
         name: str | None = None,
+        image_tiles: int = IMAGE_TILES,
     ) -> None:
         self._student_folder, self._embedder_folder = student, embedder
         self._expert_folders, self._expert_mode = experts or {}, expert_mode
-        self._query_prompt, self._name = query_prompt, name
+        self._query_prompt, self._name, self._image_tiles = query_prompt, name, image_tiles
         self._student: Student | None = None
         self._experts: ExpertTable | None = None
         self._embedder: Embedder | None = None
@@ -183,9 +185,9 @@ class Engine:
         """The embedder's last hidden states: for each text float32, (tokens, dim), [CLS] and [SEP] among them."""
         return self.call(lambda: self._embedding_model().token_states(texts))
 
-    def count_tokens(self, chat: Sequence[tuple[str, str]]) -> int:
-        """Tokens of a chat under the student's template."""
-        return len(self.student.encode(chat))
+    def count_tokens(self, chat: Sequence[tuple[str, str]], image: Path | None = None) -> int:
+        """Tokens of a chat, with a picture or without, under the student's template."""
+        return len(self.student.encode(chat, image))
 
     def call(self, function: Callable[[], T], priority: Priority = Priority.INTERACTIVE) -> T:
         """Run a function on the engine's thread between two forward passes, and wait for its value."""
@@ -289,10 +291,10 @@ class Engine:
         order.started = time.perf_counter()
         student, request = self._language_model(), order.request
         assert self._experts is not None
-        if request.image is not None:
-            raise VisionMissing(f"the student {student.name} cannot see; choose a vision student such as internvl3-1b")
+        prompt = student.encode(request.chat, request.image)
+        student.look(prompt, (row.pending for lane in self._orders.values() for row in lane))
         guide = Guide(student, request.grammar) if request.grammar else None
-        row = Row(student, request.stage, student.encode(request.chat), guide=guide, max_tokens=request.max_tokens)
+        row = Row(student, request.stage, prompt, guide=guide, max_tokens=request.max_tokens)
         lane = Lane.INTERACTIVE if priority is Priority.INTERACTIVE else Lane.BACKGROUND
         if lane is Lane.BACKGROUND and row.longest > LONG_TOKENS:
             lane = Lane.LONG
@@ -360,7 +362,7 @@ class Engine:
 
             if self._student_folder is None:
                 raise ModelMissing("no student is chosen; `memlora models pull smollm2-135m` fetches a small one")
-            student = Student.load(self._student_folder, self._name)
+            student = Student.load(self._student_folder, self._name, image_tiles=self._image_tiles)
             found = read_experts(self._expert_folders, student.fingerprint)
             self._experts = ExpertTable(student.model, found, self._expert_mode)
             self._student = student

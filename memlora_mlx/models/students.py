@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,11 @@ import mlx.nn as nn
 import numpy as np
 from mlx.utils import tree_flatten
 
-from memlora_mlx.errors import ModelBroken
+from memlora_mlx.errors import ModelBroken, VisionMissing
 from memlora_mlx.models import vectorised
 from memlora_mlx.models.experts import fingerprint
+from memlora_mlx.models.kinds import needs_vision, read_vision_config
+from memlora_mlx.settings import IMAGE_TILES
 
 Chat = Sequence[tuple[str, str]]  # (role, text) turns
 
@@ -36,6 +38,8 @@ class Student:
         name: what reports call it.
     """
 
+    sees = False  # whether `encode` takes a picture
+
     def __init__(self, model: nn.Module, tokenizer: Any, config: dict[str, Any], name: str) -> None:
         _mend_gemma2_mask()
         self.model = model
@@ -48,28 +52,35 @@ class Student:
         self.eos: frozenset[int] = frozenset(tokenizer.eos_token_ids)
         self._tokenizer = tokenizer
         self._lock = threading.Lock()  # prompts are counted on callers' threads
-        self._softcap: float | None = getattr(model, "final_logit_softcapping", None)
+        self._softcap: float | None = getattr(self.language, "final_logit_softcapping", None)
 
     @classmethod
-    def load(cls, folder: Path, name: str | None = None) -> Student:
-        """Load an MLX model folder.
+    def load(cls, folder: Path, name: str | None = None, *, image_tiles: int = IMAGE_TILES) -> Student:
+        """Load an MLX model folder: a `VisionStudent` where the model has a vision tower.
 
         Raises:
             ModelBroken: a file is missing or damaged, or mlx-lm does not know the architecture.
+            VisionMissing: it sees, and mlx-vlm is not installed or cannot run its family.
         """
         from mlx_lm.utils import load_model, load_tokenizer
 
+        if described := read_vision_config(folder):
+            from memlora_mlx.models.vision import VisionStudent
+
+            return VisionStudent.load_whole(folder, described, name, image_tiles)
         try:
             model, config = load_model(folder)
             tokenizer = load_tokenizer(folder, eos_token_ids=config.get("eos_token_id"))
         except Exception as error:
-            raise ModelBroken(f"the student in {folder} cannot be loaded ({_line(error)}); pull it again") from error
+            raise ModelBroken(
+                f"the student in {folder} cannot be loaded ({error_line(error)}); pull it again"
+            ) from error
         if mx.default_device() == mx.Device(mx.cpu) and "quantization" not in config:
             model.set_dtype(mx.float32)  # half precision is ten times slower than float32 on MLX's CPU back end
         vectorised.install()
         model.eval()
         mx.eval(model.parameters())
-        return cls(model, tokenizer, config, name or _manifest_name(folder))
+        return cls(model, tokenizer, config, name or manifest_name(folder))
 
     @property
     def nbytes(self) -> int:
@@ -94,8 +105,14 @@ class Student:
                 table["outside"][token] = True
         return table
 
-    def encode(self, chat: Chat) -> list[int]:
-        """Token ids of a chat under the model's own template, ready for the answer."""
+    def encode(self, chat: Chat, image: Path | None = None) -> list[int]:
+        """Token ids of a chat under the model's own template, ready for the answer.
+
+        Raises:
+            VisionMissing: there is a picture, and the student cannot see.
+        """
+        if image is not None:
+            raise VisionMissing(needs_vision(self.name))
         turns = [{"role": role, "content": text} for role, text in chat]
         with self._lock:
             ids = self._tokenizer.apply_chat_template(
@@ -123,6 +140,14 @@ class Student:
         """The exact text of the tokens; bytes that are not yet a whole character become U+FFFD."""
         return str(self.grammar_tokens.decode_str([token for token in tokens if token not in self.eos]))
 
+    @property
+    def language(self) -> nn.Module:
+        """The part with the layers, `model`, and the output head."""
+        return self.model
+
+    def look(self, tokens: Sequence[int], in_flight: Iterable[Sequence[int]] = ()) -> None:
+        """Look at the pictures in a prompt: see `VisionStudent`. Without a vision tower there are none."""
+
     def make_cache(self) -> list[Any]:
         from mlx_lm.models.cache import make_prompt_cache
 
@@ -130,13 +155,13 @@ class Student:
 
     def hidden(self, tokens: mx.array, cache: list[Any]) -> mx.array:
         """The last hidden states of (batch, time) tokens: (batch, time, dim). The cache is extended."""
-        return self.model.model(tokens, cache)
+        return self.language.model(tokens, cache)
 
     def logits(self, hidden: mx.array) -> mx.array:
         """The output head on hidden states: (..., dim) to (..., vocabulary)."""
-        if "lm_head" in self.model:
-            return self.model.lm_head(hidden)
-        logits = self.model.model.embed_tokens.as_linear(hidden)
+        if "lm_head" in self.language:
+            return self.language.lm_head(hidden)
+        logits = self.language.model.embed_tokens.as_linear(hidden)
         if self._softcap is not None:
             logits = mx.tanh(logits / self._softcap) * self._softcap
         return logits
@@ -162,12 +187,12 @@ def _mend_gemma2_mask() -> None:
     gemma2.create_attention_mask = create_attention_mask
 
 
-def _manifest_name(folder: Path) -> str:
+def manifest_name(folder: Path) -> str:
     with contextlib.suppress(OSError, ValueError, KeyError):
         return str(json.loads((folder / "memlora.json").read_text(encoding="utf-8"))["name"])
     return folder.resolve().name
 
 
-def _line(error: Exception) -> str:
+def error_line(error: Exception) -> str:
     """The first line of an error's text, or its kind."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

@@ -10,7 +10,7 @@ from tiny import relative_error
 
 from memlora_mlx.errors import Cancelled, EngineClosed, ModelBroken, ModelMissing, VisionMissing
 from memlora_mlx.models.engine import Engine, Priority
-from memlora_mlx.records import Image, Request
+from memlora_mlx.records import Request
 
 import mlx.core as mx  # isort: skip
 
@@ -102,8 +102,8 @@ def test_an_error_reaches_its_caller_and_no_other(tiny_embedder: Path, tmp_path:
 
 
 def test_an_image_for_a_text_student_is_refused_plainly(engine: Engine) -> None:
-    with pytest.raises(VisionMissing, match="cannot see"):
-        engine.complete(Request("vqa", ASK.chat, image=Image("photo.jpg")))
+    with pytest.raises(VisionMissing, match="reads text only; `memlora models pull internvl3-1b`"):
+        engine.complete(Request("vqa", ASK.chat, image=Path("photo.jpg")))
 
 
 def test_a_caller_whose_own_code_fails_hears_it_and_the_engine_goes_on(engine: Engine) -> None:

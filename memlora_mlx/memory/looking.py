@@ -1,0 +1,82 @@
+"""Questions that are answered by looking at a picture.
+
+    question + picture - vqa expert -> one word and why
+    question - search -> memories - is one of the nearest kept with a picture? -> vqa expert -> beside its memory - answer
+
+Text retrieval comes first, then eyes: of the `NEAREST` memories that a question finds, the picture of the nearest one that
+has any is looked at again, with the question. What is seen stands behind that memory's words in the prompt of the answer, so
+a question about when, where or who is still answered from the memories.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from memlora_mlx.errors import UsageError
+from memlora_mlx.memory import stages
+from memlora_mlx.memory.pictures import normalised, read_picture, shown
+from memlora_mlx.records import Completion, Hit, Memory, Request
+
+if TYPE_CHECKING:
+    from memlora_mlx.memory.images import Images
+    from memlora_mlx.models.engine import Engine
+
+NEAREST = 3  # memories that a question finds, whose pictures may be looked at again
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What the vqa expert says of a picture."""
+
+    answer: str  # one word
+    reason: str
+    picture: str  # what was looked at: a file's name, or an image's source
+    completion: Completion
+    memory: Memory | None = None  # whose picture it is
+
+
+def look_at(engine: Engine, question: str, picture: Path, name: str, memory: Memory | None = None) -> Look:
+    """Ask about a picture.
+
+    Args:
+        picture: as the store keeps them.
+        name: what the user knows it by.
+
+    Raises:
+        UsageError: it cannot be read.
+    """
+    chat, grammar = stages.look_chat(question), stages.look_grammar()
+    completion = engine.complete(Request("vqa", chat, grammar, stages.LOOK_TOKENS, picture))
+    return Look(*stages.parse_look(completion.text), name, completion, memory)
+
+
+def look_again(engine: Engine, question: str, hits: Sequence[Hit], images: Images) -> Look | None:
+    """Look at the picture of the nearest memory that has one, if it is among the `NEAREST`."""
+    for hit in hits[:NEAREST]:
+        image = hit.memory.image
+        path = images.path(image.sha256) if image is not None else None
+        if image is None or path is None:
+            continue
+        with contextlib.suppress(UsageError):  # erased or damaged meanwhile: the words of the memory are still there
+            return look_at(engine, question, path, shown(image.source), hit.memory)
+    return None
+
+
+@contextlib.contextmanager
+def as_kept(path: str | Path) -> Iterator[Path]:
+    """A user's picture as the store would keep it: upright, plain, bounded. It is not kept, and gone afterwards.
+
+    Raises:
+        UsageError: see `pictures.read_picture` and `pictures.normalised`.
+    """
+    given = Path(path).expanduser()
+    picture = normalised(read_picture(given), shown(path))
+    with tempfile.TemporaryDirectory(prefix="memlora-") as folder:
+        made = Path(folder) / f"picture.{picture.suffix}"
+        made.write_bytes(picture.data)
+        yield made
