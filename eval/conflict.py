@@ -34,7 +34,7 @@ from typing import TYPE_CHECKING, Any
 from memlora_mlx.errors import MemloraError, UsageError
 from memlora_mlx.eval import mem0_baseline
 from memlora_mlx.eval.conflict_set import CLASSES, VERSION, Dialogue, generate, is_over, matches, set_hash, titles
-from memlora_mlx.eval.experts import using
+from memlora_mlx.eval.experts.pipeline import using
 from memlora_mlx.eval.metrics import wilson
 from memlora_mlx.memory.pipeline import Pipeline
 from memlora_mlx.memory.store import Store

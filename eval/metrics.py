@@ -64,6 +64,22 @@ class Scores:
 NOTHING = Scores(0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
 
 
+def means(scores: Sequence[Scores]) -> dict[str, float]:
+    """L, its parts, token F1 and exact match of several answers, x100.
+
+    Raises:
+        ValueError: there are none.
+    """
+    if not scores:
+        raise ValueError("there are no scores to take the mean of")
+
+    def mean(name: str) -> float:
+        return 100 * float(np.mean([getattr(score, name) for score in scores]))
+
+    parts = {name: mean(name) for name in ("rouge_1", "meteor", "bert_score", "sentence_bert")}
+    return {"f1": mean("token_f1"), "L": sum(parts.values()) / len(parts), **parts, "exact": mean("exact")}
+
+
 class Scorer:
     """Answers to scores, in batches.
 

@@ -54,7 +54,7 @@ def pipeline(workspace: Workspace) -> Iterator[Row]:
 def ingesting(workspace: Workspace) -> Iterator[Row]:
     """Whole exchanges a second: one call at a time, as `memlora ingest` does it, and by mem0 on the same student."""
     from memlora_mlx.eval import mem0_baseline
-    from memlora_mlx.eval.experts import using
+    from memlora_mlx.eval.experts.pipeline import using
 
     said, source = conversation(24)
     own_rate = 0.0

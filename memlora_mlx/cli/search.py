@@ -265,7 +265,7 @@ def _measure(
     """The full pipeline, on the conversations of a part of the split."""
 
     def measure(experts: Mapping[Stage, Path], part: str) -> dict[str, float]:
-        from memlora_mlx.eval.experts import pipeline_scores
+        from memlora_mlx.eval.experts.pipeline import pipeline_scores
 
         limits = {name: conditions[name] for name in ("questions", "exchanges")}
         return pipeline_scores(opened, experts, Path(conditions["locomo"]), conditions[part], **limits)

@@ -507,7 +507,7 @@ def pipeline(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, .
         asked.append((file.name, list(names), limits))
         return bench.measure(experts, "")
 
-    monkeypatch.setattr("memlora_mlx.eval.experts.pipeline_scores", scores)
+    monkeypatch.setattr("memlora_mlx.eval.experts.pipeline.pipeline_scores", scores)
     return asked
 
 

@@ -1,0 +1,89 @@
+"""The whole way, from exchanges to answers, with any stage's expert or without: the benchmark's own pipeline."""
+
+from __future__ import annotations
+
+import tempfile
+import threading
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from memlora_mlx.eval.bench import calls_of
+from memlora_mlx.eval.cache import Cache
+from memlora_mlx.eval.calls import Calls, ModelClock
+from memlora_mlx.eval.metrics import Scorer, Scores, means, workspace_scorer
+from memlora_mlx.eval.questions import Case, cut, read_cases
+from memlora_mlx.eval.results import SCORED
+from memlora_mlx.eval.systems import Ground, MemorySystem
+from memlora_mlx.memory.workspace import Workspace
+from memlora_mlx.records import STAGES, Stage
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """One row of the ablation: the scores, and what the way there cost."""
+
+    scores: list[Scores]
+    memories: int
+    ingest_seconds: float
+    tokens: Mapping[str, float]  # written by each stage, a call
+
+
+def ground_of(workspace: Workspace, cache: Cache) -> Ground:
+    """What the benchmark would stand on with this workspace."""
+    rules = replace(workspace.rules, grounded=frozenset())
+    return Ground(cache, ModelClock(), workspace.space, rules, workspace.settings.limit, threading.Event())
+
+
+def calls_with(workspace: Workspace, ground: Ground, experts: Collection[Stage]) -> Calls:
+    """The student's calls, with the experts of these stages alone."""
+    return calls_of({stage: (workspace, stage in experts) for stage in STAGES}, workspace, ground)
+
+
+def serve(calls: Calls, ground: Ground, scorer: Scorer, case: Case) -> Served:
+    """The benchmark's own pipeline on a conversation."""
+    outcome = MemorySystem("pipeline", calls, ground).run(case, lambda *_: None)
+    pairs = [(reply.answer, question.gold) for reply, question in zip(outcome.replies, case.questions, strict=True)]
+    tokens = {cost.stage: cost.output_tokens / cost.calls for cost in outcome.costs if cost.calls}
+    return Served(scorer.score(pairs), outcome.memory["memories"], outcome.phases[0].seconds, tokens)
+
+
+def pipeline_scores(
+    workspace: Workspace,
+    experts: Mapping[Stage, Path],
+    file: Path,
+    names: Sequence[str],
+    *,
+    questions: int | None = None,
+    exchanges: int | None = None,
+) -> dict[str, float]:
+    """The full pipeline with these experts on whole conversations (Algorithm B1's outer loop); nothing of it is kept."""
+    scores: list[Scores] = []
+    with using(workspace, experts) as opened, tempfile.TemporaryDirectory() as folder, Cache(Path(folder)) as cache:
+        ground, scorer = ground_of(opened, cache), workspace_scorer(opened)
+        for case in answerable(file, names, exchanges, questions):
+            scores += serve(calls_with(opened, ground, STAGES), ground, scorer, case).scores
+    return means(scores)
+
+
+def answerable(file: Path, names: Sequence[str], exchanges: int | None, questions: int | None) -> list[Case]:
+    """The first exchanges of these conversations, and what can be answered from them (categories 1 to 4)."""
+    cases = []
+    for whole in read_cases(file, names=names)[0]:
+        case = cut(whole, exchanges, None)
+        case = replace(case, questions=tuple(one for one in case.questions if one.category in SCORED))
+        cases.append(cut(case, None, questions))
+    return cases
+
+
+@contextmanager
+def using(workspace: Workspace, experts: Mapping[Stage, Path]) -> Iterator[Workspace]:
+    """The same student with other experts."""
+    with tempfile.TemporaryDirectory() as folder:
+        for stage, path in experts.items():
+            Path(folder, stage).symlink_to(path.resolve(), target_is_directory=True)
+        chosen = folder if experts else "none"
+        settings = replace(workspace.settings, experts=chosen)
+        with Workspace(settings, models_folder=workspace.models_folder) as opened:
+            yield opened

@@ -1,0 +1,119 @@
+"""The report on the experts for people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from memlora_mlx.eval.experts.stages import SAME
+
+
+def as_markdown(report: Mapping[str, Any]) -> str:
+    """The report for people: a table a stage, then the ablation."""
+    about = report["environment"]
+    lines = [
+        "# What the experts add",
+        "",
+        "Written by `python -m memlora_mlx.eval.experts LOCOMO.json`: base against experts, both under the same constrained",
+        f"decoding. Student {about['student']}, embedder {about['embedder']}, {about['device']}, mlx {about['mlx']}.",
+        f"LoCoMo {report['conversation']} (validation, never trained on).",
+        "",
+        *_extraction(report),
+        *_update(report, "update", "Update, held-out lives"),
+        *_update(report, "update_held_out_phrases", "Update, held-out lives in phrases never trained on"),
+        *_generation(report),
+        *_pipeline(report),
+        "METEOR: {meteor}; BERTScore: {bert_score}.".format_map(_Known(report["metrics"])),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _extraction(report: Mapping[str, Any]) -> list[str]:
+    if not (found := report.get("extraction")):
+        return []
+    lines = [
+        "## Extraction",
+        "",
+        f"Facts against LoCoMo's observations, {report['extraction_exchanges']} exchanges;",
+        f"two facts are the same from a cosine of {SAME} on.",
+        "",
+        "| | precision | recall | F1 | facts | tokens out |",
+        "|---|---:|---:|---:|---:|---:|",
+    ]
+    for name, row in found.items():
+        shares = " | ".join(f"{row[key]:.2f}" for key in ("precision", "recall", "f1"))
+        lines.append(f"| {name} | {shares} | {row['facts']} | {row['tokens_out']:.1f} |")
+    return [*lines, ""]
+
+
+def _update(report: Mapping[str, Any], key: str, title: str) -> list[str]:
+    if not (found := report.get(key)):
+        return []
+    events = list(next(iter(found.values()))["events"])
+    lines = [
+        f"## {title}",
+        "",
+        "Answers with exactly the right decisions and texts; right decisions per event.",
+        "",
+        "| | exact | 95 % | " + " | ".join(events) + " |",
+        "|---|---:|---|" + "---:|" * len(events),
+    ]
+    for name, row in found.items():
+        low, high = row["interval"]
+        told = " | ".join(f"{row['events'][e]['right']} of {row['events'][e]['of']}" for e in events)
+        lines.append(f"| {name} | {row['exact']:.0%} of {row['rows']} | {low:.0%} to {high:.0%} | {told} |")
+    return [*lines, ""]
+
+
+def _generation(report: Mapping[str, Any]) -> list[str]:
+    if not (found := report.get("generation")):
+        return []
+    sides = {name: row for name, row in found.items() if name != "gain"}
+    count = next(iter(sides.values()))["questions"]
+    told = f"{count} questions over one bank, of the observations."
+    return ["## Generation", "", told, "", *_quality(sides), "", _gain_line(found["gain"]), ""]
+
+
+def _pipeline(report: Mapping[str, Any]) -> list[str]:
+    if not (found := report.get("pipeline")):
+        return []
+    return [
+        "## End to end",
+        "",
+        f"{report['exchanges']} exchanges read, then {report['questions']} questions answered from {report['limit']}",
+        "memories of each speaker, in brackets 95 % intervals. Who extracts / updates / generates:",
+        "",
+        *_quality(found),
+        "",
+        _gain_line(report["pipeline_gain"]),
+        "",
+    ]
+
+
+class _Known(dict[str, Any]):
+    def __missing__(self, key: str) -> str:
+        return "not named"
+
+
+def _quality(sides: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    columns = {"f1": "token F1", "L": "L", "rouge_1": "ROUGE-1", "meteor": "METEOR", "bert_score": "BERTScore"}
+    columns |= {"sentence_bert": "SentenceBERT", "exact": "exact"}
+    lines = ["| | " + " | ".join(columns.values()) + " | tokens out |", "|---|" + "---:|" * (len(columns) + 1)]
+    for name, row in sides.items():
+        out = row["tokens_out"]["generation"] if isinstance(row["tokens_out"], dict) else row["tokens_out"]
+        cells = [f"{row[key]:.1f}{_bracketed(row.get(f'{key}_interval'))}" for key in columns]
+        lines.append(f"| {name} | " + " | ".join(cells) + f" | {out:.1f} |")
+    return lines
+
+
+def _bracketed(interval: Sequence[float] | None) -> str:
+    return "" if interval is None else f" [{interval[0]}, {interval[1]}]"
+
+
+def _gain_line(gain: Mapping[str, Any]) -> str:
+    told = f"Experts over base: token F1 x {gain['f1']:.2f}, L x {gain['L']:.2f}"
+    if "f1_difference" in gain:
+        low, high = gain["f1_difference"]
+        told += f" (token F1 differs by {low} to {high}, 95 %, paired bootstrap; p = {gain['p']:.3g})"
+    return told + "."
