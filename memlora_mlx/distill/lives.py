@@ -1,7 +1,8 @@
 """Made-up lives: chats whose facts, and what each does to the memories, are known because they were made up.
 
 A life is a row of exchanges. What is true is kept in a bank, and every next fact is drawn from what the bank allows:
-new information, a change or a detail of a memory, its end, or what is known already in other words.
+new information, a change or a detail of a memory, its end, the wish that it be forgotten, or what is known already in other
+words.
 """
 
 from __future__ import annotations
@@ -71,22 +72,31 @@ def bank(life: Life, upto: int) -> list[str]:
 
 # ------------------------------------------------------------------------------------------------ what happens
 
-Happening = Literal["add", "change", "refine", "withdraw", "repeat"]
+Happening = Literal["add", "change", "refine", "withdraw", "forget", "repeat"]
 _EVENTS: dict[Happening, Event] = {
     "add": "ADD",
     "change": "UPDATE",
     "refine": "UPDATE",
     "withdraw": "DELETE",
+    "forget": "DELETE",
     "repeat": "NONE",
 }
 
 NAMELESS = 0.3  # share of lives
 FACT_COUNTS = {0: 0.15, 1: 0.5, 2: 0.25, 3: 0.1}  # facts of a step: share of steps
 # Weights among what is possible. An empty bank allows nothing but "add", which makes its share larger than this.
-WEIGHTS: dict[Happening, float] = {"add": 0.24, "change": 0.275, "refine": 0.085, "withdraw": 0.2, "repeat": 0.2}
+WEIGHTS: dict[Happening, float] = {
+    "add": 0.23,
+    "change": 0.265,
+    "refine": 0.08,
+    "withdraw": 0.155,
+    "forget": 0.05,
+    "repeat": 0.22,
+}
 NEAR = 6.0  # weight of an attribute to add whose topic is in the bank already: easily confused, and yet new
 
 OPENED, JOINED, CLOSED = 0.4, 0.5, 0.35  # shares of turns, or of gaps between statements
+BY_NAME = 0.35  # share of the requests to forget that name what they are about
 OWN_STATEMENT = 0.2  # share of a friend's replies that state something of the friend's own
 
 
@@ -132,11 +142,13 @@ class _Writer:
 
     def _happen(self, touched: set[Attribute]) -> tuple[Fact, _Statement]:
         """Let something happen to the bank, and not to the attributes touched; adds its own to them."""
-        free = [truth for truth in self.truths if truth.attribute not in touched and truth.attribute.kind != "event"]
+        untouched = [truth for truth in self.truths if truth.attribute not in touched]
+        free = [truth for truth in untouched if truth.attribute.kind != "event"]
         options: dict[Happening, list[_Truth]] = {
             "change": [truth for truth in free if truth.attribute.change],
             "refine": [truth for truth in free if truth.attribute.refine and not truth.is_refined],
             "withdraw": [truth for truth in free if truth.attribute.withdraw],
+            "forget": untouched,
             "repeat": free,
         }
         possible: list[Happening] = ["add", *(happening for happening, truths in options.items() if truths)]
@@ -150,20 +162,38 @@ class _Writer:
             slots["v"] = self.random.choice([value for value in attribute.values if value != truth.value])
         if happening == "refine":
             slots["d"] = self.random.choice(attribute.details)
-        kinds = {"change": attribute.change, "refine": attribute.refine, "withdraw": attribute.withdraw}
+        if happening == "forget":
+            slots |= {"a": attribute.name, **self._told(truth)}
+        kinds = {
+            "change": attribute.change,
+            "refine": attribute.refine,
+            "withdraw": attribute.withdraw,
+            "forget": self._requests(attribute),
+        }
         known = kinds.get(happening, attribute.state)
         phrase = self.random.choice([phrase for phrase in part(known, self.held_out) if phrase is not truth.phrase])
         text = _filled(phrase.fact, {**slots, "n": self.owner or "User"})
 
         if happening == "add":
             self.truths.append(truth)
-        if happening == "withdraw":
+        if happening in ("withdraw", "forget"):
             self.truths.remove(truth)
         elif happening != "repeat":
             truth.value, truth.phrase, truth.text = slots["v"], phrase, text
             truth.is_refined = happening == "refine"
         touches = None if happening == "add" else before
         return Fact(text, _EVENTS[happening], touches), _Statement(phrase, slots)
+
+    def _requests(self, attribute: Attribute) -> Sequence[Phrase]:
+        by_name = attribute.kind in ("single", "other person") and self.random.random() < BY_NAME
+        return phrases.REQUESTS_BY_NAME if by_name else phrases.REQUESTS
+
+    def _told(self, truth: _Truth) -> dict[str, str]:
+        """What a truth says as part of a longer sentence, in the owner's words and in the third person."""
+        known = part(truth.attribute.state, self.held_out)
+        phrase = self.random.choice([one for one in known if ":" not in one.said] or known)
+        said = _filled(phrase.said, {"v": truth.value}, after=",").rstrip(".")
+        return {"s": said, "f": _filled(phrase.fact, {"v": truth.value, "n": self.owner or "User"}, after=",")}
 
     def _new(self, touched: AbstractSet[Attribute]) -> _Truth:
         """Something that may become true: no second value of what has one, no rival, nothing twice."""

@@ -2619,6 +2619,43 @@ OPENERS = _lines(
     """
 )
 
+# The owner asks for a memory to be forgotten: {s} is what it says in the owner's words, {f} in the third person.
+REQUESTS = _phrases(
+    """
+    Please forget that {s}. | {n} wants it forgotten that {f}
+    I want you to forget that {s}. | {n} asked to forget that {f}
+    Delete from your memory that {s}. | {n} wants it deleted that {f}
+    Don't remember that {s}, please. | {n} does not want it remembered that {f}
+    Could you erase that {s}? | {n} asked for it to be erased that {f}
+    It should not be kept that {s}. | {n} does not want it kept that {f}
+    I'd rather you did not remember that {s}. | {n} would rather not have it remembered that {f}
+    Take it out of your notes that {s}. | {n} wants it taken out of the notes that {f}
+    Remove the bit where I said that {s}. | {n} wants it removed that {f}
+    Forget I ever told you that {s}. | {n} wants it forgotten that {f}
+    Strike it from the record that {s}. | {n} wants it struck that {f}
+    Please drop it from your memory that {s}. | {n} asked for it to be dropped that {f}
+    I wish I had not told you that {s}. Wipe it. | {n} wants it wiped that {f}
+    Nobody should know that {s}, so delete it. | {n} asked to delete that {f}
+    Do me a favour and unlearn that {s}. | {n} asked to unlearn that {f}
+    """
+)
+
+# The same by what it is about: {a} is an attribute of which only one value is true.
+REQUESTS_BY_NAME = _phrases(
+    """
+    Please forget what I told you about my {a}. | {n} wants everything about the {a} forgotten
+    Delete what you know about my {a}. | {n} wants what is known about the {a} deleted
+    I don't want you to remember my {a}. | {n} does not want the {a} remembered
+    Take my {a} out of your memory, please. | {n} wants the {a} taken out of the memory
+    Could you erase everything about my {a}? | {n} asked to erase everything about the {a}
+    My {a} is none of your business any more, so remove it. | {n} wants the {a} removed
+    Forget that we ever talked about my {a}. | {n} wants the talk about the {a} forgotten
+    Strike my {a} from what you know. | {n} wants the {a} struck
+    You should not keep anything about my {a}. | {n} does not want anything kept about the {a}
+    Please wipe what I said about my {a}. | {n} asked to wipe what was said about the {a}
+    """
+)
+
 # Between two statements.
 JOINERS = _lines(
     """

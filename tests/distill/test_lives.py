@@ -23,6 +23,8 @@ from memlora_mlx.distill.phrases import (
     REPLIES,
     REPLIES_OF_A_FRIEND,
     REPLIES_OF_AN_ASSISTANT,
+    REQUESTS,
+    REQUESTS_BY_NAME,
     Attribute,
     Phrase,
     part,
@@ -44,6 +46,16 @@ def texts(life: Life) -> Iterator[str]:
     for step in life.steps:
         yield from (text for _, text in step.turns)
         yield from (fact.text for fact in step.facts)
+
+
+def requested(fact: str) -> tuple[str | None, str | None] | None:
+    """The statement that a fact wants forgotten, or the attribute it names; None where it asks for nothing to be forgotten."""
+    for phrase in (*REQUESTS, *REQUESTS_BY_NAME):
+        pattern = re.escape(phrase.fact).replace(r"\{n\}", r"[\w-]+").replace(r"\{f\}", "(?P<f>.+)")
+        if found := re.fullmatch(pattern.replace(r"\{a\}", "(?P<a>.+)"), fact):
+            groups = found.groupdict()
+            return groups.get("f"), groups.get("a")
+    return None
 
 
 def lists(attribute: Attribute) -> dict[str, tuple[Phrase, ...]]:
@@ -112,7 +124,8 @@ def test_facts_are_in_the_third_person_and_name_the_owner() -> None:
         for fact in (fact for step in life.steps for fact in step.facts):
             assert re.search(rf"\b{life.owner or 'User'}\b", fact.text)
             assert not re.search(r"\b(he|she|his|her|hers|him|I|my|me|we|our)\b", fact.text, re.IGNORECASE), fact.text
-            assert 4 <= len(fact.text.split()) <= 18 and not fact.text.endswith((".", "!", "?")), fact.text
+            longest = 18 if requested(fact.text) is None else 32
+            assert 4 <= len(fact.text.split()) <= longest and not fact.text.endswith((".", "!", "?")), fact.text
 
 
 # ------------------------------------------------------------------------------------------------ what facts mean
@@ -147,7 +160,19 @@ def test_every_decision_follows_from_what_the_facts_mean(held_out: bool) -> None
         for step in life.steps:
             seen: list[Attribute] = []
             for fact in step.facts:
-                [(attribute, name, value, old)] = meanings()[fact.text.replace(life.owner or "User", "User")]
+                text = fact.text.replace(life.owner or "User", "User")
+                if asked := requested(text):
+                    assert fact.event == "DELETE" and fact.touches in stored
+                    kept, _, kept_value, _ = stored.pop(fact.touches)
+                    statement, named = asked
+                    if statement:
+                        [(attribute, name, value, _)] = meanings()[statement[0].upper() + statement[1:]]
+                        assert (attribute, name, value) == (kept, "state", kept_value)
+                    else:
+                        assert kept.name == named and kept.kind in ("single", "other person")
+                    seen.append(kept)
+                    continue
+                [(attribute, name, value, old)] = meanings()[text]
                 own = {text: known for text, known in stored.items() if known[0] is attribute}
                 seen.append(attribute)
                 if name == "state":
@@ -203,6 +228,14 @@ def test_an_attribute_has_all_it_needs(attribute: Attribute) -> None:
             assert fact == said | {"n"} and said <= slots[name]  # a fact says no more than the owner did
             assert said == slots[name] or name == "withdraw" or (name == "change" and "v" in said)
             assert said or attribute.kind in ("single", "other person")  # which one of several must be named
+
+
+def test_a_life_asks_for_things_to_be_forgotten_in_words_of_its_own() -> None:
+    for held_out in (False, True):
+        facts = [fact for life in many(held_out) for step in life.steps for fact in step.facts]
+        asked = [requested(fact.text) for fact in facts if requested(fact.text)]
+        assert 0.02 < len(asked) / len(facts) < 0.08
+        assert any(statement for statement, _ in asked) and any(named for _, named in asked)
 
 
 def test_there_is_enough_to_talk_about() -> None:
