@@ -72,7 +72,7 @@ class InternVL:
     def __init__(self, whole: nn.Module, tokenizer: Any, config: Mapping[str, Any], image_tiles: int) -> None:
         self._whole = whole
         self._system = str(config.get("system_message", self.SYSTEM))
-        self._tiles = image_tiles
+        self._tiles = min(image_tiles, int(config.get("max_dynamic_patch") or image_tiles))
         self._side = int(config.get("force_image_size") or whole.config.vision_config.image_size)
         self._whole_too = bool(config.get("use_thumbnail", True))
         patches = (self._side // whole.config.vision_config.patch_size) ** 2
