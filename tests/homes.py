@@ -29,22 +29,23 @@ Bob: My doctor is from Oslo.
 EXCHANGES = 12  # of TALK: two turns each, once for Ann and once for Bob
 
 
-def lively_student_folder(folder: Path) -> Path:
+def lively_student_folder(folder: Path, *, sees: bool = False) -> Path:
     """A student of random weights whose blind decisions add, change and delete, in few words.
 
     Most random students write one token for ever: here attention is strong, and so are the tokens that end a text.
     """
-    from tiny import mx, student_folder, tokenizer
+    from tiny import mx, student_folder, tokenizer, vision_student_folder
 
-    student_folder(folder, seed=5)
+    vision_student_folder(folder, seed=11) if sees else student_folder(folder, seed=5)
     weights = dict(mx.load(str(folder / "model.safetensors")))
     strong = {
         name: 12.0 * matrix for name, matrix in weights.items() if name.endswith(("o_proj.weight", "down_proj.weight"))
     }
     quotes = mx.array([number for token, number in tokenizer().get_vocab().items() if token.startswith('"')])
-    tokens = weights["model.embed_tokens.weight"]
+    name = "language_model.model.embed_tokens.weight" if sees else "model.embed_tokens.weight"
+    tokens = weights[name]
     tokens[quotes] = tokens[quotes] * 6.0
-    mx.save_safetensors(str(folder / "model.safetensors"), {**weights, **strong, "model.embed_tokens.weight": tokens})
+    mx.save_safetensors(str(folder / "model.safetensors"), {**weights, **strong, name: tokens})
     return folder
 
 

@@ -93,10 +93,13 @@ class VisionStudent(Student):
                 f"{folder.name} is a vision student, which needs mlx-vlm; pip install 'memlora-mlx[vision]'"
             ) from error
         from mlx_lm.utils import load_tokenizer
+        from transformers.utils import logging
 
         if "model_file" in config:
             raise ModelBroken(f"the student in {folder} brings a program of its own ({config['model_file']}); not run")
         eyes = eyes_of(config)
+        before = logging.get_verbosity()
+        logging.set_verbosity_error()  # transformers warns of every model type that is not its own
         try:
             whole = load_model(folder, lazy=True)
             ends = config.get("eos_token_id") or config.get("llm_config", {}).get("eos_token_id")
@@ -115,6 +118,8 @@ class VisionStudent(Student):
             raise ModelBroken(
                 f"the student in {folder} cannot be loaded ({error_line(error)}); pull it again"
             ) from error
+        finally:
+            logging.set_verbosity(before)
 
     @property
     def nbytes(self) -> int:

@@ -130,7 +130,7 @@ def test_ask_without_anything_remembered(tiny_home: Path, memlora: Command) -> N
 def test_ask_about_an_image_needs_a_student_that_sees(ids: list[str], memlora: Command) -> None:
     code, out, err = memlora("ask", "What is on it?", "--image", "photo.jpg")
     assert (code, out) == (1, "")
-    assert err.count("\n") == 1 and "needs a vision student" in err
+    assert err.count("\n") == 1 and "reads text only" in err
 
 
 # memory

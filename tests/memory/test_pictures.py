@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import struct
-import zlib
 from io import BytesIO
 from pathlib import Path
 
@@ -12,31 +10,15 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pictures import BAD, encoded, turned
 from PIL import Image
 
 from memlora_mlx.errors import UsageError
 from memlora_mlx.memory.pictures import LONGEST_SIDE, THUMBNAIL, check_kept, normalised, read_picture
 
 
-def encoded(image: Image.Image, form: str = "PNG", **options: object) -> bytes:
-    out = BytesIO()
-    image.save(out, form, **options)  # type: ignore[arg-type]
-    return out.getvalue()
-
-
-def png_header(width: int, height: int) -> bytes:
-    """A PNG that says it is so large, with hardly any bytes behind it."""
-
-    def chunk(name: bytes, body: bytes) -> bytes:
-        return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
-
-    head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
-    return b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", zlib.compress(b"\0" * 99)) + chunk(b"IEND", b"")
-
-
 def located() -> Image.Exif:
-    exif = Image.Exif()
-    exif[0x0112] = 6  # shown turned by 90 degrees
+    exif = turned()
     exif[0x010F] = "Camera"
     exif.get_ifd(0x8825).update({1: "N", 2: (41.0, 53.0, 24.0), 3: "E", 4: (12.0, 29.0, 32.0)})
     return exif
@@ -122,22 +104,7 @@ def test_large_pictures_are_made_smaller_in_their_shape() -> None:
     assert small.width == THUMBNAIL[0] and small.height <= THUMBNAIL[1]
 
 
-@pytest.mark.parametrize(
-    ("data", "says"),
-    [
-        (b"", "is empty"),
-        (b"Dear diary,\nnot a picture", "is not a picture"),
-        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "is not a picture"),
-        (encoded(Image.effect_noise((64, 64), 80))[:1500], "damaged or cut off"),
-        (encoded(Image.effect_noise((64, 64), 80), "JPEG")[:700], "damaged or cut off"),
-        (png_header(0, 0), "no pixels"),
-        (b"GIF89a" + bytes(7) + b"\x3b", "no pixels"),
-        (png_header(20_000, 20_000), "pixels; make it smaller"),
-        (png_header(9_000, 9_500), "pixels; make it smaller"),
-        (png_header(2**31 - 1, 2**31 - 1), "pixels; make it smaller"),
-        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(99), "HEIC"),
-    ],
-)
+@pytest.mark.parametrize(("data", "says"), BAD)
 def test_bad_pictures_are_one_clear_line(data: bytes, says: str) -> None:
     with pytest.raises(UsageError, match=says) as raised:
         normalised(data, "bad.png")
