@@ -142,11 +142,11 @@ def _make(teacher: LocalTeacher, stage: Stage, splits: Splits, **options: Any) -
         return make_rows(teacher, stage, opened, splits, on_progress=progress, **options)
 
 
-def make_synthetic(stage: Stage, lives: int) -> Made:
-    """Rows of so many synthetic lives for a stage, as `--teacher synthetic` makes them."""
+def make_synthetic(stage: Stage, lives: int, seed: int) -> Made:
+    """Rows of so many synthetic lives for a stage, as `--teacher synthetic --seed` makes them."""
     from memlora_mlx.distill.rows import SPLITS
 
-    return _make("synthetic", stage, SPLITS["paper"], count=lives)
+    return _make("synthetic", stage, SPLITS["paper"], count=lives, seed=seed)
 
 
 def _generation(

@@ -17,12 +17,14 @@ from memlora_mlx.cli.ingest import duration, interruptible
 from memlora_mlx.cli.options import AsJson, Student, notes, print_json, workspace
 
 if TYPE_CHECKING:
+    from memlora_mlx.distill.recipes import Recipe
     from memlora_mlx.distill.training import Point
     from memlora_mlx.distill.workflow import Data, Order
     from memlora_mlx.memory.workspace import Workspace
     from memlora_mlx.records import Stage
 
 NEWEST = "newest"
+GOING_ON = 1 / 3  # of the recipe's learning rate, where a run goes on from the expert in use: what it knows is to stay
 SECONDS_BETWEEN_LINES = 30.0  # where there is no terminal to draw on
 
 
@@ -51,7 +53,13 @@ def train(
     student: Student = None,
     recipe: Annotated[Path | None, typer.Option(help="A YAML file; by default the stage's own.")] = None,
     start: Annotated[
-        Path | None, typer.Option("--from", help="An expert's folder to go on from.", show_default=False)
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="FOLDER|none",
+            help="An expert's folder to go on from, or none: the base. By default, and without --recipe, the expert in use.",
+            show_default=False,
+        ),
     ] = None,
     rows: Annotated[int | None, typer.Option(min=1, help="Train on so many rows.")] = None,
     epochs: Annotated[float | None, typer.Option(help="At most so many passes over them.")] = None,
@@ -151,11 +159,13 @@ def train(
         home, name = opened.settings.home, portable(opened.student_name)
         chosen = read_recipe(wanted, recipe, student=name).changed(**changes)
         checked(chosen)
+        begun = _beginning_folder(start, opened, chosen) if start or recipe is None else None
+        if begun is not None and start is None and learning_rate is None:
+            chosen = chosen.changed(learning_rate=chosen.learning_rate * GOING_ON)
         files = [absolute(given) for given in data] if data else data_or_synthetic(wanted, home, yes)
         folder = out.expanduser().resolve() if out else workflow.new_folder(home, wanted, date.today())
         if workflow.is_run(folder):
             raise UsageError(f"{folder} holds a run already; --resume {folder} goes on with it")
-        begun = str(start.expanduser().resolve()) if start else None
         return workflow.Order(wanted, name, tuple(files), chosen, rows, start=begun), folder
 
     try:
@@ -222,6 +232,20 @@ def _stage(name: str) -> Stage:
     raise UsageError(f"there is no stage {name!r}; known are {', '.join(STAGES)}")
 
 
+def _beginning_folder(given: str | None, opened: Workspace, recipe: Recipe) -> str | None:
+    """The expert that a run goes on from: the one named, or the one in use if it adapts what the recipe adapts."""
+    from memlora_mlx.models.expert_folders import read_card
+
+    if given is not None:
+        return None if given == "none" else str(Path(given).expanduser().resolve())
+    folder = opened.expert_folders.get(recipe.stage)
+    if folder is None:
+        return None
+    card, wanted = read_card(folder).get("recipe") or {}, recipe.as_dict()
+    alike = all(card.get(name) == wanted[name] for name in ("keys", "rank", "num_layers"))
+    return str(folder.resolve()) if alike else None
+
+
 def _layers(name: str | None) -> tuple[str, ...] | None:
     from memlora_mlx.errors import UsageError
 
@@ -269,10 +293,10 @@ def data_or_synthetic(stage: Stage, home: Path, yes: bool) -> list[str]:
         ):
             raise BadTrainingData(f"{error}, and so does --yes") from None
     from memlora_mlx.cli.teach import make_synthetic
-    from memlora_mlx.distill.local_teachers import FEW_LIVES, LIVES
+    from memlora_mlx.distill.local_teachers import FEW_LIVES, LIVES, UNREAD
     from memlora_mlx.models import device
 
-    make_synthetic(stage, FEW_LIVES if device.on_cpu() else LIVES)
+    make_synthetic(stage, FEW_LIVES if device.on_cpu() else LIVES, UNREAD)
     return list(map(str, default_data(stage, home)))
 
 

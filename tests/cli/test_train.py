@@ -81,6 +81,21 @@ def test_a_stage_is_trained_with_no_further_argument(data: Path, tiny_home: Path
     assert memlora("adapters", "verify", expert)[0] == 0
 
 
+def test_a_run_goes_on_from_the_expert_in_use(data: Path, tiny_home: Path, memlora: Command) -> None:
+    assert memlora("train", "--stage", "extraction", *STEPS, "--out", tiny_home / "runs" / "first")[0] == 0
+    assert memlora("adapters", "install", tiny_home / "runs" / "first" / "expert")[0] == 0
+    going_on = [value for value in STEPS if value not in ("--learning-rate", "0.005")]
+
+    code, out, _ = memlora("train", "--stage", "extraction", *going_on, "--out", tiny_home / "runs" / "second")
+    assert code == 0 and "(the expert it began with) -> " in out
+    order = json.loads((tiny_home / "runs" / "second" / "run.json").read_text())
+    assert order["start"].endswith("adapters/tiny-llama/extraction") and order["recipe"]["learning_rate"] == 0.002 / 3
+
+    for anew in (("--from", "none"), ("--layers", "all")):  # the base; other layers than the expert's
+        code, out, _ = memlora("train", "--stage", "extraction", *STEPS, *anew)
+        assert code == 0 and "(the base) -> " in out
+
+
 def test_json_is_one_object(data: Path, memlora: Command) -> None:
     code, out, err = memlora("train", "--stage", "extraction", *STEPS, "--json", "--layers", "all", "--rank", 2)
     told = json.loads(out)
