@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from memlora_mlx.errors import Cancelled
@@ -109,8 +110,8 @@ class Calls:
     def student(self) -> Window:
         return Window(min(engine.student.context for engine in self._engines()))
 
-    def count_tokens(self, chat: Sequence[tuple[str, str]]) -> int:
-        return max(engine.count_tokens(chat) for engine in self._engines())
+    def count_tokens(self, chat: Sequence[tuple[str, str]], image: Path | None = None) -> int:
+        return max(engine.count_tokens(chat, image) for engine in self._engines())
 
     def embed(self, texts: Sequence[str], *, query: bool = False) -> np.ndarray:
         with self.clock.running():
@@ -130,7 +131,9 @@ class Calls:
         assert request.stage is not None
         answerer = self.answerers[request.stage]
         grammar = request.grammar.text if request.grammar else None
-        key = digest(["call", answerer.identity, request.chat, grammar, request.max_tokens])
+        # the file of a picture is named by what it holds
+        seen = [request.image.name] if request.image else []
+        key = digest(["call", answerer.identity, request.chat, grammar, request.max_tokens, *seen])
         answered: Future[Completion] = Future()
         if (known := self.cache.get(key)) is not None:
             answered.set_result(Completion(**known))

@@ -250,8 +250,7 @@ class TurnSystem:
         if not case.questions:
             return
         longest = max(case.questions, key=lambda question: self._tokens(question, []))
-        empty = self.calls.count_tokens(stages.answer_chat("", []))
-        sizes = [self.calls.count_tokens(stages.answer_chat("", [turn])) - empty + 1 for turn in said]
+        sizes = [self._tokens_of(turn) for turn in said]
         left = budget - self._tokens(longest, [])
         first = len(said)
         while first and sizes[first - 1] <= left:
@@ -262,6 +261,11 @@ class TurnSystem:
             first += 1
         for _ in case.questions:
             yield [(i, None) for i in range(first, len(said))]
+
+    def _tokens_of(self, turn: stages.Recalled) -> int:
+        """Tokens of one more line."""
+        once, twice = (self.calls.count_tokens(stages.answer_chat("", [turn] * times)) for times in (1, 2))
+        return twice - once
 
     def _tokens(self, question: Question, said: Sequence[stages.Recalled]) -> int:
         return self.calls.count_tokens(stages.answer_chat(question.text, said))

@@ -18,6 +18,7 @@ import mlx.nn as nn
 import numpy as np
 
 _WORTH_IT = 8192  # elements; below, as in a decode step, waiting for the graph costs more than the exponentials
+_SCORES = 1 << 21  # of attention, computed at a time: more of them are in no cache, and of fresh pages from the system
 _BLOCK = 64  # queries that are masked together in training
 
 _mlx_silu = nn.silu
@@ -90,18 +91,25 @@ def attention(q: mx.array, k: mx.array, v: mx.array, *, scale: float, mask: Any 
     if mask is not None:
         mask = mask.reshape(*(1,) * (4 - mask.ndim), *mask.shape)  # (batch, heads, time, keys), or 1 of some of them
         by_head = (groups, heads // groups) if mask.shape[1] > 1 else (1, 1)  # heads of one group lie together
-        mask = mask.reshape(mask.shape[0], *by_head, *mask.shape[2:])
-    scores = (q * scale).reshape(batch, groups, -1, dim) @ k.swapaxes(-1, -2)
-    p = np.array(scores).reshape(batch, groups, -1, time, keys)
-    if mask is not None:
-        p += (
-            np.where(np.asarray(mask), np.float32(0), np.float32(-1e30)) if mask.dtype == mx.bool_ else np.asarray(mask)
-        )
-    p -= p.max(axis=-1, keepdims=True)
-    np.exp(p, out=p)
-    p /= p.sum(axis=-1, keepdims=True)
-    mixed = mx.array(p).reshape(batch, groups, -1, keys) @ v
-    return mixed.reshape(batch, heads, time, v.shape[-1])
+        mask = np.asarray(mask.reshape(mask.shape[0], *by_head, *mask.shape[2:]))
+        if mask.shape[3] == 1 < time:
+            mask = np.broadcast_to(mask, (*mask.shape[:3], time, mask.shape[4]))
+    q = (q * scale).reshape(batch, groups, -1, time, dim)
+    flipped, mixed = k.swapaxes(-1, -2), []
+    step = max(1, _SCORES // (batch * heads * keys))
+    for start in range(0, time, step):
+        part = q[..., start : start + step, :]  # (batch, groups, heads of each, queries, dim)
+        p = np.array(part.reshape(batch, groups, -1, dim) @ flipped).reshape(*part.shape[:4], keys)
+        if mask is not None:
+            seen = mask[..., start : start + step, :]
+            p += np.where(seen, np.float32(0), np.float32(-1e30)) if seen.dtype == np.bool_ else seen
+        p -= p.max(axis=-1, keepdims=True)
+        np.exp(p, out=p)
+        p /= p.sum(axis=-1, keepdims=True)
+        mixed.append((mx.array(p).reshape(batch, groups, -1, keys) @ v).reshape(*part.shape[:4], v.shape[-1]))
+        if start + step < time:
+            mx.eval(mixed[-1])  # it holds its weights until then
+    return mx.concatenate(mixed, axis=-2).reshape(batch, heads, time, v.shape[-1])
 
 
 def causal_attention(

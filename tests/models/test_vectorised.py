@@ -59,12 +59,16 @@ def always_numpy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(vectorised, "_WORTH_IT", 0)
 
 
-@settings(max_examples=60, deadline=None)
-@given(shapes, st.sampled_from(MASKS))
-def test_attention_is_what_mlx_computes(shape: tuple[int, ...], kind: str) -> None:
+@settings(max_examples=80, deadline=None)
+@given(shapes, st.sampled_from(MASKS), st.sampled_from([1, 100, 1 << 21]))
+def test_attention_is_what_mlx_computes(shape: tuple[int, ...], kind: str, scores: int) -> None:
+    """With all its queries together, with some, and with each by itself."""
     q, k, v = made(*shape)
     mask = masks(kind, q, k)
-    assert close(attention(q, k, v, scale=SCALE, mask=mask), MLX_ATTENTION(q, k, v, scale=SCALE, mask=mask))
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(vectorised, "_SCORES", scores)
+        found = attention(q, k, v, scale=SCALE, mask=mask)
+    assert close(found, MLX_ATTENTION(q, k, v, scale=SCALE, mask=mask))
 
 
 @settings(max_examples=40, deadline=None)
