@@ -14,6 +14,7 @@ import os
 import platform
 import random
 import re
+import shlex
 import shutil
 import sys
 import threading
@@ -316,7 +317,7 @@ def make_card(student: Student, order: Order, data: Data, outcome: Outcome, comm
             "seconds": round(progress.seconds),
         },
         "environment": environment(),
-        "command": command,
+        "command": _without_folders(command),
         "made": datetime.now(UTC).date().isoformat(),
     }
 
@@ -383,9 +384,16 @@ def _licence(row: Row) -> str:
 
 
 def _below_home(given: str) -> str:
-    """A file of rows as a card names it: from `teacher/` on where it is one of the data folder's, else its name alone."""
+    """A path as a card names it: from `teacher/` (or another of memlora's folders) on, else its name alone."""
     parts = Path(given).parts
-    return "/".join(parts[parts.index("teacher") :]) if "teacher" in parts[:-1] else parts[-1]
+    known = next((name for name in ("teacher", "adapters", "runs") if name in parts[:-1]), None)
+    return "/".join(parts[parts.index(known) :]) if known else parts[-1]
+
+
+def _without_folders(command: str) -> str:
+    """A command as a card shows it to others: nothing of whose machine it was."""
+    words = [_below_home(word) if Path(word).is_absolute() else word for word in shlex.split(command)]
+    return shlex.join(words)
 
 
 def _hash(rows: Sequence[Row]) -> str:

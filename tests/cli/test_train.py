@@ -89,6 +89,8 @@ def test_a_run_goes_on_from_the_expert_in_use(data: Path, tiny_home: Path, memlo
     code, out, _ = memlora("train", "--stage", "extraction", *going_on, "--out", tiny_home / "runs" / "second")
     assert code == 0 and "(the expert it began with) -> " in out
     order = json.loads((tiny_home / "runs" / "second" / "run.json").read_text())
+    card = (tiny_home / "runs" / "second" / "expert" / "adapter_config.json").read_text()
+    assert "--out runs/second" in card and str(tiny_home) not in card, "a card tells nothing of the machine's folders"
     assert order["start"].endswith("adapters/tiny-llama/extraction") and order["recipe"]["learning_rate"] == 0.002 / 3
 
     for anew in (("--from", "none"), ("--layers", "all")):  # the base; other layers than the expert's
