@@ -168,7 +168,9 @@ class NativeCache:
         from mlx_lm.models.cache import can_trim_prompt_cache
 
         self._native = native
-        self.can_take_back = bool(can_trim_prompt_cache(native))
+        # A window that turns takes tokens back only until it is full.
+        turns = any(getattr(layer, "max_size", None) is not None for layer in native)
+        self.can_take_back = bool(can_trim_prompt_cache(native)) and not turns
 
     def begin(self, first: int, count: int, tokens: int) -> list[Any]:
         self._tokens = tokens

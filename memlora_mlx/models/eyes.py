@@ -6,8 +6,10 @@ image, and that of InternVL renders another template than the model was trained 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -21,11 +23,20 @@ if TYPE_CHECKING:
     from memlora_mlx.models.students import Chat
 
 
-class Eyes(Protocol):
-    """One family's way, for one model."""
+class Eyes(ABC):
+    """One family's way, for one model.
 
-    def __init__(self, whole: nn.Module, tokenizer: Any, config: Mapping[str, Any], image_tiles: int) -> None: ...
+    Args:
+        whole: the mlx-vlm model.
+        tokenizer: mlx-lm's TokenizerWrapper.
+        config: the model's config.json.
+        image_tiles: into how many tiles a picture is cut, at most.
+    """
 
+    def __init__(self, whole: nn.Module, tokenizer: Any, config: Mapping[str, Any], image_tiles: int) -> None:
+        self.whole, self.tokenizer, self.config, self.tiles = whole, tokenizer, config, image_tiles
+
+    @abstractmethod
     def render(self, chat: Chat, picture: str = "") -> str:
         """The chat in the family's template, ready for the answer. On any thread.
 
@@ -33,14 +44,21 @@ class Eyes(Protocol):
             picture: what stands for one, before the last words of the user.
         """
 
+    @abstractmethod
     def frame(self, width: int, height: int) -> Sequence[int | None]:
-        """A picture of that many pixels in a prompt: token ids, and None for each feature. On any thread."""
+        """A picture of that many pixels in a prompt: token ids, and None for each feature."""
 
+    @abstractmethod
     def features(self, pixels: Pixels) -> mx.array:
         """What the language model reads in the features' places: (features, dim)."""
 
     def embed(self, tokens: mx.array) -> mx.array:
         """Tokens as the language model reads them: (batch, time) to (batch, time, dim)."""
+        return self.whole.language_model.model.embed_tokens(tokens)
+
+    def read(self, tokens: mx.array | None, embedded: mx.array | None, cache: list[Any] | None) -> mx.array:
+        """The language model's last hidden states, of tokens or of what `embed` and `features` made of them."""
+        return self.whole.language_model.model(tokens, inputs_embeds=embedded, cache=cache)
 
 
 def eyes_of(config: Mapping[str, Any]) -> type[Eyes]:
@@ -50,8 +68,13 @@ def eyes_of(config: Mapping[str, Any]) -> type[Eyes]:
         VisionMissing: the family is not known, or cannot be run.
     """
     family = str(config.get("model_type", "unknown"))
+    reason = next((why for names, why in _REFUSED if family.startswith(names)), None)
+    if reason and family not in _FAMILIES:
+        raise VisionMissing(
+            f"students of the family {family} cannot be run: {reason}; choose another, such as internvl3-1b"
+        )
     if (found := _FAMILIES.get(family)) is None:
-        raise VisionMissing(f"vision students of the family {family} cannot be run; known are {', '.join(_FAMILIES)}")
+        raise VisionMissing(f"vision students of the family {family} are not known; {', '.join(_FAMILIES)} are")
     return found
 
 
@@ -60,7 +83,7 @@ def last_of_user(chat: Chat) -> int:
     return max(i for i, (role, _) in enumerate(chat) if role == "user")
 
 
-class InternVL:
+class InternVL(Eyes):
     """InternVL 2.5 and 3: ChatML, and square tiles of one size with a small view of the whole picture after them."""
 
     # InternVL's own system line ("You are InternVL, a multimodal model made by ..."): trained with it, it answers worse without.
@@ -70,9 +93,10 @@ class InternVL:
     MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, of red, green and blue
 
     def __init__(self, whole: nn.Module, tokenizer: Any, config: Mapping[str, Any], image_tiles: int) -> None:
-        self._whole = whole
+        super().__init__(
+            whole, tokenizer, config, min(image_tiles, int(config.get("max_dynamic_patch") or image_tiles))
+        )
         self._system = str(config.get("system_message", self.SYSTEM))
-        self._tiles = min(image_tiles, int(config.get("max_dynamic_patch") or image_tiles))
         self._side = int(config.get("force_image_size") or whole.config.vision_config.image_size)
         self._whole_too = bool(config.get("use_thumbnail", True))
         patches = (self._side // whole.config.vision_config.patch_size) ** 2
@@ -100,22 +124,19 @@ class InternVL:
         return [self._open, *[None] * (tiles * self._of_tile), self._close]
 
     def features(self, pixels: Pixels) -> mx.array:
-        tower = self._whole.vision_model
+        tower = self.whole.vision_model
         tiles = mx.array(np.stack([self._normal(tile) for tile in self._cut(pixels)]))  # (tiles, side, side, 3)
         states, _, _ = tower(tiles.astype(tower.embeddings.patch_embedding.weight.dtype), output_hidden_states=True)
         from mlx_vlm.models.base import pixel_shuffle
 
-        made = pixel_shuffle(states[:, 1:], shuffle_ratio=self._whole.downsample_ratio)
-        for layer in self._whole.mlp1:
+        made = pixel_shuffle(states[:, 1:], shuffle_ratio=self.whole.downsample_ratio)
+        for layer in self.whole.mlp1:
             made = layer(made)
         return made.reshape(-1, made.shape[-1])
 
-    def embed(self, tokens: mx.array) -> mx.array:
-        return self._whole.language_model.model.embed_tokens(tokens)
-
     def _grid(self, width: int, height: int) -> tuple[int, int]:
         """Columns and rows of tiles: the shape nearest to the picture's; of two, the one that keeps more of its pixels."""
-        most = range(1, self._tiles + 1)
+        most = range(1, self.tiles + 1)
         best, nearest = (1, 1), float("inf")
         for tiles in most:  # few first, as the model was trained
             for columns in (n for n in most if tiles % n == 0):
@@ -140,4 +161,123 @@ class InternVL:
         return (values - np.array(self.MEAN, np.float32)) / np.array(self.STD, np.float32)
 
 
-_FAMILIES: dict[str, type[Eyes]] = {"internvl_chat": InternVL}
+class Processed(Eyes):
+    """A family whose processor, in mlx-vlm, says what a prompt with a picture is, and whose model merges the two.
+
+    The processor makes MLX arrays: `frame`, too, belongs to the engine's thread.
+    """
+
+    PLACEHOLDER = "<image>"  # for a picture, in the family's template
+
+    def __init__(self, whole: nn.Module, tokenizer: Any, config: Mapping[str, Any], image_tiles: int) -> None:
+        super().__init__(whole, tokenizer, config, image_tiles)
+        self._processor = self.processor(Path(whole.model_path))
+        self._frames: dict[tuple[int, int], list[int | None]] = {}
+
+    def processor(self, folder: Path) -> Any:
+        """The family's processor, read from the model's folder; it never looks elsewhere."""
+        raise NotImplementedError
+
+    def render(self, chat: Chat, picture: str = "") -> str:
+        turns = []
+        for i, (role, text) in enumerate(chat):
+            content = [{"type": "text", "text": text.replace(self.PLACEHOLDER, "")}]
+            if picture and i == last_of_user(chat):
+                content.insert(0, {"type": "image"})
+            turns.append({"role": role, "content": content})
+        rendered = str(self.tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False))
+        return rendered.replace(self.PLACEHOLDER, picture)
+
+    def frame(self, width: int, height: int) -> Sequence[int | None]:
+        if (known := self._frames.get((width, height))) is None:
+            from PIL import Image
+
+            tokens = np.array(self._inputs(Image.new("RGB", (width, height)))["input_ids"])[0]
+            known = [None if token == self.whole.config.image_token_index else int(token) for token in tokens]
+            self._frames[width, height] = known
+        return known
+
+    def features(self, pixels: Pixels) -> mx.array:
+        inputs = dict(self._inputs(pixels))
+        tokens = inputs.pop("input_ids")
+        mask = inputs.pop("attention_mask", None)
+        merged = self.whole.get_input_embeddings(tokens, mask=mask, **inputs).inputs_embeds[0]
+        return merged[mx.array(np.flatnonzero(np.array(tokens)[0] == self.whole.config.image_token_index))]
+
+    def _inputs(self, pixels: Pixels) -> Mapping[str, mx.array]:
+        from mlx_vlm.models.base import to_mlx
+
+        return to_mlx(self._processor(text=self.PLACEHOLDER, images=[pixels], add_special_tokens=False))
+
+
+class SmolVLM(Processed):
+    """SmolVLM 1 and 2, on Idefics3: a grid of tiles, and the whole picture after them."""
+
+    def processor(self, folder: Path) -> Any:
+        from mlx_vlm.models.idefics3.processing_idefics3 import Idefics3Processor
+        from mlx_vlm.models.smolvlm.processing_smolvlm import SmolVLMProcessor
+
+        family = SmolVLMProcessor if self.config["model_type"] == "smolvlm" else Idefics3Processor
+        made = family.from_pretrained(str(folder))
+        tile = made.image_processor.max_image_size["longest_edge"]
+        made.image_processor.size = {"longest_edge": int(self.tiles**0.5) * tile}
+        made.image_processor.do_image_splitting = self.tiles > 1
+        return made
+
+    def embed(self, tokens: mx.array) -> mx.array:
+        return self.whole.language_model.embed_tokens(tokens)
+
+    def read(self, tokens: mx.array | None, embedded: mx.array | None, cache: list[Any] | None) -> mx.array:
+        from mlx_vlm.models.base import create_attention_mask
+
+        language = self.whole.language_model
+        states = language.embed_tokens(tokens) if embedded is None else embedded
+        mask = create_attention_mask(states, cache)
+        for layer, part in zip(language.layers, cache or [None] * len(language.layers), strict=True):
+            states = layer(states, mask, part)
+        return language.norm(states)
+
+
+class Gemma3(Processed):
+    """Gemma 3: a picture is always 256 features."""
+
+    PLACEHOLDER = "<start_of_image>"
+
+    def processor(self, folder: Path) -> Any:
+        from mlx_vlm.models.gemma3.processing_gemma3 import Gemma3Processor
+
+        return Gemma3Processor.from_pretrained(str(folder))
+
+
+class LFM2(Processed):
+    """LFM2-VL: tiles of 512 pixels and a small view of the whole."""
+
+    def processor(self, folder: Path) -> Any:
+        from mlx_vlm.models.lfm2_vl.processing_lfm2_vl import Lfm2VlProcessor
+
+        made = Lfm2VlProcessor.from_pretrained(str(folder))
+        made.image_processor.max_tiles = self.tiles
+        made.image_processor.do_image_splitting = self.tiles > 1
+        return made
+
+    def read(self, tokens: mx.array | None, embedded: mx.array | None, cache: list[Any] | None) -> mx.array:
+        return self.whole.language_model.model(tokens, cache=cache, input_embeddings=embedded)
+
+
+_FAMILIES: dict[str, type[Eyes]] = {
+    "internvl_chat": InternVL,
+    "smolvlm": SmolVLM,
+    "idefics3": SmolVLM,
+    "gemma3": Gemma3,
+    "lfm2_vl": LFM2,
+    "lfm2-vl": LFM2,
+}
+_REFUSED = (  # families by how their names begin, and why
+    (
+        ("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_5"),
+        "each part of a picture has positions of its own, which rows that share a batch do not carry",
+    ),
+    (("gemma3n", "gemma4"), "every layer reads the token itself, and a picture's features are none"),
+    (("mllama",), "its pictures are not part of the prompt"),
+    (("internvl",), "its language model is read as Qwen3 whatever it is; take the repository without -hf"),
+)

@@ -18,6 +18,7 @@ import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 from mlx.utils import tree_flatten
+from numpy.typing import NDArray
 
 from memlora_mlx.errors import ModelBroken, VisionMissing
 from memlora_mlx.models import vectorised
@@ -153,8 +154,16 @@ class Student:
 
         return list(make_prompt_cache(self.model))
 
-    def hidden(self, tokens: mx.array, cache: list[Any]) -> mx.array:
-        """The last hidden states of (batch, time) tokens: (batch, time, dim). The cache is extended."""
+    def shown(self, tokens: NDArray[np.int32]) -> mx.array | None:
+        """What stands in the places of pictures: see `VisionStudent`. Without a vision tower there are none."""
+        return None
+
+    def hidden(self, tokens: mx.array, cache: list[Any] | None, shown: mx.array | None = None) -> mx.array:
+        """The last hidden states of (batch, time) tokens: (batch, time, dim). The cache is extended.
+
+        Args:
+            shown: what `shown` gives for these tokens, where it is known.
+        """
         return self.language.model(tokens, cache)
 
     def logits(self, hidden: mx.array) -> mx.array:

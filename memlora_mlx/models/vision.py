@@ -22,6 +22,7 @@ import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 from mlx.utils import tree_flatten
+from numpy.typing import NDArray
 
 from memlora_mlx.errors import ModelBroken, UsageError, VisionMissing
 from memlora_mlx.models import vectorised
@@ -129,6 +130,10 @@ class VisionStudent(Student):
     def language(self) -> nn.Module:
         return self.model.language_model
 
+    def make_cache(self) -> list[Any]:
+        own = getattr(self.language, "make_cache", None)
+        return list(own()) if own is not None else super().make_cache()
+
     # ------------------------------------------------------------------ prompts, on any thread
 
     def encode(self, chat: Chat, image: Path | None = None) -> list[int]:
@@ -225,22 +230,33 @@ class VisionStudent(Student):
         mx.eval(features)
         return features
 
-    def hidden(self, tokens: mx.array, cache: list[Any]) -> mx.array:
-        """As a text student's, with features where tokens are negative. Those not looked at before are now."""
-        numbers = np.array(tokens)
-        if (numbers >= 0).all():
-            return self.language.model(tokens, cache=cache)
-        self.look(numbers[numbers < 0].tolist())
-        places = np.zeros(numbers.shape, np.int32)
+    def shown(self, tokens: NDArray[np.int32]) -> mx.array:
+        """The features that stand in these places, and anything where a token is a word: (batch, time, dim).
+
+        Those not looked at before are now. Within a compiled function nothing can be: it is given these.
+        """
+        named = tokens[tokens < 0].tolist()
+        if not named:
+            return mx.zeros((1, 1, int(self.config["hidden_size"])))
+        self.look(named)
+        places = np.zeros(tokens.shape, np.int32)
         features: list[mx.array] = []
         start = 0
-        for sight in self._named(numbers[numbers < 0].tolist()):
-            own = (-numbers >= sight.first) & (-numbers < sight.first + sight.count)
-            places[own] = start - numbers[own] - sight.first
+        for sight in self._named(named):
+            own = (-tokens >= sight.first) & (-tokens < sight.first + sight.count)
+            places[own] = start - tokens[own] - sight.first
             assert sight.features is not None
             features.append(sight.features)
             start += sight.count
-        shown = mx.concatenate(features)[mx.array(places)]  # (batch, time, dim)
+        return mx.concatenate(features)[mx.array(places)]
+
+    def hidden(self, tokens: mx.array, cache: list[Any] | None, shown: mx.array | None = None) -> mx.array:
+        """As a text student's, with features where tokens are negative."""
+        if shown is None:
+            numbers = np.array(tokens)
+            if (numbers >= 0).all():
+                return self._eyes.read(tokens, None, cache)
+            shown = self.shown(numbers)
         words = self._eyes.embed(mx.maximum(tokens, 0))
-        mixed = mx.where(mx.array(numbers < 0)[..., None], shown.astype(words.dtype), words)
-        return self.language.model(None, inputs_embeds=mixed, cache=cache)
+        mixed = mx.where((tokens < 0)[..., None], shown.astype(words.dtype), words)
+        return self._eyes.read(None, mixed, cache)
