@@ -101,6 +101,8 @@ class InternVL(Eyes):
         self._whole_too = bool(config.get("use_thumbnail", True))
         patches = (self._side // whole.config.vision_config.patch_size) ** 2
         self._of_tile = int(patches * whole.config.downsample_ratio**2)  # features
+        for layer in whole.vision_model.encoder.layers:
+            layer.mlp.activation_fn = nn.GELU()  # as the tower was trained; mlx-vlm's has an approximation, 1e-4 off
         known = tokenizer.get_vocab()
         if missing := [mark for mark in ("<img>", "</img>", "<|im_start|>", "<|im_end|>") if mark not in known]:
             raise ModelBroken(
