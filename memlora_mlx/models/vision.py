@@ -210,6 +210,12 @@ class VisionStudent(Student):
             sight.features = None
             del self._seen[sight]
 
+    def forget_features(self) -> None:
+        """Drop all features, as if no picture had been looked at."""
+        for sight in self._seen:
+            sight.features = None
+        self._seen.clear()
+
     def _named(self, tokens: Sequence[int]) -> set[Sight]:
         numbers = {-token for token in tokens if token < 0}
         with self._known:
