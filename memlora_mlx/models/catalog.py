@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 Kind = Literal["student", "embedder"]
-Family = Literal["llama", "qwen2", "gemma2", "internvl", "bert"]
+Family = Literal["llama", "qwen2", "gemma2", "internvl", "gemma3", "smolvlm", "lfm2-vl", "bert"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +42,7 @@ class Entry:
 
 
 _GEMMA = "Gemma Terms of Use"
+_LFM = "LFM Open License v1.0"
 _QWEN_3B = "Qwen-Research"  # only the 3B model of the family: no commercial use
 
 # Best first: the first student on the disk is the default one.
@@ -90,6 +91,19 @@ STUDENTS: tuple[Entry, ...] = (
         _QWEN_3B,
         "mlx-community/Qwen2.5-3B-Instruct-4bit",
         32768,
+    ),
+    Entry(
+        "gemma3-4b",
+        "student",
+        "gemma3",
+        4_300_000_000,
+        "bf16",
+        8_600_000_000,
+        _GEMMA,
+        "google/gemma-3-4b-it",
+        131_072,
+        needs_vision=True,
+        note="gated: accept its terms on the hub, then `hf auth login`",
     ),
     Entry(
         "qwen2.5-1.5b",
@@ -158,6 +172,44 @@ STUDENTS: tuple[Entry, ...] = (
         "Apache-2.0",
         "mlx-community/Qwen2.5-0.5B-Instruct-4bit",
         32768,
+    ),
+    Entry(
+        "lfm2-vl-450m",
+        "student",
+        "lfm2-vl",
+        451_000_000,
+        "bf16",
+        902_000_000,
+        _LFM,
+        "LiquidAI/LFM2-VL-450M",
+        32768,
+        needs_vision=True,
+    ),
+    Entry(
+        "smolvlm-500m",
+        "student",
+        "smolvlm",
+        507_000_000,
+        "bf16",
+        1_020_000_000,
+        "Apache-2.0",
+        "HuggingFaceTB/SmolVLM-500M-Instruct",
+        8192,
+        needs_vision=True,
+        zero_shot=False,
+    ),
+    Entry(
+        "smolvlm-256m",
+        "student",
+        "smolvlm",
+        256_000_000,
+        "bf16",
+        513_000_000,
+        "Apache-2.0",
+        "HuggingFaceTB/SmolVLM-256M-Instruct",
+        8192,
+        needs_vision=True,
+        zero_shot=False,
     ),
     Entry(
         "smollm2-135m",
