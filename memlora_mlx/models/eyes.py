@@ -33,6 +33,8 @@ class Eyes(ABC):
         image_tiles: into how many tiles a picture is cut, at most.
     """
 
+    ENDS: tuple[str, ...] = ()  # tokens that end an answer, beside those that the files name
+
     def __init__(self, whole: nn.Module, tokenizer: Any, config: Mapping[str, Any], image_tiles: int) -> None:
         self.whole, self.tokenizer, self.config, self.tiles = whole, tokenizer, config, image_tiles
 
@@ -90,6 +92,7 @@ class InternVL(Eyes):
     SYSTEM = (
         "你是书生·万象，英文名是InternVL，是由上海人工智能实验室、清华大学及多家合作单位联合开发的多模态大语言模型。"
     )
+    ENDS = ("<|im_end|>",)
     MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, of red, green and blue
 
     def __init__(self, whole: nn.Module, tokenizer: Any, config: Mapping[str, Any], image_tiles: int) -> None:

@@ -103,8 +103,11 @@ class VisionStudent(Student):
         logging.set_verbosity_error()  # transformers warns of every model type that is not its own
         try:
             whole = load_model(folder, lazy=True)
-            ends = config.get("eos_token_id") or config.get("llm_config", {}).get("eos_token_id")
-            tokenizer = load_tokenizer(folder, eos_token_ids=ends)
+            words = config.get("text_config") or config.get("llm_config") or {}
+            tokenizer = load_tokenizer(folder, eos_token_ids=config.get("eos_token_id") or words.get("eos_token_id"))
+            # What ends a turn is often in neither: InternVL's configs name the end of a document alone.
+            for end in (str(tokenizer.eos_token_id), *eyes.ENDS):
+                tokenizer.add_eos_token(end)
             if mx.default_device() == mx.Device(mx.cpu) and "quantization" not in config:
                 whole.set_dtype(mx.float32)  # see Student.load
             vectorised.install()

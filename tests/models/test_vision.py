@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from pathlib import Path
 
@@ -240,6 +241,34 @@ def test_a_picture_that_is_gone_or_no_picture_costs_its_own_request_only(
         gone.unlink()
         with pytest.raises(UsageError, match="cannot be read"):
             engine.complete(Request(None, chat, image=gone))
+
+
+def test_a_folder_as_its_makers_publish_it_is_read(student: VisionStudent, folder: Path, tmp_path: Path) -> None:
+    """No tokenizer.json, and a config that names the end of a document as the end of an answer."""
+    for name in ("model.safetensors", "config.json", "tokenizer_config.json"):
+        (tmp_path / name).write_bytes((folder / name).read_bytes())
+    config = json.loads((tmp_path / "config.json").read_text())
+    config["llm_config"]["eos_token_id"] = config.pop("eos_token_id") - 2
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    built = json.loads((folder / "tokenizer.json").read_text())
+    added = {token["content"]: token["id"] for token in built["added_tokens"]}
+    (tmp_path / "vocab.json").write_text(json.dumps(built["model"]["vocab"]))
+    merges = [" ".join(pair) if isinstance(pair, list) else pair for pair in built["model"]["merges"]]
+    (tmp_path / "merges.txt").write_text("#version: 0.2\n" + "\n".join(merges) + "\n")
+    (tmp_path / "added_tokens.json").write_text(json.dumps(added))
+    settings = json.loads((tmp_path / "tokenizer_config.json").read_text())
+    settings |= {"tokenizer_class": "Qwen2Tokenizer", "additional_special_tokens": list(added)}
+    settings["added_tokens_decoder"] = {
+        str(number): {"content": word, "special": True, "normalized": False, "lstrip": False, "rstrip": False}
+        for word, number in added.items()
+    }
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
+    published = Student.load(tmp_path)
+    assert published.eos == {0, 2} and published.end == student.end == 2
+    chat = (("user", "seven green apples"),)
+    assert published.encode(chat)[:3] == student.encode(chat)[:3]
+    assert published.decode(published.tokenize("seven green apples")) == "seven green apples"
+    assert published.encode(chat)[-3:] == student.encode(chat)[-3:]
 
 
 def test_what_cannot_be_run_is_refused_in_a_line(folder: Path, tmp_path: Path) -> None:
