@@ -78,6 +78,17 @@ def predicted(
     return made
 
 
+def unused(corrections: Mapping[str, str], cases: Sequence[Case]) -> list[str]:
+    """A complaint if none of the corrections is of a question that is asked: they are named wrongly, or of another file."""
+    asked = [question.id for case in cases for question in case.questions]
+    if not corrections or not asked or not corrections.keys().isdisjoint(asked):
+        return []
+    named = next(iter(corrections))
+    return [
+        f"none of the {len(corrections)} corrections is of a question of this run: {named!r} is none, {asked[0]!r} is"
+    ]
+
+
 def finished(run: Run) -> Run:
     """The run as it is kept: nothing lost where the answer was right, rows in order, costs and phases summed."""
     systems, conversations = run.origin["systems"], run.origin["conversations"]

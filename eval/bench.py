@@ -18,9 +18,10 @@ from typing import Any
 
 from memlora_mlx.errors import MemloraError, UsageError
 from memlora_mlx.eval import mine
-from memlora_mlx.eval.assembly import Entrant, assemble, finished, predicted
+from memlora_mlx.eval.assembly import Entrant, assemble, finished, predicted, unused
 from memlora_mlx.eval.cache import Cache, digest, folder_digest
 from memlora_mlx.eval.calls import Answerer, Calls, ModelClock
+from memlora_mlx.eval.judges import is_elsewhere
 from memlora_mlx.eval.questions import Case, cut, data_digest, read_cases
 from memlora_mlx.eval.results import Run
 from memlora_mlx.eval.scoring import RULES, OnProgress, judged, scored
@@ -87,6 +88,8 @@ def run(
     stems = [file.stem for file in plan.predictions]
     if taken := [stem for stem in stems if stem in SYSTEMS or "/" in stem or stems.count(stem) > 1]:
         raise UsageError(f"a prediction file names its system, and {taken[0]!r} is taken; call it otherwise")
+    if plan.judge and is_elsewhere(plan.judge) and plan.mine:
+        raise UsageError("with --mine nothing leaves this machine; name a judge on it, such as mlx:qwen2.5-3b")
     workspace.student_folder  # noqa: B018 - without it nothing can be run
     started, clock = time.perf_counter(), ModelClock()
     failures: list[str] = []
@@ -96,6 +99,7 @@ def run(
             kept = Path(opened.enter_context(tempfile.TemporaryDirectory(prefix="memlora-mine-")))
         cache = opened.enter_context(Cache(kept))
         cases = _cases(plan, workspace, opened, failures)
+        failures += unused(plan.corrections, cases)
         ground = Ground(
             cache,
             clock,

@@ -69,6 +69,7 @@ _GRAMMAR = Grammar(
     "lark", f'start: "{{\\"label\\": \\"" ("{RIGHT}" | "{WRONG}") "\\"}}"', longest_ending=f'{{"label": "{RIGHT}"}}'
 )
 _LABEL_TOKENS = 48
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,16 +274,36 @@ def open_judge(spec: str, workspace: Workspace, *, cache: Cache | None = None) -
         UsageError: the judge is named in another way, or the openai client is not installed.
         ModelMissing, ModelBroken: there is no such student, or it is damaged.
     """
+    url, model = named(spec)
+    if url is None:
+        return _local(model, workspace, cache)
+    _teacher(url, model)  # a URL that is none should be said before the first answer
+    return Judge(f"openai:{_without_password(url)},{model}", partial(_ask_server, url, model), cache=cache)
+
+
+def named(spec: str) -> tuple[str | None, str]:
+    """The URL of a judge's server, if it has one, and its model.
+
+    Raises:
+        UsageError: it has neither form.
+    """
     kind, _, rest = spec.partition(":")
     if kind == "mlx" and rest.strip():
-        return _local(rest.strip(), workspace, cache)
-    if kind == "openai":
-        # a model's name may hold a comma no more than a URL may hold one in its host
-        url, _, model = (part.strip() for part in rest.partition(","))
-        if url and model:
-            _teacher(url, model)  # a wrong URL should be said before an hour's run
-            return Judge(f"openai:{_without_password(url)},{model}", partial(_ask_server, url, model), cache=cache)
+        return None, rest.strip()
+    # a model's name may hold a comma no more than a URL may hold one in its host
+    url, _, model = (part.strip() for part in rest.partition(","))
+    if kind == "openai" and url and model:
+        return url, model
     raise UsageError(f"{spec!r} names no judge; give openai:URL,MODEL (http://127.0.0.1:8000/v1,name) or mlx:MODEL")
+
+
+def is_elsewhere(spec: str) -> bool:
+    """Whether what a judge is shown leaves this machine. Raises UsageError: as `named`."""
+    url, _ = named(spec)
+    try:
+        return url is not None and urlsplit(url).hostname not in _LOOPBACK
+    except ValueError:  # it is no URL
+        return True
 
 
 def _is_there(gold: object) -> bool:

@@ -51,7 +51,19 @@ class Mem0System:
         self.workspace, self.calls, self.ground = workspace, calls, ground
 
     def run(self, case: Case, on_done: OnDone) -> Outcome:
-        """Read and answer in one: the store of mem0 is filled anew wherever the answers are not known."""
+        """Read and answer in one: the store of mem0 is filled anew wherever the answers are not known.
+
+        Raises:
+            MemloraError: whatever went wrong in it; the other systems can go on.
+        """
+        try:
+            return self._run(case, on_done)
+        except MemloraError:
+            raise
+        except Exception as error:  # its own, its store's or its client's
+            raise MemloraError(f"mem0ai failed: {error!r}") from error
+
+    def _run(self, case: Case, on_done: OnDone) -> Outcome:
         made: dict[str, Any] = {}
 
         def ask() -> list[Reply]:

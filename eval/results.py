@@ -42,6 +42,7 @@ class Asked:
     verdicts: Mapping[str, bool] = field(default_factory=dict)  # a judge's, by rubric: "generous", "strict"
     corrected_gold: str | None = None  # from --gold-corrections
     corrected_scores: Mapping[str, float] = field(default_factory=dict)
+    corrected_verdicts: Mapping[str, bool] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -89,13 +89,19 @@ def judged(
         failures.append(f"no answer was judged: {error}")
         return run
     origin["judge"] = {"name": judge.name, "prompts": dict(judge.prompt_hashes)}
-    verdicts: dict[int, dict[str, bool]] = {i: {} for i in range(len(run.asked))}
+    # of each answer, by the published gold answer and by the corrected one
+    verdicts: dict[tuple[int, bool], dict[str, bool]] = {
+        (i, of): {} for i in range(len(run.asked)) for of in (False, True)
+    }
     phases = []
     with judge:
         origin["judge"]["controls"] = {rubric: list(told) for rubric, told in judge.controls().items()}
         for name in dict.fromkeys(one.system for one in run.asked):
-            rows = [i for i, one in enumerate(run.asked) if one.system == name and one.category != 5]
-            items = [Item(run.asked[i].question, run.asked[i].gold, run.asked[i].answer) for i in rows]
+            mine = [(i, one) for i, one in enumerate(run.asked) if one.system == name and one.category != 5]
+            items = {(i, False): Item(one.question, one.gold, one.answer) for i, one in mine}
+            items |= {
+                (i, True): Item(one.question, one.corrected_gold, one.answer) for i, one in mine if one.corrected_gold
+            }
             is_known = True
             with timed(ground.clock) as spent:
                 for rubric in RUBRICS:
@@ -106,15 +112,19 @@ def judged(
                         steps.append(more)
                         on_progress(of, by, "judge", sum(steps), len(items))  # noqa: B023 - called before it changes
 
-                    for i, verdict in zip(rows, judge.verdicts(items, rubric, on_progress=told), strict=True):
+                    found = judge.verdicts(list(items.values()), rubric, on_progress=told)
+                    for place, verdict in zip(items, found, strict=True):
                         if verdict is not None:
-                            verdicts[i][rubric] = verdict
-                    is_known = is_known and steps[:1] == [len(rows)]
+                            verdicts[place][rubric] = verdict
+                    is_known = is_known and steps[:1] == [len(items)]
             phases.append(Phase(name, "judge", spent["seconds"], spent["seconds"], is_known))
     if judge.failures:
         reasons = "; ".join(f"{count} x {reason}" for reason, count in judge.failures.most_common())
         failures.append(f"{judge.name} gave no verdict on some answers, and J is of the others: {reasons}")
-    asked = tuple(replace(one, verdicts=verdicts[i]) for i, one in enumerate(run.asked))
+    asked = tuple(
+        replace(one, verdicts=verdicts[i, False], corrected_verdicts=verdicts[i, True])
+        for i, one in enumerate(run.asked)
+    )
     return replace(run, asked=asked, phases=(*run.phases, *phases))
 
 

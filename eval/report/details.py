@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from memlora_mlx.eval.judges import RUBRICS
 from memlora_mlx.eval.report.document import ABSENT, Column, Section, StackedChart, Table, plain
 from memlora_mlx.eval.report.figures import (
     average,
@@ -15,6 +16,7 @@ from memlora_mlx.eval.report.figures import (
     share,
     systems_of,
     values,
+    verdicts,
     with_interval,
 )
 from memlora_mlx.eval.results import SCORED, Asked, Run
@@ -97,23 +99,26 @@ def losses(run: Run) -> Section:
 
 def corrected(run: Run) -> Section:
     """The scores against the corrected gold answers beside those against the published ones."""
+    rubrics = [rubric for rubric in RUBRICS if any(rubric in one.corrected_verdicts for one in run.asked)]
     rows = []
     for name in systems_of(run):
         mine = scored_rows(run, name)
         changed = sum(bool(one.corrected_scores) for one in mine)
         if changed:
-            cells = [
-                with_interval(mean(values(mine, get)))
+            found = [
+                mean(values(mine, get))
                 for get in (
                     composite(), composite(corrected=True), part("token_f1"), part("token_f1", corrected=True)
                 )
             ]  # fmt: skip
-            rows.append((plain(name), str(len(mine)), str(changed), *cells))
+            found += [share(verdicts(mine, rubric, corrected=c)) for rubric in rubrics for c in (False, True)]
+            rows.append((plain(name), str(len(mine)), str(changed), *map(with_interval, found)))
     if not rows:
         return Section("Corrected gold answers")
-    heads = ("L, published", "L, corrected", "token F1, published", "token F1, corrected")
+    heads = [f"{score}, {kind}" for score in ("L", "token F1", *(f"J {rubric}" for rubric in rubrics))
+             for kind in ("published", "corrected")]  # fmt: skip
     columns = (Column("system", False), Column("n"), Column("corrected"), *map(Column, heads))
-    about = "Some gold answers of LoCoMo are known to be wrong. J is of the published ones."
+    about = "Some gold answers of LoCoMo are known to be wrong; everywhere else the figures are of the published ones."
     return Section("Corrected gold answers", (about,), (), (Table("Both scores", columns, tuple(rows)),))
 
 

@@ -83,8 +83,10 @@ def share(found: Sequence[bool]) -> Interval | None:
     return Interval(100 * interval.value, 100 * interval.low, 100 * interval.high)
 
 
-def verdicts(rows: Iterable[Asked], rubric: str) -> list[bool]:
-    return [one.verdicts[rubric] for one in rows if rubric in one.verdicts]
+def verdicts(rows: Iterable[Asked], rubric: str, *, corrected: bool = False) -> list[bool]:
+    """A judge's verdicts; corrected: by the corrected gold answer where there is one."""
+    told = (one.corrected_verdicts if corrected and one.corrected_gold else one.verdicts for one in rows)
+    return [found[rubric] for found in told if rubric in found]
 
 
 def paired(a: Sequence[Asked], b: Sequence[Asked], value: Value) -> Difference | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -17,10 +18,23 @@ from memlora_mlx.eval.bench import Plan, run
 from memlora_mlx.eval.results import Run
 from memlora_mlx.eval.scoring import abstains
 from memlora_mlx.eval.shards import merge, read_run, write_run
+from memlora_mlx.memory import stages
 from memlora_mlx.memory.workspace import Workspace
 from memlora_mlx.settings import Settings, load_settings
 
+sys.path.append(str(Path(__file__).parents[1] / "distill"))
+from servers import Answer, refusal, serving
+
 OURS = ("memlora", "base", "full-context", "rag", "oracle")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def short_outputs() -> Iterator[None]:
+    """Random weights rarely end an output, so that each is as long as it may be."""
+    with pytest.MonkeyPatch.context() as patched:
+        for name, tokens in (("EXTRACTION_TOKENS", 96), ("UPDATE_TOKENS", 128), ("ANSWER_TOKENS", 24)):
+            patched.setattr(stages, name, tokens)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -205,6 +219,36 @@ def test_another_judge_asks_no_student_again(whole: Run, settings: Settings, pla
     assert all(phase.from_cache for phase in again.phases)
 
 
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        ("That looks right to me.", "no JSON label"),  # prose
+        (None, "disconnected"),  # it hangs up
+        (refusal(401, "the key has expired"), "the key has expired"),
+    ],
+)
+def test_of_a_judge_that_gives_no_verdict_all_else_is_kept(
+    settings: Settings, plan: Plan, answer: Answer, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And what it said before is still a verdict."""
+    for seconds in ("FIRST_REST", "LONGEST_REST"):
+        monkeypatch.setattr(f"memlora_mlx.distill.teacher.{seconds}", 0.01)
+    monkeypatch.setattr("memlora_mlx.eval.judges.CONTROLS", ())
+    first = QUESTIONS[0]["question"]
+
+    def judge(prompt: str) -> Answer:
+        return '{"label": "CORRECT"}' if first in prompt else answer
+
+    with serving(judge) as served, Workspace(settings) as opened:
+        made = run(replace(plan, systems=("oracle",), judge=f"openai:{served.url},big"), opened)
+    assert len(made.asked) == len(QUESTIONS)
+    assert all({"token_f1", "rouge_1"} <= set(one.scores) for one in made.asked if one.category != 5)
+    assert all(not one.verdicts for one in made.asked if one.question != first)
+    [line] = made.failures
+    assert "gave no verdict on some answers" in line
+    assert reason in line
+
+
 def test_a_judge_that_cannot_be_opened_costs_nothing_else(settings: Settings, plan: Plan) -> None:
     with Workspace(settings) as opened:
         made = run(replace(plan, systems=("oracle",), judge="mlx:no-such-judge"), opened)
@@ -309,6 +353,32 @@ def test_corrected_gold_answers_are_scored_beside_the_old(settings: Settings, pl
     assert first.corrected_scores.keys() == first.scores.keys() - {"abstained"}
     assert second.corrected_gold is None
     assert not second.corrected_scores
+
+
+def test_corrections_of_other_questions_are_named(settings: Settings, plan: Plan) -> None:
+    with Workspace(settings) as opened:
+        made = run(replace(plan, systems=("oracle",), corrections={"26/0": "in Rome"}), opened)
+    assert made.failures == ("none of the 1 corrections is of a question of this run: '26/0' is none, 'conv-26/0' is",)
+
+
+def test_a_judge_has_verdicts_on_the_corrected_answers_too(settings: Settings, plan: Plan) -> None:
+    def judge(prompt: str) -> Answer:
+        return '{"label": "CORRECT"}' if "in Rome" in prompt else '{"label": "WRONG"}'
+
+    with serving(judge) as served, Workspace(settings) as opened:
+        corrected = replace(plan, systems=("oracle",), corrections={"conv-26/0": "in Rome"})
+        made = run(replace(corrected, judge=f"openai:{served.url},big"), opened)
+    first, second, *_ = of(made, "oracle")
+    assert first.verdicts == {"generous": False, "strict": False}
+    assert first.corrected_verdicts == {"generous": True, "strict": True}
+    assert not second.corrected_verdicts
+
+
+def test_what_the_user_said_goes_to_no_judge_elsewhere(workspace: Workspace) -> None:
+    with pytest.raises(UsageError, match="nothing leaves this machine"):
+        run(Plan(mine=True, judge="openai:http://gpu1:8000/v1,big"), workspace)
+    with pytest.raises(UsageError, match="names no judge"):
+        run(Plan(mine=True, judge="gpt-4"), workspace)
 
 
 def test_bad_questions_are_left_out_and_named(settings: Settings, tmp_path: Path) -> None:

@@ -220,6 +220,21 @@ def test_corrected_gold_answers_stand_beside_the_published_ones(run: Run) -> Non
     )
     gained = float(corrected.split()[0]) - float(published.split()[0])
     assert gained == pytest.approx(100 / 20, abs=0.11)  # question 0 scored 0
+    assert not [column for column in table(document, "Both scores").columns if column.head.startswith("J ")]
+
+
+def test_j_by_the_corrected_gold_answers_stands_beside_the_published(run: Run) -> None:
+    """An answer without a correction counts in both as it is."""
+    asked = tuple(
+        replace(one, corrected_gold="right", corrected_scores=scores(1.0), corrected_verdicts={"generous": True},
+                verdicts={"generous": False})
+        if one.question_id == "conv-26/0" else replace(one, verdicts={"generous": one.question_id == "conv-26/1"})
+        for one in run.asked
+    )  # fmt: skip
+    document = report.build(replace(run, asked=asked))
+    kinds = ("published", "corrected")
+    told = [cell(document, "Both scores", "base", f"J generous, {kind}").split()[0] for kind in kinds]
+    assert told == ["5.0", "10.0"]
 
 
 def test_lost_answers_add_up(run: Run) -> None:
