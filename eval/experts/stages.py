@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -65,10 +65,10 @@ def lives_rows(workspace: Workspace, count: int, *, held_out: bool) -> list[Row]
 
 
 def update_scores(calls: Calls, examples: Sequence[Row], *, copied: bool) -> dict[str, Any]:
-    """Exact accuracy of operations: of whole answers, and of each event.
+    """Exact accuracy of operations: of whole exchanges, of the facts in them, and of each event.
 
-    An answer is exact if it decides the same (event, id) pairs as the right one, with the same texts for what is added or
-    updated.
+    A fact's update is exact if it decides the same (event, id) pair as the right one, with the same text for what is added
+    or updated; an exchange's, if those of all its facts are.
     """
     asked = [_offered(row) for row in examples]
     answers = calls.complete_all(
@@ -77,12 +77,12 @@ def update_scores(calls: Calls, examples: Sequence[Row], *, copied: bool) -> dic
             for row, (old, facts) in zip(examples, asked, strict=True)
         ]
     )
-    exact = 0
+    exact: defaultdict[tuple[str, str], list[bool]] = defaultdict(list)  # by exchange
     wanted: Counter[str] = Counter()
     right: Counter[str] = Counter()
     for row, (old, facts), answer in zip(examples, asked, answers, strict=True):
         gold, made = _operations(row.answer, old), _operations(answer.text, old)
-        exact += gold == made
+        exact[row.conversation, row.exchange.partition("/")[0]].append(gold == made)
         for event, *_ in gold:
             wanted[event] += 1
         for event, *_ in gold & made:
@@ -90,11 +90,14 @@ def update_scores(calls: Calls, examples: Sequence[Row], *, copied: bool) -> dic
         if len(gold) < len(facts):  # at least one fact says what is known already
             wanted["NONE"] += len(facts) - len(gold)
             right["NONE"] += len(facts) - len(gold) if len(made - gold) == 0 else 0
-    interval = wilson(exact, max(1, len(examples)))
+    whole = sum(map(all, exact.values()))
+    interval = wilson(whole, max(1, len(exact)))
     return {
-        "rows": len(examples),
-        "exact": exact / max(1, len(examples)),
+        "exchanges": len(exact),
+        "exact": whole / max(1, len(exact)),
         "interval": [round(interval.low, 3), round(interval.high, 3)],
+        "facts": len(examples),
+        "facts_exact": sum(sum(facts) for facts in exact.values()) / max(1, len(examples)),
         "events": {event: {"right": right[event], "of": wanted[event]} for event in sorted(wanted)},
         "tokens_out": sum(answer.output_tokens for answer in answers) / max(1, len(answers)),
     }

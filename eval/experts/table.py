@@ -54,15 +54,17 @@ def _update(report: Mapping[str, Any], key: str, title: str) -> list[str]:
     lines = [
         f"## {title}",
         "",
-        "Answers with exactly the right decisions and texts; right decisions per event.",
+        "Exchanges, and facts, with exactly the right decisions and texts; right decisions per event. Each fact is asked about",
+        "alone, with the memories nearest to it.",
         "",
-        "| | exact | 95 % | " + " | ".join(events) + " |",
-        "|---|---:|---|" + "---:|" * len(events),
+        "| | exchanges exact | 95 % | facts exact | " + " | ".join(events) + " |",
+        "|---|---:|---|---:|" + "---:|" * len(events),
     ]
     for name, row in found.items():
         low, high = row["interval"]
         told = " | ".join(f"{row['events'][e]['right']} of {row['events'][e]['of']}" for e in events)
-        lines.append(f"| {name} | {row['exact']:.0%} of {row['rows']} | {low:.0%} to {high:.0%} | {told} |")
+        exact = f"{row['exact']:.0%} of {row['exchanges']} | {low:.0%} to {high:.0%}"
+        lines.append(f"| {name} | {exact} | {row['facts_exact']:.0%} of {row['facts']} | {told} |")
     return [*lines, ""]
 
 

@@ -14,7 +14,6 @@ from pathlib import Path
 from memlora_mlx.eval.performance.rows import Row
 from memlora_mlx.eval.performance.workloads import conversation
 from memlora_mlx.memory import stages
-from memlora_mlx.memory.changes import Change
 from memlora_mlx.memory.pipeline import Pipeline, Remembered, Rules
 from memlora_mlx.memory.store import Store
 from memlora_mlx.memory.workspace import Workspace
@@ -135,12 +134,12 @@ def plain_seconds(workspace: Workspace, said: list[Exchange], rules: Rules) -> t
         start = time.perf_counter()
         for exchange in said:
             related = pipeline.related(exchange.owner, stages.parse_facts(ask(pipeline.extraction(exchange)[0])))
-            changes: list[Change] = []
-            if related.facts:
-                request, _, related = pipeline.update(related)
-                decisions = stages.parse_update(ask(request), [memory.text for memory in related.memories])
-                changes = pipeline.changes(exchange, related, decisions)
-            store.commit(exchange.owner, changes, exchange=exchange)
+            answered = []
+            for part in pipeline.parts(exchange.owner, related):
+                request, _, offered = pipeline.update(part)
+                decisions = stages.parse_update(ask(request), [memory.text for memory in offered.memories])
+                answered.append((offered, decisions))
+            store.commit(exchange.owner, pipeline.changes(exchange, answered), exchange=exchange)
         return time.perf_counter() - start, [memory.text for memory in store.list(order="stored")]
 
 

@@ -51,7 +51,7 @@ class Bank:
     def apply(self, exchange: Exchange, related: Related, answer: str) -> None:
         """Do what an update answer decides."""
         decisions = stages.parse_update(answer, [memory.text for memory in related.memories])
-        changes = self._pipeline.changes(exchange, related, decisions)
+        changes = self._pipeline.changes(exchange, [(related, decisions)])
         self._pipeline.store.commit(exchange.owner, changes, exchange=exchange)
 
     def search(self, question: str, owners: Sequence[Scope], limit: int) -> list[Hit]:

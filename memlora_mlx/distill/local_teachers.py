@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 LocalTeacher = Literal["observations", "synthetic"]
 LIVES = 400  # synthetic lives to train on
-FEW_LIVES = 60  # the same where there is only a CPU: an hour's work for a student of 135M parameters
+FEW_LIVES = 40  # the same where there is only a CPU: less than an hour's work for a student of 135M parameters
 UNREAD = 9  # a seed whose lives no shipped expert was trained on
 VALIDATION_LIVES = 12
 

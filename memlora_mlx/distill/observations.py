@@ -87,14 +87,17 @@ def extraction_rows(conversation: Annotated, splits: Splits, *, seed: int = 0) -
 
 
 def fill(bank: Bank, conversation: Annotated, splits: Splits) -> Iterator[Row]:
-    """Replay the observations through a bank, in the order they were said, and give the update rows on the way."""
+    """Replay the observations through a bank, in the order they were said, and give the update rows on the way, a fact each."""
     split = splits.of(conversation.name)
     for exchange in conversation.exchanges:
-        related = bank.related(exchange.owner, conversation.facts_of(exchange))
-        if related.facts:
-            answer = added(related.facts, len(related.memories))
-            yield Row("update", bank.prompt(related), answer, TEACHER, conversation.name, exchange.key, split)
-            bank.apply(exchange, related, answer)
+        together = bank.related(exchange.owner, conversation.facts_of(exchange))
+        for i, fact in enumerate(together.facts):
+            related = bank.related(exchange.owner, [fact])
+            answer = added([fact], len(related.memories))
+            key = f"{exchange.key}/{i}"
+            yield Row("update", bank.prompt(related), answer, TEACHER, conversation.name, key, split)
+        if together.facts:
+            bank.apply(exchange, together, added(together.facts, len(together.memories)))
 
 
 def rows(stage: str, conversation: Annotated, workspace: Workspace, splits: Splits) -> Iterator[Row]:

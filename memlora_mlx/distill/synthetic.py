@@ -30,7 +30,7 @@ def extraction_rows(life: Life, split: Split) -> Iterator[Row]:
 
 
 def update_rows(life: Life, bank: Bank, split: Split) -> Iterator[Row]:
-    """The right decisions of a life over what retrieval offers, which it begins with an empty bank.
+    """The right decisions of a life over what retrieval offers, which it begins with an empty bank; each fact asked about alone.
 
     Where retrieval does not offer the memory that a fact changes or withdraws, nothing right can be decided any more, and
     the rest of that life is left out.
@@ -39,13 +39,19 @@ def update_rows(life: Life, bank: Bank, split: Split) -> Iterator[Row]:
         if not step.facts:
             continue
         exchange = _exchange(life, number, step)
-        related = bank.related(exchange.owner, [fact.text for fact in step.facts])
-        answer = right_answer(step.facts, [memory.text for memory in related.memories])
-        if answer is None:
+        together = bank.related(exchange.owner, [fact.text for fact in step.facts])
+        apart = [bank.related(exchange.owner, [fact.text]) for fact in step.facts]
+        answers = [
+            right_answer([fact], [memory.text for memory in related.memories])
+            for fact, related in zip(step.facts, apart, strict=True)
+        ]
+        answer = right_answer(step.facts, [memory.text for memory in together.memories])
+        if answer is None or None in answers:
             return
-        if related.memories or life.seed % 4 == 0:  # to add to nothing is easy, and every life begins so
-            yield Row("update", bank.prompt(related), answer, TEACHER, life.name, str(number), split)
-        bank.apply(exchange, related, answer)
+        for i, (related, own) in enumerate(zip(apart, answers, strict=True)):
+            if related.memories or life.seed % 4 == 0:  # to add to nothing is easy, and every life begins so
+                yield Row("update", bank.prompt(related), str(own), TEACHER, life.name, f"{number}/{i}", split)
+        bank.apply(exchange, together, answer)
 
 
 def right_answer(facts: Sequence[Fact], offered: Sequence[str]) -> str | None:

@@ -99,10 +99,23 @@ class Rules:
     max_context: int = 4096
     grounded: Collection[Stage] = field(default_factory=frozenset)  # stages whose student needs a short leash
     copied: bool = False  # the update expert was trained to take its texts from the prompt
+    apart: bool = False  # it was trained on one fact at a time: each fact of an exchange has an update of its own
     sees: bool = False  # the student can look at pictures
+    recalls: bool = False  # the student needs its generation expert to use what it is reminded of, in a chat too
 
 
 _Submit = Callable[[Request, threading.Event], Future[Completion]]  # the event stops it
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Update:
+    """An update that was asked for: of all facts of an exchange, or of one."""
+
+    related: Related  # what was offered
+    request: Request
+    cut: int
+    answer: Future[Completion]
+    overtaken: threading.Event  # set: nobody waits for it any more
 
 
 @dataclass(slots=True, eq=False)
@@ -114,20 +127,19 @@ class _Flight:
     cut: int
     facts: tuple[str, ...] | None = None  # None until the extraction is read
     vectors: NDArray[np.float32] | None = None
-    related: Related | None = None  # what the update was asked about
-    request: Request | None = None
-    update: Future[Completion] | None = None
-    update_cut: int = 0
-    overtaken: threading.Event = field(default_factory=threading.Event)  # set: nobody waits for this update any more
-    seen: int = 0  # commits of its owner when the update was asked
+    related: Related | None = None  # all that is new, beside the memories it may concern
+    updates: list[_Update] = field(default_factory=list)
+    seen: int = 0  # commits of its owner when the updates were asked
 
     @property
-    def awaited(self) -> Future[Completion]:
-        return self.extraction if self.update is None else self.update
+    def awaited(self) -> list[Future[Completion]]:
+        """What has to be answered next."""
+        asked = [self.extraction] if self.related is None else [update.answer for update in self.updates]
+        return [answer for answer in asked if not answer.done()]
 
     @property
     def is_ready(self) -> bool:
-        return self.related is not None and self.awaited.done()
+        return self.related is not None and not self.awaited
 
 
 class Pipeline:
@@ -203,7 +215,7 @@ class Pipeline:
                 self._guess(flights, submit, commits, guesses)
                 head = flights[0]
                 if not head.is_ready:
-                    running = [flight.awaited for flight in flights if not flight.awaited.done()]
+                    running = [answer for flight in flights for answer in flight.awaited]
                     wait(running, timeout=0.1, return_when=FIRST_COMPLETED)  # and look whether to stop
                     continue
                 if head.facts and head.seen != commits[head.exchange.owner]:
@@ -215,8 +227,8 @@ class Pipeline:
         finally:
             # If the caller left, or something failed, the student need not finish what nobody waits for.
             stop.set()
-            for flight in flights:
-                flight.overtaken.set()
+            for update in (update for flight in flights for update in flight.updates):
+                update.overtaken.set()
 
     def _guess(
         self,
@@ -241,36 +253,37 @@ class Pipeline:
                 self._plan(flight, submit, commits[owner])
 
     def _plan(self, flight: _Flight, submit: _Submit, commits: int) -> None:
-        """Ask what the facts change, as the store stands now; unless that was asked already."""
+        """Ask what the facts change, as the store stands now; what was asked alike already is not asked again."""
         flight.seen = commits
-        related = self.related(flight.exchange.owner, flight.facts or (), flight.vectors)
-        if not related.facts:
-            flight.overtaken.set()
-            flight.related, flight.request, flight.update = related, None, None
-            return
-        request, cut, related = self.update(related)
-        is_same = flight.related is not None and related.memories == flight.related.memories
-        if request != flight.request or not is_same:
-            flight.overtaken.set()
-            flight.overtaken = threading.Event()
-            flight.related, flight.request, flight.update_cut = related, request, cut
-            flight.update = submit(request, flight.overtaken)
+        flight.related = self.related(flight.exchange.owner, flight.facts or (), flight.vectors)
+        before, flight.updates = flight.updates, []
+        for part in self.parts(flight.exchange.owner, flight.related):
+            request, cut, offered = self.update(part)
+            same = [u for u in before if u.request == request and u.related.memories == offered.memories]
+            if same:
+                before.remove(same[0])
+                flight.updates.append(same[0])
+            else:
+                given_up = threading.Event()
+                flight.updates.append(_Update(offered, request, cut, submit(request, given_up), given_up))
+        for update in before:
+            update.overtaken.set()
 
     def _commit(self, flight: _Flight, metadata: Mapping[str, object], expires_at: datetime | None) -> Remembered:
         assert flight.related is not None
         exchange, related = flight.exchange, flight.related
         costs = [Cost.of("extraction", flight.extraction.result(), flight.cut)]
-        changes: list[Change] = []
-        rejected = 0
-        if flight.update is not None:
-            completion = flight.update.result()
-            costs.append(Cost.of("update", completion, flight.update_cut))
-            decisions = stages.parse_update(completion.text, [memory.text for memory in related.memories])
-            rejected = decisions.rejected
-            changes = self.changes(exchange, related, decisions, metadata, expires_at)
+        answered: list[tuple[Related, stages.Decisions]] = []
+        for update in flight.updates:
+            completion = update.answer.result()
+            costs.append(Cost.of("update", completion, update.cut))
+            old = [memory.text for memory in update.related.memories]
+            answered.append((update.related, stages.parse_update(completion.text, old)))
+        changes = self.changes(exchange, answered, metadata, expires_at)
         applied = self.store.commit(exchange.owner, changes, exchange=exchange)
         if applied is None:
             return Remembered(exchange, was_done=True, costs=tuple(costs))
+        rejected = sum(decisions.rejected for _, decisions in answered)
         rejected += sum(1 for change in applied if change.rejected is not None)
         return Remembered(exchange, related.facts, tuple(applied), related.duplicates, rejected, tuple(costs))
 
@@ -312,6 +325,17 @@ class Pipeline:
             tuple(facts[i] for i in kept), vectors[kept], tuple(memories.values()), duplicates=len(facts) - len(kept)
         )
 
+    def parts(self, owner: Scope, related: Related) -> list[Related]:
+        """What one update is asked about: all new facts together (the paper's way), or each with memories of its own."""
+        if not related.facts:
+            return []
+        if not self.rules.apart:
+            return [related]
+        return [
+            self.related(owner, [fact], vector[None])
+            for fact, vector in zip(related.facts, related.vectors, strict=True)
+        ]
+
     def update(self, related: Related) -> tuple[Request, int, Related]:
         """The request for what to do, how many memories did not fit, and what was offered in the end."""
 
@@ -332,28 +356,37 @@ class Pipeline:
     def changes(
         self,
         exchange: Exchange,
-        related: Related,
-        decisions: stages.Decisions,
+        answered: Sequence[tuple[Related, stages.Decisions]],
         metadata: Mapping[str, object] = MappingProxyType({}),
         expires_at: datetime | None = None,
     ) -> list[Change]:
-        """The decisions with the store's ids and with vectors; a fact's own vector is used again."""
-        known: dict[str, Vector] = dict(zip(related.facts, related.vectors, strict=True))
-        texts = {d.text for d in decisions.decisions if d.event != "DELETE" and d.text not in known}
+        """The decisions of an exchange's updates with the store's ids and with vectors; a fact's own vector is used again.
+
+        A memory is changed once in an exchange: what a later update would make of it too is added beside it.
+        """
+        known: dict[str, Vector] = {}
+        for related, _ in answered:
+            known.update(zip(related.facts, related.vectors, strict=True))
+        decided = [(related, decision) for related, made in answered for decision in made.decisions]
+        texts = {d.text for _, d in decided if d.event != "DELETE" and d.text not in known}
         if texts:
             ordered = sorted(texts)
             known.update(zip(ordered, self.engine.embed(ordered), strict=True))
         image = shared_image(exchange)
+        touched: set[str] = set()
         made: list[Change] = []
-        for decision in decisions.decisions:
-            text = decision.text
-            if decision.number is None:
+        for related, decision in decided:
+            text, number = decision.text, decision.number
+            memory_id = None if number is None else related.memories[number].id
+            is_free = memory_id is not None and memory_id not in touched
+            if memory_id is not None and is_free:
+                touched.add(memory_id)
+                if decision.event == "UPDATE":
+                    made.append(Update(memory_id, text, known[text], metadata=metadata or None, image=image))
+                else:
+                    made.append(Delete(memory_id))
+            elif decision.event != "DELETE":
                 made.append(Add(text, known[text], exchange.said_at, image, metadata, expires_at))
-            elif decision.event == "UPDATE":
-                touched = related.memories[decision.number]
-                made.append(Update(touched.id, text, known[text], metadata=metadata or None, image=image))
-            else:
-                made.append(Delete(related.memories[decision.number].id))
         return made
 
     # ------------------------------------------------------------------ question to answer

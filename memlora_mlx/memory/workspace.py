@@ -122,6 +122,14 @@ class Workspace:
             return []
         return [stage for stage in ("extraction", "update") if stage not in self.expert_stages]
 
+    @property
+    def recalls(self) -> bool:
+        """Whether the student, which does not follow prompts untrained, has an expert that answers from memories."""
+        from memlora_mlx.models.catalog import ENTRIES
+
+        entry = ENTRIES.get(self.student_name)
+        return entry is not None and not entry.zero_shot and "generation" in self.expert_stages
+
     @cached_property
     def engine(self) -> Engine:
         """The engine; without a student on the disk it still embeds, which is all that searching and editing take."""
@@ -156,13 +164,16 @@ class Workspace:
     def rules(self) -> Rules:
         """What the pipeline may do with this student and its experts."""
         updates = self.expert_folders.get("update")
+        card = read_card(updates) if updates is not None else {}
         return Rules(
             protocol=self.settings.protocol,
             related=self.settings.related,
             max_context=self.settings.max_context,
             grounded=frozenset(self.grounded_stages),
-            copied=updates is not None and bool(read_card(updates).get("copied_texts")),
+            copied=bool(card.get("copied_texts")),
+            apart=bool(card.get("one_fact")) and self.settings.protocol == "product",
             sees=self.sees,
+            recalls=self.recalls,
         )
 
     @cached_property

@@ -75,7 +75,7 @@ def test_a_student_that_sees_is_shown_the_picture_and_its_facts_carry_it(pipelin
     assert request.image == store.images.path(image.sha256)
     assert pipeline.engine.count_tokens(request.chat, request.image) > pipeline.engine.count_tokens(request.chat)
     related = pipeline.related(ANN, ["Ann has a red car"])
-    [change] = pipeline.changes(told, related, Decisions((Decision("ADD", "Ann has a red car"),)))
+    [change] = pipeline.changes(told, [(related, Decisions((Decision("ADD", "Ann has a red car"),)))])
     assert isinstance(change, Add) and change.image == image
     store.commit(ANN, [change], exchange=told)
     assert store.list(ANN)[0].image == image

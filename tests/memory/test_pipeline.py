@@ -88,7 +88,7 @@ def extracting(pipeline: Pipeline, *facts: str) -> None:
 
 
 def decide(pipeline: Pipeline, said: Exchange, related: Related, *decisions: Decision) -> None:
-    pipeline.store.commit(said.owner, pipeline.changes(said, related, Decisions(decisions)), exchange=said)
+    pipeline.store.commit(said.owner, pipeline.changes(said, [(related, Decisions(decisions))]), exchange=said)
 
 
 # From exchange to store
@@ -103,6 +103,34 @@ def test_an_exchange_becomes_memories_that_know_where_they_came_from(grounded: P
     [first, _] = grounded.store.list(order="stored")
     assert (first.said_at, first.source, first.refs, first.owner) == (MAY, "conv-1", ("D1:1", "D1:2"), ANN)
     assert grounded.store.exchange("key").messages[0].text.startswith("I moved to Rome.")
+
+
+def test_facts_asked_about_apart_are_each_offered_their_own_memories(build: Callable[..., Pipeline]) -> None:
+    pipeline = build(apart=True, copied=True, related=1)
+    keep(pipeline, "Ann lives in Oslo", "Ann has a cat called Moss")
+    facts = ["Ann moved from Oslo to Rome", "Ann's cat Moss is ill"]
+    asked = pipeline.related(ANN, facts)
+    parts = pipeline.parts(ANN, asked)
+    assert [part.facts for part in parts] == [(fact,) for fact in facts]
+    nearest = [pipeline.store.search(vector, 1, scope=ANN)[0].memory for vector in pipeline.engine.embed(facts)]
+    assert [part.memories for part in parts] == [(memory,) for memory in nearest]
+    extracting(pipeline, *facts)
+    result = pipeline.remember(exchange("I moved to Rome, and Moss is ill."))
+    assert [cost.stage for cost in result.costs] == ["extraction", "update", "update"]
+    [together] = build(related=1).parts(ANN, asked)
+    assert together.facts == tuple(facts) and {m.id for m in together.memories} == {m.id for m in nearest}
+
+
+def test_a_memory_is_changed_once_in_an_exchange_and_no_fact_is_lost(build: Callable[..., Pipeline]) -> None:
+    pipeline = build(apart=True)
+    keep(pipeline, "Ann works for a bank")
+    facts = ["Ann left the bank", "Ann works for a bakery now", "Ann bakes bread at work"]
+    parts = pipeline.parts(ANN, pipeline.related(ANN, facts))
+    decided = [Decision("DELETE", "", 0), Decision("UPDATE", facts[1], 0), Decision("UPDATE", facts[2], 0)]
+    answered = [(part, Decisions((decision,))) for part, decision in zip(parts, decided, strict=True)]
+    changes = pipeline.changes(exchange("x"), answered)
+    pipeline.store.commit(ANN, changes, exchange=exchange("x"))
+    assert {memory.text for memory in pipeline.store.list()} == set(facts[1:])
 
 
 def test_without_facts_the_update_is_never_asked_and_the_exchange_is_done(grounded: Pipeline) -> None:
@@ -220,7 +248,7 @@ def test_a_contradiction_keeps_the_new_fact_and_loses_only_the_old(grounded: Pip
 def test_a_facts_own_vector_is_used_again(grounded: Pipeline) -> None:
     related = grounded.related(ANN, ["Ann moved to Rome"])
     decisions = Decisions((Decision("ADD", "Ann moved to Rome"), Decision("ADD", "other words")))
-    [same, other] = grounded.changes(exchange("x"), related, decisions)
+    [same, other] = grounded.changes(exchange("x"), [(related, decisions)])
     assert isinstance(same, Add) and same.vector is not None
     assert np.array_equal(same.vector, related.vectors[0])
     assert isinstance(other, Add) and not np.array_equal(other.vector, related.vectors[0])
@@ -247,7 +275,7 @@ def test_a_memory_that_vanishes_meanwhile_is_rejected_not_invented(build: Callab
     [gone] = keep(pipeline, "Ann likes tea")
     related = pipeline.related(ANN, ["Ann likes coffee"])
     pipeline.store.delete(gone)
-    changes = pipeline.changes(exchange("x"), related, Decisions((Decision("UPDATE", "Ann likes coffee", 0),)))
+    changes = pipeline.changes(exchange("x"), [(related, Decisions((Decision("UPDATE", "Ann likes coffee", 0),)))])
     [applied] = pipeline.store.commit(ANN, changes, exchange=exchange("x")) or []
     assert applied.rejected and pipeline.store.count() == 0
 

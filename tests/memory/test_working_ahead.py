@@ -17,8 +17,9 @@ from memlora_mlx.memory.changes import Space
 from memlora_mlx.memory.pipeline import Pipeline, Rules
 from memlora_mlx.memory.store import Store
 from memlora_mlx.models.engine import Engine, Priority
+from memlora_mlx.models.expert_folders import expert_folders
 from memlora_mlx.models.spaces import read_space
-from memlora_mlx.records import Completion, Exchange, Message, Request, Scope, Stage
+from memlora_mlx.records import Completion, Exchange, Message, Request, Scope
 
 MONDAY = datetime(2024, 3, 4, 9, 0)
 NOUNS = ("tea", "Rome", "Oslo", "a cat", "apples", "the market", "a red bicycle", "the doctor", "Bob", "green apples")
@@ -38,11 +39,11 @@ def said(seed: int, count: int, owners: int) -> list[Exchange]:
 
 
 def remembered(
-    engine: Engine, space: Space, folder: Path, read: list[Exchange], grounded: frozenset[Stage], **options: int
+    engine: Engine, space: Space, folder: Path, read: list[Exchange], rules: Rules, **options: int
 ) -> list[object]:
     """All that the store holds afterwards, wall clocks aside."""
     with Store(folder, space, clock=lambda: datetime(2024, 5, 1, tzinfo=UTC)) as store:
-        pipeline = Pipeline(engine, store, Rules(grounded=grounded))
+        pipeline = Pipeline(engine, store, rules)
         done = list(pipeline.remember_all(read, priority=Priority.BACKGROUND, **options))
         assert [result.exchange for result in done] == read
         memories = store.list(order="stored")
@@ -57,17 +58,26 @@ def ahead_engine(tiny_student: Path, tiny_embedder: Path, tiny_experts: Path) ->
 
 
 @pytest.mark.parametrize("seed", range(3))
-@pytest.mark.parametrize("grounded", [frozenset(), frozenset({"extraction"}), frozenset({"extraction", "update"})])
+@pytest.mark.parametrize(
+    "rules",
+    [
+        Rules(),
+        Rules(grounded=frozenset({"extraction"})),
+        Rules(grounded=frozenset({"extraction", "update"})),
+        Rules(grounded=frozenset({"extraction"}), copied=True, apart=True),
+    ],
+    ids=["free", "grounded facts", "grounded", "one fact an update"],
+)
 def test_random_interleavings_give_the_store_of_one_after_the_other(
-    ahead_engine: Engine, tiny_embedder: Path, tmp_path: Path, seed: int, grounded: frozenset[Stage]
+    ahead_engine: Engine, tiny_embedder: Path, tmp_path: Path, seed: int, rules: Rules
 ) -> None:
     space = Space(*read_space(tiny_embedder))
     read = said(seed, 9, owners=1 + seed % 3)
-    expected = remembered(ahead_engine, space, tmp_path / "one", read, grounded, ahead=1)
+    expected = remembered(ahead_engine, space, tmp_path / "one", read, rules, ahead=1)
     assert expected[0], "an empty store proves nothing"
     for ahead, guesses in ((8, 2), (5, 4)):
         folder = tmp_path / f"{ahead}-{guesses}"
-        assert remembered(ahead_engine, space, folder, read, grounded, ahead=ahead, guesses=guesses) == expected
+        assert remembered(ahead_engine, space, folder, read, rules, ahead=ahead, guesses=guesses) == expected
 
 
 def test_a_caller_who_leaves_early_keeps_what_was_yielded(
@@ -109,15 +119,25 @@ def test_a_guess_that_a_commit_has_overtaken_is_stopped(
 
 
 @pytest.mark.starter
-def test_locomo_text_on_the_starter_gives_the_same_store(starter_models: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("shipped", "rules"),
+    [
+        # Grounded facts and free updates: the facts are real sentences, and the student decides what they change.
+        (False, Rules(grounded=frozenset({"extraction"}))),
+        (True, Rules(copied=True, apart=True)),
+    ],
+    ids=["base", "shipped experts"],
+)
+def test_locomo_text_on_the_starter_gives_the_same_store(
+    starter_models: Path, tmp_path: Path, shipped: bool, rules: Rules
+) -> None:
     locomo = Path(__file__).parents[2] / "../shared/data/locomo-dev.json"
     if not locomo.is_file():
         pytest.skip("LoCoMo is not beside the project")
     conversation = next(c for c in read_conversations(locomo) if c.name == "conv-26")
     read = exchanges(conversation, user="me")[:6]
     space = Space(*read_space(starter_models / "all-minilm-l6-v2"))
-    with Engine(starter_models / "smollm2-135m", starter_models / "all-minilm-l6-v2") as engine:
-        # Grounded facts and free updates: the facts are real sentences, and the student decides what they change.
-        grounded: frozenset[Stage] = frozenset({"extraction"})
-        expected = remembered(engine, space, tmp_path / "one", read, grounded, ahead=1)
-        assert remembered(engine, space, tmp_path / "many", read, grounded) == expected
+    experts = expert_folders("smollm2-135m", tmp_path) if shipped else None
+    with Engine(starter_models / "smollm2-135m", starter_models / "all-minilm-l6-v2", experts=experts) as engine:
+        expected = remembered(engine, space, tmp_path / "one", read, rules, ahead=1)
+        assert remembered(engine, space, tmp_path / "many", read, rules) == expected
