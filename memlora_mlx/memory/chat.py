@@ -17,6 +17,8 @@ log = logging.getLogger(__name__)
 
 TURNS = 6  # of the running conversation that a reply sees, questions and replies counted
 REPLY_TOKENS = 256
+# Named, as the speakers are whom the experts were trained on: without names the student's own chatter became facts of the user.
+USER, ASSISTANT = "User", "Assistant"
 
 
 class Chat:
@@ -57,6 +59,11 @@ class Chat:
     def _reply(self, text: str, picture: Path | None, cancelled: threading.Event | None) -> Generator[str]:
         [vector] = self.pipeline.engine.embed([text], query=True)
         hits = self.pipeline.store.search(vector, self._limit, scope=self.owner, owner_exact=True)
+        if hits and picture is None and self.pipeline.rules.recalls and text.rstrip().endswith("?"):
+            request, cut = self.pipeline.question(text, hits)
+            self.hits = tuple(hits[: len(hits) - cut])
+            yield from self._stream(request, text, cancelled)
+            return
         recalled = [stages.Recalled(hit.memory.text, hit.memory.said_at, None) for hit in hits]
         engine = self.pipeline.engine
         budget = min(self.pipeline.rules.max_context, engine.student.context) - REPLY_TOKENS
@@ -70,10 +77,12 @@ class Chat:
             budget,
         )
         self.hits = tuple(hits[: fitted.kept])
+        yield from self._stream(Request(None, fitted.chat, max_tokens=REPLY_TOKENS, image=picture), text, cancelled)
+
+    def _stream(self, request: Request, text: str, cancelled: threading.Event | None) -> Generator[str]:
         pieces: list[str] = []
         try:
-            request = Request(None, fitted.chat, max_tokens=REPLY_TOKENS, image=picture)
-            for piece in engine.stream(request, cancelled=cancelled):
+            for piece in self.pipeline.engine.stream(request, cancelled=cancelled):
                 pieces.append(piece)
                 yield piece
         finally:
@@ -85,8 +94,8 @@ class Chat:
         """Keep what matters of one exchange; it gives way to a reply that somebody waits for."""
         from memlora_mlx.models.engine import Priority
 
-        question = Message("user", said, said_at=said_at, image=image)
-        messages = (question, Message("assistant", replied, said_at=said_at))
+        question = Message("user", said, USER, said_at=said_at, image=image)
+        messages = (question, Message("assistant", replied, ASSISTANT, said_at=said_at))
         exchange = Exchange(key, self.owner, messages, said_at, "chat", 0)
         # The user chose the file; one that cannot be kept must not cost what was said.
         exchange = self.pipeline.store.images.kept_exchange(exchange, None, log.warning, trusted=True)

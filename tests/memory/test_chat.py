@@ -1,0 +1,53 @@
+"""The chat's replies and what is kept of them: a real engine and store, a tiny student."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from memlora_mlx.memory.chat import Chat
+from memlora_mlx.memory.system import Memory
+from memlora_mlx.memory.workspace import Workspace
+from memlora_mlx.records import Request
+from memlora_mlx.settings import load_settings
+
+
+@pytest.fixture
+def workspace(tiny_home: Path) -> Iterator[Workspace]:
+    with Workspace(load_settings()) as opened:
+        yield opened
+
+
+def test_a_student_that_needs_its_expert_is_asked_through_it(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Request] = []
+    stream = workspace.engine.stream
+
+    def look(request: Request, **options: object) -> Iterator[str]:
+        asked.append(request)
+        return stream(replace(request, max_tokens=4), **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(workspace.engine, "stream", look)
+    chat = Chat(workspace.pipeline, "me", limit=3)
+    chat.pipeline.rules = replace(chat.pipeline.rules, recalls=True)
+    list(chat.reply("What is my cat called?"))
+    Memory.of(workspace).add("User has a cat called Moss", user_id="me", infer=False)
+    list(chat.reply("What is my cat called?"))
+    list(chat.reply("I have a cat."))
+    chat.pipeline.rules = replace(chat.pipeline.rules, recalls=False)
+    list(chat.reply("What is my cat called?"))
+    assert [request.stage for request in asked] == [None, "generation", None, None], "with a memory, and a question"
+    assert "Moss" in asked[1].chat[-1][1] and len(asked[1].chat) == 1
+    assert len(chat.turns) == 8 and [hit.memory.text for hit in chat.hits] == ["User has a cat called Moss"]
+
+
+def test_what_is_said_is_kept_under_the_speakers_names(workspace: Workspace) -> None:
+    chat = Chat(workspace.pipeline, "me", limit=3)
+    read = chat.remember("I like tea.", "Good.", key="k", said_at=datetime(2026, 3, 1, tzinfo=UTC))
+    kept = workspace.store.exchange(read.exchange.key).messages
+    assert [(message.role, message.speaker) for message in kept] == [("user", "User"), ("assistant", "Assistant")]
