@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from memlora_mlx.memory.system import Memory
 
-try:
-    __version__ = version("memlora-mlx")
-except PackageNotFoundError:  # a checkout that was never installed
-    __version__ = "0+unknown"
+    __version__: str
 
 __all__ = ["Memory", "__version__"]
 
@@ -21,4 +17,11 @@ def __getattr__(name: str) -> object:
         from memlora_mlx.memory.system import Memory
 
         return Memory
+    if name == "__version__":  # looking it up takes longer than `memlora --help` has time for
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            return version("memlora-mlx")
+        except PackageNotFoundError:  # a checkout that was never installed
+            return "0+unknown"
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

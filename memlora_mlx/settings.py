@@ -20,6 +20,7 @@ from memlora_mlx.errors import UsageError
 
 ExpertMode = Literal["swap", "fused"]
 Protocol = Literal["product", "paper"]
+Theme = Literal["dark", "light"]
 
 # A picture is then at most five times 256 tokens of InternVL, which leaves two thirds of `max_context` to the rest; small
 # parts and things to count are mostly lost on one tile. Its makers' 12 would be 3,328 tokens.
@@ -49,6 +50,8 @@ class Settings:
     image_tiles: int = IMAGE_TILES  # into how many tiles a picture is cut, at most, for a vision student that does so
     keep_location: bool = False  # leave in a kept picture where it was taken
     max_context: int = 4096  # tokens of prompt and answer together; the student's own limit if that is smaller
+    theme: Theme = "dark"  # of the full-screen app
+    panel: bool = True  # the app's chat shows the memories beside it where there is room
 
     @property
     def models_folder(self) -> Path:

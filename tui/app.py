@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Callable, Iterable
 from functools import partial
 from importlib import import_module
@@ -18,7 +19,7 @@ from memlora_mlx.errors import MemloraError
 from memlora_mlx.settings import Settings
 from memlora_mlx.tui.session import Session
 from memlora_mlx.tui.text import plain
-from memlora_mlx.tui.themes import DARK, LIGHT
+from memlora_mlx.tui.themes import THEMES
 
 if TYPE_CHECKING:
     from memlora_mlx.tui.talk import Talk
@@ -71,20 +72,27 @@ class MemloraApp(App[None]):
         super().__init__()
         self.session = Session(settings, models_folder=models_folder)
         self.talk: Talk | None = None  # of the Chat screen, once it was shown
-        self.register_theme(DARK)
-        self.register_theme(LIGHT)
-        self.theme = DARK.name
+        self._is_alone = not gc.isenabled()  # the command started it, and nothing else lives in this process
+        for theme in THEMES.values():
+            self.register_theme(theme)
+        self.theme = THEMES[settings.theme].name
 
     def on_mount(self) -> None:
         # The first frame does not share the processor with them.
         self.call_after_refresh(self.set_timer, LOAD_AFTER, self.load_models)
 
     def load_models(self) -> None:
+        gc.enable()
         self.run_worker(self._load(), group="load", exclusive=True, exit_on_error=False)
 
     async def _load(self) -> None:
         try:
-            await self.session.load()
+            if self.session.status.phase == "failed":  # what was missing may be there now
+                await self.session.reopen()
+            else:
+                await self.session.load()
+            if self._is_alone:  # what a start has made stays: to look through it again and again holds up the keys
+                gc.freeze()
         finally:
             await self.session.count()
 
@@ -100,7 +108,16 @@ class MemloraApp(App[None]):
             await self.push_screen(HelpScreen(self.screen))
 
     def action_toggle_theme(self) -> None:
-        self.theme = LIGHT.name if self.theme == DARK.name else DARK.name
+        name = "dark" if self.theme == THEMES["light"].name else "light"
+        self.theme = THEMES[name].name
+        self.keep(theme=name)
+
+    def keep(self, **choices: str | bool) -> None:
+        """Keep choices for the next start; one that cannot be kept holds until the app is left."""
+        from memlora_mlx.tui.preferences import keep
+
+        work = asyncio.to_thread(keep, self.session.settings.home, **choices)
+        self.run_worker(work, group="keep", exit_on_error=False)
 
     async def action_quit(self) -> None:
         self.run_worker(self._leave(), group="leave", exclusive=True, exit_on_error=False)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from memlora_mlx.records import Exchange, Hit, Message, Scope
@@ -38,6 +40,18 @@ Someone will have to feed Moss while you are away.
 """
 _TOLD = "Good idea. By the way, I moved again: same town, but up on the hill now."
 _ANSWERED = "Then your running hill starts at the door. I will remember that you live up on the hill now."
+
+TALK = """\
+8 March 2026
+Tuva: I found a dress for the wedding, a green one.
+Nils: Lovely! I still need a suit.
+Tuva: The party is in the old boat house.
+Nils: I will bring my accordion.
+Tuva: My knee hurts since the ski trip.
+Nils: I work as a nurse, show it to me on Sunday.
+Tuva: And our dog is called Pepper now, not Ole.
+Nils: I moved to Voss last week, so I come by train.
+"""
 
 
 def seed(workspace: Workspace) -> list[Turn]:
@@ -81,3 +95,52 @@ def seed(workspace: Workspace) -> list[Turn]:
 
 def _the_time(moment: datetime) -> datetime:
     return moment
+
+
+def made_up_training(home: Path) -> Path:
+    """A training run that was stopped by itself behind its best step. Returns its folder."""
+    from memlora_mlx.distill.recipes import read_recipe
+    from memlora_mlx.distill.workflow import Order, order_as_json
+
+    folder = home / "runs" / "update-2026-03-14-1"
+    folder.mkdir(parents=True)
+    order = Order("update", "smollm2-135m", ("made-up.jsonl",), read_recipe("update"))
+    (folder / "run.json").write_text(json.dumps(order_as_json(order)), encoding="utf-8")
+    points: list[dict[str, float]] = []
+    for step in range(0, 201, 5):
+        point = {"step": step, "steps": 400, "epoch": step / 100, "seconds": 2.0 * step}
+        wobble = 0.03 * ((step * 7) % 5 - 2)
+        points.append({**point, "train_loss": 0.25 + 1.5 / (1 + step / 25) + wobble})
+        if step % 20 == 0:
+            points.append({**point, "validation_loss": 0.4 + 1.3 / (1 + step / 30) + max(0, step - 120) / 500})
+    (folder / "metrics.jsonl").write_text("\n".join(map(json.dumps, points)) + "\n", encoding="utf-8")
+    (folder / "expert").mkdir()
+    card = {"memlora": {"metrics": {"ended": "early stop"}}}
+    (folder / "expert" / "adapter_config.json").write_text(json.dumps(card), encoding="utf-8")
+    return folder
+
+
+def made_up_report(folder: Path, questions: int = 24) -> Path:
+    """A benchmark's report whose every figure is made up, and which says so. Returns its file."""
+    from memlora_mlx.eval.results import Asked, Run
+    from memlora_mlx.eval.shards import write_run
+
+    names = ("rouge_1", "meteor", "bert_score", "sentence_bert", "token_f1")
+    lost = ("not extracted", "not retrieved", "answered wrongly", "answered wrongly")
+    asked = []
+    for height, system in ((0.62, "memlora"), (0.55, "full-context"), (0.41, "rag"), (0.28, "base")):
+        for number in range(questions):
+            share = min(1.0, max(0.0, height + 0.09 * ((number * 5) % 7 - 3)))
+            is_right = share > 0.6
+            asked.append(
+                Asked(
+                    system, "made-up", f"made-up/{number}", number % 4 + 1, "Where does Tuva marry?", "Bergen", ("D1:1",),
+                    "Bergen" if is_right else "Oslo",
+                    recall=1.0 if share > 0.4 else 0.0,
+                    lost=None if is_right else lost[number % 4],  # type: ignore[arg-type]
+                    scores={**dict.fromkeys(names, share), "exact": float(is_right), "abstained": 0.0},
+                )
+            )  # fmt: skip
+    systems = ["memlora", "full-context", "rag", "base"]
+    origin = {"student": "made-up", "data": {"file": "made-up.json"}, "systems": systems, "environment": {}}
+    return write_run(Run(origin, tuple(asked)), folder)

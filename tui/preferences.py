@@ -10,7 +10,7 @@ from pathlib import Path
 from memlora_mlx.errors import UsageError
 
 
-def keep(home: Path, **changes: str) -> None:
+def keep(home: Path, **changes: str | bool) -> None:
     """Write settings into <home>/config.toml.
 
     Raises:
@@ -49,6 +49,8 @@ def overridden(name: str) -> bool:
     return bool(os.environ.get(f"MEMLORA_{name.upper()}"))
 
 
-def _quoted(value: str) -> str:
+def _quoted(value: str | bool) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
     escaped = "".join(f"\\u{ord(c):04x}" if c in '"\\' or ord(c) < 32 or ord(c) == 127 else c for c in value)
     return f'"{escaped}"'

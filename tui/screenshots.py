@@ -1,6 +1,6 @@
 """Pictures of the app for its documentation: SVG files, drawn by Textual itself from a made-up life.
 
-    python -m memlora_mlx.tui.screenshots FOLDER [--theme memlora-light] [--size 120x36]
+    python -m memlora_mlx.tui.screenshots FOLDER [--theme light] [--size 120x36]
 
 It uses a home of its own, thrown away afterwards, and the models that the settings name.
 """
@@ -18,24 +18,29 @@ from textual.pilot import Pilot
 
 from memlora_mlx.settings import load_settings
 from memlora_mlx.tui.app import PAGES, MemloraApp
-from memlora_mlx.tui.demo import seed
+from memlora_mlx.tui.demo import NOW, TALK, made_up_report, made_up_training, seed
+from memlora_mlx.tui.screens.bench import BenchScreen
 from memlora_mlx.tui.screens.chat import ChatScreen
-from memlora_mlx.tui.themes import DARK, LIGHT
+from memlora_mlx.tui.screens.ingest import IngestScreen
+from memlora_mlx.tui.themes import THEMES
 
 
 async def _take(folder: Path, theme: str, size: tuple[int, int]) -> None:
     settings = load_settings()
     with tempfile.TemporaryDirectory() as home:
-        app = MemloraApp(replace(settings, home=Path(home)), models_folder=settings.models_folder)
+        made_up_training(Path(home))
+        report = made_up_report(Path(home) / "bench" / "runs" / f"{NOW:%Y-%m-%d-%H%M%S}")
+        (Path(home) / "models").symlink_to(settings.models_folder.absolute())
+        app = MemloraApp(replace(settings, home=Path(home)))
         try:
             async with app.run_test(size=size) as pilot:
-                app.theme = theme
-                await _screens(app, pilot, folder)
+                app.theme = THEMES[theme].name
+                await _screens(app, pilot, folder, report)
         finally:
             app.session.close()
 
 
-async def _screens(app: MemloraApp, pilot: Pilot[None], folder: Path) -> None:
+async def _screens(app: MemloraApp, pilot: Pilot[None], folder: Path, report: Path) -> None:
     while app.session.status.phase not in ("ready", "failed"):
         await asyncio.sleep(0.1)
     chat = app.screen
@@ -55,6 +60,19 @@ async def _screens(app: MemloraApp, pilot: Pilot[None], folder: Path) -> None:
     for mode in PAGES:
         if mode != "chat":
             app.action_page(mode)
+            await pilot.pause(1.0)
+            if isinstance(app.screen, BenchScreen):
+                app.screen.open_report(report)
+            elif isinstance(app.screen, IngestScreen):
+                talk = folder / "a-talk.txt"
+                talk.write_text(TALK, encoding="utf-8")
+                app.screen.add(talk)
+                await pilot.press("ctrl+r")
+                while not await app.session.run(
+                    lambda workspace: [s for s in workspace.store.sources() if s.finished_at]
+                ):
+                    await asyncio.sleep(0.2)
+                talk.unlink()
             await _save(app, pilot, folder / f"{mode}.svg")
 
 
@@ -66,7 +84,7 @@ async def _save(app: MemloraApp, pilot: Pilot[None], path: Path) -> None:
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--theme", choices=(DARK.name, LIGHT.name), default=DARK.name)
+    parser.add_argument("--theme", choices=sorted(THEMES), default="dark")
     parser.add_argument("--size", default="120x36", metavar="COLUMNSxROWS")
     arguments = parser.parse_args(argv)
     columns, _, rows = arguments.size.partition("x")

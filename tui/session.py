@@ -37,6 +37,7 @@ class Status:
     phase: Phase
     student: str | None = None
     seconds: float = 0.0  # of opening and loading, so far
+    sees: bool = False  # the student looks at pictures
     problem: str | None = None  # why there is no student, in one line
 
 
@@ -128,7 +129,8 @@ class Session:
         workspace, self._workspace = self._workspace, None
         if workspace is None:
             return
-        workspace.engine.close()  # calls that wait for it end with EngineClosed
+        if (engine := workspace.__dict__.get("engine")) is not None:
+            engine.close()  # calls that wait for it end with EngineClosed
         with self._free:
             self._free.wait_for(lambda: self._calls == 0)  # the store is not closed under a transaction
         workspace.close()
@@ -156,9 +158,9 @@ class Session:
                 self._status = Status("opening")
                 workspace = Workspace(self.settings, models_folder=self._models_folder)
                 try:
-                    workspace.store, workspace.engine  # noqa: B018 - cached properties are made once, under our lock
-                    with contextlib.suppress(MemloraError):
-                        workspace.pipeline  # noqa: B018
+                    workspace.store  # noqa: B018 - cached properties are made once, under our lock
+                    with contextlib.suppress(MemloraError):  # memories can be looked at without any model
+                        workspace.engine, workspace.pipeline  # noqa: B018
                 except BaseException as error:
                     workspace.close()
                     self._status = Status("failed", problem=str(error))
@@ -174,4 +176,4 @@ class Session:
         except Exception as error:
             self._status = Status("failed", self._status.student, problem=str(error))
             raise
-        self._status = Status("ready", name)
+        self._status = Status("ready", name, sees=workspace.sees)

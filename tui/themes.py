@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from textual.theme import Theme
 
 DARK = Theme(
@@ -34,3 +36,4 @@ LIGHT = Theme(
     dark=False,
     variables={"footer-key-foreground": "#b4500f", "input-selection-background": "#2f5fb3 25%"},
 )
+THEMES: Final = {"dark": DARK, "light": LIGHT}  # by the names of the setting

@@ -59,9 +59,12 @@ def chat(
 
 
 def _full_screen(**flags: object) -> None:
+    import gc
+
     from memlora_mlx.settings import load_settings
     from memlora_mlx.tui.images import ask_terminal
 
+    gc.disable()  # a start leaves no garbage; the app turns it on again behind its first frame
     settings = load_settings(flags)
     ask_terminal()
     from memlora_mlx.tui.app import MemloraApp

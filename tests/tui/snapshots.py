@@ -24,8 +24,9 @@ _LETTERS = string.ascii_lowercase + string.ascii_uppercase + string.digits + "!#
 
 def hold_status(app: MemloraApp, *parts: str) -> None:
     """Give the status bar words that do not depend on the machine."""
+    told = parts or ("tiny-llama", "idle", "41 tok/s", "706 MB", "9 memories", "offline")
     for bar in app.screen.query(StatusBar):
-        bar.parts = lambda: list(parts or ("tiny-llama", "idle", "41 tok/s", "706 MB", "9 memories", "offline"))  # type: ignore[method-assign]
+        bar.parts = lambda: [(part, 0) for part in told]  # type: ignore[method-assign]
         bar.refresh_status()
 
 

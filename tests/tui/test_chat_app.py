@@ -18,12 +18,14 @@ from textual.widgets import TextArea
 from memlora_mlx.distill.corrections import corrections_file
 from memlora_mlx.distill.rows import read_rows
 from memlora_mlx.memory.system import Memory
+from memlora_mlx.settings import load_settings
 from memlora_mlx.tui.app import MemloraApp
 from memlora_mlx.tui.demo import seed
 from memlora_mlx.tui.screens.chat import ChatScreen
 from memlora_mlx.tui.screens.dialogs import ConfirmDialog, EditDialog, SourceDialog
 from memlora_mlx.tui.widgets.exchange import ExchangeView
 from memlora_mlx.tui.widgets.memory_panel import MemoryItem
+from memlora_mlx.tui.widgets.status import fitted
 
 HELLO = "I moved to Rome."
 
@@ -68,7 +70,9 @@ def test_what_is_said_is_answered_shown_and_remembered(home: Path) -> None:
         assert turn.reply and turn.problem is None
         assert HELLO in text_of(app)
         found = contents(home)
-        assert [text for _, _, role, _, text, *_ in found["messages"] if role == "user"] == [HELLO]
+        assert [(speaker, text) for _, _, role, speaker, text, *_ in found["messages"] if role == "user"] == [
+            ("User", HELLO)
+        ]
         assert turn.remembered is not None and turn.remembered.exchange.key == turn.key
         await until(pilot, lambda: app.session.memories == len(found["memories"]))
         await until(pilot, lambda: "offline" in text_of(app) and "lively-llama" in text_of(app))
@@ -129,8 +133,10 @@ def test_typing_is_not_held_up_by_a_reply(talkative: None) -> None:
     async def script(app: MemloraApp, pilot: Pilot[Any]) -> None:
         await ready(app, pilot)
         chat = chat_of(app)
+        await app.session.run(lambda workspace: Memory.of(workspace).add("Ann likes tea", user_id="me", infer=False))
         await say(app, pilot, "Tell me everything.")
         await until(pilot, lambda: chat.turns and chat.turns[0].reply)
+        await until(pilot, lambda: chat.panel.query(MemoryItem), "the memories it uses, while it is coming")
         app.post_message(Key("x", "x"))
         while chat.prompt.text != "x":
             await asyncio.sleep(0.001)
@@ -141,7 +147,7 @@ def test_typing_is_not_held_up_by_a_reply(talkative: None) -> None:
         await until(pilot, lambda: chat.turns[1].reply, "replies come one after the other")
         await pilot.press("escape")
 
-    drive(script)
+    drive(script, size=(120, 32))
 
 
 def test_the_panel_edits_undoes_deletes_and_opens_the_source(home: Path) -> None:
@@ -335,8 +341,19 @@ def test_resizing_and_themes_lose_nothing(home: Path) -> None:
         assert app.theme == "memlora-light" and chat.focused is chat.prompt
         await pilot.resize_terminal(150, 45)
         assert chat.prompt.text == "half a thought" and len(chat.query(ExchangeView)) == 2
+        await until(pilot, lambda: load_settings().theme == "light", "kept for the next time")
+        assert load_settings().panel, "where there is little room it is only put away"
+        chat.show_panel()
+        await until(pilot, lambda: chat.panel.region.width > 0)
+        await pilot.press("ctrl+o")
+        await until(pilot, lambda: not load_settings().panel)
+
+    async def next_time(app: MemloraApp, pilot: Pilot[Any]) -> None:
+        assert app.theme == "memlora-light" and chat_of(app).panel.region.width == 0
+        await ready(app, pilot)
 
     drive(script)
+    drive(next_time, size=(150, 45))
 
 
 def test_leaving_waits_for_the_last_exchange(home: Path) -> None:
@@ -354,3 +371,11 @@ def test_leaving_waits_for_the_last_exchange(home: Path) -> None:
     drive(script)
     assert time.monotonic() - begun < 60
     assert [text for _, _, role, _, text, *_ in contents(home)["messages"] if role == "user"] == [HELLO]
+
+
+@pytest.mark.parametrize("width", [140, 96, 78, 60, 30])
+def test_the_status_line_gives_up_figures_before_words_and_never_the_last(width: int) -> None:
+    parts = [("smollm2-135m", 0), ("▶ chat + extraction expert", 0), ("6 tok/s", 1), ("777 MB", 2)]
+    line = fitted([*parts, ("9 memories", 0), ("2 corrections", 3), ("offline", 0)], width)
+    assert len(line) <= width and line.endswith("│ " + "offline" if width < 140 else "│  offline")
+    assert ("9 memories" in line) == (width >= 70) and ("2 corrections" in line) == (width > 100)

@@ -15,6 +15,7 @@ from textual.widgets import Input, Select
 from memlora_mlx.memory.changes import Add
 from memlora_mlx.memory.workspace import Workspace
 from memlora_mlx.records import Exchange, Message, Scope
+from memlora_mlx.settings import load_settings
 from memlora_mlx.tui.app import MemloraApp
 from memlora_mlx.tui.demo import seed
 from memlora_mlx.tui.screens.dialogs import ConfirmDialog, EditDialog, SourceDialog
@@ -182,5 +183,41 @@ def test_without_an_embedder_the_screen_says_what_to_fetch(tiny_home: Path, monk
         await until(pilot, lambda: "✗ all-minilm-l6-v2 is not on this disk" in text_of(app))
         await pilot.press("slash", *"cello", "escape", "f7")
         await until(pilot, lambda: "Experts" in text_of(app), "the app goes on")
+
+    drive(script)
+
+
+def test_a_store_without_its_embedder_is_looked_at_and_deleted_from(
+    tiny_home: Path, tiny_embedder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Workspace(load_settings()) as workspace:
+        seed(workspace)
+    monkeypatch.setenv("MEMLORA_EMBEDDER", "all-minilm-l6-v2")
+
+    async def script(app: MemloraApp, pilot: Pilot[Any]) -> None:
+        screen = await at_memories(app, pilot)
+        assert app.session.status.phase == "failed" and "9 memories" in text_of(app)
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(app.screen, SourceDialog))
+        await pilot.press("escape", "slash", *"hazelnut", "escape")
+        await until(pilot, lambda: "without an embedder there is no meaning" in text_of(app))
+        await pilot.press("escape")
+        await until(pilot, lambda: "newest first" in text_of(app))
+        memory = screen.at
+        assert memory is not None
+        await pilot.press("d")
+        await until(pilot, lambda: isinstance(app.screen, ConfirmDialog))
+        await pilot.press("y")
+        await until(pilot, lambda: "✗ deleted" in text_of(app))
+        await pilot.press("u")
+        await until(pilot, lambda: "all-minilm-l6-v2 is not on this disk" in text_of(app), "undoing takes an embedder")
+        # It comes, as after a pull.
+        monkeypatch.setenv("MEMLORA_EMBEDDER", str(tiny_embedder))
+        app.session.settings = load_settings()
+        app.load_models()
+        await until(pilot, lambda: app.session.status.phase == "ready")
+        await pilot.press("u")
+        await until(pilot, lambda: "↶ undone" in text_of(app))
+        assert (await app.session.run(lambda opened: opened.store.get(memory.id))) == memory
 
     drive(script)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import ClassVar
@@ -18,11 +17,8 @@ from textual.widget import Widget
 from textual.widgets import Static, TextArea
 
 from memlora_mlx.records import Image
-from memlora_mlx.tui import changes
 from memlora_mlx.tui.commands import parse
 from memlora_mlx.tui.screens.base import MainScreen
-from memlora_mlx.tui.screens.chat_commands import ChatCommands
-from memlora_mlx.tui.screens.dialogs import EditDialog, SourceDialog
 from memlora_mlx.tui.talk import Talk, Turn
 from memlora_mlx.tui.text import plain, printable
 from memlora_mlx.tui.widgets.exchange import ExchangeView
@@ -32,8 +28,8 @@ from memlora_mlx.tui.widgets.prompt import History, Prompt, PromptBox
 WELCOME = """\
 Tell me about yourself, or ask what you told me before.
 
-What you say is remembered on this machine and nowhere else. The memories of each
-reply stand beside it (Ctrl+O): open, edit, undo or delete them there.
+What you say is remembered on this machine and nowhere else. The memories of
+each reply stand beside it (Ctrl+O): open, edit, undo or delete them there.
 
 /  commands      Ctrl+P  palette      F1  help      Ctrl+Q  quit"""
 NO_WORDS = "(shares an image)"
@@ -78,6 +74,7 @@ class ChatScreen(MainScreen):
 
     def on_mount(self) -> None:
         self.query_one("#attachment").display = False
+        self.set_class(not self.session.settings.panel, "-no-panel")
         self.prompt.focus()
         self.run_worker(self.talk.remember_for_ever(), group="remember", exit_on_error=False)
 
@@ -101,6 +98,8 @@ class ChatScreen(MainScreen):
     def sent(self, event: Prompt.Sent) -> None:
         command = parse(event.text)
         if command is not None:
+            from memlora_mlx.tui.screens.chat_commands import ChatCommands  # here: the first frame has no use for it
+
             ChatCommands(self).run(*command)
             return
         turn = Turn(event.text or NO_WORDS, self.attachment)
@@ -142,6 +141,8 @@ class ChatScreen(MainScreen):
         stream = view.markdown.get_stream(view.markdown)
         try:
             async for piece in self.talk.reply(turn, stop):
+                if turn.reply == piece:  # the first one: the memories are chosen
+                    self._turn_changed(turn)
                 await stream.write(printable(piece))
         except Exception as error:
             turn.problem = plain(str(error)) or type(error).__name__
@@ -199,13 +200,12 @@ class ChatScreen(MainScreen):
         self.attachment = Image(str(path), caption or None)
         student = plain(self.session.status.student or "the student", 30)
         told = f"caption: {plain(caption, 60)}" if caption else "add a caption with /image PATH WORDS"
+        if self.session.status.sees:
+            does = f"{student} looks at it"
+        else:
+            does = f"{student} cannot see: it reads your words and the caption"
         chip = self.query_one("#attachment", Static)
-        chip.update(
-            Content(
-                f"▣ {plain(path.name, 40)} ({told})\n"
-                f"  {student} cannot see: it reads your words and the caption. Backspace takes it off."
-            )
-        )
+        chip.update(Content(f"▣ {plain(path.name, 40)} ({told})\n  {does}. Backspace takes it off."))
         chip.display = True
         self.prompt.may_be_empty = True
 
@@ -231,6 +231,9 @@ class ChatScreen(MainScreen):
     @work(group="memory", exit_on_error=False)
     async def act(self, event: MemoryItem.Acted) -> None:
         """Do to a memory what its key says; a failure is told and changes nothing."""
+        from memlora_mlx.tui import changes
+        from memlora_mlx.tui.screens.dialogs import EditDialog
+
         entry = event.entry
         if event.deed == "source":
             await self._open_source(entry)
@@ -257,22 +260,11 @@ class ChatScreen(MainScreen):
         return state.removeprefix("edited: ") if state.startswith("edited: ") else entry.text
 
     async def _open_source(self, entry: Entry) -> None:
-        from memlora_mlx.errors import StoreError
-        from memlora_mlx.memory.workspace import Workspace
-        from memlora_mlx.records import Exchange
+        from memlora_mlx.tui.listing import story
+        from memlora_mlx.tui.screens.dialogs import SourceDialog
 
-        def look(workspace: Workspace) -> SourceDialog:
-            store = workspace.store
-            memory, history = store.get(entry.memory_id), store.history(entry.memory_id)
-            exchanges: list[Exchange] = []
-            for key in dict.fromkeys(
-                [memory.exchange_key if memory else None, *(line.exchange_key for line in history)]
-            ):
-                with suppress(StoreError):  # its conversation was forgotten
-                    exchanges += [store.exchange(key)] if key else []
-            return SourceDialog(memory.text if memory else entry.text, exchanges, history)
-
-        await self.memlora.push_screen(await self.session.run(look))
+        found = await self.session.run(partial(story, memory_id=entry.memory_id))
+        await self.memlora.push_screen(SourceDialog(found.text or entry.text, found.exchanges, found.history))
 
     # ------------------------------------------------------------------ keys
 
@@ -296,14 +288,17 @@ class ChatScreen(MainScreen):
             self.prompt.focus()
 
     def action_toggle_panel(self) -> None:
-        if self.panel.region.width == 0:
+        is_shown = self.panel.region.width > 0
+        if is_shown:
+            self.set_class(False, "-panel").set_class(True, "-no-panel")
+            if isinstance(self.focused, MemoryItem):
+                self.prompt.focus()
+        else:
             self.show_panel()
-            if self.has_class("-narrow"):
-                self.call_after_refresh(self.panel.focus_first)
-            return
-        self.set_class(False, "-panel").set_class(True, "-no-panel")
-        if isinstance(self.focused, MemoryItem):
-            self.prompt.focus()
+        if not self.has_class("-narrow"):
+            self.memlora.keep(panel=not is_shown)
+        elif not is_shown:  # it takes the chat's place until it is closed
+            self.call_after_refresh(self.panel.focus_first)
 
     def show_panel(self) -> None:
         self.set_class(True, "-panel").set_class(False, "-no-panel")

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from memlora_mlx.errors import UsageError
-from memlora_mlx.tui import changes
+from memlora_mlx.tui import changes, listing
 from memlora_mlx.tui.commands import Command
 from memlora_mlx.tui.screens.dialogs import ConfirmDialog
 from memlora_mlx.tui.talk import Turn, as_markdown
@@ -123,8 +122,8 @@ class ChatCommands:
 
     async def command_export(self, path: str) -> None:
         target = Path(path or "memories.jsonl").expanduser()
-        count = await self.chat.session.run(partial(_export, path=target))
-        self.chat.notify(f"{count} lines in {plain(str(target), 120)}", title="Exported", markup=False)
+        count = await self.chat.session.run(partial(listing.export, path=target))
+        self.chat.notify(f"{count:,} memories in {plain(str(target), 120)}", title="Exported", markup=False)
 
     async def command_save(self, path: str) -> None:
         target = Path(path or "conversation.md").expanduser()
@@ -144,12 +143,6 @@ def _keep(workspace: Workspace, words: str) -> None:
     from memlora_mlx.memory.system import Memory
 
     Memory.of(workspace).add(words, user_id=workspace.settings.user, infer=False)
-
-
-def _export(workspace: Workspace, path: Path) -> int:
-    lines = [json.dumps(line, ensure_ascii=False) for line in workspace.store.export()]
-    _write_new(path, "\n".join(lines) + "\n")
-    return len(lines)
 
 
 def _write_new(path: Path, text: str) -> None:

@@ -25,6 +25,7 @@ from memlora_mlx.tui.text import plain
 from memlora_mlx.tui.when import lasting
 from memlora_mlx.tui.widgets.actions import ScreenActions
 from memlora_mlx.tui.widgets.exchange import SIGNS
+from memlora_mlx.tui.widgets.prompt import dropped_path
 from memlora_mlx.tui.widgets.rows import Rows
 
 if TYPE_CHECKING:
@@ -93,7 +94,8 @@ class IngestScreen(MainScreen):
     @on(Input.Submitted, "#path")
     def typed(self, event: Input.Submitted) -> None:
         if event.value.strip():
-            self.add(Path(event.value.strip().strip("\"'")).expanduser())
+            words = event.value.strip()
+            self.add(dropped_path(words) or Path(words.strip("\"'")).expanduser())
             event.input.clear()
             self.table.focus()
 

@@ -299,5 +299,5 @@ def _describe(run: runs.TrainingRun) -> str:
         if last.step:
             parts.append(f"at most {lasting(last.seconds / last.step * (last.steps - last.step))} left")
     if run.ended:
-        parts.append(f"⏹ {run.ended}" if run.ended == "early stop" else run.ended)
+        parts.append(f"■ {run.ended}" if run.ended == "early stop" else run.ended)
     return " · ".join(parts)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, cast
 
+from rich.cells import cell_len, set_cell_size
 from textual.content import Content
 from textual.widgets import Static
 
@@ -15,6 +17,9 @@ if TYPE_CHECKING:
     from memlora_mlx.tui.app import MemloraApp
 
 INTERVAL = 0.25  # seconds between two looks at the engine
+
+
+Part = tuple[str, int]  # words, and how soon they go where there is little room; 0: never
 
 
 class StatusBar(Static):
@@ -35,34 +40,37 @@ class StatusBar(Static):
         self.refresh_status()
 
     def refresh_status(self) -> None:
-        line = "  │  ".join(self.parts())
+        line = fitted(self.parts(), self.size.width - 2)
         if line != self._shown:
             self._shown = line
             self.update(Content(line))
 
-    def parts(self) -> list[str]:
+    def on_resize(self) -> None:
+        self.refresh_status()
+
+    def parts(self) -> list[Part]:
         session = cast("MemloraApp", self.app).session
         status = session.status
         student = plain(Path(status.student or "no student").name, 24)
         if status.phase in ("waiting", "opening"):
-            return ["opening the store …", session.network]
+            return [("opening the store …", 0), (session.network, 0)]
         if status.phase == "loading":
-            return [f"{student}: loading … {status.seconds:.0f} s", session.network]
-        parts = [student]
+            return [(f"{student}: loading … {status.seconds:.0f} s", 0), (session.network, 0)]
+        parts: list[Part] = [(student, 0)]
         engine = session.engine
         if status.phase == "failed" or engine is None:
-            parts.append("✗ not loaded")
+            parts.append(("✗ not loaded", 0))
         else:
             activity = engine.activity()
             self._measure(activity.tokens)
-            parts.append(f"▶ {' + '.join(activity.doing)}" if activity.doing else "idle")
+            parts.append((f"▶ {' + '.join(activity.doing)}" if activity.doing else "idle", 0))
             if self._rate is not None:
-                parts.append(f"{self._rate:.0f} tok/s")
-            parts.append(size(activity.bytes))
-        parts.append(_count(session.memories, "memory", "memories"))
+                parts.append((f"{self._rate:.0f} tok/s", 1))
+            parts.append((size(activity.bytes), 2))
+        parts.append((_count(session.memories, "memory", "memories"), 0))
         if session.corrections:
-            parts.append(_count(session.corrections, "correction", "corrections"))
-        return [*parts, session.network]
+            parts.append((_count(session.corrections, "correction", "corrections"), 3))
+        return [*parts, (session.network, 0)]
 
     def _measure(self, tokens: int) -> None:
         """Tokens a second since the last look at which some were written; the last figure stays while idle."""
@@ -72,6 +80,22 @@ class StatusBar(Static):
                 rate = (tokens - self._tokens) / (now - self._at)
                 self._rate = rate if self._rate is None else 0.6 * self._rate + 0.4 * rate
             self._tokens, self._at = tokens, now
+
+
+def fitted(parts: Sequence[Part], width: int) -> str:
+    """The parts in one line of at most `width` cells; the last one, which says whether we are offline, always whole."""
+    kept = list(parts)
+    line = "  │  ".join(words for words, _ in kept)
+    while cell_len(line) > width > 0:
+        line = " │ ".join(words for words, _ in kept)
+        going = max(kept, key=lambda part: part[1])
+        if cell_len(line) <= width or not going[1]:
+            break
+        kept.remove(going)
+    if cell_len(line) > width > 0:
+        last = f" │ {kept[-1][0]}"
+        line = set_cell_size(line.removesuffix(last), max(0, width - cell_len(last) - 1)) + f"…{last}"
+    return line
 
 
 def _count(number: int, one: str, many: str) -> str:
