@@ -42,12 +42,15 @@ class TrainCommand(TyperCommand):
 
 def train(
     ctx: typer.Context,
-    stage: Annotated[str | None, typer.Option(help="extraction, update or generation.", show_default=False)] = None,
+    stage: Annotated[
+        str | None, typer.Option(help="extraction, update, generation or vqa.", show_default=False)
+    ] = None,
     data: Annotated[
         list[str] | None,
         typer.Option(
             metavar="FILE[:N]",
-            help="Rows of a teacher, or N of them; may be given several times. By default all in the data folder.",
+            help="Rows of a teacher, or N of them, or a benchmark's folder; may be given several times. By default all in"
+            " the data folder.",
         ),
     ] = None,
     student: Student = None,
@@ -155,7 +158,7 @@ def train(
                 raise UsageError("a run goes on as it was begun; with --resume give no other settings")
             return _resumed(resume, wanted, opened.settings.home)
         if wanted is None:
-            raise UsageError("which stage? give --stage extraction, update or generation")
+            raise UsageError("which stage? give --stage extraction, update, generation or vqa")
         home, name = opened.settings.home, portable(opened.student_name)
         chosen = read_recipe(wanted, recipe, student=name).changed(**changes)
         checked(chosen)
@@ -190,7 +193,8 @@ def _train(opened: Workspace, order: Order, folder: Path, command: str, cancelle
     from memlora_mlx.models.students import Student as Model
 
     name = None if Path(order.student).is_absolute() else order.student
-    student = Model.load(resolve(order.student, opened.models_folder), name)
+    folder_of_student = resolve(order.student, opened.models_folder)
+    student = Model.load(folder_of_student, name, image_tiles=opened.settings.image_tiles)
     first = processes.rank() == 0
     with Display(order, quiet=not first) as display:
         try:
@@ -224,10 +228,6 @@ def _stage(name: str) -> Stage:
 
     for stage in STAGES:
         if stage == name:
-            if stage == "vqa":
-                raise UsageError(
-                    "vqa experts come with the vision student; extraction, update and generation are trained"
-                )
             return stage
     raise UsageError(f"there is no stage {name!r}; known are {', '.join(STAGES)}")
 
@@ -268,12 +268,15 @@ def portable(student: str) -> str:
 
 
 def absolute(given: str) -> str:
-    """FILE or FILE:N with the file's whole path."""
+    """FILE or FILE:N with the file's whole path; of a benchmark's folder, its rows."""
+    from memlora_mlx.distill.vqa import ROWS
     from memlora_mlx.distill.workflow import counted
     from memlora_mlx.errors import UsageError
 
     name, count = counted(given)
     path = Path(name).expanduser()
+    if (path / ROWS).is_file():
+        path /= ROWS
     if not path.is_file():
         raise UsageError(f"there is no file {name}; check the path")
     return f"{path.resolve()}" + ("" if count is None else f":{count}")
@@ -289,15 +292,23 @@ def data_or_synthetic(stage: Stage, home: Path, yes: bool) -> list[str]:
         on_terminal = sys.stdin.isatty() and sys.stderr.isatty()
         if not yes and not (
             on_terminal
-            and typer.confirm(f"No teacher data for {stage}. Make the synthetic set now?", default=True, err=True)
+            and typer.confirm(f"No teacher data for {stage}. {_OFFERS[stage == 'vqa']} now?", default=True, err=True)
         ):
-            raise BadTrainingData(f"{error}, and so does --yes") from None
+            raise BadTrainingData(f"{error}; --yes does the first") from None
+    if stage == "vqa":
+        from memlora_mlx.eval.drawings import build
+
+        build(home / "vqa" / "drawings")
+        return list(map(str, default_data(stage, home)))
     from memlora_mlx.cli.teach import make_synthetic
     from memlora_mlx.distill.local_teachers import FEW_LIVES, LIVES, UNREAD
     from memlora_mlx.models import device
 
     make_synthetic(stage, FEW_LIVES if device.on_cpu() else LIVES, UNREAD)
     return list(map(str, default_data(stage, home)))
+
+
+_OFFERS = ("Make the synthetic set", "Draw the small test bench")
 
 
 def _resumed(run: str, stage: Stage | None, home: Path) -> tuple[Order, Path]:
@@ -372,6 +383,8 @@ class Display:
         teachers = ", ".join(data.origin["teachers"])
         self._print(f"{self._stage}: {count} rows to train on, {len(data.validation)} to validate with, by {teachers}")
         self._bar.update(self._task, says=f"measuring {self._beginning}")
+        if blind := data.origin.get("rows_without_image"):
+            self._print(f"{blind} rows are left out: their images are not there, or not what they were")
         if left_out:
             self._print(f"{left_out} rows are too long and left out; --max-seq-length sets the limit")
 
@@ -452,7 +465,8 @@ def _report(order: Order, folder: Path, expert: Path, as_json: bool) -> None:
     )
     if is_better:
         typer.echo(f"{expert}\nUse it always: memlora adapters install {shlex.quote(str(expert))}")
-        typer.echo(f"or once: memlora ask QUESTION --experts {shlex.quote(str(expert))}")
+        shown = " --image PICTURE" if order.stage == "vqa" else ""
+        typer.echo(f"or once: memlora ask QUESTION{shown} --experts {shlex.quote(str(expert))}")
     else:
         typer.echo(
             f"It is no better than {beginning}, so there is nothing to install: try more rows, or another --learning-rate."

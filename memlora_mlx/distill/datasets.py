@@ -9,8 +9,10 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,6 +21,7 @@ from numpy.typing import NDArray
 from memlora_mlx.distill.rows import Row
 from memlora_mlx.errors import BadTrainingData
 from memlora_mlx.memory import stages
+from memlora_mlx.records import Stage
 
 if TYPE_CHECKING:
     from memlora_mlx.models.students import Student
@@ -32,7 +35,7 @@ _WINDOW = 16  # batches in which rows are sorted by length
 class Example:
     """A row as the student reads it."""
 
-    tokens: NDArray[np.int32]  # prompt, answer and end mark
+    tokens: NDArray[np.int32]  # prompt, answer and end mark; what is negative names a feature of an image
     prompt: int  # tokens of the prompt
     weights: NDArray[np.float32]  # of the answer's tokens and the end mark
 
@@ -50,17 +53,24 @@ class Batch:
 
 
 def examples(
-    student: Student, rows: Sequence[Row], *, longest: int, decision_weight: float, what: str = "train on"
+    student: Student,
+    rows: Sequence[Row],
+    *,
+    longest: int,
+    decision_weight: float,
+    what: str = "train on",
+    images: Mapping[str, Path] = MappingProxyType({}),
 ) -> tuple[list[Example], int]:
     """The rows as token sequences, and how many were left out because they are longer than `longest` tokens.
 
     Args:
+        images: the files of the rows' images, by the names that the rows have for them.
         what: they are for, in the words of the error.
 
     Raises:
         BadTrainingData: none is left.
     """
-    made = [_example(student, row, decision_weight) for row in rows]
+    made = [_example(student, row, decision_weight, images) for row in rows]
     fitting = [example for example in made if len(example.tokens) <= longest]
     if not fitting:
         reason = f"all {len(made)} rows are longer than {longest} tokens" if made else "there is not one row"
@@ -68,8 +78,8 @@ def examples(
     return fitting, len(made) - len(fitting)
 
 
-def _example(student: Student, row: Row, decision_weight: float) -> Example:
-    prompt = student.encode(row.chat)
+def _example(student: Student, row: Row, decision_weight: float, images: Mapping[str, Path]) -> Example:
+    prompt = student.encode(row.chat, None if row.image is None else images[row.image])
     answer, spans = student.tokenize_with_spans(row.answer)
     weights = np.ones(len(answer) + 1, np.float32)  # the end mark is one more token
     if decision_weight != 1.0:
@@ -88,7 +98,7 @@ def _character_weights(row: Row, heavy: float) -> NDArray[np.float32]:
     forces (old_memory) needs hardly any learning.
     """
     weights = np.ones(len(row.answer), np.float32)
-    for pattern, weight in _DECIDING[row.stage == "update"]:
+    for pattern, weight in _DECIDING[row.stage]:
         for found in re.finditer(pattern, row.answer):
             weights[slice(*found.span(1))] = heavy if weight is None else weight
     for place in _forks(row) if row.stage == "update" else ():
@@ -113,14 +123,16 @@ def _forks(row: Row) -> Iterator[int]:
 
 _STRING = r'"(?:[^"\\]|\\.)*"'
 # (pattern, weight of its first group; None: the recipe's decision weight)
-_DECIDING: dict[bool, list[tuple[str, float | None]]] = {
-    True: [
+_DECIDING: Mapping[Stage, list[tuple[str, float | None]]] = {
+    "update": [
         (rf'"old_memory": ({_STRING})', 0.05),
         (r'"id": "([0-9]+)"', None),
         (r'"event": "([A-Z]+)"', None),
         (r"(?:^\{\"memory\": \[|\})(\]|, |\{)", None),
     ],
-    False: [(r'^\{"facts": \[(.)', None), (r'"(\]|, )', None)],
+    "extraction": [(r'^\{"facts": \[(.)', None), (r'"(\]|, )', None)],
+    "generation": [],
+    "vqa": [(rf'^\{{"answer": ({_STRING})', None)],
 }
 
 

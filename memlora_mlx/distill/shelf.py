@@ -153,7 +153,7 @@ def _measured(expert: Expert, student: Student, home: Path, data: Sequence[str])
         stated = {part: float(losses[part]) for part in ("base", "expert") if part in losses}
         order, rows = _rows(expert, home, data)
         longest, weight = min(order.recipe.max_seq_length, student.context), order.recipe.decision_weight
-        validation, _ = examples(student, rows.validation, longest=longest, decision_weight=weight)
+        validation, _ = examples(student, rows.validation, longest=longest, decision_weight=weight, images=rows.images)
     except (KeyError, TypeError, ValueError):
         return [Finding(what, None, "not measured: the card does not say what it was measured with")]
     except BadTrainingData as error:

@@ -298,7 +298,7 @@ class Run:
             )
         )
 
-    def _coming(self, **_: Any) -> Iterator[tuple[mx.array, ...]]:
+    def _coming(self, **_: Any) -> Iterator[tuple[mx.array | None, ...]]:
         """The batches from where the run stands."""
         recipe, step = self.recipe, self.progress.step
         while True:
@@ -307,7 +307,7 @@ class Run:
             passing = batches(self.training, recipe.batch_size, seed=seed, rank=self._rank, world=self._world)
             for batch in itertools.islice(passing, skip, None):
                 self._tokens = batch.read
-                yield *_as_arrays(batch), _key(recipe.seed, step, self._rank)
+                yield *_as_arrays(self.student, batch), _key(recipe.seed, step, self._rank)
                 step += 1
 
     def _note(self, point: Point) -> None:
@@ -424,11 +424,12 @@ def loss_of(student: Student, keys: _Keys | None = None) -> Callable[..., tuple[
         targets: mx.array,
         weights: mx.array,
         total: mx.array,
+        shown: mx.array | None,
         key: mx.array | None = None,
     ) -> tuple[mx.array, mx.array]:
         if keys is not None and key is not None:
             keys.rows = mx.random.split(key, keys.count)
-        hidden = model.model(tokens)
+        hidden = student.hidden(tokens, None, shown)  # of `model`, which is the student's
         logits = student.logits(hidden.reshape(-1, hidden.shape[-1])[places])
         losses = nn.losses.cross_entropy(logits.astype(mx.float32), targets)
         return (losses * weights).sum() / total, total
@@ -446,17 +447,19 @@ def validation_loss(
     """The mean loss over all answer tokens of the data, by their weights. May be no number."""
     from mlx_lm.tuner.trainer import evaluate
 
-    def coming(**_: Any) -> Iterator[tuple[mx.array, ...]]:
+    def coming(**_: Any) -> Iterator[tuple[mx.array | None, ...]]:
         for batch in batches(data, batch_size, seed=None, rank=processes.rank(), world=processes.world()):
             before_batch()
-            yield _as_arrays(batch)
+            yield _as_arrays(student, batch)
 
     with vectorised.reading():
         return float(evaluate(student.model, data, batch_size, -1, loss=loss_of(student), iterate_batches=coming))
 
 
-def _as_arrays(batch: Batch) -> tuple[mx.array, ...]:
-    return tuple(mx.array(part) for part in (batch.tokens, batch.places, batch.targets, batch.weights, batch.total))
+def _as_arrays(student: Student, batch: Batch) -> tuple[mx.array | None, ...]:
+    """The batch, and the features of its images: within the step, which is compiled on Metal, nobody can look."""
+    parts = (batch.tokens, batch.places, batch.targets, batch.weights, batch.total)
+    return *(mx.array(part) for part in parts), student.shown(batch.tokens)
 
 
 # ------------------------------------------------------------------------------------------------ parts
@@ -541,7 +544,15 @@ def memory_needed(student: Student, recipe: Recipe, data: Sequence[Example]) -> 
     per_block = int(tokens * (6 * hidden + 4 * inner + 0.8 * adapted + 0.6 * heads * longest)) * itemsize
     head = 3 * sum(len(example.weights) for example in largest) * student.vocabulary * 4
     kept = per_block + blocks * tokens * hidden * itemsize if recipe.grad_checkpoint else blocks * per_block
-    return student.nbytes + kept + head
+    return student.nbytes + kept + head + _features_needed(data, hidden * itemsize)
+
+
+def _features_needed(data: Sequence[Example], nbytes: int) -> int:
+    """Bytes of the images' features: those that are kept from step to step, of `nbytes` each."""
+    from memlora_mlx.models.vision import FEATURE_BYTES
+
+    named = [example.tokens[example.tokens < 0] for example in data]
+    return min(FEATURE_BYTES, len(np.unique(np.concatenate(named))) * nbytes) if named else 0
 
 
 def _key(seed: int, step: int, rank: int) -> mx.array:

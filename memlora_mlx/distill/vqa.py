@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,6 +25,8 @@ from memlora_mlx.memory import stages
 Kind = Literal["unusual", "colour", "count"]
 KINDS: tuple[Kind, ...] = ("unusual", "colour", "count")  # specification 9's (2), (3) and (4)
 SPLITS_IN_ORDER: tuple[Split, ...] = ("train", "validation", "test")
+ROWS, MANIFEST = "rows.jsonl", "manifest.json"
+_DIGEST = re.compile("[0-9a-f]{64}")
 
 
 def vqa_row(
@@ -78,8 +82,50 @@ def one_word(answer: object) -> str | None:
     return word if is_word else None
 
 
-def blind(rows: Sequence[Row]) -> dict[str, dict[str, dict[str, float | int]]]:
-    """How often the best guess without looking is right: {split: {kind: {"questions", "right"}}}.
+def benchmark_in(home: Path, given: Path | None = None) -> Path:
+    """The folder of a benchmark: the one given, or the data folder's, where LoCoMo's images go before drawings.
+
+    Raises:
+        BadTrainingData: there is none.
+    """
+    if given is not None:
+        folder = given.expanduser().resolve()
+        if not (folder / MANIFEST).is_file() or not (folder / ROWS).is_file():
+            raise BadTrainingData(f"{given} holds no finished VQA benchmark; `memlora vqa build --drawings` draws one")
+        return folder
+    found = [path.parent for path in (home / "vqa").glob(f"*/{ROWS}") if (path.parent / MANIFEST).is_file()]
+    if not found:
+        raise BadTrainingData(
+            f"there is no VQA benchmark in {home / 'vqa'}; `memlora vqa build --drawings` draws a small one, and "
+            "`memlora vqa build locomo10.json ...` makes LoCoMo's"
+        )
+    return min(found, key=lambda folder: (folder.name != "locomo", folder.name != "drawings", folder.name))
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """What a benchmark says of itself.
+
+    Raises:
+        BadTrainingData: it is damaged.
+    """
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        manifest["benchmark"], manifest["blind"], manifest["images"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BadTrainingData(f"{folder / MANIFEST} cannot be read ({error}); build the benchmark again") from error
+    return dict(manifest)
+
+
+@cache
+def image_of(folder: Path, name: str) -> Path | None:
+    """The file of a row's image; None where it is not there, or is not what its name says."""
+    path = folder / name
+    is_there = path.is_file() and (not _DIGEST.fullmatch(path.stem) or file_digest(path) == path.stem)
+    return path if is_there else None
+
+
+def guesser(rows: Sequence[Row]) -> Callable[[Row], str | None]:
+    """The best guess about a row without looking; None where nothing could be learnt.
 
     It is the answer that training rows give most often to a question of the same words, or else of the same kind; among
     the training rows themselves it has seen the answers.
@@ -95,6 +141,12 @@ def blind(rows: Sequence[Row]) -> dict[str, dict[str, dict[str, float | int]]]:
         seen = by_words.get(row.chat[-1][1]) or by_kind.get(kind_of(row))
         return min(seen, key=lambda word: (-seen[word], word)) if seen else None
 
+    return guess
+
+
+def blind(rows: Sequence[Row]) -> dict[str, dict[str, dict[str, float | int]]]:
+    """How often that guess is right: {split: {kind: {"questions", "right"}}}."""
+    guess = guesser(rows)
     table: dict[str, dict[str, dict[str, float | int]]] = {}
     for split in SPLITS_IN_ORDER:
         for kind in KINDS:
@@ -114,16 +166,16 @@ def write_benchmark(
         images: one entry each with at least "file", "sha256" and "split".
         described: what else the manifest says, first.
     """
-    count = write_rows(folder / "rows.jsonl", rows)
+    count = write_rows(folder / ROWS, rows)
     manifest = {
         **described,
-        "rows": {"file": "rows.jsonl", "count": count, "sha256": file_digest(folder / "rows.jsonl")},
+        "rows": {"file": ROWS, "count": count, "sha256": file_digest(folder / ROWS)},
         "blind": blind(rows),
         "images": list(images),
     }
     scratch = folder / "manifest.partial"
     scratch.write_text(json.dumps(manifest, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-    scratch.replace(folder / "manifest.json")
+    scratch.replace(folder / MANIFEST)
     return manifest
 
 

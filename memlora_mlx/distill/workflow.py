@@ -20,17 +20,19 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, date, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from memlora_mlx.distill import vqa
 from memlora_mlx.distill.recipes import Recipe
 from memlora_mlx.distill.rows import SPLITS, Row, Splits, read_rows
 from memlora_mlx.errors import BadTrainingData, Cancelled, TrainingFailed, UsageError
 from memlora_mlx.models.expert_folders import read_card
 from memlora_mlx.records import STAGES, Stage
+from memlora_mlx.models.kinds import needs_vision
 
 if TYPE_CHECKING:
     from memlora_mlx.distill.training import Outcome, Point
@@ -40,7 +42,8 @@ BEST_SO_FAR = "best-so-far"  # in a run's folder: the expert that a run had lear
 LOCK = ".lock"  # in a run's folder while a process trains there
 VALIDATION_ROWS = 128  # of each run: a validation must not cost more than the training between two
 LOCOMO = "CC BY-NC 4.0 (made of LoCoMo, Maharana et al., 2024)"
-LICENCES = {"observations": LOCOMO, "synthetic": "Apache-2.0 (memlora)"}  # by teacher
+_OURS = "Apache-2.0 (memlora)"
+LICENCES = {"observations": LOCOMO, "synthetic": _OURS, "drawings": _OURS}  # by teacher
 _OF_LOCOMO = re.compile(r"conv-\d+")  # its conversations' names, whoever taught about them
 
 
@@ -68,14 +71,17 @@ class Data:
     validation_hash: str
     origin: Mapping[str, Any]
 
+    images: Mapping[str, Path] = field(default_factory=dict)  # their files, by the rows' names for them
 
 def default_data(stage: Stage, home: Path) -> list[Path]:
-    """The teacher data of a stage in the data folder.
+    """The teacher data of a stage in the data folder; of vqa, the benchmark there.
 
     Raises:
         BadTrainingData: there is none.
     """
     found = sorted(
+    if stage == "vqa":
+        return [vqa.benchmark_in(home) / vqa.ROWS]
         path for path in (home / "teacher" / stage).glob("*.jsonl") if not path.name.endswith(".refused.jsonl")
     )
     if not found:
@@ -89,7 +95,7 @@ def default_data(stage: Stage, home: Path) -> list[Path]:
 def read_data(order: Order) -> Data:
     """Read and split the rows. A test conversation's never train, whatever their file says of their split.
 
-    Without rows for validation, one training conversation in ten validates.
+    Without rows for validation, one training conversation in ten validates. A row whose image is not there is left out.
 
     Raises:
         BadTrainingData: fewer than two rows, or of another stage.
@@ -98,6 +104,8 @@ def read_data(order: Order) -> Data:
     training: list[Row] = []
     validation: list[Row] = []
     shuffled = random.Random(order.recipe.seed)
+    images: dict[str, Path] = {}
+    blind = 0
     for given in order.data:
         name, count = counted(given)
         begun = len(training)
@@ -105,11 +113,19 @@ def read_data(order: Order) -> Data:
             if row.stage != order.stage:
                 raise BadTrainingData(f"{name} holds rows of {row.stage}, not of {order.stage}; give the right file")
             split = _split(row, splits)
-            if split != "test":
+            if split == "test":
+                continue
+            if row.image is not None and (image := vqa.image_of(Path(name).parent, row.image)) is not None:
+                images[row.image] = image
+            if row.image is not None and row.image not in images:
+                blind += 1
+            else:
                 (training if split == "train" else validation).append(row)
         if count is not None and count < len(training) - begun:
             training[begun:] = shuffled.sample(training[begun:], count)
     if not validation and len(training) > 1:
+    if blind and not training:
+        raise BadTrainingData(f"none of the images of {blind} rows is there, or what it was; `memlora vqa build` again")
         training, validation = _divided(training)
     if len(training) < 1 or len(validation) < 1:
         raise BadTrainingData(
@@ -120,9 +136,8 @@ def read_data(order: Order) -> Data:
         training = shuffled.sample(training, order.rows)
     if len(validation) > order.validation_rows:
         validation = shuffled.sample(validation, order.validation_rows)
-    return Data(
-        tuple(training), tuple(validation), _hash(training), _hash(validation), _origin(order, training, validation)
-    )
+    origin = _origin(order, training, validation) | ({"rows_without_image": blind} if blind else {})
+    return Data(tuple(training), tuple(validation), _hash(training), _hash(validation), origin, images)
 
 
 def train(
@@ -145,6 +160,7 @@ def train(
     Raises:
         BadTrainingData, TrainingFailed, Cancelled: see `Run`; all that was done is kept.
     """
+        VisionMissing: a vqa expert for a student that cannot see.
     from memlora_mlx.distill import processes
     from memlora_mlx.distill.datasets import examples
     from memlora_mlx.distill.training import Run, memory_needed
@@ -152,12 +168,13 @@ def train(
     from memlora_mlx.models.experts import write_expert
 
     recipe = order.recipe
+    if order.stage == "vqa" and not student.sees:
+        raise VisionMissing(needs_vision(student.name))
     data = read_data(order)
     longest = min(recipe.max_seq_length, student.context)
-    training, left_out = examples(student, data.training, longest=longest, decision_weight=recipe.decision_weight)
-    validation, _ = examples(
-        student, data.validation, longest=longest, decision_weight=recipe.decision_weight, what="validate with"
-    )
+    said: dict[str, Any] = {"longest": longest, "decision_weight": recipe.decision_weight, "images": data.images}
+    training, left_out = examples(student, data.training, **said)
+    validation, _ = examples(student, data.validation, **said, what="validate with")
     on_start(data, left_out)
     needed = memory_needed(student, recipe, training)
     if needed > (usable := usable_memory()):
@@ -386,7 +403,7 @@ def _licence(row: Row) -> str:
 def _below_home(given: str) -> str:
     """A path as a card names it: from `teacher/` (or another of memlora's folders) on, else its name alone."""
     parts = Path(given).parts
-    known = next((name for name in ("teacher", "adapters", "runs") if name in parts[:-1]), None)
+    known = next((name for name in ("teacher", "vqa", "adapters", "runs") if name in parts[:-1]), None)
     return "/".join(parts[parts.index(known) :]) if known else parts[-1]
 
 

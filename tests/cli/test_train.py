@@ -154,7 +154,7 @@ def test_on_a_terminal_it_offers_to_make_some(
     ("arguments", "code", "says"),
     [
         ((), 2, "which stage?"),
-        (("--stage", "vqa"), 2, "vqa experts come with the vision student"),
+        (("--stage", "vqa"), 1, "`memlora vqa build --drawings` draws a small one"),
         (("--stage", "everything"), 2, "there is no stage 'everything'"),
         (("--stage", "extraction", "--data", "nowhere.jsonl"), 2, "there is no file nowhere.jsonl"),
         (("--stage", "extraction", "--layers", "some"), 2, "--layers takes qv or all"),

@@ -257,7 +257,7 @@ def test_only_answer_tokens_are_learnt_and_never_padding(student: Student) -> No
 
     model = student.model
     with vectorised.training():
-        loss, gradient = nn.value_and_grad(model, lambda m: loss_of(student)(m, *training._as_arrays(batch))[0])(model)
+        loss, gradient = nn.value_and_grad(model, lambda m: loss_of(student)(m, *training._as_arrays(student, batch))[0])(model)
     with vectorised.plain():
         expected_loss, expected = nn.value_and_grad(model, alone)(model)
     assert loss.item() == pytest.approx(expected_loss.item(), rel=1e-5)
