@@ -29,10 +29,10 @@ from typing import TYPE_CHECKING, Any
 from memlora_mlx.distill import vqa
 from memlora_mlx.distill.recipes import Recipe
 from memlora_mlx.distill.rows import SPLITS, Row, Splits, read_rows
-from memlora_mlx.errors import BadTrainingData, Cancelled, TrainingFailed, UsageError
+from memlora_mlx.errors import BadTrainingData, Cancelled, TrainingFailed, UsageError, VisionMissing
 from memlora_mlx.models.expert_folders import read_card
-from memlora_mlx.records import STAGES, Stage
 from memlora_mlx.models.kinds import needs_vision
+from memlora_mlx.records import STAGES, Stage
 
 if TYPE_CHECKING:
     from memlora_mlx.distill.training import Outcome, Point
@@ -70,8 +70,8 @@ class Data:
     hash: str  # of the training rows
     validation_hash: str
     origin: Mapping[str, Any]
-
     images: Mapping[str, Path] = field(default_factory=dict)  # their files, by the rows' names for them
+
 
 def default_data(stage: Stage, home: Path) -> list[Path]:
     """The teacher data of a stage in the data folder; of vqa, the benchmark there.
@@ -79,9 +79,9 @@ def default_data(stage: Stage, home: Path) -> list[Path]:
     Raises:
         BadTrainingData: there is none.
     """
-    found = sorted(
     if stage == "vqa":
         return [vqa.benchmark_in(home) / vqa.ROWS]
+    found = sorted(
         path for path in (home / "teacher" / stage).glob("*.jsonl") if not path.name.endswith(".refused.jsonl")
     )
     if not found:
@@ -103,9 +103,9 @@ def read_data(order: Order) -> Data:
     splits = SPLITS[order.splits]
     training: list[Row] = []
     validation: list[Row] = []
-    shuffled = random.Random(order.recipe.seed)
     images: dict[str, Path] = {}
     blind = 0
+    shuffled = random.Random(order.recipe.seed)
     for given in order.data:
         name, count = counted(given)
         begun = len(training)
@@ -123,9 +123,9 @@ def read_data(order: Order) -> Data:
                 (training if split == "train" else validation).append(row)
         if count is not None and count < len(training) - begun:
             training[begun:] = shuffled.sample(training[begun:], count)
-    if not validation and len(training) > 1:
     if blind and not training:
         raise BadTrainingData(f"none of the images of {blind} rows is there, or what it was; `memlora vqa build` again")
+    if not validation and len(training) > 1:
         training, validation = _divided(training)
     if len(training) < 1 or len(validation) < 1:
         raise BadTrainingData(
@@ -159,17 +159,17 @@ def train(
 
     Raises:
         BadTrainingData, TrainingFailed, Cancelled: see `Run`; all that was done is kept.
-    """
         VisionMissing: a vqa expert for a student that cannot see.
+    """
     from memlora_mlx.distill import processes
     from memlora_mlx.distill.datasets import examples
     from memlora_mlx.distill.training import Run, memory_needed
     from memlora_mlx.models.device import usable_memory
     from memlora_mlx.models.experts import write_expert
 
-    recipe = order.recipe
     if order.stage == "vqa" and not student.sees:
         raise VisionMissing(needs_vision(student.name))
+    recipe = order.recipe
     data = read_data(order)
     longest = min(recipe.max_seq_length, student.context)
     said: dict[str, Any] = {"longest": longest, "decision_weight": recipe.decision_weight, "images": data.images}
