@@ -29,6 +29,7 @@ from memlora_mlx.eval.systems import Ground, MemorySystem, Outcome, System, Turn
 from memlora_mlx.memory.pipeline import AHEAD
 from memlora_mlx.memory.workspace import Workspace
 from memlora_mlx.models.expert_folders import WEIGHTS
+from memlora_mlx.models.kinds import read_vision_config
 from memlora_mlx.records import STAGES, Stage
 
 SYSTEMS = ("memlora", "base", "mem0", "full-context", "rag", "oracle")
@@ -58,6 +59,7 @@ class Plan:
     scales: bool = False
     efficiency: bool = False  # one call at a time, so that its seconds can be set beside the paper's
     conflict: bool = False  # also the benchmark of memory operations; without a file that alone
+    vqa: Path | None = None  # also the questions about images of the benchmark in this folder; the same
     mine: bool = False  # ask about the user's own conversations
     shard: tuple[int, int] = (1, 1)
     judge: str | None = None
@@ -123,7 +125,7 @@ def run(
         if made.asked:
             made = scored(made, workspace, ground, origin, on_progress)
             made = judged(made, plan.judge, workspace, ground, origin, failures, on_progress)
-        extra = {"conflict": _conflict(plan, workspace, ground, on_progress)} if plan.conflict and number == 1 else {}
+        extra = _others(plan, workspace, ground, on_progress) if number == 1 else {}
         failures += cache.notes
     origin["seconds"] = round(time.perf_counter() - started, 3)
     origin["model_seconds"] = round(clock.seconds, 3)
@@ -155,6 +157,50 @@ def _outcome(
         ground.check()
         failures.append(f"{system.name} on {case.name}: {error}")
         return None
+
+
+def _others(plan: Plan, workspace: Workspace, ground: Ground, on_progress: OnProgress) -> dict[str, Any]:
+    """The other benchmarks that were asked for, by name."""
+    extra = {}
+    if plan.conflict:
+        extra["conflict"] = _conflict(plan, workspace, ground, on_progress)
+    if plan.vqa is not None:
+        extra["vqa"] = _vqa(plan, plan.vqa, workspace, ground, on_progress)
+    return extra
+
+
+def _vqa(plan: Plan, folder: Path, workspace: Workspace, ground: Ground, on_progress: OnProgress) -> dict[str, Any]:
+    """The questions about images; what is kept of them are their calls."""
+    from memlora_mlx.eval import vqa
+
+    sees, notes = read_vision_config(workspace.student_folder) is not None, []
+    if not sees:
+        notes.append(f"{workspace.student_name} reads text only: it is told captions and looks at nothing")
+    looking = {}
+    if "memlora" in plan.systems:
+        if "vqa" in workspace.expert_folders:
+            looking["memlora"] = calls_of({"vqa": (workspace, True)}, workspace, ground)
+        else:
+            notes.append(
+                f"memlora: {workspace.student_name} has no vqa expert here; `memlora train --stage vqa` makes one"
+            )
+    if "base" in plan.systems:
+        looking["base"] = calls_of({"vqa": (workspace, False)}, workspace, ground)
+
+    def told(system: str, done: int, total: int) -> None:
+        on_progress(system, "", "images", done, total)
+
+    found = vqa.run(
+        folder,
+        looking,
+        sees=sees,
+        split=plan.split,
+        limit=plan.questions,
+        ahead=ground.ahead,
+        on_progress=told,
+        cancelled=ground.cancelled,
+    )
+    return found | {"notes": [*notes, *found["notes"]]}
 
 
 def _conflict(plan: Plan, workspace: Workspace, ground: Ground, on_progress: OnProgress) -> dict[str, Any]:
@@ -295,7 +341,8 @@ def calls_of(by: Mapping[Stage, tuple[Workspace, bool]], embedder: Workspace, gr
         folder = workspace.expert_folders.get(stage) if wants_expert else None
         expert = folder and folder_digest(folder)
         # calls that had the student for themselves took other seconds than those that shared it
-        identity = digest([folder_digest(workspace.student_folder), expert, _device(), ground.ahead == 1])
+        tiles = [workspace.settings.image_tiles] if read_vision_config(workspace.student_folder) else []
+        identity = digest([folder_digest(workspace.student_folder), expert, _device(), ground.ahead == 1, *tiles])
         label = Path(workspace.student_name).name + (" + expert" if folder else "")
         answerers[stage] = Answerer(workspace.engine, label, identity, folder is not None)
     return Calls(answerers, embedder.engine, ground.cache, ground.clock)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from memlora_mlx.errors import MemloraError
 from memlora_mlx.eval.judges import RUBRICS
-from memlora_mlx.eval.report import costs, details, quality
+from memlora_mlx.eval.report import costs, details, quality, vqa
 from memlora_mlx.eval.report.document import ABSENT, Column, Document, Section, Table, plain, without_empty
 from memlora_mlx.eval.report.figures import (
     composite,
@@ -72,6 +72,7 @@ def build(run: Run) -> Document:
         costs.ablation(run),
         costs.scales(run),
         costs.conflict(run),
+        vqa.images(run),
         costs.operations(run),
         costs.efficiency(run),
         costs.phases(run),
@@ -111,8 +112,7 @@ def summary(run: Run) -> RenderableType:
     parts: list[RenderableType] = [grid] if grid.row_count else []
     if doubt := quality.doubtful_judge(run):
         lines.append(doubt[:1].upper() + doubt[1:] + ".")
-    if told := costs.conflict_line(run):
-        lines.append(told)
+    lines += [told for told in (costs.conflict_line(run), vqa.images_line(run)) if told]
     return Group(*parts, *map(Text, lines))
 
 

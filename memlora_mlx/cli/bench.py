@@ -60,7 +60,8 @@ def bench(
         int | None,
         typer.Option(
             min=1,
-            help="Only so many questions of each, spread evenly over them; with --conflict, dialogues of each class.",
+            help="Only so many questions of each, spread evenly over them; with --conflict, dialogues of each class; with "
+            "--vqa, of each kind.",
         ),
     ] = None,
     top_k: Annotated[
@@ -77,6 +78,13 @@ def bench(
     conflict: Annotated[
         bool, typer.Option("--conflict", help="Also the benchmark of memory operations; alone it needs no FILE.")
     ] = False,
+    vqa: Annotated[
+        bool, typer.Option("--vqa", help="Also questions about images (`memlora vqa build`); alone it needs no FILE.")
+    ] = False,
+    vqa_from: Annotated[
+        Path | None,
+        typer.Option(help="The folder of another VQA benchmark than the data folder's.", show_default=False),
+    ] = None,
     judge: Annotated[str | None, typer.Option(help="openai:URL,MODEL or mlx:MODEL; none by default.")] = None,
     gold_corrections: Annotated[
         Path | None, typer.Option(help="Corrected gold answers by question; both scores are shown.")
@@ -97,13 +105,16 @@ def bench(
     stopped. `memlora bench merge PARTS...` joins the parts of a run made with --shard; `memlora bench report RUN` writes
     a report anew.
     """
+    from memlora_mlx.distill.vqa import benchmark_in
     from memlora_mlx.errors import Cancelled, UsageError
     from memlora_mlx.eval.bench import SYSTEMS, Plan, run
     from memlora_mlx.eval.questions import read_corrections
     from memlora_mlx.eval.shards import shard_of
+    from memlora_mlx.settings import load_settings
 
-    if file is None and not mine and not conflict:
-        raise UsageError("name LoCoMo's file, or --mine for your own conversations, or --conflict")
+    images = vqa or vqa_from is not None
+    if file is None and not mine and not conflict and not images:
+        raise UsageError("name LoCoMo's file, or --mine for your own conversations, or --conflict, or --vqa")
     if file is not None and mine:
         raise UsageError("--mine asks about your own conversations; leave FILE out")
     chosen = tuple(part.strip() for part in systems.split(",") if part.strip()) if systems else SYSTEMS
@@ -120,6 +131,7 @@ def bench(
         scales=scales,
         efficiency=efficiency,
         conflict=conflict,
+        vqa=benchmark_in(load_settings().home, vqa_from) if images else None,
         mine=mine,
         shard=shard_of(shard) if shard else (1, 1),
         judge=judge,
