@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 from PIL import Image, ImageDraw
-from tiny import ALL_LINEAR, Q_V, expert_folder, relative_error, vision_student_folder
+from tiny import ALL_LINEAR, Q_V, expert_folder, relative_error, vision_model, vision_student_folder
 
-from memlora_mlx.errors import ModelBroken, UsageError, VisionMissing
+from memlora_mlx.errors import AdapterMismatch, ModelBroken, UsageError, VisionMissing
 from memlora_mlx.memory import stages
 from memlora_mlx.models import vision
 from memlora_mlx.models.batching import Batch, Prefixes
@@ -22,6 +22,7 @@ from memlora_mlx.models.vision import VisionStudent
 from memlora_mlx.records import Request, Stage
 
 import mlx.core as mx  # isort: skip
+import mlx.nn as nn
 from mlx.utils import tree_flatten
 
 QUESTIONS = ("What colour is the car?", "How many apples are there?", "Is there a cat?")
@@ -241,6 +242,34 @@ def test_a_picture_that_is_gone_or_no_picture_costs_its_own_request_only(
         gone.unlink()
         with pytest.raises(UsageError, match="cannot be read"):
             engine.complete(Request(None, chat, image=gone))
+
+
+def test_a_quantised_student_sees_with_experts_kept_apart(
+    folder: Path, experts: Path, pictures: list[Path], tmp_path: Path
+) -> None:
+    for file in folder.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    config = json.loads((folder / "config.json").read_text())
+    config["quantization"] = {"group_size": 32, "bits": 4}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    built, _ = vision_model()
+    # As mlx-vlm converts: tables whose size is no multiple of 64 stay as they are.
+    nn.quantize(
+        built.language_model,
+        group_size=32,
+        bits=4,
+        class_predicate=lambda _, module: hasattr(module, "to_quantized") and module.weight.size % 64 == 0,
+    )
+    arrays = dict(tree_flatten(built.parameters()))
+    mx.save_safetensors(str(tmp_path / "model.safetensors"), arrays, {"format": "mlx"})
+    student = Student.load(tmp_path)
+    assert student.nbytes < Student.load(folder).nbytes
+    table = ExpertTable(student.model, read_experts(experts, student.fingerprint))
+    said = [run(Batch(student, table, 1), free_row(student, QUESTIONS[0], pictures[1], s))[0] for s in (None, "vqa")]
+    table.use(None)
+    assert said[0] != said[1]
+    with pytest.raises(AdapterMismatch, match="quantised"):
+        ExpertTable(student.model, read_experts(experts, student.fingerprint), "fused")
 
 
 def test_a_folder_as_its_makers_publish_it_is_read(student: VisionStudent, folder: Path, tmp_path: Path) -> None:
