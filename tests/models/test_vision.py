@@ -273,11 +273,18 @@ def test_a_quantised_student_sees_with_experts_kept_apart(
 
 
 def test_a_folder_as_its_makers_publish_it_is_read(student: VisionStudent, folder: Path, tmp_path: Path) -> None:
-    """No tokenizer.json, and a config that names the end of a document as the end of an answer."""
+    """No tokenizer.json, programs that are not there, and the end of a document as the end of an answer."""
     for name in ("model.safetensors", "config.json", "tokenizer_config.json"):
         (tmp_path / name).write_bytes((folder / name).read_bytes())
     config = json.loads((tmp_path / "config.json").read_text())
     config["llm_config"]["eos_token_id"] = config.pop("eos_token_id") - 2
+    config |= {"architectures": ["InternVLChatModel"], "template": "internvl2_5", "torch_dtype": "bfloat16"}
+    config["auto_map"] = {  # programs of the makers' own, which are not fetched and would not be run
+        "AutoConfig": "configuration_internvl_chat.InternVLChatConfig",
+        "AutoModel": "modeling_internvl_chat.InternVLChatModel",
+    }
+    config["llm_config"]["architectures"] = ["Qwen2ForCausalLM"]
+    config["vision_config"]["architectures"] = ["InternVisionModel"]
     (tmp_path / "config.json").write_text(json.dumps(config))
     built = json.loads((folder / "tokenizer.json").read_text())
     added = {token["content"]: token["id"] for token in built["added_tokens"]}
