@@ -47,10 +47,6 @@ Tuva: I found a dress for the wedding, a green one.
 Nils: Lovely! I still need a suit.
 Tuva: The party is in the old boat house.
 Nils: I will bring my accordion.
-Tuva: My knee hurts since the ski trip.
-Nils: I work as a nurse, show it to me on Sunday.
-Tuva: And our dog is called Pepper now, not Ole.
-Nils: I moved to Voss last week, so I come by train.
 """
 
 

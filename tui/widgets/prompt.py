@@ -160,6 +160,8 @@ class Completions(OptionList, can_focus=False):
 
     def offer(self, found: object) -> None:
         pairs = list(found) if isinstance(found, list | tuple) else []
+        if not (pairs or self.display):
+            return
         self.clear_options()
         self._offered = [text for text, _ in pairs]
         self.add_options(
