@@ -26,10 +26,10 @@ from memlora_mlx.eval.questions import Case, cut, data_digest, read_cases
 from memlora_mlx.eval.results import Run
 from memlora_mlx.eval.scoring import RULES, OnProgress, judged, scored
 from memlora_mlx.eval.systems import Ground, MemorySystem, Outcome, System, TurnSystem, code_digest
+from memlora_mlx.memory.changes import Space
 from memlora_mlx.memory.pipeline import AHEAD
 from memlora_mlx.memory.workspace import Workspace
 from memlora_mlx.models.expert_folders import WEIGHTS
-from memlora_mlx.models.kinds import read_vision_config
 from memlora_mlx.records import STAGES, Stage
 
 SYSTEMS = ("memlora", "base", "mem0", "full-context", "rag", "oracle")
@@ -66,6 +66,11 @@ class Plan:
     predictions: tuple[Path, ...] = ()
     corrections: Mapping[str, str] = field(default_factory=dict)
     command: str = ""
+
+    @property
+    def embeds(self) -> bool:
+        """Whether an embedder is needed; questions about images need none."""
+        return self.file is not None or self.mine or self.conflict
 
 
 def bench_folder(workspace: Workspace) -> Path:
@@ -105,7 +110,7 @@ def run(
         ground = Ground(
             cache,
             clock,
-            workspace.space,
+            workspace.space if plan.embeds else Space("", 0),
             replace(workspace.rules, grounded=frozenset()),  # the same decoding with experts and without
             plan.top_k or workspace.settings.limit,
             cancelled or threading.Event(),
@@ -173,8 +178,8 @@ def _vqa(plan: Plan, folder: Path, workspace: Workspace, ground: Ground, on_prog
     """The questions about images; what is kept of them are their calls."""
     from memlora_mlx.eval import vqa
 
-    sees, notes = read_vision_config(workspace.student_folder) is not None, []
-    if not sees:
+    notes: list[str] = []
+    if not workspace.sees:
         notes.append(f"{workspace.student_name} reads text only: it is told captions and looks at nothing")
     looking = {}
     if "memlora" in plan.systems:
@@ -193,7 +198,7 @@ def _vqa(plan: Plan, folder: Path, workspace: Workspace, ground: Ground, on_prog
     found = vqa.run(
         folder,
         looking,
-        sees=sees,
+        sees=workspace.sees,
         split=plan.split,
         limit=plan.questions,
         ahead=ground.ahead,
@@ -341,7 +346,7 @@ def calls_of(by: Mapping[Stage, tuple[Workspace, bool]], embedder: Workspace, gr
         folder = workspace.expert_folders.get(stage) if wants_expert else None
         expert = folder and folder_digest(folder)
         # calls that had the student for themselves took other seconds than those that shared it
-        tiles = [workspace.settings.image_tiles] if read_vision_config(workspace.student_folder) else []
+        tiles = [workspace.settings.image_tiles] if workspace.sees else []
         identity = digest([folder_digest(workspace.student_folder), expert, _device(), ground.ahead == 1, *tiles])
         label = Path(workspace.student_name).name + (" + expert" if folder else "")
         answerers[stage] = Answerer(workspace.engine, label, identity, folder is not None)

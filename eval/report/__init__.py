@@ -79,10 +79,10 @@ def build(run: Run) -> Document:
         details.samples(run),
         _origin(run),
     )
+    told = f"{student} on {file}: {plain(', '.join(map(str, conversations)))}; {questions:,} questions asked of "
     return Document(
         "memlora bench",
-        f"{student} on {file}: {plain(', '.join(map(str, conversations)))}; {questions:,} questions asked of "
-        f"{len(systems_of(run))} systems.",
+        f"{told}{len(systems_of(run))} systems." if run.asked or not _others(run) else f"{student}.",
         without_empty(sections),
     )
 
@@ -105,15 +105,21 @@ def summary(run: Run) -> RenderableType:
             found = [mean(values(mine, composite())), mean(values(mine, part("token_f1")))]
             found += [share(verdicts(mine, rubric)) for rubric in judged]
             grid.add_row(Text(plain(name)), str(len(mine)), *map(with_interval, found))
-    lines = [f"Categories 1 to 4, × 100, 95 % intervals; L by {quality.encoders(run)}."]
-    lines += costs.overhead(run)
+    lines, others = [], _others(run)
+    if run.asked or not others:
+        lines = [f"Categories 1 to 4, × 100, 95 % intervals; L by {quality.encoders(run)}.", *costs.overhead(run)]
     if run.failures:
         lines.append(f"Went wrong on the way: {len(run.failures)}, see the report.")
     parts: list[RenderableType] = [grid] if grid.row_count else []
     if doubt := quality.doubtful_judge(run):
         lines.append(doubt[:1].upper() + doubt[1:] + ".")
-    lines += [told for told in (costs.conflict_line(run), vqa.images_line(run)) if told]
+    lines += others
     return Group(*parts, *map(Text, lines))
+
+
+def _others(run: Run) -> list[str]:
+    """A line about each other benchmark that was run."""
+    return [told for told in (costs.conflict_line(run), vqa.images_line(run)) if told]
 
 
 # ------------------------------------------------------------------------------------------ what the run says of itself

@@ -140,7 +140,7 @@ def bench(
         command=str(ctx.parent.obj) if ctx.parent else "",
     )
     with (
-        workspace(student=student, experts=experts) as opened,
+        workspace(embedder=plan.embeds, student=student, experts=experts) as opened,
         interruptible() as cancelled,
         Display() as display,
     ):

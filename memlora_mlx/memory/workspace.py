@@ -140,15 +140,23 @@ class Workspace:
 
     @cached_property
     def engine(self) -> Engine:
-        """The engine; without a student on the disk it still embeds, which is all that searching and editing take."""
+        """The engine; without a student on the disk it still embeds, which is all that searching and editing take, and
+        without an embedder it still looks at pictures.
+        """
         from memlora_mlx.models.engine import Engine
 
         student, experts, name = None, None, None
         with contextlib.suppress(ModelMissing, ModelBroken):
             student, experts, name = self.student_folder, self.expert_folders, self.student_name
+        embedder = None
+        try:
+            embedder = self.embedder_folder
+        except ModelMissing:
+            if student is None:
+                raise
         return Engine(
             student,
-            self.embedder_folder,
+            embedder,
             experts=experts,
             expert_mode=self.settings.expert_mode,
             query_prompt=self.settings.query_prompt,
