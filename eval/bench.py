@@ -223,7 +223,7 @@ def _conflict(plan: Plan, workspace: Workspace, ground: Ground, on_progress: OnP
         ground.check()
         on_progress(system, "", "conflict", done, total)
 
-    found = conflict.run(workspace, names, limit=plan.questions, on_progress=told)
+    found = conflict.run(workspace, names, limit=plan.questions, on_progress=told, ground=ground)
     ground.cache.keep_phase("conflict", key, found)
     return found
 

@@ -8,7 +8,7 @@ are compared with what should be remembered. `run` gives plain JSON values:
     version, hash, seed    of the set of dialogues that was run
     titles                 each class in words
     notes                  why a system was left out
-    systems                by name: classes (by class), overall, dialogues, seconds (wall)
+    systems                by name: classes (by class), overall, dialogues, seconds (wall; a call that was kept takes none)
 
     a class, or overall    n dialogues; how many of them are `exact`, with Wilson's 95 % `interval` of that share; and how many
                            have each failure: missing (a required fact was never stored), wrong_deletions (it was, and is
@@ -27,23 +27,29 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from memlora_mlx.errors import MemloraError, UsageError
 from memlora_mlx.eval import mem0_baseline
+from memlora_mlx.eval.bench import bench_folder
+from memlora_mlx.eval.cache import Cache
+from memlora_mlx.eval.calls import Calls
 from memlora_mlx.eval.conflict_set import CLASSES, VERSION, Dialogue, generate, is_over, matches, set_hash, titles
-from memlora_mlx.eval.experts.pipeline import using
+from memlora_mlx.eval.experts.pipeline import calls_with, ground_of
 from memlora_mlx.eval.metrics import wilson
-from memlora_mlx.memory.pipeline import Pipeline
+from memlora_mlx.eval.systems import Ground
+from memlora_mlx.memory.pipeline import GUESSES, Pipeline
 from memlora_mlx.memory.store import Store
 from memlora_mlx.memory.workspace import Workspace
-from memlora_mlx.records import Exchange
+from memlora_mlx.records import STAGES, Exchange
 from memlora_mlx.settings import load_settings
 
 if TYPE_CHECKING:
     from rich.table import Table
+
+    from memlora_mlx.models.engine import Engine
 
 SYSTEMS = ("memlora", "base", "mem0")
 FAILURES = ("missing", "duplicates", "wrong_deletions", "stale", "junk", "obeyed")
@@ -111,10 +117,12 @@ def run(
     limit: int | None = None,
     classes: Sequence[str] = CLASSES,
     on_progress: Progress | None = None,
+    ground: Ground | None = None,
 ) -> dict[str, Any]:
     """Read the dialogues with each system and score what is remembered; nothing of the user's store is touched.
 
     Args:
+        ground: the benchmark's, whose cache keeps the student's calls; without one nothing is kept.
         seed: fills the templates.
         limit: dialogues of each class; None for all.
         classes: only these.
@@ -129,6 +137,11 @@ def run(
                 raise UsageError(f"the conflict benchmark knows no {what} {name!r}; there are {', '.join(known)}")
     if limit is not None and limit < 1:
         raise UsageError(f"a limit of {limit} dialogues a class leaves none; give 1 or more")
+    if ground is None:
+        with tempfile.TemporaryDirectory() as folder, Cache(Path(folder)) as cache:
+            asked: dict[str, Any] = {"seed": seed, "limit": limit, "classes": classes, "on_progress": on_progress}
+            return run(workspace, systems, **asked, ground=ground_of(workspace, cache))
+    workspace.student_folder  # noqa: B018 - without it nothing can be run
     dialogues = generate(seed, limit, tuple(dict.fromkeys(classes)))
     result: dict[str, Any] = {
         "version": VERSION,
@@ -144,7 +157,7 @@ def run(
             continue
         started = time.perf_counter()
         try:
-            states = _states(workspace, name, dialogues, on_progress)
+            states = _states(workspace, name, ground, dialogues, on_progress)
         except Exception as error:
             if name != "mem0":
                 raise
@@ -186,38 +199,42 @@ def _counts(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _states(
-    workspace: Workspace, system: str, dialogues: Sequence[Dialogue], on_progress: Progress | None
+    workspace: Workspace, system: str, ground: Ground, dialogues: Sequence[Dialogue], on_progress: Progress | None
 ) -> list[list[list[str]]]:
     """The memories of each dialogue's owner after each of its exchanges."""
     of_each = [dialogue.exchanges("conflict") for dialogue in dialogues]
     # The first exchanges of all, then the second ones: neighbours do not wait for each other, and are batched.
     ordered = sorted((exchange for one in of_each for exchange in one), key=lambda exchange: exchange.position)
     states: dict[str, list[list[str]]] = {dialogue.id: [] for dialogue in dialogues}
-    read = _by_mem0 if system == "mem0" else _by_pipeline
-    for done, (exchange, memories) in enumerate(read(workspace, ordered, system == "memlora"), start=1):
+    if system == "mem0":
+        read = _by_mem0(workspace, ordered)
+    else:
+        # without experts under the same grammars as with them, so that only the weights differ
+        read = _by_pipeline(calls_with(workspace, ground, STAGES if system == "memlora" else ()), ground, ordered)
+    for done, (exchange, memories) in enumerate(read, start=1):
         states[exchange.source].append(memories)
         if on_progress:
             on_progress(system, done, len(ordered))
     return list(states.values())
 
 
-def _by_pipeline(workspace: Workspace, exchanges: Sequence[Exchange], experts: bool) -> _Read:
-    """Our own pipeline; without experts under the same grammars as with them, so that only the weights differ."""
+def _by_pipeline(calls: Calls, ground: Ground, exchanges: Sequence[Exchange]) -> _Read:
     from memlora_mlx.models.engine import Priority
 
-    with (
-        using(workspace, workspace.expert_folders if experts else {}) as opened,
-        tempfile.TemporaryDirectory() as folder,
-        Store(Path(folder), opened.space) as store,
-    ):
-        opened.student_folder  # noqa: B018 - the engine would open without one
-        rules = replace(workspace.rules, grounded=frozenset())
-        for one in Pipeline(opened.engine, store, rules).remember_all(exchanges, priority=Priority.BACKGROUND):
+    with tempfile.TemporaryDirectory() as folder, Store(Path(folder), ground.space) as store:
+        everything = Pipeline(cast("Engine", calls), store, ground.rules).remember_all(
+            exchanges,
+            priority=Priority.BACKGROUND,
+            cancelled=ground.cancelled,
+            ahead=ground.ahead,
+            guesses=min(GUESSES, ground.ahead),
+        )
+        for one in everything:
             memories = store.list(one.exchange.owner, order="oldest")
             yield one.exchange, [memory.text for memory in memories]
 
 
-def _by_mem0(workspace: Workspace, exchanges: Sequence[Exchange], _: bool) -> _Read:
+def _by_mem0(workspace: Workspace, exchanges: Sequence[Exchange]) -> _Read:
     with mem0_baseline.mem0_memory(workspace) as memory:
         for exchange in exchanges:
             user = exchange.owner.user_id
@@ -266,9 +283,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         if options.out and not options.out.absolute().parent.is_dir():
             raise UsageError(f"there is no folder {options.out.absolute().parent} to write into")
-        with Workspace(load_settings()) as workspace:
+        with Workspace(load_settings()) as workspace, Cache(bench_folder(workspace) / "cache") as cache:
             asked = {"seed": options.seed, "limit": options.limit, "classes": options.classes}
-            result = run(workspace, options.systems, **asked, on_progress=progress)
+            ground = ground_of(workspace, cache)
+            result = run(workspace, options.systems, **asked, on_progress=progress, ground=ground)
         if options.out:
             options.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     except (MemloraError, OSError) as error:

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from memlora_mlx.eval.performance import ingest, model, search
+from memlora_mlx.eval.performance import ingest, model, scoring, search
 from memlora_mlx.eval.performance.rows import Row, line, markdown
 from memlora_mlx.memory.workspace import Workspace
 from memlora_mlx.settings import load_settings
@@ -30,6 +30,7 @@ GROUPS = (
     ingest.pipeline,
     ingest.ingesting,
     search.searching,
+    scoring.scoring,
 )
 
 

@@ -18,6 +18,7 @@ from memlora_mlx.eval import conflict, mem0_baseline
 from memlora_mlx.eval.conflict import FAILURES, judge, run, summarise
 from memlora_mlx.eval.conflict_set import CLASSES, Dialogue, Required, generate, matches, set_hash
 from memlora_mlx.memory.workspace import Workspace
+from memlora_mlx.models.engine import Engine
 from memlora_mlx.settings import load_settings
 
 SEEDS = (0, 1, 7)
@@ -302,6 +303,12 @@ def test_the_command_prints_a_table_of_80_columns_and_writes_the_rest(
     assert "small-talk" in printed
     assert "\u2026" not in printed and max(map(len, printed.splitlines())) <= 80
     assert result["hash"] in printed
+
+    monkeypatch.setattr(Engine, "submit", None)  # what was asked once is kept
+    conflict.main(["--limit", "1", "--classes", "small-talk", "--systems", "base", "--out", str(out)])
+    again = json.loads(out.read_text())
+    assert again["systems"]["base"]["dialogues"] == result["systems"]["base"]["dialogues"]
+    capsys.readouterr()
 
     with pytest.raises(SystemExit) as left:
         conflict.main(["--systems", "base", "--out", str(tmp_path / "no" / "where.json")])
