@@ -28,9 +28,7 @@ COMMANDS: tuple[Command, ...] = (
     Command("panel", "", "Show or hide the memories beside the chat"),
     Command("clear", "", "Begin a new conversation; the memories stay"),
     Command("retry", "", "Try again what could not be remembered"),
-    Command(
-        "export", "PATH", "Write all memories to a file: JSON lines, or Markdown for a name in .md", takes_path=True
-    ),
+    Command("export", "PATH", "Write all memories to a JSONL or .md file", takes_path=True),
     Command("save", "PATH", "Write this conversation to a Markdown file", takes_path=True),
     Command("ingest", "", "Read conversation files into the memory"),
     Command("train", "", "Train an expert"),
