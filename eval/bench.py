@@ -9,7 +9,7 @@ from __future__ import annotations
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
@@ -18,29 +18,20 @@ from typing import Any
 
 from memlora_mlx.errors import MemloraError, UsageError
 from memlora_mlx.eval import mine
-from memlora_mlx.eval.assembly import Entrant, assemble, finished, predicted, unused
+from memlora_mlx.eval.assembly import assemble, finished, predicted, unused
 from memlora_mlx.eval.cache import Cache, digest, folder_digest
-from memlora_mlx.eval.calls import Answerer, Calls, ModelClock
+from memlora_mlx.eval.calls import ModelClock
+from memlora_mlx.eval.entrants import calls_of, device, entrants
 from memlora_mlx.eval.judges import is_elsewhere
 from memlora_mlx.eval.questions import Case, cut, data_digest, read_cases
 from memlora_mlx.eval.results import Run
 from memlora_mlx.eval.scoring import RULES, OnProgress, judged, scored
-from memlora_mlx.eval.systems import Ground, MemorySystem, Outcome, System, TurnSystem, code_digest
+from memlora_mlx.eval.systems import Ground, Outcome, System, code_digest
 from memlora_mlx.memory.changes import Space
 from memlora_mlx.memory.pipeline import AHEAD
 from memlora_mlx.memory.workspace import Workspace
-from memlora_mlx.models.expert_folders import WEIGHTS
-from memlora_mlx.records import STAGES, Stage
 
 SYSTEMS = ("memlora", "base", "mem0", "full-context", "rag", "oracle")
-TITLES: Mapping[str, str] = {
-    "memlora": "memlora (experts)",
-    "base": "base (same student and prompts, no experts)",
-    "mem0": "mem0ai (same student, its own prompts)",
-    "full-context": "full context (the last turns that fit)",
-    "rag": "turns instead of memories",
-    "oracle": "the turns that hold the answer",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,12 +107,12 @@ def run(
             cancelled or threading.Event(),
             1 if plan.efficiency else AHEAD,
         )
-        entrants = _entrants(plan, workspace, ground, opened, failures) if cases else []
+        taking_part = entrants(plan, workspace, ground, opened, failures) if cases else []
         origin = _origin(plan, workspace, cases, ground)
-        origin["systems"] = [*(entrant.system.name for entrant in entrants), *stems]
+        origin["systems"] = [*(entrant.system.name for entrant in taking_part), *stems]
         number, of = plan.shard
         outcomes = []
-        for entrant, case in [(entrant, case) for case in cases for entrant in entrants][number - 1 :: of]:
+        for entrant, case in [(entrant, case) for case in cases for entrant in taking_part][number - 1 :: of]:
             if outcome := _outcome(entrant.system, case, ground, on_progress, failures):
                 outcomes.append((entrant, case, outcome))
         made = assemble(outcomes, plan.corrections)
@@ -215,7 +206,7 @@ def _conflict(plan: Plan, workspace: Workspace, ground: Ground, on_progress: OnP
     names = [name for name in plan.systems if name in conflict.SYSTEMS]
     students = [folder_digest(workspace.student_folder), *map(folder_digest, workspace.expert_folders.values())]
     code = [Path(str(part.__file__)).read_text(encoding="utf-8") for part in (conflict, conflict_set)]
-    key = digest([names, plan.questions, students, ground.rules, ground.space, code, code_digest(), _device()])
+    key = digest([names, plan.questions, students, ground.rules, ground.space, code, code_digest(), device()])
     if (known := ground.cache.phase("conflict", key)) is not None:
         return known
 
@@ -226,157 +217,6 @@ def _conflict(plan: Plan, workspace: Workspace, ground: Ground, on_progress: OnP
     found = conflict.run(workspace, names, limit=plan.questions, on_progress=told, ground=ground)
     ground.cache.keep_phase("conflict", key, found)
     return found
-
-
-# ------------------------------------------------------------------------------------------------ who takes part
-
-
-def _entrants(
-    plan: Plan, workspace: Workspace, ground: Ground, opened: ExitStack, failures: list[str]
-) -> list[Entrant]:
-    if plan.mine:
-        return _mine(plan, workspace, ground, failures)
-    makers: list[Callable[[], Entrant]] = []
-    for name in dict.fromkeys(plan.systems):
-        makers.append(lambda name=name: _system(name, workspace, ground))  # type: ignore[misc]
-    makers += _rows(plan, workspace, ground, opened, failures)
-    entrants = []
-    for make in makers:
-        try:
-            entrants.append(make())
-        except MemloraError as error:
-            failures.append(str(error))
-    if not entrants and not plan.predictions:
-        raise UsageError(f"nothing can be run: {'; '.join(failures)}")
-    return entrants
-
-
-def _mine(plan: Plan, workspace: Workspace, ground: Ground, failures: list[str]) -> list[Entrant]:
-    calls = calls_of({stage: (workspace, True) for stage in STAGES}, workspace, ground)
-    entrants: list[Entrant] = []
-    for name in plan.systems:
-        if name == "memlora":
-            told = about(calls, "memlora (your memories as they are)", "systems", workspace)
-            entrants.append(Entrant(mine.KeptSystem(name, calls, ground), told))
-        elif name in ("rag", "full-context", "oracle"):
-            entrants.append(Entrant(TurnSystem(name, calls, ground), about(calls, TITLES[name], "systems", workspace)))
-        else:
-            failures.append(f"{name} is left out: with --mine your memories are measured as they are")
-    return entrants
-
-
-def _system(name: str, workspace: Workspace, ground: Ground) -> Entrant:
-    experts = workspace.expert_folders
-    if name == "memlora" and not experts:
-        raise UsageError(f"memlora is left out: {workspace.student_name} has no experts (`base` is the same without)")
-    used: tuple[Stage, ...] = ()
-    if name == "memlora":
-        used = ("extraction", "update", "generation")
-    elif name in ("full-context", "rag", "oracle"):
-        used = ("generation",)  # so that the memory is all that differs from memlora
-    calls = calls_of({stage: (workspace, stage in used) for stage in STAGES}, workspace, ground)
-    system: System
-    if name == "mem0":
-        from memlora_mlx.eval.mem0_system import Mem0System
-
-        try:
-            system = Mem0System(workspace, calls, ground)
-        except MemloraError as error:
-            raise MemloraError(f"mem0 is left out: {error}") from error
-    elif name in ("memlora", "base"):
-        system = MemorySystem(name, calls, ground)
-    else:
-        system = TurnSystem(name, calls, ground)
-    return Entrant(system, about(calls, TITLES[name], "systems", workspace))
-
-
-def _rows(
-    plan: Plan, workspace: Workspace, ground: Ground, opened: ExitStack, failures: list[str]
-) -> list[Callable[[], Entrant]]:
-    """The rows of Table 4 and of Table 5."""
-    made: list[Callable[[], Entrant]] = []
-
-    def row(name: str, table: str, by: Sequence[tuple[Workspace, bool]]) -> None:
-        def make() -> Entrant:
-            stages: tuple[Stage, ...] = ("extraction", "update", "generation")
-            calls = calls_of(dict(zip(stages, by, strict=True)), workspace, ground)
-            return Entrant(MemorySystem(name, calls, ground), about(calls, name, table, by[-1][0]))
-
-        made.append(make)
-
-    def student(name: str) -> Workspace:
-        settings = replace(workspace.settings, student=name, experts=None)
-        return opened.enter_context(Workspace(settings, models_folder=workspace.models_folder))
-
-    if plan.ablation or plan.ablation_with:
-        base, expert = (workspace, False), (workspace, True)
-        row("base/base/base", "ablation", [base, base, base])
-        if plan.ablation_with:
-            large = (student(plan.ablation_with), False)
-            large[0].student_folder  # noqa: B018 - a wrong name is told before an hour's run
-            name = Path(plan.ablation_with).name
-            row(f"{name}/base/base", "ablation", [large, base, base])
-            row(f"{name}/{name}/base", "ablation", [large, large, base])
-            row(f"{name}/{name}/{name}", "ablation", [large, large, large])
-        if workspace.expert_folders:
-            row("expert/base/base", "ablation", [expert, base, base])
-            row("expert/expert/base", "ablation", [expert, expert, base])
-            row("expert/expert/expert", "ablation", [expert, expert, expert])
-        else:
-            failures.append(f"the ablation has no rows with experts: {workspace.student_name} has none")
-    if plan.scales:
-        from memlora_mlx.models.catalog import ENTRIES
-        from memlora_mlx.models.downloads import installed
-
-        here = [model.name for model in installed(workspace.models_folder) if model.is_whole]
-        names = [n for n in here if n in ENTRIES and ENTRIES[n].kind == "student" and not ENTRIES[n].needs_vision]
-        for name in dict.fromkeys([*names, workspace.student_name]):
-            one = workspace if name == workspace.student_name else student(name)
-            short = Path(name).name
-            row(short, "scales", [(one, False)] * 3)
-            if one.expert_folders:
-                row(f"{short}+experts", "scales", [(one, True)] * 3)
-    return made
-
-
-def calls_of(by: Mapping[Stage, tuple[Workspace, bool]], embedder: Workspace, ground: Ground) -> Calls:
-    """Who answers each stage: a student, with its expert if it has one and is to use it."""
-    answerers: dict[Stage, Answerer] = {}
-    for stage, (workspace, wants_expert) in by.items():
-        folder = workspace.expert_folders.get(stage) if wants_expert else None
-        expert = folder and folder_digest(folder)
-        # calls that had the student for themselves took other seconds than those that shared it
-        tiles = [workspace.settings.image_tiles] if workspace.sees else []
-        identity = digest([folder_digest(workspace.student_folder), expert, _device(), ground.ahead == 1, *tiles])
-        label = Path(workspace.student_name).name + (" + expert" if folder else "")
-        answerers[stage] = Answerer(workspace.engine, label, identity, folder is not None)
-    return Calls(answerers, embedder.engine, ground.cache, ground.clock)
-
-
-def about(calls: Calls, title: str, table: str, workspace: Workspace) -> dict[str, Any]:
-    used = [stage for stage, answerer in calls.answerers.items() if answerer.has_expert]
-    weights = workspace.student_folder.glob("*.safetensors")
-    return {
-        "title": title,
-        "table": table,
-        "stages": {stage: answerer.label for stage, answerer in calls.answerers.items() if stage != "vqa"},
-        "has_experts": bool(used),
-        "student": Path(workspace.student_name).name,
-        "size_bytes": sum(path.stat().st_size for path in weights),
-        "experts_bytes": sum(
-            (workspace.expert_folders[stage] / WEIGHTS).stat().st_size
-            for stage in used
-            if stage in workspace.expert_folders
-        ),
-    }
-
-
-def _device() -> list[str]:
-    """A kept call is of this machine's kind and this MLX."""
-    from memlora_mlx.distill.workflow import environment
-
-    known = environment()
-    return [known["device"], known["mlx"]]
 
 
 def _origin(plan: Plan, workspace: Workspace, cases: Sequence[Case], ground: Ground) -> dict[str, Any]:

@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from memlora_mlx.eval.bench import calls_of
 from memlora_mlx.eval.cache import Cache
 from memlora_mlx.eval.calls import Calls, ModelClock
+from memlora_mlx.eval.entrants import calls_of
 from memlora_mlx.eval.metrics import Scorer, Scores, means, workspace_scorer
 from memlora_mlx.eval.questions import Case, cut, read_cases
 from memlora_mlx.eval.results import SCORED
