@@ -89,6 +89,12 @@ def unused(corrections: Mapping[str, str], cases: Sequence[Case]) -> list[str]:
     ]
 
 
+def not_read(run: Run) -> list[str]:
+    """A line on each system that could not read all of its exchanges."""
+    told = [(name, about["errors"]) for name, about in run.systems.items() if about.get("errors")]
+    return [f"{name} failed on {count} exchanges, and remembers nothing of them" for name, count in told]
+
+
 def finished(run: Run) -> Run:
     """The run as it is kept: nothing lost where the answer was right, rows in order, costs and phases summed."""
     systems, conversations = run.origin["systems"], run.origin["conversations"]

@@ -18,7 +18,7 @@ from typing import Any
 
 from memlora_mlx.errors import MemloraError, UsageError
 from memlora_mlx.eval import mine
-from memlora_mlx.eval.assembly import assemble, finished, predicted, unused
+from memlora_mlx.eval.assembly import assemble, finished, not_read, predicted, unused
 from memlora_mlx.eval.cache import Cache, digest, folder_digest
 from memlora_mlx.eval.calls import ModelClock
 from memlora_mlx.eval.entrants import calls_of, device, entrants
@@ -116,6 +116,7 @@ def run(
             if outcome := _outcome(entrant.system, case, ground, on_progress, failures):
                 outcomes.append((entrant, case, outcome))
         made = assemble(outcomes, plan.corrections)
+        failures += not_read(made)
         if number == 1:
             made = replace(made, asked=(*made.asked, *predicted(plan.predictions, cases, plan.corrections, failures)))
         if made.asked:

@@ -327,6 +327,20 @@ def test_a_system_that_cannot_run_leaves_the_others(
     assert [line for line in made.failures if "mem0 is left out" in line and "pip install" in line]
 
 
+def test_whatever_breaks_in_mem0_leaves_the_others(
+    settings: Settings, plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def breaks(*_: object) -> None:
+        raise KeyError("payload")
+
+    monkeypatch.setattr("memlora_mlx.eval.mem0_system.is_installed", lambda: True)
+    monkeypatch.setattr("memlora_mlx.eval.mem0_system.Mem0System._run", breaks)
+    with Workspace(settings) as opened:
+        made = run(replace(plan, systems=("mem0", "oracle")), opened)
+    assert {one.system for one in made.asked} == {"oracle"}
+    assert made.failures == ("mem0 on conv-26: mem0ai failed: KeyError('payload')",)
+
+
 def test_missing_predictions_count_as_unanswered_and_are_named(settings: Settings, plan: Plan, tmp_path: Path) -> None:
     theirs = tmp_path / "theirs.jsonl"
     theirs.write_text('{"question_id": "conv-26/0", "answer": "Rome"}\n{"question_id": "conv-26/2", "answer": 7}\n')

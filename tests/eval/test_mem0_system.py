@@ -8,12 +8,14 @@ import pytest
 from locomo import locomo_file
 
 from memlora_mlx.eval.bench import Plan, run
-from memlora_mlx.eval.mem0_baseline import is_installed
+from memlora_mlx.eval.mem0_baseline import StudentServer, is_installed
 from memlora_mlx.memory.workspace import Workspace
 from memlora_mlx.settings import load_settings
 
+needs_mem0 = pytest.mark.skipif(not is_installed(), reason="mem0ai is not installed")
 
-@pytest.mark.skipif(not is_installed(), reason="mem0ai is not installed")
+
+@needs_mem0
 def test_mem0_reads_and_answers_and_is_not_asked_twice(
     tiny_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -38,3 +40,15 @@ def test_mem0_reads_and_answers_and_is_not_asked_twice(
     assert [one.answer for one in again.asked] == [one.answer for one in made.asked]
     assert other.failures == ()
     assert len(other.asked) == 1
+
+
+@needs_mem0
+def test_what_mem0_could_not_read_is_said(tiny_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def breaks(*_: object) -> None:
+        raise OSError("the server has died")
+
+    monkeypatch.setattr(StudentServer, "_ask", breaks)
+    with Workspace(load_settings({"limit": 3})) as opened:
+        made = run(Plan(locomo_file(tmp_path), systems=("mem0",), limit=1, questions=1), opened)
+    assert made.failures == ("mem0 failed on 1 exchanges, and remembers nothing of them",)
+    assert len(made.asked) == 1
