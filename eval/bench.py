@@ -249,6 +249,7 @@ def _origin(plan: Plan, workspace: Workspace, cases: Sequence[Case], ground: Gro
         "related": rules.related,
         "max_context": rules.max_context,
         "copied_texts": rules.copied,
+        "one_fact_an_update": rules.apart,
         "calls": "one at a time" if ground.ahead == 1 else f"{ground.ahead} at once; a call's seconds are its share",
         "corrections": len(plan.corrections) or None,
         "seed": 0,  # greedy decoding throughout; resamples of the report are seeded with it

@@ -30,6 +30,7 @@ from memlora_mlx.distill import vqa
 from memlora_mlx.distill.recipes import Recipe
 from memlora_mlx.distill.rows import SPLITS, Row, Splits, read_rows
 from memlora_mlx.errors import BadTrainingData, Cancelled, TrainingFailed, UsageError, VisionMissing
+from memlora_mlx.memory import stages
 from memlora_mlx.models.expert_folders import read_card
 from memlora_mlx.models.kinds import needs_vision
 from memlora_mlx.records import STAGES, Stage
@@ -321,7 +322,7 @@ def make_card(student: Student, order: Order, data: Data, outcome: Outcome, comm
     licence = "; ".join(dict.fromkeys(part for text in licences for part in text.split("; ") if part))
     return {
         "stage": order.stage,
-        **({"copied_texts": True} if order.stage == "update" and _only_copies(data.training) else {}),
+        **(_shared_by(data.training) if order.stage == "update" else {}),
         **({"start": start} if order.start else {}),
         "base": {"name": student.name, "fingerprint": student.fingerprint},
         "recipe": order.recipe.as_dict(),
@@ -347,6 +348,13 @@ def environment() -> dict[str, str]:
 
 
 # ------------------------------------------------------------------------------------------------ inside
+
+
+def _shared_by(rows: Sequence[Row]) -> dict[str, bool]:
+    """What all these update rows have in common, so that the student may be asked and held to it: see `Rules`."""
+    asked = [stages.offered(row.chat) for row in rows]
+    one_fact = all(found is not None and len(found[1]) == 1 for found in asked)
+    return {name: True for name, holds in (("copied_texts", _only_copies(rows)), ("one_fact", one_fact)) if holds}
 
 
 def _only_copies(rows: Sequence[Row]) -> bool:

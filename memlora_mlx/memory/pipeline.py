@@ -102,7 +102,6 @@ class Rules:
     apart: bool = False  # it was trained on one fact at a time: each fact of an exchange has an update of its own
     sees: bool = False  # the student can look at pictures
     recalls: bool = False  # the student needs its generation expert to use what it is reminded of, in a chat too
-    recalls: bool = False  # the student needs its generation expert to use what it is reminded of, in a chat too
 
 
 _Submit = Callable[[Request, threading.Event], Future[Completion]]  # the event stops it

@@ -130,14 +130,6 @@ class Workspace:
         entry = ENTRIES.get(self.student_name)
         return entry is not None and not entry.zero_shot and "generation" in self.expert_stages
 
-    @property
-    def recalls(self) -> bool:
-        """Whether the student, which does not follow prompts untrained, has an expert that answers from memories."""
-        from memlora_mlx.models.catalog import ENTRIES
-
-        entry = ENTRIES.get(self.student_name)
-        return entry is not None and not entry.zero_shot and "generation" in self.expert_stages
-
     @cached_property
     def engine(self) -> Engine:
         """The engine; without a student on the disk it still embeds, which is all that searching and editing take, and
@@ -189,7 +181,6 @@ class Workspace:
             copied=bool(card.get("copied_texts")),
             apart=bool(card.get("one_fact")) and self.settings.protocol == "product",
             sees=self.sees,
-            recalls=self.recalls,
             recalls=self.recalls,
         )
 

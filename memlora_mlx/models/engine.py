@@ -189,7 +189,9 @@ class Engine:
         """Tokens of a chat, with a picture or without, under the student's template."""
         if image is None:
             return len(self.student.encode(chat))
-        return self.call(lambda: len(self._language_model().encode(chat, image)))  # some families need MLX to measure it
+        return self.call(
+            lambda: len(self._language_model().encode(chat, image))
+        )  # some families need MLX to measure it
 
     def call(self, function: Callable[[], T], priority: Priority = Priority.INTERACTIVE) -> T:
         """Run a function on the engine's thread between two forward passes, and wait for its value."""
