@@ -29,9 +29,11 @@ from memlora_mlx.distill.rows import Row, write_rows
 from memlora_mlx.distill.training import NO_NUMBER, Outcome, Point, Run, loss_of, read_points, validation_loss
 from memlora_mlx.errors import AdapterMismatch, BadTrainingData, Cancelled, TrainingFailed, UsageError
 from memlora_mlx.memory.stages import update_chat
+from memlora_mlx.memory.workspace import Workspace
 from memlora_mlx.models import vectorised
-from memlora_mlx.models.experts import ExpertTable, read_expert
+from memlora_mlx.models.experts import Q_V, ExpertTable, random_matrices, read_expert, write_expert
 from memlora_mlx.models.students import Student
+from memlora_mlx.settings import Settings
 
 import mlx.core as mx  # isort: skip
 import mlx.nn as nn
@@ -257,7 +259,9 @@ def test_only_answer_tokens_are_learnt_and_never_padding(student: Student) -> No
 
     model = student.model
     with vectorised.training():
-        loss, gradient = nn.value_and_grad(model, lambda m: loss_of(student)(m, *training._as_arrays(student, batch))[0])(model)
+        loss, gradient = nn.value_and_grad(
+            model, lambda m: loss_of(student)(m, *training._as_arrays(student, batch))[0]
+        )(model)
     with vectorised.plain():
         expected_loss, expected = nn.value_and_grad(model, alone)(model)
     assert loss.item() == pytest.approx(expected_loss.item(), rel=1e-5)
@@ -544,6 +548,40 @@ def test_rows_without_a_split_are_divided_by_conversation(tmp_path: Path, tiny_s
     assert len(held) == 2 and held & {one.conversation for one in data.training} == set()
     alone = workflow.read_data(order_for(files(tmp_path, rows[:1] * 2), tiny_student))
     assert (len(alone.training), len(alone.validation)) == (1, 1)
+
+
+def test_a_card_says_how_an_update_expert_is_asked_and_the_pipeline_asks_it_so(
+    tmp_path: Path, tiny_student: Path, tiny_embedder: Path
+) -> None:
+    def updates(facts: list[str], text: str) -> Row:
+        answer = json.dumps({"memory": [{"id": "1", "text": text, "event": "ADD"}]})
+        return Row("update", update_chat(["Ann likes tea"], facts), answer, "synthetic", "life-1", "0", "train")
+
+    one, two, free = (
+        updates(["Ann ran"], "Ann ran"),
+        updates(["Ann ran", "Ann sang"], "Ann ran"),
+        updates(["Ann ran"], "Hm"),
+    )
+    for rows, says in (
+        ([one, one], {"copied_texts": True, "one_fact": True}),
+        ([one, two], {"copied_texts": True}),
+        ([one, free], {"one_fact": True}),
+    ):
+        assert workflow._shared_by(rows) == says
+        folder = tmp_path / str(len(list(tmp_path.iterdir()))) / "update"
+        matrices = random_matrices(Student.load(tiny_student).model, Q_V)
+        write_expert(folder, matrices, scale=2.0, card=says)
+        for protocol in ("product", "paper"):
+            chosen = Settings(
+                home=tmp_path,
+                student=str(tiny_student),
+                embedder=str(tiny_embedder),
+                experts=str(folder.parent),
+                protocol=protocol,  # type: ignore[arg-type]
+            )
+            with Workspace(chosen) as opened:
+                assert opened.rules.copied == ("copied_texts" in says)
+                assert opened.rules.apart == ("one_fact" in says and protocol == "product")
 
 
 def test_a_card_names_the_licence_of_locomo_whoever_taught(tmp_path: Path, tiny_student: Path) -> None:
