@@ -148,5 +148,6 @@ def _summed_phases(phases: Sequence[Phase]) -> tuple[Phase, ...]:
             known.seconds + phase.seconds,
             known.model_seconds + phase.model_seconds,
             known.from_cache and phase.from_cache,
+            known.kept_seconds + phase.kept_seconds,
         )
     return tuple(sums.values())

@@ -28,9 +28,13 @@ if TYPE_CHECKING:
 
 
 class ModelClock:
-    """Seconds in which at least one model call ran, and what share of them each call had."""
+    """Seconds in which at least one model call ran, and what share of them each call had.
+
+    `kept`: the seconds of calls that were made before, and not again.
+    """
 
     def __init__(self) -> None:
+        self.kept = 0.0
         self._lock = threading.Lock()
         self._running: dict[object, float] = {}
         self._last = 0.0
@@ -54,6 +58,10 @@ class ModelClock:
         with self._lock:
             self._advance()
             return self._running.pop(call)
+
+    def keep(self, seconds: float) -> None:
+        with self._lock:
+            self.kept += seconds
 
     @contextmanager
     def running(self) -> Iterator[None]:
@@ -137,6 +145,7 @@ class Calls:
         answered: Future[Completion] = Future()
         if (known := self.cache.get(key)) is not None:
             answered.set_result(Completion(**known))
+            self.clock.keep(known["seconds"])
             return answered
         chosen = request if answerer.has_expert else replace(request, stage=None)
         running = self.clock.begin()

@@ -81,13 +81,21 @@ class Mem0System:
         value, replies, cost, answers = answered_phase(self.name, case, identity, self.ground, ask, made)
         ingest = value["spent"]
         phases = (
-            Phase(self.name, "ingest", ingest["seconds"], ingest["model_seconds"], answers.from_cache),
+            Phase(
+                self.name,
+                "ingest",
+                ingest["seconds"],
+                ingest["model_seconds"],
+                answers.from_cache,
+                ingest["kept_seconds"],
+            ),
             Phase(
                 self.name,
                 "answers",
                 answers.seconds - ingest["seconds"],
                 answers.model_seconds - ingest["model_seconds"],
                 answers.from_cache,
+                answers.kept_seconds - ingest["kept_seconds"],
             ),
         )
         stage_costs = [StageCost(self.name, stage, *numbers) for stage, numbers in value["costs"].items()]
@@ -148,7 +156,10 @@ class Mem0System:
         return replies
 
     def _recall(self, asked: Mapping[str, Any]) -> Any:
-        return self.ground.cache.get(self._key(asked))
+        known = self.ground.cache.get(self._key(asked))
+        if known is not None:
+            self.ground.clock.keep(known["seconds"])
+        return known
 
     def _remember(self, asked: Mapping[str, Any], answer: Mapping[str, Any]) -> None:
         self.ground.cache.put(self._key(asked), answer)

@@ -69,7 +69,8 @@ class Phase:
     name: str  # "ingest", "answers", "scores", "judge"
     seconds: float  # wall
     model_seconds: float  # of them inside model calls
-    from_cache: bool
+    from_cache: bool  # as a whole
+    kept_seconds: float = 0.0  # beside these: what its calls took that were made before, and not again
 
 
 @dataclass(frozen=True, slots=True)

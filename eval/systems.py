@@ -111,7 +111,7 @@ class MemorySystem:
         folder = ground.cache.store_folder(key)
         _, replies, cost, answers = answers_from(self.name, folder, key, case, provenance, self.calls, ground, on_done)
         costs = [StageCost(self.name, stage, *numbers) for stage, numbers in known["costs"].items()]
-        ingest = Phase(self.name, "ingest", known["seconds"], known["model_seconds"], not fresh)
+        ingest = Phase(self.name, "ingest", known["seconds"], known["model_seconds"], not fresh, known["kept_seconds"])
         return Outcome(tuple(replies), (*costs, cost), (ingest, answers), known["memory"])
 
     def _ingest(self, case: Case, key: str, on_done: OnDone) -> dict[str, Any]:
@@ -359,7 +359,8 @@ def answered_phase(
         sum(one.output_tokens for one in replies),
         sum(one.seconds for one in replies),
     )
-    return value, replies, cost, Phase(name, "answers", value["seconds"], value["model_seconds"], is_cached)
+    taken = [value[name] for name in ("seconds", "model_seconds", "kept_seconds")]
+    return value, replies, cost, Phase(name, "answers", taken[0], taken[1], is_cached, taken[2])
 
 
 def complete_all(calls: Calls, requests: Sequence[Request], ground: Ground, on_done: OnDone) -> list[Completion]:
@@ -379,11 +380,12 @@ def add_cost(costs: dict[str, list[float]], stage: str, prompt: int, output: int
 
 @contextmanager
 def timed(clock: ModelClock) -> Iterator[dict[str, float]]:
-    """Wall and model seconds of the block, filled in when it ends."""
+    """Wall and model seconds of the block, and those of kept calls, filled in when it ends."""
     spent: dict[str, float] = {}
-    wall, model = time.perf_counter(), clock.seconds
+    wall, model, kept = time.perf_counter(), clock.seconds, clock.kept
     yield spent
-    spent |= {"seconds": time.perf_counter() - wall, "model_seconds": clock.seconds - model}
+    spent["seconds"], spent["model_seconds"] = time.perf_counter() - wall, clock.seconds - model
+    spent["kept_seconds"] = clock.kept - kept
 
 
 @once

@@ -145,11 +145,12 @@ def phases(run: Run) -> Section:
     rows = []
     for phase in run.phases:
         other = phase.seconds - phase.model_seconds
-        cells = (number(phase.seconds, 2), number(phase.model_seconds, 2), number(max(0.0, other), 2))
+        figures = (phase.seconds, phase.model_seconds, max(0.0, other), phase.kept_seconds)
+        cells = tuple(number(figure, 2) for figure in figures)
         rows.append((plain(phase.system), plain(phase.name), *cells, "yes" if phase.from_cache else "no"))
     columns = (
         Column("system", False), Column("phase", False), Column("seconds"), Column("of them in models"),
-        Column("the rest"), Column("kept from before", False),
+        Column("the rest"), Column("calls kept from before, seconds then"), Column("all kept from before", False),
     )  # fmt: skip
     return Section("Time", overhead(run), (), (Table("Wall time of each phase", columns, tuple(rows)),))
 
@@ -157,7 +158,9 @@ def phases(run: Run) -> Section:
 def overhead(run: Run) -> tuple[str, ...]:
     """What everything but the models took, in words."""
     fresh = [phase for phase in run.phases if not phase.from_cache]
-    whole, inside = (sum(getattr(phase, name) for phase in fresh) for name in ("seconds", "model_seconds"))
+    whole, inside, kept = (
+        sum(getattr(phase, name) for phase in fresh) for name in ("seconds", "model_seconds", "kept_seconds")
+    )
     told = []
     taken = run.origin.get("seconds")
     if isinstance(taken, int | float):
@@ -165,9 +168,10 @@ def overhead(run: Run) -> tuple[str, ...]:
     if not fresh:
         told.append("All of it was kept from an earlier run, whose seconds the table shows.")
     elif whole > 0:
+        calls = f" beside calls kept from before, which took {number(kept)} s then" if kept else ""
         told.append(
-            f"The phases that were run took {number(whole)} s, {number(inside)} s of them in models: all else, the "
-            f"harness's own overhead, is {100 * max(0.0, whole - inside) / whole:.2f} %."
+            f"The phases that were run took {number(whole)} s, {number(inside)} s of them in models{calls}: all else, the "
+            f"harness's own overhead, is {100 * max(0.0, whole - inside) / (whole + kept):.2f} %."
         )
     return tuple(told)
 

@@ -178,6 +178,9 @@ def test_a_run_that_was_stopped_goes_on(whole: Run, settings: Settings, plan: Pl
     assert of(made, "base") == [replace(one, seconds=again.seconds) for one, again in _pairs(whole, made)]
     calls = sum(cost.calls for cost in made.costs)
     assert asked[2] < calls  # what was answered before was not asked again
+    assert any(phase.kept_seconds > 0 for phase in made.phases)
+    taken = sum(cost.seconds for cost in made.costs)  # with guesses at updates that were not needed
+    assert taken <= sum(phase.kept_seconds + phase.seconds for phase in made.phases)
     assert not (tmp_path / "home" / "store").exists()  # the user's own
 
 
