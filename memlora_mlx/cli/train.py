@@ -122,6 +122,11 @@ def train(
     if search:
         from memlora_mlx.cli.search import run_search
 
+        if stage == "vqa":
+            raise UsageError(
+                "a search ranks by the memory's pipeline, which has no part for vqa; train without --search and compare by"
+                " `memlora bench --vqa`"
+            )
         if resume is not None and any(
             v is not None for v in (*changes.values(), data, student, recipe, rows, out, locomo)
         ):
