@@ -23,7 +23,7 @@ class Starter:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One model. Where it has a starter, `pull` takes that; `repository` is its origin on the hub."""
+    """One model. Where it has a starter, `pull` takes that; `repository` is its origin on the hub; `packaged` comes along."""
 
     name: str
     kind: Kind
@@ -38,7 +38,8 @@ class Entry:
     needs_vision: bool = False  # needs the `vision` extra
     zero_shot: bool = True  # follows the stage prompts without a trained expert
     query_prompt: str | None = None  # an embedder's words before a question; memories go without
-    note: str | None = None  # what a user must do before pulling it
+    note: str | None = None  # what a user must do before pulling it, or know
+    packaged: str | None = None  # its folder within this package: a test bench's, never chosen by default
 
 
 _GEMMA = "Gemma Terms of Use"
@@ -229,6 +230,21 @@ STUDENTS: tuple[Entry, ...] = (
             "gguf",
         ),
         zero_shot=False,
+    ),
+    Entry(
+        "drawings",
+        "student",
+        "internvl",
+        1_062_000,
+        "f16",
+        2_200_000,
+        "Apache-2.0",
+        None,
+        4096,
+        needs_vision=True,
+        zero_shot=False,
+        note="knows the drawings of `memlora vqa build --drawings` and nothing else: a test bench",
+        packaged="eval/drawings_model",
     ),
 )
 

@@ -22,6 +22,7 @@ import threading
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, Literal
 
@@ -84,7 +85,8 @@ def default_student(models_folder: Path) -> str | None:
     """The name of the best student on this disk that can run here; None without one."""
     whole = {model.name for model in installed(models_folder) if model.is_whole}
     can_see = importlib.util.find_spec("mlx_vlm") is not None
-    return next((entry.name for entry in STUDENTS if entry.name in whole and (can_see or not entry.needs_vision)), None)
+    fit = (entry for entry in STUDENTS if entry.name in whole and (can_see or not entry.needs_vision))
+    return next((entry.name for entry in fit if not entry.packaged), None)
 
 
 def pull(name: str, models_folder: Path, *, report: Report | None = None) -> Path:
@@ -124,7 +126,9 @@ def pull(name: str, models_folder: Path, *, report: Report | None = None) -> Pat
             if not _is_whole(name, place):
                 entry = ENTRIES.get(name)
                 staging.mkdir(parents=True, exist_ok=True)
-                if entry is not None and entry.starter is not None:
+                if entry is not None and entry.packaged:
+                    _from_package(entry, entry.packaged, staging, place)
+                elif entry is not None and entry.starter is not None:
                     _from_starter(entry, entry.starter, staging, place, tell)
                 else:
                     repository = name if entry is None else str(entry.repository)
@@ -209,6 +213,17 @@ def _check_folder(folder: Path) -> None:
             whole = False
         if not whole:
             raise ModelBroken(f"{path} is damaged or cut off; copy it again")
+
+
+def _from_package(entry: Entry, packaged: str, staging: Path, place: Path) -> None:
+    model, source = staging / "model", files("memlora_mlx") / packaged
+    shutil.rmtree(model, ignore_errors=True)
+    model.mkdir()
+    for file in source.iterdir():
+        if any(PurePosixPath(file.name).match(pattern) for pattern in HUB_FILES):
+            (model / file.name).write_bytes(file.read_bytes())
+    _check_folder(model)
+    _put_in_place(entry.name, {"origin": "memlora"}, model, place, hashes=True)
 
 
 def _from_starter(entry: Entry, starter: Starter, staging: Path, place: Path, tell: Report) -> None:
