@@ -35,10 +35,11 @@ def ask(
 
     if not question.strip():
         raise UsageError('the question is empty; ask as in `memlora ask "Where does Anna work?"`')
-    with workspace(student=student, experts=experts, expert_mode=mode, limit=limit) as opened:
+    looks = image is not None
+    with workspace(embedder=not looks, student=student, experts=experts, expert_mode=mode, limit=limit) as opened:
         if image is None:
             opened.existing_store()
-        streamed = None if as_json or image is not None else write
+        streamed = None if as_json or looks else write
         answer = Memory.of(opened).ask(question, user_id=user, image=image, on_text=streamed)
     if as_json:
         print_json(_as_dict(question, answer))
