@@ -38,6 +38,15 @@ def test_a_question_about_a_picture_needs_no_memories(seeing_home: Path, car: Pa
     assert not (seeing_home / "store").exists()
 
 
+def test_a_question_about_a_picture_takes_no_embedder(
+    seeing_home: Path, car: Path, memlora: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MEMLORA_EMBEDDER")  # and none is on this disk
+    assert memlora("ask", "What colour is the car?", "--image", car)[0] == 0
+    code, _, err = memlora("ask", "What colour is the car?")
+    assert code != 0 and "memlora models pull all-minilm-l6-v2" in err
+
+
 def test_a_question_about_a_memory_looks_at_its_picture_and_says_so(
     seeing_home: Path, car: Path, memlora: Command
 ) -> None:
