@@ -13,10 +13,12 @@ has measured the other does not measure again. Writes docs/experts.json and docs
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +35,7 @@ from memlora_mlx.eval.metrics import Scorer, Scores, bootstrap_mean, means, pair
 from memlora_mlx.eval.questions import Case
 from memlora_mlx.eval.systems import Ground
 from memlora_mlx.memory.workspace import Workspace
+from memlora_mlx.models.expert_folders import WEIGHTS
 from memlora_mlx.records import Stage
 from memlora_mlx.settings import load_settings
 
@@ -86,7 +89,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         with Workspace(settings) as workspace, Cache(bench_folder(workspace) / "cache") as cache:
             report = measure(workspace, cache, options)
         if options.only and options.out.is_file():
-            report = json.loads(options.out.read_text(encoding="utf-8")) | report
+            before = json.loads(options.out.read_text(encoding="utf-8"))
+            report = before | report | {"measured": before["measured"] | report["measured"]}
         options.out.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         options.out.with_suffix(".md").write_text(as_markdown(report), encoding="utf-8")
     except (MemloraError, OSError) as error:
@@ -119,15 +123,27 @@ def measure(workspace: Workspace, cache: Cache, options: argparse.Namespace) -> 
     report: dict[str, Any] = {
         "environment": environment() | {"student": workspace.student_name, "embedder": workspace.settings.embedder},
         "conversation": VALIDATION,
+        "metrics": bench.scorer.origin,
+        "measured": {},
+    }
+    about = {
+        "made": f"{date.today():%d %B %Y}".lstrip("0"),
+        "device": report["environment"]["device"],
+        "experts": {stage: _weights(folder) for stage, folder in workspace.expert_folders.items()},
         "exchanges": len(case.exchanges),
         "questions": len(case.questions),
         "limit": bench.ground.top_k,
-        "metrics": bench.scorer.origin,
     }
     measures = {"extraction": _extraction, "update": _update, "generation": _generation, "pipeline": _pipeline}
     for part in options.only or PARTS:
         report |= measures[part](bench)
+        report["measured"][part] = about  # parts of other runs may stand beside it
     return report
+
+
+def _weights(folder: Path) -> str:
+    """Eight digits that name an expert's weights."""
+    return hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()[:8]
 
 
 def _extraction(bench: Bench) -> dict[str, Any]:

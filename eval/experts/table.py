@@ -15,8 +15,9 @@ def as_markdown(report: Mapping[str, Any]) -> str:
         "# What the experts add",
         "",
         "Written by `python -m memlora_mlx.eval.experts LOCOMO.json`: base against experts, both under the same constrained",
-        f"decoding. Student {about['student']}, embedder {about['embedder']}, {about['device']}, mlx {about['mlx']}.",
-        f"LoCoMo {report['conversation']} (validation, never trained on).",
+        f"decoding. Student {about['student']}, embedder {about['embedder']}, mlx {about['mlx']}.",
+        f"LoCoMo {report['conversation']} (validation, never trained on). A part that was measured by itself says when, where,",
+        "and with which experts (the first digits of their weights' SHA-256).",
         "",
         *_extraction(report),
         *_update(report, "update", "Update, held-out lives"),
@@ -36,7 +37,7 @@ def _extraction(report: Mapping[str, Any]) -> list[str]:
         "## Extraction",
         "",
         f"Facts against LoCoMo's observations, {report['extraction_exchanges']} exchanges;",
-        f"two facts are the same from a cosine of {SAME} on.",
+        f"two facts are the same from a cosine of {SAME} on. {_when(report, 'extraction')}",
         "",
         "| | precision | recall | F1 | facts | tokens out |",
         "|---|---:|---:|---:|---:|---:|",
@@ -55,7 +56,7 @@ def _update(report: Mapping[str, Any], key: str, title: str) -> list[str]:
         f"## {title}",
         "",
         "Exchanges, and facts, with exactly the right decisions and texts; right decisions per event. Each fact is asked about",
-        "alone, with the memories nearest to it.",
+        f"alone, with the memories nearest to it. {_when(report, 'update')}",
         "",
         "| | exchanges exact | 95 % | facts exact | " + " | ".join(events) + " |",
         "|---|---:|---|---:|" + "---:|" * len(events),
@@ -73,24 +74,32 @@ def _generation(report: Mapping[str, Any]) -> list[str]:
         return []
     sides = {name: row for name, row in found.items() if name != "gain"}
     count = next(iter(sides.values()))["questions"]
-    told = f"{count} questions over one bank, of the observations."
+    told = f"{count} questions over one bank, of the observations. {_when(report, 'generation')}"
     return ["## Generation", "", told, "", *_quality(sides), "", _gain_line(found["gain"]), ""]
 
 
 def _pipeline(report: Mapping[str, Any]) -> list[str]:
     if not (found := report.get("pipeline")):
         return []
+    about = report["measured"]["pipeline"]
     return [
         "## End to end",
         "",
-        f"{report['exchanges']} exchanges read, then {report['questions']} questions answered from {report['limit']}",
-        "memories of each speaker, in brackets 95 % intervals. Who extracts / updates / generates:",
+        f"{about['exchanges']} exchanges read, then {about['questions']} questions answered from {about['limit']}",
+        f"memories of each speaker, in brackets 95 % intervals. {_when(report, 'pipeline')}",
+        "Who extracts / updates / generates:",
         "",
         *_quality(found),
         "",
         _gain_line(report["pipeline_gain"]),
         "",
     ]
+
+
+def _when(report: Mapping[str, Any], part: str) -> str:
+    about = report["measured"][part]
+    experts = ", ".join(f"{stage} {weights}" for stage, weights in about["experts"].items())
+    return f"{about['made']}, {about['device']}; {experts}."
 
 
 class _Known(dict[str, Any]):

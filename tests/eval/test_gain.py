@@ -46,7 +46,8 @@ def test_one_command_makes_the_table_and_asks_nothing_twice(
     report, told = json.loads(out.read_text()), out.with_suffix(".md").read_text()
     assert all(set(report[part]) >= {"base", "experts"} for part in PARTS[:-1])
     assert list(report["pipeline"]) == [name for name, _ in ABLATION]
-    assert (report["exchanges"], report["questions"]) == (8, 5)  # of either speaker; not the one of category 5
+    about = report["measured"]["pipeline"]
+    assert (about["exchanges"], about["questions"]) == (8, 5)  # of either speaker; not the one of category 5
     assert report["extraction"]["experts"] != report["extraction"]["base"]
     for row in report["pipeline"].values():
         low, high = row["f1_interval"]
@@ -61,6 +62,10 @@ def test_one_command_makes_the_table_and_asks_nothing_twice(
     monkeypatch.setattr(Engine, "submit", asked)
     main([*command, "--only", "generation", "--only", "pipeline"])
     assert json.loads(out.read_text()) == report  # the parts that were not asked for are kept
+    main([*command, "--only", "generation", "--questions", "2"])
+    measured = json.loads(out.read_text())["measured"]
+    assert (measured["generation"]["questions"], measured["pipeline"]["questions"]) == (2, 5)
+    assert "then 5 questions answered" in out.with_suffix(".md").read_text()
 
 
 def test_a_student_without_experts_has_nothing_to_add(
