@@ -140,12 +140,13 @@ class Workspace:
         student, experts, name = None, None, None
         with contextlib.suppress(ModelMissing, ModelBroken):
             student, experts, name = self.student_folder, self.expert_folders, self.student_name
-        embedder = None
+        embedder: Path | ModelMissing
         try:
             embedder = self.embedder_folder
-        except ModelMissing:
+        except ModelMissing as error:
             if student is None:
                 raise
+            embedder = error  # told to whoever asks for an embedding
         return Engine(
             student,
             embedder,

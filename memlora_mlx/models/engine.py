@@ -92,7 +92,7 @@ class Engine:
 
     Args:
         student: a model folder; None where only embedding is needed.
-        embedder: a sentence-encoder folder.
+        embedder: a sentence-encoder folder, or why there is none; None where nothing is embedded.
         experts: the folder of each stage's, or one folder with a sub-folder a stage; None for the base alone.
         expert_mode: see `ExpertTable`.
         name: the student's name in reports; its folder's by default.
@@ -102,7 +102,7 @@ class Engine:
     def __init__(
         self,
         student: Path | None,
-        embedder: Path | None,
+        embedder: Path | ModelMissing | None,
         *,
         experts: Path | Mapping[Stage, Path] | None = None,
         expert_mode: ExpertMode = "swap",
@@ -376,6 +376,8 @@ class Engine:
         if self._embedder is None:
             from memlora_mlx.models.embedding import Embedder
 
+            if isinstance(self._embedder_folder, ModelMissing):
+                raise ModelMissing(str(self._embedder_folder))
             if self._embedder_folder is None:
                 raise ModelMissing("no embedder is chosen; `memlora models pull all-minilm-l6-v2` fetches a small one")
             self._embedder = Embedder(self._embedder_folder, query_prompt=self._query_prompt)
