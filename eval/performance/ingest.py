@@ -135,7 +135,7 @@ def plain_seconds(workspace: Workspace, said: list[Exchange], rules: Rules) -> t
         for exchange in said:
             related = pipeline.related(exchange.owner, stages.parse_facts(ask(pipeline.extraction(exchange)[0])))
             answered = []
-            for part in pipeline.parts(exchange.owner, related):
+            for part in pipeline.parts(related):
                 request, _, offered = pipeline.update(part)
                 decisions = stages.parse_update(ask(request), [memory.text for memory in offered.memories])
                 answered.append((offered, decisions))

@@ -78,6 +78,7 @@ class Related:
     vectors: NDArray[np.float32]  # of the facts: (len(facts), dim)
     memories: tuple[Memory, ...]  # the small ids of the update prompt are positions in this
     duplicates: int = 0
+    nearest: tuple[tuple[Memory, ...], ...] = ()  # those of each fact
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,7 +258,7 @@ class Pipeline:
         flight.seen = commits
         flight.related = self.related(flight.exchange.owner, flight.facts or (), flight.vectors)
         before, flight.updates = flight.updates, []
-        for part in self.parts(flight.exchange.owner, flight.related):
+        for part in self.parts(flight.related):
             request, cut, offered = self.update(part)
             same = [u for u in before if u.request == request and u.related.memories == offered.memories]
             if same:
@@ -322,18 +323,22 @@ class Pipeline:
             ]
         memories = {hit.memory.id: hit.memory for i in kept for hit in found[i]}
         return Related(
-            tuple(facts[i] for i in kept), vectors[kept], tuple(memories.values()), duplicates=len(facts) - len(kept)
+            tuple(facts[i] for i in kept),
+            vectors[kept],
+            tuple(memories.values()),
+            duplicates=len(facts) - len(kept),
+            nearest=tuple(tuple(hit.memory for hit in found[i]) for i in kept),
         )
 
-    def parts(self, owner: Scope, related: Related) -> list[Related]:
+    def parts(self, related: Related) -> list[Related]:
         """What one update is asked about: all new facts together (the paper's way), or each with memories of its own."""
         if not related.facts:
             return []
         if not self.rules.apart:
             return [related]
         return [
-            self.related(owner, [fact], vector[None])
-            for fact, vector in zip(related.facts, related.vectors, strict=True)
+            Related((fact,), vector[None], memories)
+            for fact, vector, memories in zip(related.facts, related.vectors, related.nearest, strict=True)
         ]
 
     def update(self, related: Related) -> tuple[Request, int, Related]:

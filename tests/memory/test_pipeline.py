@@ -110,14 +110,14 @@ def test_facts_asked_about_apart_are_each_offered_their_own_memories(build: Call
     keep(pipeline, "Ann lives in Oslo", "Ann has a cat called Moss")
     facts = ["Ann moved from Oslo to Rome", "Ann's cat Moss is ill"]
     asked = pipeline.related(ANN, facts)
-    parts = pipeline.parts(ANN, asked)
+    parts = pipeline.parts(asked)
     assert [part.facts for part in parts] == [(fact,) for fact in facts]
     nearest = [pipeline.store.search(vector, 1, scope=ANN)[0].memory for vector in pipeline.engine.embed(facts)]
     assert [part.memories for part in parts] == [(memory,) for memory in nearest]
     extracting(pipeline, *facts)
     result = pipeline.remember(exchange("I moved to Rome, and Moss is ill."))
     assert [cost.stage for cost in result.costs] == ["extraction", "update", "update"]
-    [together] = build(related=1).parts(ANN, asked)
+    [together] = build(related=1).parts(asked)
     assert together.facts == tuple(facts) and {m.id for m in together.memories} == {m.id for m in nearest}
 
 
@@ -125,7 +125,7 @@ def test_a_memory_is_changed_once_in_an_exchange_and_no_fact_is_lost(build: Call
     pipeline = build(apart=True)
     keep(pipeline, "Ann works for a bank")
     facts = ["Ann left the bank", "Ann works for a bakery now", "Ann bakes bread at work"]
-    parts = pipeline.parts(ANN, pipeline.related(ANN, facts))
+    parts = pipeline.parts(pipeline.related(ANN, facts))
     decided = [Decision("DELETE", "", 0), Decision("UPDATE", facts[1], 0), Decision("UPDATE", facts[2], 0)]
     answered = [(part, Decisions((decision,))) for part, decision in zip(parts, decided, strict=True)]
     changes = pipeline.changes(exchange("x"), answered)
