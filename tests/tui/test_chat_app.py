@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from textual.widgets import TextArea
 from memlora_mlx.distill.corrections import corrections_file
 from memlora_mlx.distill.rows import read_rows
 from memlora_mlx.memory.system import Memory
+from memlora_mlx.models.engine import Engine, Priority
+from memlora_mlx.records import Request
 from memlora_mlx.settings import load_settings
 from memlora_mlx.tui.app import MemloraApp
 from memlora_mlx.tui.demo import seed
@@ -103,28 +106,46 @@ def test_a_question_goes_before_memory_work_that_has_begun(
 ) -> None:
     """The reply's first words come while the memory work of the exchange before is still going on."""
     monkeypatch.setenv("MEMLORA_STUDENT", str(tiny_student))
+    begun, asked = threading.Event(), threading.Event()
+    order: list[str] = []
+    submit = Engine.submit
+
+    def hold_when_begun(engine: Engine) -> None:
+        """Let the memory work take no more than a step for each call of somebody else, until the question is there."""
+
+        def look() -> None:
+            if engine.activity().doing:
+                begun.set()
+            while begun.is_set() and not (asked.is_set() or engine._calls):
+                time.sleep(0.002)
+
+        while not asked.is_set():
+            engine.call(look)
+
+    def watched(engine: Engine, request: Request, *, priority: Priority = Priority.INTERACTIVE, **rest: Any) -> Any:
+        if priority is Priority.BACKGROUND:
+            if not begun.is_set():
+                threading.Thread(target=hold_when_begun, args=(engine,), daemon=True).start()
+            done = submit(engine, request, priority=priority, **rest)
+            done.add_done_callback(lambda _: order.append("memory"))
+            return done
+        if begun.is_set():
+            on_text = rest["on_text"]
+            rest["on_text"] = lambda text: (order.append("reply"), on_text(text))
+        done = submit(engine, request, priority=priority, **rest)
+        if begun.is_set():
+            asked.set()
+        return done
+
+    monkeypatch.setattr(Engine, "submit", watched)
 
     async def script(app: MemloraApp, pilot: Pilot[Any]) -> None:
         await ready(app, pilot)
-        chat = chat_of(app)
         await say(app, pilot, "I like tea. " * 40)
-        await until(pilot, lambda: chat.turns and chat.turns[0].memory == "working")
-        await until(pilot, lambda: app.session.engine and app.session.engine.activity().doing)
+        await until(pilot, begun.is_set, "the memory work has begun")
         await say(app, pilot, "And you?")
-        order: list[str] = []
-
-        def look() -> bool:
-            if len(chat.turns) > 1 and chat.turns[1].reply and "reply" not in order:
-                order.append("reply")
-            if chat.turns[0].memory == "done" and "memory" not in order:
-                order.append("memory")
-            return len(order) == 2
-
-        for _ in range(6000):
-            if look():
-                break
-            await asyncio.sleep(0.003)
-        assert order == ["reply", "memory"]
+        await until(pilot, lambda: "memory" in order)
+        assert order[0] == "reply"
 
     drive(script)
 
@@ -225,6 +246,23 @@ def test_commands_complete_and_act(home: Path, tmp_path: Path) -> None:
         await until(pilot, lambda: chat.turns[0].memory != "none")
         await say(app, pilot, "/clear")
         await until(pilot, lambda: not chat.query(ExchangeView))
+
+    drive(script)
+
+
+def test_completions_never_take_the_place_of_what_was_typed_fast(home: Path) -> None:
+    """Keys arrive faster than the completions follow when the machine is busy, or a multiplexer sends a whole line."""
+
+    async def script(app: MemloraApp, pilot: Pilot[Any]) -> None:
+        await ready(app, pilot)
+        chat = chat_of(app)
+        await pilot.press(*"/rem")
+        await until(pilot, lambda: chat.prompt._completions.display)
+        for character in "ember Ann likes tea":
+            chat.prompt.post_message(Key("space" if character == " " else character, character))
+        chat.prompt.post_message(Key("enter", "\r"))
+        await until(pilot, lambda: app.session.memories == 1, "all of it was sent")
+        assert [memory[2] for memory in contents(home)["memories"]] == ["Ann likes tea"]
 
     drive(script)
 

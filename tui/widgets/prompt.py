@@ -22,6 +22,7 @@ from memlora_mlx.tui.text import plain, printable
 LONG_PASTE = 2000  # characters or
 MANY_LINES = 12  # lines of a paste, above which a short name stands for it
 HISTORY = 1000  # prompts kept
+COMPLETING = ("up", "down", "escape", "tab", "enter")  # the keys that open completions may take
 _NAMED = re.compile(r"⟦pasted text (\d+): [^⟧\n]*⟧")
 
 
@@ -75,7 +76,7 @@ class Prompt(TextArea):
 
     def _on_key(self, event: events.Key) -> None:  # type: ignore[override]
         """Keys that the completions take, and Enter, in the order they were typed; the rest is TextArea's."""
-        if self._completions.display and self._complete(event.key):
+        if event.key in COMPLETING and self._complete(event.key):
             event.stop()
             event.prevent_default()
         elif event.key in ("enter", "ctrl+j", "shift+enter", "alt+enter"):
@@ -87,7 +88,14 @@ class Prompt(TextArea):
             self.post_message(self.Emptied())
 
     def _complete(self, key: str) -> bool:
-        """Whether the open completions take this key."""
+        """Whether the completions take this key.
+
+        They are those of the text as it stands: `Changed` arrives behind keys that were typed meanwhile, and completions
+        of a text's beginning must not take the place of the whole of it.
+        """
+        self._completions.follow(self.text)
+        if not self._completions.display:
+            return False
         chosen = self._completions.chosen()
         if key in ("up", "down"):
             self._completions.move(-1 if key == "up" else 1)
@@ -114,7 +122,7 @@ class Prompt(TextArea):
         self._replace_via_keyboard(text, *self.selection)
 
     def on_text_area_changed(self) -> None:
-        self._completions.offer(complete(self.text))
+        self._completions.follow(self.text)
 
     def action_new_line(self) -> None:
         self._replace_via_keyboard("\n", *self.selection)
@@ -157,9 +165,14 @@ class Completions(OptionList, can_focus=False):
         super().__init__(id="completions", markup=False)
         self.display = False
         self._offered: list[str] = []
+        self._text = ""
 
-    def offer(self, found: object) -> None:
-        pairs = list(found) if isinstance(found, list | tuple) else []
+    def follow(self, text: str) -> None:
+        """Offer what this text could become; what was closed for it stays closed."""
+        if text == self._text:
+            return
+        self._text = text
+        pairs = complete(text)
         if not (pairs or self.display):
             return
         self.clear_options()
