@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from memlora_mlx.distill.vqa import word_of
-from memlora_mlx.eval import drawings, drawings_lessons
+from memlora_mlx.eval import drawings, drawings_lessons, drawings_parts
 from memlora_mlx.eval import drawings_student as made
 from memlora_mlx.eval.drawings_lessons import Cells, contents, lesson, scenes, small
 from memlora_mlx.memory import stages
@@ -79,19 +79,19 @@ def test_the_lessons_have_other_words_than_the_benchmark() -> None:
 
 
 def test_the_tower_reads_pictures_as_a_student_does(tmp_path: Path) -> None:
-    built = made.model(1)
-    made.write(built, made.tokenizer(), tmp_path)
+    built = drawings_parts.model(1)
+    drawings_parts.write(built, drawings_parts.tokenizer(), tmp_path)
     student = Student.load(tmp_path)
     assert student.sees
     scene = drawings.scenes()[0]
     drawings.draw(scene).save(tmp_path / "scene.png")
     prompt = student.encode((("user", "Describe the drawing."),), tmp_path / "scene.png")
-    assert [made.CONTEXT if token < 0 else token for token in prompt] == made.Desk(made.tokenizer()).prompt(
-        "Describe the drawing."
-    )
+    assert [drawings_parts.CONTEXT if token < 0 else token for token in prompt] == made.Desk(
+        drawings_parts.tokenizer()
+    ).prompt("Describe the drawing.")
     shown = np.array(student.shown(np.array([prompt], np.int32)))[0, np.array(prompt) < 0]
-    pictures = made.normalised([small(Image.open(tmp_path / "scene.png").convert("RGB"))])
-    features = np.array(made.joined(built, made.seen(built, pictures)))[0]
+    pictures = drawings_parts.normalised([small(Image.open(tmp_path / "scene.png").convert("RGB"))])
+    features = np.array(drawings_parts.joined(built, drawings_parts.seen(built, pictures)))[0]
     assert np.abs(shown - features).max() / np.abs(features).max() < 0.01  # 16 bits
 
 

@@ -32,7 +32,6 @@ from memlora_mlx.tui.widgets.plots import LossPlot
 from memlora_mlx.tui.widgets.rows import Rows
 
 INTERVAL = 1.0  # seconds between two looks at a run's folder
-TRAINED = [stage for stage in STAGES if stage != "vqa"]
 SIGNS = {"training": "▶ training", "stopped": "‖ stopped", "done": "✓ done", "damaged": "✗ damaged"}
 
 
@@ -62,7 +61,7 @@ class TrainScreen(MainScreen):
 
     def compose_body(self) -> Iterable[Widget]:
         with Horizontal(classes="fields"):
-            yield Select[str]([(stage, stage) for stage in TRAINED], allow_blank=False, compact=True, id="stage")
+            yield Select[str]([(stage, stage) for stage in STAGES], allow_blank=False, compact=True, id="stage")
             yield Select[str]([("the student at work", "")], value="", allow_blank=False, compact=True, id="student")
             yield Input(placeholder="/ data: FILE or FILE:N; empty: all there is", compact=True, id="data")
         yield Static("", classes="says", markup=False, id="says")
@@ -166,7 +165,7 @@ class TrainScreen(MainScreen):
         from memlora_mlx.errors import BadTrainingData
 
         self._check_free()
-        stage = next(stage for stage in TRAINED if stage == self.query_one("#stage", Select).value)
+        stage = next(stage for stage in STAGES if stage == self.query_one("#stage", Select).value)
         data = self.query_one("#data", Input).value.split()
         arguments = ["--stage", stage]
         if not data:
@@ -178,7 +177,8 @@ class TrainScreen(MainScreen):
                         "there is no teacher data for generation, and synthetic lives hold no questions; `memlora teach"
                         " --stage generation` makes some of LoCoMo or with a teacher"
                     ) from None
-                question = f"There is no teacher data for {stage}. Make the synthetic set now?"
+                offer = "Draw the small test bench" if stage == "vqa" else "Make the synthetic set"
+                question = f"There is no teacher data for {stage}. {offer} now?"
                 if not await self.memlora.push_screen_wait(ConfirmDialog(question, "It needs no server.")):
                     return
                 arguments.append("--yes")

@@ -1,0 +1,164 @@
+"""What `memlora train` says: a run's live line while it goes on, and what came of it."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+import typer
+
+from memlora_mlx.cli.ingest import duration
+from memlora_mlx.cli.options import notes, print_json
+
+if TYPE_CHECKING:
+    from memlora_mlx.distill.training import Point
+    from memlora_mlx.distill.workflow import Data, Order
+
+SECONDS_BETWEEN_LINES = 30.0  # where there is no terminal to draw on
+
+
+class Progress:
+    """The live lines of a run on a terminal; a line now and then elsewhere."""
+
+    def __init__(self, order: Order, *, quiet: bool) -> None:
+        from rich import progress
+
+        self._console = notes()
+        self._console.quiet = quiet
+        self._is_narrow = self._console.is_terminal and self._console.width < 110
+        self._bar = progress.Progress(
+            progress.TextColumn("{task.description}"),
+            progress.BarColumn(bar_width=6 if self._is_narrow else 16),
+            progress.MofNCompleteColumn(),
+            progress.TextColumn("{task.fields[says]}"),
+            console=self._console,
+            disable=quiet or not self._console.is_terminal,
+            transient=True,
+            redirect_stdout=sys.stdout.isatty(),  # what goes into a file or a pipe must not end on standard error
+        )
+        self._stage = order.stage
+        self._beginning = _beginning(order)
+        self._task = self._bar.add_task(order.stage, total=None, says="reading the rows")
+        self._begun: tuple[int, float] | None = None  # steps and seconds at this process's first step
+        self._said = 0.0
+        self._best: float | None = None
+        self._last: float | None = None
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._bar.stop()
+
+    def start(self, data: Data, left_out: int) -> None:
+        count = len(data.training) - left_out
+        teachers = ", ".join(data.origin["teachers"])
+        self._print(f"{self._stage}: {count} rows to train on, {len(data.validation)} to validate with, by {teachers}")
+        self._bar.update(self._task, says=f"measuring {self._beginning}")
+        if blind := data.origin.get("rows_without_image"):
+            self._print(f"{blind} rows are left out: their images are not there, or not what they were")
+        if left_out:
+            self._print(f"{left_out} rows are too long and left out; --max-seq-length sets the limit")
+
+    def show(self, point: Point) -> None:
+        place = f"{self._stage}: step {point.step} of at most {point.steps}"
+        if point.validation_loss is not None:
+            best = self._best is None or point.validation_loss < self._best
+            self._best, self._last = (
+                min(point.validation_loss, self._best or point.validation_loss),
+                point.validation_loss,
+            )
+            mark = f", {self._beginning}" if point.step == 0 else ", the best so far" if best else ""
+            self._print(f"{place}: validation loss {point.validation_loss:.4f}{mark}")
+            return
+        if self._begun is None:
+            self._begun = point.step, point.seconds
+        says = self._says(point)
+        self._bar.update(self._task, completed=point.step, total=point.steps, says=says)
+        if self._bar.disable and point.seconds - self._said >= SECONDS_BETWEEN_LINES:
+            self._said = point.seconds
+            self._print(f"{place}: {says}")
+
+    def _says(self, point: Point) -> str:
+        narrow = self._is_narrow
+        parts = ["no number" if point.train_loss is None else f"loss {point.train_loss:.3f}"]
+        if self._best is not None:
+            both = f"validation {self._last:.3f} (best {self._best:.3f})"
+            parts.append(f"best {self._best:.2f}" if narrow else both)
+        pace = f"{point.tokens_per_second or 0:.0f} {'tok/s' if narrow else 'tokens/s'}"
+        parts += [pace, f"{(point.memory_bytes or 0) / 1e9:.1f} GB"]
+        step, seconds = self._begun or (point.step, point.seconds)
+        if point.step > step:
+            left = (point.steps - point.step) * (point.seconds - seconds) / (point.step - step)
+            parts.append(f"{duration(left)} left")
+        return ", ".join(parts)
+
+    def _print(self, line: str) -> None:
+        self._console.print(line, style="dim", markup=False)
+
+
+def _beginning(order: Order) -> str:
+    """What a run's first validation is of."""
+    return "the expert it began with" if order.start else "the base"
+
+
+def report(order: Order, folder: Path, expert: Path, as_json: bool) -> None:
+    """What came of a run: numbers and the next command to standard output, its curve to standard error."""
+    from memlora_mlx.distill.training import NO_NUMBER
+    from memlora_mlx.errors import TrainingFailed
+    from memlora_mlx.models.expert_folders import read_card
+
+    card = read_card(expert)
+    metrics, student = card["metrics"], card["base"]["name"]
+    loss, ended, is_better = metrics["validation_loss"], metrics["ended"], metrics["step"] > 0
+    first, beginning = loss.get("base", loss.get("start")), _beginning(order)
+    _draw(order, folder, curve=not as_json)
+    if ended == NO_NUMBER:
+        kept = f"the weights of step {metrics['step']}, the best until then, are in {expert}"
+        raise TrainingFailed(
+            f"{NO_NUMBER} at step {metrics['steps']}; {kept if is_better else f'nothing was better than {beginning} until then'}."
+            f" Try a lower --learning-rate than {order.recipe.learning_rate:g}"
+        )
+    if as_json:
+        print_json(
+            {
+                "stage": order.stage,
+                "student": student,
+                "run": str(folder),
+                "expert": str(expert),
+                "is_better": is_better,
+                **metrics,
+            }
+        )
+        return
+    typer.echo(
+        f"{order.stage} expert for {student}: validation loss {first:.4f} ({beginning}) -> {loss['expert']:.4f}, "
+        f"best at step {metrics['step']} of {metrics['steps']} ({ended}, {duration(metrics['seconds'])})"
+    )
+    if is_better:
+        typer.echo(f"{expert}\nUse it always: memlora adapters install {shlex.quote(str(expert))}")
+        shown = " --image PICTURE" if order.stage == "vqa" else ""
+        typer.echo(f"or once: memlora ask QUESTION{shown} --experts {shlex.quote(str(expert))}")
+    else:
+        typer.echo(
+            f"It is no better than {beginning}, so there is nothing to install: try more rows, or another --learning-rate."
+        )
+
+
+def _draw(order: Order, folder: Path, *, curve: bool) -> None:
+    from memlora_mlx.distill.curves import terminal_curve, write_png
+    from memlora_mlx.distill.training import read_points
+
+    console, points = notes(), read_points(folder)
+    if curve:
+        typer.echo(terminal_curve(points, colours=console.is_terminal, width=min(console.width, 100)), err=True)
+    try:
+        write_png(points, folder / "loss.png", f"{order.stage}, {order.student}")
+    except OSError as error:
+        console.print(f"cannot write {folder / 'loss.png'} ({error.strerror}); all else is written", markup=False)
