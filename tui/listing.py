@@ -61,7 +61,7 @@ def choices(workspace: Workspace) -> Choices:
 
 def page(workspace: Workspace, question: Question, offset: int = 0) -> Page:
     """Raises UsageError: a day that cannot be read."""
-    filters = _filters(question)
+    filters = _wanted(question)
     store = workspace.store
     words = question.words.strip()
     if not words:
@@ -81,7 +81,7 @@ def page(workspace: Workspace, question: Question, offset: int = 0) -> Page:
 
 
 def _holding(workspace: Workspace, question: Question, words: str, note: str) -> Page:
-    every = workspace.store.list(filters=_filters(question), order=question.order)
+    every = workspace.store.list(filters=_wanted(question), order=question.order)
     wanted = words.casefold()
     found = [memory for memory in every if wanted in memory.text.casefold()]
     return Page(_as_hits(found), len(found), True, note)
@@ -89,26 +89,6 @@ def _holding(workspace: Workspace, question: Question, words: str, note: str) ->
 
 def _as_hits(memories: Iterable[Memory]) -> tuple[Hit, ...]:
     return tuple(Hit(memory, -1.0) for memory in memories)
-
-
-def _filters(question: Question) -> dict[str, Any] | None:
-    from memlora_mlx.conversations import parse_date
-
-    filters: dict[str, Any] = {}
-    if question.person is not None:
-        filters["user_id"] = question.person
-    if question.source is not None:
-        filters["source"] = question.source
-    said: dict[str, str] = {}
-    for operator, text in (("gte", question.since.strip()), ("lt", question.until.strip())):
-        if text:
-            try:
-                said[operator] = parse_date(text).isoformat()
-            except ValueError as error:
-                raise UsageError(f"cannot read the day {text!r}; write it as 2023-05-08") from error
-    if said:
-        filters["said_at"] = said
-    return filters or None
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,3 +170,10 @@ def _write(path: Path, lines: Callable[[], Iterable[tuple[str, bool]]]) -> int:
         partial.unlink(missing_ok=True)
         raise UsageError(f"cannot write {path}: {error.strerror}; choose another place") from error
     return count
+
+
+def _wanted(question: Question) -> dict[str, Any] | None:
+    from memlora_mlx.memory.filters import from_words
+
+    people = () if question.person is None else (question.person,)
+    return from_words(people, question.source, question.since, question.until)

@@ -6,12 +6,13 @@ import shlex
 import sys
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
-from memlora_mlx.cli.ingest import duration, interruptible
+from memlora_mlx.cli.ingest import interruptible
+from memlora_mlx.cli.live import LiveLine, duration
 from memlora_mlx.cli.options import AsJson, Experts, Student, existing_files, notes, print_json, workspace
 
 if TYPE_CHECKING:
@@ -209,39 +210,16 @@ def _new_folder(opened: Workspace, run: Run) -> Path:
     return bench_folder(opened) / "runs" / name
 
 
-class Display:
+class Display(LiveLine):
     """The live line of a run on a terminal; a line now and then elsewhere."""
 
     def __init__(self) -> None:
         import time
 
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-
         self._clock = time.monotonic
-        self._console = notes()
-        self._bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[left]}"),
-            console=self._console,
-            disable=not self._console.is_terminal,
-            transient=True,
-            redirect_stdout=sys.stdout.isatty(),
-        )
-        self._task = self._bar.add_task("loading the student", total=None, left="")
+        super().__init__("loading the student", "")
         self._phase: tuple[str, str, str] = ("", "", "")
         self._began, self._first, self._said = 0.0, 0, self._clock()
-
-    def __enter__(self) -> Self:
-        self._bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        self._bar.stop()
 
     def show(self, system: str, conversation: str, phase: str, done: int, total: int) -> None:
         now = self._clock()
@@ -250,7 +228,7 @@ class Display:
         made = done - self._first
         left = f"{duration((now - self._began) / made * (total - done))} left" if made > 0 else ""
         name = " ".join(filter(None, (system, conversation, phase)))
-        self._bar.update(self._task, description=name, completed=done, total=total, left=left)
-        if self._bar.disable and now - self._said >= SECONDS_BETWEEN_LINES:
+        self.update(description=name, completed=done, total=total, says=left)
+        if not self.is_drawn and now - self._said >= SECONDS_BETWEEN_LINES:
             self._said = now
-            self._console.print(f"{name}: {done}/{total} {left}".rstrip())
+            self.print(f"{name}: {done}/{total} {left}".rstrip())

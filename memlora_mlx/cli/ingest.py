@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import signal
-import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Self
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from memlora_mlx.cli.options import AsJson, Experts, Mode, Student, existing_files, notes, print_json, workspace
+from memlora_mlx.cli.live import LiveLine, duration
+from memlora_mlx.cli.options import AsJson, Experts, Mode, Student, existing_files, print_json, workspace
 
 if TYPE_CHECKING:
     from memlora_mlx.conversations import Conversation
@@ -147,40 +147,16 @@ def interruptible() -> Iterator[threading.Event]:
             signal.signal(number, handler)
 
 
-class Display:
+class Display(LiveLine):
     """The live line of an ingest on a terminal; a line now and then elsewhere."""
 
     def __init__(self) -> None:
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-
-        self._console = notes()
-        self._bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[memories]}"),
-            TextColumn("{task.fields[pace]}"),
-            console=self._console,
-            disable=not self._console.is_terminal,
-            transient=True,
-            redirect_stdout=sys.stdout.isatty(),  # what goes into a file or a pipe must not end on standard error
-        )
-        self._task = self._bar.add_task("reading", total=None, memories="", pace="loading the student")
+        super().__init__("reading", "loading the student")
         self._said = 0.0
-
-    def __enter__(self) -> Self:
-        self._bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        self._bar.stop()
 
     def note_grounding(self, student: str, stages: Sequence[str]) -> None:
         if stages:
-            self._console.print(
+            self.print(
                 f"{student} has no trained expert for {' and '.join(stages)}: whole sentences are kept, "
                 "and nothing stored is changed",
                 style="dim",
@@ -192,20 +168,8 @@ class Display:
             pace += f", {duration(left)} left"
         memories = f"+{tally.added} ~{tally.updated} -{tally.deleted}"
         name = last.exchange.source if last else "reading"
-        self._bar.update(
-            self._task,
-            description=name,
-            completed=tally.before + tally.done,
-            total=tally.total,
-            memories=memories,
-            pace=pace,
-        )
-        if self._bar.disable and tally.seconds - self._said >= 10:
+        done = tally.before + tally.done
+        self.update(description=name, completed=done, total=tally.total, says=f"{memories} {pace}")
+        if not self.is_drawn and tally.seconds - self._said >= 10:
             self._said = tally.seconds
-            self._console.print(f"{name}: {tally.before + tally.done}/{tally.total} exchanges, {memories}, {pace}")
-
-
-def duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+            self.print(f"{name}: {done}/{tally.total} exchanges, {memories}, {pace}")

@@ -6,7 +6,7 @@ import contextlib
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TextIO
+from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
@@ -33,9 +33,10 @@ def list_memories(
     as_json: AsJson = False,
 ) -> None:
     """Show what is remembered, the newest first."""
+    from memlora_mlx.memory.filters import from_words
     from memlora_mlx.memory.system import as_mem0
 
-    filters = _filters(user, source, since, until)
+    filters = from_words(user or (), source, since or "", until or "")
     with workspace(models=False) as opened:
         store = opened.existing_store()
         memories = store.list(filters=filters, limit=limit or (None if as_json else 50))
@@ -60,10 +61,11 @@ def search(
     as_json: AsJson = False,
 ) -> None:
     """Find the memories nearest to some words."""
+    from memlora_mlx.memory.filters import from_words
     from memlora_mlx.memory.system import Memory as System
     from memlora_mlx.memory.system import hit_as_mem0
 
-    filters = _filters(user, source, since, until)
+    filters = from_words(user or (), source, since or "", until or "")
     with workspace(models=False, limit=limit) as opened:
         opened.existing_store()
         hits: list[Hit] = System.of(opened).find(query, limit=opened.settings.limit, filters=filters)
@@ -267,24 +269,3 @@ def _head(memory: Memory) -> str:
     from memlora_mlx.memory.stages import day
 
     return f"{memory.id[:8]}  {day(memory.said_at):<17} {owner_name(memory.owner) or '':<12} "
-
-
-def _filters(user: list[str] | None, source: str | None, since: str | None, until: str | None) -> dict[str, Any] | None:
-    from memlora_mlx.conversations import parse_date
-    from memlora_mlx.errors import UsageError
-
-    filters: dict[str, Any] = {}
-    if user:
-        filters["user_id"] = {"in": user}
-    if source:
-        filters["source"] = source
-    said: dict[str, str] = {}
-    for operator, text in (("gte", since), ("lt", until)):
-        if text:
-            try:
-                said[operator] = parse_date(text).isoformat()
-            except ValueError as error:
-                raise UsageError(f"cannot read the day {text!r}; write it as 2023-05-08") from error
-    if said:
-        filters["said_at"] = said
-    return filters or None

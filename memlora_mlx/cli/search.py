@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
 
 from memlora_mlx.cli.ingest import interruptible
+from memlora_mlx.cli.live import LiveLine
 from memlora_mlx.cli.options import existing_files, notes, print_json, workspace
 
 if TYPE_CHECKING:
@@ -343,43 +343,20 @@ def as_dict(search: Search, chosen: Mapping[Stage, Path]) -> dict[str, object]:
     }
 
 
-class Display:
+class Display(LiveLine):
     """The live line of a search on a terminal, and a line for each training and measurement that ends."""
 
     def __init__(self) -> None:
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-
-        self._console = notes()
-        self._bar = Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=16),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[pace]}", markup=False),
-            console=self._console,
-            disable=not self._console.is_terminal,
-            transient=True,
-            redirect_stdout=sys.stdout.isatty(),  # what goes into a file or a pipe must not end on standard error
-        )
-        self._task = self._bar.add_task("searching", total=None, pace="")
-
-    def __enter__(self) -> Self:
-        self._bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        self._bar.stop()
+        super().__init__("searching", "", bar_width=16)
 
     def begin(self, search: Search) -> None:
         count = sum(map(len, search.candidates.values()))
-        self._console.print(f"{count} candidates, ranked by {search.plan.metric}: {search.folder}", markup=False)
+        self.print(f"{count} candidates, ranked by {search.plan.metric}: {search.folder}")
 
     def show(self, event: Event) -> None:
-        self._bar.update(self._task, description=event.what, completed=event.done, total=event.total, pace=pace(event))
+        self.update(description=event.what, completed=event.done, total=event.total, says=pace(event))
         if event.kind in ("trained", "failed", "measured"):
-            self._console.print(f"{event.what}: {pace(event)}", markup=False)
+            self.print(f"{event.what}: {pace(event)}")
 
 
 def pace(event: Event) -> str:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-import sys
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from memlora_mlx.cli.ingest import conversations_of, duration, interruptible
+from memlora_mlx.cli.ingest import conversations_of, interruptible
+from memlora_mlx.cli.live import LiveLine, duration
 from memlora_mlx.cli.options import AsJson, existing_files, notes, print_json, workspace
 
 if TYPE_CHECKING:
@@ -222,40 +222,17 @@ def as_dict(tally: Tally, path: Path, selection: Selection) -> dict[str, object]
     }
 
 
-class Display:
+class Display(LiveLine):
     """The live line of a run on a terminal; a line now and then elsewhere."""
 
     def __init__(self, teacher: str) -> None:
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-
-        self._console = notes()
-        self._bar = Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[pace]}"),
-            console=self._console,
-            disable=not self._console.is_terminal,
-            transient=True,
-            redirect_stdout=sys.stdout.isatty(),  # what goes into a file or a pipe must not end on standard error
-        )
+        super().__init__(teacher, "waiting for the first answer")
         self._teacher = teacher
-        self._task = self._bar.add_task(teacher, total=None, pace="waiting for the first answer")
         self._said = 0.0
-
-    def __enter__(self) -> Self:
-        self._bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        self._bar.stop()
 
     def note_skipped(self, selection: Selection) -> None:
         if selection.skipped:
-            self._console.print(
+            self.print(
                 f"{selection.skipped} exchanges of test conversations are left out: no student may see them",
                 style="dim",
             )
@@ -266,7 +243,7 @@ class Display:
             pace += f", {tally.refused.total()} put aside"
         if (left := tally.seconds_left) is not None:
             pace += f", {duration(left)} left"
-        self._bar.update(self._task, completed=tally.done, total=tally.total, pace=pace)
-        if self._bar.disable and tally.seconds - self._said >= 10:
+        self.update(completed=tally.done, total=tally.total, says=pace)
+        if not self.is_drawn and tally.seconds - self._said >= 10:
             self._said = tally.seconds
-            self._console.print(f"{self._teacher}: {tally.done}/{tally.total} questions, {pace}", markup=False)
+            self.print(f"{self._teacher}: {tally.done}/{tally.total} questions, {pace}")

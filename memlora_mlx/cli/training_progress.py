@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import shlex
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import typer
 
-from memlora_mlx.cli.ingest import duration
+from memlora_mlx.cli.live import LiveLine, duration
 from memlora_mlx.cli.options import notes, print_json
 
 if TYPE_CHECKING:
@@ -19,52 +18,29 @@ if TYPE_CHECKING:
 SECONDS_BETWEEN_LINES = 30.0  # where there is no terminal to draw on
 
 
-class Progress:
+class Progress(LiveLine):
     """The live lines of a run on a terminal; a line now and then elsewhere."""
 
     def __init__(self, order: Order, *, quiet: bool) -> None:
-        from rich import progress
-
-        self._console = notes()
-        self._console.quiet = quiet
-        self._is_narrow = self._console.is_terminal and self._console.width < 110
-        self._bar = progress.Progress(
-            progress.TextColumn("{task.description}"),
-            progress.BarColumn(bar_width=6 if self._is_narrow else 16),
-            progress.MofNCompleteColumn(),
-            progress.TextColumn("{task.fields[says]}"),
-            console=self._console,
-            disable=quiet or not self._console.is_terminal,
-            transient=True,
-            redirect_stdout=sys.stdout.isatty(),  # what goes into a file or a pipe must not end on standard error
-        )
+        width = notes().width
+        super().__init__(order.stage, "reading the rows", bar_width=6 if width < 110 else 16, quiet=quiet)
+        self._is_narrow = self.is_drawn and width < 110
         self._stage = order.stage
         self._beginning = _beginning(order)
-        self._task = self._bar.add_task(order.stage, total=None, says="reading the rows")
         self._begun: tuple[int, float] | None = None  # steps and seconds at this process's first step
         self._said = 0.0
         self._best: float | None = None
         self._last: float | None = None
 
-    def __enter__(self) -> Self:
-        self._bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        self._bar.stop()
-
     def start(self, data: Data, left_out: int) -> None:
         count = len(data.training) - left_out
         teachers = ", ".join(data.origin["teachers"])
-        self._print(f"{self._stage}: {count} rows to train on, {len(data.validation)} to validate with, by {teachers}")
-        self._bar.update(self._task, says=f"measuring {self._beginning}")
+        self.print(f"{self._stage}: {count} rows to train on, {len(data.validation)} to validate with, by {teachers}")
+        self.update(says=f"measuring {self._beginning}")
         if blind := data.origin.get("rows_without_image"):
-            self._print(f"{blind} rows are left out: their images are not there, or not what they were")
+            self.print(f"{blind} rows are left out: their images are not there, or not what they were")
         if left_out:
-            self._print(f"{left_out} rows are too long and left out; --max-seq-length sets the limit")
+            self.print(f"{left_out} rows are too long and left out; --max-seq-length sets the limit")
 
     def show(self, point: Point) -> None:
         place = f"{self._stage}: step {point.step} of at most {point.steps}"
@@ -75,15 +51,15 @@ class Progress:
                 point.validation_loss,
             )
             mark = f", {self._beginning}" if point.step == 0 else ", the best so far" if best else ""
-            self._print(f"{place}: validation loss {point.validation_loss:.4f}{mark}")
+            self.print(f"{place}: validation loss {point.validation_loss:.4f}{mark}")
             return
         if self._begun is None:
             self._begun = point.step, point.seconds
         says = self._says(point)
-        self._bar.update(self._task, completed=point.step, total=point.steps, says=says)
-        if self._bar.disable and point.seconds - self._said >= SECONDS_BETWEEN_LINES:
+        self.update(completed=point.step, total=point.steps, says=says)
+        if not self.is_drawn and point.seconds - self._said >= SECONDS_BETWEEN_LINES:
             self._said = point.seconds
-            self._print(f"{place}: {says}")
+            self.print(f"{place}: {says}")
 
     def _says(self, point: Point) -> str:
         narrow = self._is_narrow
@@ -99,8 +75,8 @@ class Progress:
             parts.append(f"{duration(left)} left")
         return ", ".join(parts)
 
-    def _print(self, line: str) -> None:
-        self._console.print(line, style="dim", markup=False)
+    def print(self, line: str, style: str | None = "dim") -> None:
+        super().print(line, style)
 
 
 def _beginning(order: Order) -> str:

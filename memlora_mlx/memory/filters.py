@@ -14,11 +14,12 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from memlora_mlx.conversations import parse_date
 from memlora_mlx.errors import UsageError
 from memlora_mlx.memory.rows import clean, time_text
 
@@ -75,6 +76,29 @@ def from_filters(filters: Mapping[str, Any] | None) -> Condition:
     if len(condition.sql) > MAX_SQL:
         raise UsageError("the filter has too many terms; use `in` with a list, or ask in several steps")
     return condition
+
+
+def from_words(people: Sequence[str], source: str | None, since: str, until: str) -> dict[str, Any] | None:
+    """Filters as somebody types them: of these people (none: of all), from this file, said from a day on, and before one.
+
+    Raises:
+        UsageError: a day that cannot be read.
+    """
+    filters: dict[str, Any] = {}
+    if people:
+        filters["user_id"] = {"in": list(people)}
+    if source:
+        filters["source"] = source
+    said: dict[str, str] = {}
+    for operator, text in (("gte", since.strip()), ("lt", until.strip())):
+        if text:
+            try:
+                said[operator] = parse_date(text).isoformat()
+            except ValueError as error:
+                raise UsageError(f"cannot read the day {text!r}; write it as 2023-05-08") from error
+    if said:
+        filters["said_at"] = said
+    return filters or None
 
 
 def said_between(after: datetime | None, before: datetime | None) -> Condition:
