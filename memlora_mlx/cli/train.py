@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from memlora_mlx.records import Stage
 
 NEWEST = "newest"
-GOING_ON = 1 / 3  # of the recipe's learning rate, where a run goes on from the expert in use: what it knows is to stay
+GOING_ON = 1 / 15  # of the recipe's learning rate, where a run goes on from the expert in use: what it knows is to stay
 
 
 class TrainCommand(TyperCommand):
