@@ -144,7 +144,7 @@ def _read(folder: Path, stage: Stage, student: Student) -> Expert:
 
 def _measured(expert: Expert, student: Student, home: Path, data: Sequence[str]) -> list[Finding]:
     from memlora_mlx.distill.datasets import examples
-    from memlora_mlx.distill.training import validation_loss
+    from memlora_mlx.distill.steps import validation_loss
     from memlora_mlx.models.experts import ExpertTable
 
     what = "validation loss"

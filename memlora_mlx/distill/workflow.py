@@ -164,7 +164,8 @@ def train(
     """
     from memlora_mlx.distill import processes
     from memlora_mlx.distill.datasets import examples
-    from memlora_mlx.distill.training import Run, memory_needed
+    from memlora_mlx.distill.steps import memory_needed
+    from memlora_mlx.distill.training import Run
     from memlora_mlx.models.device import usable_memory
     from memlora_mlx.models.experts import write_expert
 

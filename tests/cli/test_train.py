@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from homes import environment, run, start
 
+from memlora_mlx.cli.train import GOING_ON
 from memlora_mlx.distill import workflow
 from memlora_mlx.distill.recipes import read_recipe
 from memlora_mlx.distill.rows import Row, write_rows
@@ -91,7 +92,10 @@ def test_a_run_goes_on_from_the_expert_in_use(data: Path, tiny_home: Path, memlo
     order = json.loads((tiny_home / "runs" / "second" / "run.json").read_text())
     card = (tiny_home / "runs" / "second" / "expert" / "adapter_config.json").read_text()
     assert "--out runs/second" in card and str(tiny_home) not in card, "a card tells nothing of the machine's folders"
-    assert order["start"].endswith("adapters/tiny-llama/extraction") and order["recipe"]["learning_rate"] == 0.002 / 3
+    assert (
+        order["start"].endswith("adapters/tiny-llama/extraction")
+        and order["recipe"]["learning_rate"] == 0.002 * GOING_ON
+    )
 
     for anew in (("--from", "none"), ("--layers", "all")):  # the base; other layers than the expert's
         code, out, _ = memlora("train", "--stage", "extraction", *STEPS, *anew)

@@ -22,11 +22,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny import ALL_LINEAR, student_folder
 
-from memlora_mlx.distill import training, workflow
+from memlora_mlx.distill import workflow
 from memlora_mlx.distill.datasets import Example, batches, examples, plan
 from memlora_mlx.distill.recipes import Recipe, read_recipe
 from memlora_mlx.distill.rows import Row, write_rows
-from memlora_mlx.distill.training import NO_NUMBER, Outcome, Point, Run, loss_of, read_points, validation_loss
+from memlora_mlx.distill.steps import as_arrays, loss_of, memory_needed, validation_loss
+from memlora_mlx.distill.training import NO_NUMBER, Outcome, Point, Run, read_points
 from memlora_mlx.errors import AdapterMismatch, BadTrainingData, Cancelled, TrainingFailed, UsageError
 from memlora_mlx.memory.stages import update_chat
 from memlora_mlx.memory.workspace import Workspace
@@ -259,9 +260,7 @@ def test_only_answer_tokens_are_learnt_and_never_padding(student: Student) -> No
 
     model = student.model
     with vectorised.training():
-        loss, gradient = nn.value_and_grad(
-            model, lambda m: loss_of(student)(m, *training._as_arrays(student, batch))[0]
-        )(model)
+        loss, gradient = nn.value_and_grad(model, lambda m: loss_of(student)(m, *as_arrays(student, batch))[0])(model)
     with vectorised.plain():
         expected_loss, expected = nn.value_and_grad(model, alone)(model)
     assert loss.item() == pytest.approx(expected_loss.item(), rel=1e-5)
@@ -471,9 +470,9 @@ def test_too_little_memory_is_refused_with_numbers(
     student = load()
     data = read(student, ROWS)
     small, large = replace(RECIPE, batch_size=2), replace(RECIPE, batch_size=16)
-    assert training.memory_needed(student, small, data) < training.memory_needed(student, large, data)
+    assert memory_needed(student, small, data) < memory_needed(student, large, data)
     spared = replace(large, grad_checkpoint=True)
-    assert training.memory_needed(student, spared, data) < training.memory_needed(student, large, data)
+    assert memory_needed(student, spared, data) < memory_needed(student, large, data)
 
 
 def test_mlx_lm_takes_the_recipes_and_the_rows(tiny_student: Path, tmp_path: Path) -> None:

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from tiny import ALL_LINEAR
 
-from memlora_mlx.distill import shelf, training, vqa, workflow
+from memlora_mlx.distill import shelf, vqa, workflow
 from memlora_mlx.distill.datasets import batches, examples
 from memlora_mlx.distill.recipes import Recipe, read_recipe
 from memlora_mlx.distill.rows import read_rows
-from memlora_mlx.distill.training import loss_of, memory_needed, validation_loss
+from memlora_mlx.distill.steps import as_arrays, loss_of, memory_needed, validation_loss
 from memlora_mlx.errors import BadTrainingData, Cancelled, VisionMissing
 from memlora_mlx.eval import drawings
 from memlora_mlx.models import vectorised
@@ -113,7 +113,7 @@ def test_the_batched_loss_with_images_is_that_of_each_row_alone(drawn: Path, loa
             total = total + (each * mx.array(example.weights)).sum()
         return total / sum(float(example.weights.sum()) for example in data)
 
-    parts = training._as_arrays(student, batch)
+    parts = as_arrays(student, batch)
     with vectorised.training():
         loss, gradient = nn.value_and_grad(student.model, lambda m: loss_of(student)(m, *parts)[0])(student.model)
     with vectorised.plain():
