@@ -28,7 +28,7 @@ demo: models
 	@$(BIN)/memlora demo
 
 test: models
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
 
 bench: models
 	@$(BIN)/python -m memlora_mlx.eval.performance
