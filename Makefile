@@ -1,11 +1,12 @@
 # make demo    install, fetch the starter models, watch a conversation being remembered
 # make test    install and fetch what is missing, run the tests
-# make bench   measure this machine: docs/benchmark.md and docs/benchmark.json
+# make bench   measure this machine: docs/benchmark.md and docs/benchmark.json; LOCOMO=FILE reads LoCoMo's conversation
 # make check   lint and types
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+LOCOMO ?= $(wildcard ../shared/data/locomo-dev.json)
 STARTERS := smollm2-135m all-minilm-l6-v2
 
 .PHONY: demo test bench check models install clean
@@ -31,7 +32,7 @@ test: models
 	@$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
 
 bench: models
-	@$(BIN)/python -m memlora_mlx.eval.performance
+	@$(BIN)/python -m memlora_mlx.eval.performance $(if $(LOCOMO),--locomo $(LOCOMO))
 
 check: $(STAMP)
 	$(BIN)/ruff check .

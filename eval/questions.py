@@ -61,7 +61,7 @@ def read_cases(file: Path, *, split: str = "all", names: Sequence[str] | None = 
     """The conversations asked for with their questions, and a line on everything that had to be left out.
 
     Args:
-        split: "val", "test", "train" (specification 4) or "all".
+        split: "val", "test", "train" (the paper's, by conversation) or "all".
         names: only these conversations; they go before the split.
 
     Raises:

@@ -1,6 +1,6 @@
 """The VQA benchmark: how often a student that looks at an image answers a question about it with the right word.
 
-V (specification 7) is the share of answers that are the teacher's word, lower case and trimmed. `run` gives plain JSON values:
+V (the paper's) is the share of answers that are the teacher's word, lower case and trimmed. `run` gives plain JSON values:
 
     benchmark, note, rows_sha256, split, images, teachers    what was asked about, from its manifest
     prompt                 hash of a question's prompt without the question; prompts with a caption instead have one line more

@@ -45,7 +45,7 @@ class Settings:
     expert_mode: ExpertMode = "swap"
     protocol: Protocol = "product"  # "paper" turns off what goes beyond the paper
     user: str = "me"  # the owner of chats and files that name nobody
-    related: int = 5  # memories looked up for each new fact (spec 3.2)
+    related: int = 5  # memories looked up for each new fact (Mem0's update step)
     limit: int = 10  # memories an answer is given, for each owner asked
     image_tiles: int = IMAGE_TILES  # into how many tiles a picture is cut, at most, for a vision student that does so
     keep_location: bool = False  # leave in a kept picture where it was taken

@@ -35,7 +35,7 @@ from memlora_mlx.eval.metrics import Scorer, Scores, bootstrap_mean, means, pair
 from memlora_mlx.eval.questions import Case
 from memlora_mlx.eval.systems import Ground
 from memlora_mlx.memory.workspace import Workspace
-from memlora_mlx.models.expert_folders import WEIGHTS
+from memlora_mlx.models.expert_folders import WEIGHTS, read_card
 from memlora_mlx.records import Stage
 from memlora_mlx.settings import load_settings
 
@@ -130,6 +130,7 @@ def measure(workspace: Workspace, cache: Cache, options: argparse.Namespace) -> 
         "made": f"{date.today():%d %B %Y}".lstrip("0"),
         "device": report["environment"]["device"],
         "experts": {stage: _weights(folder) for stage, folder in workspace.expert_folders.items()},
+        "chosen_by": _chosen(workspace),
         "exchanges": len(case.exchanges),
         "questions": len(case.questions),
         "limit": bench.ground.top_k,
@@ -144,6 +145,12 @@ def measure(workspace: Workspace, cache: Cache, options: argparse.Namespace) -> 
 def _weights(folder: Path) -> str:
     """Eight digits that name an expert's weights."""
     return hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()[:8]
+
+
+def _chosen(workspace: Workspace) -> dict[str, str]:
+    """What decided for an expert beside its validation loss, as its card says: a figure of the same kind is biased."""
+    found = {stage: read_card(folder).get("metrics") for stage, folder in workspace.expert_folders.items()}
+    return {stage: str(told["chosen_by"]) for stage, told in found.items() if told and told.get("chosen_by")}
 
 
 def _extraction(bench: Bench) -> dict[str, Any]:

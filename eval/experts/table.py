@@ -75,7 +75,7 @@ def _generation(report: Mapping[str, Any]) -> list[str]:
     sides = {name: row for name, row in found.items() if name != "gain"}
     count = next(iter(sides.values()))["questions"]
     told = f"{count} questions over one bank, of the observations. {_when(report, 'generation')}"
-    return ["## Generation", "", told, "", *_quality(sides), "", _gain_line(found["gain"]), ""]
+    return ["## Generation", "", told, *_chosen(report), "", *_quality(sides), "", _gain_line(found["gain"]), ""]
 
 
 def _pipeline(report: Mapping[str, Any]) -> list[str]:
@@ -87,6 +87,7 @@ def _pipeline(report: Mapping[str, Any]) -> list[str]:
         "",
         f"{about['exchanges']} exchanges read, then {about['questions']} questions answered from {about['limit']}",
         f"memories of each speaker, in brackets 95 % intervals. {_when(report, 'pipeline')}",
+        *_chosen(report, "pipeline"),
         "Who extracts / updates / generates:",
         "",
         *_quality(found),
@@ -94,6 +95,15 @@ def _pipeline(report: Mapping[str, Any]) -> list[str]:
         _gain_line(report["pipeline_gain"]),
         "",
     ]
+
+
+def _chosen(report: Mapping[str, Any], part: str = "generation") -> list[str]:
+    told = report["measured"][part].get("chosen_by", {}).get("generation")
+    return (
+        [f"The generation expert was chosen by {told}: figures on these questions are on the high side."]
+        if told
+        else []
+    )
 
 
 def _when(report: Mapping[str, Any], part: str) -> str:

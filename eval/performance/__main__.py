@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from memlora_mlx.eval.performance import ingest, model, scoring, search
+from memlora_mlx.eval.performance import ingest, model, scoring, search, workloads
 from memlora_mlx.eval.performance.rows import Row, line, markdown
 from memlora_mlx.memory.workspace import Workspace
 from memlora_mlx.settings import load_settings
@@ -40,9 +40,14 @@ def main() -> None:
     parser.add_argument(
         "--million", action="store_true", help="search over 1,000,000 memories too: 5 minutes, 6 GB of disk"
     )
+    parser.add_argument("--locomo", type=Path, help="LoCoMo's file: its conv-26 is read in place of the demo's talk")
     parser.add_argument("--only", help="only the groups whose names begin so")
     options = parser.parse_args()
     rows: list[Row] = []
+    if options.locomo is not None:
+        if not options.locomo.is_file():
+            parser.error(f"there is no file {options.locomo}")
+        workloads.LOCOMO.append(options.locomo)
     if options.million:
         search.SIZES[1_000_000] = 20.0
     with Workspace(load_settings()) as workspace:

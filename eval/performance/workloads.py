@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from memlora_mlx.models.experts import Expert
 
 STAGES: tuple[Stage, ...] = ("extraction", "update", "generation")
-LOCOMO = Path("../shared/data/locomo-dev.json")  # beside the project where there is one; its text is never copied
+LOCOMO: list[Path] = []  # LoCoMo's file, where one is given; its text is never copied
 # Update prompts of our own, of the kinds that happen: a fact that is new, one that changes, one that ends.
 UPDATES: tuple[tuple[list[str], list[str]], ...] = (
     (
@@ -44,9 +44,9 @@ UPDATES: tuple[tuple[list[str], list[str]], ...] = (
 
 
 def conversation(count: int) -> tuple[list[Exchange], str]:
-    """LoCoMo's validation conversation where it is at hand, else the demo's."""
-    if LOCOMO.is_file():
-        conversation = next(c for c in read_conversations(LOCOMO) if c.name == "conv-26")
+    """LoCoMo's validation conversation where its file is given, else the demo's."""
+    for file in LOCOMO:
+        conversation = next(c for c in read_conversations(file) if c.name == "conv-26")
         return exchanges(conversation, user="me")[:count], f"first {count} exchanges of LoCoMo conv-26"
     [conversation] = read_conversations(Path(str(files("memlora_mlx"))) / "data" / "demo.txt")
     return exchanges(conversation, user="me")[:count], f"first {count} exchanges of the demo"

@@ -1,4 +1,4 @@
-"""The paper's own figures (specification, sections 2 and 8), to stand beside measured ones and never among them.
+"""The paper's own figures, to stand beside measured ones and never among them.
 
 Its L is by roberta-large and MiniLM, its J by gpt-oss-120b, its questions those of two test conversations.
 """

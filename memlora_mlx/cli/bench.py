@@ -149,7 +149,12 @@ def bench(
             made = run(plan, opened, on_progress=display.show, cancelled=cancelled)
         except Cancelled:
             display.close()
-            raise Cancelled("stopped; what was measured is kept, and the same command goes on from here") from None
+            kept = (
+                "with --mine nothing is kept"
+                if plan.mine
+                else "what was measured is kept, and the same command goes on"
+            )
+            raise Cancelled(f"stopped; {kept}") from None
         folder = out or _new_folder(opened, made)
     _deliver(made, folder, as_json)
 

@@ -23,7 +23,12 @@ if TYPE_CHECKING:
 
 
 def teach(
-    stage: Annotated[str, typer.Option(help="extraction, update, generation or vqa.", show_default=False)],
+    stage: Annotated[
+        str,
+        typer.Option(
+            help="extraction, update or generation; rows of vqa are made by `memlora vqa build`.", show_default=False
+        ),
+    ],
     files: Annotated[
         list[Path] | None,
         typer.Argument(metavar="DATA...", help="Conversations, as `memlora ingest` reads them.", show_default=False),

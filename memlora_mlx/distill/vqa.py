@@ -23,7 +23,7 @@ from memlora_mlx.errors import BadTrainingData
 from memlora_mlx.memory import stages
 
 Kind = Literal["unusual", "colour", "count"]
-KINDS: tuple[Kind, ...] = ("unusual", "colour", "count")  # specification 9's (2), (3) and (4)
+KINDS: tuple[Kind, ...] = ("unusual", "colour", "count")  # the paper's three kinds of question
 SPLITS_IN_ORDER: tuple[Split, ...] = ("train", "validation", "test")
 ROWS, MANIFEST = "rows.jsonl", "manifest.json"
 _DIGEST = re.compile("[0-9a-f]{64}")
@@ -60,7 +60,7 @@ def kind_of(row: Row) -> str:
 
 
 def word_of(row: Row) -> str:
-    """The one-word answer as it is compared: lower case, trimmed (specification 7's V).
+    """The one-word answer as it is compared: lower case, trimmed (the paper's V).
 
     Raises:
         BadTrainingData: the answer is not the stage's JSON.

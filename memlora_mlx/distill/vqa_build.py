@@ -1,4 +1,4 @@
-"""The VQA benchmark over conversations (specification 9): their images, and a teacher's questions about each.
+"""The VQA benchmark over conversations (MemLoRA-V): their images, and a teacher's questions about each.
 
 What was fetched and what was answered is kept line by line in the benchmark's folder, so a build can be stopped anywhere.
 An image that stands in two splits, under whatever addresses, is left out.

@@ -1,7 +1,7 @@
 """The pictures of a store: files named by the SHA-256 of their bytes, and how a message's image becomes one.
 
 `<store>/images/ab/abcd....jpg` (or `.png`), and its thumbnail `.thumb.jpg` beside it. A picture is written before the
-transaction that names it, so a crash leaves at most a file that nobody uses; `memlora doctor --repair` collects those. It
+transaction that names it, so a crash leaves at most a file that nobody uses; `memlora doctor` collects those. It
 lives as long as a memory uses it: when the last one is deleted it is erased at once, not only hidden, and an undo then
 brings back the words and the caption alone. Where the student, not the user, deleted that memory, the picture stays for
 `UNDO_DAYS`, so that the undo of a wrong decision loses nothing; `delete_all` erases it at once all the same.

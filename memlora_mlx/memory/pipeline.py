@@ -308,7 +308,7 @@ class Pipeline:
         )[:2]
 
     def related(self, owner: Scope, facts: Sequence[str], vectors: NDArray[np.float32] | None = None) -> Related:
-        """For every fact the owner's nearest memories, merged in the order of the facts (specification 3.2).
+        """For every fact the owner's nearest memories, merged in the order of the facts, as Mem0 does.
 
         Beyond the paper, a fact that is stored word for word already is dropped.
         """

@@ -1,6 +1,6 @@
 """The stages of the memory: what each is asked, what it may answer, and how the answer is read.
 
-The extraction and update prompts are the paper's short ones, word for word (section 2 of the specification): trained
+The extraction and update prompts are the paper's short ones, word for word: trained
 experts expect them, so none is edited without training its expert anew. The generation prompt is ours.
 
 A stage writes under a grammar, so its answer always parses, and an update can only touch the memories it was offered.

@@ -250,7 +250,7 @@ class Memory:
         Args:
             image: a picture's file. The answer is then what the student sees in it, one word with a reason (`look`), and
                 no memory is read. Nothing of the picture is kept.
-            user_id: whose memories; several names are each given `limit` memories (specification 3), and None asks
+            user_id: whose memories; several names are each given `limit` memories, as Mem0 does, and None asks
                 everybody's.
             limit: memories to answer from, for each user named.
             on_text: called with each piece of the answer, on the engine's thread.

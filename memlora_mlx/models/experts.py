@@ -240,7 +240,7 @@ ALL_LINEAR: tuple[str, ...] = (
     "mlp.up_proj",
     "mlp.down_proj",
 )
-ADAPTED: Mapping[Stage, tuple[str, ...]] = {  # specification 1
+ADAPTED: Mapping[Stage, tuple[str, ...]] = {  # as the paper's experts
     "extraction": Q_V,
     "update": Q_V,
     "generation": ALL_LINEAR,

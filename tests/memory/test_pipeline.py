@@ -217,7 +217,7 @@ def test_another_owners_words_are_no_duplicate(grounded: Pipeline) -> None:
 
 
 def test_an_update_keeps_when_it_was_first_said_and_where_it_came_from(grounded: Pipeline) -> None:
-    """Mem0's updates move a memory to the session of the last one (field notes 4B)."""
+    """Mem0's updates move a memory to the session of the last one; here the day it was said stays."""
     extracting(grounded, "Ann: I live in Rome.")
     grounded.remember(exchange("I live in Rome.", key="may", said_at=MAY))
     [before] = grounded.store.list()

@@ -222,7 +222,7 @@ class BenchScreen(MainScreen):
             self.look()
             self.open_report(self._out)
         elif job.is_stopped:
-            self._say("‖ stopped; what was measured is kept, and the same run goes on from there")
+            self._say(f"‖ {plain(job.reason(), 200)}")
         else:
             self._say(f"✗ {plain(job.reason(), 300)}")
             self.memlora.report(MemloraError(job.reason()), "The benchmark ended")
