@@ -60,7 +60,7 @@ class Job:
 
     def stop(self) -> None:
         """Ask it to end as Ctrl-C does: what it has done is kept."""
-        if self.poll() is None:
+        if self.poll() is None and not self.is_stopped:  # a second signal would interrupt it at once
             self.is_stopped = True
             with contextlib.suppress(OSError):
                 os.killpg(self._process.pid, signal.SIGINT)

@@ -204,6 +204,7 @@ def _at(card: Mapping[str, Any], *names: str) -> Any:
 
 def _print_table(rows: list[dict[str, Any]]) -> None:
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
@@ -212,19 +213,28 @@ def _print_table(rows: list[dict[str, Any]]) -> None:
     for name in ("Loss", "Size"):
         table.add_column(name, no_wrap=True, justify="right")
     for row in rows:
-        loss = row["validation_loss"]
         origin = row["origin"] if row["state"] == "whole" else row["state"]
         table.add_row(
             row["stage"],
-            row["student"] + ("" if row["base"] in (None, row["student"]) else f" (base {row['base']})"),
+            escape(row["student"] + ("" if row["base"] in (None, row["student"]) else f" (base {row['base']})")),
             origin if row["is_used"] else f"({origin})",
-            "\n".join(row["data"]) or "?",
-            "\n".join(part.partition(" (")[0] for part in (row["licence"] or "?").split("; ")),
-            f"{loss.get('base', loss.get('start')):.2f} -> {loss['expert']:.2f}" if loss else "?",
+            escape("\n".join(row["data"])) or "?",
+            escape("\n".join(part.partition(" (")[0] for part in (row["licence"] or "?").split("; "))),
+            _fall(row["validation_loss"]),
             f"{row['bytes'] / 1e6:.1f} MB",
             style=None if row["is_used"] else "dim",
         )
     Console().print(table)
+
+
+def _fall(loss: object) -> str:
+    """A card's validation losses, from where the training began to the expert; cards come from anywhere."""
+    if not isinstance(loss, Mapping):
+        return "?"
+    try:
+        return f"{float(loss.get('base', loss.get('start'))):.2f} -> {float(loss['expert']):.2f}"
+    except (KeyError, TypeError, ValueError):
+        return "?"
 
 
 def _print_card(card: Mapping[str, Any], margin: str) -> None:

@@ -24,7 +24,7 @@ class LiveLine:
 
         self.console = notes()
         self.console.quiet = quiet
-        self.is_drawn = self.console.is_terminal and not quiet
+        self.is_drawn = sys.stderr.isatty() and self.console.is_interactive and not quiet
         self._bar = Progress(
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=bar_width),

@@ -58,7 +58,7 @@ def pull(
     from memlora_mlx.settings import load_settings
 
     folder = load_settings().models_folder
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeElapsedColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TimeElapsedColumn())
     for name in names:
         with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
             task = bar.add_task(name, total=None)
@@ -97,6 +97,7 @@ def remove(name: Annotated[str, typer.Argument(help="A name or a hub id.")]) -> 
 def _print_table(rows: list[dict[str, object]]) -> None:
     from rich.console import Console
     from rich.filesize import decimal
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False)
@@ -109,7 +110,7 @@ def _print_table(rows: list[dict[str, object]]) -> None:
     for row in rows:
         size = row["bytes"]
         table.add_row(
-            str(row["name"]),
+            escape(str(row["name"])),
             f"{row['family'] or '?'} {row['precision'] or ''}".strip(),
             decimal(size) if isinstance(size, int) else "?",
             str(row["licence"] or "?"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -78,10 +79,12 @@ def run_search(
         where = _begun_folder(resume, home)
         state = read_state(where)
         plan, conditions, student = state.plan, state.conditions, state.plan.grids[0].order.student
-    with workspace(student=student) as opened, interruptible() as cancelled, Display() as display:
-        if plan is None:
+    with ExitStack() as entered:
+        opened = entered.enter_context(workspace(student=student))
+        if plan is None:  # it may ask, so nothing is drawn and Ctrl-C leaves
             plan = _plan(_stages(stages), data, opened, recipe, changes or {}, rows=rows, splits=splits, yes=yes)
         plan = _changed(plan, learning_rates, batch_sizes, metric, keep)
+        cancelled, display = entered.enter_context(interruptible()), entered.enter_context(Display())
         search = Search(
             where,
             plan,

@@ -90,7 +90,11 @@ def teach(
         path = teacher_file(opened.settings.home, wanted, model)
         if wanted == "generation":
             written = _generation(model, selection, opened, existing_files(files), SPLITS[split], path)
-            typer.echo(f"{written} rows written: {path}")
+            display.close()
+            if as_json:
+                print_json({"rows": written, "file": str(path), "skipped_test_exchanges": selection.skipped})
+            else:
+                typer.echo(f"{written} rows written: {path}")
             return
         server = Teacher(base_url or [], model, api_key=key, concurrency=concurrency, max_tokens=max_tokens)
         with Answers(path) as answers:

@@ -176,10 +176,11 @@ def train(
         return workflow.Order(wanted, name, tuple(files), chosen, rows, start=begun), folder
 
     try:
-        with workspace(embedder=False, student=student) as opened, interruptible() as cancelled:
+        with workspace(embedder=False, student=student) as opened:
             first = processes.rank() == 0
-            order, folder = _shared(ordered(opened) if first else None)
-            expert = _train(opened, order, folder, ctx.obj, cancelled)
+            order, folder = _shared(ordered(opened) if first else None)  # it may ask: Ctrl-C leaves
+            with interruptible() as cancelled:
+                expert = _train(opened, order, folder, ctx.obj, cancelled)
         if first:
             report(order, folder, expert, as_json)
     except MemloraError as error:
@@ -192,6 +193,7 @@ def train(
 
 def _train(opened: Workspace, order: Order, folder: Path, command: str, cancelled: threading.Event) -> Path:
     from memlora_mlx.distill import processes, workflow
+    from memlora_mlx.distill.training import read_points
     from memlora_mlx.errors import Cancelled
     from memlora_mlx.models.downloads import resolve
     from memlora_mlx.models.students import Student as Model
@@ -200,7 +202,7 @@ def _train(opened: Workspace, order: Order, folder: Path, command: str, cancelle
     folder_of_student = resolve(order.student, opened.models_folder)
     student = Model.load(folder_of_student, name, image_tiles=opened.settings.image_tiles)
     first = processes.rank() == 0
-    with Progress(order, quiet=not first) as progress:
+    with Progress(order, read_points(folder), quiet=not first) as progress:
         try:
             if first and not workflow.is_run(folder):
                 workflow.begin(order, folder, command)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,9 +20,13 @@ SECONDS_BETWEEN_LINES = 30.0  # where there is no terminal to draw on
 
 
 class Progress(LiveLine):
-    """The live lines of a run on a terminal; a line now and then elsewhere."""
+    """The live lines of a run on a terminal; a line now and then elsewhere.
 
-    def __init__(self, order: Order, *, quiet: bool) -> None:
+    Args:
+        before: the points of a run that is gone on with.
+    """
+
+    def __init__(self, order: Order, before: Sequence[Point], *, quiet: bool) -> None:
         width = notes().width
         super().__init__(order.stage, "reading the rows", bar_width=6 if width < 110 else 16, quiet=quiet)
         self._is_narrow = self.is_drawn and width < 110
@@ -29,8 +34,9 @@ class Progress(LiveLine):
         self._beginning = _beginning(order)
         self._begun: tuple[int, float] | None = None  # steps and seconds at this process's first step
         self._said = 0.0
-        self._best: float | None = None
-        self._last: float | None = None
+        validated = [point.validation_loss for point in before if point.validation_loss is not None]
+        self._best: float | None = min(validated, default=None)
+        self._last: float | None = validated[-1] if validated else None
 
     def start(self, data: Data, left_out: int) -> None:
         count = len(data.training) - left_out

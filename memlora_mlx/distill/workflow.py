@@ -299,7 +299,7 @@ def is_run(folder: Path) -> bool:
 
 def forget(folder: Path) -> None:
     """Remove a run's folder if it holds nothing but its order: it failed before its first step."""
-    if {path.name for path in folder.iterdir()} <= {"run.json", LOCK}:
+    if folder.is_dir() and {path.name for path in folder.iterdir()} <= {"run.json", LOCK}:
         shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -16,6 +16,7 @@ from textual.content import Content
 from textual.widget import Widget
 from textual.widgets import Static, TextArea
 
+from memlora_mlx.errors import UsageError
 from memlora_mlx.records import Image
 from memlora_mlx.tui.commands import parse
 from memlora_mlx.tui.screens.base import MainScreen
@@ -189,14 +190,20 @@ class ChatScreen(MainScreen):
 
     @on(Prompt.Pasted)
     def pasted(self, event: Prompt.Pasted) -> None:
-        self.attach(event.path, "")
+        self.attach(event.path, "", event.text)
 
     @work(group="attach", exclusive=True, exit_on_error=False)
-    async def attach(self, path: Path, caption: str) -> None:
-        """Take an image to the next question, once it is seen to be one."""
+    async def attach(self, path: Path, caption: str, pasted: str = "") -> None:
+        """Take an image to the next question, once it is seen to be one; if it is none, what was pasted is text."""
         from memlora_mlx.tui.images import thumbnail
 
-        await asyncio.to_thread(thumbnail, path)
+        try:
+            await asyncio.to_thread(thumbnail, path)
+        except UsageError:
+            if not pasted:
+                raise
+            self.prompt.insert(pasted)
+            return
         self.attachment = Image(str(path), caption or None)
         student = plain(self.session.status.student or "the student", 30)
         told = f"caption: {plain(caption, 60)}" if caption else "add a caption with /image PATH WORDS"
@@ -307,14 +314,9 @@ class ChatScreen(MainScreen):
         self.log_view.scroll_relative(y=pages * max(1, self.log_view.size.height - 2), animate=False)
 
     def on_key(self, event: events.Key) -> None:
-        """Who types while a reply is in focus means the prompt."""
-        if isinstance(self.focused, ExchangeView):
-            if event.is_printable and event.character:
-                self.prompt.focus()
-                self.prompt.insert(event.character)
-                event.stop()
-            elif event.key in ("up", "down"):
-                views = list(self.query(ExchangeView))
-                at = views.index(self.focused) + (1 if event.key == "down" else -1)
-                (views[at] if 0 <= at < len(views) else self.prompt if at >= len(views) else views[0]).focus()
-                event.stop()
+        """Up and Down go from reply to reply, and to the prompt below them."""
+        if isinstance(self.focused, ExchangeView) and event.key in ("up", "down"):
+            views = list(self.query(ExchangeView))
+            at = views.index(self.focused) + (1 if event.key == "down" else -1)
+            (views[at] if 0 <= at < len(views) else self.prompt if at >= len(views) else views[0]).focus()
+            event.stop()

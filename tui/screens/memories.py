@@ -31,6 +31,7 @@ from memlora_mlx.tui.widgets.rows import Rows
 DEBOUNCE = 0.2  # seconds without a key before a search begins
 NEAR_THE_END = 40  # rows before the last at which the next page is read
 ALL = ""
+DELETED = "✗ deleted"  # the state of a row whose memory is gone
 
 
 class MemoriesScreen(MainScreen):
@@ -143,7 +144,8 @@ class MemoriesScreen(MainScreen):
     @work(group="more", exit_on_error=False)
     async def more(self) -> None:
         """Read the next page behind the ones that are shown."""
-        question, offset = self._question, len(self._shown)
+        gone = sum(state == DELETED for state in self._states.values())  # shown, and no longer in the store
+        question, offset = self._question, len(self._shown) - gone
         page = await self.session.run(partial(listing.page, question=question, offset=offset))
         if question == self._question:
             new = [hit for hit in page.hits if hit.memory.id not in self._shown]
@@ -229,11 +231,11 @@ class MemoriesScreen(MainScreen):
 
     @work(group="act", exit_on_error=False)
     async def action_delete(self) -> None:
-        if (memory := self.at) is None or self._states.get(memory.id) == "✗ deleted":
+        if (memory := self.at) is None or self._states.get(memory.id) == DELETED:
             return
         if await self.memlora.push_screen_wait(ConfirmDialog("Delete this memory? Undo brings it back.", memory.text)):
             await self.session.run(partial(changes.delete, memory_id=memory.id))
-            await self._did(memory, "✗ deleted")
+            await self._did(memory, DELETED)
 
     @work(group="act", exit_on_error=False)
     async def action_undo(self) -> None:
@@ -253,7 +255,7 @@ class MemoriesScreen(MainScreen):
             await self._undone(hit.memory, line.new_text)
 
     async def _undone(self, memory: Memory, words: str | None) -> None:
-        await self._did(replace(memory, text=words or memory.text), "↶ undone" if words else "✗ deleted")
+        await self._did(replace(memory, text=words or memory.text), "↶ undone" if words else DELETED)
 
     async def _did(self, memory: Memory, state: str) -> None:
         """Show in its row what became of a memory; it stays there until the list is read again."""

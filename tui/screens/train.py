@@ -6,6 +6,7 @@ The training is a process of its own, which goes on when the app is left; its fo
 from __future__ import annotations
 
 import asyncio
+import shlex
 from collections.abc import Iterable
 from datetime import date
 from pathlib import Path
@@ -166,7 +167,10 @@ class TrainScreen(MainScreen):
 
         self._check_free()
         stage = next(stage for stage in STAGES if stage == self.query_one("#stage", Select).value)
-        data = self.query_one("#data", Input).value.split()
+        try:
+            data = shlex.split(self.query_one("#data", Input).value)
+        except ValueError:
+            raise UsageError("a quotation mark in the field of the data is left open") from None
         arguments = ["--stage", stage]
         if not data:
             try:
@@ -222,11 +226,17 @@ class TrainScreen(MainScreen):
             if (known is None or not known.points) and not job.is_stopped and (line := job.last_line):
                 self._say(f"▶ {line}")
             return
+        folder = self._ours
         self._job, self._ours, self._told = None, None, ""
         if code == 0:
             self.notify(job.lines()[-1] if job.lines() else "", title="The training is done", markup=False)
         elif job.is_stopped:
-            self.notify("Its best so far is kept; r goes on with it, i installs it.", title="Stopped", markup=False)
+            told = plain(job.reason()).partition(";")[0]
+            run = runs.read(folder) if folder is not None else None
+            if run is not None and run.order is not None:
+                told += f"; r goes on with it{', i installs its best' if run.expert else ''}"
+            self._say(f"‖ {told}")
+            self.notify(told, title="Stopped", markup=False)
         else:
             self._say(f"✗ {plain(job.reason(), 300)}")
             self.memlora.report(MemloraError(job.reason()), "The training ended")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from textual import events
 from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.content import Content
@@ -15,9 +15,7 @@ from textual.widgets import Static
 from memlora_mlx.errors import MemloraError
 from memlora_mlx.tui.talk import Turn
 from memlora_mlx.tui.text import plain, printable
-
-if TYPE_CHECKING:
-    from textual import events
+from memlora_mlx.tui.widgets.prompt import Prompt
 
 SHOWN = 4000  # characters of a question that are drawn; all of it is sent and kept
 SIGNS = {"ADD": "+", "UPDATE": "~", "DELETE": "-"}
@@ -57,6 +55,23 @@ class ExchangeView(Vertical, can_focus=True):
 
     def on_click(self, event: events.Click) -> None:
         self.focus()
+
+    def on_key(self, event: events.Key) -> None:
+        """Who types while a reply is in focus means the prompt.
+
+        Here, not on the screen: keys that were typed before the focus had moved still arrive, whoever has it by then.
+        """
+        if event.is_printable and event.character:
+            prompt = self.screen.query_one(Prompt)
+            prompt.focus()
+            prompt.insert(event.character)
+            event.stop()
+
+    def on_paste(self, event: events.Paste) -> None:
+        prompt = self.screen.query_one(Prompt)
+        prompt.focus()
+        prompt.post_message(events.Paste(event.text))
+        event.stop()
 
     def tell(self) -> None:
         """Bring the line below the reply up to date."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from pathlib import Path
 from typing import ClassVar
 
-from textual import events
+from textual import events, on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.content import Content
@@ -51,9 +52,9 @@ class Prompt(TextArea):
     class Pasted(Message):
         """A paste that is the path of one file, as terminals give what is dropped on them."""
 
-        def __init__(self, path: Path) -> None:
+        def __init__(self, path: Path, text: str) -> None:
             super().__init__()
-            self.path = path
+            self.path, self.text = path, text
 
     class Emptied(Message):
         """Backspace in the empty prompt."""
@@ -101,7 +102,9 @@ class Prompt(TextArea):
             self._completions.move(-1 if key == "up" else 1)
         elif key == "escape":
             self._completions.close()
-        elif key == "tab" or (key == "enter" and chosen is not None and chosen.strip() != self.text.strip()):
+        elif key == "tab" or (
+            key == "enter" and self._completions.are_names and chosen and chosen.strip() != self.text
+        ):
             self.write(chosen or self.text)
         else:
             return False
@@ -113,7 +116,7 @@ class Prompt(TextArea):
         event.prevent_default()
         path = dropped_path(text)
         if path is not None:
-            self.post_message(self.Pasted(path))
+            self.post_message(self.Pasted(path, text))
             return
         lines = text.count("\n") + 1
         if len(text) > LONG_PASTE or lines > MANY_LINES:
@@ -138,15 +141,21 @@ class Prompt(TextArea):
 
     def action_earlier(self) -> None:
         if self.cursor_at_first_line and (text := self._history.earlier(self.text)) is not None:
-            self.write(text)
+            self._recall(text)
         else:
             self.action_cursor_up()
 
     def action_later(self) -> None:
         if self.cursor_at_last_line and (text := self._history.later()) is not None:
-            self.write(text)
+            self._recall(text)
         else:
             self.action_cursor_down()
+
+    def _recall(self, text: str) -> None:
+        """Show what was sent before; Up and Down go on through the history, so nothing is to be completed."""
+        self.write(text)
+        self._completions.follow(text)
+        self._completions.close()
 
     def write(self, text: str) -> None:
         """Put a text in place of what stands there, the cursor at its end."""
@@ -184,6 +193,11 @@ class Completions(OptionList, can_focus=False):
         if pairs:
             self.highlighted = 0
 
+    @property
+    def are_names(self) -> bool:
+        """Whether a command's name is offered: Enter takes that, but of a path it sends what was typed."""
+        return " " not in self._text
+
     def move(self, step: int) -> None:
         count = len(self._offered)
         self.highlighted = ((self.highlighted or 0) + step) % count if count else None
@@ -204,11 +218,13 @@ class History:
         self._at = 0  # in `_lines`; its length: at what is being written
         self._draft = ""
         try:
-            for line in file.read_text(encoding="utf-8").splitlines()[-HISTORY:]:
+            lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
+        except OSError:  # none yet
+            lines = []
+        for line in lines[-HISTORY:]:
+            with contextlib.suppress(ValueError):  # a damaged line: a history is not worth an error
                 if isinstance(text := json.loads(line), str):
                     self._lines.append(printable(text))
-        except (OSError, ValueError):  # none yet, or a damaged one: a history is not worth an error
-            pass
         self._at = len(self._lines)
 
     def add(self, text: str) -> None:
@@ -248,6 +264,13 @@ class PromptBox(Widget):
     def compose(self) -> ComposeResult:
         yield self.completions
         yield self.prompt
+
+    @on(OptionList.OptionSelected)
+    def clicked(self, event: OptionList.OptionSelected) -> None:
+        event.stop()
+        if (chosen := self.completions.chosen()) is not None:
+            self.prompt.write(chosen)
+            self.prompt.focus()
 
 
 def dropped_path(text: str) -> Path | None:
