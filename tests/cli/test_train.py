@@ -14,9 +14,11 @@ import pytest
 from homes import environment, run, start
 
 from memlora_mlx.cli.train import GOING_ON
+from memlora_mlx.cli.training_progress import Progress
 from memlora_mlx.distill import workflow
 from memlora_mlx.distill.recipes import read_recipe
 from memlora_mlx.distill.rows import Row, write_rows
+from memlora_mlx.distill.training import Point
 from memlora_mlx.models import expert_folders
 from memlora_mlx.models.expert_folders import folders_in
 
@@ -271,3 +273,19 @@ def test_a_run_in_a_pipe_prints_its_result_alone(
     environ = environment(tiny_home, tiny_student, tiny_embedder)
     code, out, err = run(environ, "train", "--stage", "extraction", *STEPS)
     assert code == 0 and len(out.splitlines()) == 4 and "\x1b" not in out + err
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(data: Path, tmp_path: Path, memlora: Command) -> None:
+    (tmp_path / "afile").write_text("")
+    code, out, err = memlora("train", "--stage", "extraction", *STEPS, "--out", tmp_path / "afile" / "run")
+    assert (code, out) == (1, "") and err.splitlines()[-1].startswith("memlora: cannot write to")
+
+
+def test_a_resumed_run_knows_the_best_of_before(capsys: pytest.CaptureFixture[str], data: Path) -> None:
+    order = workflow.Order("extraction", "tiny-llama", (str(data),), read_recipe("extraction", None))
+    before = [Point(5, 20, 0.5, validation_loss=0.5, seconds=1.0)]
+    with Progress(order, before, quiet=False) as progress:
+        progress.show(Point(10, 20, 1.0, validation_loss=1.9, seconds=2.0))
+        progress.show(Point(15, 20, 1.5, validation_loss=0.4, seconds=3.0))
+    worse, better = capsys.readouterr().err.splitlines()
+    assert worse.endswith("1.9000") and better.endswith("0.4000, the best so far")

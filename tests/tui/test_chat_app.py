@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from homes import contents
 from pilots import drive, ready, text_of, until
-from textual.events import Key
+from textual.events import Key, Paste
 from textual.pilot import Pilot
 from textual.widgets import TextArea
 
@@ -267,10 +267,50 @@ def test_completions_never_take_the_place_of_what_was_typed_fast(home: Path) -> 
     drive(script)
 
 
+def test_what_is_typed_on_a_reply_in_focus_goes_to_the_prompt(home: Path, tmp_path: Path) -> None:
+    async def script(app: MemloraApp, pilot: Pilot[Any]) -> None:
+        await say(app, pilot, HELLO)
+        await settled(app, pilot)
+        chat = chat_of(app)
+        [view] = chat.query(ExchangeView)
+        for words in ("the quick brown fox", "a second one"):
+            chat.prompt.write("")
+            view.focus()
+            await until(pilot, lambda: chat.focused is view)
+            for character in words:  # faster than the focus moves
+                view.post_message(Key("space" if character == " " else character, character))
+            await until(pilot, lambda words=words: chat.prompt.text == words, "every key, in order")
+        view.focus()
+        await until(pilot, lambda: chat.focused is view)
+        view.post_message(Paste(" and a paste"))
+        await until(pilot, lambda: chat.prompt.text == "a second one and a paste")
+        (tmp_path / "notes.txt").write_text("tea")
+        chat.prompt.write("look at ")
+        chat.prompt.post_message(Paste(str(tmp_path / "notes.txt")))
+        await until(pilot, lambda: chat.prompt.text == f"look at {tmp_path / 'notes.txt'}", "no image, so it is text")
+
+    drive(script)
+
+
+def test_enter_sends_the_path_that_was_typed_and_up_goes_on_past_commands(home: Path, tmp_path: Path) -> None:
+    async def script(app: MemloraApp, pilot: Pilot[Any]) -> None:
+        await ready(app, pilot)
+        chat = chat_of(app)
+        (tmp_path / "notes.md").write_text("there already")
+        for words in ("hello one", f"/export {tmp_path / 'notes'}"):
+            await say(app, pilot, words)
+        await until(pilot, (tmp_path / "notes").is_file, "not the longer name beside it")
+        await until(pilot, lambda: len(chat.turns) == 1 and chat.turns[0].reply)
+        await say(app, pilot, "hello two")
+        for words in ("hello two", f"/export {tmp_path / 'notes'}", "hello one"):
+            await pilot.press("up")
+            assert chat.prompt.text == words
+
+    drive(script)
+
+
 def test_a_long_paste_is_folded_and_sent_whole(home: Path) -> None:
     async def script(app: MemloraApp, pilot: Pilot[Any]) -> None:
-        from textual.events import Paste
-
         await ready(app, pilot)
         chat = chat_of(app)
         long = "\n".join(f"line {i} \x1b[31mred" for i in range(40))

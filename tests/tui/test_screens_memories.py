@@ -20,7 +20,7 @@ from memlora_mlx.tui.app import MemloraApp
 from memlora_mlx.tui.demo import seed
 from memlora_mlx.tui.screens.dialogs import ConfirmDialog, EditDialog, SourceDialog
 from memlora_mlx.tui.screens.forms import FormDialog, HistoryDialog
-from memlora_mlx.tui.screens.memories import MemoriesScreen
+from memlora_mlx.tui.screens.memories import DELETED, MemoriesScreen
 from memlora_mlx.tui.widgets.rows import Rows
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
@@ -123,6 +123,25 @@ def test_thousands_are_read_as_they_are_reached(tiny_home: Path) -> None:
         await until(pilot, lambda: "500 memories" in text_of(app))
         screen.query_one("#source", Select).value = "talk-a"
         await until(pilot, lambda: "0 memories · none matches" in text_of(app))
+
+    drive(script)
+
+
+def test_the_next_page_leaves_nothing_out_behind_deletions(tiny_home: Path) -> None:
+    async def script(app: MemloraApp, pilot: Pilot[Any]) -> None:
+        await ready(app, pilot)
+        await app.session.run(lambda workspace: many(workspace, 260))
+        screen = await at_memories(app, pilot)
+        for deleted in (1, 2, 3):
+            await pilot.press("d")
+            await until(pilot, lambda: isinstance(app.screen, ConfirmDialog))
+            await pilot.press("y")
+            await until(pilot, lambda deleted=deleted: list(screen._states.values()) == [DELETED] * deleted)
+            await pilot.press("down")
+        await pilot.press("end")
+        await until(
+            pilot, lambda: screen.query_one("#memories", Rows).row_count == 260, "all that are left, and the three"
+        )
 
     drive(script)
 
