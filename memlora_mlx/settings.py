@@ -77,7 +77,13 @@ def load_settings(flags: Mapping[str, object] | None = None, environ: Mapping[st
     settings = replace(Settings(), home=home)
 
     config = home / "config.toml"
-    if config.is_file():
+    try:
+        is_there = config.is_file()
+    except OSError as error:
+        raise UsageError(
+            f"cannot read {home}: {error.strerror}; check its permissions, or name another --home"
+        ) from error
+    if is_there:
         try:
             table = tomllib.loads(config.read_text(encoding="utf-8"))
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

@@ -223,6 +223,14 @@ def test_a_new_title_does_not_make_a_new_conversation() -> None:
     assert after[0].source == "My holiday"
 
 
+def test_what_was_spoken_counts_as_said() -> None:
+    export = chatgpt()
+    spoken = {"content_type": "audio_transcription", "text": "Plan a trip, please", "direction": "in"}
+    parts = [spoken, {"content_type": "audio_asset_pointer", "asset_pointer": "sediment://1"}]
+    export["mapping"]["a"]["message"]["content"] = {"content_type": "multimodal_text", "parts": parts}
+    assert [text for _, text in said(only([export]))] == ["Plan a trip, please", "to the hills", "Good"]
+
+
 def test_parents_that_go_in_a_circle_end() -> None:
     export = chatgpt()
     export["mapping"]["a"]["parent"] = "c"

@@ -203,6 +203,8 @@ def export_memories(
                 typer.echo(line)
             return
         count = 0
+        if not file.name:
+            raise UsageError(f"cannot write {file}: it is a folder; name a file")
         partial = file.with_name(file.name + ".part")
         try:
             with partial.open("w", encoding="utf-8") as out:

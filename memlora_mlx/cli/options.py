@@ -117,6 +117,10 @@ def existing_files(paths: list[Path]) -> list[Path]:
     from memlora_mlx.errors import UsageError
 
     for path in paths:
-        if str(path) != "-" and not path.exists():
+        try:
+            is_there = str(path) == "-" or path.exists()
+        except OSError as error:
+            raise UsageError(f"cannot read {path}: {error.strerror}; check its permissions") from error
+        if not is_there:
             raise UsageError(f"there is no file {path}; check the path")
     return paths

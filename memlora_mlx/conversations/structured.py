@@ -219,6 +219,13 @@ def _chatgpt(item: dict[str, Any], where: str, position: int) -> Conversation:
     return _chat("chatgpt", item, _when(item, ["create_time"], where), branch[::-1], position)
 
 
+def _words(part: object) -> str | None:
+    """The text of one part of a message: typed, or spoken and written down."""
+    if isinstance(part, dict) and part.get("content_type") == "audio_transcription":
+        part = part.get("text")
+    return part if isinstance(part, str) else None
+
+
 def _chatgpt_turn(message: dict[str, Any], where: str) -> Turn | None:
     author, content, metadata = (message.get(key) or {} for key in ("author", "content", "metadata"))
     role = _object(author, f"{where}: author").get("role")
@@ -229,7 +236,7 @@ def _chatgpt_turn(message: dict[str, Any], where: str) -> Turn | None:
     if role not in ("user", "assistant") or is_hidden or is_to_tool or not is_text:
         return None
     parts = content.get("parts")
-    texts = [clean(part) for part in parts if isinstance(part, str)] if isinstance(parts, list) else []
+    texts = [clean(text) for part in (parts if isinstance(parts, list) else []) if (text := _words(part)) is not None]
     ref = one_line(_text(message.get("id"), f"{where}: id"))
     text = "\n".join(filter(None, texts))
     return Turn("", text, ROLES[role], _when(message, ["create_time"], where), ref=ref or None)

@@ -51,14 +51,20 @@ class Update:
     revised_at: datetime | None = None  # None: when the exchange was said
     metadata: Mapping[str, Any] | None = None
     image: Image | None = None  # that came with the new words; taken where the memory has none
+    seen: str | None = None  # the words that this was decided on; None: whatever it says
 
 
 @dataclass(frozen=True, slots=True)
 class Delete:
     memory_id: str
+    seen: str | None = None
 
 
 Change: TypeAlias = Add | Update | Delete
+
+
+class Overtaken(Exception):
+    """A memory no longer says what a change to it was decided on: somebody else changed it meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)

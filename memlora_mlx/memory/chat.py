@@ -105,6 +105,6 @@ class Chat:
         return self.pipeline.store.list(self.owner, limit=limit)
 
     def undo(self) -> str:
-        """Take back the newest change of the store; returns the words concerned."""
-        line = self.pipeline.store.undo(self.pipeline.engine.embed)
+        """Take back the newest change to this user's memories; returns the words concerned."""
+        line = self.pipeline.store.undo(self.pipeline.engine.embed, owner=self.owner)
         return line.old_text or line.new_text or ""

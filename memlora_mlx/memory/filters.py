@@ -53,6 +53,12 @@ class Condition:
     values: tuple[object, ...] = ()
 
 
+class LocalTime(str):
+    """A time in ISO 8601 as somebody types it: on this machine's clock for memories with a zone, as written for others."""
+
+    __slots__ = ()
+
+
 EVERYTHING = Condition("1")
 
 
@@ -93,7 +99,7 @@ def from_words(people: Sequence[str], source: str | None, since: str, until: str
     for operator, text in (("gte", since.strip()), ("lt", until.strip())):
         if text:
             try:
-                said[operator] = parse_date(text).isoformat()
+                said[operator] = LocalTime(parse_date(text).isoformat())
             except ValueError as error:
                 raise UsageError(f"cannot read the day {text!r}; write it as 2023-05-08") from error
     if said:
@@ -169,7 +175,7 @@ def _compare(compare: Callable[[str, str, Any], Condition], key: str, operator: 
         if too_large or (isinstance(item, float) and not math.isfinite(item)):
             raise _cannot(key, operator, item)
     if operator not in ("eq", "in"):
-        return compare(key, operator, clean(value) if isinstance(value, str) else value)
+        return compare(key, operator, clean(value) if type(value) is str else value)
     items = [clean(item) if isinstance(item, str) else item for item in given]
     absent = [compare(key, "absent", None)] if None in items else []
     return any_of(*absent, compare(key, operator, [item for item in items if item is not None]))
@@ -204,6 +210,13 @@ def _text(key: str, operator: str, value: Any) -> Condition:
 
 def _time(key: str, operator: str, value: Any) -> Condition:
     column = TIME_COLUMNS[key]
+    if isinstance(value, LocalTime) and operator in ORDERED and datetime.fromisoformat(value).tzinfo is None:
+        aware = _time(key, operator, datetime.fromisoformat(value).astimezone(UTC))
+        naive = _time(key, operator, str(value))
+        has_zone = f"{column} IS NOT NULL AND substr({column}, -{len(_ZONE)}) = '{_ZONE}'"
+        return Condition(
+            f"(CASE WHEN {has_zone} THEN {aware.sql} ELSE {naive.sql} END)", (*aware.values, *naive.values)
+        )
     # Stored text is either `moment` or `moment + _ZONE`; both mean the same time here, and the longer one sorts later.
     match operator:
         case "absent":

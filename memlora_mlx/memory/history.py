@@ -11,11 +11,12 @@ from memlora_mlx.errors import StoreError
 from memlora_mlx.memory import rows
 from memlora_mlx.memory.changes import Embed, Vector
 from memlora_mlx.memory.writing import Writing
-from memlora_mlx.records import Revision
+from memlora_mlx.records import Revision, Scope
 
 if TYPE_CHECKING:
     from memlora_mlx.memory.store import Store
 
+_OWNER = "SELECT id FROM owners WHERE user_id IS ? AND agent_id IS ? AND run_id IS ?"
 _STANDING = "undone_by IS NULL AND actor <> 'undo'"  # neither undone nor an undoing
 
 
@@ -29,12 +30,15 @@ def of_exchange(connection: sqlite3.Connection, key: str) -> list[Revision]:
     return [_revision(row) for row in found]
 
 
-def undo(store: Store, embed: Embed, revision_id: int | None) -> Revision:
+def undo(store: Store, embed: Embed, revision_id: int | None, owner: Scope | None = None) -> Revision:
     """See `Store.undo`."""
     with store.reading() as connection:
         if revision_id is None:
-            newest = f"SELECT * FROM history WHERE {_STANDING} ORDER BY id DESC LIMIT 1"
-            line = connection.execute(newest).fetchone()
+            where, values = ("1", []) if owner is None else (f"owner = ({_OWNER})", [*rows.scope_json(owner).values()])
+            newest = f"SELECT * FROM history WHERE {_STANDING} AND {where} ORDER BY id DESC LIMIT 1"
+            line = connection.execute(newest, values).fetchone()
+        elif not 0 < revision_id < 2**63:  # more than SQLite can count
+            line = None
         else:
             line = connection.execute("SELECT * FROM history WHERE id = ?", [revision_id]).fetchone()
     if line is None:

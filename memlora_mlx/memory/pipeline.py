@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from memlora_mlx.errors import Cancelled
 from memlora_mlx.memory import looking, stages
-from memlora_mlx.memory.changes import Add, Applied, Change, Delete, Update, Vector
+from memlora_mlx.memory.changes import Add, Applied, Change, Delete, Overtaken, Update, Vector
 from memlora_mlx.memory.looking import Look
 from memlora_mlx.memory.store import Store
 from memlora_mlx.records import Completion, Exchange, Grammar, Hit, Image, Memory, Request, Scope, Stage
@@ -182,7 +182,8 @@ class Pipeline:
         The student works ahead while the store is written strictly in order. Extractions do not depend on each other.
         Updates of different owners do not either; those of one owner are asked for `guesses` exchanges ahead, and one
         counts only if, after all commits before it, its prompt would still be the same. So the store is the one that
-        reading one exchange after the other gives.
+        reading one exchange after the other gives. Where somebody else changes a memory meanwhile, what was decided on its old
+        words is asked again.
 
         Args:
             priority: of the student's work; interactive by default.
@@ -222,7 +223,12 @@ class Pipeline:
                 if head.facts and head.seen != commits[head.exchange.owner]:
                     self._plan(head, submit, commits[head.exchange.owner])
                     continue  # ready at once, where nothing has changed
-                yield self._commit(head, metadata or {}, expires_at)
+                try:
+                    remembered = self._commit(head, metadata or {}, expires_at)
+                except Overtaken:  # the user, or another process, was there meanwhile
+                    self._plan(head, submit, commits[head.exchange.owner])
+                    continue
+                yield remembered
                 commits[head.exchange.owner] += 1
                 flights.popleft()
         finally:
@@ -382,14 +388,16 @@ class Pipeline:
         made: list[Change] = []
         for related, decision in decided:
             text, number = decision.text, decision.number
-            memory_id = None if number is None else related.memories[number].id
+            memory = None if number is None else related.memories[number]
+            memory_id = None if memory is None else memory.id
             is_free = memory_id is not None and memory_id not in touched
-            if memory_id is not None and is_free:
-                touched.add(memory_id)
+            if memory is not None and is_free:
+                touched.add(memory.id)
                 if decision.event == "UPDATE":
-                    made.append(Update(memory_id, text, known[text], metadata=metadata or None, image=image))
+                    vector, more = known[text], metadata or None
+                    made.append(Update(memory.id, text, vector, metadata=more, image=image, seen=memory.text))
                 else:
-                    made.append(Delete(memory_id))
+                    made.append(Delete(memory.id, seen=memory.text))
             elif decision.event != "DELETE":
                 made.append(Add(text, known[text], exchange.said_at, image, metadata, expires_at))
         return made

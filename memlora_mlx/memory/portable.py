@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from memlora_mlx.memory.store import Store
 
 FORMAT, VERSION, PLAIN_VERSION = "memlora-store", 2, 1
-MAX_TEXT = 1_000_000  # characters in any one text of an import
+MAX_TEXT = rows.MAX_MEMORY  # characters in any one text of an import, but for
+MAX_MESSAGE = 64_000_000  # what somebody said: more than is taken in elsewhere, so that every export can come back
 BATCH = 256  # texts embedded at once
 _DIGEST = re.compile("[0-9a-f]{64}")
 
@@ -157,12 +158,12 @@ class _Line:
             raise self.wrong(field, "must be an object")
         return _Line(self.number, self.get(field))
 
-    def text(self, field: str, *default: str | None) -> Any:
+    def text(self, field: str, *default: str | None, limit: int = MAX_TEXT) -> Any:
         """Not empty; a missing one is the default, if there is one."""
         value = self.get(field)
         if value is None and default:
             return default[0]
-        if not isinstance(value, str) or len(value) > MAX_TEXT or not (value := rows.clean(value)):
+        if not isinstance(value, str) or len(value) > limit or not (value := rows.clean(value)):
             raise self.wrong(field, "must be text, not empty and not endless")
         return value
 
@@ -266,7 +267,7 @@ def _exchange(line: _Line) -> Exchange:
 def _message(line: _Line) -> Message:
     if (role := line.get("role")) not in get_args(Role):
         raise line.wrong("role", f"must be one of {', '.join(get_args(Role))}")
-    text = "" if line.get("text") == "" else line.text("text")  # a message may be an image alone
+    text = "" if line.get("text") == "" else line.text("text", limit=MAX_MESSAGE)  # a message may be an image alone
     return Message(role, text, line.text("speaker", None), line.time("said_at"), line.image(), line.text("ref", None))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -17,12 +18,16 @@ from memlora_mlx.errors import StoreError
 from memlora_mlx.memory.changes import Space, Vector
 from memlora_mlx.records import Exchange, Hit, Image, Memory, Message, Scope
 
+MAX_MEMORY = 1_000_000  # characters of a memory's text
 MAX_DEPTH = 32  # of nested metadata
+_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 
 
 def clean(text: str) -> str:
-    """Text that SQLite, JSON and UTF-8 can all hold: no NUL, surrogate pairs joined, lone surrogates as U+FFFD."""
-    text = text.replace("\0", "")
+    """Text that SQLite, JSON, UTF-8 and terminals can all take: surrogate pairs joined, lone ones as U+FFFD, of control
+    characters line ends and tabs alone.
+    """
+    text = _CONTROL.sub("", text)
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:

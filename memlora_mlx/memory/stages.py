@@ -345,12 +345,14 @@ def chat_turn(text: str, memories: Sequence[Recalled]) -> Chat:
 
 
 def day(moment: datetime | None) -> str:
-    """A date as people write it: "8 May 2023"."""
+    """A date as people write it: "8 May 2023". Of a time with a zone it is the day on this machine's clock."""
+    if moment is not None and moment.tzinfo is not None:
+        moment = moment.astimezone()
     return f"{moment.day} {moment:%B %Y}" if moment else "undated"
 
 
 def _owned(memory: Recalled) -> str:
-    named = not memory.owner or memory.owner.lower() in memory.text.lower()
+    named = not memory.owner or re.search(rf"(?<!\w){re.escape(memory.owner)}(?!\w)", memory.text, re.IGNORECASE)
     return memory.text if named else f"{memory.owner}: {memory.text}"
 
 
@@ -361,14 +363,14 @@ def _naive(moment: datetime | None) -> datetime:
 # ---------------------------------------------------------------------------------------------- text
 
 
-def clean_text(text: str) -> str:
-    """One line of text, at most `MAX_TEXT` characters, without what could drive a terminal or break Unicode.
+def clean_text(text: str, limit: int | None = MAX_TEXT) -> str:
+    """One line of text, at most `limit` characters, without what could drive a terminal or break Unicode.
 
     Control characters become spaces and bidirectional overrides go; joiners, which emoji and many scripts need, stay.
     """
     text = text.encode("utf-8", "replace").decode("utf-8")
     kept = (" " if unicodedata.category(c) == "Cc" else c for c in text if c not in _BIDI)
-    return " ".join("".join(kept).split())[:MAX_TEXT].rstrip()
+    return " ".join("".join(kept).split())[:limit].rstrip()
 
 
 _BIDI = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\ufeff")

@@ -27,6 +27,7 @@ from memlora_mlx.memory.changes import (
     Embed,
     Imported,
     Order,
+    Overtaken,
     Owner,
     Source,
     Space,
@@ -43,6 +44,7 @@ from memlora_mlx.records import Exchange, Hit, Memory, Revision, Scope
 
 __all__ = ["Add", "Applied", "Change", "Delete", "Embed", "Owner", "Source", "Space", "Store", "Update", "utc_now"]
 
+MOST = 2**63 - 1  # that SQLite can count
 _ORDERS: Mapping[Order, str] = {
     "newest": "coalesce(m.said_at, m.stored_at) DESC, m.id DESC",
     "oldest": "coalesce(m.said_at, m.stored_at), m.id",
@@ -128,15 +130,21 @@ class Store:
 
         Raises:
             StoreError: a vector of another space, or metadata that is not JSON.
+            Overtaken: a memory says something else than what a change was decided on (`seen`); nothing is written.
         """
         owner = rows.clean_scope(owner)
         if exchange is not None and rows.clean_scope(exchange.owner) != owner:
             raise StoreError(f"exchange {exchange.key} belongs to {exchange.owner}, not to {owner}")
         with self.writing() as writing:
+            if exchange is not None and self._done(writing.connection, [exchange.key]):
+                writing.named |= {m.image.sha256 for m in exchange.messages if m.image and m.image.sha256}
+                return None
+            for change in changes:
+                if not isinstance(change, Add) and change.seen is not None:
+                    now = rows.memory(writing.connection, change.memory_id)
+                    if now is None or now.text != change.seen:
+                        raise Overtaken(change.memory_id)
             if exchange is not None:
-                if self._done(writing.connection, [exchange.key]):
-                    writing.named |= {m.image.sha256 for m in exchange.messages if m.image and m.image.sha256}
-                    return None
                 writing.exchange(exchange)
             return [writing.apply(owner, change, number, exchange, actor) for number, change in enumerate(changes)]
 
@@ -183,15 +191,15 @@ class Store:
         self.images.clear()
         self.database.compact()
 
-    def undo(self, embed: Embed, revision_id: int | None = None) -> Revision:
-        """Take back one change: the given line of history, or the newest that still stands.
+    def undo(self, embed: Embed, revision_id: int | None = None, *, owner: Scope | None = None) -> Revision:
+        """Take back one change: the given line of history, or the newest that still stands, of this owner if one is given.
 
         Returns the new line of history, by the actor "undo".
 
         Raises:
             StoreError: there is nothing to undo, or the memory has changed since.
         """
-        return history.undo(self, embed, revision_id)
+        return history.undo(self, embed, revision_id, None if owner is None else rows.clean_scope(owner))
 
     def mark_source(self, name: str, kind: str, exchanges: int, *, finished: bool = False) -> None:
         """Note that a conversation is being read in, or that it has been."""
@@ -441,5 +449,5 @@ class Store:
         tail = f"WHERE {where.sql} ORDER BY {_ORDERS[order]} LIMIT ? OFFSET ?"
         with self.reading() as connection:
             return rows.memories(
-                connection, tail, [*where.values, -1 if limit is None else max(0, limit), max(0, offset)]
+                connection, tail, [*where.values, -1 if limit is None else min(max(0, limit), MOST), max(0, offset)]
             )

@@ -10,7 +10,7 @@ import logging
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields, replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from hashlib import md5
 from pathlib import Path
 from typing import Any, Self
@@ -205,7 +205,9 @@ class Memory:
         """Give a memory new words (`text`, or 1.x's `data`), new metadata, or both."""
         words = text if text is not None else data
         existing = self._existing(memory_id)
-        words = clean_text(words) if words is not None else existing.text
+        words = clean_text(words, None) if words is not None else existing.text
+        if len(words) > rows.MAX_MEMORY:
+            raise UsageError(f"a memory has at most {rows.MAX_MEMORY:,} characters, and this text {len(words):,}")
         if not words:
             raise UsageError("a memory needs some text; use `delete` to remove it")
         [vector] = self.workspace.engine.embed([words])
@@ -228,8 +230,11 @@ class Memory:
         return [_as_history(revision) for revision in self.workspace.store.history(memory_id)]
 
     def reset(self) -> None:
-        """Forget everything, history too."""
+        """Forget everything: history, what was typed in chats, and the training pairs that corrections have left."""
         self.workspace.store.reset()
+        home = self.workspace.settings.home
+        for left in (home / "chat-history", home / "chat-history.jsonl", *home.glob("teacher/*/corrections.jsonl")):
+            left.unlink(missing_ok=True)
 
     # ------------------------------------------------------------------ beyond Mem0
 
@@ -261,6 +266,7 @@ class Memory:
         """
         if image is not None:
             return self._look(question, image)
+        question = rows.clean(question)
         users: list[str | None] = [user_id] if user_id is None or isinstance(user_id, str) else list(user_id)
         hits: list[Hit] = []
         for user in users:
@@ -274,7 +280,7 @@ class Memory:
         """The memories nearest to a query as records; `options` are those of `Store.search`."""
         if not query.strip():
             raise UsageError("the query is empty; say what to look for")
-        [vector] = self.workspace.engine.embed([query], query=True)
+        [vector] = self.workspace.engine.embed([rows.clean(query)], query=True)
         return self.workspace.store.search(vector, limit, scope=scope or Scope(), **options)
 
     def undo(self, revision: int | None = None) -> dict[str, Any]:
@@ -304,10 +310,11 @@ class Memory:
         self, exchange: Exchange, metadata: dict[str, Any], expires: datetime | None
     ) -> list[dict[str, Any]]:
         messages = [message for message in exchange.messages if message.role != "system" and clean_text(message.text)]
-        vectors = self.workspace.engine.embed([clean_text(message.text) for message in messages])
+        texts = [clean_text(message.text, rows.MAX_MEMORY) for message in messages]
+        vectors = self.workspace.engine.embed(texts)
         changes = [
             Add(
-                clean_text(message.text),
+                text,
                 vector,
                 said_at=message.said_at or exchange.said_at,
                 image=message.image,
@@ -318,7 +325,7 @@ class Memory:
                 },
                 expires_at=expires,
             )
-            for message, vector in zip(messages, vectors, strict=True)
+            for message, text, vector in zip(messages, texts, vectors, strict=True)
         ]
         applied = self.workspace.store.commit(exchange.owner, changes, exchange=exchange, actor="user") or []
         return [
@@ -414,12 +421,15 @@ def _names_scope(filters: object) -> bool:
 
 def _moment(value: datetime | date | str | float) -> datetime:
     if isinstance(value, datetime):
-        return value.astimezone(UTC) if value.tzinfo else value
+        try:
+            return value.astimezone(UTC) if value.tzinfo else value
+        except OverflowError:  # at either end of the calendar
+            return value.replace(tzinfo=UTC)
     if isinstance(value, date):
         return datetime(value.year, value.month, value.day)
     try:
         return parse_date(value)
-    except ValueError as error:
+    except (ValueError, OverflowError, AttributeError) as error:  # the last: neither text nor a number
         raise UsageError(f"cannot read the time {value!r}; write it as 2023-05-08T13:56") from error
 
 
@@ -428,8 +438,10 @@ def _expiry(value: datetime | date | str | None) -> datetime | None:
     if value is None:
         return None
     moment = _moment(value)
-    is_day = not isinstance(value, datetime) and (isinstance(value, date) or len(str(value)) <= 10)
-    moment = moment + timedelta(days=1) if is_day else moment
+    is_written = isinstance(value, str) and not value.strip().isdigit()  # digits are an epoch
+    is_day = type(value) is date or (is_written and moment.time() == time.min and ":" not in str(value))
+    if is_day:
+        moment = min(moment, datetime.max.replace(tzinfo=moment.tzinfo) - timedelta(days=1)) + timedelta(days=1)
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
@@ -461,8 +473,8 @@ def _turn(item: Any) -> Turn | None:
         return None
     said_at = item.get("timestamp") or item.get("created_at")
     return Turn(
-        str(item.get("name") or ""),
-        str(content or ""),
+        rows.clean(str(item.get("name") or "")),
+        rows.clean(str(content or "")),
         item["role"],
         said_at=_moment(said_at) if said_at is not None else None,
         image=image,

@@ -345,3 +345,15 @@ def test_ctrl_c_while_it_starts_is_one_line(tiny_home: Path) -> None:
     script += "c.main(['memory', 'list'])"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "memlora: stopped\n")
+
+
+def test_numbers_beyond_counting_and_a_folder_to_write_to_are_one_line(tiny_home: Path, memlora: Command) -> None:
+    with Memory() as memory:
+        memory.add("Ann likes tea", user_id="me", infer=False)
+    for arguments, code, says in (
+        (("memory", "undo", 99999999999999999999), 1, "no change has the number"),
+        (("memory", "export", "."), 2, "name a file"),
+    ):
+        done = memlora(*arguments)
+        assert done[0] == code and done[2].startswith("memlora: ") and says in done[2] and done[2].count("\n") == 1
+    assert memlora("search", "caf\udce9")[0] == 0, "a shell's bytes that are no UTF-8"

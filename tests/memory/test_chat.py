@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from memlora_mlx.errors import StoreError
 from memlora_mlx.memory.chat import Chat
 from memlora_mlx.memory.system import Memory
 from memlora_mlx.memory.workspace import Workspace
@@ -51,3 +52,13 @@ def test_what_is_said_is_kept_under_the_speakers_names(workspace: Workspace) -> 
     read = chat.remember("I like tea.", "Good.", key="k", said_at=datetime(2026, 3, 1, tzinfo=UTC))
     kept = workspace.store.exchange(read.exchange.key).messages
     assert [(message.role, message.speaker) for message in kept] == [("user", "User"), ("assistant", "Assistant")]
+
+
+def test_forgetting_takes_back_ones_own_newest_change(workspace: Workspace) -> None:
+    memory = Memory.of(workspace)
+    memory.add("I have a cat", user_id="bob", infer=False)
+    memory.add("I have a dog", user_id="ann", infer=False)
+    assert Chat(workspace.pipeline, "bob", limit=3).undo() == "I have a cat"
+    assert [item["memory"] for item in memory.get_all(user_id="ann")["results"]] == ["I have a dog"]
+    with pytest.raises(StoreError, match="nothing to undo"):
+        Chat(workspace.pipeline, "bob", limit=3).undo()

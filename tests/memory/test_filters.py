@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,6 +15,8 @@ from hypothesis import strategies as st
 
 from memlora_mlx.errors import UsageError
 from memlora_mlx.memory.changes import Add, Space
+from memlora_mlx.memory.filters import from_words
+from memlora_mlx.memory.stages import day
 from memlora_mlx.memory.store import Store
 from memlora_mlx.records import Exchange, Memory, Scope
 
@@ -214,3 +217,24 @@ def test_stored_and_changed_times(tmp_path: Path) -> None:
         assert [memory.id for memory in store.list(filters=changed)] == ["b"]
         assert store.count(filters={"created_at": {"lt": "2024-01-02"}}) == 2
         assert store.count(filters={"revised_at": "*"}) == 1
+
+
+def test_typed_days_are_those_of_this_machines_clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In Honolulu, four in the afternoon of 24 November is the 25th in UTC; what has no zone is taken as written."""
+    monkeypatch.setenv("TZ", "Pacific/Honolulu")
+    time.tzset()
+    try:
+        said = {"chat": datetime(2026, 11, 25, 2, 4, tzinfo=UTC), "file": datetime(2026, 11, 24, 23, 0)}
+        with Store(tmp_path, SPACE) as store:
+            store.commit(Scope("ann"), [Add(text, VECTOR, at) for text, at in said.items()])
+
+            def found(since: str, until: str) -> set[str]:
+                return {memory.text for memory in store.list(filters=from_words((), None, since, until))}
+
+            assert found("2026-11-24", "2026-11-25") == {"chat", "file"}
+            assert found("2026-11-25", "") == set()
+            assert found("", "24 November 2026") == set()
+        assert {day(at) for at in said.values()} == {"24 November 2026"}
+    finally:
+        monkeypatch.undo()
+        time.tzset()

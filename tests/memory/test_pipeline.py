@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from datetime import datetime
@@ -25,7 +25,7 @@ from memlora_mlx.memory.stages import Decision, Decisions
 from memlora_mlx.memory.store import Store
 from memlora_mlx.memory.workspace import Workspace
 from memlora_mlx.models.engine import Engine
-from memlora_mlx.records import Completion, Exchange, Image, Message, Request, Scope
+from memlora_mlx.records import Completion, Event, Exchange, Image, Message, Request, Scope
 from memlora_mlx.settings import Settings
 
 ANN, BOB = Scope("Ann_1"), Scope("Bob_1")
@@ -270,14 +270,36 @@ def test_a_decision_about_what_was_not_offered_is_counted_and_the_rest_is_kept(b
     assert [line.event for line in pipeline.store.history(tea)] == ["ADD"]
 
 
-def test_a_memory_that_vanishes_meanwhile_is_rejected_not_invented(build: Callable[..., Pipeline]) -> None:
+@pytest.mark.parametrize("event", ["UPDATE", "DELETE"])
+@pytest.mark.parametrize("does", ["deletes", "edits"])
+def test_what_somebody_does_to_a_memory_meanwhile_is_not_overwritten(
+    build: Callable[..., Pipeline], monkeypatch: pytest.MonkeyPatch, does: str, event: Event
+) -> None:
+    """Between the student's decision and the commit the user, or another process, deletes or edits the memory."""
     pipeline = build()
-    [gone] = keep(pipeline, "Ann likes tea")
-    related = pipeline.related(ANN, ["Ann likes coffee"])
-    pipeline.store.delete(gone)
-    changes = pipeline.changes(exchange("x"), [(related, Decisions((Decision("UPDATE", "Ann likes coffee", 0),)))])
-    [applied] = pipeline.store.commit(ANN, changes, exchange=exchange("x")) or []
-    assert applied.rejected and pipeline.store.count() == 0
+    [tea] = keep(pipeline, "Ann likes tea")
+    decided, commit = iter((True, False)), pipeline.store.commit
+
+    def decide(_: str, old: Sequence[str]) -> Decisions:
+        return Decisions(
+            (Decision(event, "Ann likes coffee", 0) if next(decided) else Decision("ADD", "Ann likes coffee"),)
+        )
+
+    def meddle(*arguments: Any, **named: Any) -> Any:
+        monkeypatch.setattr(pipeline.store, "commit", commit)
+        if does == "deletes":
+            pipeline.store.delete(tea)
+        else:
+            pipeline.store.revise(tea, "Ann cannot stand tea", pipeline.engine.embed(["Ann cannot stand tea"])[0])
+        return commit(*arguments, **named)
+
+    extracting(pipeline, "Ann likes coffee")
+    monkeypatch.setattr(stages, "parse_update", decide)
+    monkeypatch.setattr(pipeline.store, "commit", meddle)
+    pipeline.remember(exchange("x"))
+    assert {memory.text for memory in pipeline.store.list(ANN)} == {"Ann likes coffee"} | (
+        {"Ann cannot stand tea"} if does == "edits" else set()
+    )
 
 
 # Images

@@ -65,6 +65,14 @@ def valid_lines(tmp_path: Path) -> list[dict[str, Any]]:
         return list(store.export())
 
 
+def test_what_was_said_at_great_length_comes_back(tmp_path: Path) -> None:
+    said = Exchange("long", ANNA, (Message("user", "tea " * 300_000, "Anna"),), None, "s", 0)
+    with Store(tmp_path / "one", SPACE) as one, Store(tmp_path / "two", SPACE) as two:
+        one.commit(ANNA, [], exchange=said)
+        two.import_(list(one.export()), embed)
+        assert two.exchange("long") == one.exchange("long")
+
+
 def test_a_round_trip_through_json_is_equal(tmp_path: Path) -> None:
     with Store(tmp_path / "one", SPACE) as one, Store(tmp_path / "two", SPACE) as two:
         fill(one)

@@ -163,3 +163,13 @@ def test_fit_keeps_as_much_as_fits_and_never_cuts_instructions(items: int, budge
     fitted = fit(build, items, lambda chat: len(chat[0][1]) - len("instructions "), budget)  # type: ignore[arg-type]
     assert fitted.kept == min(items, budget) and fitted.cut == items - fitted.kept
     assert fitted.chat[0][1].startswith("instructions ")
+
+
+def test_an_owner_is_named_unless_the_words_name_them() -> None:
+    told = [
+        Recalled("I sold some tea", None, "me"),
+        Recalled("To me it is home", None, "me"),
+        Recalled("Hi", None, "Ann"),
+    ]
+    [(_, prompt)] = answer_chat("What?", told)
+    assert "me: I sold some tea" in prompt and "\nTo me it is home" in prompt and "Ann: Hi" in prompt

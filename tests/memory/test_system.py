@@ -206,6 +206,33 @@ def test_an_expired_memory_is_kept_but_not_shown(memory: Memory) -> None:
     assert len(memory.search("Ann", user_id="ann", show_expired=True)["results"]) == 2
 
 
+def test_a_day_of_expiry_ends_with_it_however_it_is_written_and_never_is_a_day_too(memory: Memory) -> None:
+    for written in (date(2026, 12, 1), "2026-12-01", "1 December 2026"):
+        [item] = memory.add("Ann is away", user_id="ann", infer=False, expiration_date=written)["results"]
+        assert memory.get(item["id"])["expiration_date"] == "2026-12-02T00:00:00+00:00"  # type: ignore[index]
+    keep(memory, "Ann lives", expiration_date="9999-12-31")
+    assert "Ann lives" in [item["memory"] for item in memory.get_all(user_id="ann")["results"]]
+
+
+# What is long, or broken
+
+
+def test_long_words_are_kept_whole(memory: Memory) -> None:
+    long = "Ann wrote down all of it, and at the end " * 20 + "the code is 4711"
+    [first] = keep(memory, long)
+    [second] = keep(memory, "short")
+    memory.update(second, long)
+    assert [memory.get(each)["memory"] for each in (first, second)] == [long, long]  # type: ignore[index]
+    memory.add(TALK, user_id="ann")  # the student is shown them, and decides on them
+    assert memory.ask("What is the code?", user_id="ann").hits
+
+
+def test_half_an_emoji_is_no_error(memory: Memory) -> None:
+    keep(memory, "Ann likes \ud83d tea")
+    assert memory.search("\ud83d tea", user_id="ann")["results"]
+    assert memory.ask("tea \ud83d?", user_id="ann").hits
+
+
 # Scopes
 
 
@@ -333,6 +360,13 @@ def test_reset_forgets_everything(memory: Memory) -> None:
     assert memory.get(tea) is None and memory.history(tea) == []
     assert memory.search("tea", user_id="ann") == {"results": []}
     keep(memory, "Ann likes tea")
+    home = memory.workspace.settings.home
+    left = [home / "chat-history", home / "chat-history.jsonl", home / "teacher" / "update" / "corrections.jsonl"]
+    left[-1].parent.mkdir(parents=True)
+    for file in left:
+        file.write_text("Ann")
+    memory.reset()
+    assert not any(file.exists() for file in left), "nor what was typed, nor what corrections have left"
 
 
 def test_memories_are_there_after_closing(memory: Memory) -> None:
