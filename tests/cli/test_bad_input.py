@@ -356,4 +356,4 @@ def test_numbers_beyond_counting_and_a_folder_to_write_to_are_one_line(tiny_home
     ):
         done = memlora(*arguments)
         assert done[0] == code and done[2].startswith("memlora: ") and says in done[2] and done[2].count("\n") == 1
-    assert memlora("search", "caf\udce9")[0] == 0, "a shell's bytes that are no UTF-8"
+    assert memlora("memory", "search", "caf\udce9")[0] == 0, "a shell's bytes that are no UTF-8"

@@ -49,6 +49,7 @@ def test_a_student_that_needs_its_expert_is_asked_through_it(
 
 def test_what_is_said_is_kept_under_the_speakers_names(workspace: Workspace) -> None:
     chat = Chat(workspace.pipeline, "me", limit=3)
+    assert isinstance("".join(chat.reply("caf\udce9, please")), str), "a shell's bytes that are no UTF-8"
     read = chat.remember("I like tea.", "Good.", key="k", said_at=datetime(2026, 3, 1, tzinfo=UTC))
     kept = workspace.store.exchange(read.exchange.key).messages
     assert [(message.role, message.speaker) for message in kept] == [("user", "User"), ("assistant", "Assistant")]
