@@ -53,9 +53,8 @@ class Writing:
         return Applied(event, old.id, new.text, old.text)
 
     def _add(self, owner: Scope, change: Add, number: int, key: str | None, actor: str) -> Applied:
-        random = uuid.uuid4() if key is None else uuid.uuid5(_NAMESPACE, f"{key}:{number}")
         new = Memory(
-            id=rows.clean(change.id) if change.id else str(random),
+            id=rows.clean(change.id) if change.id else self._new_id(key, number),
             text=rows.clean(change.text),
             owner=owner,
             said_at=change.said_at,
@@ -66,11 +65,19 @@ class Writing:
             expires_at=change.expires_at,
             metadata=change.metadata,
         )
-        if self.connection.execute("SELECT 1 FROM memories WHERE public_id = ?", [new.id]).fetchone():
+        if self._is_taken(new.id):
             return Applied("ADD", new.id, new.text, rejected="a memory of that id is already there")
         self.insert(new, change.vector)
         self.record("ADD", None, new, key, actor)
         return Applied("ADD", new.id, new.text)
+
+    def _new_id(self, key: str | None, number: int) -> str:
+        """Random, or derived from the exchange; if an undo has brought that memory back, another one."""
+        derived = "" if key is None else str(uuid.uuid5(_NAMESPACE, f"{key}:{number}"))
+        return derived if derived and not self._is_taken(derived) else str(uuid.uuid4())
+
+    def _is_taken(self, memory_id: str) -> bool:
+        return self.connection.execute("SELECT 1 FROM memories WHERE public_id = ?", [memory_id]).fetchone() is not None
 
     def update(self, old: Memory, change: Update, exchange: Exchange | None, actor: str) -> Memory:
         said_at = None if exchange is None else exchange.said_at

@@ -323,6 +323,15 @@ def test_deleting_everything_of_an_owner_lets_the_conversation_be_read_again(sto
     assert [hit.memory.text for hit in store.search(vector("a"), 1)] == ["a"]
 
 
+def test_a_memory_brought_back_does_not_stand_in_the_way_of_a_second_reading(store: Store) -> None:
+    [before] = store.commit(ANNA, [add("a")], exchange=exchange()) or []
+    store.delete_all(ANNA)
+    store.undo(embed)
+    [after] = store.commit(ANNA, [add("b")], exchange=exchange()) or []
+    assert after.rejected is None and after.memory_id != before.memory_id
+    assert sorted(texts(store.list())) == ["a", "b"]
+
+
 def test_reset_forgets_everything_and_leaves_no_trace(store: Store) -> None:
     store.commit(ANNA, [add("a-secret-to-forget")], exchange=exchange(text="another-secret"))
     store.search(vector("q"), 1)
