@@ -240,6 +240,23 @@ def test_parents_that_go_in_a_circle_end() -> None:
 # Transcripts
 
 
+def test_what_the_messenger_says_itself_is_nobodys_words() -> None:
+    ios = (
+        "[08/05/2023, 13:55:00] Trip: \u200eMessages and calls are end-to-end encrypted.\n"
+        "[08/05/2023, 13:56:10] Ann: I moved to Rome.\n"
+        "\u200e[08/05/2023, 13:57:10] Ann: \u200eimage omitted\n"
+        "[25/05/2023, 13:58:10] Bob: Lovely!\n[25/05/2023, 13:59:10] Ann: Come and see it: soon.\n"
+    )
+    android = (
+        '5/8/23, 13:55 - Ann created group "Trip: Norway"\n5/8/23, 13:56 - Ann: I moved to Rome.\n'
+        "5/25/23, 13:58 - Bob: Lovely!\n5/25/23, 13:59 - Ann: Come and see it: soon.\n"
+    )
+    for export in (ios, android):
+        [talk] = read(export)
+        assert talk.speakers == ("Ann", "Bob")
+        assert [text for _, text in said(talk)] == ["I moved to Rome.", "Lovely!", "Come and see it: soon."]
+
+
 def test_a_transcript_gives_every_speaker_a_memory() -> None:
     conversation = only("Ida: Hello\nboth of you\n\nTom: Hi\nDr. Ann Lee: Good day\n  Ida: Bye")
     assert said(conversation) == [

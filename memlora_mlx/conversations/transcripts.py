@@ -8,6 +8,8 @@ from datetime import datetime
 from memlora_mlx.conversations.dates import read_date, reads
 from memlora_mlx.conversations.turns import KNOWN_FORMS, ROLES, Conversation, Fault, Session, Turn, clean, kept, quoted
 
+_MARK = "\u200e"  # left-to-right: WhatsApp on iOS begins with it what it says itself, "image omitted" too
+
 
 def transcript(text: str) -> Conversation:
     lines = [split_stamp(line) for line in text.split("\n")]
@@ -68,7 +70,7 @@ def _spoken(turns: list[tuple[str, datetime | None, list[str]]], has_roles: bool
 
 def split_stamp(line: str) -> tuple[str | None, str]:
     """A leading date, as in "[2023-05-08 13:56] Ann: hi" or "2023-05-08 13:56 - Ann: hi", or a line that is one."""
-    whole, line = line, line.replace("\u200e", "").strip()  # WhatsApp marks the direction of its own text
+    whole, line = line, line.lstrip(f"{_MARK} ").strip()
     if line.startswith("[") and (end := line.find("]", 0, 50)) > 0:
         stamp, rest = line[1:end], line[end + 1 :]
     elif line[:1].isdigit() and (end := line.find(" - ", 0, 50)) > 0:
@@ -79,18 +81,21 @@ def split_stamp(line: str) -> tuple[str | None, str]:
     else:
         return None, whole
     # a number alone is somebody's telephone, not a time
+    stamp = stamp.replace(_MARK, "")
     is_date = not stamp.replace(".", "").strip().isdigit() and any(reads(stamp, order) for order in (True, False))
     return (stamp, rest.strip()) if is_date else (None, whole)
 
 
 def _name_and_text(line: str, is_stamped: bool) -> tuple[str, str] | None:
     name, colon, text = line.partition(":")
-    name = " ".join(name.split())
+    name, text = " ".join(name.replace(_MARK, "").split()), text.rstrip()
     if not colon or not name or len(name) > 60 or (text and not text[0].isspace()):
+        return None
+    if is_stamped and (text.lstrip().startswith(_MARK) or set(name) & set('"“”')):  # 'Ann created group "Trip: Norway"'
         return None
     if not is_stamped and not (name[0].isalpha() and len(name.split()) <= 3 and not set(name) & set('"<>{}[]=?!,;/')):
         return None
-    return name, text.strip()
+    return name, text.replace(_MARK, "").strip()
 
 
 def _day_first(stamps: list[str]) -> bool | None:
