@@ -25,6 +25,10 @@ Theme = Literal["dark", "light"]
 # A picture is then at most five times 256 tokens of InternVL, which leaves two thirds of `max_context` to the rest; small
 # parts and things to count are mostly lost on one tile. Its makers' 12 would be 3,328 tokens.
 IMAGE_TILES = 4
+# Files below the home that hold words of the user beside the store: a reset takes them away.
+CHAT_HISTORY = "chat-history"  # of the plain chat
+APP_HISTORY = "chat-history.jsonl"
+CORRECTIONS = "corrections.jsonl"  # in `teacher/<stage>`
 
 
 def default_home() -> Path:

@@ -99,11 +99,9 @@ def _pipeline(report: Mapping[str, Any]) -> list[str]:
 
 def _chosen(report: Mapping[str, Any], part: str = "generation") -> list[str]:
     told = report["measured"][part].get("chosen_by", {}).get("generation")
-    return (
-        [f"The generation expert was chosen by {told}: figures on these questions are on the high side."]
-        if told
-        else []
-    )
+    if told is None:
+        return []
+    return [f"The generation expert was chosen by {told}: figures on these questions are on the high side."]
 
 
 def _when(report: Mapping[str, Any], part: str) -> str:

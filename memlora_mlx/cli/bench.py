@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from memlora_mlx.eval.results import Run
     from memlora_mlx.memory.workspace import Workspace
 
-SECONDS_BETWEEN_LINES = 15.0  # where there is no terminal to draw on
 _RUN = "run"
 
 
@@ -149,12 +148,9 @@ def bench(
             made = run(plan, opened, on_progress=display.show, cancelled=cancelled)
         except Cancelled:
             display.close()
-            kept = (
-                "with --mine nothing is kept"
-                if plan.mine
-                else "what was measured is kept, and the same command goes on"
-            )
-            raise Cancelled(f"stopped; {kept}") from None
+            if plan.mine:
+                raise Cancelled("stopped; with --mine nothing is kept") from None
+            raise Cancelled("stopped; what was measured is kept, and the same command goes on") from None
         folder = out or _new_folder(opened, made)
     _deliver(made, folder, as_json)
 
@@ -222,9 +218,9 @@ class Display(LiveLine):
         import time
 
         self._clock = time.monotonic
-        super().__init__("loading the student", "")
+        super().__init__("loading the student", "", every=15.0)
         self._phase: tuple[str, str, str] = ("", "", "")
-        self._began, self._first, self._said = 0.0, 0, self._clock()
+        self._began, self._first, self._start = 0.0, 0, self._clock()
 
     def show(self, system: str, conversation: str, phase: str, done: int, total: int) -> None:
         now = self._clock()
@@ -234,6 +230,4 @@ class Display(LiveLine):
         left = f"{duration((now - self._began) / made * (total - done))} left" if made > 0 else ""
         name = " ".join(filter(None, (system, conversation, phase)))
         self.update(description=name, completed=done, total=total, says=left)
-        if not self.is_drawn and now - self._said >= SECONDS_BETWEEN_LINES:
-            self._said = now
-            self.print(f"{name}: {done}/{total} {left}".rstrip())
+        self.tell(now - self._start, f"{name}: {done}/{total} {left}".rstrip())

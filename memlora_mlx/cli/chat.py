@@ -172,7 +172,9 @@ def _line_history(home: Path):  # type: ignore[no-untyped-def]
         return
     import readline
 
-    file = home / "chat-history"
+    from memlora_mlx.settings import CHAT_HISTORY
+
+    file = home / CHAT_HISTORY
     with contextlib.suppress(OSError):
         readline.read_history_file(file)
     try:

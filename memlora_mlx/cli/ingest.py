@@ -152,7 +152,6 @@ class Display(LiveLine):
 
     def __init__(self) -> None:
         super().__init__("reading", "loading the student")
-        self._said = 0.0
 
     def note_grounding(self, student: str, stages: Sequence[str]) -> None:
         if stages:
@@ -170,6 +169,4 @@ class Display(LiveLine):
         name = last.exchange.source if last else "reading"
         done = tally.before + tally.done
         self.update(description=name, completed=done, total=tally.total, says=f"{memories} {pace}")
-        if not self.is_drawn and tally.seconds - self._said >= 10:
-            self._said = tally.seconds
-            self.print(f"{name}: {done}/{tally.total} exchanges, {memories}, {pace}")
+        self.tell(tally.seconds, f"{name}: {done}/{tally.total} exchanges, {memories}, {pace}")

@@ -237,7 +237,6 @@ class Display(LiveLine):
     def __init__(self, teacher: str) -> None:
         super().__init__(teacher, "waiting for the first answer")
         self._teacher = teacher
-        self._said = 0.0
 
     def note_skipped(self, selection: Selection) -> None:
         if selection.skipped:
@@ -253,6 +252,4 @@ class Display(LiveLine):
         if (left := tally.seconds_left) is not None:
             pace += f", {duration(left)} left"
         self.update(completed=tally.done, total=tally.total, says=pace)
-        if not self.is_drawn and tally.seconds - self._said >= 10:
-            self._said = tally.seconds
-            self.print(f"{self._teacher}: {tally.done}/{tally.total} questions, {pace}")
+        self.tell(tally.seconds, f"{self._teacher}: {tally.done}/{tally.total} questions, {pace}")

@@ -289,7 +289,7 @@ def absolute(given: str) -> str:
 
 
 def data_or_synthetic(stage: Stage, home: Path, yes: bool) -> list[str]:
-    from memlora_mlx.distill.workflow import default_data
+    from memlora_mlx.distill.workflow import default_data, offer
     from memlora_mlx.errors import BadTrainingData
 
     try:
@@ -297,8 +297,7 @@ def data_or_synthetic(stage: Stage, home: Path, yes: bool) -> list[str]:
     except BadTrainingData as error:
         on_terminal = sys.stdin.isatty() and sys.stderr.isatty()
         if not yes and not (
-            on_terminal
-            and typer.confirm(f"No teacher data for {stage}. {_OFFERS[stage == 'vqa']} now?", default=True, err=True)
+            on_terminal and typer.confirm(f"No teacher data for {stage}. {offer(stage)} now?", default=True, err=True)
         ):
             raise BadTrainingData(f"{error}; --yes does the first") from None
     if stage == "vqa":
@@ -312,9 +311,6 @@ def data_or_synthetic(stage: Stage, home: Path, yes: bool) -> list[str]:
 
     make_synthetic(stage, FEW_LIVES if device.on_cpu() else LIVES, UNREAD)
     return list(map(str, default_data(stage, home)))
-
-
-_OFFERS = ("Make the synthetic set", "Draw the small test bench")
 
 
 def _resumed(run: str, stage: Stage | None, home: Path) -> tuple[Order, Path]:

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from memlora_mlx.distill.training import Point
     from memlora_mlx.distill.workflow import Data, Order
 
-SECONDS_BETWEEN_LINES = 30.0  # where there is no terminal to draw on
-
 
 class Progress(LiveLine):
     """The live lines of a run on a terminal; a line now and then elsewhere.
@@ -28,12 +26,11 @@ class Progress(LiveLine):
 
     def __init__(self, order: Order, before: Sequence[Point], *, quiet: bool) -> None:
         width = notes().width
-        super().__init__(order.stage, "reading the rows", bar_width=6 if width < 110 else 16, quiet=quiet)
+        super().__init__(order.stage, "reading the rows", bar_width=6 if width < 110 else 16, every=30.0, quiet=quiet)
         self._is_narrow = self.is_drawn and width < 110
         self._stage = order.stage
         self._beginning = _beginning(order)
         self._begun: tuple[int, float] | None = None  # steps and seconds at this process's first step
-        self._said = 0.0
         validated = [point.validation_loss for point in before if point.validation_loss is not None]
         self._best: float | None = min(validated, default=None)
         self._last: float | None = validated[-1] if validated else None
@@ -63,9 +60,7 @@ class Progress(LiveLine):
             self._begun = point.step, point.seconds
         says = self._says(point)
         self.update(completed=point.step, total=point.steps, says=says)
-        if not self.is_drawn and point.seconds - self._said >= SECONDS_BETWEEN_LINES:
-            self._said = point.seconds
-            self.print(f"{place}: {says}")
+        self.tell(point.seconds, f"{place}: {says}")
 
     def _says(self, point: Point) -> str:
         narrow = self._is_narrow

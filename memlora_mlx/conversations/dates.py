@@ -26,7 +26,12 @@ def parse_date(text: str | float) -> datetime:
     Raises:
         ValueError: it is none of these, or could be two ("5/8/2023").
     """
-    return from_epoch(text) if isinstance(text, (int, float)) else read_date(text, day_first=None)
+    match text:
+        case str():
+            return read_date(text, day_first=None)
+        case int() | float():
+            return from_epoch(text)
+    raise ValueError(f"{type(text).__name__} is no date")
 
 
 def from_epoch(number: float) -> datetime:

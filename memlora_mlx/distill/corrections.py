@@ -20,6 +20,7 @@ from memlora_mlx.errors import StoreError
 from memlora_mlx.memory import stages
 from memlora_mlx.memory.store import Store
 from memlora_mlx.records import Event, Exchange, Revision, Stage
+from memlora_mlx.settings import CORRECTIONS
 
 CORRECTED: tuple[Stage, ...] = ("extraction", "update")
 _WRITING = threading.Lock()
@@ -27,7 +28,7 @@ _WRITING = threading.Lock()
 
 def corrections_file(home: Path, stage: Stage) -> Path:
     """Where a stage's pairs are; `memlora train --data` takes it."""
-    return home / "teacher" / stage / "corrections.jsonl"
+    return home / "teacher" / stage / CORRECTIONS
 
 
 def count_corrections(home: Path) -> int:

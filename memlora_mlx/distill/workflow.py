@@ -93,6 +93,11 @@ def default_data(stage: Stage, home: Path) -> list[Path]:
     return found
 
 
+def offer(stage: Stage) -> str:
+    """What can be done without a server where there is no teacher data for a stage, as a question begins."""
+    return "Draw the small test bench" if stage == "vqa" else "Make the synthetic set"
+
+
 def read_data(order: Order) -> Data:
     """Read and split the rows. A test conversation's never train, whatever their file says of their split.
 

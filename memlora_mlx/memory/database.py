@@ -114,9 +114,8 @@ class Database:
         connection.row_factory = sqlite3.Row
         connection.create_function("casefold", 1, _casefold, deterministic=True)
         connection.execute("PRAGMA foreign_keys = ON")
-        connection.execute(
-            "PRAGMA secure_delete = ON"
-        )  # what is deleted is gone from the file, however SQLite was built
+        # What is deleted is gone from the file, however SQLite was built.
+        connection.execute("PRAGMA secure_delete = ON")
         return connection
 
     def _prepare(self, connection: sqlite3.Connection) -> None:

@@ -389,9 +389,7 @@ class Pipeline:
         for related, decision in decided:
             text, number = decision.text, decision.number
             memory = None if number is None else related.memories[number]
-            memory_id = None if memory is None else memory.id
-            is_free = memory_id is not None and memory_id not in touched
-            if memory is not None and is_free:
+            if memory is not None and memory.id not in touched:
                 touched.add(memory.id)
                 if decision.event == "UPDATE":
                     vector, more = known[text], metadata or None

@@ -27,7 +27,6 @@ from memlora_mlx.memory.changes import (
     Embed,
     Imported,
     Order,
-    Overtaken,
     Owner,
     Source,
     Space,
@@ -139,11 +138,6 @@ class Store:
             if exchange is not None and self._done(writing.connection, [exchange.key]):
                 writing.named |= {m.image.sha256 for m in exchange.messages if m.image and m.image.sha256}
                 return None
-            for change in changes:
-                if not isinstance(change, Add) and change.seen is not None:
-                    now = rows.memory(writing.connection, change.memory_id)
-                    if now is None or now.text != change.seen:
-                        raise Overtaken(change.memory_id)
             if exchange is not None:
                 writing.exchange(exchange)
             return [writing.apply(owner, change, number, exchange, actor) for number, change in enumerate(changes)]

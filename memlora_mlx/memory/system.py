@@ -24,7 +24,7 @@ from memlora_mlx.memory.stages import clean_text
 from memlora_mlx.memory.workspace import Workspace
 from memlora_mlx.records import Exchange, Hit, Image, Revision, Scope
 from memlora_mlx.records import Memory as Record
-from memlora_mlx.settings import Settings, load_settings
+from memlora_mlx.settings import APP_HISTORY, CHAT_HISTORY, CORRECTIONS, Settings, load_settings
 
 log = logging.getLogger(__name__)
 
@@ -233,7 +233,7 @@ class Memory:
         """Forget everything: history, what was typed in chats, and the training pairs that corrections have left."""
         self.workspace.store.reset()
         home = self.workspace.settings.home
-        for left in (home / "chat-history", home / "chat-history.jsonl", *home.glob("teacher/*/corrections.jsonl")):
+        for left in (home / CHAT_HISTORY, home / APP_HISTORY, *home.glob(f"teacher/*/{CORRECTIONS}")):
             left.unlink(missing_ok=True)
 
     # ------------------------------------------------------------------ beyond Mem0
@@ -429,7 +429,7 @@ def _moment(value: datetime | date | str | float) -> datetime:
         return datetime(value.year, value.month, value.day)
     try:
         return parse_date(value)
-    except (ValueError, OverflowError, AttributeError) as error:  # the last: neither text nor a number
+    except (ValueError, OverflowError) as error:
         raise UsageError(f"cannot read the time {value!r}; write it as 2023-05-08T13:56") from error
 
 

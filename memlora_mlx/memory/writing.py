@@ -13,7 +13,7 @@ import numpy as np
 
 from memlora_mlx.errors import UsageError
 from memlora_mlx.memory import rows
-from memlora_mlx.memory.changes import Add, Applied, Change, Delete, Space, Update, Vector
+from memlora_mlx.memory.changes import Add, Applied, Change, Delete, Overtaken, Space, Update, Vector
 from memlora_mlx.records import Event, Exchange, Image, Memory, Scope
 
 # An exchange's memories get the same ids however often its ingest is begun again.
@@ -37,11 +37,13 @@ class Writing:
         return int(self.connection.execute("SELECT value FROM meta WHERE key = 'revision'").fetchone()[0])
 
     def apply(self, owner: Scope, change: Change, number: int, exchange: Exchange | None, actor: str) -> Applied:
-        """One change, in order: the `number`-th of its exchange."""
+        """One change, in order: the `number`-th of its exchange. Raises Overtaken: see `Store.commit`."""
         key = None if exchange is None else rows.clean(exchange.key)
         if isinstance(change, Add):
             return self._add(owner, change, number, key, actor)
         old = rows.memory(self.connection, change.memory_id)
+        if change.seen is not None and (old is None or old.text != change.seen):
+            raise Overtaken(change.memory_id)
         event: Event = "UPDATE" if isinstance(change, Update) else "DELETE"
         if old is None or old.owner != owner:
             text = rows.clean(change.text) if isinstance(change, Update) else None

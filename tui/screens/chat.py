@@ -18,6 +18,7 @@ from textual.widgets import Static, TextArea
 
 from memlora_mlx.errors import UsageError
 from memlora_mlx.records import Image
+from memlora_mlx.settings import APP_HISTORY
 from memlora_mlx.tui.commands import parse
 from memlora_mlx.tui.screens.base import MainScreen
 from memlora_mlx.tui.talk import Talk, Turn
@@ -57,7 +58,7 @@ class ChatScreen(MainScreen):
         self._one_reply = asyncio.Lock()
 
     def compose_body(self) -> Iterable[Widget]:
-        history = History(self.session.settings.home / "chat-history.jsonl")
+        history = History(self.session.settings.home / APP_HISTORY)
         yield Horizontal(
             Vertical(
                 VerticalScroll(Static(WELCOME, id="welcome", markup=False), id="log", can_focus=False),

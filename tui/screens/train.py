@@ -162,7 +162,7 @@ class TrainScreen(MainScreen):
     @work(group="begin", exclusive=True, exit_on_error=False)
     async def action_begin(self) -> None:
         """Begin a run; where there is no data for it, offer to make the synthetic set."""
-        from memlora_mlx.distill.workflow import default_data, new_folder
+        from memlora_mlx.distill.workflow import default_data, new_folder, offer
         from memlora_mlx.errors import BadTrainingData
 
         self._check_free()
@@ -181,8 +181,7 @@ class TrainScreen(MainScreen):
                         "there is no teacher data for generation, and synthetic lives hold no questions; `memlora teach"
                         " --stage generation` makes some of LoCoMo or with a teacher"
                     ) from None
-                offer = "Draw the small test bench" if stage == "vqa" else "Make the synthetic set"
-                question = f"There is no teacher data for {stage}. {offer} now?"
+                question = f"There is no teacher data for {stage}. {offer(stage)} now?"
                 if not await self.memlora.push_screen_wait(ConfirmDialog(question, "It needs no server.")):
                     return
                 arguments.append("--yes")
