@@ -20,7 +20,9 @@ class CompleteSource(BuildHookInterface[Any]):
         root = Path(self.root)
         for name in FOLDERS:
             if not (root / name / "__init__.py").is_file():
-                sys.exit(f"memlora cannot be built: the folder {name} is missing from {root}; get the whole source again")
+                sys.exit(
+                    f"memlora cannot be built: the folder {name} is missing from {root}; get the whole source again"
+                )
             if version == "editable" and not (root / "memlora_mlx" / name / "__init__.py").is_file():
                 sys.exit(
                     f"memlora cannot be installed as editable: memlora_mlx/{name} is no symbolic link here, because the "
