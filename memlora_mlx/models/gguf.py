@@ -14,20 +14,17 @@ from typing import Any, Literal
 
 import mlx.core as mx
 import numpy as np
-from gguf import GGUFReader
-from gguf.quants import dequantize
 from numpy.typing import NDArray
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, normalizers, pre_tokenizers, processors
 from tokenizers import models as token_models
 
 from memlora_mlx.errors import ModelBroken, ModelMissing
+from memlora_mlx.models.gguf_file import READABLE_TYPES, GgufFile, GgufTensor
 
 Float = Literal["float32", "float16"]
 Config = dict[str, Any]
 
 ARCHITECTURES = ("llama", "qwen2", "gemma2")
-TENSOR_TYPES = ("Q4_0", "Q4_1", "Q8_0", "F16", "F32")
-MOST_PARTS = 4_000_000  # a vocabulary of 256 thousand tokens has about one million
 
 _LAYER = {
     "attn_q": "self_attn.q_proj",
@@ -81,7 +78,7 @@ def convert(source: Path, folder: Path, *, dtype: Float = "float32") -> None:
             config = _config(header, dtype)
             tensors = _tensors(header, config)
             tokenizer, tokenizer_config = _tokenizer(header, config)
-            weights = {name: _weight(tensor, name, config, dtype) for name, tensor in tensors.items()}
+            weights = {name: _weight(header, tensor, name, config, dtype) for name, tensor in tensors.items()}
     except FileNotFoundError:
         raise ModelMissing(f"there is no file {source}") from None
     except (ValueError, LookupError, TypeError, ArithmeticError, RecursionError, MemoryError) as error:
@@ -106,56 +103,39 @@ def _save(path: Path, weights: dict[str, mx.array]) -> None:
         raise OSError(f"{path} could not be written ({error}); {free // 1_000_000} MB are free") from error
 
 
-class _Reader(GGUFReader):
-    """The library's reader, held to the file: its own slices end silently there, and its loops then never do."""
-
-    _parts = 0
-
-    def _get(self, offset: int, dtype: Any, count: int = 1, *args: Any, **options: Any) -> NDArray[Any]:
-        self._parts += 1
-        if self._parts > MOST_PARTS:
-            raise ValueError(f"its header has more than {MOST_PARTS} parts")
-        if offset + np.dtype(dtype).itemsize * int(count) > len(self.data):
-            raise ValueError("it ends too early")
-        return super()._get(offset, dtype, count, *args, **options)
-
-
 class _Header:
     """What a GGUF file says about itself, each value checked as it is asked for. Raises ValueError."""
 
     def __init__(self, source: Path) -> None:
         self.source = source
-        reader = _Reader(source)
-        if reader.byte_order != "I":
-            raise self.refusal("it is big-endian; memlora reads little-endian files")
-        self._fields = reader.fields
-        self.tensors = {str(tensor.name): tensor for tensor in reader.tensors}
+        self.file = GgufFile(source)
+        self.tensors = self.file.tensors
         self.architecture = self.text("general.architecture") or ""
 
     def refusal(self, reason: str) -> ModelBroken:
         return ModelBroken(f"{self.source}: {reason}")
 
     def value(self, key: str) -> Any:
-        field = self._fields.get(key)
-        return None if field is None else field.contents()
+        return self.file.fields.get(key)
 
     def text(self, key: str) -> str | None:
         value = self.value(key)
-        if not isinstance(value, str | None):
+        if not isinstance(value, bytes | None):
             raise TypeError(f"{key} is not text")
-        return value
+        return None if value is None else value.decode()
 
     def texts(self, key: str) -> list[str]:
         value = self.value(key)
-        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        if not isinstance(value, list) or not all(isinstance(item, bytes) for item in value):
             raise ValueError(f"{key} is not a list of texts")
-        return value
+        return [item.decode() for item in value]
 
     def numbers(self, key: str) -> list[float]:
         value = self.value(key)
-        if not isinstance(value, list) or not all(isinstance(item, int | float) for item in value):
-            raise ValueError(f"{key} is not a list of numbers")
-        return value
+        if not isinstance(value, np.ndarray):
+            raise TypeError(f"{key} is not a list of numbers")
+        numbers: list[float] = value.tolist()
+        return numbers
 
     def whole(self, key: str, default: int | None = None) -> int:
         """A whole number above 0; `architecture.key`."""
@@ -242,29 +222,28 @@ def _names(config: Config) -> Iterator[tuple[str, str, tuple[int, ...]]]:
     yield "output_norm.weight", "model.norm.weight", (hidden,)
 
 
-def _tensors(header: _Header, config: Config) -> dict[str, Any]:
+def _tensors(header: _Header, config: Config) -> dict[str, GgufTensor]:
     """The file's tensors by their MLX names, once names, types and shapes are as the architecture has them.
 
     Sets `vocab_size` in the config.
     """
     left = dict(header.tensors)
     for name, tensor in left.items():
-        if tensor.tensor_type.name not in TENSOR_TYPES:
-            readable = f"{', '.join(TENSOR_TYPES[:-1])} and {TENSOR_TYPES[-1]}"
-            raise header.refusal(f"tensor {name} is {tensor.tensor_type.name}; memlora reads {readable}")
-    found: dict[str, Any] = {}
+        if tensor.type_name not in READABLE_TYPES:
+            readable = f"{', '.join(READABLE_TYPES[:-1])} and {READABLE_TYPES[-1]}"
+            raise header.refusal(f"tensor {name} is {tensor.type_name}; memlora reads {readable}")
+    found: dict[str, GgufTensor] = {}
 
     def take(theirs: str, ours: str, shape: tuple[int, ...]) -> None:
         if theirs not in left:
             raise ValueError(f"tensor {theirs} is missing")
         found[ours] = tensor = left.pop(theirs)
-        actual = tuple(int(size) for size in reversed(tensor.shape))  # GGUF writes the innermost axis first
-        if actual != shape:
-            raise ValueError(f"tensor {theirs} has the shape {actual}, not {shape}")
+        if tensor.shape != shape:
+            raise ValueError(f"tensor {theirs} has the shape {tensor.shape}, not {shape}")
 
     if "token_embd.weight" not in left:
         raise ValueError("tensor token_embd.weight is missing")
-    config["vocab_size"] = int(left["token_embd.weight"].shape[-1])
+    config["vocab_size"] = left["token_embd.weight"].shape[0]
     embedding = (config["vocab_size"], config["hidden_size"])
     take("token_embd.weight", "model.embed_tokens.weight", embedding)
     for names in _names(config):
@@ -276,8 +255,8 @@ def _tensors(header: _Header, config: Config) -> dict[str, Any]:
     return found
 
 
-def _weight(tensor: Any, name: str, config: Config, dtype: Float) -> mx.array:
-    values: NDArray[np.float32] = dequantize(tensor.data, tensor.tensor_type)
+def _weight(header: _Header, tensor: GgufTensor, name: str, config: Config, dtype: Float) -> mx.array:
+    values: NDArray[np.float32] = header.file.values(tensor)
     if config["model_type"] == "llama" and name.endswith(("q_proj.weight", "k_proj.weight")):
         # llama.cpp interleaves the two halves of each head's rows; MLX rotates halves.
         heads = config["num_attention_heads" if name.endswith("q_proj.weight") else "num_key_value_heads"]

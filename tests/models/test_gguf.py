@@ -18,6 +18,7 @@ from tokenizers import pre_tokenizers
 
 from memlora_mlx.errors import ModelBroken, ModelMissing
 from memlora_mlx.models.gguf import convert
+from memlora_mlx.models.gguf_file import READABLE_TYPES, GgufFile
 
 HIDDEN, INNER, HEADS, KEY_HEADS, LAYERS = 32, 64, 4, 2, 2
 CLASSES = {"llama": llama, "qwen2": qwen2, "gemma2": gemma2}
@@ -172,6 +173,34 @@ def test_weights_can_be_kept_in_float16(tmp_path: Path) -> None:
     weights = mx.load(str(tmp_path / "tiny" / "model.safetensors"))
     assert {value.dtype for value in weights.values()} == {mx.float16}
     assert json.loads((tmp_path / "tiny" / "config.json").read_text())["torch_dtype"] == "float16"
+
+
+def plain(value: object) -> object:
+    """A field with texts for bytes and lists for arrays."""
+    if isinstance(value, list):
+        return [plain(item) for item in value]
+    return value.tolist() if isinstance(value, np.ndarray) else value.decode() if isinstance(value, bytes) else value
+
+
+@pytest.mark.parametrize("tensor_type", READABLE_TYPES)
+def test_the_numbers_are_those_that_ggufs_own_package_reads(tmp_path: Path, tensor_type: str) -> None:
+    write_gguf(tmp_path / "tiny.gguf", build("llama"), "llama", tensor_type)
+    file, theirs = GgufFile(tmp_path / "tiny.gguf"), GGUFReader(tmp_path / "tiny.gguf")
+    assert list(file.tensors) == [tensor.name for tensor in theirs.tensors]
+    for tensor in theirs.tensors:
+        expected = dequantize(tensor.data, tensor.tensor_type)
+        np.testing.assert_array_equal(file.values(file.tensors[tensor.name]), expected)
+    for key, value in file.fields.items():
+        assert plain(value) == theirs.fields[key].contents()
+
+
+@pytest.mark.parametrize(
+    ("version", "words"),
+    [((3).to_bytes(4, "big"), "it is big-endian"), ((1).to_bytes(4, "little"), "memlora reads versions 2 and 3")],
+)
+def test_other_forms_of_the_format_are_refused_by_name(tmp_path: Path, version: bytes, words: str) -> None:
+    (tmp_path / "tiny.gguf").write_bytes(b"GGUF" + version + bytes(16))
+    assert words in refusal(tmp_path / "tiny.gguf")
 
 
 def pieces(folder: Path, text: str) -> list[str]:
