@@ -23,14 +23,14 @@ $(INSTALLED): pyproject.toml requirements/install.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "memlora needs Python 3.11 or newer; name it with: make PYTHON=python3.12"; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing into $(VENV) ..."
-	@$(PIP) --require-hashes --requirement requirements/install.txt
+	@$(PIP) --no-deps --require-hashes --requirement requirements/install.txt
 	@$(PIP) --no-deps --no-build-isolation --editable .
 	@touch $@
 
 # What the tests, the linter and the type checker need besides.
 $(TESTABLE): $(INSTALLED) requirements/test.txt
 	@echo "installing what the tests need ..."
-	@$(PIP) --require-hashes --requirement requirements/test.txt
+	@$(PIP) --no-deps --require-hashes --requirement requirements/test.txt
 	@touch $@
 
 # `models path` succeeds only where a model is whole.
