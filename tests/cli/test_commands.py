@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
 import subprocess
 import sys
@@ -276,6 +277,8 @@ def test_the_doctor_finds_all_well(ids: list[str], memlora: Command) -> None:
     assert code == 0 and not any(says.startswith("problem") for says in found.values())
     assert found["store"].startswith("ok: 4 memories of 2 owners")
     assert "the base student does these stages" in found["experts"]
+    if sys.platform == "linux":
+        assert re.match(r"ok: OpenBLAS \d[.\d]*, kernels for \w+, \d+ threads?$", found["blas"].strip())
     code, out, _ = memlora("doctor")
     assert code == 0 and "PROBLEM" not in out and out.count("\n") >= len(found)
 
