@@ -26,7 +26,7 @@ class ModelBroken(MemloraError):
 
 
 class DownloadFailed(MemloraError):
-    """A model could not be fetched: no network, no such repository, no `pip`."""
+    """A model could not be fetched: no network, no such repository, no such wheel in the package index."""
 
 
 class AdapterMismatch(MemloraError):

@@ -75,8 +75,10 @@ class GgufFile:
             version = int(self._number("<u4"))
             if version & 0xFFFF == 0:
                 raise ModelBroken(f"{path}: it is big-endian; memlora reads little-endian files")
+            if version == 1:
+                raise ModelBroken(f"{path}: its format is version 1; memlora reads versions 2 and 3")
             if version not in (2, 3):
-                raise ModelBroken(f"{path}: its format is version {version}; memlora reads versions 2 and 3")
+                raise ValueError(f"its format is version {version}")
             tensors, fields = int(self._number("<u8")), int(self._number("<u8"))
             if max(tensors, fields) > MOST_ENTRIES:
                 raise ValueError(f"its header has more than {MOST_ENTRIES} entries")

@@ -1,0 +1,98 @@
+"""Models from the hub, by its own client."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import shutil
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from memlora_mlx.errors import DownloadFailed, MemloraError
+from memlora_mlx.models.catalog import Entry
+from memlora_mlx.models.folders import MODEL_FILES, Report, check_folder, put_in_place, size_of
+
+NOT_FETCHED = ["original/*", "onnx/*", "openvino/*", "consolidated*.safetensors"]  # the same weights in other forms
+
+
+def from_hub(name: str, repository: str, entry: Entry | None, staging: Path, place: Path, tell: Report) -> None:
+    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub.utils import filter_repo_objects, tqdm
+
+    class NoBar(tqdm):
+        def __init__(self, *args: Any, **options: Any) -> None:
+            super().__init__(*args, **{**options, "disable": True})
+
+    tell("downloading", 0, entry.download_bytes if entry else 0)
+    try:
+        info = HfApi().model_info(repository, files_metadata=True)
+        sizes = {file.rfilename: file.size or 0 for file in info.siblings or ()}
+        wanted = list(filter_repo_objects(sizes, allow_patterns=MODEL_FILES, ignore_patterns=NOT_FETCHED))
+        total = sum(sizes[path] for path in wanted)
+        if not any(path.endswith(".safetensors") for path in wanted):
+            raise DownloadFailed(f"{repository} holds no *.safetensors weights; choose a repository with an MLX model")
+        model = staging / str(info.sha)  # what a stopped pull left of this revision is used again; others are not
+        for left in staging.iterdir():
+            if left != model:
+                shutil.rmtree(left)
+        if (missing := total - size_of(model)) > (free := shutil.disk_usage(staging).free):
+            raise OSError(errno.ENOSPC, f"{missing // 1_000_000} MB are missing, {free // 1_000_000} MB are free")
+        with _watch(model, total, tell):
+            snapshot_download(
+                repository,
+                revision=info.sha,
+                local_dir=model,
+                allow_patterns=MODEL_FILES,
+                ignore_patterns=NOT_FETCHED,
+                tqdm_class=NoBar,
+            )
+    except MemloraError:
+        raise
+    except Exception as error:  # the hub client raises its own, its HTTP library's and its Rust part's
+        raise _hub_failure(name, repository, error) from error
+    shutil.rmtree(model / ".cache", ignore_errors=True)
+    if short := [path for path in wanted if size_of(model / path) != sizes[path]]:
+        raise DownloadFailed(f"{short[0]} of {repository} did not come whole; `memlora models pull {name}` goes on")
+    check_folder(model)
+    put_in_place(name, {"repository": repository, "revision": str(info.sha)}, model, place, hashes=False)
+
+
+def _hub_failure(name: str, repository: str, error: Exception) -> Exception:
+    from huggingface_hub import errors
+
+    if isinstance(error, errors.GatedRepoError):
+        return DownloadFailed(f"{repository} is gated: accept its terms on the hub, `hf auth login`, pull {name} again")
+    if isinstance(error, errors.RepositoryNotFoundError):
+        return DownloadFailed(f"the hub has no model {repository} (or it is private: `hf auth login`)")
+    if isinstance(error, errors.OfflineModeIsEnabled):
+        return DownloadFailed(f"HF_HUB_OFFLINE is set; unset it to pull {name}")
+    if isinstance(error, errors.HfHubHTTPError):
+        return DownloadFailed(f"the hub answered {error.response.status_code} for {repository}; try again later")
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return error
+    if "No space left" in str(error):
+        return OSError(errno.ENOSPC, "No space left on device")
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return DownloadFailed(
+        f"no answer from the hub for {repository} ({reason}); `memlora models pull {name}` tries again"
+    )
+
+
+@contextlib.contextmanager
+def _watch(folder: Path, total: int, tell: Report) -> Iterator[None]:
+    """Report every half second how much of `total` bytes has come into the folder."""
+    done = threading.Event()
+
+    def look() -> None:
+        while not done.wait(0.5):
+            tell("downloading", min(size_of(folder), total), total)
+
+    thread = threading.Thread(target=look, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
