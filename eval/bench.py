@@ -27,6 +27,7 @@ from memlora_mlx.eval.questions import Case, cut, data_digest, read_cases
 from memlora_mlx.eval.results import Run
 from memlora_mlx.eval.scoring import RULES, OnProgress, judged, scored
 from memlora_mlx.eval.systems import Ground, Outcome, System, code_digest
+from memlora_mlx.extras import require
 from memlora_mlx.memory.changes import Space
 from memlora_mlx.memory.pipeline import AHEAD
 from memlora_mlx.memory.workspace import Workspace
@@ -88,6 +89,8 @@ def run(
         raise UsageError(f"a prediction file names its system, and {taken[0]!r} is taken; call it otherwise")
     if plan.judge and is_elsewhere(plan.judge) and plan.mine:
         raise UsageError("with --mine nothing leaves this machine; name a judge on it, such as mlx:qwen2.5-3b")
+    if plan.file is not None or plan.mine:
+        require("bench", "scoring")  # now rather than at the end of an hour's run
     workspace.student_folder  # noqa: B018 - without it nothing can be run
     started, clock = time.perf_counter(), ModelClock()
     failures: list[str] = []

@@ -1,6 +1,6 @@
 """The real `mem0ai` on the same student: its own long prompts, its own store, through a local `mlx_lm.server`.
 
-Needs the extra `bench` (mem0ai 1.0.x, the last releases with two stages). Nothing leaves the machine: its telemetry is
+Needs the extra `mem0` (mem0ai 1.0.x, the last releases with two stages). Nothing leaves the machine: its telemetry is
 turned off, and language model and embedder are two servers on the loopback.
 """
 
@@ -19,10 +19,10 @@ import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from importlib.util import find_spec
 from typing import Any
 
 from memlora_mlx.errors import MemloraError
+from memlora_mlx.extras import require
 from memlora_mlx.memory.workspace import Workspace
 from memlora_mlx.records import Exchange
 
@@ -32,10 +32,6 @@ Endpoint = Callable[[dict[str, Any]], Mapping[str, Any]]  # the JSON asked, to t
 _SERVER = "import memlora_mlx.models; from mlx_lm.server import main; main()"
 _SERVER_SECONDS = 120  # to start
 _ANSWER_SECONDS = 3600  # its prompts are long, and the machine may be busy: a client that gave up finds the answer kept
-
-
-def is_installed() -> bool:
-    return find_spec("mem0") is not None
 
 
 @contextmanager
@@ -49,10 +45,10 @@ def mem0_memory(
         embed: texts to vectors; by default the engine's.
 
     Raises:
-        MemloraError: mem0ai is not installed, or the local language model server does not start.
+        ExtraMissing: mem0ai is not installed.
+        MemloraError: the local language model server does not start.
     """
-    if not is_installed():
-        raise MemloraError("the mem0 baseline needs mem0ai 1.0.x; pip install 'memlora-mlx[bench]'")
+    require("mem0", "the comparison with mem0ai 1.0.x")
     endpoint = _embeddings(embed or workspace.engine.embed)
     with (
         tempfile.TemporaryDirectory() as folder,

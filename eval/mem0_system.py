@@ -16,7 +16,7 @@ from typing import Any
 from memlora_mlx.errors import MemloraError
 from memlora_mlx.eval.cache import digest
 from memlora_mlx.eval.calls import Calls
-from memlora_mlx.eval.mem0_baseline import StudentServer, is_installed, mem0_memory
+from memlora_mlx.eval.mem0_baseline import StudentServer, mem0_memory
 from memlora_mlx.eval.provenance import Provenance
 from memlora_mlx.eval.questions import Case
 from memlora_mlx.eval.results import Phase, StageCost
@@ -32,6 +32,7 @@ from memlora_mlx.eval.systems import (
     retrieved,
     timed,
 )
+from memlora_mlx.extras import require
 from memlora_mlx.memory import stages
 from memlora_mlx.memory.pipeline import owner_name
 from memlora_mlx.memory.workspace import Workspace
@@ -41,13 +42,12 @@ _TODAY = re.compile(r"Today's date is [0-9-]+")
 
 
 class Mem0System:
-    """Raises MemloraError: mem0ai is not installed."""
+    """Raises ExtraMissing: mem0ai is not installed."""
 
     name = "mem0"
 
     def __init__(self, workspace: Workspace, calls: Calls, ground: Ground) -> None:
-        if not is_installed():
-            raise MemloraError("mem0ai is not installed; pip install 'memlora-mlx[bench]'")
+        require("mem0", "the comparison with mem0ai 1.0.x")
         self.workspace, self.calls, self.ground = workspace, calls, ground
 
     def run(self, case: Case, on_done: OnDone) -> Outcome:

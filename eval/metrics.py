@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from memlora_mlx.errors import ModelMissing, UsageError
+from memlora_mlx.errors import ModelMissing
+from memlora_mlx.extras import require
 
 if TYPE_CHECKING:
     from memlora_mlx.memory.workspace import Workspace
@@ -90,7 +91,7 @@ class Scorer:
         token_model: the name and layer of the encoder behind `token_states`, for the report.
 
     Raises:
-        UsageError: the extra `eval` is not installed.
+        ExtraMissing: the extra `bench` is not installed.
     """
 
     def __init__(self, embed: Embed, token_states: TokenStates, *, sentence_model: str, token_model: str) -> None:
@@ -256,10 +257,8 @@ def _rouge() -> Any:
 
 
 def _package(name: str) -> Any:
-    try:
-        return import_module(name)
-    except ImportError as error:
-        raise UsageError("the metrics need rouge-score and nltk; pip install 'memlora-mlx[eval]'") from error
+    require("bench", "scoring")
+    return import_module(name)
 
 
 def _text(value: object) -> str:

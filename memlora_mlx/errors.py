@@ -13,6 +13,10 @@ class UsageError(MemloraError, ValueError):
     exit_code = 2
 
 
+class ExtraMissing(MemloraError):
+    """An optional package is not installed; the line names the extra that brings it (see `memlora_mlx.extras`)."""
+
+
 class BadConversation(MemloraError):
     """A conversation file cannot be read: not JSON, truncated, wrongly encoded, of no known form."""
 
@@ -34,7 +38,7 @@ class AdapterMismatch(MemloraError):
 
 
 class VisionMissing(MemloraError):
-    """An image was given, but the student cannot see or the `vision` extra is not installed."""
+    """An image was given, but the student cannot see."""
 
 
 class BadTrainingData(MemloraError):

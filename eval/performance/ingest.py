@@ -13,6 +13,7 @@ from pathlib import Path
 
 from memlora_mlx.eval.performance.rows import Row
 from memlora_mlx.eval.performance.workloads import conversation
+from memlora_mlx.extras import has
 from memlora_mlx.memory import stages
 from memlora_mlx.memory.pipeline import Pipeline, Remembered, Rules
 from memlora_mlx.memory.store import Store
@@ -74,7 +75,7 @@ def ingesting(workspace: Workspace) -> Iterator[Row]:
         if not own_rate:
             yield Row("ingest", "resident memory at its highest, over that at the start", peak, "x")
             own_rate = rate
-    if mem0_baseline.is_installed():
+    if has("mem0"):
         with mem0_baseline.mem0_memory(workspace) as memory:
             taken, stored = mem0_baseline.add_seconds(memory, said[:7])
         theirs = 1 / statistics.mean(taken[1:])

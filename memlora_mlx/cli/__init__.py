@@ -22,6 +22,7 @@ from memlora_mlx.cli.ingest import ingest
 from memlora_mlx.cli.teach import teach
 from memlora_mlx.cli.train import TrainCommand, train
 from memlora_mlx.errors import MemloraError
+from memlora_mlx.extras import missing_extra
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -77,6 +78,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         hint = f" (see `{context.command_path} --help`)" if context else ""
         line = " ".join(error.format_message().split()).rstrip(".")
         _fail(line and line + hint, error.exit_code)  # without one, the help was asked for and is printed
+    except ImportError as error:
+        if (missing := missing_extra(error)) is None:
+            raise
+        _fail(str(missing), missing.exit_code)
     except (typer.Abort, KeyboardInterrupt):
         _fail("stopped", 130)
     if code == 130:  # how `app` tells of a Ctrl-C

@@ -31,9 +31,9 @@ def chat(
     """Chat with the student; what you tell it is remembered.
 
     Every reply sees the memories nearest to what you said. On a terminal a full-screen app opens; lines piped in are
-    answered one by one, and so they are with --plain.
+    answered one by one, and so they are with --plain, or where the packages of the app are not installed.
     """
-    if not plain and sys.stdin.isatty() and sys.stdout.isatty():
+    if not plain and sys.stdin.isatty() and sys.stdout.isatty() and _can_be_full_screen():
         _full_screen(user=user, student=student, experts=experts, expert_mode=mode)
         return
     from memlora_mlx.memory.chat import Chat
@@ -56,6 +56,19 @@ def chat(
                 reply = _answer(talk, line)
                 if reply is not None:
                     background.remember(line, reply)
+
+
+def _can_be_full_screen() -> bool:
+    """Whether the app's packages are here; says so once where they are not."""
+    from memlora_mlx.errors import ExtraMissing
+    from memlora_mlx.extras import require
+
+    try:
+        require("tui", "the full-screen chat")
+    except ExtraMissing as missing:
+        notes().print(f"This is the plain chat: {missing}", style="dim", markup=False)
+        return False
+    return True
 
 
 def _full_screen(**flags: object) -> None:

@@ -119,9 +119,13 @@ def show(memory_id: Id, as_json: AsJson = False) -> None:
             typer.echo(f"    {message.speaker or message.role}: {message.text}")
     if small is not None and sys.stdout.isatty():
         from memlora_mlx.cli.picture import print_picture
+        from memlora_mlx.errors import ExtraMissing
 
         typer.echo()
-        print_picture(small)
+        try:
+            print_picture(small)
+        except ExtraMissing as missing:  # all that is known of the memory is on the screen already
+            typer.echo(str(missing), err=True)
 
 
 @app.command()

@@ -7,17 +7,24 @@ import os
 import sys
 from pathlib import Path
 
+from memlora_mlx.extras import require
+
 ROWS = 16  # of the terminal, at most
 
 
 def print_picture(path: Path) -> None:
-    """Print it to standard output, which must be a terminal. A file that cannot be read prints nothing."""
+    """Print it to standard output, which must be a terminal. A file that cannot be read prints nothing.
+
+    Raises:
+        ExtraMissing: what draws it is not installed.
+    """
     from PIL import Image, UnidentifiedImageError
     from rich.console import Console
 
     console = Console(highlight=False)
     if console.is_dumb_terminal or not os.get_terminal_size(sys.stdout.fileno()).columns:
         return
+    require("tui", "a picture in the terminal")
     from textual_image.renderable import Image as Shown  # asks the terminal what it can, for a moment
 
     with contextlib.suppress(OSError, UnidentifiedImageError), Image.open(path) as image:

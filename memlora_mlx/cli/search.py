@@ -67,10 +67,13 @@ def run_search(
     from memlora_mlx.distill.candidates import read_state
     from memlora_mlx.distill.search import Search, leaderboard
     from memlora_mlx.errors import MemloraError, UsageError
+    from memlora_mlx.extras import require
     from memlora_mlx.settings import load_settings
 
     if metric is not None and metric not in METRICS:  # before hours of training
         raise UsageError(f"there is no metric {metric!r}; known are {', '.join(METRICS)}")
+    require("train", "training")
+    require("bench", "scoring")
     home = load_settings().home
     if resume is None:
         where, plan = _new_folder(folder, home), None

@@ -104,6 +104,7 @@ def train(
     from memlora_mlx.distill import processes, workflow
     from memlora_mlx.distill.recipes import checked, read_recipe
     from memlora_mlx.errors import Cancelled, MemloraError, UsageError
+    from memlora_mlx.extras import require
 
     changes = {
         "epochs": epochs,
@@ -152,6 +153,8 @@ def train(
             command=ctx.obj,
         )
         return
+
+    require("train", "training")
 
     def ordered(opened: Workspace) -> tuple[Order, Path]:
         """What is to be done and where; the first process decides."""

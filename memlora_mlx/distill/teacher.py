@@ -22,6 +22,7 @@ from memlora_mlx.distill.answers import KEPT, Answers
 from memlora_mlx.distill.cleaning import Cleaned, Reason, Refused, clean
 from memlora_mlx.distill.rows import Chat, Row, as_messages
 from memlora_mlx.errors import Cancelled, TeacherFailed, UsageError
+from memlora_mlx.extras import require
 
 CONCURRENCY = 16  # requests in flight at each server
 MAX_TOKENS = 4096  # of one answer, reasoning included
@@ -124,10 +125,9 @@ class Teacher:
         clock: Callable[[], float] = time.monotonic,
         jitter: Callable[[], float] = random.random,
     ) -> None:
-        try:
-            import openai
-        except ImportError:
-            raise UsageError(f"a {called} needs the openai client; pip install 'memlora-mlx[teach]'") from None
+        require("teach", f"a {called}")
+        import openai
+
         if not urls:
             raise UsageError(f"a {called} needs a server; give --base-url, such as http://127.0.0.1:8000/v1")
         for url in urls:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import importlib.util
 import re
 import shutil
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from memlora_mlx.errors import DownloadFailed, ModelMissing
+from memlora_mlx.extras import has
 from memlora_mlx.models.catalog import ENTRIES, STUDENTS, near_names
 from memlora_mlx.models.folders import Report, check_folder, check_pulled, discard, is_whole, size_of
 
@@ -67,7 +67,7 @@ def installed(models_folder: Path) -> list[Installed]:
 def default_student(models_folder: Path) -> str | None:
     """The name of the best student on this disk that can run here; None without one."""
     whole = {model.name for model in installed(models_folder) if model.is_whole}
-    can_see = importlib.util.find_spec("mlx_vlm") is not None
+    can_see = has("vision")
     fit = (entry for entry in STUDENTS if entry.name in whole and (can_see or not entry.needs_vision))
     return next((entry.name for entry in fit if not entry.packaged), None)
 

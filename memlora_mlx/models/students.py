@@ -61,7 +61,8 @@ class Student:
 
         Raises:
             ModelBroken: a file is missing or damaged, or mlx-lm does not know the architecture.
-            VisionMissing: it sees, and mlx-vlm is not installed or cannot run its family.
+            ExtraMissing: it sees, and mlx-vlm is not installed.
+            VisionMissing: it sees, and mlx-vlm cannot run its family.
         """
         from mlx_lm.utils import load_model, load_tokenizer
 

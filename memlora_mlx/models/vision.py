@@ -25,6 +25,7 @@ from mlx.utils import tree_flatten
 from numpy.typing import NDArray
 
 from memlora_mlx.errors import ModelBroken, UsageError, VisionMissing
+from memlora_mlx.extras import require
 from memlora_mlx.models import vectorised
 from memlora_mlx.models.eyes import Eyes, eyes_of
 from memlora_mlx.models.students import Chat, Student, error_line, manifest_name
@@ -85,15 +86,12 @@ class VisionStudent(Student):
         """See `Student.load`.
 
         Raises:
-            VisionMissing: the `vision` extra is not installed, or this family cannot be run.
+            ExtraMissing: mlx-vlm is not installed.
+            VisionMissing: this family cannot be run.
         """
-        try:
-            from mlx_vlm.utils import load_model
-        except ImportError as error:
-            raise VisionMissing(
-                f"{folder.name} is a vision student, which needs mlx-vlm; pip install 'memlora-mlx[vision]'"
-            ) from error
+        require("vision", f"the vision student {folder.name}")
         from mlx_lm.utils import load_tokenizer
+        from mlx_vlm.utils import load_model
         from transformers.utils import logging
 
         if "model_file" in config:

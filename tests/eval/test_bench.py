@@ -322,7 +322,7 @@ def test_two_students_share_an_ablation(settings: Settings, plan: Plan, tiny_stu
 def test_a_system_that_cannot_run_leaves_the_others(
     settings: Settings, plan: Plan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("memlora_mlx.eval.mem0_system.is_installed", lambda: False)
+    monkeypatch.setitem(sys.modules, "mem0", None)
     with Workspace(replace(settings, experts="none")) as opened:
         made = run(replace(plan, systems=("memlora", "mem0", "oracle")), opened)
     assert {one.system for one in made.asked} == {"oracle"}
@@ -336,7 +336,7 @@ def test_whatever_breaks_in_mem0_leaves_the_others(
     def breaks(*_: object) -> None:
         raise KeyError("payload")
 
-    monkeypatch.setattr("memlora_mlx.eval.mem0_system.is_installed", lambda: True)
+    monkeypatch.setattr("memlora_mlx.eval.mem0_system.require", lambda extra, what: None)
     monkeypatch.setattr("memlora_mlx.eval.mem0_system.Mem0System._run", breaks)
     with Workspace(settings) as opened:
         made = run(replace(plan, systems=("mem0", "oracle")), opened)

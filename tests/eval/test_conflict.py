@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 
 from memlora_mlx.distill import phrases
 from memlora_mlx.errors import UsageError
-from memlora_mlx.eval import conflict, mem0_baseline
+from memlora_mlx.eval import conflict
 from memlora_mlx.eval.conflict import FAILURES, judge, run, summarise
 from memlora_mlx.eval.conflict_set import CLASSES, Dialogue, Required, generate, matches, set_hash
 from memlora_mlx.memory.workspace import Workspace
@@ -275,7 +276,7 @@ def test_a_student_runs_through_it_beside_its_experts(workspace: Workspace, tiny
 def test_systems_that_cannot_run_leave_a_note_and_the_others_stand(
     tiny_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mem0_baseline, "find_spec", lambda _: None)
+    monkeypatch.setitem(sys.modules, "mem0", None)
     with Workspace(load_settings({"experts": "none"})) as workspace:
         result = run(workspace, limit=1, classes=["injection"])
     assert list(result["systems"]) == ["base"]

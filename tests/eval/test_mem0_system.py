@@ -8,11 +8,12 @@ import pytest
 from locomo import locomo_file
 
 from memlora_mlx.eval.bench import Plan, run
-from memlora_mlx.eval.mem0_baseline import StudentServer, is_installed
+from memlora_mlx.eval.mem0_baseline import StudentServer
+from memlora_mlx.extras import has
 from memlora_mlx.memory.workspace import Workspace
 from memlora_mlx.settings import load_settings
 
-needs_mem0 = pytest.mark.skipif(not is_installed(), reason="mem0ai is not installed")
+needs_mem0 = pytest.mark.skipif(not has("mem0"), reason="mem0ai is not installed")
 
 
 @needs_mem0

@@ -23,8 +23,8 @@ from memlora_mlx.settings import load_settings
 
 import mlx.core as mx  # isort: skip
 
-nltk = pytest.importorskip("nltk", reason="the extra `eval` is not installed")
-pytest.importorskip("rouge_score", reason="the extra `eval` is not installed")
+nltk = pytest.importorskip("nltk", reason="the extra `bench` is not installed")
+pytest.importorskip("rouge_score", reason="the extra `bench` is not installed")
 
 # Prediction and gold; then, from the packages themselves: rouge-score 0.1.2 (stemmed, F), NLTK 3.10.4's METEOR without
 # synonyms and with WordNet 3.0's.
