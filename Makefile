@@ -2,6 +2,7 @@
 # make test    install and fetch what is missing, run the tests
 # make bench   measure this machine: docs/benchmark.md and docs/benchmark.json; LOCOMO=FILE reads LoCoMo's conversation
 # make check   lint, types, and the table of licences
+# make dist    compare the wheels of all forms of the source; dist/ gets the wheel and the sdist
 # make pins    follow pyproject.toml in requirements/; NEWEST=1 takes the newest of everything
 # make licences  write docs/licences.md from what is installed
 PYTHON ?= python3
@@ -14,7 +15,7 @@ WORKERS ?= auto
 LOCOMO ?= $(wildcard ../shared/data/locomo-dev.json)
 STARTERS := smollm2-135m all-minilm-l6-v2
 
-.PHONY: demo test bench check models install pins licences clean
+.PHONY: demo test bench check models install dist pins licences clean
 .DEFAULT_GOAL := install
 
 install: $(INSTALLED)
@@ -51,6 +52,11 @@ check: $(TESTABLE)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python .ci/licences.py --check
+
+dist: $(TESTABLE)
+	@$(BIN)/python -m pytest tests/test_packaging.py
+	@rm -rf dist
+	@$(BIN)/python -m build --no-isolation --outdir dist
 
 pins:
 	@PYTHON=$(PYTHON) NEWEST=$(NEWEST) .ci/pins
