@@ -1,43 +1,68 @@
 # make demo    install, fetch the starter models, watch a conversation being remembered
 # make test    install and fetch what is missing, run the tests
 # make bench   measure this machine: docs/benchmark.md and docs/benchmark.json; LOCOMO=FILE reads LoCoMo's conversation
-# make check   lint and types
+# make check   lint, types, and the table of licences
+# make dist    compare the wheels of all forms of the source; dist/ gets the wheel and the sdist
+# make pins    follow pyproject.toml in requirements/; NEWEST=1 takes the newest of everything
+# make licences  write docs/licences.md from what is installed
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
-STAMP  := $(VENV)/.installed
+PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+INSTALLED := $(VENV)/.installed
+TESTABLE  := $(VENV)/.testable
+WORKERS ?= auto
 LOCOMO ?= $(wildcard ../shared/data/locomo-dev.json)
 STARTERS := smollm2-135m all-minilm-l6-v2
 
-.PHONY: demo test bench check models install clean
+.PHONY: demo test bench check models install dist pins licences clean
 .DEFAULT_GOAL := install
 
-install: $(STAMP)
+install: $(INSTALLED)
 
-$(STAMP): pyproject.toml constraints.txt
+$(INSTALLED): pyproject.toml requirements/install.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "memlora needs Python 3.11 or newer; name it with: make PYTHON=python3.12"; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing into $(VENV) ..."
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
-	@touch $(STAMP)
+	@$(PIP) --no-deps --require-hashes --requirement requirements/install.txt
+	@$(PIP) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+# What the tests, the linter and the type checker need besides.
+$(TESTABLE): $(INSTALLED) requirements/test.txt
+	@echo "installing what the tests need ..."
+	@$(PIP) --no-deps --require-hashes --requirement requirements/test.txt
+	@touch $@
 
 # `models path` succeeds only where a model is whole.
-models: $(STAMP)
+models: $(INSTALLED)
 	@for name in $(STARTERS); do $(BIN)/memlora models path $$name >/dev/null 2>&1 || $(BIN)/memlora models pull $$name; done
 
 demo: models
 	@$(BIN)/memlora demo
 
-test: models
-	@$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
+test: models $(TESTABLE)
+	@$(BIN)/python -m pytest --numprocesses $(WORKERS) --maxprocesses 4 --dist worksteal
 
 bench: models
 	@$(BIN)/python -m memlora_mlx.eval.performance $(if $(LOCOMO),--locomo $(LOCOMO))
 
-check: $(STAMP)
+check: $(TESTABLE)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python .ci/licences.py --check
+
+dist: $(TESTABLE)
+	@$(BIN)/python -m pytest tests/test_packaging.py
+	@rm -rf dist
+	@$(BIN)/python -m build --no-isolation --outdir dist
+
+pins:
+	@PYTHON=$(PYTHON) NEWEST=$(NEWEST) .ci/pins
+
+licences: $(INSTALLED)
+	@$(BIN)/python .ci/licences.py
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info
