@@ -41,7 +41,7 @@ from memlora_mlx.eval.experts.pipeline import calls_with, ground_of
 from memlora_mlx.eval.metrics import wilson
 from memlora_mlx.eval.systems import Ground
 from memlora_mlx.memory.pipeline import GUESSES, Pipeline
-from memlora_mlx.memory.store import Store
+from memlora_mlx.memory.store.store import Store
 from memlora_mlx.memory.workspace import Workspace
 from memlora_mlx.records import STAGES, Exchange
 from memlora_mlx.settings import load_settings

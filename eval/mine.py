@@ -20,7 +20,7 @@ from memlora_mlx.eval.provenance import Provenance
 from memlora_mlx.eval.questions import Case, Question
 from memlora_mlx.eval.systems import Ground, OnDone, Outcome, answers_from
 from memlora_mlx.memory import stages
-from memlora_mlx.memory.store import Store
+from memlora_mlx.memory.store.store import Store
 from memlora_mlx.memory.workspace import Workspace
 from memlora_mlx.records import Exchange, Message
 

@@ -26,7 +26,7 @@ from memlora_mlx.eval.results import Lost, Phase, StageCost
 from memlora_mlx.memory import stages
 from memlora_mlx.memory.changes import Space
 from memlora_mlx.memory.pipeline import AHEAD, GUESSES, Pipeline, Rules
-from memlora_mlx.memory.store import Store
+from memlora_mlx.memory.store.store import Store
 from memlora_mlx.records import Completion, Hit, Message, Request
 
 if TYPE_CHECKING:
@@ -393,7 +393,9 @@ def code_digest() -> str:
     """Names the code that decides what a phase gives: where it changes, phases are done again (from kept calls)."""
     from memlora_mlx import conversations
     from memlora_mlx.eval import calls, provenance
-    from memlora_mlx.memory import pipeline, rows, search, store, writing
+    from memlora_mlx.memory import pipeline
+    from memlora_mlx.memory.retrieval import search
+    from memlora_mlx.memory.store import rows, store, transactions
 
-    parts = (conversations, calls, provenance, pipeline, rows, search, stages, store, writing)
+    parts = (conversations, calls, provenance, pipeline, rows, search, stages, store, transactions)
     return digest([inspect.getsource(part) for part in parts] + [Path(__file__).read_text(encoding="utf-8")])

@@ -15,7 +15,7 @@ from memlora_mlx.eval.performance.rows import Row
 from memlora_mlx.eval.performance.workloads import conversation
 from memlora_mlx.memory import stages
 from memlora_mlx.memory.pipeline import Pipeline, Remembered, Rules
-from memlora_mlx.memory.store import Store
+from memlora_mlx.memory.store.store import Store
 from memlora_mlx.memory.workspace import Workspace
 from memlora_mlx.records import Exchange, Request
 

@@ -16,7 +16,7 @@ import numpy as np
 from memlora_mlx.eval.performance.rows import Row, timed
 from memlora_mlx.eval.performance.workloads import clustered
 from memlora_mlx.memory.changes import Add, Space
-from memlora_mlx.memory.store import Store
+from memlora_mlx.memory.store.store import Store
 from memlora_mlx.memory.workspace import Workspace
 from memlora_mlx.records import Scope
 

@@ -30,13 +30,13 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, unquote_to_bytes
 
 from memlora_mlx.errors import UsageError
-from memlora_mlx.memory import rows
-from memlora_mlx.memory.database import explained
-from memlora_mlx.memory.pictures import MOST_FILE_BYTES, check_kept, normalised, read_picture, shown
+from memlora_mlx.memory import inputs
+from memlora_mlx.memory.store.database import explained
+from memlora_mlx.memory.store.pictures import MOST_FILE_BYTES, check_kept, normalised, read_picture, shown
 from memlora_mlx.records import Exchange, Image
 
 if TYPE_CHECKING:
-    from memlora_mlx.memory.store import Store
+    from memlora_mlx.memory.store.store import Store
 
 UNDO_DAYS = 30
 GRACE_SECONDS = 3600.0
@@ -212,7 +212,7 @@ class Images:
 
 def in_use(connection: sqlite3.Connection, now: datetime) -> set[str]:
     """SHA-256 of the pictures that must stay."""
-    return {row[0] for row in connection.execute(_IN_USE, [rows.time_text(now - timedelta(days=UNDO_DAYS))])} - {None}
+    return {row[0] for row in connection.execute(_IN_USE, [inputs.time_text(now - timedelta(days=UNDO_DAYS))])} - {None}
 
 
 def settle(store: Store, named: set[str], unnamed: set[str]) -> None:

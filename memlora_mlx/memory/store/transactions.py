@@ -12,8 +12,9 @@ from datetime import datetime
 import numpy as np
 
 from memlora_mlx.errors import UsageError
-from memlora_mlx.memory import rows
+from memlora_mlx.memory import inputs
 from memlora_mlx.memory.changes import Add, Applied, Change, Delete, Overtaken, Space, Update, Vector
+from memlora_mlx.memory.store import rows
 from memlora_mlx.records import Event, Exchange, Image, Memory, Scope
 
 # An exchange's memories get the same ids however often its ingest is begun again.
@@ -38,7 +39,7 @@ class Writing:
 
     def apply(self, owner: Scope, change: Change, number: int, exchange: Exchange | None, actor: str) -> Applied:
         """One change, in order: the `number`-th of its exchange. Raises Overtaken: see `Store.commit`."""
-        key = None if exchange is None else rows.clean(exchange.key)
+        key = None if exchange is None else inputs.clean(exchange.key)
         if isinstance(change, Add):
             return self._add(owner, change, number, key, actor)
         old = rows.memory(self.connection, change.memory_id)
@@ -46,7 +47,7 @@ class Writing:
             raise Overtaken(change.memory_id)
         event: Event = "UPDATE" if isinstance(change, Update) else "DELETE"
         if old is None or old.owner != owner:
-            text = rows.clean(change.text) if isinstance(change, Update) else None
+            text = inputs.clean(change.text) if isinstance(change, Update) else None
             return Applied(event, change.memory_id, text, rejected="this owner has no memory of that id")
         if isinstance(change, Delete):
             self.remove(old, key, actor)
@@ -56,8 +57,8 @@ class Writing:
 
     def _add(self, owner: Scope, change: Add, number: int, key: str | None, actor: str) -> Applied:
         new = Memory(
-            id=rows.clean(change.id) if change.id else self._new_id(key, number),
-            text=rows.clean(change.text),
+            id=inputs.clean(change.id) if change.id else self._new_id(key, number),
+            text=inputs.clean(change.text),
             owner=owner,
             said_at=change.said_at,
             stored_at=self.now,
@@ -85,14 +86,14 @@ class Writing:
         said_at = None if exchange is None else exchange.said_at
         new = replace(
             old,
-            text=rows.clean(change.text),
+            text=inputs.clean(change.text),
             metadata={**old.metadata, **(change.metadata or {})},
             image=old.image or change.image,
             revised_at=change.revised_at or said_at,
             changed_at=self.now,
         )
         self.overwrite(new, change.vector)
-        self.record("UPDATE", old, new, None if exchange is None else rows.clean(exchange.key), actor)
+        self.record("UPDATE", old, new, None if exchange is None else inputs.clean(exchange.key), actor)
         return new
 
     def remove(self, old: Memory, key: str | None, actor: str) -> int:
@@ -115,11 +116,11 @@ class Writing:
             [
                 memory.id,
                 self.owner(memory.owner),
-                rows.time_text(memory.stored_at),
+                inputs.time_text(memory.stored_at),
                 memory.exchange_key,
                 self.image(memory.image),
-                rows.time_text(memory.expires_at),
-                rows.time_text(memory.said_at),
+                inputs.time_text(memory.expires_at),
+                inputs.time_text(memory.said_at),
                 *self._changeable(memory),
             ],
         ).lastrowid
@@ -142,16 +143,16 @@ class Writing:
 
     def _changeable(self, memory: Memory) -> list[object]:
         return [
-            rows.time_text(memory.revised_at),
-            rows.time_text(memory.changed_at),
+            inputs.time_text(memory.revised_at),
+            inputs.time_text(memory.changed_at),
             memory.text,
-            rows.digest(memory.text),
-            rows.metadata_text(memory.metadata),
+            inputs.digest(memory.text),
+            inputs.metadata_text(memory.metadata),
             self.revision,
         ]
 
     def _embed(self, row: int | None, vector: Vector) -> None:
-        blob = rows.unit_vector(np.asarray(vector), self._space).tobytes()
+        blob = inputs.unit_vector(np.asarray(vector), self._space).tobytes()
         self.connection.execute("INSERT OR REPLACE INTO embeddings (memory, vector) VALUES (?, ?)", [row, blob])
 
     def record(self, event: Event, old: Memory | None, new: Memory | None, key: str | None, actor: str) -> int:
@@ -171,7 +172,7 @@ class Writing:
                 new and new.text,
                 old and json.dumps(rows.memory_json(old), ensure_ascii=False),
                 key,
-                rows.time_text(self.now),
+                inputs.time_text(self.now),
                 actor,
             ],
         ).lastrowid
@@ -180,7 +181,7 @@ class Writing:
 
     def owner(self, scope: Scope, name: str | None = None) -> int:
         """Its row, made if need be; `name` is given to an owner that has none."""
-        scope = rows.clean_scope(scope)
+        scope = inputs.clean_scope(scope)
         if not (scope.user_id or scope.agent_id or scope.run_id):
             raise UsageError("a memory needs an owner; give a user, an agent or a run")
         where, values = rows.scope_condition(scope, exact=True)
@@ -188,12 +189,12 @@ class Writing:
         if row is None:
             inserted = self.connection.execute(
                 "INSERT INTO owners (user_id, agent_id, run_id, name) VALUES (?, ?, ?, ?)",
-                [scope.user_id, scope.agent_id, scope.run_id, name and rows.clean(name)],
+                [scope.user_id, scope.agent_id, scope.run_id, name and inputs.clean(name)],
             ).lastrowid
             assert inserted is not None
             return inserted
         if name and row["name"] is None:
-            self.connection.execute("UPDATE owners SET name = ? WHERE id = ?", [rows.clean(name), row["id"]])
+            self.connection.execute("UPDATE owners SET name = ? WHERE id = ?", [inputs.clean(name), row["id"]])
         return int(row["id"])
 
     def exchange(self, exchange: Exchange) -> None:
@@ -203,11 +204,11 @@ class Writing:
         row = self.connection.execute(
             "INSERT INTO exchanges (key, owner, source, position, said_at) VALUES (?, ?, ?, ?, ?)",
             [
-                rows.clean(exchange.key),
+                inputs.clean(exchange.key),
                 owner,
-                rows.clean(exchange.source),
+                inputs.clean(exchange.source),
                 exchange.position,
-                rows.time_text(exchange.said_at),
+                inputs.time_text(exchange.said_at),
             ],
         ).lastrowid
         self.connection.executemany(
@@ -220,10 +221,10 @@ class Writing:
                     row,
                     position,
                     message.role,
-                    message.speaker and rows.clean(message.speaker),
-                    rows.clean(message.text),
-                    rows.time_text(message.said_at),
-                    message.ref and rows.clean(message.ref),
+                    message.speaker and inputs.clean(message.speaker),
+                    inputs.clean(message.text),
+                    inputs.time_text(message.said_at),
+                    message.ref and inputs.clean(message.ref),
                     self.image(message.image),
                 ]
                 for position, message in enumerate(exchange.messages)
@@ -236,8 +237,8 @@ class Writing:
             return None
         if image.sha256 is not None:
             self.named.add(image.sha256)
-        caption = None if image.caption is None else rows.clean(image.caption)
-        values = [rows.clean(image.source), caption, image.sha256]
+        caption = None if image.caption is None else inputs.clean(image.caption)
+        values = [inputs.clean(image.source), caption, image.sha256]
         row = self.connection.execute(
             "SELECT id FROM images WHERE source = ? AND caption IS ? AND sha256 IS ?", values
         ).fetchone()

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from memlora_mlx.errors import StoreBroken, StoreBusy, StoreError, StoreFull, StoreReadOnly, StoreTooNew
-from memlora_mlx.memory.schema import MIGRATIONS
+from memlora_mlx.memory.store.schema import MIGRATIONS
 
 BUSY_SECONDS = 60.0
 

@@ -21,17 +21,18 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, get_args
 
 from memlora_mlx.errors import StoreError, UsageError
-from memlora_mlx.memory import rows
+from memlora_mlx.memory import inputs
 from memlora_mlx.memory.changes import Embed, Imported, Source
-from memlora_mlx.memory.images import settle
-from memlora_mlx.memory.writing import Writing
+from memlora_mlx.memory.store import rows
+from memlora_mlx.memory.store.images import settle
+from memlora_mlx.memory.store.transactions import Writing
 from memlora_mlx.records import Exchange, Image, Memory, Message, Role, Scope
 
 if TYPE_CHECKING:
-    from memlora_mlx.memory.store import Store
+    from memlora_mlx.memory.store.store import Store
 
 FORMAT, VERSION, PLAIN_VERSION = "memlora-store", 2, 1
-MAX_TEXT = rows.MAX_MEMORY  # characters in any one text of an import, but for
+MAX_TEXT = inputs.MAX_MEMORY  # characters in any one text of an import, but for
 MAX_MESSAGE = 64_000_000  # what somebody said: more than is taken in elsewhere, so that every export can come back
 BATCH = 256  # texts embedded at once
 _DIGEST = re.compile("[0-9a-f]{64}")
@@ -114,7 +115,7 @@ def _imported(store: Store, lines: Iterable[object], embed: Embed, restored: set
     vectors = []
     for start in range(0, len(new), BATCH):
         batch = [memory.text for memory in new[start : start + BATCH]]
-        vectors += rows.unit_rows(embed(batch), len(batch), store.space)
+        vectors += inputs.unit_rows(embed(batch), len(batch), store.space)
 
     with store.writing() as writing:
         for scope, name in owners:
@@ -163,7 +164,7 @@ class _Line:
         value = self.get(field)
         if value is None and default:
             return default[0]
-        if not isinstance(value, str) or len(value) > limit or not (value := rows.clean(value)):
+        if not isinstance(value, str) or len(value) > limit or not (value := inputs.clean(value)):
             raise self.wrong(field, "must be text, not empty and not endless")
         return value
 
@@ -176,7 +177,7 @@ class _Line:
     def time(self, field: str) -> datetime | None:
         value = self.get(field)
         try:
-            return rows.time_from(rows.time_text(rows.time_from(value)))
+            return inputs.time_from(inputs.time_text(inputs.time_from(value)))
         except (TypeError, ValueError, OverflowError):
             raise self.wrong(field, "must be an ISO 8601 date and time") from None
 
@@ -218,7 +219,7 @@ class _Line:
         value = self.get("metadata")
         try:
             if isinstance(value, Mapping):
-                return dict(rows.clean_json(value))
+                return dict(inputs.clean_json(value))
             problem = "must be an object"
         except ValueError as error:
             problem = f"must be JSON ({error})"
@@ -278,13 +279,13 @@ def _exchange_json(exchange: Exchange) -> dict[str, Any]:
         "owner": rows.scope_json(exchange.owner),
         "source": exchange.source,
         "position": exchange.position,
-        "said_at": rows.time_text(exchange.said_at),
+        "said_at": inputs.time_text(exchange.said_at),
         "messages": [
             {
                 "role": message.role,
                 "text": message.text,
                 "speaker": message.speaker,
-                "said_at": rows.time_text(message.said_at),
+                "said_at": inputs.time_text(message.said_at),
                 "image": rows.image_json(message.image),
                 "ref": message.ref,
             }
@@ -316,8 +317,8 @@ def _import_sources(writing: Writing, sources: Iterable[Source]) -> None:
                 source.name,
                 source.kind,
                 source.exchanges,
-                rows.time_text(source.started_at),
-                rows.time_text(source.finished_at),
+                inputs.time_text(source.started_at),
+                inputs.time_text(source.finished_at),
             ]
             for source in sources
         ],

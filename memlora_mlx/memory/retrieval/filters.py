@@ -21,7 +21,7 @@ from typing import Any
 
 from memlora_mlx.conversations import parse_date
 from memlora_mlx.errors import UsageError
-from memlora_mlx.memory.rows import clean, time_text
+from memlora_mlx.memory.inputs import clean, time_text
 
 TEXT_COLUMNS = {
     "user_id": "o.user_id",

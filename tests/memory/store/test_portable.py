@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from memlora_mlx.errors import StoreError
 from memlora_mlx.memory.changes import Add, Space, Update
-from memlora_mlx.memory.store import Store
+from memlora_mlx.memory.store.store import Store
 from memlora_mlx.records import Exchange, Image, Message, Scope
 
 SPACE = Space("portable", 4)

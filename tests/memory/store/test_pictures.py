@@ -14,7 +14,7 @@ from pictures import BAD, encoded, turned
 from PIL import Image
 
 from memlora_mlx.errors import UsageError
-from memlora_mlx.memory.pictures import LONGEST_SIDE, THUMBNAIL, check_kept, normalised, read_picture
+from memlora_mlx.memory.store.pictures import LONGEST_SIDE, THUMBNAIL, check_kept, normalised, read_picture
 
 
 def located() -> Image.Exif:

@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memlora_mlx.errors import StoreBroken, StoreError
-from memlora_mlx.memory import rows
+from memlora_mlx.memory import inputs
 from memlora_mlx.memory.changes import Embed, Space
-from memlora_mlx.memory.images import in_use
+from memlora_mlx.memory.store.images import in_use
 
 if TYPE_CHECKING:
-    from memlora_mlx.memory.store import Store
+    from memlora_mlx.memory.store.store import Store
 
 BATCH = 256  # texts embedded at once
 TRIES = 5
@@ -79,7 +79,7 @@ def repair(store: Store, embed: Embed) -> list[str]:
         for (key, text), vector in zip(texts.items(), vectors, strict=True):
             changed = writing.connection.execute(
                 "UPDATE memories SET sha256 = ?, revision = ? WHERE id = ? AND text = ?",
-                [rows.digest(text), writing.revision, key, text],
+                [inputs.digest(text), writing.revision, key, text],
             ).rowcount
             if changed:  # else somebody has just given it new words, and an embedding with them
                 writing.connection.execute("INSERT OR REPLACE INTO embeddings VALUES (?, ?)", [key, vector.tobytes()])
@@ -131,7 +131,7 @@ def _unsound(connection: sqlite3.Connection, space: Space) -> tuple[set[int], se
     ):
         if not _is_sound(row["vector"], space):
             unsound.add(row["id"])
-        if rows.digest(row["text"]) != row["sha256"]:
+        if inputs.digest(row["text"]) != row["sha256"]:
             altered.add(row["id"])
     return unsound, altered
 
@@ -181,5 +181,5 @@ def _embedded(embed: Embed, texts: Sequence[str], space: Space) -> list[NDArray[
     vectors: list[NDArray[np.float32]] = []
     for start in range(0, len(texts), BATCH):
         batch = texts[start : start + BATCH]
-        vectors += rows.unit_rows(embed(batch), len(batch), space)
+        vectors += inputs.unit_rows(embed(batch), len(batch), space)
     return vectors

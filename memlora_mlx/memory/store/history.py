@@ -8,25 +8,26 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from memlora_mlx.errors import StoreError
-from memlora_mlx.memory import rows
+from memlora_mlx.memory import inputs
 from memlora_mlx.memory.changes import Embed, Vector
-from memlora_mlx.memory.writing import Writing
+from memlora_mlx.memory.store import rows
+from memlora_mlx.memory.store.transactions import Writing
 from memlora_mlx.records import Revision, Scope
 
 if TYPE_CHECKING:
-    from memlora_mlx.memory.store import Store
+    from memlora_mlx.memory.store.store import Store
 
 _OWNER = "SELECT id FROM owners WHERE user_id IS ? AND agent_id IS ? AND run_id IS ?"
 _STANDING = "undone_by IS NULL AND actor <> 'undo'"  # neither undone nor an undoing
 
 
 def of(connection: sqlite3.Connection, memory_id: str) -> list[Revision]:
-    found = connection.execute("SELECT * FROM history WHERE memory_id = ? ORDER BY id", [rows.clean(memory_id)])
+    found = connection.execute("SELECT * FROM history WHERE memory_id = ? ORDER BY id", [inputs.clean(memory_id)])
     return [_revision(row) for row in found]
 
 
 def of_exchange(connection: sqlite3.Connection, key: str) -> list[Revision]:
-    found = connection.execute("SELECT * FROM history WHERE exchange_key = ? ORDER BY id", [rows.clean(key)])
+    found = connection.execute("SELECT * FROM history WHERE exchange_key = ? ORDER BY id", [inputs.clean(key)])
     return [_revision(row) for row in found]
 
 
@@ -47,7 +48,7 @@ def undo(store: Store, embed: Embed, revision_id: int | None, owner: Scope | Non
         )
     vector = None
     if line["event"] != "ADD":  # embedded before the database is locked, as it may take long
-        [vector] = rows.unit_rows(embed([line["old_text"]]), 1, store.space)
+        [vector] = inputs.unit_rows(embed([line["old_text"]]), 1, store.space)
     with store.writing() as writing:
         number = _undo(writing, line["id"], vector)
         return _revision(writing.connection.execute("SELECT * FROM history WHERE id = ?", [number]).fetchone())

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from memlora_mlx.errors import UsageError
 from memlora_mlx.memory.changes import Add, Space
-from memlora_mlx.memory.filters import from_words
+from memlora_mlx.memory.retrieval.filters import from_words
 from memlora_mlx.memory.stages import day
-from memlora_mlx.memory.store import Store
+from memlora_mlx.memory.store.store import Store
 from memlora_mlx.records import Exchange, Memory, Scope
 
 SPACE = Space("one", 2)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from memlora_mlx.errors import MemoryNotFound, StoreError, UsageError
 from memlora_mlx.memory.changes import Add, Change, Delete, Order, Space, Update
-from memlora_mlx.memory.store import Store
+from memlora_mlx.memory.store.store import Store
 from memlora_mlx.records import Exchange, Image, Memory, Message, Scope
 
 SPACE = Space("words/mean", 16)

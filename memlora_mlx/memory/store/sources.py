@@ -6,9 +6,9 @@ import sqlite3
 from collections.abc import Sequence
 from datetime import datetime
 
-from memlora_mlx.memory import rows
+from memlora_mlx.memory import inputs
 from memlora_mlx.memory.changes import Owner, Source
-from memlora_mlx.memory.writing import Writing
+from memlora_mlx.memory.store.transactions import Writing
 from memlora_mlx.records import Scope
 
 
@@ -28,7 +28,7 @@ def sources(connection: sqlite3.Connection) -> list[Source]:
             exchanges=row["exchanges"],
             done=row["done"],
             started_at=datetime.fromisoformat(row["started_at"]),
-            finished_at=rows.time_from(row["finished_at"]),
+            finished_at=inputs.time_from(row["finished_at"]),
         )
         for row in found
     ]
@@ -49,12 +49,12 @@ def forget(writing: Writing, owners: str, values: Sequence[str | None]) -> None:
 
 def mark(writing: Writing, name: str, kind: str, exchanges: int, finished: bool) -> None:
     """See `Store.mark_source`."""
-    now = rows.time_text(writing.now)
+    now = inputs.time_text(writing.now)
     writing.connection.execute(
         """
         INSERT INTO sources (name, kind, exchanges, started_at, finished_at) VALUES (?, ?, ?, ?, ?)
         ON CONFLICT (name) DO UPDATE SET
             kind = excluded.kind, exchanges = excluded.exchanges, finished_at = excluded.finished_at
         """,
-        [rows.clean(name), rows.clean(kind), exchanges, now, now if finished else None],
+        [inputs.clean(name), inputs.clean(kind), exchanges, now, now if finished else None],
     )

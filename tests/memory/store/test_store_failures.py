@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from memlora_mlx.errors import StoreBroken, StoreBusy, StoreError, StoreFull, StoreReadOnly, StoreTooNew
 from memlora_mlx.memory.changes import Add, Space
-from memlora_mlx.memory.store import Store
+from memlora_mlx.memory.store.store import Store
 from memlora_mlx.records import Exchange, Message, Scope
 
 SPACE = Space("failures", 16)

@@ -19,9 +19,9 @@ from test_portable import ANNA, SPACE, embed
 
 from memlora_mlx.errors import StoreError, UsageError
 from memlora_mlx.memory.changes import Add, Delete, Update
-from memlora_mlx.memory.images import GRACE_SECONDS, UNDO_DAYS
-from memlora_mlx.memory.schema import MIGRATIONS
-from memlora_mlx.memory.store import Store
+from memlora_mlx.memory.store.images import GRACE_SECONDS, UNDO_DAYS
+from memlora_mlx.memory.store.schema import MIGRATIONS
+from memlora_mlx.memory.store.store import Store
 from memlora_mlx.records import Exchange, Image, Message
 
 NOW = datetime(2024, 1, 1, tzinfo=UTC)

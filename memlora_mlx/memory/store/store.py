@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memlora_mlx.errors import MemoryNotFound, StoreError
-from memlora_mlx.memory import checkup, history, portable, rows, sources
+from memlora_mlx.memory import inputs
 from memlora_mlx.memory.changes import (
     Add,
     Applied,
@@ -33,12 +33,13 @@ from memlora_mlx.memory.changes import (
     Update,
     Vector,
 )
-from memlora_mlx.memory.database import BUSY_SECONDS, Database
-from memlora_mlx.memory.filters import Condition, all_of, from_filters, not_expired, said_between
-from memlora_mlx.memory.images import Images, settle
-from memlora_mlx.memory.index import EXACT_LIMIT, Indexes, OwnerIndex, Position
-from memlora_mlx.memory.search import FROM, nearest
-from memlora_mlx.memory.writing import Writing
+from memlora_mlx.memory.retrieval.filters import Condition, all_of, from_filters, not_expired, said_between
+from memlora_mlx.memory.retrieval.index import EXACT_LIMIT, Indexes, OwnerIndex, Position
+from memlora_mlx.memory.retrieval.search import FROM, nearest
+from memlora_mlx.memory.store import checkup, history, portable, rows, sources
+from memlora_mlx.memory.store.database import BUSY_SECONDS, Database
+from memlora_mlx.memory.store.images import Images, settle
+from memlora_mlx.memory.store.transactions import Writing
 from memlora_mlx.records import Exchange, Hit, Memory, Revision, Scope
 
 __all__ = ["Add", "Applied", "Change", "Delete", "Embed", "Owner", "Source", "Space", "Store", "Update", "utc_now"]
@@ -131,8 +132,8 @@ class Store:
             StoreError: a vector of another space, or metadata that is not JSON.
             Overtaken: a memory says something else than what a change was decided on (`seen`); nothing is written.
         """
-        owner = rows.clean_scope(owner)
-        if exchange is not None and rows.clean_scope(exchange.owner) != owner:
+        owner = inputs.clean_scope(owner)
+        if exchange is not None and inputs.clean_scope(exchange.owner) != owner:
             raise StoreError(f"exchange {exchange.key} belongs to {exchange.owner}, not to {owner}")
         with self.writing() as writing:
             if exchange is not None and self._done(writing.connection, [exchange.key]):
@@ -193,7 +194,7 @@ class Store:
         Raises:
             StoreError: there is nothing to undo, or the memory has changed since.
         """
-        return history.undo(self, embed, revision_id, None if owner is None else rows.clean_scope(owner))
+        return history.undo(self, embed, revision_id, None if owner is None else inputs.clean_scope(owner))
 
     def mark_source(self, name: str, kind: str, exchanges: int, *, finished: bool = False) -> None:
         """Note that a conversation is being read in, or that it has been."""
@@ -301,7 +302,7 @@ class Store:
         ranges = [] if source is None else [from_filters({"source": {"eq": source}})]
         if said_after is not None or said_before is not None:
             ranges.append(said_between(said_after, said_before))
-        query = rows.unit_vector(np.asarray(vector), self.space)
+        query = inputs.unit_vector(np.asarray(vector), self.space)
         with self._in_step(scope, owner_exact) as (connection, indexes):
             found = nearest(
                 connection,
@@ -316,7 +317,7 @@ class Store:
 
     def search_many(self, vectors: Iterable[NDArray[np.float32]], limit: int, owner: Scope) -> list[list[Hit]]:
         """For each vector the nearest memories of exactly this owner, expired ones left out."""
-        queries = [rows.unit_vector(np.asarray(vector), self.space) for vector in vectors]
+        queries = [inputs.unit_vector(np.asarray(vector), self.space) for vector in vectors]
         always = self._expiry(False)
         with self._in_step(owner, True) as (connection, indexes):
             return [
@@ -394,7 +395,7 @@ class Store:
         return all_of() if show_expired else not_expired(self.clock())
 
     def _done(self, connection: sqlite3.Connection, keys: Iterable[str]) -> set[str]:
-        given = {rows.clean(key): key for key in keys}
+        given = {inputs.clean(key): key for key in keys}
         found = connection.execute(
             "SELECT key FROM exchanges WHERE key IN (SELECT value FROM json_each(?))", [json.dumps(list(given))]
         )

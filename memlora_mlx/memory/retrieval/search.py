@@ -10,8 +10,8 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from memlora_mlx.memory.changes import Vector
-from memlora_mlx.memory.filters import EVERYTHING, Condition, all_of
-from memlora_mlx.memory.index import Keys, OwnerIndex, Proposed, vectors_from
+from memlora_mlx.memory.retrieval.filters import EVERYTHING, Condition, all_of
+from memlora_mlx.memory.retrieval.index import Keys, OwnerIndex, Proposed, vectors_from
 
 FROM = "FROM memories m JOIN owners o ON o.id = m.owner LEFT JOIN exchanges x ON x.id = m.exchange"
 Found = list[tuple[int, float]]  # rowid and distance

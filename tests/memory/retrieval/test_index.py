@@ -14,8 +14,8 @@ import pytest
 from numpy.typing import NDArray
 
 from memlora_mlx.memory.changes import Add, Delete, Space, Update
-from memlora_mlx.memory.index import Flat, Graph, Vectors
-from memlora_mlx.memory.store import Store
+from memlora_mlx.memory.retrieval.index import Flat, Graph, Vectors
+from memlora_mlx.memory.store.store import Store
 from memlora_mlx.records import Hit, Scope
 
 SPACE = Space("random", 32)
@@ -198,7 +198,7 @@ def test_a_saved_index_of_an_older_revision_catches_up(tmp_path: Path, monkeypat
     def no_build(*_: object) -> None:
         raise AssertionError("it was built anew")
 
-    monkeypatch.setattr("memlora_mlx.memory.index.OwnerIndex.rebuild", no_build)
+    monkeypatch.setattr("memlora_mlx.memory.retrieval.index.OwnerIndex.rebuild", no_build)
     with Store(tmp_path, SPACE, exact_limit=50) as store:
         found = store.search(query, 10)
         assert ids(found) == brute_force(memories, query, 10)
