@@ -32,7 +32,7 @@ test: models
 	@$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
 
 bench: models
-	@$(BIN)/python -m memlora_mlx.eval.performance $(if $(LOCOMO),--locomo $(LOCOMO))
+	@$(BIN)/python -m benchmarks $(if $(LOCOMO),--locomo $(LOCOMO))
 
 check: $(STAMP)
 	$(BIN)/ruff check .

@@ -94,7 +94,10 @@ def repair(store: Store, embed: Embed) -> list[str]:
 
 
 def reembed(store: Store, embed: Embed, space: Space) -> int:
-    """See `Store.reembed`. The old vectors stay until all the new ones are there."""
+    """Move the store to another embedding space. Returns how many memories were embedded.
+
+    The old vectors stay until all the new ones are there.
+    """
     if store.read_only:
         raise StoreError(f"the store in {store.folder} cannot be written; copy it to another folder first")
     ready: dict[int, tuple[str, NDArray[np.float32]]] = {}

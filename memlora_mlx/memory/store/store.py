@@ -347,10 +347,6 @@ class Store:
         """Mend what can be mended, with vectors of the space this store was opened for. Returns what was done."""
         return checkup.repair(self, embed)
 
-    def reembed(self, embed: Embed, space: Space) -> int:
-        """Move the store to another embedding space. Returns how many memories were embedded."""
-        return checkup.reembed(self, embed, space)
-
     # Inside
 
     @contextlib.contextmanager
