@@ -9,9 +9,9 @@ from __future__ import annotations
 import tempfile
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from memlora_mlx.eval.locomo.entrants import entrants
 from memlora_mlx.eval.locomo.questions import read_cases
 from memlora_mlx.eval.locomo.scoring import RULES, OnProgress, judged, scored
 from memlora_mlx.eval.metrics.judges import is_elsewhere
+from memlora_mlx.eval.plan import SYSTEMS, Plan
 from memlora_mlx.eval.results import Run
 from memlora_mlx.eval.systems.cache import Cache, bench_folder, digest, folder_digest
 from memlora_mlx.eval.systems.calls import ModelClock
@@ -32,37 +33,6 @@ from memlora_mlx.eval.systems.system import Ground, Outcome, System, code_digest
 from memlora_mlx.memory.changes import Space
 from memlora_mlx.memory.pipeline import AHEAD
 from memlora_mlx.memory.workspace import Workspace
-
-SYSTEMS = ("memlora", "base", "mem0", "full-context", "rag", "oracle")
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What to run."""
-
-    file: Path | None = None
-    split: str = "val"
-    conversations: tuple[str, ...] = ()
-    systems: tuple[str, ...] = SYSTEMS
-    limit: int | None = None  # exchanges of each conversation
-    questions: int | None = None  # of each conversation
-    top_k: int | None = None  # memories of each owner; the settings' own
-    ablation: bool = False
-    ablation_with: str | None = None  # a second student: Table 4's rows
-    scales: bool = False
-    efficiency: bool = False  # one call at a time, so that its seconds can be set beside the paper's
-    conflict: bool = False  # also the benchmark of memory operations; without a file that alone
-    vqa: Path | None = None  # also the questions about images of the benchmark in this folder; the same
-    mine: bool = False  # ask about the user's own conversations
-    judge: str | None = None
-    predictions: tuple[Path, ...] = ()
-    corrections: Mapping[str, str] = field(default_factory=dict)
-    command: str = ""
-
-    @property
-    def embeds(self) -> bool:
-        """Whether an embedder is needed; questions about images need none."""
-        return self.file is not None or self.mine or self.conflict
 
 
 def run(

@@ -6,11 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from memlora_mlx.errors import MemloraError, UsageError
 from memlora_mlx.eval.locomo import mine
 from memlora_mlx.eval.locomo.assembly import Entrant
+from memlora_mlx.eval.plan import Plan
 from memlora_mlx.eval.systems.calls import Calls
 from memlora_mlx.eval.systems.memories import MemorySystem
 from memlora_mlx.eval.systems.students import calls_of
@@ -19,9 +20,6 @@ from memlora_mlx.eval.systems.turns import TurnSystem
 from memlora_mlx.memory.workspace import Workspace
 from memlora_mlx.models.expert_folders import WEIGHTS
 from memlora_mlx.records import STAGES, Stage
-
-if TYPE_CHECKING:
-    from memlora_mlx.eval.bench import Plan
 
 TITLES: Mapping[str, str] = {
     "memlora": "memlora (experts)",

@@ -105,8 +105,9 @@ def bench(
     """
     from memlora_mlx.distill.vqa import benchmark_in
     from memlora_mlx.errors import Cancelled, UsageError
-    from memlora_mlx.eval.bench import SYSTEMS, Plan, run
+    from memlora_mlx.eval.bench import run
     from memlora_mlx.eval.locomo.questions import read_corrections
+    from memlora_mlx.eval.plan import SYSTEMS, Plan
     from memlora_mlx.settings import load_settings
 
     images = vqa or vqa_from is not None

@@ -14,8 +14,9 @@ import pytest
 from locomo import QUESTIONS, locomo_file, sample
 
 from memlora_mlx.errors import Cancelled, UsageError
-from memlora_mlx.eval.bench import Plan, run
+from memlora_mlx.eval.bench import run
 from memlora_mlx.eval.locomo.scoring import abstains
+from memlora_mlx.eval.plan import Plan
 from memlora_mlx.eval.results import Run, read_run, write_run
 from memlora_mlx.memory import stages
 from memlora_mlx.memory.workspace import Workspace

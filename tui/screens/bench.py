@@ -178,7 +178,7 @@ class BenchScreen(MainScreen):
 
     @work(group="run", exclusive=True, exit_on_error=False)
     async def action_run_bench(self) -> None:
-        from memlora_mlx.eval.bench import SYSTEMS
+        from memlora_mlx.eval.plan import SYSTEMS
 
         if self._job is not None:
             raise UsageError("a benchmark is running; wait for it, or stop it with Esc")

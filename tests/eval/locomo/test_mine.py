@@ -11,8 +11,9 @@ from homes import TALK
 
 from memlora_mlx.conversations import read_conversations
 from memlora_mlx.errors import StoreError, UsageError
-from memlora_mlx.eval.bench import Plan, run
+from memlora_mlx.eval.bench import run
 from memlora_mlx.eval.locomo import mine
+from memlora_mlx.eval.plan import Plan
 from memlora_mlx.memory.ingest import ingest
 from memlora_mlx.memory.workspace import Workspace
 from memlora_mlx.settings import load_settings

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from locomo import locomo_file
 
-from memlora_mlx.eval.bench import Plan, run
+from memlora_mlx.eval.bench import run
+from memlora_mlx.eval.plan import Plan
 from memlora_mlx.eval.systems.mem0_baseline import StudentServer, is_installed
 from memlora_mlx.memory.workspace import Workspace
 from memlora_mlx.settings import load_settings

@@ -17,9 +17,10 @@ from memlora_mlx.distill import vqa as benchmark
 from memlora_mlx.distill.rows import read_rows
 from memlora_mlx.errors import BadTrainingData, Cancelled, UsageError
 from memlora_mlx.eval import report
-from memlora_mlx.eval.bench import Plan, run
+from memlora_mlx.eval.bench import run
 from memlora_mlx.eval.metrics.intervals import wilson
 from memlora_mlx.eval.metrics.statistics import mcnemar
+from memlora_mlx.eval.plan import Plan
 from memlora_mlx.eval.report.markdown import as_markdown
 from memlora_mlx.eval.results import Run
 from memlora_mlx.eval.vqa import drawings
