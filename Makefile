@@ -45,7 +45,7 @@ test: models $(TESTABLE)
 	@$(BIN)/python -m pytest --numprocesses $(WORKERS) --maxprocesses 4 --dist worksteal
 
 bench: models
-	@$(BIN)/python -m memlora_mlx.eval.performance $(if $(LOCOMO),--locomo $(LOCOMO))
+	@$(BIN)/python -m benchmarks $(if $(LOCOMO),--locomo $(LOCOMO))
 
 check: $(TESTABLE)
 	$(BIN)/ruff check .

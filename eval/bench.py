@@ -1,7 +1,7 @@
 """A benchmark run: conversations read by every system, questions asked, answers scored and judged, all of it kept.
 
-Nothing of it touches the user's own memories. A run can be stopped anywhere and started again, or split over machines;
-the figures are the same.
+Nothing of it touches the user's own memories. A run can be stopped anywhere and started again; the figures are the
+same.
 """
 
 from __future__ import annotations
@@ -9,64 +9,31 @@ from __future__ import annotations
 import tempfile
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from memlora_mlx.errors import MemloraError, UsageError
-from memlora_mlx.eval import mine
-from memlora_mlx.eval.assembly import assemble, finished, not_read, predicted, unused
-from memlora_mlx.eval.cache import Cache, digest, folder_digest
-from memlora_mlx.eval.calls import ModelClock
-from memlora_mlx.eval.entrants import calls_of, device, entrants
-from memlora_mlx.eval.judges import is_elsewhere
-from memlora_mlx.eval.questions import Case, cut, data_digest, read_cases
+from memlora_mlx.eval.cases import Case, cut, data_digest
+from memlora_mlx.eval.locomo import mine
+from memlora_mlx.eval.locomo.assembly import assemble, finished, not_read, predicted, unused
+from memlora_mlx.eval.locomo.entrants import entrants
+from memlora_mlx.eval.locomo.questions import read_cases
+from memlora_mlx.eval.locomo.scoring import RULES, OnProgress, judged, scored
+from memlora_mlx.eval.metrics.judges import is_elsewhere
+from memlora_mlx.eval.plan import SYSTEMS, Plan
 from memlora_mlx.eval.results import Run
-from memlora_mlx.eval.scoring import RULES, OnProgress, judged, scored
-from memlora_mlx.eval.systems import Ground, Outcome, System, code_digest
+from memlora_mlx.eval.systems.cache import Cache, bench_folder, digest, folder_digest
+from memlora_mlx.eval.systems.calls import ModelClock
+from memlora_mlx.eval.systems.students import calls_of, device
+from memlora_mlx.eval.systems.system import Ground, Outcome, System, code_digest
 from memlora_mlx.extras import require
 from memlora_mlx.memory.changes import Space
 from memlora_mlx.memory.pipeline import AHEAD
 from memlora_mlx.memory.workspace import Workspace
-
-SYSTEMS = ("memlora", "base", "mem0", "full-context", "rag", "oracle")
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What to run."""
-
-    file: Path | None = None
-    split: str = "val"
-    conversations: tuple[str, ...] = ()
-    systems: tuple[str, ...] = SYSTEMS
-    limit: int | None = None  # exchanges of each conversation
-    questions: int | None = None  # of each conversation
-    top_k: int | None = None  # memories of each owner; the settings' own
-    ablation: bool = False
-    ablation_with: str | None = None  # a second student: Table 4's rows
-    scales: bool = False
-    efficiency: bool = False  # one call at a time, so that its seconds can be set beside the paper's
-    conflict: bool = False  # also the benchmark of memory operations; without a file that alone
-    vqa: Path | None = None  # also the questions about images of the benchmark in this folder; the same
-    mine: bool = False  # ask about the user's own conversations
-    shard: tuple[int, int] = (1, 1)
-    judge: str | None = None
-    predictions: tuple[Path, ...] = ()
-    corrections: Mapping[str, str] = field(default_factory=dict)
-    command: str = ""
-
-    @property
-    def embeds(self) -> bool:
-        """Whether an embedder is needed; questions about images need none."""
-        return self.file is not None or self.mine or self.conflict
-
-
-def bench_folder(workspace: Workspace) -> Path:
-    return workspace.settings.home / "bench"
 
 
 def run(
@@ -113,19 +80,17 @@ def run(
         taking_part = entrants(plan, workspace, ground, opened, failures) if cases else []
         origin = _origin(plan, workspace, cases, ground)
         origin["systems"] = [*(entrant.system.name for entrant in taking_part), *stems]
-        number, of = plan.shard
         outcomes = []
-        for entrant, case in [(entrant, case) for case in cases for entrant in taking_part][number - 1 :: of]:
+        for entrant, case in [(entrant, case) for case in cases for entrant in taking_part]:
             if outcome := _outcome(entrant.system, case, ground, on_progress, failures):
                 outcomes.append((entrant, case, outcome))
         made = assemble(outcomes, plan.corrections)
         failures += not_read(made)
-        if number == 1:
-            made = replace(made, asked=(*made.asked, *predicted(plan.predictions, cases, plan.corrections, failures)))
+        made = replace(made, asked=(*made.asked, *predicted(plan.predictions, cases, plan.corrections, failures)))
         if made.asked:
             made = scored(made, workspace, ground, origin, on_progress)
             made = judged(made, plan.judge, workspace, ground, origin, failures, on_progress)
-        extra = _others(plan, workspace, ground, on_progress) if number == 1 else {}
+        extra = _others(plan, workspace, ground, on_progress)
         failures += cache.notes
     origin["seconds"] = round(time.perf_counter() - started, 3)
     origin["model_seconds"] = round(clock.seconds, 3)
@@ -171,7 +136,7 @@ def _others(plan: Plan, workspace: Workspace, ground: Ground, on_progress: OnPro
 
 def _vqa(plan: Plan, folder: Path, workspace: Workspace, ground: Ground, on_progress: OnProgress) -> dict[str, Any]:
     """The questions about images; what is kept of them are their calls."""
-    from memlora_mlx.eval import vqa
+    from memlora_mlx.eval.vqa import benchmark as vqa
 
     notes: list[str] = []
     if not workspace.sees:
@@ -205,11 +170,12 @@ def _vqa(plan: Plan, folder: Path, workspace: Workspace, ground: Ground, on_prog
 
 def _conflict(plan: Plan, workspace: Workspace, ground: Ground, on_progress: OnProgress) -> dict[str, Any]:
     """The benchmark of memory operations, kept whole."""
-    from memlora_mlx.eval import conflict, conflict_set
+    from memlora_mlx.eval.conflict import benchmark as conflict
+    from memlora_mlx.eval.conflict import templates
 
     names = [name for name in plan.systems if name in conflict.SYSTEMS]
     students = [folder_digest(workspace.student_folder), *map(folder_digest, workspace.expert_folders.values())]
-    code = [Path(str(part.__file__)).read_text(encoding="utf-8") for part in (conflict, conflict_set)]
+    code = [Path(str(part.__file__)).read_text(encoding="utf-8") for part in (conflict, templates)]
     key = digest([names, plan.questions, students, ground.rules, ground.space, code, code_digest(), device()])
     if (known := ground.cache.phase("conflict", key)) is not None:
         return known
@@ -258,6 +224,5 @@ def _origin(plan: Plan, workspace: Workspace, cases: Sequence[Case], ground: Gro
         "seed": 0,  # greedy decoding throughout; resamples of the report are seeded with it
         "rules": dict(RULES),
         "environment": environment(),
-        "shard": None if plan.shard[1] == 1 else f"{plan.shard[0]}/{plan.shard[1]}",
         "command": plan.command,
     }

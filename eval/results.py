@@ -6,9 +6,13 @@ be recomputed by hand.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, Literal
+
+from memlora_mlx.errors import UsageError
 
 FORMAT = 1  # of the file; another one is refused, not guessed
 
@@ -75,10 +79,10 @@ class Phase:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One benchmark run, or several joined."""
+    """One benchmark run."""
 
     # student, experts, embedder, judge and its prompts' hashes, metric back ends, data and its hash, split, conversations,
-    # seed, device, versions, shard, command
+    # seed, device, versions, command
     origin: Mapping[str, Any]
     asked: tuple[Asked, ...]
     costs: tuple[StageCost, ...] = ()
@@ -108,3 +112,30 @@ class Run:
             failures=tuple(value["failures"]),
             extra=dict(value.get("extra") or {}),
         )
+
+
+def read_run(path: Path) -> Run:
+    """A run from its results.json, or from the folder that holds one.
+
+    Raises:
+        UsageError: there is none, or it is damaged or of another version.
+    """
+    file = path / "results.json" if path.is_dir() else path
+    try:
+        return Run.from_json(json.loads(file.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise UsageError(f"cannot read the run {file}: {error.strerror or error}") from error
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise UsageError(
+            f"{file} is no benchmark run of this version ({error!r}); run `memlora bench` again"
+        ) from error
+
+
+def write_run(run: Run, folder: Path) -> Path:
+    """Write results.json into the folder, whole or not at all."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "results.json"
+    scratch = path.with_suffix(".partial")
+    scratch.write_text(json.dumps(run.as_json(), ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    scratch.replace(path)
+    return path

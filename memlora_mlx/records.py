@@ -89,16 +89,6 @@ class Hit:
 
 
 @dataclass(frozen=True, slots=True)
-class Operation:
-    """One decision of the update stage, with the store's own ids."""
-
-    event: Event
-    text: str
-    memory_id: str | None = None  # of the memory it touches; None for an ADD
-    old_text: str | None = None  # what the memory said before, for UPDATE and DELETE
-
-
-@dataclass(frozen=True, slots=True)
 class Revision:
     """One line of a memory's history."""
 

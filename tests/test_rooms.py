@@ -84,6 +84,40 @@ def test_imports_point_down(house: grimp.ImportGraph, name: str, others: tuple[s
     assert wrong == []
 
 
+FLOOR = ("memory.pipeline", "memory.ingest", "memory.looking", "memory.chat", "memory.workspace", "memory.system")
+BENCHMARKS = ("eval.locomo", "eval.conflict", "eval.vqa", "eval.experts", "eval.bench")
+
+
+@pytest.mark.parametrize(
+    ("name", "others"),
+    [
+        ("memory.stages", (*FLOOR, "memory.store", "memory.retrieval")),
+        ("memory.retrieval", (*FLOOR, "memory.store", "memory.stages")),
+        ("memory.store", (*FLOOR, "memory.stages")),
+        ("eval.metrics", (*BENCHMARKS, "eval.systems", "eval.report")),
+        ("eval.systems", (*BENCHMARKS, "eval.metrics", "eval.report")),
+        ("eval.locomo", ("eval.conflict", "eval.vqa", "eval.experts", "eval.report", "eval.bench")),
+        ("eval.conflict", ("eval.locomo", "eval.vqa", "eval.experts", "eval.report", "eval.bench")),
+        ("eval.vqa", ("eval.locomo", "eval.conflict", "eval.experts", "eval.report", "eval.bench")),
+        ("eval.experts", ("eval.conflict", "eval.vqa", "eval.report", "eval.bench")),
+        ("eval.report", ("eval.systems", "eval.conflict", "eval.vqa", "eval.experts", "eval.bench")),
+    ],
+)
+def test_rooms_within_rooms_point_down_too(house: grimp.ImportGraph, name: str, others: tuple[str, ...]) -> None:
+    barred = {module for other in others for module in below(house, f"{ROOT}.{other}")}
+    inside = below(house, f"{ROOT}.{name}")
+    wrong = [
+        f"{module} imports {imported}"
+        for module in inside
+        for imported in house.find_modules_directly_imported_by(module) & barred
+    ]
+    assert inside and barred and wrong == []
+
+
+def test_nobody_imports_the_laboratory(house: grimp.ImportGraph) -> None:
+    assert importers(house, "benchmarks") == set()
+
+
 def test_nobody_imports_the_command_line(house: grimp.ImportGraph) -> None:
     users = importers(house, *below(house, f"{ROOT}.cli"))
     assert users <= {f"{ROOT}.cli", f"{ROOT}.__main__"}

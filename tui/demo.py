@@ -118,8 +118,7 @@ def made_up_training(home: Path) -> Path:
 
 def made_up_report(folder: Path, questions: int = 24) -> Path:
     """A benchmark's report whose every figure is made up, and which says so. Returns its file."""
-    from memlora_mlx.eval.results import Asked, Run
-    from memlora_mlx.eval.shards import write_run
+    from memlora_mlx.eval.results import Asked, Run, write_run
 
     names = ("rouge_1", "meteor", "bert_score", "sentence_bert", "token_f1")
     lost = ("not extracted", "not retrieved", "answered wrongly", "answered wrongly")

@@ -173,7 +173,7 @@ def _write(path: Path, lines: Callable[[], Iterable[tuple[str, bool]]]) -> int:
 
 
 def _wanted(question: Question) -> dict[str, Any] | None:
-    from memlora_mlx.memory.filters import from_words
+    from memlora_mlx.memory.retrieval.filters import from_words
 
     people = () if question.person is None else (question.person,)
     return from_words(people, question.source, question.since, question.until)

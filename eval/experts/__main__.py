@@ -26,14 +26,15 @@ import numpy as np
 
 from memlora_mlx.distill.observations import Annotated, read_annotated
 from memlora_mlx.errors import MemloraError, UsageError
-from memlora_mlx.eval.bench import bench_folder
-from memlora_mlx.eval.cache import Cache
-from memlora_mlx.eval.calls import Calls
+from memlora_mlx.eval.cases import Case
 from memlora_mlx.eval.experts import pipeline, stages
 from memlora_mlx.eval.experts.table import as_markdown
-from memlora_mlx.eval.metrics import Scorer, Scores, bootstrap_mean, means, paired_bootstrap, workspace_scorer
-from memlora_mlx.eval.questions import Case
-from memlora_mlx.eval.systems import Ground
+from memlora_mlx.eval.metrics.intervals import bootstrap_mean, paired_bootstrap
+from memlora_mlx.eval.metrics.scorer import Scorer, Scores, means, workspace_scorer
+from memlora_mlx.eval.systems.cache import Cache, bench_folder
+from memlora_mlx.eval.systems.calls import Calls
+from memlora_mlx.eval.systems.students import calls_with, ground_of
+from memlora_mlx.eval.systems.system import Ground
 from memlora_mlx.memory.workspace import Workspace
 from memlora_mlx.models.expert_folders import WEIGHTS, read_card
 from memlora_mlx.records import Stage
@@ -63,7 +64,7 @@ class Bench:
     @property
     def sides(self) -> dict[str, Calls]:
         chosen: dict[str, tuple[Stage, ...]] = {"base": (), "experts": ABLATION[-1][1]}
-        return {name: pipeline.calls_with(self.workspace, self.ground, who) for name, who in chosen.items()}
+        return {name: calls_with(self.workspace, self.ground, who) for name, who in chosen.items()}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -114,7 +115,7 @@ def measure(workspace: Workspace, cache: Cache, options: argparse.Namespace) -> 
     [case] = pipeline.answerable(options.locomo, [VALIDATION], options.exchanges, options.questions)
     bench = Bench(
         workspace,
-        pipeline.ground_of(workspace, cache),
+        ground_of(workspace, cache),
         workspace_scorer(workspace),
         next(one for one in read_annotated(options.locomo) if one.name == VALIDATION),
         case,
@@ -188,7 +189,7 @@ def _pipeline(bench: Bench) -> dict[str, Any]:
     for name, experts in ABLATION:
         if not all(stage in bench.workspace.expert_folders for stage in experts):
             continue
-        calls = pipeline.calls_with(bench.workspace, bench.ground, experts)
+        calls = calls_with(bench.workspace, bench.ground, experts)
         served = pipeline.serve(calls, bench.ground, bench.scorer, bench.case)
         scores.append(served.scores)
         found[name] = {

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import tempfile
-import threading
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from memlora_mlx.eval.cache import Cache
-from memlora_mlx.eval.calls import Calls, ModelClock
-from memlora_mlx.eval.entrants import calls_of
-from memlora_mlx.eval.metrics import Scorer, Scores, means, workspace_scorer
-from memlora_mlx.eval.questions import Case, cut, read_cases
+from memlora_mlx.eval.cases import Case, cut
+from memlora_mlx.eval.locomo.questions import read_cases
+from memlora_mlx.eval.metrics.scorer import Scorer, Scores, means, workspace_scorer
 from memlora_mlx.eval.results import SCORED
-from memlora_mlx.eval.systems import Ground, MemorySystem
+from memlora_mlx.eval.systems.cache import Cache
+from memlora_mlx.eval.systems.calls import Calls
+from memlora_mlx.eval.systems.memories import MemorySystem
+from memlora_mlx.eval.systems.students import calls_with, ground_of
+from memlora_mlx.eval.systems.system import Ground
 from memlora_mlx.memory.workspace import Workspace
 from memlora_mlx.records import STAGES, Stage
 
@@ -28,17 +29,6 @@ class Served:
     memories: int
     ingest_seconds: float
     tokens: Mapping[str, float]  # written by each stage, a call
-
-
-def ground_of(workspace: Workspace, cache: Cache) -> Ground:
-    """What the benchmark would stand on with this workspace."""
-    rules = replace(workspace.rules, grounded=frozenset())
-    return Ground(cache, ModelClock(), workspace.space, rules, workspace.settings.limit, threading.Event())
-
-
-def calls_with(workspace: Workspace, ground: Ground, experts: Collection[Stage]) -> Calls:
-    """The student's calls, with the experts of these stages alone."""
-    return calls_of({stage: (workspace, stage in experts) for stage in STAGES}, workspace, ground)
 
 
 def serve(calls: Calls, ground: Ground, scorer: Scorer, case: Case) -> Served:

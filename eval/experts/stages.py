@@ -10,8 +10,9 @@ from memlora_mlx.distill.banks import NOT_MENTIONED, empty_bank
 from memlora_mlx.distill.observations import Annotated, rows
 from memlora_mlx.distill.rows import SPLITS, Row
 from memlora_mlx.distill.synthetic import lives, update_rows
-from memlora_mlx.eval.calls import Calls
-from memlora_mlx.eval.metrics import Scorer, Scores, means, wilson
+from memlora_mlx.eval.metrics.intervals import wilson
+from memlora_mlx.eval.metrics.scorer import Scorer, Scores, means
+from memlora_mlx.eval.systems.calls import Calls
 from memlora_mlx.memory import stages
 from memlora_mlx.memory.workspace import Workspace
 from memlora_mlx.records import Exchange, Request

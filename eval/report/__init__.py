@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from memlora_mlx.errors import MemloraError
-from memlora_mlx.eval.judges import RUBRICS
+from memlora_mlx.eval.metrics.judges import RUBRICS
 from memlora_mlx.eval.report import costs, details, quality, vqa
 from memlora_mlx.eval.report.document import ABSENT, Column, Document, Section, Table, plain, without_empty
 from memlora_mlx.eval.report.figures import (

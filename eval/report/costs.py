@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from memlora_mlx.eval.metrics import Interval, wilson
+from memlora_mlx.eval.metrics.intervals import Interval, wilson
 from memlora_mlx.eval.report import paper
 from memlora_mlx.eval.report.document import ABSENT, Bar, BarChart, Column, Section, Table, plain
 from memlora_mlx.eval.report.figures import number, scored_rows, systems_of, with_interval
@@ -244,8 +244,7 @@ def _number(about: Mapping[str, Any], key: str) -> float:
 def _device(run: Run) -> str:
     environment = run.origin.get("environment")
     told = environment.get("device") if isinstance(environment, Mapping) else None
-    others = run.origin.get("environments")
-    return plain(told or "not named") + (f" and {len(others) - 1} more" if isinstance(others, list) else "")
+    return plain(told or "not named")
 
 
 def _highest(groups: Sequence[tuple[str, tuple[Bar, ...]]]) -> float:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from memlora_mlx.eval.judges import RUBRICS
+from memlora_mlx.eval.locomo.scoring import is_right
+from memlora_mlx.eval.metrics.judges import RUBRICS
 from memlora_mlx.eval.report.document import ABSENT, Column, Section, StackedChart, Table, plain
 from memlora_mlx.eval.report.figures import (
     average,
@@ -20,7 +21,6 @@ from memlora_mlx.eval.report.figures import (
     with_interval,
 )
 from memlora_mlx.eval.results import SCORED, Asked, Run
-from memlora_mlx.eval.scoring import is_right
 
 LOST = ("answered wrongly", "not retrieved", "updated away", "not extracted")
 DEPTHS = (1, 5, 10)  # k of recall@k

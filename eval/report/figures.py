@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 
-from memlora_mlx.eval.metrics import Difference, Interval, bootstrap_mean, paired_bootstrap, wilson
+from memlora_mlx.eval.metrics.intervals import Difference, Interval, bootstrap_mean, paired_bootstrap, wilson
 from memlora_mlx.eval.report.document import ABSENT
 from memlora_mlx.eval.results import CATEGORIES, SCORED, Asked, Run
 

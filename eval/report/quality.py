@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from memlora_mlx.eval.judges import RUBRICS
-from memlora_mlx.eval.metrics import Interval
+from memlora_mlx.eval.metrics.intervals import Interval
+from memlora_mlx.eval.metrics.judges import RUBRICS
+from memlora_mlx.eval.metrics.statistics import holm, mcnemar
 from memlora_mlx.eval.report import paper
 from memlora_mlx.eval.report.document import ABSENT, Bar, BarChart, Chart, Column, Section, Table, plain
 from memlora_mlx.eval.report.figures import (
@@ -30,7 +31,6 @@ from memlora_mlx.eval.report.figures import (
     with_interval,
 )
 from memlora_mlx.eval.results import SCORED, Asked, Run
-from memlora_mlx.eval.statistics import holm, mcnemar
 
 TRUSTED = 0.8  # the least share of control answers that a judge has to label as they are
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from memlora_mlx.eval.metrics import Interval, wilson
+from memlora_mlx.eval.metrics.intervals import Interval, wilson
 from memlora_mlx.eval.report import paper
 from memlora_mlx.eval.report.document import ABSENT, Bar, BarChart, Column, Section, Table, plain
 from memlora_mlx.eval.report.figures import number, p_value, with_interval

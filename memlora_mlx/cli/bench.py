@@ -92,7 +92,6 @@ def bench(
     predictions: Annotated[
         list[Path] | None, typer.Option(help="Another system's answers by question; may be given several times.")
     ] = None,
-    shard: Annotated[str | None, typer.Option(help="Which part of a run split over machines, such as 1/4.")] = None,
     mine: Annotated[
         bool, typer.Option("--mine", help="Ask about your own conversations; nothing leaves them.")
     ] = False,
@@ -102,14 +101,13 @@ def bench(
     """Let systems read conversations and answer questions about them; score, compare, report.
 
     It has stores of its own: your memories are not touched. Stop it any time and run it again: it goes on where it
-    stopped. `memlora bench merge PARTS...` joins the parts of a run made with --shard; `memlora bench report RUN` writes
-    a report anew.
+    stopped. `memlora bench report RUN` writes a report anew.
     """
     from memlora_mlx.distill.vqa import benchmark_in
     from memlora_mlx.errors import Cancelled, UsageError
-    from memlora_mlx.eval.bench import SYSTEMS, Plan, run
-    from memlora_mlx.eval.questions import read_corrections
-    from memlora_mlx.eval.shards import shard_of
+    from memlora_mlx.eval.bench import run
+    from memlora_mlx.eval.locomo.questions import read_corrections
+    from memlora_mlx.eval.plan import SYSTEMS, Plan
     from memlora_mlx.settings import load_settings
 
     images = vqa or vqa_from is not None
@@ -133,7 +131,6 @@ def bench(
         conflict=conflict,
         vqa=benchmark_in(load_settings().home, vqa_from) if images else None,
         mine=mine,
-        shard=shard_of(shard) if shard else (1, 1),
         judge=judge,
         predictions=tuple(existing_files(predictions or [])),
         corrections=read_corrections(existing_files([gold_corrections])[0]) if gold_corrections else {},
@@ -151,21 +148,8 @@ def bench(
             if plan.mine:
                 raise Cancelled("stopped; with --mine nothing is kept") from None
             raise Cancelled("stopped; what was measured is kept, and the same command goes on") from None
-        folder = out or _new_folder(opened, made)
+        folder = out or _new_folder(opened)
     _deliver(made, folder, as_json)
-
-
-@app.command()
-def merge(
-    parts: Annotated[list[Path], typer.Argument(metavar="PARTS...", help="Folders or results.json of the parts.")],
-    out: Annotated[Path, typer.Option(help="Folder of the joined run.")] = Path("merged"),
-    as_json: AsJson = False,
-) -> None:
-    """Join the parts of a run made with --shard, into the report of the whole."""
-    from memlora_mlx.eval.shards import merge as joined
-    from memlora_mlx.eval.shards import read_run
-
-    _deliver(joined([read_run(part) for part in parts]), out, as_json)
 
 
 @app.command()
@@ -175,7 +159,7 @@ def report(
     as_json: AsJson = False,
 ) -> None:
     """Write the report of a run anew."""
-    from memlora_mlx.eval.shards import read_run
+    from memlora_mlx.eval.results import read_run
 
     read = read_run(run)
     _deliver(read, out or (run if run.is_dir() else run.parent), as_json, keep=out is not None)
@@ -183,7 +167,7 @@ def report(
 
 def _deliver(run: Run, folder: Path, as_json: bool, *, keep: bool = True) -> None:
     """Write results.json and the reports, and show the summary."""
-    from memlora_mlx.eval.shards import write_run
+    from memlora_mlx.eval.results import write_run
 
     console = notes()
     if keep:
@@ -202,13 +186,10 @@ def _deliver(run: Run, folder: Path, as_json: bool, *, keep: bool = True) -> Non
     typer.echo(f"{folder}")
 
 
-def _new_folder(opened: Workspace, run: Run) -> Path:
-    from memlora_mlx.eval.bench import bench_folder
+def _new_folder(opened: Workspace) -> Path:
+    from memlora_mlx.eval.systems.cache import bench_folder
 
-    name = f"{datetime.now():%Y-%m-%d-%H%M%S}"
-    if part := run.origin.get("shard"):
-        name += f"-part-{part.replace('/', '-of-')}"
-    return bench_folder(opened) / "runs" / name
+    return bench_folder(opened) / "runs" / f"{datetime.now():%Y-%m-%d-%H%M%S}"
 
 
 class Display(LiveLine):

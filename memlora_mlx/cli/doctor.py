@@ -97,7 +97,7 @@ def _embedder(opened: Workspace, repair: bool) -> Iterator[Finding]:
 
 
 def _store(opened: Workspace, repair: bool) -> Iterator[Finding]:
-    from memlora_mlx.memory.store import Store
+    from memlora_mlx.memory.store.store import Store
 
     folder = opened.settings.store_folder
     if not (folder / "memories.db").is_file():

@@ -33,7 +33,7 @@ def list_memories(
     as_json: AsJson = False,
 ) -> None:
     """Show what is remembered, the newest first."""
-    from memlora_mlx.memory.filters import from_words
+    from memlora_mlx.memory.retrieval.filters import from_words
     from memlora_mlx.memory.system import as_mem0
 
     filters = from_words(user or (), source, since or "", until or "")
@@ -61,7 +61,7 @@ def search(
     as_json: AsJson = False,
 ) -> None:
     """Find the memories nearest to some words."""
-    from memlora_mlx.memory.filters import from_words
+    from memlora_mlx.memory.retrieval.filters import from_words
     from memlora_mlx.memory.system import Memory as System
     from memlora_mlx.memory.system import hit_as_mem0
 

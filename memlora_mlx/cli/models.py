@@ -12,6 +12,7 @@ app = typer.Typer(no_args_is_help=True, help="List, pull and remove students and
 
 @app.command("list")
 def list_models(
+    everything: Annotated[bool, typer.Option("--all", help="Also list the models that serve as test benches.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Show every model memlora knows by name, and those on this disk."""
@@ -25,6 +26,8 @@ def list_models(
     rows: list[dict[str, object]] = []
     for name in [*ENTRIES, *sorted(here.keys() - ENTRIES.keys())]:
         entry, model = ENTRIES.get(name), here.get(name)
+        if entry and entry.packaged and not model and not everything:
+            continue  # a test bench that nobody has pulled
         rows.append(
             {
                 "name": name,

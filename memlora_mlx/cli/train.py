@@ -304,7 +304,7 @@ def data_or_synthetic(stage: Stage, home: Path, yes: bool) -> list[str]:
         ):
             raise BadTrainingData(f"{error}; --yes does the first") from None
     if stage == "vqa":
-        from memlora_mlx.eval.drawings import build
+        from memlora_mlx.eval.vqa.drawings import build
 
         build(home / "vqa" / "drawings")
         return list(map(str, default_data(stage, home)))

@@ -154,7 +154,7 @@ def _summary(tally: Tally, folder: Path, *, asked: bool) -> str:
 
 
 def _drawings(folder: Path, count: int, seed: int, as_json: bool) -> None:
-    from memlora_mlx.eval.drawings import build as draw_all
+    from memlora_mlx.eval.vqa.drawings import build as draw_all
 
     with _bar() as bar:
         task = bar.add_task("drawings", total=count)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from memlora_mlx.distill.rows import Row, Splits
 from memlora_mlx.memory import stages
 from memlora_mlx.memory.pipeline import Pipeline, Related, Rules, owner_name
-from memlora_mlx.memory.store import Store
+from memlora_mlx.memory.store.store import Store
 from memlora_mlx.records import Exchange, Hit, Scope
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from memlora_mlx.distill.prompts import extraction_prompt
 from memlora_mlx.distill.rows import SPLITS, Chat, Row, read_rows, write_rows
 from memlora_mlx.errors import StoreError
 from memlora_mlx.memory import stages
-from memlora_mlx.memory.store import Store
+from memlora_mlx.memory.store.store import Store
 from memlora_mlx.records import Event, Exchange, Revision, Stage
 from memlora_mlx.settings import CORRECTIONS
 

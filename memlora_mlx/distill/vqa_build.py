@@ -25,8 +25,8 @@ from memlora_mlx.distill.rows import Chat, Row, Split, Splits, prompt_hash
 from memlora_mlx.distill.teacher import Teacher, Unanswerable
 from memlora_mlx.distill.vqa import KINDS, Kind, one_word, vqa_row, write_benchmark
 from memlora_mlx.errors import UsageError
-from memlora_mlx.memory.pictures import read_picture
 from memlora_mlx.memory.stages import clean_text
+from memlora_mlx.memory.store.pictures import read_picture
 
 MAX_QUESTION = 300  # characters
 _ABOUT: dict[Kind, str] = {

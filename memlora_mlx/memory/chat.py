@@ -9,7 +9,7 @@ from collections.abc import Generator
 from datetime import datetime
 from pathlib import Path
 
-from memlora_mlx.memory import looking, rows, stages
+from memlora_mlx.memory import inputs, looking, stages
 from memlora_mlx.memory.pipeline import Pipeline, Remembered
 from memlora_mlx.records import Exchange, Hit, Image, Memory, Message, Request, Role, Scope
 
@@ -57,7 +57,7 @@ class Chat:
             yield from self._reply(text, picture, cancelled)
 
     def _reply(self, text: str, picture: Path | None, cancelled: threading.Event | None) -> Generator[str]:
-        text = rows.clean(text)
+        text = inputs.clean(text)
         [vector] = self.pipeline.engine.embed([text], query=True)
         hits = self.pipeline.store.search(vector, self._limit, scope=self.owner, owner_exact=True)
         if hits and picture is None and self.pipeline.rules.recalls and text.rstrip().endswith("?"):
@@ -95,7 +95,7 @@ class Chat:
         """Keep what matters of one exchange; it gives way to a reply that somebody waits for."""
         from memlora_mlx.models.engine import Priority
 
-        question = Message("user", rows.clean(said), USER, said_at=said_at, image=image)
+        question = Message("user", inputs.clean(said), USER, said_at=said_at, image=image)
         messages = (question, Message("assistant", replied, ASSISTANT, said_at=said_at))
         exchange = Exchange(key, self.owner, messages, said_at, "chat", 0)
         # The user chose the file; one that cannot be kept must not cost what was said.

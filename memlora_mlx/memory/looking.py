@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING
 
 from memlora_mlx.errors import UsageError
 from memlora_mlx.memory import stages
-from memlora_mlx.memory.pictures import normalised, read_picture, shown
+from memlora_mlx.memory.store.pictures import normalised, read_picture, shown
 from memlora_mlx.records import Completion, Hit, Memory, Request
 
 if TYPE_CHECKING:
-    from memlora_mlx.memory.images import Images
+    from memlora_mlx.memory.store.images import Images
     from memlora_mlx.models.engine import Engine
 
 NEAREST = 3  # memories that a question finds, whose pictures may be looked at again

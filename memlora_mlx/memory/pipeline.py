@@ -26,7 +26,7 @@ from memlora_mlx.errors import Cancelled
 from memlora_mlx.memory import looking, stages
 from memlora_mlx.memory.changes import Add, Applied, Change, Delete, Overtaken, Update, Vector
 from memlora_mlx.memory.looking import Look
-from memlora_mlx.memory.store import Store
+from memlora_mlx.memory.store.store import Store
 from memlora_mlx.records import Completion, Exchange, Grammar, Hit, Image, Memory, Request, Scope, Stage
 from memlora_mlx.settings import Protocol
 

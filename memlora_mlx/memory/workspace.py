@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Self
 from memlora_mlx.errors import ModelBroken, ModelMissing, StoreError
 from memlora_mlx.memory.changes import Space
 from memlora_mlx.memory.pipeline import Pipeline, Rules
-from memlora_mlx.memory.store import Store
+from memlora_mlx.memory.store.store import Store
 from memlora_mlx.models.expert_folders import expert_folders, folders_in, read_card
 from memlora_mlx.records import STAGES, Stage
 from memlora_mlx.settings import Settings

@@ -39,7 +39,9 @@ class Entry:
     zero_shot: bool = True  # follows the stage prompts without a trained expert
     query_prompt: str | None = None  # an embedder's words before a question; memories go without
     note: str | None = None  # what a user must do before pulling it, or know
-    packaged: str | None = None  # its folder within this package: a test bench's, never chosen by default
+    packaged: str | None = (
+        None  # its folder within this package: a test bench, never chosen by default, listed if asked for or pulled
+    )
 
 
 _GEMMA = "Gemma Terms of Use"
@@ -244,7 +246,7 @@ STUDENTS: tuple[Entry, ...] = (
         needs_vision=True,
         zero_shot=False,
         note="knows the drawings of `memlora vqa build --drawings` and nothing else: a test bench",
-        packaged="eval/drawings_model",
+        packaged="eval/vqa/drawings_model",
     ),
 )
 

@@ -112,10 +112,6 @@ class PromptLookup:
                     self._after[tuple(self._history[here - size :])] = here
             self._history.append(token)
 
-    def propose_nothing(self) -> None:
-        """For a cache that cannot take tokens back."""
-        self._proposals = None
-
     def propose(self, limit: int) -> list[int]:
         for size in (3, 2):
             position = self._after.get(tuple(self._history[-size:]))
@@ -130,9 +126,6 @@ class Counters:
     """What one output cost."""
 
     steps: int = 0  # forward passes that chose tokens
-    forced: int = 0  # tokens appended without a choice
-    proposed: int = 0
-    accepted: int = 0
     reused: int = 0  # prompt tokens whose keys and values were there from an earlier prompt
 
 
@@ -184,7 +177,6 @@ class Row:
             forced = self._guide.forced()
             self._append(forced)
             self.pending += forced
-            self.counters.forced += len(forced)
         if self._guide and self._guide.done:
             self.finish = "stop"
         elif len(self.tokens) >= self._limit:
@@ -229,8 +221,6 @@ class Row:
         if self._guide:
             self._guide.rollback(draft[right:])
         self.counters.steps += 1
-        self.counters.proposed += len(draft)
-        self.counters.accepted += right
         self._barren = 0 if right or not draft else self._barren + 1
 
         kept = len(self.pending) + right

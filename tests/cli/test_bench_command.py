@@ -35,15 +35,6 @@ def test_a_run_leaves_a_file_and_a_report(memlora: Command, talks: Path, tmp_pat
     assert (tmp_path / "run" / "report.html").is_file()
 
 
-def test_parts_are_joined(memlora: Command, talks: Path, tmp_path: Path) -> None:
-    for part in ("1/2", "2/2"):
-        options = ("--systems", "oracle,rag", "--shard", part, "--out", tmp_path / part[0])
-        assert memlora("bench", talks, *options)[0] == 0
-    code, out, _ = memlora("bench", "merge", tmp_path / "1", tmp_path / "2", "--out", tmp_path / "all", "--json")
-    assert code == 0
-    assert {one["system"] for one in json.loads(out)["asked"]} == {"oracle", "rag"}
-
-
 def test_ones_own_conversations_and_conflicts_need_no_file(memlora: Command, tiny_home: Path, tmp_path: Path) -> None:
     talk = tmp_path / "talk.txt"
     talk.write_text(TALK)
@@ -67,7 +58,6 @@ def test_ones_own_conversations_and_conflicts_need_no_file(memlora: Command, tin
         (("FILE", "--split", "some"), "there is no split 'some'"),
         (("FILE", "--conversations", "conv-7"), "there is no conversation 'conv-7'"),
         (("FILE", "--systems", "zep"), "there is no system 'zep'; known are memlora, base"),
-        (("FILE", "--shard", "5/4"), "a shard is written like 1/4"),
         (("FILE", "--mine"), "leave FILE out"),
         (("nowhere.json",), "there is no file"),
         (("FILE", "--gold-corrections", "FILE"), "corrections are an object"),
@@ -99,5 +89,5 @@ def test_a_talk_that_asks_nothing(memlora: Command, tiny_home: Path, tmp_path: P
 def test_help_names_what_else_there_is(memlora: Command) -> None:
     code, out, _ = memlora("bench", "--help")
     assert code == 0
-    assert "--shard" in out
-    assert "memlora bench merge" in out
+    assert "--efficiency" in out
+    assert "memlora bench report" in out

@@ -40,6 +40,16 @@ def test_list_prints_a_table(qwen: Path) -> None:
     assert len(line) <= 80, "the table fits a terminal of 80 columns"
 
 
+def test_list_shows_the_test_bench_only_when_asked_for_or_pulled(qwen: Path) -> None:
+    def names(*options: str) -> set[str]:
+        return {row["name"] for row in json.loads(run(app, ["list", "--json", *options]).stdout)}
+
+    assert "drawings" not in names()
+    assert "drawings" in names("--all")
+    assert run(app, ["pull", "drawings"]).exit_code == 0
+    assert "drawings" in names()
+
+
 def test_list_marks_half_a_model(qwen: Path) -> None:
     (qwen / "config.json").unlink()
     rows = {row["name"]: row for row in json.loads(run(app, ["list", "--json"]).stdout)}

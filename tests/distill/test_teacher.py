@@ -591,7 +591,7 @@ def test_without_the_client_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) 
 
 def test_a_real_server_answers(tmp_path: Path, tiny_student: Path, tiny_embedder: Path, selection: Selection) -> None:
     """`mlx_lm.server` on a student of random weights: what it says is noise, and it is all kept."""
-    from memlora_mlx.eval.mem0_baseline import mlx_server
+    from memlora_mlx.eval.systems.mem0_baseline import mlx_server
 
     settings = load_settings({"student": str(tiny_student), "embedder": str(tiny_embedder)})
     some = Selection(selection.exchanges[:6], selection.splits)

@@ -18,7 +18,7 @@ from memlora_mlx.distill.recipes import Recipe, read_recipe
 from memlora_mlx.distill.rows import read_rows
 from memlora_mlx.distill.steps import as_arrays, loss_of, memory_needed, validation_loss
 from memlora_mlx.errors import BadTrainingData, Cancelled, VisionMissing
-from memlora_mlx.eval import drawings
+from memlora_mlx.eval.vqa import drawings
 from memlora_mlx.models import vectorised
 from memlora_mlx.models.arrays import load_arrays
 from memlora_mlx.models.students import Student

@@ -14,10 +14,10 @@ import pytest
 from locomo import QUESTIONS, locomo_file, sample
 
 from memlora_mlx.errors import Cancelled, UsageError
-from memlora_mlx.eval.bench import Plan, run
-from memlora_mlx.eval.results import Run
-from memlora_mlx.eval.scoring import abstains
-from memlora_mlx.eval.shards import merge, read_run, write_run
+from memlora_mlx.eval.bench import run
+from memlora_mlx.eval.locomo.scoring import abstains
+from memlora_mlx.eval.plan import Plan
+from memlora_mlx.eval.results import Run, read_run, write_run
 from memlora_mlx.memory import stages
 from memlora_mlx.memory.workspace import Workspace
 from memlora_mlx.settings import Settings, load_settings
@@ -74,7 +74,7 @@ def timeless(made: Run) -> dict[str, Any]:
     for cost in value["costs"]:
         cost["seconds"] = 0
     value["phases"] = sorted({(phase["system"], phase["name"]) for phase in value["phases"]})
-    for name in ("seconds", "model_seconds", "merged", "command"):
+    for name in ("seconds", "model_seconds", "command"):
         value["origin"].pop(name, None)
     return value
 
@@ -134,24 +134,6 @@ def test_a_second_run_loads_no_student_and_gives_the_same(whole: Run, workspace:
     assert timeless(again) == timeless(whole)
     assert all(phase.from_cache for phase in again.phases)
     assert workspace.engine._student is None
-
-
-def test_shards_merge_into_the_unsplit_run(whole: Run, settings: Settings, plan: Plan, tmp_path: Path) -> None:
-    parts = []
-    for number in (3, 1, 6, 4, 5, 2):  # one more than there are systems
-        with Workspace(settings) as opened:
-            made = run(replace(plan, shard=(number, 6)), opened)
-        parts.append(read_run(write_run(made, tmp_path / str(number))))
-    assert sum(len(part.asked) for part in parts) == len(whole.asked)
-
-    assert timeless(merge(parts)) == timeless(whole)
-
-    lacking = merge(parts[:5])
-    assert [line for line in lacking.failures if "part 2/6 is missing" in line]
-    with pytest.raises(UsageError, match="given twice"):
-        merge([parts[0], parts[0]])
-    with pytest.raises(UsageError, match="top_k"):
-        merge([parts[0], replace(parts[1], origin={**parts[1].origin, "top_k": 30})])
 
 
 def test_a_run_that_was_stopped_goes_on(whole: Run, settings: Settings, plan: Plan, tmp_path: Path) -> None:
@@ -236,7 +218,7 @@ def test_of_a_judge_that_gives_no_verdict_all_else_is_kept(
     """And what it said before is still a verdict."""
     for seconds in ("FIRST_REST", "LONGEST_REST"):
         monkeypatch.setattr(f"memlora_mlx.distill.teacher.{seconds}", 0.01)
-    monkeypatch.setattr("memlora_mlx.eval.judges.CONTROLS", ())
+    monkeypatch.setattr("memlora_mlx.eval.metrics.judges.CONTROLS", ())
     first = QUESTIONS[0]["question"]
 
     def judge(prompt: str) -> Answer:
@@ -336,8 +318,8 @@ def test_whatever_breaks_in_mem0_leaves_the_others(
     def breaks(*_: object) -> None:
         raise KeyError("payload")
 
-    monkeypatch.setattr("memlora_mlx.eval.mem0_system.require", lambda extra, what: None)
-    monkeypatch.setattr("memlora_mlx.eval.mem0_system.Mem0System._run", breaks)
+    monkeypatch.setattr("memlora_mlx.eval.systems.mem0_system.require", lambda extra, what: None)
+    monkeypatch.setattr("memlora_mlx.eval.systems.mem0_system.Mem0System._run", breaks)
     with Workspace(settings) as opened:
         made = run(replace(plan, systems=("mem0", "oracle")), opened)
     assert {one.system for one in made.asked} == {"oracle"}

@@ -53,7 +53,7 @@ def quiet_run(tmp_path_factory: pytest.TempPathFactory, talk: Path, models: dict
 # Imports first and then waits, so that the moments fall into the work and not into Python's start.
 _READY = """
 import sys
-import memlora_mlx.memory.store, memlora_mlx.models.decoding, mlx_lm.utils, transformers.tokenization_utils_tokenizers
+import memlora_mlx.memory.store.store, memlora_mlx.models.decoding, mlx_lm.utils, transformers.tokenization_utils_tokenizers
 from memlora_mlx.cli import main
 print("ready", flush=True)
 sys.stdin.readline()

@@ -18,7 +18,7 @@ from memlora_mlx.memory.changes import Add, Space
 from memlora_mlx.memory.chat import Chat
 from memlora_mlx.memory.pipeline import Pipeline, Rules, shared_image
 from memlora_mlx.memory.stages import Decision, Decisions, look_grammar, parse_look
-from memlora_mlx.memory.store import Store
+from memlora_mlx.memory.store.store import Store
 from memlora_mlx.models.engine import Engine, Priority
 from memlora_mlx.models.spaces import read_space
 from memlora_mlx.records import Exchange, Image, Message, Scope

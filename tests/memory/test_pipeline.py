@@ -22,7 +22,7 @@ from memlora_mlx.memory import stages
 from memlora_mlx.memory.changes import Add, Space
 from memlora_mlx.memory.pipeline import Pipeline, Related, Rules, owner_name
 from memlora_mlx.memory.stages import Decision, Decisions
-from memlora_mlx.memory.store import Store
+from memlora_mlx.memory.store.store import Store
 from memlora_mlx.memory.workspace import Workspace
 from memlora_mlx.models.engine import Engine
 from memlora_mlx.records import Completion, Event, Exchange, Image, Message, Request, Scope

@@ -15,7 +15,7 @@ import pytest
 from memlora_mlx.conversations import exchanges, read_conversations
 from memlora_mlx.memory.changes import Space
 from memlora_mlx.memory.pipeline import Pipeline, Rules
-from memlora_mlx.memory.store import Store
+from memlora_mlx.memory.store.store import Store
 from memlora_mlx.models.engine import Engine, Priority
 from memlora_mlx.models.expert_folders import expert_folders
 from memlora_mlx.models.spaces import read_space

@@ -16,8 +16,7 @@ from textual.widgets import Input, OptionList, Select
 
 from memlora_mlx.distill.rows import Row, write_rows
 from memlora_mlx.errors import UsageError
-from memlora_mlx.eval.results import Asked, Run
-from memlora_mlx.eval.shards import write_run
+from memlora_mlx.eval.results import Asked, Run, write_run
 from memlora_mlx.tui.app import PAGES, MemloraApp
 from memlora_mlx.tui.preferences import keep
 from memlora_mlx.tui.screens.bench import BenchScreen

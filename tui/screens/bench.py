@@ -114,7 +114,7 @@ class BenchScreen(MainScreen):
     async def open_report(self, path: Path) -> None:
         """Show a run's report. One that is damaged is told of, and what was shown stays."""
         from memlora_mlx.eval.report import build
-        from memlora_mlx.eval.shards import read_run
+        from memlora_mlx.eval.results import read_run
 
         if self._job is None:
             self._say("reading …")
@@ -178,7 +178,7 @@ class BenchScreen(MainScreen):
 
     @work(group="run", exclusive=True, exit_on_error=False)
     async def action_run_bench(self) -> None:
-        from memlora_mlx.eval.bench import SYSTEMS
+        from memlora_mlx.eval.plan import SYSTEMS
 
         if self._job is not None:
             raise UsageError("a benchmark is running; wait for it, or stop it with Esc")
@@ -267,7 +267,7 @@ def _arguments(answers: dict[str, str]) -> list[str]:
 
 def _cells(file: Path) -> tuple[str, str, str]:
     """What a list says of a report; a damaged one says that."""
-    from memlora_mlx.eval.shards import read_run
+    from memlora_mlx.eval.results import read_run
 
     try:
         run = read_run(file)

@@ -1,0 +1,1 @@
+"""The benchmark of memory operations: facts that change, repeat and mislead."""

@@ -1,0 +1,156 @@
+"""The update stage: old memories and new facts in, decisions out."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from memlora_mlx.memory.stages.grammars import TEXT_RULE, as_json, literal
+from memlora_mlx.memory.stages.prompts import Chat
+from memlora_mlx.memory.stages.text import clean_text
+from memlora_mlx.records import Event, Grammar
+
+UPDATE_TOKENS = 512
+_UPDATE = (
+    'Old memories:{old}. New retrieved facts: {facts}. Return memory update in JSON format: {{"memory" : '
+    '[{{"id" : "<ID of the memory>", "text" : "<Content of the memory>", "event" : "<Operation, among ADD, UPDATE, '
+    'DELETE, or NONE>", "old_memory" : "<Old memory content, only if UPDATE event>"}}]}}'
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """One entry of an update answer, in the prompt's small ids."""
+
+    event: Event
+    text: str
+    number: int | None = None  # of the offered memory it touches; None for an ADD
+
+
+@dataclass(frozen=True, slots=True)
+class Decisions:
+    """An update answer as read: what is to be done, and how many entries named what was not offered."""
+
+    decisions: tuple[Decision, ...]
+    rejected: int = 0
+
+
+def update_chat(old: Sequence[str], facts: Sequence[str]) -> Chat:
+    """Ask what the new facts change in the old memories, which get the ids "0", "1", ..."""
+    offered = [{"id": str(number), "text": text} for number, text in enumerate(old)]
+    return (("user", _UPDATE.format(old=as_json(offered), facts=as_json(list(facts)))),)
+
+
+def offered(chat: Chat) -> tuple[list[str], list[str]] | None:
+    """The old memories and the facts that `update_chat` was given; None for a chat of another form."""
+    decode, words = json.JSONDecoder().raw_decode, chat[-1][1]
+    try:
+        rest = words.partition("Old memories:")[2]
+        old, end = decode(rest)
+        facts, _ = decode(rest[end:].partition("New retrieved facts: ")[2])
+        return [memory["text"] for memory in old], [str(fact) for fact in facts]
+    except (ValueError, TypeError, KeyError):
+        return None
+
+
+def update_grammar(
+    old: Sequence[str], facts: Sequence[str], *, grounded: bool = False, copied: bool = False
+) -> Grammar:
+    """The entries an update may hold, in the order of their ids, each id at most once.
+
+    An offered id may be updated (its old text is then given by the grammar), deleted or left; the ids after them add,
+    no more of them than there are facts.
+
+    Args:
+        grounded: every fact is added as it is, and nothing else can happen.
+        copied: texts are those of the prompt. What is updated or added takes the words of a new fact, what is deleted one or
+            its own; facts are added in their order. For experts that were trained on such answers alone.
+    """
+    first_new, end = len(old), len(old) + len(facts)
+    if grounded:
+        entries = [
+            f'{{"id": "{first_new + i}", "text": {as_json(fact)}, "event": "ADD"}}' for i, fact in enumerate(facts)
+        ]
+        answer = '{"memory": [' + ", ".join(entries) + "]}"
+        return Grammar("lark", f"start: {literal(answer)}", longest_ending=answer)
+
+    longest = max((as_json(text) for text in old), key=len, default="")
+    ending = f'{{"id": "{end}", "text": "x", "event": "UPDATE", "old_memory": {longest}}}]}}'
+    if copied:
+        longest_fact = max((as_json(fact) for fact in facts), key=len, default="")
+        return Grammar("lark", "\n".join(_copying_rules(old, facts)), longest_ending=ending + longest_fact + longest)
+    rules = ['start: "{\\"memory\\": [" ("" | next_0) "]}"', TEXT_RULE]
+    for number in range(end):
+        head = literal(f'{{"id": "{number}", "text": ')
+        if number < first_new:
+            updated = literal(f'"UPDATE", "old_memory": {as_json(old[number])}}}')
+            events = [literal('"DELETE"}'), literal('"NONE"}'), updated]
+            tail = literal(', "event": ') + f" ({' | '.join(events)})"
+            skip = f" | next_{number + 1}" if number + 1 < end else ""
+        else:
+            tail, skip = literal(', "event": "ADD"}'), ""
+        rules.append(f"next_{number}: {head} TEXT {tail} more_{number + 1}{skip}")
+        rules.append(f'more_{number + 1}: ""' + (f' | ", " next_{number + 1}' if number + 1 < end else ""))
+    return Grammar("lark", "\n".join(rules), longest_ending=ending)
+
+
+def _copying_rules(old: Sequence[str], facts: Sequence[str]) -> list[str]:
+    """`next_i`: an entry for memory i or a later one, or the first addition; `add_c_f`: the c-th, of fact f or a later one."""
+    offered, new = len(old), len(facts)
+    rules = ['start: "{\\"memory\\": [" ("" | next_0) "]}"', f"FACT: {' | '.join(literal(as_json(f)) for f in facts)}"]
+    for number, text in enumerate(old):
+        head = literal(f'{{"id": "{number}", "text": ')
+        updated = literal(f', "event": "UPDATE", "old_memory": {as_json(text)}}}')
+        own, deleted = literal(as_json(text)), literal(', "event": "DELETE"}')
+        rules.append(
+            f"next_{number}: {head} (FACT ({updated} | {deleted}) | {own} {deleted}) more_{number + 1} | next_{number + 1}"
+        )
+        rules.append(f'more_{number + 1}: "" | ", " next_{number + 1}')
+    rules.append(f"next_{offered}: add_0_0")
+    for count in range(new):
+        for first in range(count, new):
+            head = f'{{"id": "{offered + count}", "text": {as_json(facts[first])}, "event": "ADD"}}'
+            goes_on = count + 1 < new and first + 1 < new
+            more = f' ("" | ", " add_{count + 1}_{first + 1})' if goes_on else ""
+            later = f" | add_{count}_{first + 1}" if first + 1 < new else ""
+            rules.append(f"add_{count}_{first}: {literal(head)}{more}{later}")
+    return rules
+
+
+def parse_update(text: str, old: Sequence[str]) -> Decisions:
+    """Read an update answer. An id that was not offered, or an event that does not fit its id, is rejected.
+
+    An UPDATE to the same words and a NONE do nothing and are left out.
+    """
+    try:
+        entries = json.loads(text)["memory"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return Decisions((), 0)
+    if not isinstance(entries, list):
+        return Decisions((), 0)
+    decisions: list[Decision] = []
+    seen: set[str] = set()
+    rejected = 0
+    for entry in entries:
+        if not isinstance(entry, dict):
+            rejected += 1
+            continue
+        key, event = str(entry.get("id", "")), entry.get("event")
+        content = clean_text(entry["text"]) if isinstance(entry.get("text"), str) else ""
+        number = int(key) if re.fullmatch(r"[0-9]{1,4}", key) else None
+        offered = number is not None and number < len(old)
+        if event == "NONE":
+            continue
+        if event == "ADD" and number is not None and not offered and content and key not in seen:
+            decisions.append(Decision("ADD", content))
+        elif event == "UPDATE" and offered and content and key not in seen:
+            if content != old[int(key)]:
+                decisions.append(Decision("UPDATE", content, number))
+        elif event == "DELETE" and offered and key not in seen:
+            decisions.append(Decision("DELETE", old[int(key)], number))
+        else:
+            rejected += 1
+        seen.add(key)
+    return Decisions(tuple(decisions), rejected)

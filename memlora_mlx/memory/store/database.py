@@ -1,0 +1,216 @@
+"""The SQLite file: connections, transactions, migrations, and the one place where its errors become ours."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from memlora_mlx.errors import StoreBroken, StoreBusy, StoreError, StoreFull, StoreReadOnly, StoreTooNew
+from memlora_mlx.memory.store.schema import MIGRATIONS
+
+BUSY_SECONDS = 60.0
+
+
+class Database:
+    """One SQLite file, used from any number of threads: each gets a connection of its own.
+
+    Raises:
+        StoreError: the file is not there and `create` is False.
+        StoreTooNew: a newer memlora wrote it.
+        StoreReadOnly, StoreFull, StoreBusy, StoreBroken: as named.
+    """
+
+    def __init__(self, path: Path, *, create: bool = True, busy_seconds: float = BUSY_SECONDS) -> None:
+        self.path = path
+        self.read_only = False
+        self._busy_seconds = busy_seconds
+        self._immutable = False
+        self._lock = threading.Lock()
+        self._connections: dict[threading.Thread, sqlite3.Connection] = {}
+        self._closed = False
+        with explained(path):
+            if not path.is_file():
+                if not create:
+                    raise StoreError(f"no memory store at {path.parent}; make one with `memlora ingest FILE`")
+                path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)  # memories are nobody else's business
+            try:
+                self._prepare(self.connection())
+            except sqlite3.OperationalError as error:
+                # A WAL database in a folder that cannot be written can still be read, as a file that does not change.
+                if _primary(error) not in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN) or not path.is_file():
+                    raise
+                if (wal := path.with_name(path.name + "-wal")).is_file() and wal.stat().st_size:
+                    raise
+                self.close()
+                self._closed, self._immutable, self.read_only = False, True, True
+                self._prepare(self.connection())
+
+    def connection(self) -> sqlite3.Connection:
+        """This thread's connection, opened on first use."""
+        thread = threading.current_thread()
+        connection = self._connections.get(thread)
+        if connection is None:
+            if self._closed:
+                raise StoreError("the memory store is closed; open it again")
+            connection = self._connect()
+            with self._lock:
+                for gone in [other for other in self._connections if not other.is_alive()]:
+                    self._connections.pop(gone).close()
+                self._connections[thread] = connection
+        return connection
+
+    @contextlib.contextmanager
+    def read(self) -> Iterator[sqlite3.Connection]:
+        """A block that sees one unchanging state of the store, whatever others write meanwhile."""
+        with explained(self.path), _transaction(self.connection(), "BEGIN") as connection:
+            yield connection
+
+    @contextlib.contextmanager
+    def write(self) -> Iterator[sqlite3.Connection]:
+        """A block that is kept whole or not at all. Waits for other writers, at most `busy_seconds`."""
+        with explained(self.path), _transaction(self.connection(), "BEGIN IMMEDIATE") as connection:
+            yield connection
+
+    @contextlib.contextmanager
+    def snapshot(self) -> Iterator[sqlite3.Connection]:
+        """Like `read`, on a connection of its own, so that it may last while this thread does other things."""
+        with explained(self.path):
+            connection = self._connect()
+            try:
+                with _transaction(connection, "BEGIN"):
+                    connection.execute("SELECT 1 FROM meta").fetchone()  # the first read fixes the state
+                    yield connection
+            finally:
+                connection.close()
+
+    def compact(self) -> None:
+        """Give back the space of deleted rows and leave no trace of them in the file."""
+        with explained(self.path):
+            connection = self.connection()
+            connection.execute("VACUUM")
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    def close(self) -> None:
+        with self._lock:
+            self._closed = True
+            for connection in self._connections.values():
+                connection.close()
+            self._connections.clear()
+
+    def _connect(self) -> sqlite3.Connection:
+        mode = "mode=ro&immutable=1" if self._immutable else "mode=rwc"
+        connection = sqlite3.connect(
+            f"{self.path.resolve().as_uri()}?{mode}",
+            uri=True,
+            timeout=self._busy_seconds,
+            isolation_level=None,  # transactions are begun by hand: Python's own begin too late for us
+            check_same_thread=False,  # `close` closes them all from one thread
+        )
+        connection.row_factory = sqlite3.Row
+        connection.create_function("casefold", 1, _casefold, deterministic=True)
+        connection.execute("PRAGMA foreign_keys = ON")
+        # What is deleted is gone from the file, however SQLite was built.
+        connection.execute("PRAGMA secure_delete = ON")
+        return connection
+
+    def _prepare(self, connection: sqlite3.Connection) -> None:
+        version = _version(connection)
+        if version > len(MIGRATIONS):
+            raise StoreTooNew(
+                f"{self.path} was written by a newer memlora (store version {version}, this one knows"
+                f" {len(MIGRATIONS)}); upgrade memlora"
+            )
+        if self._immutable:
+            if version < len(MIGRATIONS):
+                raise _read_only(self.path)
+            return
+        self._use_wal(connection)
+        if version == len(MIGRATIONS):
+            connection.execute("SELECT count(*) FROM meta").fetchone()  # a damaged first page shows here
+            return
+        with _transaction(connection, "BEGIN IMMEDIATE"):
+            version = _version(connection)  # again: another process may have just migrated
+            if version == 0 and connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+                raise StoreBroken(f"{self.path} is a database, but no memory store; choose another folder")
+            for statements in MIGRATIONS[version:]:
+                for statement in statements:
+                    connection.execute(statement)
+            connection.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
+
+    def _use_wal(self, connection: sqlite3.Connection) -> None:
+        deadline = time.monotonic() + self._busy_seconds
+        while True:
+            try:
+                connection.execute("PRAGMA journal_mode = WAL")
+                return
+            except sqlite3.OperationalError as error:
+                # SQLite does not wait by itself while another process turns the journal on.
+                if _primary(error) != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.02)
+
+
+@contextlib.contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Turn the errors of SQLite and of the file system into a StoreError that says what to do."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        code = getattr(error, "sqlite_errorcode", 0)
+        match code & 0xFF:
+            case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_PERM:
+                raise _read_only(path) from error
+            case sqlite3.SQLITE_FULL:
+                raise _full(path) from error
+            case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
+                raise StoreBusy(f"another process is writing to {path}; wait for it to end, then try again") from error
+            case sqlite3.SQLITE_IOERR if code == sqlite3.SQLITE_IOERR_WRITE:
+                raise _full(path) from error
+            case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB | sqlite3.SQLITE_IOERR:
+                raise StoreBroken(
+                    f"{path} is damaged ({error}); run `memlora doctor`, or restore a backup of it"
+                ) from error
+        raise
+    except OSError as error:
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise _read_only(path) from error
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise _full(path) from error
+        raise StoreError(f"cannot use {path} ({error.strerror}); choose another folder") from error
+
+
+def _read_only(path: Path) -> StoreReadOnly:
+    return StoreReadOnly(f"{path} cannot be written; check the permissions of {path.parent}, or choose another folder")
+
+
+def _full(path: Path) -> StoreFull:
+    return StoreFull(f"no room to write {path}; free some disk space and try again: what was stored before is whole")
+
+
+@contextlib.contextmanager
+def _transaction(connection: sqlite3.Connection, begin: str) -> Iterator[sqlite3.Connection]:
+    connection.execute(begin)
+    try:
+        yield connection
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:  # a full disk has already rolled back
+            connection.execute("ROLLBACK")
+        raise
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+
+def _primary(error: sqlite3.Error) -> int:
+    return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF
+
+
+def _casefold(text: str | None) -> str | None:
+    return text.casefold() if isinstance(text, str) else None

@@ -1,0 +1,285 @@
+"""The pictures of a store: files named by the SHA-256 of their bytes, and how a message's image becomes one.
+
+`<store>/images/ab/abcd....jpg` (or `.png`), and its thumbnail `.thumb.jpg` beside it. A picture is written before the
+transaction that names it, so a crash leaves at most a file that nobody uses; `memlora doctor` collects those. It
+lives as long as a memory uses it: when the last one is deleted it is erased at once, not only hidden, and an undo then
+brings back the words and the caption alone. Where the student, not the user, deleted that memory, the picture stays for
+`UNDO_DAYS`, so that the undo of a wrong decision loses nothing; `delete_all` erases it at once all the same.
+
+While a picture is on its way into the store its file is young. The commit makes it older, and no file younger than
+`GRACE_SECONDS` is ever taken for an orphan: another process may be about to name it.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import contextlib
+import hashlib
+import os
+import re
+import shutil
+import sqlite3
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, unquote_to_bytes
+
+from memlora_mlx.errors import UsageError
+from memlora_mlx.memory import inputs
+from memlora_mlx.memory.store.database import explained
+from memlora_mlx.memory.store.pictures import MOST_FILE_BYTES, check_kept, normalised, read_picture, shown
+from memlora_mlx.records import Exchange, Image
+
+if TYPE_CHECKING:
+    from memlora_mlx.memory.store.store import Store
+
+UNDO_DAYS = 30
+GRACE_SECONDS = 3600.0
+_NAME = re.compile(r"([0-9a-f]{64})\.(jpg|png)")
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+
+# By a memory, or by one that the student deleted not long ago from a conversation that is still here.
+_IN_USE = """
+    SELECT i.sha256 FROM memories m JOIN images i ON i.id = m.image WHERE i.sha256 IS NOT NULL
+    UNION
+    SELECT json_extract(h.before, '$.image.sha256') FROM history h
+    WHERE h.event = 'DELETE' AND h.actor = 'model' AND h.undone_by IS NULL AND h.at > ?
+        AND EXISTS (SELECT 1 FROM exchanges x WHERE x.key = json_extract(h.before, '$.exchange_key'))
+"""
+
+
+class Images:
+    """The picture files of one store.
+
+    Args:
+        keep_location: leave in a kept picture what its file tells of where and when it was taken.
+    """
+
+    def __init__(self, folder: Path, *, keep_location: bool = False) -> None:
+        self.folder = folder
+        self.keep_location = keep_location
+
+    # In
+
+    def keep(self, data: bytes, name: str) -> str:
+        """Write a picture, if it is not there; returns its SHA-256.
+
+        Raises:
+            UsageError: see `pictures.normalised`.
+            StoreError: the folder cannot be written.
+        """
+        picture = normalised(data, name, keep_location=self.keep_location)
+        digest = hashlib.sha256(picture.data).hexdigest()
+        self._put(digest, picture.suffix, picture.data, picture.thumbnail)
+        return digest
+
+    def restore(self, digest: str, data: bytes) -> bool:
+        """Take back a picture that was kept before, byte for byte. Returns whether it was missing.
+
+        Raises:
+            UsageError: it is another one, or in no form that pictures are kept in.
+        """
+        if hashlib.sha256(data).hexdigest() != digest:
+            raise UsageError(f"the picture {digest[:12]} does not have the SHA-256 it is named by")
+        is_new = self.path(digest) is None
+        self._put(digest, check_kept(data, f"the picture {digest[:12]}"), data, normalised(data, digest).thumbnail)
+        return is_new
+
+    def kept(self, image: Image, folder: Path | None, *, trusted: bool = False) -> Image:
+        """A message's image with its picture in the store, if it is one that is here; a web address stays as it is.
+
+        Args:
+            folder: of the conversation's file. A path is looked for in it and below, and nowhere else.
+            trusted: the path comes from the user, not from a conversation, and may lie anywhere.
+
+        Raises:
+            UsageError: the picture cannot be read, or lies outside.
+        """
+        source = image.source
+        if image.sha256 is not None or source[:8].lower().startswith(("http://", "https://")):
+            return image
+        if source[:5].lower() == "data:":
+            digest = self.keep(_data_url(source), "the picture in a message")
+            return replace(image, source=f"data:{digest[:16]}", sha256=digest)
+        if folder is None and not trusted:
+            return image  # a path without a place it could be relative to is a reference
+        path = _inside(source, folder) if folder is not None and not trusted else Path(source).expanduser()
+        return replace(image, sha256=self.keep(read_picture(path), shown(source)))
+
+    def kept_exchange(
+        self, exchange: Exchange, folder: Path | None, on_problem: Callable[[str], None], *, trusted: bool = False
+    ) -> Exchange:
+        """The exchange with its pictures in the store. One that cannot be kept stays a reference and is reported."""
+        messages = []
+        for message in exchange.messages:
+            image = message.image
+            if image is not None:
+                try:
+                    image = self.kept(image, folder, trusted=trusted)
+                except UsageError as error:
+                    on_problem(str(error))
+                    if image.source[:5].lower() == "data:":  # its bytes are no address
+                        image = replace(image, source="data:")
+            messages.append(message if image is message.image else replace(message, image=image))
+        return replace(exchange, messages=tuple(messages))
+
+    def settle(self, digests: Iterable[str]) -> None:
+        """Say that the store names these pictures now."""
+        then = time.time() - GRACE_SECONDS
+        for digest in digests:
+            for path in self._files(digest):
+                with contextlib.suppress(OSError):
+                    os.utime(path, (then, then))
+
+    # Out
+
+    def path(self, digest: str | None) -> Path | None:
+        """The file of a picture; None where it is not here. A link is never followed."""
+        if digest is None or not _DIGEST.fullmatch(digest):
+            return None
+        return next((path for path in self._files(digest) if not path.name.endswith(".thumb.jpg")), None)
+
+    def thumbnail(self, digest: str | None) -> Path | None:
+        """A small JPEG of a picture; the picture itself where the thumbnail is gone."""
+        path = self.path(digest)
+        small = path.with_name(f"{digest}.thumb.jpg") if path else None
+        return small if small is not None and _is_plain(small) else path
+
+    def erase(self, digests: Iterable[str]) -> int:
+        """Remove the files of these pictures, except those that somebody is just keeping. Returns how many went."""
+        gone = 0
+        for digest in digests:
+            files = self._files(digest)
+            if any(_age(path) < GRACE_SECONDS - 1 for path in files):
+                continue
+            gone += bool(files)
+            for path in files:
+                with contextlib.suppress(OSError):
+                    path.unlink()
+            if files:
+                with contextlib.suppress(OSError):
+                    files[0].parent.rmdir()  # only when it is empty
+        return gone
+
+    def clear(self) -> None:
+        """Remove all pictures."""
+        if self.folder.is_symlink():
+            self.folder.unlink()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def remove_scraps(self) -> None:
+        """Remove what a kill has left half written."""
+        for scrap in self.folder.glob("??/*.part"):
+            if _is_plain(scrap) and _age(scrap) >= GRACE_SECONDS:
+                scrap.unlink(missing_ok=True)
+
+    def all(self) -> Iterator[Path]:
+        """The pictures' files, links and thumbnails left out."""
+        with contextlib.suppress(OSError):
+            for part in sorted(self.folder.iterdir()):
+                if part.is_dir() and not part.is_symlink():
+                    yield from (path for path in sorted(part.iterdir()) if _NAME.fullmatch(path.name))
+
+    def damaged(self) -> list[str]:
+        """SHA-256 of the pictures whose bytes have changed since."""
+        return [
+            path.stem
+            for path in self.all()
+            if not _is_plain(path) or hashlib.sha256(path.read_bytes()).hexdigest() != path.stem
+        ]
+
+    def _put(self, digest: str, suffix: str, data: bytes, thumbnail: bytes) -> None:
+        place = self.folder / digest[:2]
+        with explained(self.folder):
+            if self.folder.is_symlink() or place.is_symlink():
+                raise UsageError(f"{place} is a link out of the store; remove it")
+            place.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _write(place / f"{digest}.thumb.jpg", thumbnail)
+            _write(place / f"{digest}.{suffix}", data)  # last: without it there is no picture
+
+    def _files(self, digest: str) -> list[Path]:
+        place = self.folder / digest[:2]
+        if self.folder.is_symlink() or place.is_symlink():
+            return []
+        names = (f"{digest}.jpg", f"{digest}.png", f"{digest}.thumb.jpg")
+        return [path for name in names if _is_plain(path := place / name)]
+
+
+def in_use(connection: sqlite3.Connection, now: datetime) -> set[str]:
+    """SHA-256 of the pictures that must stay."""
+    return {row[0] for row in connection.execute(_IN_USE, [inputs.time_text(now - timedelta(days=UNDO_DAYS))])} - {None}
+
+
+def settle(store: Store, named: set[str], unnamed: set[str]) -> None:
+    """After a transaction: the pictures that rows name now are no longer on their way, and those unused are erased."""
+    if not (named or unnamed):
+        return
+    store.images.settle(named)
+    with store.reading() as connection:
+        store.images.erase(named.union(unnamed) - in_use(connection, store.clock()))
+
+
+def _inside(source: str, folder: Path) -> Path:
+    """The path that a conversation names. Raises UsageError: it leads out of the folder, by links or otherwise."""
+    if "://" in source[:64] and not source.startswith("file:///"):
+        raise UsageError(f"{shown(source)} is an address that is not known; give a path")
+    try:
+        if source.startswith("file:///"):
+            source = unquote(source.removeprefix("file://"))
+        base = folder.resolve()
+        path = (base / source).resolve()
+    except (OSError, ValueError, RuntimeError) as error:  # a NUL, a loop of links, a name too long
+        raise UsageError(f"{shown(source)} is no path ({error})") from error
+    if not path.is_relative_to(base):
+        raise UsageError(f"{shown(source)} lies outside the conversation's folder; copy the picture into it")
+    return path
+
+
+def _data_url(source: str) -> bytes:
+    """Raises UsageError: the address has no picture in it."""
+    head, comma, body = source.partition(",")
+    if not comma or len(body) > MOST_FILE_BYTES * 4 // 3 + 4:
+        raise UsageError(
+            "the picture in a message is cut off or too large; a data: address is data:image/png;base64,..."
+        )
+    if not head.lower().endswith(";base64"):
+        return unquote_to_bytes(body)
+    try:
+        return base64.b64decode(unquote(body), validate=True)
+    except (binascii.Error, ValueError):
+        raise UsageError("the picture in a message is not base64; its address is damaged or cut off") from None
+
+
+def _write(path: Path, data: bytes) -> None:
+    """Whole or not at all; a file that is there gets young again."""
+    if _is_plain(path) and path.stat().st_size == len(data) and path.read_bytes() == data:
+        os.utime(path)
+        return
+    handle, scratch = tempfile.mkstemp(dir=path.parent, suffix=".part")
+    try:
+        with open(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(scratch, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(scratch)
+        raise
+
+
+def _is_plain(path: Path) -> bool:
+    return path.is_file() and not path.is_symlink()
+
+
+def _age(path: Path) -> float:
+    """Seconds since it was last on its way into the store."""
+    try:
+        return time.time() - path.stat().st_mtime
+    except OSError:
+        return 0.0

@@ -1,0 +1,145 @@
+"""Between records and rows: memories, exchanges and hits as the database and JSON hold them."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from memlora_mlx.memory.inputs import clean, time_from, time_text
+from memlora_mlx.records import Exchange, Hit, Image, Memory, Message, Scope
+
+
+def scope_condition(scope: Scope, *, exact: bool = False) -> tuple[str, list[str | None]]:
+    """SQL over the owners `o`. A None in `scope` means any, or no value where `exact`."""
+    ids = [("user_id", scope.user_id), ("agent_id", scope.agent_id), ("run_id", scope.run_id)]
+    chosen = [(column, value) for column, value in ids if exact or value is not None]
+    sql = " AND ".join(f"o.{column} IS ?" for column, _ in chosen) or "1"
+    return sql, [None if value is None else clean(value) for _, value in chosen]
+
+
+_MEMORIES = """
+    SELECT m.*, o.user_id, o.agent_id, o.run_id, x.key AS exchange_key, x.source AS source,
+        i.source AS image_source, i.caption AS image_caption, i.sha256 AS image_sha256,
+        (SELECT json_group_array(ref) FROM
+            (SELECT ref FROM messages WHERE exchange = m.exchange AND ref IS NOT NULL ORDER BY position)) AS refs
+    FROM memories m JOIN owners o ON o.id = m.owner
+    LEFT JOIN exchanges x ON x.id = m.exchange LEFT JOIN images i ON i.id = m.image
+"""
+
+
+def memories(connection: sqlite3.Connection, tail: str, values: Iterable[object] = ()) -> list[Memory]:
+    """Those that `tail` ("WHERE ... ORDER BY ...") asks for; `m`, `o`, `x` are memory, owner and exchange."""
+    return [_memory(row) for row in connection.execute(_MEMORIES + tail, tuple(values))]
+
+
+def memory(connection: sqlite3.Connection, public_id: str) -> Memory | None:
+    return next(iter(memories(connection, "WHERE m.public_id = ?", [clean(public_id)])), None)
+
+
+def hits(connection: sqlite3.Connection, found: Sequence[tuple[int, float]]) -> list[Hit]:
+    """Memories for (rowid, distance) pairs, in their order."""
+    keys = json.dumps([key for key, _ in found])
+    rows = connection.execute(_MEMORIES + "WHERE m.id IN (SELECT value FROM json_each(?))", [keys])
+    by_key = {row["id"]: _memory(row) for row in rows}
+    return [Hit(by_key[key], distance) for key, distance in found]
+
+
+def exchange(connection: sqlite3.Connection, key: str) -> Exchange | None:
+    row = connection.execute(
+        "SELECT x.*, o.user_id, o.agent_id, o.run_id FROM exchanges x JOIN owners o ON o.id = x.owner WHERE x.key = ?",
+        [clean(key)],
+    ).fetchone()
+    if row is None:
+        return None
+    messages = connection.execute(
+        """
+        SELECT g.*, i.source AS image_source, i.caption AS image_caption, i.sha256 AS image_sha256
+        FROM messages g LEFT JOIN images i ON i.id = g.image WHERE g.exchange = ? ORDER BY g.position
+        """,
+        [row["id"]],
+    )
+    return Exchange(
+        key=row["key"],
+        owner=Scope(row["user_id"], row["agent_id"], row["run_id"]),
+        messages=tuple(
+            Message(g["role"], g["text"], g["speaker"], time_from(g["said_at"]), _image(g), g["ref"]) for g in messages
+        ),
+        said_at=time_from(row["said_at"]),
+        source=row["source"],
+        position=row["position"],
+    )
+
+
+def memory_json(memory: Memory) -> dict[str, Any]:
+    """A memory as JSON, with its exchange by key; `source` and `refs` are the exchange's."""
+    return {
+        "id": memory.id,
+        "text": memory.text,
+        "owner": scope_json(memory.owner),
+        "said_at": time_text(memory.said_at),
+        "revised_at": time_text(memory.revised_at),
+        "stored_at": time_text(memory.stored_at),
+        "changed_at": time_text(memory.changed_at),
+        "expires_at": time_text(memory.expires_at),
+        "exchange_key": memory.exchange_key,
+        "image": image_json(memory.image),
+        "metadata": dict(memory.metadata),
+    }
+
+
+def memory_from_json(state: Mapping[str, Any]) -> Memory:
+    """The inverse of `memory_json`, for JSON that we wrote ourselves."""
+    stored_at = time_from(state["stored_at"])
+    assert stored_at is not None
+    return Memory(
+        id=state["id"],
+        text=state["text"],
+        owner=Scope(**state["owner"]),
+        said_at=time_from(state["said_at"]),
+        revised_at=time_from(state["revised_at"]),
+        stored_at=stored_at,
+        changed_at=time_from(state["changed_at"]),
+        expires_at=time_from(state["expires_at"]),
+        exchange_key=state["exchange_key"],
+        image=None if state["image"] is None else Image(**state["image"]),
+        metadata=state["metadata"],
+    )
+
+
+def scope_json(scope: Scope) -> dict[str, str | None]:
+    return {"user_id": scope.user_id, "agent_id": scope.agent_id, "run_id": scope.run_id}
+
+
+def image_json(image: Image | None) -> dict[str, str | None] | None:
+    if image is None:
+        return None
+    kept = {} if image.sha256 is None else {"sha256": image.sha256}
+    return {"source": image.source, "caption": image.caption, **kept}
+
+
+def _memory(row: sqlite3.Row) -> Memory:
+    stored_at = time_from(row["stored_at"])
+    assert stored_at is not None
+    return Memory(
+        id=row["public_id"],
+        text=row["text"],
+        owner=Scope(row["user_id"], row["agent_id"], row["run_id"]),
+        said_at=time_from(row["said_at"]),
+        stored_at=stored_at,
+        changed_at=time_from(row["changed_at"]),
+        revised_at=time_from(row["revised_at"]),
+        exchange_key=row["exchange_key"],
+        source=row["source"],
+        refs=tuple(json.loads(row["refs"])),
+        image=_image(row),
+        expires_at=time_from(row["expires_at"]),
+        metadata=json.loads(row["metadata"]),
+    )
+
+
+def _image(row: sqlite3.Row) -> Image | None:
+    if row["image_source"] is None:
+        return None
+    return Image(row["image_source"], row["image_caption"], row["image_sha256"])
