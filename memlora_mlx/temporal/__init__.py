@@ -5,6 +5,18 @@
 """
 
 from memlora_mlx.temporal.finding import asked, find
+from memlora_mlx.temporal.judging import Verdict, same_date
 from memlora_mlx.temporal.spans import Direction, Expression, Granularity, Span
+from memlora_mlx.temporal.writing import written
 
-__all__ = ["Direction", "Expression", "Granularity", "Span", "asked", "find"]
+__all__ = [
+    "Direction",
+    "Expression",
+    "Granularity",
+    "Span",
+    "Verdict",
+    "asked",
+    "find",
+    "same_date",
+    "written",
+]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import date
 
 from memlora_mlx.temporal.names import (
@@ -13,25 +14,30 @@ from memlora_mlx.temporal.names import (
     nearest_weekday,
     stated_year,
 )
-from memlora_mlx.temporal.reading import Match, Reading, longest
-from memlora_mlx.temporal.relative import RELATIVE, counted, one, units_away
+from memlora_mlx.temporal.reading import Match, Reading, Rule, Rules, longest
+from memlora_mlx.temporal.relative import COUNTS, RELATIVE, counted, one, units_away
 from memlora_mlx.temporal.spans import (
     Days,
     month_away,
     month_of,
     nth_weekday,
+    run_of,
     shifted,
     week_of,
     weekend_of,
     year_of,
 )
-from memlora_mlx.temporal.words import EARLY, ORDINALS
+from memlora_mlx.temporal.words import EARLY, ORDINALS, SHORT_WEEKDAYS, WEEKDAYS
 
 _SIDES = {"before": -1, "after": 1, "following": 1, "of": 0, "preceding": -1, "prior": -1}
 
 
+_SIMPLE = Rules("simple", {**NAMES, **RELATIVE})
+
+
 def simple(reading: Reading, at: int) -> Match | None:
-    return longest((*NAMES, *RELATIVE), reading, at)
+    """A time that is told by no other one."""
+    return _SIMPLE.read(reading, at)
 
 
 def whole_unit(reading: Reading, at: int) -> Match | None:
@@ -129,7 +135,7 @@ def _run_at_edge(whole: Match, number: int, length: float) -> Match | None:
 
 def beside(reading: Reading, at: int) -> Match | None:
     """The Friday before 9 June, two days after Christmas, the week of 8 May, a few days before November."""
-    start = reading.skip(at, "the")
+    start = reading.skip(at, "the", "last")
     found = counted(reading, start)
     unit_at = start if found is None else found[0] - 1
     weekday = any_weekday(reading, unit_at) if found is None else None
@@ -159,8 +165,7 @@ def beside(reading: Reading, at: int) -> Match | None:
         return Match(point.next, near, granularity, fixed=point.fixed)
     far = units_away(edge, unit, side * most)[0]
     days = (far[0], near[1]) if side < 0 else (near[0], far[1])
-    run = {"day": "days", "week": "weeks", "month": "months", "year": "years"}.get(granularity, "days")
-    return Match(point.next, days, run, fixed=point.fixed)  # type: ignore[arg-type]
+    return Match(point.next, days, run_of(granularity), fixed=point.fixed)
 
 
 _UNITS = {"day": "day", "night": "day", "morning": "day", "evening": "day", "afternoon": "day"}
@@ -214,8 +219,16 @@ def day_run(reading: Reading, at: int) -> Match | None:
     return Match(after, days, "days", fixed=fixed)
 
 
-COMPOUND = (part, numbered, beside, day_run)
+_COMPOUND: dict[Rule, Iterable[str]] = {
+    part: {"the", *EARLY},
+    numbered: {"the", *ORDINALS},
+    beside: {"last", *COUNTS, *_UNITS, *WEEKDAYS, *SHORT_WEEKDAYS},
+    day_run: NAMES[day_of_month],
+}
+COMPOUND = Rules("compound", _COMPOUND)
+POINT = Rules("point", {**NAMES, **RELATIVE, **_COMPOUND})
 
 
 def point(reading: Reading, at: int) -> Match | None:
-    return longest((simple, *COMPOUND), reading, at)
+    """A time that is no phrase with a preposition."""
+    return POINT.read(reading, at)

@@ -2,39 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import date, datetime
 
-from memlora_mlx.temporal.names import year
+from memlora_mlx.temporal.names import holiday, month, season, year
 from memlora_mlx.temporal.phrases import phrase
-from memlora_mlx.temporal.reading import Match, Reading
-from memlora_mlx.temporal.spans import Direction, Expression, Granularity, Span
-from memlora_mlx.temporal.words import (
-    ABOUT,
-    DAY_PARTS,
-    EARLY,
-    HOLIDAY_STARTS,
-    MISSPELT_MONTHS,
-    MONTHS,
-    NUMBERS,
-    ORDINALS,
-    SEASON_WORDS,
-    SHORT_MONTHS,
-    SHORT_WEEKDAYS,
-    TENS,
-    TODAY,
-    WEEKDAYS,
-)
-
-_STARTS = frozenset().union(
-    *(ABOUT, DAY_PARTS, EARLY, HOLIDAY_STARTS, MISSPELT_MONTHS, MONTHS, NUMBERS, ORDINALS, SEASON_WORDS, SHORT_MONTHS),
-    *(SHORT_WEEKDAYS, TENS, TODAY, WEEKDAYS),
-    "in on at during over for around by within throughout back the a an few couple several half last this next past"
-    " coming previous these earlier later since ever until till til before after from between day week weekend month"
-    " year night more less".split(),
-)
-_COARSE: tuple[Granularity, ...] = (
-    *("day", "days", "weekend", "week", "weeks", "month", "months", "season", "year", "years"),
-)
+from memlora_mlx.temporal.reading import Match, Reading, longest
+from memlora_mlx.temporal.spans import GRANULARITIES, Direction, Expression, Span, run_of, unit_of
 
 
 def find(text: str, said_at: date | datetime) -> tuple[Expression, ...]:
@@ -60,40 +34,60 @@ def asked(text: str, now: date | datetime) -> Span | None:
     if len(spans) < 2:
         return spans[0] if spans else None
     begins, ends = min(span.begins for span in spans), max(span.ends for span in spans)
-    coarse = max((span.granularity for span in spans), key=_COARSE.index)
-    run: Granularity = {"day": "days", "weekend": "days", "week": "weeks", "month": "months"}.get(coarse, coarse)  # type: ignore[assignment]
+    run = run_of(max((span.granularity for span in spans), key=GRANULARITIES.index))
     return Span(begins, ends, run, _direction(begins, ends, said))
 
 
-def fixed_spans(text: str, said: date | None) -> tuple[Span, ...]:
-    """The times that a text names; without the day it was said, only those that do not depend on it.
+def dates_in(text: str, said: date | None, near: date | None = None) -> tuple[Span, ...]:
+    """The times that an answer names, where a year alone ("2019") is one.
 
-    A text that is hardly more than a date may give a year alone ("2019"), which `find` takes for a number.
+    Without the day it was said, words such as "yesterday" mean nothing and are left out; dates without a year are taken
+    for the last ones up to `near`, or are left out as well. A span `since` a time is given as that time itself.
     """
-    reading = Reading.of(text, said or date(2000, 1, 1))
-    return tuple(
-        _span(match, reading.said) for _, match in _matches(reading, bare_years=True) if match.fixed or said is not None
-    )
+    readings = [_answers(text, day, near or day) for day in ((said,) if said else _TWO_DAYS)]
+    return tuple(span for span in readings[0] if all(span in other for other in readings))
+
+
+_TWO_DAYS = (date(2000, 1, 5), date(1931, 8, 14))  # what means the same on both does not depend on the day
+
+
+def _answers(text: str, said: date, near: date) -> list[Span]:
+    reading = replace(Reading.of(text, said), near=near, forced="past")
+    return [_named(match) for _, match in _matches(reading, answers=True)]
+
+
+def _named(match: Match) -> Span:
+    """The time itself that a span begins or ends with, where it is told by one end."""
+    days = match.days
+    if match.direction is not None:
+        day = match.begins if match.direction == "since" else match.ends
+        days = unit_of(day, match.granularity)
+    return Span(*days, match.granularity, "past")
 
 
 def _day(when: date | datetime) -> date:
     return when.date() if isinstance(when, datetime) else when
 
 
-def _matches(reading: Reading, bare_years: bool = False) -> list[tuple[int, Match]]:
+def _matches(reading: Reading, answers: bool = False) -> list[tuple[int, Match]]:
     found: list[tuple[int, Match]] = []
     at = 0
     while at < len(reading.words):
-        word = reading.words[at].word
-        match = phrase(reading, at) if word in _STARTS or word[:1].isdigit() else None
-        if match is None and bare_years:
-            match = year(reading, at)
+        match = phrase(reading, at)
+        if match is None and answers:
+            match = _alone(reading, at)
         if match is None:
             at += 1
             continue
         found.append((at, match))
         at = match.next
     return found
+
+
+def _alone(reading: Reading, at: int) -> Match | None:
+    """A year, a month, a season or a holiday without a preposition: in an answer that is enough."""
+    match = longest((year, month, season, holiday), reading, at)
+    return match if match is None or match.kind != "month" or reading.capital(at) else None
 
 
 def _expression(reading: Reading, start: int, match: Match) -> Expression:

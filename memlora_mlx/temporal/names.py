@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import date
 
-from memlora_mlx.temporal.reading import Match, Reading, longest
+from memlora_mlx.temporal.reading import NUMBER, Match, Reading, Rule, longest
 from memlora_mlx.temporal.spans import Days, Granularity, month_of, season_of, shifted, week_of, year_of
 from memlora_mlx.temporal.words import (
     DAY_PARTS,
@@ -19,14 +19,16 @@ from memlora_mlx.temporal.words import (
     SHORT_MONTHS,
     SHORT_WEEKDAYS,
     WEEKDAYS,
+    words,
 )
 
 _DAY = re.compile(r"([1-9]|[12][0-9]|3[01])(st|nd|rd|th)?")
 _YEAR = re.compile(r"(?:1[89]|20|21)[0-9]{2}")
 _NUMERIC = re.compile(r"([0-9]{1,2})([/.])([0-9]{1,2})\2([0-9]{4})")
-_AFTER_DAY = frozenset(
-    "and but so or after before with at when to in because for we i it was is he she they that this there as my our then"
-    " from until till by if who where which although while since though together i'm it's we're".split()
+_AFTER_DAY = words(
+    "and but so or after before with at when to in because for we i it was is he she they that this there"
+    " as my our then from until till by if who where which although while since though together i'm it's"
+    " we're"
 )
 _YEARS = {"last": -1, "this": 0, "next": 1}
 
@@ -57,7 +59,7 @@ def _behind_month(reading: Reading, at: int) -> int:
 
 
 def stated_year(reading: Reading, at: int) -> tuple[int, int, bool] | None:
-    """", 2023", "of 2023", "last year": the year, the place behind it, and whether it stands fast."""
+    """ ", 2023", "of 2023", "last year": the year, the place behind it, and whether it stands fast."""
     start = reading.skip(at, ",", "of", "in")
     year = year_number(reading, start)
     if year is not None:
@@ -114,7 +116,7 @@ def day_of_month(reading: Reading, at: int) -> Match | None:
     if a_verb and reading.word(at - 1) not in ("on", "by", "until", "from"):
         return None  # "they march 5 miles"
     number = month
-    days = lambda year: (date(year, number, day[0]),) * 2  # noqa: E731
+    days = lambda year: (date(year, number, day[0]),) * 2
     return _dated(reading, at, after, days, "day")
 
 
@@ -156,7 +158,7 @@ def ordinal_day(reading: Reading, at: int) -> Match | None:
         return None
     month, year = reading.near.month, reading.near.year
     past = reading.way(at) == "past"
-    for step in range(0, 4):
+    for step in range(4):
         total = year * 12 + month - 1 + (-step if past else step)
         try:
             found = date(total // 12, total % 12 + 1, day[0])
@@ -220,9 +222,9 @@ def holiday(reading: Reading, at: int) -> Match | None:
 def named_holiday(reading: Reading, at: int) -> tuple[int, Callable[[int], date]] | None:
     """The place behind the holiday's name, and its day in each year."""
     for name, make in HOLIDAYS:
-        words = [reading.word(at + ahead) for ahead in range(len(name))]
-        raw = [reading.raw(at + ahead) for ahead in range(len(name))]
-        if all(part in (said, written) for part, said, written in zip(name, words, raw, strict=True)):
+        said = [reading.word(at + ahead) for ahead in range(len(name))]
+        written = [reading.raw(at + ahead) for ahead in range(len(name))]
+        if all(part in pair for part, *pair in zip(name, said, written, strict=True)):
             return at + len(name), make
     return None
 
@@ -274,4 +276,15 @@ def nearest_weekday(reading: Reading, at: int, number: int) -> Days:
     return day, day
 
 
-NAMES = (day_of_month, month, numeric_date, ordinal_day, season, year, decade, holiday, weekday)
+_MONTH_WORDS = frozenset((*MONTHS, *SHORT_MONTHS, *MISSPELT_MONTHS))
+NAMES: dict[Rule, Iterable[str]] = {
+    day_of_month: {"the", NUMBER, *_MONTH_WORDS},
+    month: _MONTH_WORDS,
+    numeric_date: {NUMBER},
+    ordinal_day: {"the"},
+    season: {"the", *SEASON_WORDS},
+    year: {NUMBER},
+    decade: {"the"},
+    holiday: HOLIDAY_STARTS,
+    weekday: {*WEEKDAYS, *SHORT_WEEKDAYS},
+}

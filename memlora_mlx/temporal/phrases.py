@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from datetime import date
 
-from memlora_mlx.temporal.compound import COMPOUND, point
-from memlora_mlx.temporal.names import season_of, year_number
-from memlora_mlx.temporal.reading import Kind, Match, Reading, longest
-from memlora_mlx.temporal.relative import RELATIVE, counted, units_away
-from memlora_mlx.temporal.spans import Granularity
-from memlora_mlx.temporal.tense import ENDS
+from memlora_mlx.temporal.compound import COMPOUND, POINT, point
+from memlora_mlx.temporal.reading import Kind, Match, Reading, Rules
+from memlora_mlx.temporal.relative import counted, units_away
+from memlora_mlx.temporal.spans import GRANULARITIES, run_of
+from memlora_mlx.temporal.tense import ENDS, Way
+from memlora_mlx.temporal.words import words
 
 _CALENDAR = ("in", "during", "by", "for")
 _ALLOWED: dict[Kind, tuple[str, ...]] = {
@@ -21,13 +21,8 @@ _ALLOWED: dict[Kind, tuple[str, ...]] = {
     "day of month": ("on", "by", "around", "for"),
 }
 _BEFORE = frozenset(("in", "on", "at", "during", "over", "for", "around", "by", "within", "about", "throughout"))
-_RUNS: dict[Granularity, Granularity] = {
-    **{"day": "days", "days": "days", "weekend": "days", "week": "weeks", "weeks": "weeks"},
-    **{"month": "months", "months": "months", "season": "months", "year": "years", "years": "years"},
-}
-_ORDER: tuple[Granularity, ...] = ("days", "weeks", "months", "years")
-_HABITS = frozenset("every each most any no per many those most all".split())
-_PERFECT = frozenset("have has haven't hasn't been i've we've they've you've who've".split())
+_HABITS = words("every each most any no per many those most all")
+_PERFECT = words("have has haven't hasn't been i've we've they've you've who've")
 
 
 def with_preposition(reading: Reading, at: int) -> Match | None:
@@ -72,8 +67,9 @@ def _ends_clause(reading: Reading, at: int, after: int) -> bool:
     return reading.raw(after) in ("", ".", "!", "?", ",", ";", "\n")
 
 
-_NOT_BEFORE = frozenset(
-    "the a an every each any of my your his her our their black good happy and or like love hate than is was another one".split()
+_NOT_BEFORE = words(
+    "the a an every each any of my your his her our their black good happy and or like love hate than is"
+    " was another one"
 )
 
 
@@ -94,7 +90,7 @@ def until(reading: Reading, at: int) -> Match | None:
     """Until Friday, by the end of the year: from the day of speaking, or the time itself where it is over."""
     if reading.word(at) not in ("until", "till", "til", "by"):
         return None
-    way = "past" if reading.cue(at) == "past" else "future"
+    way: Way = "past" if reading.cue(at) == "past" else "future"
     match = point(reading.beside(reading.near, way), at + 1)
     if match is None or match.direction:
         return None
@@ -130,7 +126,7 @@ def between(reading: Reading, at: int) -> Match | None:
             return None
         return _closed(reading, first, at, ("to", "-", "–", "through"))
     start = at + 1
-    run = longest(COMPOUND, reading, start)
+    run = COMPOUND.read(reading, start)
     if run is not None and run.granularity == "days":
         return run
     first = point(reading, start)
@@ -152,8 +148,8 @@ def _closed(reading: Reading, first: Match, at: int, joins: tuple[str, ...]) -> 
         first = behind if behind is not None and behind.next == join else first
     if first.begins > last.ends:
         return None
-    runs = sorted((_RUNS[first.granularity], _RUNS[last.granularity]), key=_ORDER.index)
-    return Match(last.next, (first.begins, last.ends), runs[0], fixed=last.fixed)
+    finer = min(first.granularity, last.granularity, key=GRANULARITIES.index)
+    return Match(last.next, (first.begins, last.ends), run_of(finer), fixed=last.fixed)
 
 
 def for_so_long(reading: Reading, at: int) -> Match | None:
@@ -188,11 +184,21 @@ def _perfect(reading: Reading, at: int) -> bool:
     return False
 
 
-PHRASES = (with_preposition, unmarked, since, until, open_ended, between, for_so_long)
+_UNMARKED = POINT.words
+PHRASES = Rules(
+    "phrase",
+    {
+        with_preposition: {*_BEFORE, "back"},
+        unmarked: _UNMARKED,
+        since: {"since", "ever"},
+        until: {"until", "till", "til", "by"},
+        open_ended: {"before", "after"},
+        between: {"from", "between", *_UNMARKED},
+        for_so_long: {"for"},
+    },
+)
 
 
 def phrase(reading: Reading, at: int) -> Match | None:
     """The longest time phrase that begins at a word."""
-    if reading.word(at - 1) in _HABITS:
-        return None
-    return longest(PHRASES, reading, at)
+    return None if reading.word(at - 1) in _HABITS else PHRASES.read(reading, at)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import date
 from functools import cached_property
@@ -53,6 +53,11 @@ class Reading:
         return Reading(tokens(text), said, said)
 
     @cached_property
+    def known(self) -> dict[tuple[str, int], Match | None]:
+        """What each set of rules has read at each place."""
+        return {}
+
+    @cached_property
     def _tenses(self) -> Tenses:
         return Tenses(self.words)
 
@@ -87,6 +92,34 @@ class Reading:
 
 
 Rule = Callable[[Reading, int], Match | None]
+
+
+class Rules:
+    """Rules by the words that they can begin with, so that most words of a text cost one look into a table."""
+
+    def __init__(self, name: str, rules: Mapping[Rule, Iterable[str]]) -> None:
+        """`NUMBER` among the words stands for anything that begins with a digit."""
+        table: dict[str, list[Rule]] = {}
+        for rule, words in rules.items():
+            for word in frozenset(words):
+                table.setdefault(word, []).append(rule)
+        self.name = name
+        self.words = frozenset(table)
+        self._table = {word: tuple(found) for word, found in table.items()}
+
+    def read(self, reading: Reading, at: int) -> Match | None:
+        """What the rule that reads most words gives. Each place is read once, since larger rules ask again and again."""
+        word = reading.word(at)
+        rules = self._table.get(NUMBER if "0" <= word[:1] <= "9" else word)
+        if rules is None:
+            return None
+        key = self.name, at
+        if key not in reading.known:
+            reading.known[key] = longest(rules, reading, at)
+        return reading.known[key]
+
+
+NUMBER = "0"
 
 
 def longest(rules: Iterable[Rule], reading: Reading, at: int) -> Match | None:

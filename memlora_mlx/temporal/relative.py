@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import date
 
 from memlora_mlx.temporal.names import any_weekday, behind_day_part, month_number, named_holiday, nearest_weekday
-from memlora_mlx.temporal.reading import Match, Quantity, Reading, quantity
+from memlora_mlx.temporal.reading import NUMBER, Match, Quantity, Reading, Rule, quantity
 from memlora_mlx.temporal.spans import (
     Days,
     Granularity,
     month_away,
     month_of,
     months_away,
+    run_of,
     season_of,
     shifted,
     week_of,
     weekend_of,
     year_of,
 )
-from memlora_mlx.temporal.words import DAY_PARTS, SEASON_WORDS, TODAY, UNITS
-
-_RUNS: dict[str, Granularity] = {"day": "days", "week": "weeks", "weekend": "weeks", "month": "months", "year": "years"}
+from memlora_mlx.temporal.words import ABOUT, DAY_PARTS, NUMBERS, SEASON_WORDS, TENS, TODAY, UNITS, words
 
 
 def one(day: date) -> Days:
@@ -82,7 +81,7 @@ def _away(said: date, unit: str, count: Quantity, sign: int) -> tuple[Days, Gran
         return nearer, granularity
     farther, _ = units_away(said, unit, sign * count.most)
     days = (farther[0], nearer[1]) if sign < 0 else (nearer[0], farther[1])
-    return days, _RUNS.get(granularity, granularity)
+    return days, run_of(granularity)
 
 
 def counted(reading: Reading, at: int) -> tuple[int, Quantity, str] | None:
@@ -160,7 +159,7 @@ def last_units(reading: Reading, at: int) -> Match | None:
     else:
         days = reading.said, _exactly_away(reading.said, unit, count.most)
     single: Granularity = units_away(reading.said, unit, 1)[1]
-    return Match(after, days, single if count.most == 1 else _RUNS.get(single, single))
+    return Match(after, days, single if count.most == 1 else run_of(single))
 
 
 def pointed(reading: Reading, at: int) -> Match | None:
@@ -286,4 +285,13 @@ def before_last(reading: Reading, at: int) -> Match | None:
     return None
 
 
-RELATIVE = (near_day, ago, in_some_time, last_units, pointed, before_last)
+_POINTERS = words("last this next past coming previous")
+COUNTS = words("a an few couple several half more less the") | ABOUT | {*NUMBERS, *TENS, NUMBER}
+RELATIVE: dict[Rule, Iterable[str]] = {
+    near_day: {*TODAY, "the", "day", "last", "this"},
+    ago: COUNTS,
+    in_some_time: {"in"},
+    last_units: {*_POINTERS, "the", "these"},
+    pointed: {*_POINTERS, "the", "earlier", "later"},
+    before_last: {"the"},
+}

@@ -5,9 +5,10 @@ from __future__ import annotations
 from calendar import monthrange
 from dataclasses import dataclass
 from datetime import date, timedelta
-from typing import Literal
+from typing import Literal, get_args
 
 Granularity = Literal["day", "days", "weekend", "week", "weeks", "month", "months", "season", "year", "years"]
+GRANULARITIES: tuple[Granularity, ...] = get_args(Granularity)  # from the finest to the coarsest
 Direction = Literal["past", "present", "future", "since", "until"]
 
 SEASONS = {"spring": 3, "summer": 6, "autumn": 9, "winter": 12}  # the month in which each begins
@@ -95,6 +96,31 @@ def season_of(year: int, name: str) -> Days:
     """The season that begins in that year: winter 2022 ends in February 2023."""
     first = date(year, SEASONS[name], 1)
     return first, month_away(first, 2)[1]
+
+
+def unit_of(day: date, granularity: Granularity) -> Days:
+    """The week, weekend, month, season or year that holds a day; of any other granularity, the day itself."""
+    if granularity == "week":
+        return week_of(day)
+    if granularity == "weekend":
+        return weekend_of(day)
+    if granularity == "month":
+        return month_away(day, 0)
+    if granularity == "year":
+        return year_of(day.year)
+    if granularity == "season":
+        first = month_away(day, -(day.month % 3))[0]
+        return first, month_away(first, 2)[1]
+    return day, day
+
+
+def run_of(granularity: Granularity) -> Granularity:
+    """The granularity of a run of such units: of seasons it is months, of weekends weeks."""
+    if granularity in ("day", "days"):
+        return "days"
+    if granularity in ("weekend", "week", "weeks"):
+        return "weeks"
+    return "years" if granularity in ("year", "years") else "months"
 
 
 def easter(year: int) -> date:

@@ -5,30 +5,32 @@ from __future__ import annotations
 from bisect import bisect_left
 from typing import Literal
 
-from memlora_mlx.temporal.words import Token
+from memlora_mlx.temporal.words import Token, words
 
 Way = Literal["past", "future"]
 
 ENDS = frozenset(".!?;\n")
-_PAST = frozenset(
-    "was were wasn't weren't did didn't had hadn't went came saw got met took made gave found bought brought thought ate"
-    " drank ran swam sang wrote read spoke told said left lost won began broke built caught chose drew drove fell felt"
-    " flew forgot grew heard held kept knew led let lent lay paid rode rose sent shot slept sold spent stood swept taught"
-    " threw understood woke wore sat bit hurt quit hit put cut ago became bent bled blew dealt dug fed fought hid hung"
-    " laid lit meant rang shook sank stole stuck swore tore wept wound born used sprained past last back".split()
+_PAST = words(
+    "was were wasn't weren't did didn't had hadn't went came saw got met took made gave found bought"
+    " brought thought ate drank ran swam sang wrote read spoke told said left lost won began broke built"
+    " caught chose drew drove fell felt flew forgot grew heard held kept knew led let lent lay paid rode"
+    " rose sent shot slept sold spent stood swept taught threw understood woke wore sat bit hurt quit hit"
+    " put cut ago became bent bled blew dealt dug fed fought hid hung laid lit meant rang shook sank stole"
+    " stuck swore tore wept wound born used sprained past last back"
 )
-_NOT_PAST = frozenset(
-    "need indeed speed feed seed weed breed bleed proceed exceed succeed excited interested bored tired scared worried red"
-    " bed shed sled wed hundred sacred naked embed thrilled stoked pumped supposed booked scheduled".split()
+_NOT_PAST = words(
+    "need indeed speed feed seed weed breed bleed proceed exceed succeed excited interested bored tired"
+    " scared worried red bed shed sled wed hundred sacred naked embed thrilled stoked pumped supposed"
+    " booked scheduled"
 )
-_FUTURE = frozenset(
-    "will won't gonna shall should let's planning plan plans hope hoping tomorrow upcoming ready due starts begins ends"
-    " leaves opens arrives departs closes launches comes free booked scheduled wanna must intend intending expect"
-    " expecting can want wait hopefully soon next".split()
+_FUTURE = words(
+    "will won't gonna shall should let's planning plan plans hope hoping tomorrow upcoming ready due"
+    " starts begins ends leaves opens arrives departs closes leave start begin arrive launches comes free booked scheduled wanna"
+    " must intend intending expect expecting can want wait hopefully soon next"
 )
-_BE = frozenset("am are is i'm you're we're they're he's she's it's isn't aren't that's who's".split())
-_PLACES = frozenset("on in off at back".split())
-_BETWEEN = frozenset("not so really also still just all both probably actually you i we they".split())
+_BE = words("am are is i'm you're we're they're he's she's it's isn't aren't that's who's")
+_PLACES = words("on in off at back")
+_BETWEEN = words("not so really also still just all both probably actually you i we they")
 
 
 class Tenses:
@@ -73,6 +75,8 @@ def _way(tokens: list[Token], at: int, token: Token) -> Way | None:
         if verb in _PLACES and word not in ("he's", "she's", "it's"):
             return "future"  # "the show is on Sept 17th"
         return "future" if verb.endswith("ing") and len(verb) > 4 and verb not in ("being", "having") else None
+    if word == "had" and at and (tokens[at - 1].raw in ("have", "has") or tokens[at - 1].raw.endswith("'ve")):
+        return None
     if word in _PAST or (word.endswith("ed") and len(word) > 3 and word not in _NOT_PAST):
         return "past"
     return None

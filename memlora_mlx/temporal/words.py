@@ -9,11 +9,15 @@ from datetime import date
 
 from memlora_mlx.temporal.spans import easter, month_of, nth_weekday, shifted
 
+
+def words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
 _TOKEN = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}(?![0-9-])"
     r"|(?<![0-9./])[0-9]{1,2}([/.])[0-9]{1,2}\1[0-9]{4}(?![0-9/])"
-    r"|[0-9]+(?:st|nd|rd|th|s)?(?![^\W\d_])"
-    r"|[0-9]+"
+    r"|[0-9]++(?:(?:st|nd|rd|th|s)(?![^\W\d_]))?"
     r"|[^\W\d_]+(?:['’][^\W\d_]+)?"
     r"|\n|[^\w\s]",
     re.IGNORECASE,
@@ -50,24 +54,46 @@ _WEEKDAY_NAMES = ("monday", "tuesday", "wednesday", "thursday", "friday", "satur
 WEEKDAYS = {name: at for at, name in enumerate(_WEEKDAY_NAMES)}
 SHORT_WEEKDAYS = {name[:3]: at for name, at in WEEKDAYS.items()} | {"tues": 1, "thur": 3, "thurs": 3}
 SEASON_WORDS = {"spring": "spring", "summer": "summer", "autumn": "autumn", "fall": "autumn", "winter": "winter"}
-DAY_PARTS = frozenset("morning afternoon evening night".split())
+DAY_PARTS = words("morning afternoon evening night")
 TODAY = {"today": 0, "tonight": 0, "yesterday": -1, "tomorrow": 1}
 TODAY |= {"tommorow": 1, "tommorrow": 1, "tomorow": 1, "tmrw": 1, "yesturday": -1, "tonite": 0}
 UNITS = {
-    **{"day": "day", "days": "day", "night": "day", "nights": "day", "week": "week", "weeks": "week"},
-    **{"weekend": "weekend", "weekends": "weekend", "month": "month", "months": "month", "year": "year"},
-    **{"years": "year", "yrs": "year", "decade": "decade", "decades": "decade", "fortnight": "fortnight"},
-    **{"fortnights": "fortnight", "hour": "hour", "hours": "hour", "minute": "minute", "minutes": "minute"},
-    **{"mins": "minute", "hrs": "hour", "moment": "minute"},
+    "day": "day",
+    "days": "day",
+    "night": "day",
+    "nights": "day",
+    "week": "week",
+    "weeks": "week",
+    "weekend": "weekend",
+    "weekends": "weekend",
+    "month": "month",
+    "months": "month",
+    "year": "year",
+    "years": "year",
+    "yrs": "year",
+    "decade": "decade",
+    "decades": "decade",
+    "fortnight": "fortnight",
+    "fortnights": "fortnight",
+    "hour": "hour",
+    "hours": "hour",
+    "minute": "minute",
+    "minutes": "minute",
+    "mins": "minute",
+    "hrs": "hour",
+    "moment": "minute",
 }
 _SMALL = "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen"
 NUMBERS = {word: at for at, word in enumerate(f"{_SMALL} eighteen nineteen".split(), start=1)}
-TENS = {word: at * 10 for at, word in enumerate("twenty thirty forty fifty sixty seventy eighty ninety".split(), start=2)}
+TENS = {
+    word: at * 10
+    for at, word in enumerate(["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"], start=2)
+}
 ORDINALS = {"first": 1, "second": 2, "third": 3, "fourth": 4, "fifth": 5, "last": -1}
 ORDINALS |= {"1st": 1, "2nd": 2, "3rd": 3, "4th": 4, "5th": 5, "final": -1}
 DECADES = {f"{word.removesuffix('y')}ies": at for word, at in TENS.items()}
 EARLY = {"early": 0, "beginning": 0, "start": 0, "mid": 1, "middle": 1, "late": 2, "end": 2}
-ABOUT = frozenset("about around nearly almost roughly approximately over just like maybe exactly only under".split())
+ABOUT = words("about around nearly almost roughly approximately over just like maybe exactly only under")
 
 
 def _in(month: int, day: int) -> Callable[[int], date]:

@@ -21,7 +21,6 @@ from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -194,7 +193,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("library", choices=sorted(READERS))
     parser.add_argument("--show", action="store_true", help="Print the sentences that are wrong, but no held-out one.")
-    parser.add_argument("--alone", action="store_true", help="Give the library the labelled words instead of the sentence.")
+    parser.add_argument(
+        "--alone", action="store_true", help="Give the library the labelled words instead of the sentence."
+    )
     args = parser.parse_args()
 
     began = time.perf_counter()
