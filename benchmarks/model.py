@@ -76,7 +76,7 @@ def decoding(workspace: Workspace) -> Iterator[Row]:
     with tempfile.TemporaryDirectory() as folder:
         found = random_experts(workspace, Path(folder))
         tables = {mode: engine.call(lambda m=mode: ExpertTable(student.model, found, m)) for mode in ("swap", "fused")}  # type: ignore[misc]
-        prompt = student.encode(stages.answer_chat("Where does Ann live?", [stages.Recalled("tea " * 60, None, None)]))
+        prompt = student.encode(stages.answer_chat("Where does Ann live?", [stages.PromptMemory("tea " * 60, None, None)]))
         cases: dict[str, tuple[str, Stage | None]] = {
             "base": ("swap", None),
             "swap, q and v": ("swap", "update"),
@@ -120,12 +120,12 @@ def decoding(workspace: Workspace) -> Iterator[Row]:
 def asking(workspace: Workspace) -> Iterator[Row]:
     """A question over memories, and a follow-up over the same ones: what they share is not read again."""
     engine = workspace.engine
-    said = [stages.Recalled(text, None, None) for text in (*UPDATES[0][0], *UPDATES[1][0], *UPDATES[2][0])]
+    said = [stages.PromptMemory(text, None, None) for text in (*UPDATES[0][0], *UPDATES[1][0], *UPDATES[2][0])]
     first: list[float] = []
     second: list[float] = []
     for turn in range(5):
         # Each turn has memories of its own, so that a first question finds nothing known of them.
-        memories = [stages.Recalled(f"On day {turn} {memory.text}", None, None) for memory in said]
+        memories = [stages.PromptMemory(f"On day {turn} {memory.text}", None, None) for memory in said]
         for question, taken in (("Where does Maya live?", first), ("What does Tom drink?", second)):
             chat = stages.answer_chat(question, memories)
             start = time.perf_counter()
@@ -150,7 +150,7 @@ def updating(workspace: Workspace) -> Iterator[Row]:
     ratios: dict[str, list[float]] = {name: [] for name in ways}
     plain_seconds: list[float] = []
     for old, facts in UPDATES:
-        chat, grammar = stages.update_chat(old, facts), stages.update_grammar(old, facts, copied=workspace.rules.copied)
+        chat, grammar = stages.update_chat(old, facts), stages.update_grammar(old, facts, copy_constrained=workspace.pipeline_options.copy_constrained)
         for turn in range(3):
             seconds: dict[str, float] = {}
             texts: dict[str, list[int]] = {}

@@ -136,7 +136,7 @@ def plain(folder: Path, recipe: Recipe, rows: Sequence[Row], held: Sequence[Row]
     for i in range(len(data)):  # tokenised before the clock starts, as ours are
         data[i]
     steps = len(rows) // recipe.batch_size
-    with tempfile.TemporaryDirectory() as scratch, contextlib.redirect_stdout(io.StringIO()), vectorised.plain():
+    with tempfile.TemporaryDirectory() as scratch, contextlib.redirect_stdout(io.StringIO()), vectorised.without_cpu_kernels():
         arguments = TrainingArgs(
             batch_size=recipe.batch_size,
             iters=steps,

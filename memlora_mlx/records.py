@@ -57,7 +57,7 @@ class Exchange:
 
 
 @dataclass(frozen=True, slots=True)
-class Memory:
+class MemoryRecord:
     """One fact, as it stands in the store."""
 
     id: str
@@ -79,7 +79,7 @@ class Memory:
 class Hit:
     """A memory found by a search."""
 
-    memory: Memory
+    memory: MemoryRecord
     distance: float  # Euclidean, between unit vectors: 0.0 to 2.0; lower is closer
 
     @property
@@ -109,7 +109,7 @@ class Grammar:
 
     kind: Literal["lark", "json_schema"]
     text: str
-    longest_ending: str  # the longest text needed to complete an output from anywhere in it
+    longest_closing: str  # the longest text needed to complete an output from anywhere in it
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from memlora_mlx.errors import ModelBroken, ModelMissing, StoreError, UsageError
-from memlora_mlx.memory.changes import Order
+from memlora_mlx.memory.changes import SortOrder
 from memlora_mlx.records import Exchange, Hit, Memory, Revision
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 PAGE = 200  # memories read at once
 NEAREST = 200  # memories that a search by meaning shows
-ORDERS: tuple[Order, ...] = ("newest", "oldest", "changed", "stored")
+ORDERS: tuple[SortOrder, ...] = ("newest", "oldest", "changed", "stored")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class Question:
     source: str | None = None
     since: str = ""
     until: str = ""
-    order: Order = "newest"
+    order: SortOrder = "newest"
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +173,7 @@ def _write(path: Path, lines: Callable[[], Iterable[tuple[str, bool]]]) -> int:
 
 
 def _wanted(question: Question) -> dict[str, Any] | None:
-    from memlora_mlx.memory.retrieval.filters import from_words
+    from memlora_mlx.memory.retrieval.filters import parse_filters
 
     people = () if question.person is None else (question.person,)
-    return from_words(people, question.source, question.since, question.until)
+    return parse_filters(people, question.source, question.since, question.until)

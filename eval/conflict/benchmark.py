@@ -34,7 +34,7 @@ from memlora_mlx.eval.systems.cache import Cache
 from memlora_mlx.eval.systems.calls import Calls
 from memlora_mlx.eval.systems.students import calls_with, ground_of
 from memlora_mlx.eval.systems.system import Ground
-from memlora_mlx.memory.pipeline import GUESSES, Pipeline
+from memlora_mlx.memory.pipeline import SPECULATIVE_UPDATES, Pipeline
 from memlora_mlx.memory.store.store import Store
 from memlora_mlx.memory.workspace import Workspace
 from memlora_mlx.records import STAGES, Exchange
@@ -217,8 +217,8 @@ def _by_pipeline(calls: Calls, ground: Ground, exchanges: Sequence[Exchange]) ->
             exchanges,
             priority=Priority.BACKGROUND,
             cancelled=ground.cancelled,
-            ahead=ground.ahead,
-            guesses=min(GUESSES, ground.ahead),
+            max_in_flight=ground.ahead,
+            speculative_updates=min(SPECULATIVE_UPDATES, ground.ahead),
         )
         for one in everything:
             memories = store.list(one.exchange.owner, order="oldest")

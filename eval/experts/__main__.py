@@ -168,7 +168,7 @@ def _update(bench: Bench) -> dict[str, Any]:
         examples = stages.lives_rows(bench.workspace, bench.lives, held_out=held_out)
         report[key] = {}
         for name, calls in bench.sides.items():
-            report[key][name] = stages.update_scores(calls, examples, copied=bench.ground.rules.copied)
+            report[key][name] = stages.update_scores(calls, examples, copied=bench.ground.rules.copy_constrained)
             _say(key, name, report[key][name])
     return report
 

@@ -66,7 +66,7 @@ _SCHEMA = {
 }
 _RESPONSE_FORMAT = {"type": "json_schema", "json_schema": {"name": "verdict", "strict": True, "schema": _SCHEMA}}
 _GRAMMAR = Grammar(
-    "lark", f'start: "{{\\"label\\": \\"" ("{RIGHT}" | "{WRONG}") "\\"}}"', longest_ending=f'{{"label": "{RIGHT}"}}'
+    "lark", f'start: "{{\\"label\\": \\"" ("{RIGHT}" | "{WRONG}") "\\"}}"', longest_closing=f'{{"label": "{RIGHT}"}}'
 )
 _LABEL_TOKENS = 48
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from memlora_mlx.errors import Cancelled
 from memlora_mlx.eval.systems.cache import Cache, digest
-from memlora_mlx.memory.pipeline import AHEAD
+from memlora_mlx.memory.pipeline import MAX_IN_FLIGHT
 from memlora_mlx.records import Completion, Request, Stage
 
 if TYPE_CHECKING:
@@ -173,7 +173,7 @@ class Calls:
         self,
         requests: Sequence[Request],
         *,
-        ahead: int = AHEAD,
+        ahead: int = MAX_IN_FLIGHT,
         on_done: Callable[[int], None] | None = None,
         cancelled: threading.Event | None = None,
     ) -> list[Completion]:

@@ -209,7 +209,7 @@ class School:
         not hear.
         """
         _, pictures = self.shown(4 * LOOKED_AT, 0, Random("memlora drawings"))
-        with vectorised.reading():
+        with vectorised.without_gradients():
             features = joined(built, seen(built, normalised(pictures)))
         found = np.array(features, np.float64).reshape(-1, features.shape[-1])
         middle = found.mean(axis=0)
@@ -237,7 +237,7 @@ class School:
         is_chatty = random.random() < 0.12  # sequences of one step are about as long
         taught = [lesson(scene, random, is_chatty) for scene in some for _ in range(self.plan.lessons)]
         made = self._desk.lay(pictures, taught)
-        with vectorised.reading():
+        with vectorised.without_gradients():
             features = joined(built, seen(built, made.pictures))
         return features, mx.array([record(scene) for scene in some]), made.tokens, made.places, made.targets
 
@@ -255,7 +255,7 @@ class School:
         done = _restored(state, trained, optimizer)
         graded = nn.value_and_grad(trained, lambda *parts: loss(*parts))
         began, losses = time.perf_counter(), []
-        with vectorised.training():
+        with vectorised.with_gradients():
             for step in range(done, steps):
                 random = Random(f"memlora drawings {name} {self.plan.seed} {step}")
                 value, gradient = graded(*lay(step, random))

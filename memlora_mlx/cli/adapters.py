@@ -24,11 +24,11 @@ Which = Annotated[str, typer.Argument(metavar="STAGE|FOLDER", help="A stage's ex
 def list_adapters(as_json: AsJson = False) -> None:
     """Show the experts that came with memlora and those that were installed, which go before them."""
     from memlora_mlx.errors import AdapterMismatch
-    from memlora_mlx.models.expert_folders import WEIGHTS, places, read_card
+    from memlora_mlx.models.expert_folders import WEIGHTS, list_experts, read_card
     from memlora_mlx.settings import load_settings
 
     rows: list[dict[str, Any]] = []
-    for place in places(load_settings().home):
+    for place in list_experts(load_settings().home):
         weights = place.folder / WEIGHTS
         try:
             card, state = read_card(place.folder), "whole" if weights.is_file() else "broken"
@@ -39,7 +39,7 @@ def list_adapters(as_json: AsJson = False) -> None:
                 "stage": place.stage,
                 "student": place.student,
                 "origin": place.origin,
-                "is_used": place.is_used,
+                "is_used": place.is_active,
                 "state": state,
                 "base": _at(card, "base", "name"),
                 "data": _at(card, "data", "teachers") or {},

@@ -63,14 +63,14 @@ def validation_loss(
             before_batch()
             yield as_arrays(student, batch)
 
-    with vectorised.reading():
+    with vectorised.without_gradients():
         return float(evaluate(student.model, data, batch_size, -1, loss=loss_of(student), iterate_batches=coming))
 
 
 def as_arrays(student: Student, batch: Batch) -> tuple[mx.array | None, ...]:
     """The batch, and the features of its images: within the step, which is compiled on Metal, nobody can look."""
     parts = (batch.tokens, batch.places, batch.targets, batch.weights, batch.total)
-    return *(mx.array(part) for part in parts), student.shown(batch.tokens)
+    return *(mx.array(part) for part in parts), student.features_at(batch.tokens)
 
 
 class DropoutKeys:

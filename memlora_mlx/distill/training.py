@@ -145,7 +145,7 @@ class Run:
         self._same_everywhere()
         self._restore()
         mx.reset_peak_memory()
-        with checkpointing(self.student.model, self.recipe.grad_checkpoint), vectorised.training():
+        with checkpointing(self.student.model, self.recipe.grad_checkpoint), vectorised.with_gradients():
             while self.progress.ended is None:
                 at_border = self.progress.step % self._stretch == 0 or self.progress.step == self.steps
                 if at_border and self.progress.validated != self.progress.step:

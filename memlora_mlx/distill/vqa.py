@@ -45,7 +45,7 @@ def vqa_row(
     text = json.dumps({"answer": answer, "reason": reason}, ensure_ascii=False)
     return Row(
         stage="vqa",
-        chat=stages.look_chat(question),
+        chat=stages.visual_question_chat(question),
         answer=text,
         teacher=teacher,
         conversation=conversation,

@@ -26,7 +26,7 @@ from memlora_mlx.distill.teacher import Teacher, Unanswerable
 from memlora_mlx.distill.vqa import KINDS, Kind, one_word, vqa_row, write_benchmark
 from memlora_mlx.errors import UsageError
 from memlora_mlx.memory.stages import clean_text
-from memlora_mlx.memory.store.pictures import read_picture
+from memlora_mlx.memory.store.pictures import read_image_file
 
 MAX_QUESTION = 300  # characters
 _ABOUT: dict[Kind, str] = {
@@ -108,7 +108,7 @@ def images_in(source: Path, shared: Sequence[Shared], folder: Path, ledger: Ledg
         if path is None or fetching.is_done(ledger.entries.get(image.url), folder):
             continue
         try:
-            ledger.add(image.url, **fetching.keep(read_picture(path), path.name, folder))
+            ledger.add(image.url, **fetching.keep(read_image_file(path), path.name, folder))
         except UsageError as error:
             ledger.add(image.url, status="no image", says=str(error))
         except OSError as error:

@@ -10,12 +10,12 @@ from datetime import datetime
 from pathlib import Path
 
 from memlora_mlx.memory import inputs, looking, stages
-from memlora_mlx.memory.pipeline import Pipeline, Remembered
-from memlora_mlx.records import Exchange, Hit, Image, Memory, Message, Request, Role, Scope
+from memlora_mlx.memory.pipeline import Pipeline, ExchangeResult
+from memlora_mlx.records import Exchange, Hit, Image, MemoryRecord, Message, Request, Role, Scope
 
 log = logging.getLogger(__name__)
 
-TURNS = 6  # of the running conversation that a reply sees, questions and replies counted
+MAX_TURNS = 6  # of the running conversation that a reply sees, questions and replies counted
 REPLY_TOKENS = 256
 # Named, as the speakers are whom the experts were trained on: without names the student's own chatter became facts of the user.
 USER, ASSISTANT = "User", "Assistant"
@@ -50,8 +50,8 @@ class Chat:
         """
         picture = None
         with contextlib.ExitStack() as until_the_end:
-            if image is not None and self.pipeline.rules.sees:
-                picture = until_the_end.enter_context(looking.as_kept(image.source))
+            if image is not None and self.pipeline.options.supports_images:
+                picture = until_the_end.enter_context(looking.normalised_copy(image.source))
             if image is not None and (image.caption or picture is None):
                 text = f"{text}\n[shares an image: {image.caption or 'no caption'}]".strip()
             yield from self._reply(text, picture, cancelled)
@@ -60,20 +60,20 @@ class Chat:
         text = inputs.clean(text)
         [vector] = self.pipeline.engine.embed([text], query=True)
         hits = self.pipeline.store.search(vector, self._limit, scope=self.owner, owner_exact=True)
-        if hits and picture is None and self.pipeline.rules.recalls and text.rstrip().endswith("?"):
-            request, cut = self.pipeline.question(text, hits)
+        if hits and picture is None and self.pipeline.options.use_expert_in_chat and text.rstrip().endswith("?"):
+            request, cut = self.pipeline.answer_request(text, hits)
             self.hits = tuple(hits[: len(hits) - cut])
             yield from self._stream(request, text, cancelled)
             return
-        recalled = [stages.Recalled(hit.memory.text, hit.memory.said_at, None) for hit in hits]
+        prompt_memories = [stages.PromptMemory(hit.memory.text, hit.memory.said_at, None) for hit in hits]
         engine = self.pipeline.engine
-        budget = min(self.pipeline.rules.max_context, engine.student.context) - REPLY_TOKENS
-        earlier = tuple(self.turns[-TURNS:])
+        budget = min(self.pipeline.options.max_context, engine.student.context) - REPLY_TOKENS
+        earlier = tuple(self.turns[-MAX_TURNS:])
         while earlier and engine.count_tokens((*earlier, ("user", text)), picture) > budget:
             earlier = earlier[2:]  # without the oldest question and its reply
-        fitted = stages.fit(
-            lambda kept: (*earlier, *stages.chat_turn(text, recalled[:kept])),
-            len(recalled),
+        fitted = stages.fit_prompt(
+            lambda kept: (*earlier, *stages.chat_turn_with_memories(text, prompt_memories[:kept])),
+            len(prompt_memories),
             lambda chat: engine.count_tokens(chat, picture),
             budget,
         )
@@ -91,7 +91,7 @@ class Chat:
 
     def remember(
         self, said: str, replied: str, *, key: str, said_at: datetime, image: Image | None = None
-    ) -> Remembered:
+    ) -> ExchangeResult:
         """Keep what matters of one exchange; it gives way to a reply that somebody waits for."""
         from memlora_mlx.models.engine import Priority
 
@@ -99,10 +99,10 @@ class Chat:
         messages = (question, Message("assistant", replied, ASSISTANT, said_at=said_at))
         exchange = Exchange(key, self.owner, messages, said_at, "chat", 0)
         # The user chose the file; one that cannot be kept must not cost what was said.
-        exchange = self.pipeline.store.images.kept_exchange(exchange, None, log.warning, trusted=True)
+        exchange = self.pipeline.store.images.store_exchange_images(exchange, None, log.warning, trusted=True)
         return self.pipeline.remember(exchange, priority=Priority.BACKGROUND)
 
-    def memories(self, limit: int = 20) -> list[Memory]:
+    def list_memories(self, limit: int = 20) -> list[MemoryRecord]:
         return self.pipeline.store.list(self.owner, limit=limit)
 
     def undo(self) -> str:

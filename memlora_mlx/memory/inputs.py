@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memlora_mlx.errors import StoreError
-from memlora_mlx.memory.changes import Space, Vector
+from memlora_mlx.memory.changes import EmbeddingFingerprint, Vector
 from memlora_mlx.records import Scope
 
 MAX_MEMORY = 1_000_000  # characters of a memory's text
@@ -68,11 +68,11 @@ def clean_scope(scope: Scope) -> Scope:
     return Scope(name(scope.user_id), name(scope.agent_id), name(scope.run_id))
 
 
-def digest(text: str) -> str:
+def text_sha256(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8")).hexdigest()
 
 
-def time_text(moment: datetime | None) -> str | None:
+def encode_time(moment: datetime | None) -> str | None:
     """Fixed width up to the microsecond, so that text sorts as time; aware ones as UTC, naive ones as they are."""
     if moment is None:
         return None
@@ -81,27 +81,27 @@ def time_text(moment: datetime | None) -> str | None:
     return moment.isoformat(timespec="microseconds")
 
 
-def time_from(text: str | None) -> datetime | None:
+def decode_time(text: str | None) -> datetime | None:
     return None if text is None else datetime.fromisoformat(text)
 
 
-def unit_vector(vector: NDArray[Any], space: Space) -> Vector:
+def checked_vector(vector: NDArray[Any], embedding: EmbeddingFingerprint) -> Vector:
     """The vector as float32 of length 1 exactly as stored, shape (dim,).
 
     Raises:
         StoreError: it is not from this space: other dimension, not finite, not of unit length.
     """
     exact = np.asarray(vector, dtype=np.float64)
-    if exact.shape != (space.dim,):
-        raise StoreError(f"an embedding of shape {exact.shape} does not fit the store's space {space}")
+    if exact.shape != (embedding.dim,):
+        raise StoreError(f"an embedding of shape {exact.shape} does not fit the store's space {embedding}")
     length = float(np.linalg.norm(exact))
     if not abs(length - 1.0) < 0.01:  # also NaN; half-precision embedders are off by about 0.001
         raise StoreError(f"an embedding must have length 1, not {length:.3g}; normalise it")
     return (exact / length).astype("<f4")
 
 
-def unit_rows(vectors: NDArray[Any], count: int, space: Space) -> list[Vector]:
+def checked_vectors(vectors: NDArray[Any], count: int, embedding: EmbeddingFingerprint) -> list[Vector]:
     """What an `Embed` callback returned, checked: `count` unit vectors of this space."""
     if len(vectors) != count:
         raise StoreError(f"the embedder returned {len(vectors)} vectors for {count} texts")
-    return [unit_vector(vector, space) for vector in vectors]
+    return [checked_vector(vector, embedding) for vector in vectors]

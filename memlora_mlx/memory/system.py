@@ -15,24 +15,24 @@ from hashlib import md5
 from pathlib import Path
 from typing import Any, Self
 
-from memlora_mlx.conversations import Conversation, Session, Turn, exchanges, parse_date
+from memlora_mlx.conversations import Conversation, Session, Turn, conversation_exchanges, parse_date
 from memlora_mlx.errors import MemoryNotFound, UsageError, VisionMissing
 from memlora_mlx.memory import inputs, looking
 from memlora_mlx.memory.changes import Add
-from memlora_mlx.memory.pipeline import Answer, Cost
+from memlora_mlx.memory.pipeline import Answer, CallCost
 from memlora_mlx.memory.stages import clean_text
 from memlora_mlx.memory.store import rows
 from memlora_mlx.memory.workspace import Workspace
 from memlora_mlx.records import Exchange, Hit, Image, Revision, Scope
-from memlora_mlx.records import Memory as Record
+from memlora_mlx.records import MemoryRecord as Record
 from memlora_mlx.settings import APP_HISTORY, CHAT_HISTORY, CORRECTIONS, Settings, load_settings
 
 log = logging.getLogger(__name__)
 
 Messages = str | Mapping[str, Any] | Sequence[Mapping[str, Any]]
 _SCOPE = ("user_id", "agent_id", "run_id")
-_PROMOTED = ("role", "actor_id")  # metadata of what was stored verbatim; Mem0 shows them beside `metadata`
-_UNHEARD = ("system", "developer", "tool", "function")  # roles that nothing is remembered of
+_TOP_LEVEL_METADATA = ("role", "actor_id")  # metadata of what was stored verbatim; Mem0 shows them beside `metadata`
+_IGNORED_ROLES = ("system", "developer", "tool", "function")  # roles that nothing is remembered of
 _MEM0_CONFIG = {
     *("vector_store", "llm", "embedder", "graph_store", "reranker", "history_db_path", "version"),
     *("custom_instructions", "custom_fact_extraction_prompt", "custom_update_memory_prompt"),
@@ -122,8 +122,8 @@ class Memory:
         extra = dict(metadata or {})
         expires = _expiry(expiration_date)
         results: list[dict[str, Any]] = []
-        keep = self.workspace.store.images.kept_exchange
-        for exchange in [keep(each, images_from, _refuse) for each in _exchanges(messages, owner, said_at)]:
+        keep = self.workspace.store.images.store_exchange_images
+        for exchange in [keep(each, images_from, _reject_options) for each in _exchanges(messages, owner, said_at)]:
             if not infer:
                 results += self._store_verbatim(exchange, extra, expires)
                 continue
@@ -174,11 +174,11 @@ class Memory:
             source=source,
         )
         kept = [hit for hit in hits if threshold is None or hit.score >= threshold]
-        return {"results": [{**as_mem0(hit.memory), "score": round(hit.score, 6)} for hit in kept]}
+        return {"results": [{**memory_to_mem0(hit.memory), "score": round(hit.score, 6)} for hit in kept]}
 
     def get(self, memory_id: str) -> dict[str, Any] | None:
         memory = self.workspace.store.get(memory_id)
-        return as_mem0(memory) if memory else None
+        return memory_to_mem0(memory) if memory else None
 
     def get_all(
         self,
@@ -193,7 +193,7 @@ class Memory:
     ) -> dict[str, Any]:
         scope = _scope(user_id, agent_id, run_id, filters)
         memories = self.workspace.store.list(scope, filters, top_k or limit or 100, show_expired=show_expired)
-        return {"results": [as_mem0(memory) for memory in memories]}
+        return {"results": [memory_to_mem0(memory) for memory in memories]}
 
     def update(
         self,
@@ -291,15 +291,15 @@ class Memory:
     # ------------------------------------------------------------------ inside
 
     def _look(self, question: str, image: str | Path) -> Answer:
-        from memlora_mlx.models.kinds import needs_vision
+        from memlora_mlx.models.kinds import text_only_message
 
         if not question.strip():
             raise UsageError("the question is empty; say what to look for")
-        if not self.workspace.sees:
-            raise VisionMissing(needs_vision(self.workspace.student_name))
-        with looking.as_kept(image) as picture:
-            look = looking.look_at(self.workspace.engine, question, picture, Path(image).name)
-        return Answer(look.answer, (), Cost.of("vqa", look.completion, 0), look)
+        if not self.workspace.has_vision:
+            raise VisionMissing(text_only_message(self.workspace.student_name))
+        with looking.normalised_copy(image) as picture:
+            look = looking.answer_visual_question(self.workspace.engine, question, picture, Path(image).name)
+        return Answer(look.answer, (), CallCost.of("vqa", look.completion, 0), look)
 
     def _existing(self, memory_id: str) -> Record:
         memory = self.workspace.store.get(memory_id)
@@ -341,13 +341,13 @@ class Memory:
         ]
 
 
-def as_mem0(memory: Record) -> dict[str, Any]:
+def memory_to_mem0(memory: Record) -> dict[str, Any]:
     """A memory in Mem0's shape, with when it was said and where it came from beside it."""
     item: dict[str, Any] = {
         "id": memory.id,
         "memory": memory.text,
         "hash": md5(memory.text.encode(), usedforsecurity=False).hexdigest(),
-        "metadata": {name: value for name, value in memory.metadata.items() if name not in _PROMOTED} or None,
+        "metadata": {name: value for name, value in memory.metadata.items() if name not in _TOP_LEVEL_METADATA} or None,
         "created_at": memory.stored_at.isoformat(),
         "updated_at": memory.changed_at.isoformat() if memory.changed_at else None,
         "said_at": memory.said_at.isoformat() if memory.said_at else None,
@@ -358,13 +358,13 @@ def as_mem0(memory: Record) -> dict[str, Any]:
         item["expiration_date"] = memory.expires_at.isoformat()
     if memory.image:
         item["image"] = rows.image_json(memory.image)
-    item |= {name: memory.metadata[name] for name in _PROMOTED if name in memory.metadata}
+    item |= {name: memory.metadata[name] for name in _TOP_LEVEL_METADATA if name in memory.metadata}
     return item
 
 
-def hit_as_mem0(hit: Hit) -> dict[str, Any]:
+def hit_to_mem0(hit: Hit) -> dict[str, Any]:
     """A memory that was found, in Mem0's shape with its score, and the distance it comes from."""
-    return {**as_mem0(hit.memory), "score": round(hit.score, 6), "distance": round(hit.distance, 6)}
+    return {**memory_to_mem0(hit.memory), "score": round(hit.score, 6), "distance": round(hit.distance, 6)}
 
 
 def _as_history(revision: Revision) -> dict[str, Any]:
@@ -409,7 +409,7 @@ def _scope(
     return Scope(**clean)
 
 
-def _refuse(problem: str) -> None:
+def _reject_options(problem: str) -> None:
     raise UsageError(problem)
 
 
@@ -453,13 +453,13 @@ def _exchanges(messages: Messages, owner: Scope, said_at: datetime) -> list[Exch
     if not turns:
         raise UsageError("there is no message to remember; give a text or a list of {'role', 'content'}")
     conversation = Conversation("", "api", "messages", (Session(said_at, turns),))
-    return [replace(exchange, key=uuid.uuid4().hex, owner=owner) for exchange in exchanges(conversation, user="")]
+    return [replace(exchange, key=uuid.uuid4().hex, owner=owner) for exchange in conversation_exchanges(conversation, user="")]
 
 
 def _turn(item: Any) -> Turn | None:
     if isinstance(item, str):
         item = {"role": "user", "content": item}
-    if not isinstance(item, Mapping) or item.get("role") not in ("user", "assistant", *_UNHEARD):
+    if not isinstance(item, Mapping) or item.get("role") not in ("user", "assistant", *_IGNORED_ROLES):
         raise UsageError(f"a message is {{'role': 'user' or 'assistant', 'content': ...}}, not {str(item)[:60]!r}")
     content, image = item.get("content"), None
     if isinstance(content, Mapping):
@@ -470,7 +470,7 @@ def _turn(item: Any) -> Turn | None:
         image = Image(str(found[0])) if found else None
         texts = [str(part.get("text") or "") if isinstance(part, Mapping) else str(part) for part in content]
         content = " ".join(filter(None, texts))
-    if item["role"] in _UNHEARD or not (content or image):
+    if item["role"] in _IGNORED_ROLES or not (content or image):
         return None
     said_at = item.get("timestamp") or item.get("created_at")
     return Turn(

@@ -259,9 +259,9 @@ def test_only_answer_tokens_are_learnt_and_never_padding(student: Student) -> No
         return total / sum(float(example.weights.sum()) for example in data)
 
     model = student.model
-    with vectorised.training():
+    with vectorised.with_gradients():
         loss, gradient = nn.value_and_grad(model, lambda m: loss_of(student)(m, *as_arrays(student, batch))[0])(model)
-    with vectorised.plain():
+    with vectorised.without_cpu_kernels():
         expected_loss, expected = nn.value_and_grad(model, alone)(model)
     assert loss.item() == pytest.approx(expected_loss.item(), rel=1e-5)
     for (name, a), (_, b) in zip(tree_flatten(gradient), tree_flatten(expected), strict=True):
@@ -579,8 +579,8 @@ def test_a_card_says_how_an_update_expert_is_asked_and_the_pipeline_asks_it_so(
                 protocol=protocol,  # type: ignore[arg-type]
             )
             with Workspace(chosen) as opened:
-                assert opened.rules.copied == ("copied_texts" in says)
-                assert opened.rules.apart == ("one_fact" in says and protocol == "product")
+                assert opened.pipeline_options.copy_constrained == ("copied_texts" in says)
+                assert opened.pipeline_options.per_fact == ("one_fact" in says and protocol == "product")
 
 
 def test_a_card_names_the_licence_of_locomo_whoever_taught(tmp_path: Path, tiny_student: Path) -> None:

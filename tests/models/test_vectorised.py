@@ -119,13 +119,13 @@ def test_other_kinds_of_numbers_are_left_to_mlx() -> None:
 
 def test_each_way_ends_with_its_block() -> None:
     before = nn.silu, mx.fast.scaled_dot_product_attention
-    with vectorised.training():
+    with vectorised.with_gradients():
         assert nn.silu is MLX_SILU and mx.fast.scaled_dot_product_attention is causal_attention
         during = mx.fast.scaled_dot_product_attention
-        with vectorised.reading():
+        with vectorised.without_gradients():
             assert nn.silu is silu and mx.fast.scaled_dot_product_attention is attention
         assert mx.fast.scaled_dot_product_attention is during
-        with pytest.raises(ValueError, match="lost"), vectorised.plain():
+        with pytest.raises(ValueError, match="lost"), vectorised.without_cpu_kernels():
             raise ValueError("lost")
         assert mx.fast.scaled_dot_product_attention is during
     assert (nn.silu, mx.fast.scaled_dot_product_attention) == before

@@ -8,7 +8,7 @@ from datetime import datetime
 MAX_TEXT = 240  # characters of one fact or memory
 
 
-def day(moment: datetime | None) -> str:
+def format_day(moment: datetime | None) -> str:
     """A date as people write it: "8 May 2023". Of a time with a zone it is the day on this machine's clock."""
     if moment is not None and moment.tzinfo is not None:
         moment = moment.astimezone()
