@@ -15,7 +15,7 @@ from benchmarks.figures import Row
 from benchmarks.workloads import conversation
 from memlora_mlx.extras import has
 from memlora_mlx.memory import stages
-from memlora_mlx.memory.pipeline import Pipeline, ExchangeResult, PipelineOptions
+from memlora_mlx.memory.pipeline import ExchangeResult, Pipeline, PipelineOptions
 from memlora_mlx.memory.store.store import Store
 from memlora_mlx.memory.workspace import Workspace
 from memlora_mlx.records import Exchange, Request
@@ -60,7 +60,7 @@ def ingesting(workspace: Workspace) -> Iterator[Row]:
     own_rate = 0.0
     for name, experts in (("with the experts", workspace.expert_folders), ("base alone, free facts", {})):
         with using(workspace, experts) as opened:
-            rules = replace(opened.pipeline_options, grounded=frozenset())
+            rules = replace(opened.pipeline_options, verbatim_only=frozenset())
             plain, first = plain_seconds(opened, said, rules)
             fast, second, peak = ingest_seconds(opened, said, rules)
         if second != first:
@@ -91,7 +91,9 @@ def _remember(workspace: Workspace, said: list[Exchange]) -> list[ExchangeResult
         return [pipeline.remember(exchange) for exchange in said[1:]]
 
 
-def ingest_seconds(workspace: Workspace, said: list[Exchange], rules: PipelineOptions) -> tuple[float, list[str], float]:
+def ingest_seconds(
+    workspace: Workspace, said: list[Exchange], rules: PipelineOptions
+) -> tuple[float, list[str], float]:
     """`memlora ingest`'s own way: seconds, the memories in order, and the growth of resident memory."""
     from memlora_mlx.models.engine import Priority
 
@@ -109,7 +111,7 @@ def ingest_seconds(workspace: Workspace, said: list[Exchange], rules: PipelineOp
 
 def plain_seconds(workspace: Workspace, said: list[Exchange], rules: PipelineOptions) -> tuple[float, list[str]]:
     """The same pipeline, but every call alone, token by token, with nothing known of its prompt."""
-    from memlora_mlx.models.measure import answer_seconds
+    from benchmarks.model_timings import answer_seconds
 
     engine, student = workspace.engine, workspace.engine.student
     table = engine.experts
@@ -134,7 +136,9 @@ def plain_seconds(workspace: Workspace, said: list[Exchange], rules: PipelineOpt
         ask(pipeline.extraction_request(said[0])[0])  # warm-up
         start = time.perf_counter()
         for exchange in said:
-            related = pipeline.find_related(exchange.owner, stages.parse_facts(ask(pipeline.extraction_request(exchange)[0])))
+            related = pipeline.find_related(
+                exchange.owner, stages.parse_facts(ask(pipeline.extraction_request(exchange)[0]))
+            )
             answered = []
             for part in pipeline.split_by_fact(related):
                 request, _, offered = pipeline.update_request(part)

@@ -29,7 +29,7 @@ def searching(workspace: Workspace) -> Iterator[Row]:
 
     Of a million, the last 100,000 belong to ten other owners.
     """
-    from memlora_mlx.models.measure import Timing
+    from benchmarks.model_timings import Timing
 
     dim = workspace.embedding_fingerprint.dim
     ann = Scope(user_id="ann")

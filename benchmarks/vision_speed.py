@@ -28,14 +28,14 @@ from memlora_mlx.distill.workflow import environment
 from memlora_mlx.errors import VisionMissing
 from memlora_mlx.eval.vqa import drawings
 from memlora_mlx.memory import stages
-from memlora_mlx.memory.looking import normalised_copy
+from memlora_mlx.memory.visual_questions import normalised_copy
 from memlora_mlx.memory.workspace import Workspace
 from memlora_mlx.models.batching import DecodingBatch, PrefixCache
-from memlora_mlx.models.decoding import GrammarMatcher, DecodingSequence
+from memlora_mlx.models.decoding import DecodingSequence, GrammarMatcher
 from memlora_mlx.models.experts import ADAPTED, Expert, ExpertTable, random_matrices
-from memlora_mlx.models.kinds import text_only_message
-from memlora_mlx.models.students import Student
-from memlora_mlx.models.vision import VisionStudent
+from memlora_mlx.models.model_config import text_only_message
+from memlora_mlx.models.student import Student
+from memlora_mlx.models.vision_student import VisionStudent
 from memlora_mlx.records import STAGES
 from memlora_mlx.settings import load_settings
 
@@ -116,7 +116,9 @@ def _ask(
 ) -> None:
     prompt = student.encode(stages.visual_question_chat(question), picture)
     student.compute_features(prompt)
-    row = DecodingSequence(student, "vqa", prompt, guide=GrammarMatcher(student, stages.visual_answer_grammar()), max_tokens=tokens)
+    row = DecodingSequence(
+        student, "vqa", prompt, guide=GrammarMatcher(student, stages.visual_answer_grammar()), max_tokens=tokens
+    )
     batch = DecodingBatch(student, table, 1, prefixes)
     batch.add(row)
     while batch.is_busy:

@@ -72,7 +72,9 @@ def run(
             cache,
             clock,
             workspace.embedding_fingerprint if plan.embeds else EmbeddingFingerprint("", 0),
-            replace(workspace.pipeline_options, grounded=frozenset()),  # the same decoding with experts and without
+            replace(
+                workspace.pipeline_options, verbatim_only=frozenset()
+            ),  # the same decoding with experts and without
             plan.top_k or workspace.settings.limit,
             cancelled or threading.Event(),
             1 if plan.efficiency else MAX_IN_FLIGHT,

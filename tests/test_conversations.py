@@ -13,7 +13,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from memlora_mlx.conversations import Conversation, conversation_exchanges, conversation_owners, parse_date, read_conversations
+from memlora_mlx.conversations import (
+    Conversation,
+    conversation_exchanges,
+    conversation_owners,
+    parse_date,
+    read_conversations,
+)
 from memlora_mlx.errors import BadConversation, UsageError
 from memlora_mlx.records import Exchange, Image, Scope
 
@@ -173,7 +179,9 @@ def test_parts_names_and_times_of_a_message_are_kept() -> None:
         {"type": "image_url", "image_url": {"url": "boat.png"}},
         {"type": "text", "text": "in spring"},
     ]
-    [exchange] = conversation_exchanges(only([user(parts, name="Noor", timestamp="2024-03-05T14:00:00+02:00")]), user="me")
+    [exchange] = conversation_exchanges(
+        only([user(parts, name="Noor", timestamp="2024-03-05T14:00:00+02:00")]), user="me"
+    )
     [message] = exchange.messages
     assert (message.text, message.speaker, message.image) == ("Our boat\nin spring", "Noor", Image("boat.png"))
     assert message.said_at == exchange.said_at == NOON.replace(tzinfo=UTC)

@@ -11,13 +11,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from memlora_mlx.errors import MemoryNotFound, StoreError, UsageError
-from memlora_mlx.records import Memory, Revision
+from memlora_mlx.records import MemoryRecord, Revision
 
 if TYPE_CHECKING:
     from memlora_mlx.memory.workspace import Workspace
 
 
-def revise(workspace: Workspace, memory_id: str, text: str) -> Memory:
+def revise(workspace: Workspace, memory_id: str, text: str) -> MemoryRecord:
     """Give a memory new words.
 
     Raises:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from memlora_mlx.errors import ModelBroken, ModelMissing, StoreError, UsageError
 from memlora_mlx.memory.changes import SortOrder
-from memlora_mlx.records import Exchange, Hit, Memory, Revision
+from memlora_mlx.records import Exchange, Hit, MemoryRecord, Revision
 
 if TYPE_CHECKING:
     from memlora_mlx.memory.workspace import Workspace
@@ -87,7 +87,7 @@ def _holding(workspace: Workspace, question: Question, words: str, note: str) ->
     return Page(_as_hits(found), len(found), True, note)
 
 
-def _as_hits(memories: Iterable[Memory]) -> tuple[Hit, ...]:
+def _as_hits(memories: Iterable[MemoryRecord]) -> tuple[Hit, ...]:
     return tuple(Hit(memory, -1.0) for memory in memories)
 
 

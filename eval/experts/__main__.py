@@ -36,7 +36,7 @@ from memlora_mlx.eval.systems.calls import Calls
 from memlora_mlx.eval.systems.students import calls_with, ground_of
 from memlora_mlx.eval.systems.system import Ground
 from memlora_mlx.memory.workspace import Workspace
-from memlora_mlx.models.expert_folders import WEIGHTS, read_card
+from memlora_mlx.models.adapter_registry import WEIGHTS, read_card
 from memlora_mlx.records import Stage
 from memlora_mlx.settings import load_settings
 

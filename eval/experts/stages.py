@@ -74,7 +74,9 @@ def update_scores(calls: Calls, examples: Sequence[Row], *, copied: bool) -> dic
     asked = [_offered(row) for row in examples]
     answers = calls.complete_all(
         [
-            Request("update", row.chat, stages.update_grammar(old, facts, copy_constrained=copied), stages.UPDATE_TOKENS)
+            Request(
+                "update", row.chat, stages.update_grammar(old, facts, copy_constrained=copied), stages.UPDATE_TOKENS
+            )
             for row, (old, facts) in zip(examples, asked, strict=True)
         ]
     )
@@ -127,6 +129,10 @@ def _offered(row: Row) -> tuple[list[str], list[str]]:
 def _operations(answer: str, old: Sequence[str]) -> set[tuple[str, str, str]]:
     """(event, id or "new", text) of each decision; a DELETE has no text of its own."""
     return {
-        (d.event, "new" if d.memory_index is None else str(d.memory_index), "" if d.event == "DELETE" else d.text.casefold())
+        (
+            d.event,
+            "new" if d.memory_index is None else str(d.memory_index),
+            "" if d.event == "DELETE" else d.text.casefold(),
+        )
         for d in stages.parse_update(answer, old).operations
     }

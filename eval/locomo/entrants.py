@@ -18,7 +18,7 @@ from memlora_mlx.eval.systems.students import calls_of
 from memlora_mlx.eval.systems.system import Ground, System
 from memlora_mlx.eval.systems.turns import TurnSystem
 from memlora_mlx.memory.workspace import Workspace
-from memlora_mlx.models.expert_folders import WEIGHTS
+from memlora_mlx.models.adapter_registry import WEIGHTS
 from memlora_mlx.records import STAGES, Stage
 
 TITLES: Mapping[str, str] = {

@@ -38,8 +38,10 @@ def device() -> list[str]:
 
 def ground_of(workspace: Workspace, cache: Cache) -> Ground:
     """What the benchmark would stand on with this workspace."""
-    rules = replace(workspace.pipeline_options, grounded=frozenset())
-    return Ground(cache, ModelClock(), workspace.embedding_fingerprint, rules, workspace.settings.limit, threading.Event())
+    rules = replace(workspace.pipeline_options, verbatim_only=frozenset())
+    return Ground(
+        cache, ModelClock(), workspace.embedding_fingerprint, rules, workspace.settings.limit, threading.Event()
+    )
 
 
 def calls_with(workspace: Workspace, ground: Ground, experts: Collection[Stage]) -> Calls:

@@ -10,8 +10,8 @@ import typer
 from memlora_mlx.cli.options import AsJson, Experts, Limit, Mode, Student, User, print_json, print_row, workspace, write
 
 if TYPE_CHECKING:
-    from memlora_mlx.memory.looking import VisualAnswer
     from memlora_mlx.memory.pipeline import Answer
+    from memlora_mlx.memory.visual_questions import VisualAnswer
     from memlora_mlx.records import Hit
 
 
@@ -31,7 +31,7 @@ def ask(
     of a memory that was found is looked at again; --image asks about a picture that need not be remembered.
     """
     from memlora_mlx.errors import UsageError
-    from memlora_mlx.memory.system import Memory
+    from memlora_mlx.memory.api import Memory
 
     if not question.strip():
         raise UsageError('the question is empty; ask as in `memlora ask "Where does Anna work?"`')
@@ -75,7 +75,7 @@ def _cut_note(cut: int) -> str:
 
 
 def _as_dict(question: str, answer: Answer) -> dict[str, Any]:
-    from memlora_mlx.memory.system import hit_to_mem0
+    from memlora_mlx.memory.api import hit_to_mem0
 
     return {
         "question": question,

@@ -28,10 +28,10 @@ def demo(student: Student = None, experts: Experts = None, mode: Mode = None) ->
 
     from memlora_mlx.cli.ingest import Display, interruptible, summary
     from memlora_mlx.conversations import read_conversations
+    from memlora_mlx.memory.api import Memory
     from memlora_mlx.memory.ingest import IngestStats, ingest
     from memlora_mlx.memory.pipeline import ExchangeResult, owner_name
     from memlora_mlx.memory.stages import format_day
-    from memlora_mlx.memory.system import Memory
     from memlora_mlx.memory.workspace import Workspace
 
     speak = notes()
@@ -74,7 +74,9 @@ def demo(student: Student = None, experts: Experts = None, mode: Mode = None) ->
                 typer.echo("  ", nl=False)
                 answer = memory.ask(question, limit=6, on_text=write)
                 nearest = answer.hits[0].memory if answer.hits else None
-                typer.echo(f"\n    nearest memory: {format_day(nearest.said_at)}, {nearest.text}\n" if nearest else "\n")
+                typer.echo(
+                    f"\n    nearest memory: {format_day(nearest.said_at)}, {nearest.text}\n" if nearest else "\n"
+                )
     speak.print(
         "Now yours:\n"
         "  memlora chat                       talk, and be remembered\n"

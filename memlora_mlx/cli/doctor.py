@@ -61,7 +61,9 @@ def _guarded(
 def _machine(opened: Workspace, repair: bool) -> Iterator[Finding]:
     from memlora_mlx.models import device
 
-    yield Finding("machine", "ok", f"{platform.platform()}, Python {platform.python_version()}, {device.describe_device()}")
+    yield Finding(
+        "machine", "ok", f"{platform.platform()}, Python {platform.python_version()}, {device.describe_device()}"
+    )
     status = device.blas_status()
     yield Finding("blas", "problem" if "reference" in status else "ok", status)
 

@@ -106,7 +106,8 @@ def summary(tally: IngestStats) -> str:
 
 def as_dict(tally: IngestStats) -> dict[str, object]:
     names = ("total", "before", "done", "facts", "added", "updated", "deleted", "duplicates", "rejected", "cut")
-    return {name: getattr(tally, name) for name in names} | {
+    attributes = {"before": "already_stored"}  # the key stays what it was
+    return {name: getattr(tally, attributes.get(name, name)) for name in names} | {
         "tokens": dict(tally.tokens),
         "image_problems": tally.image_problems,
         "seconds": round(tally.seconds, 3),

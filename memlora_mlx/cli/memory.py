@@ -13,7 +13,7 @@ import typer
 from memlora_mlx.cli.options import AsJson, Limit, User, notes, print_json, print_row, workspace
 
 if TYPE_CHECKING:
-    from memlora_mlx.records import Hit, Memory
+    from memlora_mlx.records import Hit, MemoryRecord
 
 app = typer.Typer(no_args_is_help=True, help="List, search, show, edit, delete, undo, export and import memories.")
 
@@ -33,8 +33,8 @@ def list_memories(
     as_json: AsJson = False,
 ) -> None:
     """Show what is remembered, the newest first."""
+    from memlora_mlx.memory.api import memory_to_mem0
     from memlora_mlx.memory.retrieval.filters import parse_filters
-    from memlora_mlx.memory.system import memory_to_mem0
 
     filters = parse_filters(user or (), source, since or "", until or "")
     with workspace(models=False) as opened:
@@ -61,9 +61,9 @@ def search(
     as_json: AsJson = False,
 ) -> None:
     """Find the memories nearest to some words."""
+    from memlora_mlx.memory.api import Memory as System
+    from memlora_mlx.memory.api import hit_to_mem0
     from memlora_mlx.memory.retrieval.filters import parse_filters
-    from memlora_mlx.memory.system import Memory as System
-    from memlora_mlx.memory.system import hit_to_mem0
 
     filters = parse_filters(user or (), source, since or "", until or "")
     with workspace(models=False, limit=limit) as opened:
@@ -79,8 +79,8 @@ def search(
 @app.command()
 def show(memory_id: Id, as_json: AsJson = False) -> None:
     """Show one memory: its words, times, owner, picture, and the exchange it came from."""
+    from memlora_mlx.memory.api import memory_to_mem0
     from memlora_mlx.memory.stages import format_day
-    from memlora_mlx.memory.system import memory_to_mem0
 
     with workspace(models=False) as opened:
         store = opened.require_store()
@@ -135,7 +135,7 @@ def edit(
 ) -> None:
     """Give a memory new words. `memlora memory undo` takes it back."""
     from memlora_mlx.errors import UsageError
-    from memlora_mlx.memory.system import Memory as System
+    from memlora_mlx.memory.api import Memory as System
 
     with workspace(models=False) as opened:
         memory = opened.require_store().find_by_prefix(memory_id)
@@ -161,7 +161,7 @@ def delete(ids: Annotated[list[str], typer.Argument(metavar="ID...", help="Ids, 
 @app.command()
 def history(memory_id: Id, as_json: AsJson = False) -> None:
     """Show all that happened to a memory, also to one that is gone."""
-    from memlora_mlx.memory.system import Memory as System
+    from memlora_mlx.memory.api import Memory as System
 
     with workspace(models=False) as opened:
         store = opened.require_store()
@@ -184,7 +184,7 @@ def undo(
     ] = None,
 ) -> None:
     """Take back one change."""
-    from memlora_mlx.memory.system import Memory as System
+    from memlora_mlx.memory.api import Memory as System
 
     with workspace(models=False) as opened:
         opened.require_store()
@@ -261,7 +261,7 @@ def _edited(text: str) -> str:
         return file.read_text(encoding="utf-8", errors="replace").strip()
 
 
-def _image_line(memory: Memory, picture: Path | None) -> str:
+def _image_line(memory: MemoryRecord, picture: Path | None) -> str:
     """Where it came from and what it shows, and whether its picture is here."""
     assert memory.image is not None
     is_gone = memory.image.sha256 is not None and picture is None
@@ -269,7 +269,7 @@ def _image_line(memory: Memory, picture: Path | None) -> str:
     return "  ".join(filter(None, parts))
 
 
-def _head(memory: Memory) -> str:
+def _head(memory: MemoryRecord) -> str:
     """What stands before a memory's words in a listing."""
     from memlora_mlx.memory.pipeline import owner_name
     from memlora_mlx.memory.stages import format_day

@@ -5,8 +5,18 @@ from __future__ import annotations
 from collections import Counter
 from datetime import datetime
 
-from memlora_mlx.conversations.dates import parse_date_with_order, is_date
-from memlora_mlx.conversations.turns import KNOWN_FORMATS, ROLES, Conversation, FormatError, Session, Turn, clean, nonempty_turns, quote_value
+from memlora_mlx.conversations.dates import is_date, parse_date_with_order
+from memlora_mlx.conversations.model import (
+    KNOWN_FORMATS,
+    ROLES,
+    Conversation,
+    FormatError,
+    Session,
+    Turn,
+    clean,
+    nonempty_turns,
+    quote_value,
+)
 
 _MARK = "\u200e"  # left-to-right: WhatsApp on iOS begins with it what it says itself, "image omitted" too
 
@@ -44,7 +54,9 @@ def parse_transcript(text: str) -> Conversation:
         elif words is not None:
             words.append(rest)
         elif rest.strip():
-            raise FormatError(f"is neither JSON nor a transcript (line {number} is {quote_value(rest)}); {KNOWN_FORMATS}")
+            raise FormatError(
+                f"is neither JSON nor a transcript (line {number} is {quote_value(rest)}); {KNOWN_FORMATS}"
+            )
 
     names = Counter(name for _, turns in sessions for name, _, _ in turns)
     if len(names) > 3 and max(names.values()) == 1:  # the head of a mail, a list of settings
@@ -54,7 +66,9 @@ def parse_transcript(text: str) -> Conversation:
         id="",
         name="",
         format="messages" if has_roles else "transcript",
-        sessions=tuple(s for s in (Session(date, _speaker_and_text(turns, has_roles)) for date, turns in sessions) if s.turns),
+        sessions=tuple(
+            s for s in (Session(date, _speaker_and_text(turns, has_roles)) for date, turns in sessions) if s.turns
+        ),
         speakers=() if has_roles else tuple(names),
     )
 
@@ -82,8 +96,10 @@ def split_timestamp(line: str) -> tuple[str | None, str]:
         return None, whole
     # a number alone is somebody's telephone, not a time
     timestamp = timestamp.replace(_MARK, "")
-    is_date = not timestamp.replace(".", "").strip().isdigit() and any(is_date(timestamp, order) for order in (True, False))
-    return (timestamp, rest.strip()) if is_date else (None, whole)
+    has_date = not timestamp.replace(".", "").strip().isdigit() and any(
+        is_date(timestamp, order) for order in (True, False)
+    )
+    return (timestamp, rest.strip()) if has_date else (None, whole)
 
 
 def _name_and_text(line: str, is_stamped: bool) -> tuple[str, str] | None:

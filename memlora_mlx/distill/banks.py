@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from memlora_mlx.distill.rows import Row, Splits
 from memlora_mlx.memory import stages
-from memlora_mlx.memory.pipeline import Pipeline, UpdateInput, PipelineOptions, owner_name
+from memlora_mlx.memory.pipeline import Pipeline, PipelineOptions, UpdateInput, owner_name
 from memlora_mlx.memory.store.store import Store
 from memlora_mlx.records import Exchange, Hit, Scope
 
@@ -65,7 +65,10 @@ class Bank:
 def empty_bank(workspace: Workspace) -> Iterator[Bank]:
     """A bank that lasts as long as the `with` block, embedded by the workspace's embedder."""
     rules = PipelineOptions(related=workspace.settings.related, max_context=workspace.settings.max_context)
-    with tempfile.TemporaryDirectory(prefix="memlora-bank-") as folder, Store(Path(folder), workspace.embedding_fingerprint) as store:
+    with (
+        tempfile.TemporaryDirectory(prefix="memlora-bank-") as folder,
+        Store(Path(folder), workspace.embedding_fingerprint) as store,
+    ):
         yield Bank(Pipeline(workspace.engine, store, rules))
 
 

@@ -24,7 +24,7 @@ from memlora_mlx.memory import stages
 from memlora_mlx.records import Stage
 
 if TYPE_CHECKING:
-    from memlora_mlx.models.students import Student
+    from memlora_mlx.models.student import Student
 
 _MULTIPLE = 16  # batches are padded to one of these, so that few shapes occur: each is compiled anew on Metal
 _TARGETS = 64  # the same for the places where the head is computed

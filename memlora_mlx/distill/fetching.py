@@ -22,7 +22,7 @@ from urllib.parse import quote, urlsplit
 from memlora_mlx import __version__
 from memlora_mlx.distill.ledger import Ledger
 from memlora_mlx.errors import Cancelled, UsageError
-from memlora_mlx.memory.store.pictures import normalise_image
+from memlora_mlx.memory.store.image_normalisation import normalise_image
 
 AGENT = f"memlora/{__version__} (research; builds a VQA benchmark; one request a host at a time)"
 MOST_BYTES = 20 << 20  # of one image

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from memlora_mlx.distill.workflow import VALIDATION_ROWS, Data, Order, order_from_json, read_data
 from memlora_mlx.errors import AdapterMismatch, BadTrainingData, UsageError
-from memlora_mlx.models.expert_folders import CONFIG, WEIGHTS, installed_folder, read_card, registry_name
+from memlora_mlx.models.adapter_registry import CONFIG, WEIGHTS, installed_folder, read_card, registry_name
 from memlora_mlx.records import STAGES, Stage
 
 if TYPE_CHECKING:
     from memlora_mlx.models.experts import Expert
-    from memlora_mlx.models.students import Student
+    from memlora_mlx.models.student import Student
 
 TOLERANCE = 0.01  # of a validation loss: another back end or precision rounds differently
 

@@ -26,7 +26,7 @@ from memlora_mlx.distill.teacher import Teacher, Unanswerable
 from memlora_mlx.distill.vqa import KINDS, Kind, one_word, vqa_row, write_benchmark
 from memlora_mlx.errors import UsageError
 from memlora_mlx.memory.stages import clean_text
-from memlora_mlx.memory.store.pictures import read_image_file
+from memlora_mlx.memory.store.image_normalisation import read_image_file
 
 MAX_QUESTION = 300  # characters
 _ABOUT: dict[Kind, str] = {

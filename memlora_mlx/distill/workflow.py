@@ -31,13 +31,13 @@ from memlora_mlx.distill.recipes import Recipe
 from memlora_mlx.distill.rows import SPLITS, Row, Splits, read_rows
 from memlora_mlx.errors import BadTrainingData, Cancelled, TrainingFailed, UsageError, VisionMissing
 from memlora_mlx.memory import stages
-from memlora_mlx.models.expert_folders import read_card
-from memlora_mlx.models.kinds import text_only_message
+from memlora_mlx.models.adapter_registry import read_card
+from memlora_mlx.models.model_config import text_only_message
 from memlora_mlx.records import STAGES, Stage
 
 if TYPE_CHECKING:
     from memlora_mlx.distill.training import Outcome, Point
-    from memlora_mlx.models.students import Student
+    from memlora_mlx.models.student import Student
 
 BEST_SO_FAR = "best-so-far"  # in a run's folder: the expert that a run had learnt when it was stopped
 LOCK = ".lock"  # in a run's folder while a process trains there
@@ -357,7 +357,7 @@ def environment() -> dict[str, str]:
 
 
 def _shared_by(rows: Sequence[Row]) -> dict[str, bool]:
-    """What all these update rows have in common, so that the student may be asked and held to it: see `Rules`."""
+    """What all these update rows have in common, so that the student may be asked and held to it: see `PipelineOptions`."""
     asked = [stages.parse_update_chat(row.chat) for row in rows]
     one_fact = all(found is not None and len(found[1]) == 1 for found in asked)
     return {name: True for name, holds in (("copied_texts", _only_copies(rows)), ("one_fact", one_fact)) if holds}

@@ -9,8 +9,8 @@ from collections.abc import Generator
 from datetime import datetime
 from pathlib import Path
 
-from memlora_mlx.memory import inputs, looking, stages
-from memlora_mlx.memory.pipeline import Pipeline, ExchangeResult
+from memlora_mlx.memory import inputs, stages, visual_questions
+from memlora_mlx.memory.pipeline import ExchangeResult, Pipeline
 from memlora_mlx.records import Exchange, Hit, Image, MemoryRecord, Message, Request, Role, Scope
 
 log = logging.getLogger(__name__)
@@ -51,7 +51,7 @@ class Chat:
         picture = None
         with contextlib.ExitStack() as until_the_end:
             if image is not None and self.pipeline.options.supports_images:
-                picture = until_the_end.enter_context(looking.normalised_copy(image.source))
+                picture = until_the_end.enter_context(visual_questions.normalised_copy(image.source))
             if image is not None and (image.caption or picture is None):
                 text = f"{text}\n[shares an image: {image.caption or 'no caption'}]".strip()
             yield from self._reply(text, picture, cancelled)
@@ -61,8 +61,8 @@ class Chat:
         [vector] = self.pipeline.engine.embed([text], query=True)
         hits = self.pipeline.store.search(vector, self._limit, scope=self.owner, owner_exact=True)
         if hits and picture is None and self.pipeline.options.use_expert_in_chat and text.rstrip().endswith("?"):
-            request, cut = self.pipeline.answer_request(text, hits)
-            self.hits = tuple(hits[: len(hits) - cut])
+            request, truncated = self.pipeline.answer_request(text, hits)
+            self.hits = tuple(hits[: len(hits) - truncated])
             yield from self._stream(request, text, cancelled)
             return
         prompt_memories = [stages.PromptMemory(hit.memory.text, hit.memory.said_at, None) for hit in hits]

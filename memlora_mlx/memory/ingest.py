@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from memlora_mlx.conversations import Conversation, conversation_exchanges
-from memlora_mlx.memory.pipeline import Pipeline, ExchangeResult
+from memlora_mlx.memory.pipeline import ExchangeResult, Pipeline
 from memlora_mlx.records import Exchange
 
 

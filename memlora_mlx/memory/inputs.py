@@ -101,7 +101,7 @@ def checked_vector(vector: NDArray[Any], embedding: EmbeddingFingerprint) -> Vec
 
 
 def checked_vectors(vectors: NDArray[Any], count: int, embedding: EmbeddingFingerprint) -> list[Vector]:
-    """What an `Embed` callback returned, checked: `count` unit vectors of this space."""
+    """What an `EmbedFunction` returned, checked: `count` unit vectors of this space."""
     if len(vectors) != count:
         raise StoreError(f"the embedder returned {len(vectors)} vectors for {count} texts")
     return [checked_vector(vector, embedding) for vector in vectors]

@@ -23,10 +23,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memlora_mlx.errors import Cancelled
-from memlora_mlx.memory import looking, stages
-from memlora_mlx.memory.changes import Add, AppliedChange, Change, Delete, WriteConflict, Update, Vector
-from memlora_mlx.memory.looking import VisualAnswer
+from memlora_mlx.memory import stages, visual_questions
+from memlora_mlx.memory.changes import Add, AppliedChange, Change, Delete, Update, Vector, WriteConflict
 from memlora_mlx.memory.store.store import Store
+from memlora_mlx.memory.visual_questions import VisualAnswer
 from memlora_mlx.records import Completion, Exchange, Grammar, Hit, Image, MemoryRecord, Request, Scope, Stage
 from memlora_mlx.settings import Protocol
 
@@ -102,7 +102,9 @@ class PipelineOptions:
     copy_constrained: bool = False  # the update expert was trained to take its texts from the prompt
     per_fact: bool = False  # it was trained on one fact at a time: each fact of an exchange has an update of its own
     supports_images: bool = False  # the student can look at pictures
-    use_expert_in_chat: bool = False  # the student needs its generation expert to use what it is reminded of, in a chat too
+    use_expert_in_chat: bool = (
+        False  # the student needs its generation expert to use what it is reminded of, in a chat too
+    )
 
 
 _Submit = Callable[[Request, threading.Event], Future[Completion]]  # the event stops it
@@ -180,7 +182,7 @@ class Pipeline:
         """Read exchanges and keep what matters, in their order, each in one transaction.
 
         The student works ahead while the store is written strictly in order. Extractions do not depend on each other.
-        Updates of different owners do not either; those of one owner are asked for `guesses` exchanges ahead, and one
+        Updates of different owners do not either; those of one owner are asked for `speculative_updates` exchanges ahead, and one
         counts only if, after all commits before it, its prompt would still be the same. So the store is the one that
         reading one exchange after the other gives. Where somebody else changes a memory meanwhile, what was decided on its old
         words is asked again.
@@ -189,8 +191,8 @@ class Pipeline:
             priority: of the student's work; interactive by default.
             metadata: kept with every memory that is added or updated.
             expires_at: when the memories that are added stop being shown.
-            ahead: exchanges being worked on at once; 1 is one after the other.
-            guesses: updates of one owner asked for at once.
+            max_in_flight: exchanges being worked on at once; 1 is one after the other.
+            speculative_updates: updates of one owner asked for at once.
 
         Raises:
             Cancelled: `cancelled` was set; what was yielded is stored, and nothing of the rest.
@@ -210,8 +212,8 @@ class Pipeline:
                 if cancelled is not None and cancelled.is_set():
                     raise Cancelled("stopped")
                 while len(in_flight) < max_in_flight and (exchange := next(remaining, None)) is not None:
-                    request, cut = self.extraction_request(exchange)
-                    in_flight.append(_InFlightExchange(exchange, submit(request, stop), cut))
+                    request, truncated = self.extraction_request(exchange)
+                    in_flight.append(_InFlightExchange(exchange, submit(request, stop), truncated))
                 if not in_flight:
                     return
                 self._speculate(in_flight, submit, commits, speculative_updates)
@@ -265,18 +267,22 @@ class Pipeline:
         item.related = self.find_related(item.exchange.owner, item.facts or (), item.vectors)
         before, item.updates = item.updates, []
         for part in self.split_by_fact(item.related):
-            request, cut, offered = self.update_request(part)
+            request, truncated, offered = self.update_request(part)
             same = [u for u in before if u.request == request and u.related.memories == offered.memories]
             if same:
                 before.remove(same[0])
                 item.updates.append(same[0])
             else:
                 superseded = threading.Event()
-                item.updates.append(_PendingUpdate(offered, request, cut, submit(request, superseded), superseded))
+                item.updates.append(
+                    _PendingUpdate(offered, request, truncated, submit(request, superseded), superseded)
+                )
         for update in before:
             update.superseded.set()
 
-    def _commit(self, item: _InFlightExchange, metadata: Mapping[str, object], expires_at: datetime | None) -> ExchangeResult:
+    def _commit(
+        self, item: _InFlightExchange, metadata: Mapping[str, object], expires_at: datetime | None
+    ) -> ExchangeResult:
         assert item.related is not None
         exchange, related = item.exchange, item.related
         costs = [CallCost.of("extraction", item.extraction.result(), item.truncated)]
@@ -297,7 +303,7 @@ class Pipeline:
     def extraction_request(self, exchange: Exchange) -> tuple[Request, int]:
         """The request for an exchange's facts, and how many of its characters had to be left out.
 
-        A student that sees is shown the picture which the facts are then stored with: see `shared_image`.
+        A student that sees is shown the picture which the facts are then stored with: see `image_of_exchange`.
         """
         picture = self._picture(exchange)
         if self.options.protocol == "paper":  # Mem0's way: a text student is not told what an image shows
@@ -313,7 +319,9 @@ class Pipeline:
             picture,
         )[:2]
 
-    def find_related(self, owner: Scope, facts: Sequence[str], vectors: NDArray[np.float32] | None = None) -> UpdateInput:
+    def find_related(
+        self, owner: Scope, facts: Sequence[str], vectors: NDArray[np.float32] | None = None
+    ) -> UpdateInput:
         """For every fact the owner's nearest memories, merged in the order of the facts, as Mem0 does.
 
         Beyond the paper, a fact that is stored word for word already is dropped.
@@ -325,7 +333,9 @@ class Pipeline:
         kept = list(range(len(facts)))
         if self.options.protocol == "product":
             kept = [
-                i for i, hits in enumerate(found) if all(_comparable(hit.memory.text) != _comparable(facts[i]) for hit in hits)
+                i
+                for i, hits in enumerate(found)
+                if all(_comparable(hit.memory.text) != _comparable(facts[i]) for hit in hits)
             ]
         memories = {hit.memory.id: hit.memory for i in kept for hit in found[i]}
         return UpdateInput(
@@ -352,17 +362,19 @@ class Pipeline:
 
         def grammar(kept: int) -> Grammar:
             old = [memory.text for memory in related.memories[:kept]]
-            grounded = "update" in self.options.verbatim_only
-            return stages.update_grammar(old, related.facts, verbatim_only=grounded, copy_constrained=self.options.copy_constrained)
+            verbatim_only = "update" in self.options.verbatim_only
+            return stages.update_grammar(
+                old, related.facts, verbatim_only=verbatim_only, copy_constrained=self.options.copy_constrained
+            )
 
-        request, cut, kept = self._fitted_request(
+        request, truncated, kept = self._fitted_request(
             "update",
             lambda count: stages.update_chat([memory.text for memory in related.memories[:count]], related.facts),
             len(related.memories),
             stages.UPDATE_TOKENS,
             grammar,
         )
-        return request, cut, replace(related, memories=related.memories[:kept])
+        return request, truncated, replace(related, memories=related.memories[:kept])
 
     def decide_changes(
         self,
@@ -378,7 +390,7 @@ class Pipeline:
         known: dict[str, Vector] = {}
         for related, _ in answered:
             known.update(zip(related.facts, related.vectors, strict=True))
-        operations = [(related, decision) for related, changes in answered for decision in changes.operations]
+        operations = [(related, operation) for related, answer in answered for operation in answer.operations]
         texts = {d.text for _, d in operations if d.event != "DELETE" and d.text not in known}
         if texts:
             ordered = sorted(texts)
@@ -386,17 +398,19 @@ class Pipeline:
         image = image_of_exchange(exchange)
         changed_ids: set[str] = set()
         changes: list[Change] = []
-        for related, decision in operations:
-            text, number = decision.text, decision.memory_index
-            memory = None if number is None else related.memories[number]
+        for related, operation in operations:
+            text, index = operation.text, operation.memory_index
+            memory = None if index is None else related.memories[index]
             if memory is not None and memory.id not in changed_ids:
                 changed_ids.add(memory.id)
-                if decision.event == "UPDATE":
+                if operation.event == "UPDATE":
                     vector, more = known[text], metadata or None
-                    changes.append(Update(memory.id, text, vector, metadata=more, image=image, expected_text=memory.text))
+                    changes.append(
+                        Update(memory.id, text, vector, metadata=more, image=image, expected_text=memory.text)
+                    )
                 else:
                     changes.append(Delete(memory.id, expected_text=memory.text))
-            elif decision.event != "DELETE":
+            elif operation.event != "DELETE":
                 changes.append(Add(text, known[text], exchange.said_at, image, metadata, expires_at))
         return changes
 
@@ -439,11 +453,11 @@ class Pipeline:
         """
         found = None
         if self.options.supports_images and self.options.protocol == "product":
-            found = looking.answer_from_stored_image(self.engine, question, hits, self.store.images)
-        request, cut = self.answer_request(question, hits, names=names, look=found)
+            found = visual_questions.answer_from_stored_image(self.engine, question, hits, self.store.images)
+        request, truncated = self.answer_request(question, hits, names=names, look=found)
         completion = self.engine.complete(request, on_text=on_text)
-        cost = CallCost.of("generation", completion, cut)
-        return Answer(completion.text.strip(), tuple(hits[: len(hits) - cut]), cost, found)
+        cost = CallCost.of("generation", completion, truncated)
+        return Answer(completion.text.strip(), tuple(hits[: len(hits) - truncated]), cost, found)
 
     # ------------------------------------------------------------------ inside
 
@@ -484,8 +498,8 @@ def owner_name(owner: Scope) -> str | None:
     name = owner.user_id or owner.agent_id or owner.run_id
     if name is None:
         return None
-    oldest, _, tail = name.rpartition("_")
-    return oldest if oldest and tail.isdigit() else name
+    first, _, last = name.rpartition("_")
+    return first if first and last.isdigit() else name
 
 
 def _comparable(text: str) -> str:

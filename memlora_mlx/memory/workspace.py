@@ -11,7 +11,7 @@ from memlora_mlx.errors import ModelBroken, ModelMissing, StoreError
 from memlora_mlx.memory.changes import EmbeddingFingerprint
 from memlora_mlx.memory.pipeline import Pipeline, PipelineOptions
 from memlora_mlx.memory.store.store import Store
-from memlora_mlx.models.expert_folders import expert_folders, experts_in, read_card
+from memlora_mlx.models.adapter_registry import expert_folders, experts_in, read_card
 from memlora_mlx.records import STAGES, Stage
 from memlora_mlx.settings import Settings
 
@@ -73,7 +73,7 @@ class Workspace:
     @cached_property
     def has_vision(self) -> bool:
         """Whether the student can look at pictures; told by its files, without loading it."""
-        from memlora_mlx.models.kinds import read_vision_config
+        from memlora_mlx.models.model_config import read_vision_config
 
         return read_vision_config(self.student_folder) is not None
 
@@ -85,9 +85,11 @@ class Workspace:
 
     @cached_property
     def embedding_fingerprint(self) -> EmbeddingFingerprint:
-        from memlora_mlx.models.spaces import read_embedding_fingerprint
+        from memlora_mlx.models.embedding_fingerprint import read_embedding_fingerprint
 
-        return EmbeddingFingerprint(*read_embedding_fingerprint(self.embedder_folder, query_prompt=self.settings.query_prompt))
+        return EmbeddingFingerprint(
+            *read_embedding_fingerprint(self.embedder_folder, query_prompt=self.settings.query_prompt)
+        )
 
     @cached_property
     def expert_folders(self) -> dict[Stage, Path]:

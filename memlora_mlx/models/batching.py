@@ -14,10 +14,10 @@ import mlx.core as mx
 import numpy as np
 
 from memlora_mlx.errors import MemloraError
-from memlora_mlx.models.cache import NativeCache, RaggedCache, make_cache
 from memlora_mlx.models.decoding import LOOKUP_TOKENS, DecodingSequence
 from memlora_mlx.models.experts import ExpertTable
-from memlora_mlx.models.students import Student
+from memlora_mlx.models.kv_cache import NativeCache, RaggedCache, make_cache
+from memlora_mlx.models.student import Student
 from memlora_mlx.records import Stage
 
 PREFILL_TOKENS = 512  # of a prompt in one forward pass; between two, a more urgent request may run

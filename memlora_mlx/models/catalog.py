@@ -23,7 +23,7 @@ class WheelSource:
 
 @dataclass(frozen=True, slots=True)
 class CatalogModel:
-    """One model. Where it has a starter, `pull` takes that; `repository` is its origin on the hub; `packaged` comes along."""
+    """One model. Where it has a starter, `pull` takes that; `repository` is its origin on the hub; `is_shipped` ones come along."""
 
     name: str
     kind: ModelKind

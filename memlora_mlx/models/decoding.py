@@ -18,7 +18,7 @@ import llguidance.numpy
 import numpy as np
 
 from memlora_mlx.errors import MemloraError
-from memlora_mlx.models.students import Student
+from memlora_mlx.models.student import Student
 from memlora_mlx.records import Grammar, Stage
 
 Finish = Literal["stop", "length"]

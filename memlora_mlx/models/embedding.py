@@ -17,8 +17,8 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from memlora_mlx.errors import ModelBroken
-from memlora_mlx.models.arrays import load_arrays
-from memlora_mlx.models.spaces import read_optional_json, read_pooling, read_query_prompt
+from memlora_mlx.models.embedding_fingerprint import read_optional_json, read_pooling, read_query_prompt
+from memlora_mlx.models.safetensors_files import load_arrays
 
 _BATCH_TOKENS = 4096  # padded tokens in one forward pass
 

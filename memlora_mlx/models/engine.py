@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from memlora_mlx.models.decoding import DecodingSequence
     from memlora_mlx.models.embedding import Embedder
     from memlora_mlx.models.experts import ExpertTable
-    from memlora_mlx.models.students import Student
+    from memlora_mlx.models.student import Student
 
 T = TypeVar("T")
 
@@ -160,7 +160,13 @@ class Engine:
     ) -> Future[Completion]:
         """As `complete`, without waiting."""
         in_flight = _InFlightRequest(request, Future(), on_text, cancelled or threading.Event())
-        begin = _ThreadCall(priority, next(self._sequence), lambda: self._begin(in_flight, priority), in_flight.result, completes_result=False)
+        begin = _ThreadCall(
+            priority,
+            next(self._sequence),
+            lambda: self._begin(in_flight, priority),
+            in_flight.result,
+            completes_result=False,
+        )
         self._enqueue(begin)
         return in_flight.result
 
@@ -278,7 +284,9 @@ class Engine:
     def _next(self) -> _ThreadCall | Lane | None:
         """The most urgent piece of work, waited for; None when the engine is closed."""
         with self._condition:
-            self._condition.wait_for(lambda: self._calls or self._closed or any(b.is_busy for b in self._batches.values()))
+            self._condition.wait_for(
+                lambda: self._calls or self._closed or any(b.is_busy for b in self._batches.values())
+            )
             if self._closed:
                 return None
             busy = [lane for lane, batch in sorted(self._batches.items()) if batch.is_busy]
@@ -290,7 +298,7 @@ class Engine:
     def _begin(self, in_flight: _InFlightRequest, priority: Priority) -> None:
         """Put a request into its batch."""
         from memlora_mlx.models.batching import DecodingBatch
-        from memlora_mlx.models.decoding import GrammarMatcher, DecodingSequence
+        from memlora_mlx.models.decoding import DecodingSequence, GrammarMatcher
 
         in_flight.started = time.perf_counter()
         student, request = self._language_model(), in_flight.request
@@ -310,30 +318,30 @@ class Engine:
 
     def _step(self, lane: Lane) -> None:
         """One forward pass of a batch, and what it means for its requests."""
-        batch, orders = self._batches[lane], self._in_flight[lane]
-        for row, in_flight in list(orders.items()):
+        batch, requests = self._batches[lane], self._in_flight[lane]
+        for row, in_flight in list(requests.items()):
             if in_flight.cancelled.is_set():
                 batch.cancel(row)
-                orders.pop(row).result.set_exception(Cancelled("stopped"))
+                requests.pop(row).result.set_exception(Cancelled("stopped"))
         try:
             ended, failed = batch.step()
         except Exception as error:  # out of memory, say: none of these rows can go on, the engine can
             batch.clear()
-            for in_flight in orders.values():
+            for in_flight in requests.values():
                 in_flight.result.set_exception(error)
-            orders.clear()
+            requests.clear()
             return
         for row, reason in failed:
-            orders.pop(row).result.set_exception(reason)
-        for row, in_flight in list(orders.items()):
+            requests.pop(row).result.set_exception(reason)
+        for row, in_flight in list(requests.items()):
             try:
                 self._show(in_flight, row)
             except Exception as error:  # the caller's own code: its request ends, the engine goes on
                 batch.cancel(row)
-                orders.pop(row).result.set_exception(error)
+                requests.pop(row).result.set_exception(error)
         for row in ended:
-            if row in orders:
-                self._deliver(orders.pop(row), row)
+            if row in requests:
+                self._deliver(requests.pop(row), row)
 
     def _show(self, in_flight: _InFlightRequest, row: DecodingSequence) -> None:
         """Give the caller what is new of the text; half a character waits for its other half."""
@@ -362,7 +370,7 @@ class Engine:
     def _language_model(self) -> Student:
         if self._student is None:
             from memlora_mlx.models.experts import ExpertTable, read_experts
-            from memlora_mlx.models.students import Student
+            from memlora_mlx.models.student import Student
 
             if self._student_folder is None:
                 raise ModelMissing("no student is chosen; `memlora models pull smollm2-135m` fetches a small one")

@@ -23,8 +23,8 @@ import numpy as np
 from mlx.utils import tree_flatten
 
 from memlora_mlx.errors import AdapterMismatch
-from memlora_mlx.models.arrays import load_arrays
-from memlora_mlx.models.expert_folders import CONFIG, WEIGHTS, experts_in
+from memlora_mlx.models.adapter_registry import CONFIG, WEIGHTS, experts_in
+from memlora_mlx.models.safetensors_files import load_arrays
 from memlora_mlx.records import Stage
 from memlora_mlx.settings import ExpertMode
 
@@ -93,7 +93,11 @@ class ExpertTable:
         self._slots = _find_module_slots(model, experts.values())
         self._current: ExpertKey = None
         self._routes: dict[tuple[Stage, ...], tuple[mx.array, mx.array]] = {}
-        self._tables: dict[ExpertKey, list[ModuleSlot]] = {None: [], "mixed": [], **{stage: [] for stage in self.experts}}
+        self._tables: dict[ExpertKey, list[ModuleSlot]] = {
+            None: [],
+            "mixed": [],
+            **{stage: [] for stage in self.experts},
+        }
         self._extra_bytes = 0  # bytes beyond the base
         for name, (parent, attribute, plain) in self._slots.items():
             for key, module in self._module_variants(name, plain).items():

@@ -164,7 +164,9 @@ def _config(header: _Header, dtype: Float) -> Config:
     """config.json, with the fields of mlx-lm's `ModelArgs` of the architecture."""
     kind = header.architecture
     if kind not in ARCHITECTURES:
-        raise header.unsupported(f"its architecture is {kind or 'not named'!r}; memlora reads {', '.join(ARCHITECTURES)}")
+        raise header.unsupported(
+            f"its architecture is {kind or 'not named'!r}; memlora reads {', '.join(ARCHITECTURES)}"
+        )
     if (scaling := header.text(f"{kind}.rope.scaling.type") or "none") != "none":
         raise header.unsupported(f"its positions are scaled ({scaling!r}); memlora reads unscaled ones")
     hidden, heads = header.positive_integer("embedding_length"), header.positive_integer("attention.head_count")
@@ -251,7 +253,9 @@ def _tensors(header: _Header, config: Config) -> dict[str, GgufTensor]:
     if not config["tie_word_embeddings"] and config["model_type"] != "gemma2":
         take("output.weight", "lm_head.weight", embedding)
     if left:  # it would change what the model computes: scaled positions, more biases, experts
-        raise header.unsupported(f"tensor {next(iter(left))} is not one memlora knows in a {config['model_type']} model")
+        raise header.unsupported(
+            f"tensor {next(iter(left))} is not one memlora knows in a {config['model_type']} model"
+        )
     return found
 
 

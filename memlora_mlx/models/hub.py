@@ -17,7 +17,9 @@ from memlora_mlx.models.folders import MODEL_FILES, OnDownload, check_folder, mo
 HUB_EXCLUDED = ["original/*", "onnx/*", "openvino/*", "consolidated*.safetensors"]  # the same weights in other forms
 
 
-def from_hub(name: str, repository: str, entry: CatalogModel | None, staging: Path, place: Path, tell: OnDownload) -> None:
+def from_hub(
+    name: str, repository: str, entry: CatalogModel | None, staging: Path, place: Path, tell: OnDownload
+) -> None:
     from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.utils import filter_repo_objects, tqdm
 

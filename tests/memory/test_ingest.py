@@ -155,7 +155,10 @@ def test_a_first_part_and_then_the_whole_is_the_whole(
     assert (first.total, first.already_stored, first.done, first.remaining) == (3, 0, 3, 0)
     seen: list[tuple[int, ExchangeResult | None]] = []
     rest = ingest(
-        workspace.pipeline, conversations, user="me", on_progress=lambda tally, last: seen.append((tally.remaining, last))
+        workspace.pipeline,
+        conversations,
+        user="me",
+        on_progress=lambda tally, last: seen.append((tally.remaining, last)),
     )
     assert (rest.total, rest.already_stored, rest.done, rest.remaining) == (EXCHANGES, 3, EXCHANGES - 3, 0)
     assert [left for left, _ in seen] == list(range(EXCHANGES - 3, -1, -1))

@@ -17,10 +17,10 @@ from memlora_mlx.errors import UsageError, VisionMissing
 from memlora_mlx.memory.changes import Add, EmbeddingFingerprint
 from memlora_mlx.memory.chat import Chat
 from memlora_mlx.memory.pipeline import Pipeline, PipelineOptions, image_of_exchange
-from memlora_mlx.memory.stages import UpdateOperation, UpdateAnswer, visual_answer_grammar, parse_visual_answer
+from memlora_mlx.memory.stages import UpdateAnswer, UpdateOperation, parse_visual_answer, visual_answer_grammar
 from memlora_mlx.memory.store.store import Store
+from memlora_mlx.models.embedding_fingerprint import read_embedding_fingerprint
 from memlora_mlx.models.engine import Engine, Priority
-from memlora_mlx.models.spaces import read_embedding_fingerprint
 from memlora_mlx.records import Exchange, Image, Message, Scope
 
 ANN = Scope("Ann")
@@ -90,7 +90,9 @@ def test_what_a_picture_shows_changes_what_is_extracted(pipeline: Pipeline, stor
 
 
 def test_a_text_student_reads_the_caption_as_before(engine: Engine, store: Store) -> None:
-    request, _ = Pipeline(engine, store, PipelineOptions()).extraction_request(exchange(kept(store, "red", "a red car")))
+    request, _ = Pipeline(engine, store, PipelineOptions()).extraction_request(
+        exchange(kept(store, "red", "a red car"))
+    )
     assert request.image is None and "[shares an image: a red car]" in request.chat[0][1]
 
 
@@ -115,7 +117,11 @@ def test_working_ahead_with_pictures_gives_the_store_of_one_after_the_other(
     seeing: Engine, tiny_embedder: Path, tmp_path: Path
 ) -> None:
     def remembered(folder: Path, ahead: int) -> list[object]:
-        with Store(folder, EmbeddingFingerprint(*read_embedding_fingerprint(tiny_embedder)), clock=lambda: datetime(2024, 5, 1, tzinfo=UTC)) as store:
+        with Store(
+            folder,
+            EmbeddingFingerprint(*read_embedding_fingerprint(tiny_embedder)),
+            clock=lambda: datetime(2024, 5, 1, tzinfo=UTC),
+        ) as store:
             dice = random.Random(3)
             read = []
             for i in range(8):
@@ -125,8 +131,12 @@ def test_working_ahead_with_pictures_gives_the_store_of_one_after_the_other(
                 )
                 said = (words, Message("assistant", "Really?", "Bob"))
                 read.append(Exchange(f"key-{i}", ANN, said, MAY + timedelta(hours=i), "chat", i))
-            pipeline = Pipeline(seeing, store, PipelineOptions(supports_images=True, verbatim_only=frozenset({"update"})))
-            done = list(pipeline.remember_all(read, priority=Priority.BACKGROUND, max_in_flight=ahead, speculative_updates=2))
+            pipeline = Pipeline(
+                seeing, store, PipelineOptions(supports_images=True, verbatim_only=frozenset({"update"}))
+            )
+            done = list(
+                pipeline.remember_all(read, priority=Priority.BACKGROUND, max_in_flight=ahead, speculative_updates=2)
+            )
             return [store.list(order="stored"), [result.facts for result in done]]
 
     expected = remembered(tmp_path / "one", 1)

@@ -20,8 +20,8 @@ import pytest
 from memlora_mlx.errors import Cancelled
 from memlora_mlx.memory import stages
 from memlora_mlx.memory.changes import Add, EmbeddingFingerprint
-from memlora_mlx.memory.pipeline import Pipeline, UpdateInput, PipelineOptions, owner_name
-from memlora_mlx.memory.stages import UpdateOperation, UpdateAnswer
+from memlora_mlx.memory.pipeline import Pipeline, PipelineOptions, UpdateInput, owner_name
+from memlora_mlx.memory.stages import UpdateAnswer, UpdateOperation
 from memlora_mlx.memory.store.store import Store
 from memlora_mlx.memory.workspace import Workspace
 from memlora_mlx.models.engine import Engine
@@ -52,7 +52,7 @@ def build(engine: Engine, store: Store) -> Callable[..., Pipeline]:
 @pytest.fixture
 def grounded(build: Callable[..., Pipeline]) -> Pipeline:
     """Every fact that is found is added as it is, so that what is stored is known beforehand."""
-    return build(grounded={"extraction", "update"})
+    return build(verbatim_only={"extraction", "update"})
 
 
 def keep(pipeline: Pipeline, *texts: str, owner: Scope = ANN, said_at: datetime = MAY) -> list[str]:
@@ -88,7 +88,9 @@ def extracting(pipeline: Pipeline, *facts: str) -> None:
 
 
 def decide(pipeline: Pipeline, said: Exchange, related: UpdateInput, *decisions: UpdateOperation) -> None:
-    pipeline.store.commit(said.owner, pipeline.decide_changes(said, [(related, UpdateAnswer(decisions))]), exchange=said)
+    pipeline.store.commit(
+        said.owner, pipeline.decide_changes(said, [(related, UpdateAnswer(decisions))]), exchange=said
+    )
 
 
 # From exchange to store
@@ -106,7 +108,7 @@ def test_an_exchange_becomes_memories_that_know_where_they_came_from(grounded: P
 
 
 def test_facts_asked_about_apart_are_each_offered_their_own_memories(build: Callable[..., Pipeline]) -> None:
-    pipeline = build(apart=True, copied=True, related=1)
+    pipeline = build(per_fact=True, copy_constrained=True, related=1)
     keep(pipeline, "Ann lives in Oslo", "Ann has a cat called Moss")
     facts = ["Ann moved from Oslo to Rome", "Ann's cat Moss is ill"]
     asked = pipeline.find_related(ANN, facts)
@@ -122,11 +124,15 @@ def test_facts_asked_about_apart_are_each_offered_their_own_memories(build: Call
 
 
 def test_a_memory_is_changed_once_in_an_exchange_and_no_fact_is_lost(build: Callable[..., Pipeline]) -> None:
-    pipeline = build(apart=True)
+    pipeline = build(per_fact=True)
     keep(pipeline, "Ann works for a bank")
     facts = ["Ann left the bank", "Ann works for a bakery now", "Ann bakes bread at work"]
     parts = pipeline.split_by_fact(pipeline.find_related(ANN, facts))
-    decided = [UpdateOperation("DELETE", "", 0), UpdateOperation("UPDATE", facts[1], 0), UpdateOperation("UPDATE", facts[2], 0)]
+    decided = [
+        UpdateOperation("DELETE", "", 0),
+        UpdateOperation("UPDATE", facts[1], 0),
+        UpdateOperation("UPDATE", facts[2], 0),
+    ]
     answered = [(part, UpdateAnswer((decision,))) for part, decision in zip(parts, decided, strict=True)]
     changes = pipeline.decide_changes(exchange("x"), answered)
     pipeline.store.commit(ANN, changes, exchange=exchange("x"))
@@ -240,7 +246,13 @@ def test_a_contradiction_keeps_the_new_fact_and_loses_only_the_old(grounded: Pip
     [old] = keep(grounded, "Ann drinks coffee")
     said = exchange("I drink tea now, no coffee.")
     related = grounded.find_related(ANN, ["Ann drinks tea now"])
-    decide(grounded, said, related, UpdateOperation("DELETE", "Ann drinks coffee", 0), UpdateOperation("ADD", "Ann drinks tea now"))
+    decide(
+        grounded,
+        said,
+        related,
+        UpdateOperation("DELETE", "Ann drinks coffee", 0),
+        UpdateOperation("ADD", "Ann drinks tea now"),
+    )
     assert [memory.text for memory in grounded.store.list()] == ["Ann drinks tea now"]
     assert [line.event for line in grounded.store.history(old)] == ["ADD", "DELETE"]
 
@@ -282,7 +294,11 @@ def test_what_somebody_does_to_a_memory_meanwhile_is_not_overwritten(
 
     def decide(_: str, old: Sequence[str]) -> UpdateAnswer:
         return UpdateAnswer(
-            (UpdateOperation(event, "Ann likes coffee", 0) if next(decided) else UpdateOperation("ADD", "Ann likes coffee"),)
+            (
+                UpdateOperation(event, "Ann likes coffee", 0)
+                if next(decided)
+                else UpdateOperation("ADD", "Ann likes coffee"),
+            )
         )
 
     def meddle(*arguments: Any, **named: Any) -> Any:
@@ -314,7 +330,7 @@ def test_an_image_is_told_in_words_and_kept_as_where_a_memory_comes_from(build: 
     assert "kitten" not in paper and "Look at her!" in paper  # a text student in the paper is not told
 
     for protocol in ("product", "paper"):
-        pipeline = build(protocol=protocol, grounded={"extraction", "update"})
+        pipeline = build(protocol=protocol, verbatim_only={"extraction", "update"})
         extracting(pipeline, f"Ann adopted a kitten ({protocol})")
         pipeline.remember(replace(said, key=protocol))
     memories = build().store.list()

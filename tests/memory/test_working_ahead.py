@@ -16,9 +16,9 @@ from memlora_mlx.conversations import conversation_exchanges, read_conversations
 from memlora_mlx.memory.changes import EmbeddingFingerprint
 from memlora_mlx.memory.pipeline import Pipeline, PipelineOptions
 from memlora_mlx.memory.store.store import Store
+from memlora_mlx.models.adapter_registry import expert_folders
+from memlora_mlx.models.embedding_fingerprint import read_embedding_fingerprint
 from memlora_mlx.models.engine import Engine, Priority
-from memlora_mlx.models.expert_folders import expert_folders
-from memlora_mlx.models.spaces import read_embedding_fingerprint
 from memlora_mlx.records import Completion, Exchange, Message, Request, Scope
 
 MONDAY = datetime(2024, 3, 4, 9, 0)
@@ -39,7 +39,12 @@ def said(seed: int, count: int, owners: int) -> list[Exchange]:
 
 
 def remembered(
-    engine: Engine, space: EmbeddingFingerprint, folder: Path, read: list[Exchange], rules: PipelineOptions, **options: int
+    engine: Engine,
+    space: EmbeddingFingerprint,
+    folder: Path,
+    read: list[Exchange],
+    rules: PipelineOptions,
+    **options: int,
 ) -> list[object]:
     """All that the store holds afterwards, wall clocks aside."""
     with Store(folder, space, clock=lambda: datetime(2024, 5, 1, tzinfo=UTC)) as store:
@@ -73,11 +78,14 @@ def test_random_interleavings_give_the_store_of_one_after_the_other(
 ) -> None:
     space = EmbeddingFingerprint(*read_embedding_fingerprint(tiny_embedder))
     read = said(seed, 9, owners=1 + seed % 3)
-    expected = remembered(ahead_engine, space, tmp_path / "one", read, rules, ahead=1)
+    expected = remembered(ahead_engine, space, tmp_path / "one", read, rules, max_in_flight=1)
     assert expected[0], "an empty store proves nothing"
     for ahead, guesses in ((8, 2), (5, 4)):
         folder = tmp_path / f"{ahead}-{guesses}"
-        assert remembered(ahead_engine, space, folder, read, rules, ahead=ahead, guesses=guesses) == expected
+        assert (
+            remembered(ahead_engine, space, folder, read, rules, max_in_flight=ahead, speculative_updates=guesses)
+            == expected
+        )
 
 
 def test_a_caller_who_leaves_early_keeps_what_was_yielded(
@@ -110,7 +118,9 @@ def test_a_guess_that_a_commit_has_overtaken_is_stopped(
         stops.clear()
         rules = PipelineOptions(verbatim_only=frozenset({"extraction"}))
         with Store(tmp_path / str(seed), EmbeddingFingerprint(*read_embedding_fingerprint(tiny_embedder))) as store:
-            done = list(Pipeline(ahead_engine, store, rules).remember_all(said(seed, 12, owners=1), speculative_updates=4))
+            done = list(
+                Pipeline(ahead_engine, store, rules).remember_all(said(seed, 12, owners=1), speculative_updates=4)
+            )
         used = sum(cost.stage == "update" for result in done for cost in result.costs)
         assert sum(stop.is_set() for stop in stops) == len(stops) - used, "those that count, and only those, go on"
         if len(stops) > used:
@@ -139,5 +149,5 @@ def test_locomo_text_on_the_starter_gives_the_same_store(
     space = EmbeddingFingerprint(*read_embedding_fingerprint(starter_models / "all-minilm-l6-v2"))
     experts = expert_folders("smollm2-135m", tmp_path) if shipped else None
     with Engine(starter_models / "smollm2-135m", starter_models / "all-minilm-l6-v2", experts=experts) as engine:
-        expected = remembered(engine, space, tmp_path / "one", read, rules, ahead=1)
+        expected = remembered(engine, space, tmp_path / "one", read, rules, max_in_flight=1)
         assert remembered(engine, space, tmp_path / "many", read, rules) == expected

@@ -10,10 +10,10 @@ from tiny import ALL_LINEAR, CORPUS, Q_V, expert_folder, student_folder
 
 from memlora_mlx.memory import stages
 from memlora_mlx.models.batching import DecodingBatch, PrefixCache
-from memlora_mlx.models.cache import NativeCache, RaggedCache
-from memlora_mlx.models.decoding import GrammarMatcher, DecodingSequence
+from memlora_mlx.models.decoding import DecodingSequence, GrammarMatcher
 from memlora_mlx.models.experts import ExpertTable, read_experts
-from memlora_mlx.models.students import Student
+from memlora_mlx.models.kv_cache import NativeCache, RaggedCache
+from memlora_mlx.models.student import Student
 from memlora_mlx.records import Stage
 
 import mlx.core as mx  # isort: skip
@@ -55,7 +55,9 @@ def make_row(student: Student, number: int) -> DecodingSequence:
     return DecodingSequence(student, stage, student.encode(chat), guide=guide, max_tokens=dice.randint(1, 70))
 
 
-def run(batch: DecodingBatch, rows: list[DecodingSequence], *, arrivals: random.Random | None = None) -> list[list[int]]:
+def run(
+    batch: DecodingBatch, rows: list[DecodingSequence], *, arrivals: random.Random | None = None
+) -> list[list[int]]:
     """Decode all rows; with `arrivals` they come in at random moments."""
     coming = list(rows)
     while coming or batch.is_busy:
@@ -74,7 +76,9 @@ def alone(student: Student, table: ExpertTable, numbers: range) -> list[list[int
 def test_rows_of_mixed_experts_say_what_they_say_alone(student: Student, table: ExpertTable, rows: int) -> None:
     numbers = range(14)
     expected = alone(student, table, numbers)
-    together = run(DecodingBatch(student, table, rows), [make_row(student, n) for n in numbers], arrivals=random.Random(rows))
+    together = run(
+        DecodingBatch(student, table, rows), [make_row(student, n) for n in numbers], arrivals=random.Random(rows)
+    )
     assert together == expected
     assert len({tuple(tokens) for tokens in expected}) > 5, "outputs that agree prove nothing"
 

@@ -22,9 +22,9 @@ from memlora_mlx.memory.stages import (
     update_grammar,
 )
 from memlora_mlx.models.batching import DecodingBatch
-from memlora_mlx.models.decoding import GrammarMatcher, PromptLookup, DecodingSequence
+from memlora_mlx.models.decoding import DecodingSequence, GrammarMatcher, PromptLookup
 from memlora_mlx.models.experts import ExpertTable
-from memlora_mlx.models.students import ChatMessages, Student
+from memlora_mlx.models.student import ChatMessages, Student
 from memlora_mlx.records import Exchange, Grammar, Message, Scope
 
 import mlx.core as mx  # isort: skip
@@ -43,7 +43,9 @@ def exchange(*texts: str) -> Exchange:
     return Exchange("key", Scope("ann"), messages, None, "chat", 0)
 
 
-def run(student: Student, chat: ChatMessages, grammar: Grammar | None, max_tokens: int, **options: Any) -> DecodingSequence:
+def run(
+    student: Student, chat: ChatMessages, grammar: Grammar | None, max_tokens: int, **options: Any
+) -> DecodingSequence:
     guide = GrammarMatcher(student, grammar) if grammar else None
     row = DecodingSequence(student, None, student.encode(chat), guide=guide, max_tokens=max_tokens, **options)
     batch = DecodingBatch(student, ExpertTable(student.model, {}), 1)
@@ -80,7 +82,9 @@ def test_random_weights_under_any_budget_still_write_valid_operations(
 @SLOW
 @given(text=TEXT, budget=st.integers(1, 80))
 def test_random_weights_under_any_budget_still_write_valid_facts(student: Student, text: str, budget: int) -> None:
-    result = run(student, extraction_chat(exchange(text)), extraction_grammar(exchange(text), verbatim_only=False), budget)
+    result = run(
+        student, extraction_chat(exchange(text)), extraction_grammar(exchange(text), verbatim_only=False), budget
+    )
     assert result.finish == "stop"
     assert isinstance(json.loads(student.decode(result.tokens))["facts"], list)
 

@@ -52,7 +52,7 @@ def use_starter(monkeypatch: pytest.MonkeyPatch, name: str, content: bytes, whee
     assert entry.starter is not None
     distribution, member = f"tiny-{name}".replace(".", "-"), f"inside/model.{entry.starter.file_format}"
     checksum = make_wheel(wheels, distribution, member, content)
-    starter = replace(entry.starter, distribution=distribution, version="1.0", sha256=checksum, member=member)
+    starter = replace(entry.starter, distribution=distribution, version="1.0", sha256=checksum, path_in_wheel=member)
     monkeypatch.setitem(catalog.ENTRIES, name, replace(entry, starter=starter))
     for variable in [
         name for name in os.environ if name.startswith(("PIP_", "UV_")) or name.lower().endswith("_proxy")

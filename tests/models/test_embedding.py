@@ -12,7 +12,7 @@ from tiny import embedder_folder
 
 from memlora_mlx.errors import ModelBroken
 from memlora_mlx.models.embedding import Embedder
-from memlora_mlx.models.spaces import read_embedding_fingerprint
+from memlora_mlx.models.embedding_fingerprint import read_embedding_fingerprint
 
 import mlx.core as mx  # isort: skip
 

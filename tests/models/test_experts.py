@@ -10,7 +10,7 @@ import pytest
 from tiny import ALL_LINEAR, Q_V, expert_folder, model, relative_error
 
 from memlora_mlx.errors import AdapterMismatch
-from memlora_mlx.models.experts import ExpertTable, weight_fingerprint, read_expert, read_experts
+from memlora_mlx.models.experts import ExpertTable, read_expert, read_experts, weight_fingerprint
 
 import mlx.core as mx  # isort: skip
 import mlx.nn as nn

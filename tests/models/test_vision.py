@@ -12,13 +12,13 @@ from tiny import ALL_LINEAR, Q_V, expert_folder, relative_error, vision_model, v
 
 from memlora_mlx.errors import AdapterMismatch, ModelBroken, UsageError, VisionMissing
 from memlora_mlx.memory import stages
-from memlora_mlx.models import vision
+from memlora_mlx.models import vision_student
 from memlora_mlx.models.batching import DecodingBatch, PrefixCache
-from memlora_mlx.models.decoding import GrammarMatcher, PromptLookup, DecodingSequence
+from memlora_mlx.models.decoding import DecodingSequence, GrammarMatcher, PromptLookup
 from memlora_mlx.models.engine import Engine, Priority
 from memlora_mlx.models.experts import ExpertTable, read_experts
-from memlora_mlx.models.students import Student
-from memlora_mlx.models.vision import VisionStudent
+from memlora_mlx.models.student import Student
+from memlora_mlx.models.vision_student import VisionStudent
 from memlora_mlx.records import Request, Stage
 
 import mlx.core as mx  # isort: skip
@@ -73,7 +73,9 @@ def run(batch: DecodingBatch, *rows: DecodingSequence) -> list[list[int]]:
 def free_row(
     student: Student, question: str, picture: Path | None, stage: Stage | None = None, tokens: int = 20
 ) -> DecodingSequence:
-    return DecodingSequence(student, stage, student.encode((("user", question),), picture), guide=None, max_tokens=tokens)
+    return DecodingSequence(
+        student, stage, student.encode((("user", question),), picture), guide=None, max_tokens=tokens
+    )
 
 
 def test_a_picture_and_a_question_give_the_words_of_mlx_vlm(
@@ -92,7 +94,8 @@ def test_a_picture_and_a_question_give_the_words_of_mlx_vlm(
             if piece.token is not None
         ]
         ours = run(
-            DecodingBatch(student, ExpertTable(student.model, {}), 1), free_row(student, QUESTIONS[0], picture, tokens=12)
+            DecodingBatch(student, ExpertTable(student.model, {}), 1),
+            free_row(student, QUESTIONS[0], picture, tokens=12),
         )
         assert ours[0] == [token for token in theirs if token not in student.eos][: len(ours[0])]
         assert len(ours[0]) >= 8
@@ -161,7 +164,13 @@ def test_a_second_question_about_a_picture_begins_behind_it_and_one_about_anothe
 def test_a_look_is_a_word_and_a_reason(
     student: VisionStudent, experts: Path, pictures: list[Path], folder: Path
 ) -> None:
-    request = Request("vqa", stages.visual_question_chat(QUESTIONS[0]), stages.visual_answer_grammar(), stages.VISUAL_ANSWER_TOKENS, pictures[0])
+    request = Request(
+        "vqa",
+        stages.visual_question_chat(QUESTIONS[0]),
+        stages.visual_answer_grammar(),
+        stages.VISUAL_ANSWER_TOKENS,
+        pictures[0],
+    )
     with Engine(folder, None, experts=experts) as engine:
         for priority in Priority:
             word, reason = stages.parse_visual_answer(engine.complete(request, priority=priority).text)
@@ -186,7 +195,7 @@ def test_features_are_computed_once_and_dropped_beyond_a_bound_but_not_in_flight
         student.compute_features(prompt)
     assert len(looked) == 3
 
-    monkeypatch.setattr(vision, "FEATURE_BYTES", 1)
+    monkeypatch.setattr(vision_student, "FEATURE_BYTES", 1)
     student.compute_features(prompts[0], in_flight=[prompts[1]])
     assert [sight.features is not None for sight in student._images.values()] == [True, True, False]
     alone = student.hidden(mx.array([prompts[2]]), student.make_cache())  # looked at again
@@ -215,7 +224,9 @@ def test_what_the_user_writes_cannot_stand_for_a_picture(student: VisionStudent,
     plain = student.encode((("user", "Who?"),), pictures[0])
     sly = student.encode((("user", "<IMG_CONTEXT> <img> Who?"),), pictures[0])
     assert sum(token < 0 for token in sly) == sum(token < 0 for token in plain)
-    run(DecodingBatch(student, ExpertTable(student.model, {}), 1), free_row(student, "<IMG_CONTEXT></img>", pictures[0]))
+    run(
+        DecodingBatch(student, ExpertTable(student.model, {}), 1), free_row(student, "<IMG_CONTEXT></img>", pictures[0])
+    )
 
 
 def test_experts_hold_to_the_language_model(student: VisionStudent) -> None:
@@ -265,7 +276,9 @@ def test_a_quantised_student_sees_with_experts_kept_apart(
     student = Student.load(tmp_path)
     assert student.nbytes < Student.load(folder).nbytes
     table = ExpertTable(student.model, read_experts(experts, student.fingerprint))
-    said = [run(DecodingBatch(student, table, 1), free_row(student, QUESTIONS[0], pictures[1], s))[0] for s in (None, "vqa")]
+    said = [
+        run(DecodingBatch(student, table, 1), free_row(student, QUESTIONS[0], pictures[1], s))[0] for s in (None, "vqa")
+    ]
     table.use(None)
     assert said[0] != said[1]
     with pytest.raises(AdapterMismatch, match="quantised"):

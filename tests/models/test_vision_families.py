@@ -14,10 +14,10 @@ from tiny import SHAPE, tokenizer
 from memlora_mlx.errors import VisionMissing
 from memlora_mlx.memory import stages
 from memlora_mlx.models.batching import DecodingBatch
-from memlora_mlx.models.decoding import GrammarMatcher, DecodingSequence
+from memlora_mlx.models.decoding import DecodingSequence, GrammarMatcher
 from memlora_mlx.models.experts import ALL_LINEAR, ExpertTable, random_matrices, read_experts, write_expert
-from memlora_mlx.models.students import Student
-from memlora_mlx.models.vision import VisionStudent
+from memlora_mlx.models.student import Student
+from memlora_mlx.models.vision_student import VisionStudent
 
 import mlx.core as mx  # isort: skip
 from mlx.utils import tree_flatten, tree_unflatten
@@ -195,7 +195,9 @@ def run(student: Student, rows: int, *made: DecodingSequence, table: ExpertTable
 
 
 def free_row(student: Student, picture: Path | None, tokens: int = 10) -> DecodingSequence:
-    return DecodingSequence(student, "vqa", student.encode((("user", "What is it?"),), picture), guide=None, max_tokens=tokens)
+    return DecodingSequence(
+        student, "vqa", student.encode((("user", "What is it?"),), picture), guide=None, max_tokens=tokens
+    )
 
 
 def test_a_picture_and_a_question_give_the_words_of_mlx_vlm(student: VisionStudent, pictures: list[Path]) -> None:

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from tiny import SHAPE, vision_student_folder, vision_tokenizer
 
-from memlora_mlx.models.students import Student
-from memlora_mlx.models.vision import VisionStudent
+from memlora_mlx.models.student import Student
+from memlora_mlx.models.vision_student import VisionStudent
 
 import mlx.core as mx  # isort: skip
 from mlx.utils import tree_flatten, tree_unflatten

@@ -232,7 +232,9 @@ class IngestScreen(MainScreen):
         tally = self._tally
         if tally is None or self._stop is None:
             return
-        self.query_one("#progress", ProgressBar).update(total=max(1, tally.total), progress=tally.already_stored + tally.done)
+        self.query_one("#progress", ProgressBar).update(
+            total=max(1, tally.total), progress=tally.already_stored + tally.done
+        )
         parts = [f"{tally.already_stored + tally.done:,} of {tally.total:,} exchanges"]
         if tally.seconds:
             parts.append(

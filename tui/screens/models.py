@@ -28,8 +28,8 @@ from memlora_mlx.tui.widgets.actions import ScreenActions
 from memlora_mlx.tui.widgets.rows import Rows
 
 if TYPE_CHECKING:
+    from memlora_mlx.models.adapter_registry import RegisteredExpert
     from memlora_mlx.models.downloads import Installed
-    from memlora_mlx.models.expert_folders import RegisteredExpert
 
 INTERVAL = 0.3  # seconds between two looks at a pull
 MODES = {"swap": "swap (least memory)", "fused": "fused (fastest; float bases only)"}
@@ -89,9 +89,9 @@ class ModelsScreen(MainScreen):
 
     @work(group="look", exclusive=True, exit_on_error=False)
     async def action_look(self) -> None:
+        from memlora_mlx.models.adapter_registry import list_experts
         from memlora_mlx.models.catalog import ENTRIES
         from memlora_mlx.models.downloads import installed
-        from memlora_mlx.models.expert_folders import list_experts
 
         self._here = {model.name: model for model in await asyncio.to_thread(installed, self.folder)}
         rows = []
@@ -115,7 +115,9 @@ class ModelsScreen(MainScreen):
         entry, model = ENTRIES.get(name), self._here.get(name)
         taken = model.size_bytes if model else entry.download_bytes if entry else 0
         at_work = {self.session.settings.student or self.session.status.student, self.session.settings.embedder}
-        here = "" if model is None else "✗ half" if not model.is_complete else "▶ at work" if name in at_work else "✓ here"
+        here = (
+            "" if model is None else "✗ half" if not model.is_complete else "▶ at work" if name in at_work else "✓ here"
+        )
         if name == self._pulling:
             here = "… coming"
         label = f"{name} ({entry.precision})" if entry and entry.precision not in name else name
@@ -149,7 +151,7 @@ class ModelsScreen(MainScreen):
     @on(DataTable.RowSelected, "#experts")
     @work(group="card", exit_on_error=False)
     async def open_card(self, event: DataTable.RowSelected) -> None:
-        from memlora_mlx.models.expert_folders import read_card
+        from memlora_mlx.models.adapter_registry import read_card
 
         folder = Path(str(event.row_key.value))
         card = await asyncio.to_thread(read_card, folder)
@@ -267,7 +269,7 @@ class ModelsScreen(MainScreen):
 
 
 def _expert_cells(place: RegisteredExpert) -> tuple[str, str, str, str]:
-    from memlora_mlx.models.expert_folders import read_card
+    from memlora_mlx.models.adapter_registry import read_card
 
     try:
         losses = read_card(place.folder)["metrics"]["validation_loss"]

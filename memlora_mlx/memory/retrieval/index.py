@@ -40,7 +40,7 @@ Keys = NDArray[np.int64]
 
 
 class Candidates(NamedTuple):
-    """Keys that may be the nearest. What was asked for and is not among them is at least as far away as `horizon`."""
+    """Keys that may be the nearest. What was asked for and is not among them is at least as far away as `distance_bound`."""
 
     keys: Keys
     squared_distances: NDArray[np.float32]  # distances, by a margin
@@ -116,7 +116,7 @@ class FlatIndex:
 class HnswIndex:
     """usearch's HNSW over vectors rounded to bytes; approximate (recall above 0.97 in 900,000) and fast.
 
-    A byte stands for a component between `-reach` and `reach`, which the first vectors determine. Half as large as half
+    A byte stands for a component between `-quantisation_range` and `quantisation_range`, which the first vectors determine. Half as large as half
     precision, built and walked 1.5 times as fast.
     """
 
@@ -196,7 +196,9 @@ class HnswIndex:
 
     def _bytes(self, vectors: NDArray[np.float32]) -> NDArray[np.int8]:
         with np.errstate(invalid="ignore"):  # a NaN can only come from a damaged file; `search` leaves it out
-            rounded: NDArray[np.int8] = np.rint(np.clip(vectors, -self.quantisation_range, self.quantisation_range) / self._unit).astype(np.int8)
+            rounded: NDArray[np.int8] = np.rint(
+                np.clip(vectors, -self.quantisation_range, self.quantisation_range) / self._unit
+            ).astype(np.int8)
         return rounded
 
     @property
@@ -246,7 +248,7 @@ class OwnerIndex:
         return self._folder / f"{self.owner}.usearch"
 
     def catch_up(self, connection: sqlite3.Connection, position: StoreRevision, memory_count: int) -> None:
-        """Bring it to `position`, where the owner has `live` memories; from scratch if the counts then differ."""
+        """Bring it to `position`, where the owner has `memory_count` memories; from scratch if the counts then differ."""
         if self._fresh:
             self._fresh = False
             if memory_count > self._exact_limit:
@@ -257,7 +259,9 @@ class OwnerIndex:
         elif self.revision < position.revision:
             self._read_changes(connection)
         if len(self.vectors) + self._unusable != memory_count:
-            _LOG.warning("index of owner %d has %d memories, not %d: rebuilt", self.owner, len(self.vectors), memory_count)
+            _LOG.warning(
+                "index of owner %d has %d memories, not %d: rebuilt", self.owner, len(self.vectors), memory_count
+            )
             self.rebuild(connection, memory_count)
         if isinstance(self.vectors, FlatIndex) and memory_count > self._exact_limit:
             graph = HnswIndex(position.embedding.dim)
@@ -358,7 +362,9 @@ class OwnerIndexes:
         self._exact_limit = exact_limit
         self._owners: dict[int, OwnerIndex] = {}
 
-    def current(self, connection: sqlite3.Connection, owner: int, position: StoreRevision, memory_count: int) -> OwnerIndex:
+    def current(
+        self, connection: sqlite3.Connection, owner: int, position: StoreRevision, memory_count: int
+    ) -> OwnerIndex:
         index = self._owners.get(owner)
         if index is None:
             index = self._owners[owner] = OwnerIndex(owner, self.folder, self._exact_limit, position)

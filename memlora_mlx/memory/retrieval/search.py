@@ -11,7 +11,7 @@ import numpy as np
 
 from memlora_mlx.memory.changes import Vector
 from memlora_mlx.memory.retrieval.filters import MATCH_ALL, Condition, all_of
-from memlora_mlx.memory.retrieval.index import Keys, OwnerIndex, Candidates, vectors_from
+from memlora_mlx.memory.retrieval.index import Candidates, Keys, OwnerIndex, vectors_from
 
 FROM = "FROM memories m JOIN owners o ON o.id = m.owner LEFT JOIN exchanges x ON x.id = m.exchange"
 RankedRows = list[tuple[int, float]]  # rowid and distance
@@ -34,7 +34,7 @@ def nearest(
         query: unit length, shape (dim,).
         always: holds for nearly every memory, like not being expired.
         ranges, filters: may hold for few, which are then looked up in the database, and only they are proposed. The
-            database finds what `ranges` asks for without looking at every memory.
+            database finds what `indexed` asks for without looking at every memory.
 
     However narrow the conditions are, the answer is that of a look at every matching memory (in an owner whose index is a
     graph: but for the graph's own recall), since proposals are widened until they provably hold the answer.
@@ -45,13 +45,17 @@ def nearest(
         return []
     rounding_error = max(owned.rounding_error for owned in vectors.values())
     chosen = all_of(*(condition for condition in (indexed, filters) if condition != MATCH_ALL))
-    max_matches = 5 * math.isqrt(limit * total)  # where more match, going through the nearest finds enough of them sooner
+    max_matches = 5 * math.isqrt(
+        limit * total
+    )  # where more match, going through the nearest finds enough of them sooner
     is_selective = indexed != MATCH_ALL and not _matches_exceed(connection, max_matches, vectors, indexed)
     width = 2 * limit if chosen == MATCH_ALL else 2 * limit * total // max_matches
     was_scanned = chosen == MATCH_ALL
     matching = None
     while True:
-        if not was_scanned and (is_selective or 16 * width > total):  # to scan a row takes a sixteenth of measuring a memory
+        if not was_scanned and (
+            is_selective or 16 * width > total
+        ):  # to scan a row takes a sixteenth of measuring a memory
             was_scanned = True
             matching = _matching_rows(connection, max_matches, vectors, chosen)
             if matching is not None:
@@ -59,11 +63,15 @@ def nearest(
         if matching is not None:
             parts = [vectors[owner].nearest_of(keys, query, width) for owner, keys in matching.items()]
         else:
-            widths = {owner: _initial_width(limit) + 2 * width * len(owned) // total for owner, owned in vectors.items()}
+            widths = {
+                owner: _initial_width(limit) + 2 * width * len(owned) // total for owner, owned in vectors.items()
+            }
             parts = [vectors[owner].nearest(query, owner_width) for owner, owner_width in widths.items()]
         if not parts:
             return []
-        found, is_proven = _rank_exactly(connection, _merged(parts), query, all_of(common, chosen), limit, rounding_error)
+        found, is_proven = _rank_exactly(
+            connection, _merged(parts), query, all_of(common, chosen), limit, rounding_error
+        )
         if is_proven:
             return [(key, math.sqrt(squared_distances)) for key, squared_distances in found]
         width *= 4
@@ -73,13 +81,15 @@ _MATCHING = f"SELECT m.id, m.owner {FROM} WHERE m.owner IN (SELECT value FROM js
 
 
 def _matches_exceed(connection: sqlite3.Connection, max_matches: int, owners: Iterable[int], where: Condition) -> bool:
-    """Whether more than `most` memories meet the condition."""
+    """Whether more than `max_matches` memories meet the condition."""
     values = [json.dumps(list(owners)), *where.values, max_matches]
     return bool(connection.execute(f"{_MATCHING} {where.sql} LIMIT 1 OFFSET ?", values).fetchall())
 
 
-def _matching_rows(connection: sqlite3.Connection, max_matches: int, owners: Iterable[int], where: Condition) -> dict[int, Keys] | None:
-    """By owner, the rowids of all memories that meet the condition; None if there are more than `most`."""
+def _matching_rows(
+    connection: sqlite3.Connection, max_matches: int, owners: Iterable[int], where: Condition
+) -> dict[int, Keys] | None:
+    """By owner, the rowids of all memories that meet the condition; None if there are more than `max_matches`."""
     values = [json.dumps(list(owners)), *where.values, max_matches + 1]
     count, *columns = connection.execute(
         f"SELECT count(*), json_group_array(id), json_group_array(owner) FROM ({_MATCHING} {where.sql} LIMIT ?)", values
@@ -101,7 +111,12 @@ def _merged(parts: Sequence[Candidates]) -> Candidates:
 
 
 def _rank_exactly(
-    connection: sqlite3.Connection, candidates: Candidates, query: Vector, where: Condition, limit: int, rounding_error: float
+    connection: sqlite3.Connection,
+    candidates: Candidates,
+    query: Vector,
+    where: Condition,
+    limit: int,
+    rounding_error: float,
 ) -> tuple[RankedRows, bool]:
     """The `limit` nearest proposals that meet the condition, by squared distance; and whether nothing can be nearer."""
     keys, squared_distances, distance_bound = candidates
@@ -110,7 +125,9 @@ def _rank_exactly(
     while start < len(keys):
         found += _exact_distances(connection, keys[start:end].tolist(), query, where)
         found.sort(key=lambda pair: (pair[1], pair[0]))
-        beyond = squared_distances[end] if end < len(keys) else distance_bound  # as far is what is not measured, rounding aside
+        beyond = (
+            squared_distances[end] if end < len(keys) else distance_bound
+        )  # as far is what is not measured, rounding aside
         if len(found) >= limit and found[limit - 1][1] + rounding_error < beyond:
             return found[:limit], True
         start, end = end, end * max(2, 2 * limit // max(1, len(found), limit // 8))
@@ -134,4 +151,6 @@ def _exact_distances(connection: sqlite3.Connection, keys: list[int], query: Vec
     vectors = vectors_from((row[1] for row in rows), len(query)).astype(np.float64)
     squared_distances = ((vectors - query) ** 2).sum(axis=1)
     # A NaN can only come from a damaged file; it is nobody's neighbour.
-    return [(row[0], value) for row, value in zip(rows, squared_distances.tolist(), strict=True) if not math.isnan(value)]
+    return [
+        (row[0], value) for row, value in zip(rows, squared_distances.tolist(), strict=True) if not math.isnan(value)
+    ]

@@ -30,7 +30,7 @@ def extraction_chat(exchange: Exchange, characters: int | None = None) -> ChatMe
 
 
 def extraction_grammar(exchange: Exchange, *, verbatim_only: bool) -> Grammar:
-    """`{"facts": [...]}` with at most `MAX_FACTS` facts; grounded: sentences of the owner, verbatim and in order."""
+    """`{"facts": [...]}` with at most `MAX_FACTS` facts; `verbatim_only`: sentences of the owner, verbatim and in order."""
     if not verbatim_only:
         several = f'TEXT (", " TEXT){{0,{MAX_FACTS - 1}}}'
         rules = [f'start: "{{\\"facts\\": [" ("" | {several}) "]}}"', TEXT_RULE]

@@ -19,7 +19,9 @@ class FittedPrompt:
     truncated: int  # characters of an exchange, or memories of a list
 
 
-def fit_prompt(build: Callable[[int], ChatMessages], items: int, count_tokens: Callable[[ChatMessages], int], budget: int) -> FittedPrompt:
+def fit_prompt(
+    build: Callable[[int], ChatMessages], items: int, count_tokens: Callable[[ChatMessages], int], budget: int
+) -> FittedPrompt:
     """The prompt with as many leading items as fit into the budget.
 
     Instructions are never cut: with no item left the prompt is what it is.

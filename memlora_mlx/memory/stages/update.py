@@ -64,8 +64,8 @@ def update_grammar(
     no more of them than there are facts.
 
     Args:
-        grounded: every fact is added as it is, and nothing else can happen.
-        copied: texts are those of the prompt. What is updated or added takes the words of a new fact, what is deleted one or
+        verbatim_only: every fact is added as it is, and nothing else can happen.
+        copy_constrained: texts are those of the prompt. What is updated or added takes the words of a new fact, what is deleted one or
             its own; facts are added in their order. For experts that were trained on such answers alone.
     """
     first_new, end = len(old), len(old) + len(facts)
@@ -80,7 +80,9 @@ def update_grammar(
     ending = f'{{"id": "{end}", "text": "x", "event": "UPDATE", "old_memory": {longest}}}]}}'
     if copy_constrained:
         longest_fact = max((as_json(fact) for fact in facts), key=len, default="")
-        return Grammar("lark", "\n".join(_copy_grammar_rules(old, facts)), longest_closing=ending + longest_fact + longest)
+        return Grammar(
+            "lark", "\n".join(_copy_grammar_rules(old, facts)), longest_closing=ending + longest_fact + longest
+        )
     rules = ['start: "{\\"memory\\": [" ("" | next_0) "]}"', TEXT_RULE]
     for number in range(end):
         head = literal(f'{{"id": "{number}", "text": ')

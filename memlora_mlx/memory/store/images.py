@@ -32,7 +32,13 @@ from urllib.parse import unquote, unquote_to_bytes
 from memlora_mlx.errors import UsageError
 from memlora_mlx.memory import inputs
 from memlora_mlx.memory.store.database import translated_errors
-from memlora_mlx.memory.store.pictures import MAX_FILE_BYTES, check_normalised, normalise_image, read_image_file, printable_source
+from memlora_mlx.memory.store.image_normalisation import (
+    MAX_FILE_BYTES,
+    check_normalised,
+    normalise_image,
+    printable_source,
+    read_image_file,
+)
 from memlora_mlx.records import Exchange, Image
 
 if TYPE_CHECKING:
@@ -70,7 +76,7 @@ class ImageStore:
         """Write a picture, if it is not there; returns its SHA-256.
 
         Raises:
-            UsageError: see `pictures.normalised`.
+            UsageError: see `normalise_image`.
             StoreError: the folder cannot be written.
         """
         picture = normalise_image(data, name, keep_location=self.keep_location)
@@ -87,7 +93,9 @@ class ImageStore:
         if hashlib.sha256(data).hexdigest() != digest:
             raise UsageError(f"the picture {digest[:12]} does not have the SHA-256 it is named by")
         is_new = self.path(digest) is None
-        self._put(digest, check_normalised(data, f"the picture {digest[:12]}"), data, normalise_image(data, digest).thumbnail)
+        self._put(
+            digest, check_normalised(data, f"the picture {digest[:12]}"), data, normalise_image(data, digest).thumbnail
+        )
         return is_new
 
     def store_image(self, image: Image, folder: Path | None, *, trusted: bool = False) -> Image:
@@ -212,7 +220,9 @@ class ImageStore:
 
 def images_in_use(connection: sqlite3.Connection, now: datetime) -> set[str]:
     """SHA-256 of the pictures that must stay."""
-    return {row[0] for row in connection.execute(_IN_USE, [inputs.encode_time(now - timedelta(days=UNDO_DAYS))])} - {None}
+    return {row[0] for row in connection.execute(_IN_USE, [inputs.encode_time(now - timedelta(days=UNDO_DAYS))])} - {
+        None
+    }
 
 
 def erase_released_images(store: Store, referenced: set[str], released: set[str]) -> None:

@@ -64,7 +64,8 @@ def read_exchange(connection: sqlite3.Connection, key: str) -> Exchange | None:
         key=row["key"],
         owner=Scope(row["user_id"], row["agent_id"], row["run_id"]),
         messages=tuple(
-            Message(g["role"], g["text"], g["speaker"], decode_time(g["said_at"]), _image(g), g["ref"]) for g in messages
+            Message(g["role"], g["text"], g["speaker"], decode_time(g["said_at"]), _image(g), g["ref"])
+            for g in messages
         ),
         said_at=decode_time(row["said_at"]),
         source=row["source"],

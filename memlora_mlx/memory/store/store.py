@@ -24,25 +24,37 @@ from memlora_mlx.memory.changes import (
     AppliedChange,
     Change,
     Delete,
+    EmbeddingFingerprint,
     EmbedFunction,
     ImportResult,
-    SortOrder,
     Owner,
+    SortOrder,
     Source,
-    EmbeddingFingerprint,
     Update,
     Vector,
 )
 from memlora_mlx.memory.retrieval.filters import Condition, all_of, from_filters, not_expired, said_between
-from memlora_mlx.memory.retrieval.index import EXACT_LIMIT, OwnerIndexes, OwnerIndex, StoreRevision
+from memlora_mlx.memory.retrieval.index import EXACT_LIMIT, OwnerIndex, OwnerIndexes, StoreRevision
 from memlora_mlx.memory.retrieval.search import FROM, nearest
-from memlora_mlx.memory.store import checkup, history, portable, rows, sources
+from memlora_mlx.memory.store import export_import, history, integrity, rows, sources
 from memlora_mlx.memory.store.database import BUSY_SECONDS, Database
 from memlora_mlx.memory.store.images import ImageStore, erase_released_images
 from memlora_mlx.memory.store.transactions import Transaction
 from memlora_mlx.records import Exchange, Hit, MemoryRecord, Revision, Scope
 
-__all__ = ["Add", "AppliedChange", "Change", "Delete", "EmbedFunction", "Owner", "Source", "EmbeddingFingerprint", "Store", "Update", "utc_now"]
+__all__ = [
+    "Add",
+    "AppliedChange",
+    "Change",
+    "Delete",
+    "EmbedFunction",
+    "EmbeddingFingerprint",
+    "Owner",
+    "Source",
+    "Store",
+    "Update",
+    "utc_now",
+]
 
 MAX_ROW_ID = 2**63 - 1  # that SQLite can count
 _ORDERS: Mapping[SortOrder, str] = {
@@ -137,7 +149,9 @@ class Store:
             raise StoreError(f"exchange {exchange.key} belongs to {exchange.owner}, not to {owner}")
         with self.transaction() as transaction:
             if exchange is not None and self._done(transaction.connection, [exchange.key]):
-                transaction.referenced_images |= {m.image.sha256 for m in exchange.messages if m.image and m.image.sha256}
+                transaction.referenced_images |= {
+                    m.image.sha256 for m in exchange.messages if m.image and m.image.sha256
+                }
                 return None
             if exchange is not None:
                 transaction.insert_exchange(exchange)
@@ -329,7 +343,7 @@ class Store:
 
     def export(self) -> Iterator[dict[str, Any]]:
         """The whole store but for history and embeddings, as JSON-able dicts, the format first: see `portable`."""
-        return portable.export_lines(self)
+        return export_import.export_lines(self)
 
     def import_(self, lines: Iterable[object], embed: EmbedFunction) -> ImportResult:
         """Take in what `export` gave: dicts, or lines of JSON. What is there already is left as it is.
@@ -337,15 +351,15 @@ class Store:
         Raises:
             StoreError: a line is not what it should be, by its number; nothing is then imported.
         """
-        return portable.import_lines(self, lines, embed)
+        return export_import.import_lines(self, lines, embed)
 
     def check(self) -> list[str]:
         """What is wrong with the store, a line each; empty when all is well."""
-        return checkup.check_store(self)
+        return integrity.check_store(self)
 
     def repair(self, embed: EmbedFunction) -> list[str]:
         """Mend what can be mended, with vectors of the space this store was opened for. Returns what was done."""
-        return checkup.repair_store(self, embed)
+        return integrity.repair_store(self, embed)
 
     # Inside
 
@@ -440,5 +454,7 @@ class Store:
         tail = f"WHERE {where.sql} ORDER BY {_ORDERS[order]} LIMIT ? OFFSET ?"
         with self.snapshot() as connection:
             return rows.read_memories(
-                connection, tail, [*where.values, -1 if limit is None else min(max(0, limit), MAX_ROW_ID), max(0, offset)]
+                connection,
+                tail,
+                [*where.values, -1 if limit is None else min(max(0, limit), MAX_ROW_ID), max(0, offset)],
             )

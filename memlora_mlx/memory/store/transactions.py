@@ -13,7 +13,16 @@ import numpy as np
 
 from memlora_mlx.errors import UsageError
 from memlora_mlx.memory import inputs
-from memlora_mlx.memory.changes import Add, AppliedChange, Change, Delete, WriteConflict, EmbeddingFingerprint, Update, Vector
+from memlora_mlx.memory.changes import (
+    Add,
+    AppliedChange,
+    Change,
+    Delete,
+    EmbeddingFingerprint,
+    Update,
+    Vector,
+    WriteConflict,
+)
 from memlora_mlx.memory.store import rows
 from memlora_mlx.records import Event, Exchange, Image, MemoryRecord, Scope
 
@@ -38,7 +47,7 @@ class Transaction:
         return int(self.connection.execute("SELECT value FROM meta WHERE key = 'revision'").fetchone()[0])
 
     def apply(self, owner: Scope, change: Change, number: int, exchange: Exchange | None, actor: str) -> AppliedChange:
-        """One change, in order: the `number`-th of its exchange. Raises Overtaken: see `Store.commit`."""
+        """One change, in order: the `number`-th of its exchange. Raises WriteConflict: see `Store.commit`."""
         key = None if exchange is None else inputs.clean(exchange.key)
         if isinstance(change, Add):
             return self._add(owner, change, number, key, actor)
@@ -155,7 +164,9 @@ class Transaction:
         blob = inputs.checked_vector(np.asarray(vector), self._embedding).tobytes()
         self.connection.execute("INSERT OR REPLACE INTO embeddings (memory, vector) VALUES (?, ?)", [row, blob])
 
-    def record_history(self, event: Event, old: MemoryRecord | None, new: MemoryRecord | None, key: str | None, actor: str) -> int:
+    def record_history(
+        self, event: Event, old: MemoryRecord | None, new: MemoryRecord | None, key: str | None, actor: str
+    ) -> int:
         """One line of history. It holds all that undoing it takes, but for the embedding."""
         either = old or new
         assert either is not None

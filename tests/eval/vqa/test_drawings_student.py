@@ -15,8 +15,8 @@ from memlora_mlx.eval.vqa import drawings_student as made
 from memlora_mlx.eval.vqa.drawings_lessons import Cells, contents, lesson, scenes, small
 from memlora_mlx.memory import stages
 from memlora_mlx.models import downloads
-from memlora_mlx.models.arrays import load_arrays
-from memlora_mlx.models.students import Student
+from memlora_mlx.models.safetensors_files import load_arrays
+from memlora_mlx.models.student import Student
 
 import mlx.core as mx  # isort: skip
 

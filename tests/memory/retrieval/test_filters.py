@@ -18,7 +18,7 @@ from memlora_mlx.memory.changes import Add, EmbeddingFingerprint
 from memlora_mlx.memory.retrieval.filters import parse_filters
 from memlora_mlx.memory.stages import format_day
 from memlora_mlx.memory.store.store import Store
-from memlora_mlx.records import Exchange, Memory, Scope
+from memlora_mlx.records import Exchange, MemoryRecord, Scope
 
 SPACE = EmbeddingFingerprint("one", 2)
 VECTOR = np.array([1, 0], dtype=np.float32)
@@ -71,7 +71,7 @@ filters = st.recursive(
 )
 
 
-def holds(memory: Memory, wanted: Mapping[str, Any]) -> bool:
+def holds(memory: MemoryRecord, wanted: Mapping[str, Any]) -> bool:
     """The plain meaning of a filter."""
     for key, test in wanted.items():
         if key in ("AND", "OR", "NOT"):

@@ -224,7 +224,9 @@ def test_paths_are_looked_for_in_the_conversations_folder_only(store: Store, tmp
         with pytest.raises(UsageError, match=says):
             store.images.store_image(Image(source), talk)
     web = Image("https://example.org/cat.jpg", "a cat")
-    assert store.images.store_image(web, talk) == web and store.images.store_image(Image("http://["), talk) == Image("http://[")
+    assert store.images.store_image(web, talk) == web and store.images.store_image(Image("http://["), talk) == Image(
+        "http://["
+    )
     assert store.images.store_image(Image("boat.png"), None) == Image("boat.png"), "without a folder it is a reference"
 
 

@@ -14,7 +14,13 @@ from pictures import BAD, encoded, turned
 from PIL import Image
 
 from memlora_mlx.errors import UsageError
-from memlora_mlx.memory.store.pictures import MAX_SIDE, THUMBNAIL, check_normalised, normalise_image, read_image_file
+from memlora_mlx.memory.store.image_normalisation import (
+    MAX_SIDE,
+    THUMBNAIL,
+    check_normalised,
+    normalise_image,
+    read_image_file,
+)
 
 
 def located() -> Image.Exif:

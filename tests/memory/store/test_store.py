@@ -13,9 +13,9 @@ import pytest
 from numpy.typing import NDArray
 
 from memlora_mlx.errors import MemoryNotFound, StoreError, UsageError
-from memlora_mlx.memory.changes import Add, Change, Delete, SortOrder, EmbeddingFingerprint, Update
+from memlora_mlx.memory.changes import Add, Change, Delete, EmbeddingFingerprint, SortOrder, Update
 from memlora_mlx.memory.store.store import Store
-from memlora_mlx.records import Exchange, Image, Memory, Message, Scope
+from memlora_mlx.records import Exchange, Image, MemoryRecord, Message, Scope
 
 SPACE = EmbeddingFingerprint("words/mean", 16)
 ANNA = Scope(user_id="anna")
@@ -69,7 +69,7 @@ def put(store: Store, text: str, owner: Scope = ANNA, **fields: object) -> str:
     return applied.memory_id
 
 
-def texts(found: Sequence[Memory]) -> list[str]:
+def texts(found: Sequence[MemoryRecord]) -> list[str]:
     return [memory.text for memory in found]
 
 
@@ -336,7 +336,12 @@ def test_reset_forgets_everything_and_leaves_no_trace(store: Store) -> None:
     store.commit(ANNA, [add("a-secret-to-forget")], exchange=exchange(text="another-secret"))
     store.search(vector("q"), 1)
     store.reset()
-    assert (store.list(), store.owners(), store.stored_exchanges(["x1"]), store.search(vector("q"), 9)) == ([], [], set(), [])
+    assert (store.list(), store.owners(), store.stored_exchanges(["x1"]), store.search(vector("q"), 9)) == (
+        [],
+        [],
+        set(),
+        [],
+    )
     left = b"".join(path.read_bytes() for path in store.folder.rglob("*") if path.is_file())
     assert b"a-secret-to-forget" not in left and b"another-secret" not in left
     put(store, "new")

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 
-from memlora_mlx.conversations.turns import Conversation, Session, Turn
+from memlora_mlx.conversations.model import Conversation, Session, Turn
 from memlora_mlx.records import Exchange, Message, Role, Scope
 
 INTERLEAVED_EXCHANGES = 2  # turns per exchange where each speaker has a memory (Mem0's LoCoMo protocol)

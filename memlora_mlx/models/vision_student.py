@@ -3,7 +3,7 @@
 A picture is a run of features in the prompt, each where a token would stand. In a list of tokens a feature is a negative
 number. Every picture has numbers of its own, told by the SHA-256 of its file, so prompts about one picture begin alike and
 prompts about two never do, and whatever handles tokens handles pictures. Nothing looks before the features are needed:
-`encode` reads a picture's size alone, on any thread; `look` runs the vision tower, once a picture, on the engine's.
+`encode` reads a picture's size alone, on any thread; `compute_features` runs the vision tower, once a picture, on the engine's.
 
 Experts sit on the language model. The tower and what joins the two are the same for all of them, and so are the features.
 """
@@ -26,9 +26,9 @@ from numpy.typing import NDArray
 
 from memlora_mlx.errors import ModelBroken, UsageError, VisionMissing
 from memlora_mlx.extras import require
-from memlora_mlx.models import vectorised
-from memlora_mlx.models.eyes import VisionAdapter, vision_adapter_for
-from memlora_mlx.models.students import ChatMessages, Student, error_line, name_from_manifest
+from memlora_mlx.models import cpu_kernels
+from memlora_mlx.models.student import ChatMessages, Student, error_line, name_from_manifest
+from memlora_mlx.models.vision_adapters import VisionAdapter, vision_adapter_for
 
 FEATURE_BYTES = 256 << 20  # of features that are kept for the next question about their pictures
 _IMAGE_MARK = "\ue000picture\ue000"  # where the picture goes, while a chat is being rendered
@@ -66,18 +66,22 @@ class VisionStudent(Student):
         tokenizer: mlx-lm's TokenizerWrapper.
         config: the model's config.json.
         name: what reports call it.
-        eyes: how its family looks at a picture and writes it into a prompt.
+        adapter: how its family looks at a picture and writes it into a prompt.
     """
 
     has_vision = True
 
-    def __init__(self, whole: nn.Module, tokenizer: Any, config: dict[str, Any], name: str, adapter: VisionAdapter) -> None:
+    def __init__(
+        self, whole: nn.Module, tokenizer: Any, config: dict[str, Any], name: str, adapter: VisionAdapter
+    ) -> None:
         words = config.get("text_config") or config.get("llm_config") or {}
         super().__init__(LanguageModel(whole), tokenizer, {**config, **words, "model_type": config["model_type"]}, name)
         self._whole, self._adapter = whole, adapter
         self._images: dict[str, ImageFeatures] = {}  # by SHA-256, in the order of their numbers
-        self._files: dict[tuple[str, int, int], ImageFeatures] = {}  # by path, time and bytes: what need not be read again
-        self._first_ids: list[int] = []  # `first` of each sight
+        self._files: dict[
+            tuple[str, int, int], ImageFeatures
+        ] = {}  # by path, time and bytes: what need not be read again
+        self._first_ids: list[int] = []  # `first_id` of each image
         self._registry_lock = threading.Lock()  # pictures are counted on callers' threads
         self._computed: dict[ImageFeatures, None] = {}  # those whose features are here, the latest used last
 
@@ -108,11 +112,15 @@ class VisionStudent(Student):
                 tokenizer.add_eos_token(end)
             if mx.default_device() == mx.Device(mx.cpu) and "quantization" not in config:
                 whole.set_dtype(mx.float32)  # see Student.load
-            vectorised.install_cpu_kernels()
+            cpu_kernels.install_cpu_kernels()
             whole.eval()
             mx.eval(whole.parameters())
             return cls(
-                whole, tokenizer, config, name or name_from_manifest(folder), adapter(whole, tokenizer, config, image_tiles)
+                whole,
+                tokenizer,
+                config,
+                name or name_from_manifest(folder),
+                adapter(whole, tokenizer, config, image_tiles),
             )
         except (ModelBroken, VisionMissing):
             raise
@@ -145,10 +153,12 @@ class VisionStudent(Student):
         """
         if image is None:
             return self._tokens_of(self._adapter.render(chat))
-        image = self._register_image(image)
+        shown = self._register_image(image)
         before, _, after = self._adapter.render(chat, _IMAGE_MARK).partition(_IMAGE_MARK)
-        names = iter(range(-image.first_id, -image.first_id - image.feature_count, -1))
-        inside = [next(names) if token is None else token for token in self._adapter.image_tokens(image.width, image.height)]
+        names = iter(range(-shown.first_id, -shown.first_id - shown.feature_count, -1))
+        inside = [
+            next(names) if token is None else token for token in self._adapter.image_tokens(shown.width, shown.height)
+        ]
         return [*self._tokens_of(before), *inside, *self._tokens_of(after)]
 
     def _tokens_of(self, rendered: str) -> list[int]:
@@ -165,8 +175,8 @@ class VisionStudent(Student):
             if (known := self._files.get(key)) is not None:
                 return known
             digest = hashlib.sha256(path.read_bytes()).hexdigest()
-            with Image.open(path) as image:
-                width, height = image.size
+            with Image.open(path) as file:
+                width, height = file.size
         except Exception as error:  # an unknown form, a file that was just erased
             raise UsageError(f"the picture {path.name} cannot be read ({error_line(error)})") from error
         with self._registry_lock:
@@ -227,8 +237,8 @@ class VisionStudent(Student):
         from PIL import Image
 
         try:
-            with Image.open(image.path) as image:
-                pixels = image.convert("RGB")
+            with Image.open(image.path) as file:
+                pixels = file.convert("RGB")
         except Exception as error:
             raise UsageError(f"the picture {image.path.name} cannot be read ({error_line(error)})") from error
         features = self._adapter.features(pixels)

@@ -7,9 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
-from memlora_mlx.conversations.structured import parse_json_conversations
-from memlora_mlx.conversations.transcripts import split_timestamp, parse_transcript
-from memlora_mlx.conversations.turns import Conversation, FormatError, clean, clean_line
+from memlora_mlx.conversations.json_formats import parse_json_conversations
+from memlora_mlx.conversations.model import Conversation, FormatError, clean, clean_line
+from memlora_mlx.conversations.transcripts import parse_transcript, split_timestamp
 from memlora_mlx.errors import BadConversation, UsageError
 
 MAX_FILE_BYTES = 512 << 20

@@ -11,9 +11,9 @@ from pathlib import Path
 import mlx.core as mx
 
 from memlora_mlx.models.batching import DecodingBatch
-from memlora_mlx.models.decoding import LOOKUP_TOKENS, GrammarMatcher, DecodingSequence
+from memlora_mlx.models.decoding import LOOKUP_TOKENS, DecodingSequence, GrammarMatcher
 from memlora_mlx.models.experts import ExpertTable
-from memlora_mlx.models.students import ChatMessages, Student
+from memlora_mlx.models.student import ChatMessages, Student
 from memlora_mlx.records import Grammar, Stage
 
 
@@ -98,7 +98,9 @@ def answer_seconds(
     """One request alone, with nothing known of its prompt: seconds, and the row that was written."""
     start = time.perf_counter()
     guide = GrammarMatcher(student, grammar) if grammar else None
-    row = DecodingSequence(student, stage, student.encode(chat), guide=guide, max_tokens=max_tokens, lookup=lookup, force=force)
+    row = DecodingSequence(
+        student, stage, student.encode(chat), guide=guide, max_tokens=max_tokens, lookup=lookup, force=force
+    )
     batch = DecodingBatch(student, experts, 1)
     batch.add(row)
     while batch.is_busy:

@@ -17,14 +17,13 @@ from typing import Any, Self
 
 from memlora_mlx.conversations import Conversation, Session, Turn, conversation_exchanges, parse_date
 from memlora_mlx.errors import MemoryNotFound, UsageError, VisionMissing
-from memlora_mlx.memory import inputs, looking
+from memlora_mlx.memory import inputs, visual_questions
 from memlora_mlx.memory.changes import Add
 from memlora_mlx.memory.pipeline import Answer, CallCost
 from memlora_mlx.memory.stages import clean_text
 from memlora_mlx.memory.store import rows
 from memlora_mlx.memory.workspace import Workspace
-from memlora_mlx.records import Exchange, Hit, Image, Revision, Scope
-from memlora_mlx.records import MemoryRecord as Record
+from memlora_mlx.records import Exchange, Hit, Image, MemoryRecord, Revision, Scope
 from memlora_mlx.settings import APP_HISTORY, CHAT_HISTORY, CORRECTIONS, Settings, load_settings
 
 log = logging.getLogger(__name__)
@@ -291,17 +290,17 @@ class Memory:
     # ------------------------------------------------------------------ inside
 
     def _look(self, question: str, image: str | Path) -> Answer:
-        from memlora_mlx.models.kinds import text_only_message
+        from memlora_mlx.models.model_config import text_only_message
 
         if not question.strip():
             raise UsageError("the question is empty; say what to look for")
         if not self.workspace.has_vision:
             raise VisionMissing(text_only_message(self.workspace.student_name))
-        with looking.normalised_copy(image) as picture:
-            look = looking.answer_visual_question(self.workspace.engine, question, picture, Path(image).name)
+        with visual_questions.normalised_copy(image) as picture:
+            look = visual_questions.answer_visual_question(self.workspace.engine, question, picture, Path(image).name)
         return Answer(look.answer, (), CallCost.of("vqa", look.completion, 0), look)
 
-    def _existing(self, memory_id: str) -> Record:
+    def _existing(self, memory_id: str) -> MemoryRecord:
         memory = self.workspace.store.get(memory_id)
         if memory is None:
             raise MemoryNotFound(f"no memory has the id {memory_id}; `memlora memory list` shows them")
@@ -341,7 +340,7 @@ class Memory:
         ]
 
 
-def memory_to_mem0(memory: Record) -> dict[str, Any]:
+def memory_to_mem0(memory: MemoryRecord) -> dict[str, Any]:
     """A memory in Mem0's shape, with when it was said and where it came from beside it."""
     item: dict[str, Any] = {
         "id": memory.id,
@@ -453,7 +452,10 @@ def _exchanges(messages: Messages, owner: Scope, said_at: datetime) -> list[Exch
     if not turns:
         raise UsageError("there is no message to remember; give a text or a list of {'role', 'content'}")
     conversation = Conversation("", "api", "messages", (Session(said_at, turns),))
-    return [replace(exchange, key=uuid.uuid4().hex, owner=owner) for exchange in conversation_exchanges(conversation, user="")]
+    return [
+        replace(exchange, key=uuid.uuid4().hex, owner=owner)
+        for exchange in conversation_exchanges(conversation, user="")
+    ]
 
 
 def _turn(item: Any) -> Turn | None:

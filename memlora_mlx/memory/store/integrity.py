@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from memlora_mlx.errors import StoreBroken, StoreError
 from memlora_mlx.memory import inputs
-from memlora_mlx.memory.changes import EmbedFunction, EmbeddingFingerprint
+from memlora_mlx.memory.changes import EmbeddingFingerprint, EmbedFunction
 from memlora_mlx.memory.store.images import images_in_use
 
 if TYPE_CHECKING:
@@ -82,12 +82,14 @@ def repair_store(store: Store, embed: EmbedFunction) -> list[str]:
                 [inputs.text_sha256(text), transaction.revision, key, text],
             ).rowcount
             if changed:  # else somebody has just given it new words, and an embedding with them
-                transaction.connection.execute("INSERT OR REPLACE INTO embeddings VALUES (?, ?)", [key, vector.tobytes()])
+                transaction.connection.execute(
+                    "INSERT OR REPLACE INTO embeddings VALUES (?, ?)", [key, vector.tobytes()]
+                )
         transaction.connection.execute("REINDEX")
     if texts:
         done.append(f"embedded {len(texts)} memories again")
-    if damaged := store.images.erase(store.images.find_damaged()):
-        done.append(f"removed {damaged} damaged pictures; their memories keep words and captions")
+    if removed := store.images.erase(store.images.find_damaged()):
+        done.append(f"removed {removed} damaged pictures; their memories keep words and captions")
     store.indexes.clear()
     done.append("cleared the indexes; the next search builds them from the database")
     return done
@@ -108,7 +110,9 @@ def reembed(store: Store, embed: EmbedFunction, embedding: EmbeddingFingerprint)
         missing = {
             key: text for key, text in stored.items() if ready.get(key, ("", None))[0] != text or key not in ready
         }
-        for (key, text), vector in zip(missing.items(), _embedded(embed, list(missing.values()), embedding), strict=True):
+        for (key, text), vector in zip(
+            missing.items(), _embedded(embed, list(missing.values()), embedding), strict=True
+        ):
             ready[key] = (text, vector)
         with store.transaction() as transaction:
             stored = _texts(transaction.connection, None)
@@ -119,7 +123,9 @@ def reembed(store: Store, embed: EmbedFunction, embedding: EmbeddingFingerprint)
                 "INSERT INTO embeddings VALUES (?, ?)", [(key, ready[key][1].tobytes()) for key in stored]
             )
             transaction.connection.execute("UPDATE memories SET revision = ?", [transaction.revision])
-            transaction.connection.execute("UPDATE meta SET value = ? WHERE key = 'space'", [json.dumps(asdict(embedding))])
+            transaction.connection.execute(
+                "UPDATE meta SET value = ? WHERE key = 'space'", [json.dumps(asdict(embedding))]
+            )
         store.embedding = store.expected_embedding = embedding
         store.indexes.clear()
         return len(stored)

@@ -20,7 +20,7 @@ from memlora_mlx.errors import ModelBroken, VisionMissing
 if TYPE_CHECKING:
     from PIL.Image import Image as Pixels
 
-    from memlora_mlx.models.students import ChatMessages
+    from memlora_mlx.models.student import ChatMessages
 
 
 class VisionAdapter(ABC):
@@ -169,7 +169,7 @@ class InternVLAdapter(VisionAdapter):
 class ProcessorAdapter(VisionAdapter):
     """A family whose processor, in mlx-vlm, says what a prompt with a picture is, and whose model merges the two.
 
-    The processor makes MLX arrays: `frame`, too, belongs to the engine's thread.
+    The processor makes MLX arrays: `image_tokens`, too, belongs to the engine's thread.
     """
 
     PLACEHOLDER = "<image>"  # for a picture, in the family's template

@@ -1,9 +1,9 @@
 """What MLX's CPU back end does one element at a time, done another way there. On Metal and CUDA nothing of this is used.
 
 Its `exp` takes 13 to 17 ns an element where numpy's vectorised one takes 0.6: half of a forward pass over a prompt, in
-SiLU and in the softmax of attention. For prompts numpy computes these (`install`). Under a gradient nothing can be
+SiLU and in the softmax of attention. For prompts numpy computes these (`install_cpu_kernels`). Under a gradient nothing can be
 evaluated midway without keeping the whole graph alive, so there attention only leaves out the keys that the causal
-mask hides, and keeps its weights instead of computing them again (`training`). Values differ by float32 rounding.
+mask hides, and keeps its weights instead of computing them again (`with_gradients`). Values differ by float32 rounding.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def with_gradients() -> Iterator[None]:
 
 @contextmanager
 def without_gradients() -> Iterator[None]:
-    """Within it, inside `training`, none is: a validation."""
+    """Within it, inside `with_gradients`, none is: a validation."""
     with _using(silu, attention):
         yield
 

@@ -21,9 +21,9 @@ from mlx.utils import tree_flatten
 from numpy.typing import NDArray
 
 from memlora_mlx.errors import ModelBroken, VisionMissing
-from memlora_mlx.models import vectorised
+from memlora_mlx.models import cpu_kernels
 from memlora_mlx.models.experts import weight_fingerprint
-from memlora_mlx.models.kinds import text_only_message, read_vision_config
+from memlora_mlx.models.model_config import read_vision_config, text_only_message
 from memlora_mlx.settings import IMAGE_TILES
 
 ChatMessages = Sequence[tuple[str, str]]  # (role, text) turns
@@ -67,7 +67,7 @@ class Student:
         from mlx_lm.utils import load_model, load_tokenizer
 
         if described := read_vision_config(folder):
-            from memlora_mlx.models.vision import VisionStudent
+            from memlora_mlx.models.vision_student import VisionStudent
 
             return VisionStudent.load_whole(folder, described, name, image_tiles)
         try:
@@ -79,7 +79,7 @@ class Student:
             ) from error
         if mx.default_device() == mx.Device(mx.cpu) and "quantization" not in config:
             model.set_dtype(mx.float32)  # half precision is ten times slower than float32 on MLX's CPU back end
-        vectorised.install_cpu_kernels()
+        cpu_kernels.install_cpu_kernels()
         model.eval()
         mx.eval(model.parameters())
         return cls(model, tokenizer, config, name or name_from_manifest(folder))
@@ -163,7 +163,7 @@ class Student:
         """The last hidden states of (batch, time) tokens: (batch, time, dim). The cache is extended.
 
         Args:
-            shown: what `shown` gives for these tokens, where it is known.
+            image_features: what `features_at` gives for these tokens, where it is known.
         """
         return self.language_model.model(tokens, cache)
 

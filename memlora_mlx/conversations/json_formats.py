@@ -9,17 +9,17 @@ from datetime import datetime
 from typing import Any
 
 from memlora_mlx.conversations.dates import parse_date
-from memlora_mlx.conversations.turns import (
+from memlora_mlx.conversations.model import (
     KNOWN_FORMATS,
     ROLES,
     Conversation,
-    FormatError,
     ConversationFormat,
+    FormatError,
     Session,
     Turn,
     clean,
-    nonempty_turns,
     clean_line,
+    nonempty_turns,
     quote_value,
 )
 from memlora_mlx.records import Image
@@ -112,7 +112,9 @@ def _date_field(fields: dict[str, Any], names: Iterable[str], where: str) -> dat
             return parse_date(value if isinstance(value, (str, int, float)) else "")
         except ValueError as error:
             hint = "write it as 2023-05-08 13:56"
-            raise FormatError(f"{where}: {name} is {quote_value(value)}, not a date that can be read; {hint}") from error
+            raise FormatError(
+                f"{where}: {name} is {quote_value(value)}, not a date that can be read; {hint}"
+            ) from error
     return None
 
 
@@ -141,7 +143,9 @@ def _locomo_turn(value: object, where: str, pair: list[str]) -> Turn:
     turn = _object(value, where)
     speaker = clean_line(_text(turn.get("speaker"), f"{where}: speaker"))
     if speaker not in pair:
-        raise FormatError(f"{where}: speaker {quote_value(speaker)} is neither {pair[0]!r} nor {pair[1]!r}; correct the name")
+        raise FormatError(
+            f"{where}: speaker {quote_value(speaker)} is neither {pair[0]!r} nor {pair[1]!r}; correct the name"
+        )
     urls = turn.get("img_url")
     url = _text(urls[0] if isinstance(urls, list) and urls else urls or None, f"{where}: img_url")
     caption = clean_line(_text(turn.get("blip_caption"), f"{where}: blip_caption"))
@@ -210,7 +214,9 @@ def _chatgpt(item: dict[str, Any], where: str, position: int) -> Conversation:
     while isinstance(at, str) and at not in visited:  # a loop of parents would never end
         visited.add(at)
         if at not in mapping:
-            raise FormatError(f"{where}: node {quote_value(at)} is missing from its mapping; export the conversation again")
+            raise FormatError(
+                f"{where}: node {quote_value(at)} is missing from its mapping; export the conversation again"
+            )
         node = _object(mapping[at], f"{where}, node {quote_value(at)}")
         if node.get("message") is not None:
             place = f"{where}, message {quote_value(at)}"
@@ -236,7 +242,9 @@ def _chatgpt_turn(message: dict[str, Any], where: str) -> Turn | None:
     if role not in ("user", "assistant") or is_hidden or is_to_tool or not is_text:
         return None
     parts = content.get("parts")
-    texts = [clean(text) for part in (parts if isinstance(parts, list) else []) if (text := _content_text(part)) is not None]
+    texts = [
+        clean(text) for part in (parts if isinstance(parts, list) else []) if (text := _content_text(part)) is not None
+    ]
     ref = clean_line(_text(message.get("id"), f"{where}: id"))
     text = "\n".join(filter(None, texts))
     return Turn("", text, ROLES[role], _date_field(message, ["create_time"], where), ref=ref or None)

@@ -3,7 +3,7 @@
     question + picture - vqa expert -> one word and why
     question - search -> memories - is one of the nearest kept with a picture? -> vqa expert -> beside its memory - answer
 
-Text retrieval comes first, then eyes: of the `NEAREST` memories that a question finds, the picture of the nearest one that
+Text retrieval comes first, then eyes: of the `MAX_RANK_WITH_IMAGE` memories that a question finds, the picture of the nearest one that
 has any is looked at again, with the question. What is seen stands behind that memory's words in the prompt of the answer, so
 a question about when, where or who is still answered from the memories.
 """
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from memlora_mlx.errors import UsageError
 from memlora_mlx.memory import stages
-from memlora_mlx.memory.store.pictures import normalise_image, read_image_file, printable_source
+from memlora_mlx.memory.store.image_normalisation import normalise_image, printable_source, read_image_file
 from memlora_mlx.records import Completion, Hit, MemoryRecord, Request
 
 if TYPE_CHECKING:
@@ -40,7 +40,9 @@ class VisualAnswer:
     memory: MemoryRecord | None = None  # whose picture it is
 
 
-def answer_visual_question(engine: Engine, question: str, picture: Path, name: str, memory: MemoryRecord | None = None) -> VisualAnswer:
+def answer_visual_question(
+    engine: Engine, question: str, picture: Path, name: str, memory: MemoryRecord | None = None
+) -> VisualAnswer:
     """Ask about a picture.
 
     Args:
@@ -55,8 +57,10 @@ def answer_visual_question(engine: Engine, question: str, picture: Path, name: s
     return VisualAnswer(*stages.parse_visual_answer(completion.text), name, completion, memory)
 
 
-def answer_from_stored_image(engine: Engine, question: str, hits: Sequence[Hit], images: ImageStore) -> VisualAnswer | None:
-    """Look at the picture of the nearest memory that has one, if it is among the `NEAREST`."""
+def answer_from_stored_image(
+    engine: Engine, question: str, hits: Sequence[Hit], images: ImageStore
+) -> VisualAnswer | None:
+    """Look at the picture of the nearest memory that has one, if it is among the `MAX_RANK_WITH_IMAGE`."""
     for hit in hits[:MAX_RANK_WITH_IMAGE]:
         image = hit.memory.image
         path = images.path(image.sha256) if image is not None else None
@@ -72,7 +76,7 @@ def normalised_copy(path: str | Path) -> Iterator[Path]:
     """A user's picture as the store would keep it: upright, plain, bounded. It is not kept, and gone afterwards.
 
     Raises:
-        UsageError: see `pictures.read_picture` and `pictures.normalised`.
+        UsageError: see `read_image_file` and `normalise_image`.
     """
     given = Path(path).expanduser()
     picture = normalise_image(read_image_file(given), printable_source(path))
