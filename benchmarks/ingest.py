@@ -18,7 +18,7 @@ from memlora_mlx.memory import stages
 from memlora_mlx.memory.pipeline import ExchangeResult, Pipeline, PipelineOptions
 from memlora_mlx.memory.store.store import Store
 from memlora_mlx.memory.workspace import Workspace
-from memlora_mlx.records import Exchange, Request
+from memlora_mlx.records import Exchange, Priority, Request
 
 
 def pipeline(workspace: Workspace) -> Iterator[Row]:
@@ -95,8 +95,6 @@ def ingest_seconds(
     workspace: Workspace, said: list[Exchange], rules: PipelineOptions
 ) -> tuple[float, list[str], float]:
     """`memlora ingest`'s own way: seconds, the memories in order, and the growth of resident memory."""
-    from memlora_mlx.models.engine import Priority
-
     with tempfile.TemporaryDirectory() as folder, Store(Path(folder), workspace.embedding_fingerprint) as store:
         pipeline = Pipeline(workspace.engine, store, rules)
         list(pipeline.remember_all(said[:4], priority=Priority.BACKGROUND))  # warm-up, and not in this store's measure

@@ -13,7 +13,7 @@ import mlx.core as mx
 from memlora_mlx.models.batching import DecodingBatch
 from memlora_mlx.models.decoding import LOOKUP_TOKENS, DecodingSequence, GrammarMatcher
 from memlora_mlx.models.experts import ExpertTable
-from memlora_mlx.models.student import ChatMessages, Student
+from memlora_mlx.models.student import Student
 from memlora_mlx.records import Grammar, Stage
 
 
@@ -87,7 +87,7 @@ def decode_step_seconds(student: Student, prompt: Sequence[int], *, tokens: int)
 def answer_seconds(
     student: Student,
     experts: ExpertTable,
-    chat: ChatMessages,
+    chat: Sequence[tuple[str, str]],
     grammar: Grammar | None,
     *,
     stage: Stage | None = None,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from enum import IntEnum
 from pathlib import Path
 from typing import Literal
 
@@ -12,6 +13,7 @@ Role = Literal["system", "user", "assistant"]
 Event = Literal["ADD", "UPDATE", "DELETE", "NONE"]
 Stage = Literal["extraction", "update", "generation", "vqa"]
 STAGES: tuple[Stage, ...] = ("extraction", "update", "generation", "vqa")
+ChatMessages = tuple[tuple[Role, str], ...]  # what a model is asked, in its order: role and text
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,12 +114,17 @@ class Grammar:
     longest_closing: str  # the longest text needed to complete an output from anywhere in it
 
 
+class Priority(IntEnum):
+    INTERACTIVE = 0  # somebody waits for it
+    BACKGROUND = 1  # memory work; gives way within one step
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """One call of the student: a chat, the expert that answers it, and what the answer may look like."""
 
     stage: Stage | None  # None: the base alone, for chatting
-    chat: tuple[tuple[Role, str], ...]
+    chat: ChatMessages
     grammar: Grammar | None = None  # None: free text
     max_tokens: int = 256  # of output
     image: Path | None = None  # the file of a picture the chat is about

@@ -24,9 +24,9 @@ def revise(workspace: Workspace, memory_id: str, text: str) -> MemoryRecord:
         UsageError: there are no words.
         MemoryNotFound, StoreError: see `Store.revise`.
     """
-    from memlora_mlx.memory.stages import clean_text
+    from memlora_mlx.memory.stages import clean_line
 
-    words = clean_text(text)
+    words = clean_line(text)
     if not words:
         raise UsageError("a memory needs words; to remove it, delete it")
     old = workspace.store.get(memory_id)

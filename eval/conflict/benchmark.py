@@ -37,7 +37,7 @@ from memlora_mlx.eval.systems.system import Ground
 from memlora_mlx.memory.pipeline import SPECULATIVE_UPDATES, Pipeline
 from memlora_mlx.memory.store.store import Store
 from memlora_mlx.memory.workspace import Workspace
-from memlora_mlx.records import STAGES, Exchange
+from memlora_mlx.records import STAGES, Exchange, Priority
 
 if TYPE_CHECKING:
     from memlora_mlx.models.engine import Engine
@@ -210,8 +210,6 @@ def _states(
 
 
 def _by_pipeline(calls: Calls, ground: Ground, exchanges: Sequence[Exchange]) -> _Read:
-    from memlora_mlx.models.engine import Priority
-
     with tempfile.TemporaryDirectory() as folder, Store(Path(folder), ground.space) as store:
         everything = Pipeline(cast("Engine", calls), store, ground.rules).remember_all(
             exchanges,

@@ -26,7 +26,7 @@ from memlora_mlx.eval.systems.system import (
 )
 from memlora_mlx.memory.pipeline import SPECULATIVE_UPDATES, Pipeline
 from memlora_mlx.memory.store.store import Store
-from memlora_mlx.records import Hit, Request
+from memlora_mlx.records import Hit, Priority, Request
 
 if TYPE_CHECKING:
     from memlora_mlx.models.engine import Engine
@@ -61,8 +61,6 @@ class MemorySystem:
         return Outcome(tuple(replies), (*costs, cost), (ingest, answers), known["memory"])
 
     def _ingest(self, case: Case, key: str, on_done: OnDone) -> dict[str, Any]:
-        from memlora_mlx.models.engine import Priority
-
         ground = self.ground
         provenance = Provenance()
         costs: dict[str, list[float]] = {}

@@ -170,7 +170,7 @@ def _request(chat: Chat, image: Path | None = None) -> Request:
 def _with_caption(chat: Chat, caption: str) -> Chat:
     """The question with a caption where the image would be: before the words of the user."""
     role, words = chat[-1]
-    return (*chat[:-1], (role, f"Image: {stages.clean_text(caption)}\n{words}"))
+    return (*chat[:-1], (role, f"Image: {stages.clean_line(caption)}\n{words}"))
 
 
 def _question(row: Row) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from memlora_mlx.conversations.json_formats import parse_json_conversations
-from memlora_mlx.conversations.model import Conversation, FormatError, clean, clean_line
+from memlora_mlx.conversations.model import Conversation, FormatError, clean_line, clean_text
 from memlora_mlx.conversations.transcripts import parse_transcript, split_timestamp
 from memlora_mlx.errors import BadConversation, UsageError
 
@@ -102,5 +102,5 @@ def _conversations(text: str) -> list[Conversation]:
     first_line = text[start : start + 200].partition("\n")[0]
     # "[2023-05-08 13:56] Ann: hello" opens with a bracket as well
     if text[start : start + 1] not in ("{", "[") or split_timestamp(first_line)[0]:
-        return [parse_transcript(clean(text))]
+        return [parse_transcript(clean_text(text))]
     return parse_json_conversations(text)

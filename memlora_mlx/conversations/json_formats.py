@@ -17,8 +17,8 @@ from memlora_mlx.conversations.model import (
     FormatError,
     Session,
     Turn,
-    clean,
     clean_line,
+    clean_text,
     nonempty_turns,
     quote_value,
 )
@@ -97,7 +97,7 @@ def _object(value: object, where: str) -> dict[str, Any]:
 
 def _text(value: object, where: str) -> str:
     if isinstance(value, str):
-        return clean(value)
+        return clean_text(value)
     if isinstance(value, (dict, list)):
         raise FormatError(f"{where} is {quote_value(value)} where text is expected; correct it")
     return "" if value is None else json.dumps(value)
@@ -243,7 +243,9 @@ def _chatgpt_turn(message: dict[str, Any], where: str) -> Turn | None:
         return None
     parts = content.get("parts")
     texts = [
-        clean(text) for part in (parts if isinstance(parts, list) else []) if (text := _content_text(part)) is not None
+        clean_text(text)
+        for part in (parts if isinstance(parts, list) else [])
+        if (text := _content_text(part)) is not None
     ]
     ref = clean_line(_text(message.get("id"), f"{where}: id"))
     text = "\n".join(filter(None, texts))

@@ -72,13 +72,13 @@ def nonempty_turns(turns: Iterable[Turn | None]) -> tuple[Turn, ...]:
     return tuple(turn for turn in turns if turn and (turn.text or turn.image))
 
 
-def clean(text: str) -> str:
+def clean_text(text: str) -> str:
     """Without what no prompt, database or terminal should meet: control characters and half surrogate pairs."""
     return _SURROGATE.sub("\ufffd", _CONTROL.sub("", text.replace("\r\n", "\n").replace("\r", "\n"))).strip()
 
 
 def clean_line(text: str) -> str:
-    return " ".join(clean(text).split())
+    return " ".join(clean_text(text).split())
 
 
 def quote_value(value: object) -> str:

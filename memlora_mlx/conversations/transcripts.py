@@ -13,7 +13,7 @@ from memlora_mlx.conversations.model import (
     FormatError,
     Session,
     Turn,
-    clean,
+    clean_text,
     nonempty_turns,
     quote_value,
 )
@@ -78,7 +78,7 @@ def _speaker_and_text(turns: list[tuple[str, datetime | None, list[str]]], has_r
     for name, said_at, words in turns:
         role = ROLES[name.lower()] if has_roles else None
         if role or not has_roles:
-            made.append(Turn("" if has_roles else name, clean("\n".join(words)), role, said_at))
+            made.append(Turn("" if has_roles else name, clean_text("\n".join(words)), role, said_at))
     return nonempty_turns(made)
 
 

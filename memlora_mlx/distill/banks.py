@@ -17,7 +17,7 @@ from memlora_mlx.distill.rows import Row, Splits
 from memlora_mlx.memory import stages
 from memlora_mlx.memory.pipeline import Pipeline, PipelineOptions, UpdateInput, owner_name
 from memlora_mlx.memory.store.store import Store
-from memlora_mlx.records import Exchange, Hit, Scope
+from memlora_mlx.records import ChatMessages, Exchange, Hit, Scope
 
 if TYPE_CHECKING:
     from memlora_mlx.memory.workspace import Workspace
@@ -45,7 +45,7 @@ class Bank:
         """New facts beside the memories they may concern; what is stored word for word already is dropped."""
         return self._pipeline.find_related(owner, facts)
 
-    def prompt(self, related: UpdateInput) -> stages.ChatMessages:
+    def prompt(self, related: UpdateInput) -> ChatMessages:
         return stages.update_chat([memory.text for memory in related.memories], related.facts)
 
     def apply(self, exchange: Exchange, related: UpdateInput, answer: str) -> None:

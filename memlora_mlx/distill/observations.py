@@ -44,7 +44,7 @@ class Annotated:
         """What the annotators saw in an exchange about its owner."""
         owner = next((m.speaker for m in exchange.messages if m.role == "user" and m.speaker), "")
         refs = [message.ref for message in exchange.messages if message.ref]
-        found = [stages.clean_text(fact).rstrip(".") for ref in refs for fact in self.facts.get((owner, ref), ())]
+        found = [stages.clean_line(fact).rstrip(".") for ref in refs for fact in self.facts.get((owner, ref), ())]
         return list(dict.fromkeys(fact for fact in found if fact))[: stages.MAX_FACTS]
 
 

@@ -77,7 +77,7 @@ def one_word(answer: object) -> str | None:
         return str(answer)
     if not isinstance(answer, str):
         return None
-    word = stages.clean_text(answer).strip().strip(".!\"'").strip()
+    word = stages.clean_line(answer).strip().strip(".!\"'").strip()
     is_word = 0 < len(word) <= 30 and len(word.split()) == 1 and any(letter.isalnum() for letter in word)
     return word if is_word else None
 

@@ -20,7 +20,7 @@ from memlora_mlx.errors import MemoryNotFound, UsageError, VisionMissing
 from memlora_mlx.memory import inputs, visual_questions
 from memlora_mlx.memory.changes import Add
 from memlora_mlx.memory.pipeline import Answer, CallCost
-from memlora_mlx.memory.stages import clean_text
+from memlora_mlx.memory.stages import clean_line
 from memlora_mlx.memory.store import rows
 from memlora_mlx.memory.workspace import Workspace
 from memlora_mlx.records import Exchange, Hit, Image, MemoryRecord, Revision, Scope
@@ -205,7 +205,7 @@ class Memory:
         """Give a memory new words (`text`, or 1.x's `data`), new metadata, or both."""
         words = text if text is not None else data
         existing = self._existing(memory_id)
-        words = clean_text(words, None) if words is not None else existing.text
+        words = clean_line(words, None) if words is not None else existing.text
         if len(words) > inputs.MAX_MEMORY:
             raise UsageError(f"a memory has at most {inputs.MAX_MEMORY:,} characters, and this text {len(words):,}")
         if not words:
@@ -266,7 +266,7 @@ class Memory:
         """
         if image is not None:
             return self._look(question, image)
-        question = inputs.clean(question)
+        question = inputs.clean_text(question)
         users: list[str | None] = [user_id] if user_id is None or isinstance(user_id, str) else list(user_id)
         hits: list[Hit] = []
         for user in users:
@@ -280,7 +280,7 @@ class Memory:
         """The memories nearest to a query as records; `options` are those of `Store.search`."""
         if not query.strip():
             raise UsageError("the query is empty; say what to look for")
-        [vector] = self.workspace.engine.embed([inputs.clean(query)], query=True)
+        [vector] = self.workspace.engine.embed([inputs.clean_text(query)], query=True)
         return self.workspace.store.search(vector, limit, scope=scope or Scope(), **options)
 
     def undo(self, revision: int | None = None) -> dict[str, Any]:
@@ -309,8 +309,8 @@ class Memory:
     def _store_verbatim(
         self, exchange: Exchange, metadata: dict[str, Any], expires: datetime | None
     ) -> list[dict[str, Any]]:
-        messages = [message for message in exchange.messages if message.role != "system" and clean_text(message.text)]
-        texts = [clean_text(message.text, inputs.MAX_MEMORY) for message in messages]
+        messages = [message for message in exchange.messages if message.role != "system" and clean_line(message.text)]
+        texts = [clean_line(message.text, inputs.MAX_MEMORY) for message in messages]
         vectors = self.workspace.engine.embed(texts)
         changes = [
             Add(
@@ -476,8 +476,8 @@ def _turn(item: Any) -> Turn | None:
         return None
     said_at = item.get("timestamp") or item.get("created_at")
     return Turn(
-        inputs.clean(str(item.get("name") or "")),
-        inputs.clean(str(content or "")),
+        inputs.clean_text(str(item.get("name") or "")),
+        inputs.clean_text(str(content or "")),
         item["role"],
         said_at=_moment(said_at) if said_at is not None else None,
         image=image,

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from memlora_mlx.memory import inputs, stages, visual_questions
 from memlora_mlx.memory.pipeline import ExchangeResult, Pipeline
-from memlora_mlx.records import Exchange, Hit, Image, MemoryRecord, Message, Request, Role, Scope
+from memlora_mlx.records import Exchange, Hit, Image, MemoryRecord, Message, Priority, Request, Role, Scope
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ class Chat:
             yield from self._reply(text, picture, cancelled)
 
     def _reply(self, text: str, picture: Path | None, cancelled: threading.Event | None) -> Generator[str]:
-        text = inputs.clean(text)
+        text = inputs.clean_text(text)
         [vector] = self.pipeline.engine.embed([text], query=True)
         hits = self.pipeline.store.search(vector, self._limit, scope=self.owner, owner_exact=True)
         if hits and picture is None and self.pipeline.options.use_expert_in_chat and text.rstrip().endswith("?"):
@@ -93,9 +93,7 @@ class Chat:
         self, said: str, replied: str, *, key: str, said_at: datetime, image: Image | None = None
     ) -> ExchangeResult:
         """Keep what matters of one exchange; it gives way to a reply that somebody waits for."""
-        from memlora_mlx.models.engine import Priority
-
-        question = Message("user", inputs.clean(said), USER, said_at=said_at, image=image)
+        question = Message("user", inputs.clean_text(said), USER, said_at=said_at, image=image)
         messages = (question, Message("assistant", replied, ASSISTANT, said_at=said_at))
         exchange = Exchange(key, self.owner, messages, said_at, "chat", 0)
         # The user chose the file; one that cannot be kept must not cost what was said.

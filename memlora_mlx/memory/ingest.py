@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from memlora_mlx.conversations import Conversation, conversation_exchanges
 from memlora_mlx.memory.pipeline import ExchangeResult, Pipeline
-from memlora_mlx.records import Exchange
+from memlora_mlx.records import Exchange, Priority
 
 
 @dataclass(slots=True)
@@ -84,8 +84,6 @@ def ingest(
     Raises:
         Cancelled: `cancelled` was set.
     """
-    from memlora_mlx.models.engine import Priority
-
     stats = IngestStats()
     plans = [(conversation, conversation_exchanges(conversation, user=user)[:limit]) for conversation in conversations]
     stats.total = sum(len(planned) for _, planned in plans)

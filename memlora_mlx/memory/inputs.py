@@ -22,7 +22,7 @@ MAX_DEPTH = 32  # of nested metadata
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 
 
-def clean(text: str) -> str:
+def clean_text(text: str) -> str:
     """Text that SQLite, JSON, UTF-8 and terminals can all take: surrogate pairs joined, lone ones as U+FFFD, of control
     characters line ends and tabs alone.
     """
@@ -39,7 +39,7 @@ def clean_json(value: Any, depth: int = 0) -> Any:
     if depth > MAX_DEPTH:
         raise ValueError("nested too deep")
     if isinstance(value, str):
-        return clean(value)
+        return clean_text(value)
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f"{value} is no JSON number")
     if value is None or isinstance(value, bool | int | float):
@@ -47,7 +47,7 @@ def clean_json(value: Any, depth: int = 0) -> Any:
     if isinstance(value, Mapping):
         if not all(isinstance(key, str) for key in value):
             raise ValueError("keys must be text")
-        return {clean(key): clean_json(item, depth + 1) for key, item in value.items()}
+        return {clean_text(key): clean_json(item, depth + 1) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [clean_json(item, depth + 1) for item in value]
     raise ValueError(f"{type(value).__name__} is no JSON type")
@@ -63,7 +63,7 @@ def metadata_text(metadata: Mapping[str, Any]) -> str:
 
 def clean_scope(scope: Scope) -> Scope:
     def name(value: str | None) -> str | None:
-        return None if value is None else clean(value)
+        return None if value is None else clean_text(value)
 
     return Scope(name(scope.user_id), name(scope.agent_id), name(scope.run_id))
 

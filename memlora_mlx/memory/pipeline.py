@@ -27,11 +27,23 @@ from memlora_mlx.memory import stages, visual_questions
 from memlora_mlx.memory.changes import Add, AppliedChange, Change, Delete, Update, Vector, WriteConflict
 from memlora_mlx.memory.store.store import Store
 from memlora_mlx.memory.visual_questions import VisualAnswer
-from memlora_mlx.records import Completion, Exchange, Grammar, Hit, Image, MemoryRecord, Request, Scope, Stage
+from memlora_mlx.records import (
+    ChatMessages,
+    Completion,
+    Exchange,
+    Grammar,
+    Hit,
+    Image,
+    MemoryRecord,
+    Priority,
+    Request,
+    Scope,
+    Stage,
+)
 from memlora_mlx.settings import Protocol
 
 if TYPE_CHECKING:
-    from memlora_mlx.models.engine import Engine, Priority
+    from memlora_mlx.models.engine import Engine
 
 MAX_IN_FLIGHT = 8  # exchanges worked on at once: as many as the engine's batch has places
 # Updates of one owner asked for at once, in the hope that those before change nothing. With the shipped experts three of five
@@ -197,7 +209,6 @@ class Pipeline:
         Raises:
             Cancelled: `cancelled` was set; what was yielded is stored, and nothing of the rest.
         """
-        from memlora_mlx.models.engine import Priority
 
         def submit(request: Request, superseded: threading.Event) -> Future[Completion]:
             chosen = Priority.INTERACTIVE if priority is None else priority
@@ -464,7 +475,7 @@ class Pipeline:
     def _fitted_request(
         self,
         stage: Stage,
-        build: Callable[[int], stages.ChatMessages],
+        build: Callable[[int], ChatMessages],
         items: int,
         output: int,
         grammar: Callable[[int], Grammar | None],

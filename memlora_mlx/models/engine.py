@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 from memlora_mlx.errors import Cancelled, EngineClosed, ModelMissing
-from memlora_mlx.records import Completion, Request, Stage
+from memlora_mlx.records import Completion, Priority, Request, Stage
 from memlora_mlx.settings import IMAGE_TILES, ExpertMode
 
 if TYPE_CHECKING:
@@ -37,11 +37,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 LONG_TOKENS = 1024  # of prompt and output; longer background requests are answered one by one
-
-
-class Priority(IntEnum):
-    INTERACTIVE = 0  # somebody waits for it
-    BACKGROUND = 1  # memory work; gives way within one step
 
 
 @dataclass(order=True)

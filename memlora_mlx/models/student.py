@@ -26,8 +26,6 @@ from memlora_mlx.models.experts import weight_fingerprint
 from memlora_mlx.models.model_config import read_vision_config, text_only_message
 from memlora_mlx.settings import IMAGE_TILES
 
-ChatMessages = Sequence[tuple[str, str]]  # (role, text) turns
-
 
 class Student:
     """A resident language model.
@@ -107,7 +105,7 @@ class Student:
                 table["outside"][token] = True
         return table
 
-    def encode(self, chat: ChatMessages, image: Path | None = None) -> list[int]:
+    def encode(self, chat: Sequence[tuple[str, str]], image: Path | None = None) -> list[int]:
         """Token ids of a chat under the model's own template, ready for the answer.
 
         Raises:

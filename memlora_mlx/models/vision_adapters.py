@@ -20,14 +20,12 @@ from memlora_mlx.errors import ModelBroken, VisionMissing
 if TYPE_CHECKING:
     from PIL.Image import Image as Pixels
 
-    from memlora_mlx.models.student import ChatMessages
-
 
 class VisionAdapter(ABC):
     """One family's way, for one model.
 
     Args:
-        whole: the mlx-vlm model.
+        model: the mlx-vlm model.
         tokenizer: mlx-lm's TokenizerWrapper.
         config: the model's config.json.
         image_tiles: into how many tiles a picture is cut, at most.
@@ -39,7 +37,7 @@ class VisionAdapter(ABC):
         self.model, self.tokenizer, self.config, self.max_tiles = model, tokenizer, config, image_tiles
 
     @abstractmethod
-    def render(self, chat: ChatMessages, picture: str = "") -> str:
+    def render(self, chat: Sequence[tuple[str, str]], picture: str = "") -> str:
         """The chat in the family's template, ready for the answer. On any thread.
 
         Args:
@@ -80,7 +78,7 @@ def vision_adapter_for(config: Mapping[str, Any]) -> type[VisionAdapter]:
     return found
 
 
-def last_user_turn(chat: ChatMessages) -> int:
+def last_user_turn(chat: Sequence[tuple[str, str]]) -> int:
     """The place of the user's last turn."""
     return max(i for i, (role, _) in enumerate(chat) if role == "user")
 
@@ -113,7 +111,7 @@ class InternVLAdapter(VisionAdapter):
             )
         self._open, self._close = known["<img>"], known["</img>"]
 
-    def render(self, chat: ChatMessages, picture: str = "") -> str:
+    def render(self, chat: Sequence[tuple[str, str]], picture: str = "") -> str:
         said = list(chat)
         if self._system and said[0][0] != "system":
             said.insert(0, ("system", self._system))
@@ -183,7 +181,7 @@ class ProcessorAdapter(VisionAdapter):
         """The family's processor, read from the model's folder; it never looks elsewhere."""
         raise NotImplementedError
 
-    def render(self, chat: ChatMessages, picture: str = "") -> str:
+    def render(self, chat: Sequence[tuple[str, str]], picture: str = "") -> str:
         turns = []
         for i, (role, text) in enumerate(chat):
             content = [{"type": "text", "text": text.replace(self.PLACEHOLDER, "")}]

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from memlora_mlx.errors import ModelBroken, UsageError, VisionMissing
 from memlora_mlx.extras import require
 from memlora_mlx.models import cpu_kernels
-from memlora_mlx.models.student import ChatMessages, Student, error_line, name_from_manifest
+from memlora_mlx.models.student import Student, error_line, name_from_manifest
 from memlora_mlx.models.vision_adapters import VisionAdapter, vision_adapter_for
 
 FEATURE_BYTES = 256 << 20  # of features that are kept for the next question about their pictures
@@ -145,7 +145,7 @@ class VisionStudent(Student):
 
     # ------------------------------------------------------------------ prompts, on any thread
 
-    def encode(self, chat: ChatMessages, image: Path | None = None) -> list[int]:
+    def encode(self, chat: Sequence[tuple[str, str]], image: Path | None = None) -> list[int]:
         """Token ids of a chat, the picture's features in it as negative numbers.
 
         Raises:

@@ -13,7 +13,7 @@ from memlora_mlx.distill.cleaning import Cleaned, Refused, clean
 from memlora_mlx.memory.stages import (
     MAX_FACTS,
     MAX_TEXT,
-    clean_text,
+    clean_line,
     extraction_grammar,
     parse_facts,
     parse_update,
@@ -262,7 +262,7 @@ VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=6), inner, max_size=4),
     max_leaves=12,
 )
-MEMORIES = st.lists(st.text(max_size=260).map(clean_text).filter(bool), max_size=4, unique=True)
+MEMORIES = st.lists(st.text(max_size=260).map(clean_line).filter(bool), max_size=4, unique=True)
 ENTRIES = st.fixed_dictionaries(
     {
         "id": st.integers(-1, 6) | st.integers(0, 6).map(str),

@@ -20,8 +20,8 @@ from memlora_mlx.memory.pipeline import Pipeline, PipelineOptions, image_of_exch
 from memlora_mlx.memory.stages import UpdateAnswer, UpdateOperation, parse_visual_answer, visual_answer_grammar
 from memlora_mlx.memory.store.store import Store
 from memlora_mlx.models.embedding_fingerprint import read_embedding_fingerprint
-from memlora_mlx.models.engine import Engine, Priority
-from memlora_mlx.records import Exchange, Image, Message, Scope
+from memlora_mlx.models.engine import Engine
+from memlora_mlx.records import Exchange, Image, Message, Priority, Scope
 
 ANN = Scope("Ann")
 MAY = datetime(2023, 5, 8, 13, 56)

@@ -25,7 +25,7 @@ from memlora_mlx.memory.stages import UpdateAnswer, UpdateOperation
 from memlora_mlx.memory.store.store import Store
 from memlora_mlx.memory.workspace import Workspace
 from memlora_mlx.models.engine import Engine
-from memlora_mlx.records import Completion, Event, Exchange, Image, Message, Request, Scope
+from memlora_mlx.records import ChatMessages, Completion, Event, Exchange, Image, Message, Request, Scope
 from memlora_mlx.settings import Settings
 
 ANN, BOB = Scope("Ann_1"), Scope("Bob_1")
@@ -340,7 +340,7 @@ def test_an_image_is_told_in_words_and_kept_as_where_a_memory_comes_from(build: 
 # What does not fit
 
 
-def count(pipeline: Pipeline, chat: stages.ChatMessages) -> int:
+def count(pipeline: Pipeline, chat: ChatMessages) -> int:
     return pipeline.engine.count_tokens(chat)
 
 

@@ -18,8 +18,8 @@ from memlora_mlx.memory.pipeline import Pipeline, PipelineOptions
 from memlora_mlx.memory.store.store import Store
 from memlora_mlx.models.adapter_registry import expert_folders
 from memlora_mlx.models.embedding_fingerprint import read_embedding_fingerprint
-from memlora_mlx.models.engine import Engine, Priority
-from memlora_mlx.records import Completion, Exchange, Message, Request, Scope
+from memlora_mlx.models.engine import Engine
+from memlora_mlx.records import Completion, Exchange, Message, Priority, Request, Scope
 
 MONDAY = datetime(2024, 3, 4, 9, 0)
 NOUNS = ("tea", "Rome", "Oslo", "a cat", "apples", "the market", "a red bicycle", "the doctor", "Bob", "green apples")

@@ -14,7 +14,7 @@ from memlora_mlx.models.decoding import DecodingSequence, GrammarMatcher
 from memlora_mlx.models.experts import ExpertTable, read_experts
 from memlora_mlx.models.kv_cache import NativeCache, RaggedCache
 from memlora_mlx.models.student import Student
-from memlora_mlx.records import Stage
+from memlora_mlx.records import ChatMessages, Stage
 
 import mlx.core as mx  # isort: skip
 
@@ -47,7 +47,7 @@ def make_row(student: Student, number: int) -> DecodingSequence:
     text = dice.choice(CORPUS)
     stage = dice.choice(STAGES)
     grammar = None
-    chat: stages.ChatMessages = (("user", text[: dice.randint(5, len(text))]),)
+    chat: ChatMessages = (("user", text[: dice.randint(5, len(text))]),)
     if dice.random() < 0.6:
         old, facts = ["Ann likes tea", text[:30]][: dice.randint(0, 2)], ["Ann moved to Rome"]
         chat, grammar = stages.update_chat(old, facts), stages.update_grammar(old, facts, verbatim_only=False)

@@ -13,7 +13,7 @@ from tiny import CORPUS, student_folder
 
 from memlora_mlx.memory.stages import (
     UPDATE_TOKENS,
-    clean_text,
+    clean_line,
     extraction_chat,
     extraction_grammar,
     parse_facts,
@@ -24,8 +24,8 @@ from memlora_mlx.memory.stages import (
 from memlora_mlx.models.batching import DecodingBatch
 from memlora_mlx.models.decoding import DecodingSequence, GrammarMatcher, PromptLookup
 from memlora_mlx.models.experts import ExpertTable
-from memlora_mlx.models.student import ChatMessages, Student
-from memlora_mlx.records import Exchange, Grammar, Message, Scope
+from memlora_mlx.models.student import Student
+from memlora_mlx.records import ChatMessages, Exchange, Grammar, Message, Scope
 
 import mlx.core as mx  # isort: skip
 
@@ -95,7 +95,7 @@ def test_grounded_facts_are_sentences_of_the_exchange(student: Student, texts: l
     said = exchange(*texts)
     result = run(student, extraction_chat(said), extraction_grammar(said, verbatim_only=True), 200)
     for fact in parse_facts(student.decode(result.tokens)):
-        assert any(fact.removeprefix("Ann: ") in clean_text(text) for text in texts[::2])
+        assert any(fact.removeprefix("Ann: ") in clean_line(text) for text in texts[::2])
 
 
 def test_a_grounded_update_adds_every_fact_without_asking_the_model(student: Student) -> None:

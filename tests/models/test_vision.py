@@ -15,11 +15,11 @@ from memlora_mlx.memory import stages
 from memlora_mlx.models import vision_student
 from memlora_mlx.models.batching import DecodingBatch, PrefixCache
 from memlora_mlx.models.decoding import DecodingSequence, GrammarMatcher, PromptLookup
-from memlora_mlx.models.engine import Engine, Priority
+from memlora_mlx.models.engine import Engine
 from memlora_mlx.models.experts import ExpertTable, read_experts
 from memlora_mlx.models.student import Student
 from memlora_mlx.models.vision_student import VisionStudent
-from memlora_mlx.records import Request, Stage
+from memlora_mlx.records import Priority, Request, Stage
 
 import mlx.core as mx  # isort: skip
 import mlx.nn as nn

@@ -19,8 +19,8 @@ from textual.widgets import TextArea
 from memlora_mlx.distill.corrections import corrections_file
 from memlora_mlx.distill.rows import read_rows
 from memlora_mlx.memory.api import Memory
-from memlora_mlx.models.engine import Engine, Priority
-from memlora_mlx.records import Request
+from memlora_mlx.models.engine import Engine
+from memlora_mlx.records import Priority, Request
 from memlora_mlx.settings import load_settings
 from memlora_mlx.tui.app import MemloraApp
 from memlora_mlx.tui.demo import seed

@@ -21,7 +21,7 @@ from typing import Any
 
 from memlora_mlx.conversations import parse_date
 from memlora_mlx.errors import UsageError
-from memlora_mlx.memory.inputs import clean, encode_time
+from memlora_mlx.memory.inputs import clean_text, encode_time
 
 TEXT_COLUMNS = {
     "user_id": "o.user_id",
@@ -145,7 +145,7 @@ def _term(key: object, value: Any, depth: int) -> Condition:
             return all_of(*parts)
         return any_of(*parts) if key == "OR" else none_of(any_of(*parts))
 
-    key = clean(key)
+    key = clean_text(key)
     compare: Callable[[str, str, Any], Condition] = _metadata
     if key in TEXT_COLUMNS:
         compare = _text
@@ -175,8 +175,8 @@ def _compare(compare: Callable[[str, str, Any], Condition], key: str, operator: 
         if too_large or (isinstance(item, float) and not math.isfinite(item)):
             raise _cannot(key, operator, item)
     if operator not in ("eq", "in"):
-        return compare(key, operator, clean(value) if type(value) is str else value)
-    items = [clean(item) if isinstance(item, str) else item for item in given]
+        return compare(key, operator, clean_text(value) if type(value) is str else value)
+    items = [clean_text(item) if isinstance(item, str) else item for item in given]
     absent = [compare(key, "absent", None)] if None in items else []
     return any_of(*absent, compare(key, operator, [item for item in items if item is not None]))
 

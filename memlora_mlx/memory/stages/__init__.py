@@ -19,8 +19,8 @@ from memlora_mlx.memory.stages.extraction import (
     parse_facts,
 )
 from memlora_mlx.memory.stages.generation import ANSWER_TOKENS, PromptMemory, answer_chat, chat_turn_with_memories
-from memlora_mlx.memory.stages.prompts import ChatMessages, FittedPrompt, fit_prompt
-from memlora_mlx.memory.stages.text import MAX_TEXT, clean_text, format_day
+from memlora_mlx.memory.stages.prompts import FittedPrompt, fit_prompt
+from memlora_mlx.memory.stages.text import MAX_TEXT, clean_line, format_day
 from memlora_mlx.memory.stages.update import (
     UPDATE_TOKENS,
     UpdateAnswer,
@@ -47,14 +47,13 @@ __all__ = [
     "MAX_TEXT",
     "UPDATE_TOKENS",
     "VISUAL_ANSWER_TOKENS",
-    "ChatMessages",
     "FittedPrompt",
     "PromptMemory",
     "UpdateAnswer",
     "UpdateOperation",
     "answer_chat",
     "chat_turn_with_memories",
-    "clean_text",
+    "clean_line",
     "extraction_characters",
     "extraction_chat",
     "extraction_grammar",

@@ -6,9 +6,8 @@ import json
 import re
 
 from memlora_mlx.memory.stages.grammars import TEXT_RULE, as_json, literal
-from memlora_mlx.memory.stages.prompts import ChatMessages
-from memlora_mlx.memory.stages.text import MAX_TEXT, clean_text
-from memlora_mlx.records import Exchange, Grammar, Message
+from memlora_mlx.memory.stages.text import MAX_TEXT, clean_line
+from memlora_mlx.records import ChatMessages, Exchange, Grammar, Message
 
 MAX_FACTS = 8  # of one exchange; two messages seldom hold more
 EXTRACTION_TOKENS = 256
@@ -53,7 +52,7 @@ def parse_facts(text: str) -> list[str]:
         return []
     if not isinstance(facts, list):
         return []
-    clean = (clean_text(fact) for fact in facts if isinstance(fact, str))
+    clean = (clean_line(fact) for fact in facts if isinstance(fact, str))
     return list(dict.fromkeys(fact for fact in clean if fact))[:MAX_FACTS]
 
 
@@ -76,7 +75,7 @@ def _owner_statements(exchange: Exchange) -> list[str]:
             continue
         name = f"{message.speaker}: " if message.speaker else ""
         for sentence in re.split(r"(?<=[.!?])\s+", message.text):
-            sentence = clean_text(sentence)
+            sentence = clean_line(sentence)
             if len(sentence.split()) >= 3 and not sentence.endswith("?"):
                 sentences.append((name + sentence)[:MAX_TEXT])
     return list(dict.fromkeys(sentences))[:MAX_FACTS]

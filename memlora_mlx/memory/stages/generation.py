@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from memlora_mlx.memory.stages.prompts import ChatMessages
 from memlora_mlx.memory.stages.text import format_day
+from memlora_mlx.records import ChatMessages
 
 ANSWER_TOKENS = 128
 _ANSWER = (

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from memlora_mlx.records import Role
-
-ChatMessages = tuple[tuple[Role, str], ...]
+from memlora_mlx.records import ChatMessages
 
 
 @dataclass(frozen=True, slots=True)

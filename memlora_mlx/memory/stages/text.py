@@ -15,7 +15,7 @@ def format_day(moment: datetime | None) -> str:
     return f"{moment.day} {moment:%B %Y}" if moment else "undated"
 
 
-def clean_text(text: str, limit: int | None = MAX_TEXT) -> str:
+def clean_line(text: str, limit: int | None = MAX_TEXT) -> str:
     """One line of text, at most `limit` characters, without what could drive a terminal or break Unicode.
 
     Control characters become spaces and bidirectional overrides go; joiners, which emoji and many scripts need, stay.

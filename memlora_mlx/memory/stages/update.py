@@ -8,9 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from memlora_mlx.memory.stages.grammars import TEXT_RULE, as_json, literal
-from memlora_mlx.memory.stages.prompts import ChatMessages
-from memlora_mlx.memory.stages.text import clean_text
-from memlora_mlx.records import Event, Grammar
+from memlora_mlx.memory.stages.text import clean_line
+from memlora_mlx.records import ChatMessages, Event, Grammar
 
 UPDATE_TOKENS = 512
 _UPDATE = (
@@ -140,7 +139,7 @@ def parse_update(text: str, old: Sequence[str]) -> UpdateAnswer:
             rejected += 1
             continue
         key, event = str(entry.get("id", "")), entry.get("event")
-        content = clean_text(entry["text"]) if isinstance(entry.get("text"), str) else ""
+        content = clean_line(entry["text"]) if isinstance(entry.get("text"), str) else ""
         number = int(key) if re.fullmatch(r"[0-9]{1,4}", key) else None
         offered = number is not None and number < len(old)
         if event == "NONE":

@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 
 from memlora_mlx.memory.stages.grammars import TEXT_RULE
-from memlora_mlx.memory.stages.prompts import ChatMessages
-from memlora_mlx.memory.stages.text import clean_text
-from memlora_mlx.records import Grammar
+from memlora_mlx.memory.stages.text import clean_line
+from memlora_mlx.records import ChatMessages, Grammar
 
 VISUAL_ANSWER_TOKENS = 96
 MAX_ANSWER_WORD = 30  # characters of a one-word answer
@@ -19,7 +18,7 @@ _VISUAL_QUESTION = (
 
 def visual_question_chat(question: str) -> ChatMessages:
     """Ask about an image, which the student's own template puts in front."""
-    return (("user", _VISUAL_QUESTION.format(question=clean_text(question))),)
+    return (("user", _VISUAL_QUESTION.format(question=clean_line(question))),)
 
 
 def visual_answer_grammar() -> Grammar:
@@ -33,7 +32,7 @@ def parse_visual_answer(text: str) -> tuple[str, str]:
     """The word and the reason of a look; both empty where the text is no such answer."""
     try:
         found = json.loads(text)
-        return clean_text(found["answer"]), clean_text(found["reason"])
+        return clean_line(found["answer"]), clean_line(found["reason"])
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return "", ""
 

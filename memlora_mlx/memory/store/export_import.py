@@ -164,7 +164,7 @@ class _ImportLine:
         value = self.get(field)
         if value is None and default:
             return default[0]
-        if not isinstance(value, str) or len(value) > limit or not (value := inputs.clean(value)):
+        if not isinstance(value, str) or len(value) > limit or not (value := inputs.clean_text(value)):
             raise self.wrong(field, "must be text, not empty and not endless")
         return value
 

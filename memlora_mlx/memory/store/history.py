@@ -22,12 +22,12 @@ _STANDING = "undone_by IS NULL AND actor <> 'undo'"  # neither undone nor an und
 
 
 def memory_history(connection: sqlite3.Connection, memory_id: str) -> list[Revision]:
-    found = connection.execute("SELECT * FROM history WHERE memory_id = ? ORDER BY id", [inputs.clean(memory_id)])
+    found = connection.execute("SELECT * FROM history WHERE memory_id = ? ORDER BY id", [inputs.clean_text(memory_id)])
     return [_revision(row) for row in found]
 
 
 def exchange_history(connection: sqlite3.Connection, key: str) -> list[Revision]:
-    found = connection.execute("SELECT * FROM history WHERE exchange_key = ? ORDER BY id", [inputs.clean(key)])
+    found = connection.execute("SELECT * FROM history WHERE exchange_key = ? ORDER BY id", [inputs.clean_text(key)])
     return [_revision(row) for row in found]
 
 

@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from memlora_mlx.memory.inputs import clean, decode_time, encode_time
+from memlora_mlx.memory.inputs import clean_text, decode_time, encode_time
 from memlora_mlx.records import Exchange, Hit, Image, MemoryRecord, Message, Scope
 
 
@@ -16,7 +16,7 @@ def scope_condition(scope: Scope, *, exact: bool = False) -> tuple[str, list[str
     ids = [("user_id", scope.user_id), ("agent_id", scope.agent_id), ("run_id", scope.run_id)]
     chosen = [(column, value) for column, value in ids if exact or value is not None]
     sql = " AND ".join(f"o.{column} IS ?" for column, _ in chosen) or "1"
-    return sql, [None if value is None else clean(value) for _, value in chosen]
+    return sql, [None if value is None else clean_text(value) for _, value in chosen]
 
 
 _MEMORIES = """
@@ -35,7 +35,7 @@ def read_memories(connection: sqlite3.Connection, tail: str, values: Iterable[ob
 
 
 def read_memory(connection: sqlite3.Connection, public_id: str) -> MemoryRecord | None:
-    return next(iter(read_memories(connection, "WHERE m.public_id = ?", [clean(public_id)])), None)
+    return next(iter(read_memories(connection, "WHERE m.public_id = ?", [clean_text(public_id)])), None)
 
 
 def read_hits(connection: sqlite3.Connection, found: Sequence[tuple[int, float]]) -> list[Hit]:
@@ -49,7 +49,7 @@ def read_hits(connection: sqlite3.Connection, found: Sequence[tuple[int, float]]
 def read_exchange(connection: sqlite3.Connection, key: str) -> Exchange | None:
     row = connection.execute(
         "SELECT x.*, o.user_id, o.agent_id, o.run_id FROM exchanges x JOIN owners o ON o.id = x.owner WHERE x.key = ?",
-        [clean(key)],
+        [clean_text(key)],
     ).fetchone()
     if row is None:
         return None

@@ -56,5 +56,5 @@ def mark_source(transaction: Transaction, name: str, kind: str, exchanges: int, 
         ON CONFLICT (name) DO UPDATE SET
             kind = excluded.kind, exchanges = excluded.exchanges, finished_at = excluded.finished_at
         """,
-        [inputs.clean(name), inputs.clean(kind), exchanges, now, now if finished else None],
+        [inputs.clean_text(name), inputs.clean_text(kind), exchanges, now, now if finished else None],
     )

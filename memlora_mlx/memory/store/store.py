@@ -405,7 +405,7 @@ class Store:
         return all_of() if show_expired else not_expired(self.clock())
 
     def _done(self, connection: sqlite3.Connection, keys: Iterable[str]) -> set[str]:
-        given = {inputs.clean(key): key for key in keys}
+        given = {inputs.clean_text(key): key for key in keys}
         found = connection.execute(
             "SELECT key FROM exchanges WHERE key IN (SELECT value FROM json_each(?))", [json.dumps(list(given))]
         )

@@ -48,7 +48,7 @@ class Transaction:
 
     def apply(self, owner: Scope, change: Change, number: int, exchange: Exchange | None, actor: str) -> AppliedChange:
         """One change, in order: the `number`-th of its exchange. Raises WriteConflict: see `Store.commit`."""
-        key = None if exchange is None else inputs.clean(exchange.key)
+        key = None if exchange is None else inputs.clean_text(exchange.key)
         if isinstance(change, Add):
             return self._add(owner, change, number, key, actor)
         old = rows.read_memory(self.connection, change.memory_id)
@@ -56,7 +56,7 @@ class Transaction:
             raise WriteConflict(change.memory_id)
         event: Event = "UPDATE" if isinstance(change, Update) else "DELETE"
         if old is None or old.owner != owner:
-            text = inputs.clean(change.text) if isinstance(change, Update) else None
+            text = inputs.clean_text(change.text) if isinstance(change, Update) else None
             return AppliedChange(event, change.memory_id, text, rejected="this owner has no memory of that id")
         if isinstance(change, Delete):
             self.remove(old, key, actor)
@@ -66,8 +66,8 @@ class Transaction:
 
     def _add(self, owner: Scope, change: Add, number: int, key: str | None, actor: str) -> AppliedChange:
         new = MemoryRecord(
-            id=inputs.clean(change.id) if change.id else self._new_id(key, number),
-            text=inputs.clean(change.text),
+            id=inputs.clean_text(change.id) if change.id else self._new_id(key, number),
+            text=inputs.clean_text(change.text),
             owner=owner,
             said_at=change.said_at,
             stored_at=self.now,
@@ -95,14 +95,14 @@ class Transaction:
         said_at = None if exchange is None else exchange.said_at
         new = replace(
             old,
-            text=inputs.clean(change.text),
+            text=inputs.clean_text(change.text),
             metadata={**old.metadata, **(change.metadata or {})},
             image=old.image or change.image,
             revised_at=change.revised_at or said_at,
             changed_at=self.now,
         )
         self.overwrite_memory(new, change.vector)
-        self.record_history("UPDATE", old, new, None if exchange is None else inputs.clean(exchange.key), actor)
+        self.record_history("UPDATE", old, new, None if exchange is None else inputs.clean_text(exchange.key), actor)
         return new
 
     def remove(self, old: MemoryRecord, key: str | None, actor: str) -> int:
@@ -200,12 +200,12 @@ class Transaction:
         if row is None:
             inserted = self.connection.execute(
                 "INSERT INTO owners (user_id, agent_id, run_id, name) VALUES (?, ?, ?, ?)",
-                [scope.user_id, scope.agent_id, scope.run_id, name and inputs.clean(name)],
+                [scope.user_id, scope.agent_id, scope.run_id, name and inputs.clean_text(name)],
             ).lastrowid
             assert inserted is not None
             return inserted
         if name and row["name"] is None:
-            self.connection.execute("UPDATE owners SET name = ? WHERE id = ?", [inputs.clean(name), row["id"]])
+            self.connection.execute("UPDATE owners SET name = ? WHERE id = ?", [inputs.clean_text(name), row["id"]])
         return int(row["id"])
 
     def insert_exchange(self, exchange: Exchange) -> None:
@@ -215,9 +215,9 @@ class Transaction:
         row = self.connection.execute(
             "INSERT INTO exchanges (key, owner, source, position, said_at) VALUES (?, ?, ?, ?, ?)",
             [
-                inputs.clean(exchange.key),
+                inputs.clean_text(exchange.key),
                 owner,
-                inputs.clean(exchange.source),
+                inputs.clean_text(exchange.source),
                 exchange.position,
                 inputs.encode_time(exchange.said_at),
             ],
@@ -232,10 +232,10 @@ class Transaction:
                     row,
                     position,
                     message.role,
-                    message.speaker and inputs.clean(message.speaker),
-                    inputs.clean(message.text),
+                    message.speaker and inputs.clean_text(message.speaker),
+                    inputs.clean_text(message.text),
                     inputs.encode_time(message.said_at),
-                    message.ref and inputs.clean(message.ref),
+                    message.ref and inputs.clean_text(message.ref),
                     self.image_row(message.image),
                 ]
                 for position, message in enumerate(exchange.messages)
@@ -248,8 +248,8 @@ class Transaction:
             return None
         if image.sha256 is not None:
             self.referenced_images.add(image.sha256)
-        caption = None if image.caption is None else inputs.clean(image.caption)
-        values = [inputs.clean(image.source), caption, image.sha256]
+        caption = None if image.caption is None else inputs.clean_text(image.caption)
+        values = [inputs.clean_text(image.source), caption, image.sha256]
         row = self.connection.execute(
             "SELECT id FROM images WHERE source = ? AND caption IS ? AND sha256 IS ?", values
         ).fetchone()

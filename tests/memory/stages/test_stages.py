@@ -13,7 +13,7 @@ from memlora_mlx.memory.stages import (
     MAX_TEXT,
     PromptMemory,
     answer_chat,
-    clean_text,
+    clean_line,
     extraction_chat,
     fit_prompt,
     parse_facts,
@@ -143,16 +143,16 @@ def test_no_json_at_all_can_break_the_readers(value: object) -> None:
 
 @given(st.text(max_size=400))
 def test_clean_text_is_one_safe_line(text: str) -> None:
-    clean = clean_text(text)
+    clean = clean_line(text)
     assert len(clean) <= MAX_TEXT and clean == clean.strip()
     assert not any(ord(c) < 32 or 0x7F <= ord(c) < 0xA0 for c in clean)
     clean.encode("utf-8")
-    assert clean_text(clean) == clean
+    assert clean_line(clean) == clean
 
 
 def test_joined_emoji_and_joined_letters_survive_cleaning() -> None:
     text = "Zoë 👩‍🚀 می‌خواهم"
-    assert clean_text(text) == text
+    assert clean_line(text) == text
 
 
 @given(st.integers(0, 40), st.integers(0, 60))
