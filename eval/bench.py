@@ -31,8 +31,8 @@ from memlora_mlx.eval.systems.calls import ModelClock
 from memlora_mlx.eval.systems.students import calls_of, device
 from memlora_mlx.eval.systems.system import Ground, Outcome, System, code_digest
 from memlora_mlx.extras import require
-from memlora_mlx.memory.changes import Space
-from memlora_mlx.memory.pipeline import AHEAD
+from memlora_mlx.memory.changes import EmbeddingFingerprint
+from memlora_mlx.memory.pipeline import MAX_IN_FLIGHT
 from memlora_mlx.memory.workspace import Workspace
 
 
@@ -71,11 +71,13 @@ def run(
         ground = Ground(
             cache,
             clock,
-            workspace.space if plan.embeds else Space("", 0),
-            replace(workspace.rules, grounded=frozenset()),  # the same decoding with experts and without
+            workspace.embedding_fingerprint if plan.embeds else EmbeddingFingerprint("", 0),
+            replace(
+                workspace.pipeline_options, verbatim_only=frozenset()
+            ),  # the same decoding with experts and without
             plan.top_k or workspace.settings.limit,
             cancelled or threading.Event(),
-            1 if plan.efficiency else AHEAD,
+            1 if plan.efficiency else MAX_IN_FLIGHT,
         )
         taking_part = entrants(plan, workspace, ground, opened, failures) if cases else []
         origin = _origin(plan, workspace, cases, ground)
@@ -139,7 +141,7 @@ def _vqa(plan: Plan, folder: Path, workspace: Workspace, ground: Ground, on_prog
     from memlora_mlx.eval.vqa import benchmark as vqa
 
     notes: list[str] = []
-    if not workspace.sees:
+    if not workspace.has_vision:
         notes.append(f"{workspace.student_name} reads text only: it is told captions and looks at nothing")
     looking = {}
     if "memlora" in plan.systems:
@@ -158,7 +160,7 @@ def _vqa(plan: Plan, folder: Path, workspace: Workspace, ground: Ground, on_prog
     found = vqa.run(
         folder,
         looking,
-        sees=workspace.sees,
+        sees=workspace.has_vision,
         split=plan.split,
         limit=plan.questions,
         ahead=ground.ahead,
@@ -217,8 +219,8 @@ def _origin(plan: Plan, workspace: Workspace, cases: Sequence[Case], ground: Gro
         "protocol": rules.protocol,
         "related": rules.related,
         "max_context": rules.max_context,
-        "copied_texts": rules.copied,
-        "one_fact_an_update": rules.apart,
+        "copied_texts": rules.copy_constrained,
+        "one_fact_an_update": rules.per_fact,
         "calls": "one at a time" if ground.ahead == 1 else f"{ground.ahead} at once; a call's seconds are its share",
         "corrections": len(plan.corrections) or None,
         "seed": 0,  # greedy decoding throughout; resamples of the report are seeded with it

@@ -86,7 +86,7 @@ def test_imports_point_down(house: grimp.ImportGraph, name: str, others: tuple[s
     assert wrong == []
 
 
-FLOOR = ("memory.pipeline", "memory.ingest", "memory.looking", "memory.chat", "memory.workspace", "memory.system")
+FLOOR = ("memory.pipeline", "memory.ingest", "memory.visual_questions", "memory.chat", "memory.workspace", "memory.api")
 BENCHMARKS = ("eval.locomo", "eval.conflict", "eval.vqa", "eval.experts", "eval.bench")
 
 

@@ -176,4 +176,4 @@ class Session:
         except Exception as error:
             self._status = Status("failed", self._status.student, problem=str(error))
             raise
-        self._status = Status("ready", name, sees=workspace.sees)
+        self._status = Status("ready", name, sees=workspace.has_vision)

@@ -34,10 +34,10 @@ from memlora_mlx.eval.systems.cache import Cache
 from memlora_mlx.eval.systems.calls import Calls
 from memlora_mlx.eval.systems.students import calls_with, ground_of
 from memlora_mlx.eval.systems.system import Ground
-from memlora_mlx.memory.pipeline import GUESSES, Pipeline
+from memlora_mlx.memory.pipeline import SPECULATIVE_UPDATES, Pipeline
 from memlora_mlx.memory.store.store import Store
 from memlora_mlx.memory.workspace import Workspace
-from memlora_mlx.records import STAGES, Exchange
+from memlora_mlx.records import STAGES, Exchange, Priority
 
 if TYPE_CHECKING:
     from memlora_mlx.models.engine import Engine
@@ -210,15 +210,13 @@ def _states(
 
 
 def _by_pipeline(calls: Calls, ground: Ground, exchanges: Sequence[Exchange]) -> _Read:
-    from memlora_mlx.models.engine import Priority
-
     with tempfile.TemporaryDirectory() as folder, Store(Path(folder), ground.space) as store:
         everything = Pipeline(cast("Engine", calls), store, ground.rules).remember_all(
             exchanges,
             priority=Priority.BACKGROUND,
             cancelled=ground.cancelled,
-            ahead=ground.ahead,
-            guesses=min(GUESSES, ground.ahead),
+            max_in_flight=ground.ahead,
+            speculative_updates=min(SPECULATIVE_UPDATES, ground.ahead),
         )
         for one in everything:
             memories = store.list(one.exchange.owner, order="oldest")

@@ -36,7 +36,7 @@ from memlora_mlx.eval.systems.calls import Calls
 from memlora_mlx.eval.systems.students import calls_with, ground_of
 from memlora_mlx.eval.systems.system import Ground
 from memlora_mlx.memory.workspace import Workspace
-from memlora_mlx.models.expert_folders import WEIGHTS, read_card
+from memlora_mlx.models.adapter_registry import WEIGHTS, read_card
 from memlora_mlx.records import Stage
 from memlora_mlx.settings import load_settings
 
@@ -168,7 +168,7 @@ def _update(bench: Bench) -> dict[str, Any]:
         examples = stages.lives_rows(bench.workspace, bench.lives, held_out=held_out)
         report[key] = {}
         for name, calls in bench.sides.items():
-            report[key][name] = stages.update_scores(calls, examples, copied=bench.ground.rules.copied)
+            report[key][name] = stages.update_scores(calls, examples, copied=bench.ground.rules.copy_constrained)
             _say(key, name, report[key][name])
     return report
 

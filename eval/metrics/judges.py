@@ -21,7 +21,7 @@ from memlora_mlx.distill.cleaning import without_reasoning
 from memlora_mlx.distill.rows import Chat, prompt_hash
 from memlora_mlx.distill.teacher import Teacher, Unanswerable
 from memlora_mlx.errors import Cancelled, MemloraError, UsageError
-from memlora_mlx.records import Completion, Grammar, Request
+from memlora_mlx.records import Completion, Grammar, Priority, Request
 
 if TYPE_CHECKING:
     from memlora_mlx.memory.workspace import Workspace
@@ -66,7 +66,7 @@ _SCHEMA = {
 }
 _RESPONSE_FORMAT = {"type": "json_schema", "json_schema": {"name": "verdict", "strict": True, "schema": _SCHEMA}}
 _GRAMMAR = Grammar(
-    "lark", f'start: "{{\\"label\\": \\"" ("{RIGHT}" | "{WRONG}") "\\"}}"', longest_ending=f'{{"label": "{RIGHT}"}}'
+    "lark", f'start: "{{\\"label\\": \\"" ("{RIGHT}" | "{WRONG}") "\\"}}"', longest_closing=f'{{"label": "{RIGHT}"}}'
 )
 _LABEL_TOKENS = 48
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -360,8 +360,6 @@ def _local(model: str, workspace: Workspace, cache: Cache | None) -> Judge:
 
 
 def _ask_engine(engine: Engine, chats: Sequence[Chat], heard: Callable[[int, str | NoVerdict], None]) -> None:
-    from memlora_mlx.models.engine import Priority
-
     waiting: Iterable[Future[Completion]] = [
         engine.submit(Request(None, one, _GRAMMAR, _LABEL_TOKENS), priority=Priority.BACKGROUND) for one in chats
     ]

@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING
 
 from memlora_mlx.errors import Cancelled
 from memlora_mlx.eval.systems.cache import Cache, digest
-from memlora_mlx.memory.pipeline import AHEAD
-from memlora_mlx.records import Completion, Request, Stage
+from memlora_mlx.memory.pipeline import MAX_IN_FLIGHT
+from memlora_mlx.records import Completion, Priority, Request, Stage
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from memlora_mlx.models.engine import Engine, Priority
+    from memlora_mlx.models.engine import Engine
 
 
 class ModelClock:
@@ -134,8 +134,6 @@ class Calls:
         cancelled: threading.Event | None = None,
     ) -> Future[Completion]:
         """As `Engine.submit`; a call that was paid for is answered at once, with the seconds it took then."""
-        from memlora_mlx.models.engine import Priority
-
         assert request.stage is not None
         answerer = self.answerers[request.stage]
         grammar = request.grammar.text if request.grammar else None
@@ -173,7 +171,7 @@ class Calls:
         self,
         requests: Sequence[Request],
         *,
-        ahead: int = AHEAD,
+        ahead: int = MAX_IN_FLIGHT,
         on_done: Callable[[int], None] | None = None,
         cancelled: threading.Event | None = None,
     ) -> list[Completion]:

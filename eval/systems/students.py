@@ -21,7 +21,7 @@ def calls_of(by: Mapping[Stage, tuple[Workspace, bool]], embedder: Workspace, gr
         folder = workspace.expert_folders.get(stage) if wants_expert else None
         expert = folder and folder_digest(folder)
         # calls that had the student for themselves took other seconds than those that shared it
-        tiles = [workspace.settings.image_tiles] if workspace.sees else []
+        tiles = [workspace.settings.image_tiles] if workspace.has_vision else []
         identity = digest([folder_digest(workspace.student_folder), expert, device(), ground.ahead == 1, *tiles])
         label = Path(workspace.student_name).name + (" + expert" if folder else "")
         answerers[stage] = Answerer(workspace.engine, label, identity, folder is not None)
@@ -38,8 +38,10 @@ def device() -> list[str]:
 
 def ground_of(workspace: Workspace, cache: Cache) -> Ground:
     """What the benchmark would stand on with this workspace."""
-    rules = replace(workspace.rules, grounded=frozenset())
-    return Ground(cache, ModelClock(), workspace.space, rules, workspace.settings.limit, threading.Event())
+    rules = replace(workspace.pipeline_options, verbatim_only=frozenset())
+    return Ground(
+        cache, ModelClock(), workspace.embedding_fingerprint, rules, workspace.settings.limit, threading.Event()
+    )
 
 
 def calls_with(workspace: Workspace, ground: Ground, experts: Collection[Stage]) -> Calls:

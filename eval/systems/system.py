@@ -21,8 +21,8 @@ from memlora_mlx.eval.results import Lost, Phase, StageCost
 from memlora_mlx.eval.systems.cache import Cache, digest
 from memlora_mlx.eval.systems.calls import Calls, ModelClock
 from memlora_mlx.eval.systems.provenance import lost_at, recall
-from memlora_mlx.memory.changes import Space
-from memlora_mlx.memory.pipeline import AHEAD, Rules
+from memlora_mlx.memory.changes import EmbeddingFingerprint
+from memlora_mlx.memory.pipeline import MAX_IN_FLIGHT, PipelineOptions
 from memlora_mlx.records import Completion, Request
 
 OnDone = Callable[[str, int, int], None]  # phase, done, total
@@ -57,11 +57,11 @@ class Ground:
 
     cache: Cache
     clock: ModelClock
-    space: Space
-    rules: Rules
+    space: EmbeddingFingerprint
+    rules: PipelineOptions
     top_k: int  # memories of each owner that an answer is given
     cancelled: threading.Event
-    ahead: int = AHEAD  # exchanges and questions worked on at once
+    ahead: int = MAX_IN_FLIGHT  # exchanges and questions worked on at once
 
     def check(self) -> None:
         """Raises Cancelled, where the run is to stop."""

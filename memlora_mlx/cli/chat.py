@@ -16,7 +16,7 @@ from memlora_mlx.cli.options import Experts, Mode, Student, notes, workspace, wr
 
 if TYPE_CHECKING:
     from memlora_mlx.memory.chat import Chat
-    from memlora_mlx.memory.pipeline import Remembered
+    from memlora_mlx.memory.pipeline import ExchangeResult
 
 _HELP = "/memories shows what is remembered, /forget takes back the last change, /quit (or Ctrl-D) ends"
 
@@ -119,11 +119,11 @@ def _answer(talk: Chat, line: str) -> str | None:
 
 def _command(line: str, talk: Chat) -> None:
     from memlora_mlx.errors import MemloraError
-    from memlora_mlx.memory.stages import day
+    from memlora_mlx.memory.stages import format_day
 
     if line == "/memories":
-        for memory in talk.memories():
-            typer.echo(f"  {day(memory.said_at):<18} {memory.text}")
+        for memory in talk.list_memories():
+            typer.echo(f"  {format_day(memory.said_at):<18} {memory.text}")
     elif line == "/forget":
         try:
             typer.echo(f"  undone: {talk.undo()}")
@@ -139,7 +139,7 @@ class _Background:
     def __init__(self, talk: Chat) -> None:
         self._talk, self._speak = talk, notes()
         self._pool = ThreadPoolExecutor(1)
-        self._waiting: list[Future[Remembered]] = []
+        self._waiting: list[Future[ExchangeResult]] = []
 
     def __enter__(self) -> Self:
         return self

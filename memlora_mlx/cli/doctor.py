@@ -61,7 +61,9 @@ def _guarded(
 def _machine(opened: Workspace, repair: bool) -> Iterator[Finding]:
     from memlora_mlx.models import device
 
-    yield Finding("machine", "ok", f"{platform.platform()}, Python {platform.python_version()}, {device.describe()}")
+    yield Finding(
+        "machine", "ok", f"{platform.platform()}, Python {platform.python_version()}, {device.describe_device()}"
+    )
     status = device.blas_status()
     yield Finding("blas", "problem" if "reference" in status else "ok", status)
 
@@ -90,7 +92,7 @@ def _student(opened: Workspace, repair: bool) -> Iterator[Finding]:
 
 
 def _embedder(opened: Workspace, repair: bool) -> Iterator[Finding]:
-    space = opened.space
+    space = opened.embedding_fingerprint
     [vector] = opened.engine.embed(["hello"])
     sound = abs(float((vector * vector).sum()) - 1.0) < 1e-3 and len(vector) == space.dim
     yield Finding("embedder", "ok" if sound else "problem", f"{opened.settings.embedder}, {space}")
@@ -103,7 +105,7 @@ def _store(opened: Workspace, repair: bool) -> Iterator[Finding]:
     if not (folder / "memories.db").is_file():
         yield Finding("store", "note", f"nothing is remembered yet in {folder}")
         return
-    with Store(folder, opened.space, create=False, any_space=True) as store:
+    with Store(folder, opened.embedding_fingerprint, create=False, any_embedding=True) as store:
         if repair:
             for done in store.repair(opened.engine.embed):
                 yield Finding("repair", "ok", done)

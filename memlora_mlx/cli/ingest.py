@@ -16,8 +16,8 @@ from memlora_mlx.cli.options import AsJson, Experts, Mode, Student, existing_fil
 
 if TYPE_CHECKING:
     from memlora_mlx.conversations import Conversation
-    from memlora_mlx.memory.ingest import Tally
-    from memlora_mlx.memory.pipeline import Remembered
+    from memlora_mlx.memory.ingest import IngestStats
+    from memlora_mlx.memory.pipeline import ExchangeResult
 
 
 def ingest(
@@ -45,19 +45,19 @@ def ingest(
     Stop it any time and run it again: it goes on where it stopped, and what was read is not read twice.
     """
     from memlora_mlx.errors import Cancelled
-    from memlora_mlx.memory.ingest import Tally
+    from memlora_mlx.memory.ingest import IngestStats
     from memlora_mlx.memory.ingest import ingest as read_in
 
     chosen = conversations_of(existing_files(files), conversation)
-    tally = Tally()
+    tally = IngestStats()
     with (
         workspace(student=student, experts=experts, expert_mode=mode, user=user) as opened,
         interruptible() as cancelled,
         Display() as display,
     ):
-        display.note_grounding(opened.student_name, opened.grounded_stages)
+        display.note_grounding(opened.student_name, opened.verbatim_stages)
 
-        def progress(now: Tally, last: Remembered | None) -> None:
+        def progress(now: IngestStats, last: ExchangeResult | None) -> None:
             nonlocal tally
             tally = now
             display.show(now, last)
@@ -74,7 +74,7 @@ def ingest(
         except Cancelled:
             display.close()
             raise Cancelled(
-                f"stopped after {tally.before + tally.done} of {tally.total} exchanges; all of them are kept, and the"
+                f"stopped after {tally.already_stored + tally.done} of {tally.total} exchanges; all of them are kept, and the"
                 " same command goes on from here"
             ) from None
     if as_json:
@@ -83,9 +83,9 @@ def ingest(
         typer.echo(summary(tally))
 
 
-def summary(tally: Tally) -> str:
+def summary(tally: IngestStats) -> str:
     """One or two lines on what an ingest did."""
-    before = f", {tally.before} were read before" if tally.before else ""
+    before = f", {tally.already_stored} were read before" if tally.already_stored else ""
     line = (
         f"{tally.done} exchanges read in {tally.seconds:.1f} s{before}: {tally.added} memories added, "
         f"{tally.updated} updated, {tally.deleted} deleted"
@@ -104,9 +104,10 @@ def summary(tally: Tally) -> str:
     return "\n".join([line, *([f"({', '.join(odd)})"] if odd else []), *told])
 
 
-def as_dict(tally: Tally) -> dict[str, object]:
+def as_dict(tally: IngestStats) -> dict[str, object]:
     names = ("total", "before", "done", "facts", "added", "updated", "deleted", "duplicates", "rejected", "cut")
-    return {name: getattr(tally, name) for name in names} | {
+    attributes = {"before": "already_stored"}  # the key stays what it was
+    return {name: getattr(tally, attributes.get(name, name)) for name in names} | {
         "tokens": dict(tally.tokens),
         "image_problems": tally.image_problems,
         "seconds": round(tally.seconds, 3),
@@ -161,12 +162,12 @@ class Display(LiveLine):
                 style="dim",
             )
 
-    def show(self, tally: Tally, last: Remembered | None) -> None:
+    def show(self, tally: IngestStats, last: ExchangeResult | None) -> None:
         pace = f"{tally.output_tokens / tally.seconds:.0f} tokens/s" if tally.seconds else "loading the student"
         if (left := tally.seconds_left) is not None:
             pace += f", {duration(left)} left"
         memories = f"+{tally.added} ~{tally.updated} -{tally.deleted}"
         name = last.exchange.source if last else "reading"
-        done = tally.before + tally.done
+        done = tally.already_stored + tally.done
         self.update(description=name, completed=done, total=tally.total, says=f"{memories} {pace}")
         self.tell(tally.seconds, f"{name}: {done}/{tally.total} exchanges, {memories}, {pace}")

@@ -89,7 +89,7 @@ def report(order: Order, folder: Path, expert: Path, as_json: bool) -> None:
     """What came of a run: numbers and the next command to standard output, its curve to standard error."""
     from memlora_mlx.distill.training import NO_NUMBER
     from memlora_mlx.errors import TrainingFailed
-    from memlora_mlx.models.expert_folders import read_card
+    from memlora_mlx.models.adapter_registry import read_card
 
     card = read_card(expert)
     metrics, student = card["metrics"], card["base"]["name"]

@@ -15,14 +15,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
-from memlora_mlx.conversations import Conversation, exchanges
+from memlora_mlx.conversations import Conversation, conversation_exchanges
 from memlora_mlx.distill.banks import Bank
 from memlora_mlx.distill.cleaning import Cleaned, Refused
 from memlora_mlx.distill.rows import Chat, Row, Splits, prompt_hash
 from memlora_mlx.distill.teacher import Lesson, Question, Tally
 from memlora_mlx.errors import UsageError
 from memlora_mlx.memory import stages
-from memlora_mlx.memory.pipeline import Related
+from memlora_mlx.memory.pipeline import UpdateInput
 from memlora_mlx.records import Exchange, Scope, Stage
 
 EXCHANGE_CHARACTERS = 12_000  # of one exchange, as many as a student's context of 4096 tokens mostly holds
@@ -79,7 +79,7 @@ def select(conversations: Sequence[Conversation], splits: Splits, *, user: str, 
     kept: list[Exchange] = []
     skipped = 0
     for conversation in conversations:
-        found = exchanges(conversation, user=user)[:limit]
+        found = conversation_exchanges(conversation, user=user)[:limit]
         if splits.of(conversation.name) == "test":
             skipped += len(found)
         else:
@@ -112,7 +112,7 @@ def teach_extraction(lesson: Lesson, selection: Selection, *, cancelled: threadi
 # ------------------------------------------------------------------------------------------------ update
 
 
-def update_question(exchange: Exchange, chat: Chat, related: Related, teacher: str, splits: Splits) -> Question:
+def update_question(exchange: Exchange, chat: Chat, related: UpdateInput, teacher: str, splits: Splits) -> Question:
     """
     Args:
         chat: the student's prompt about `related`.

@@ -27,7 +27,7 @@ from memlora_mlx.records import Stage
 
 if TYPE_CHECKING:
     from memlora_mlx.distill.training import Point
-    from memlora_mlx.models.students import Student
+    from memlora_mlx.models.student import Student
 
 __all__ = ["Candidate", "Event", "Grid", "Place", "Plan", "Search", "leaderboard"]
 

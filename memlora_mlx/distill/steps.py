@@ -11,14 +11,14 @@ import numpy as np
 from memlora_mlx.distill import processes
 from memlora_mlx.distill.datasets import Batch, Example, batches
 from memlora_mlx.distill.recipes import Recipe
-from memlora_mlx.models import vectorised
+from memlora_mlx.models import cpu_kernels
 
 import mlx.core as mx  # isort: skip  (memlora_mlx.models prepares it)
 import mlx.nn as nn  # isort: skip
 import mlx.optimizers as optim  # isort: skip
 
 if TYPE_CHECKING:
-    from memlora_mlx.models.students import Student
+    from memlora_mlx.models.student import Student
 
 
 def loss_of(student: Student, keys: DropoutKeys | None = None) -> Callable[..., tuple[mx.array, mx.array]]:
@@ -63,14 +63,14 @@ def validation_loss(
             before_batch()
             yield as_arrays(student, batch)
 
-    with vectorised.reading():
+    with cpu_kernels.without_gradients():
         return float(evaluate(student.model, data, batch_size, -1, loss=loss_of(student), iterate_batches=coming))
 
 
 def as_arrays(student: Student, batch: Batch) -> tuple[mx.array | None, ...]:
     """The batch, and the features of its images: within the step, which is compiled on Metal, nobody can look."""
     parts = (batch.tokens, batch.places, batch.targets, batch.weights, batch.total)
-    return *(mx.array(part) for part in parts), student.shown(batch.tokens)
+    return *(mx.array(part) for part in parts), student.features_at(batch.tokens)
 
 
 class DropoutKeys:
@@ -153,7 +153,7 @@ def memory_needed(student: Student, recipe: Recipe, data: Sequence[Example]) -> 
 
 def _features_needed(data: Sequence[Example], nbytes: int) -> int:
     """Bytes of the images' features: those that are kept from step to step, of `nbytes` each."""
-    from memlora_mlx.models.vision import FEATURE_BYTES
+    from memlora_mlx.models.vision_student import FEATURE_BYTES
 
     named = [example.tokens[example.tokens < 0] for example in data]
     return min(FEATURE_BYTES, len(np.unique(np.concatenate(named))) * nbytes) if named else 0

@@ -25,8 +25,8 @@ from memlora_mlx.distill.rows import Chat, Row, Split, Splits, prompt_hash
 from memlora_mlx.distill.teacher import Teacher, Unanswerable
 from memlora_mlx.distill.vqa import KINDS, Kind, one_word, vqa_row, write_benchmark
 from memlora_mlx.errors import UsageError
-from memlora_mlx.memory.stages import clean_text
-from memlora_mlx.memory.store.pictures import read_picture
+from memlora_mlx.memory.stages import clean_line
+from memlora_mlx.memory.store.image_normalisation import read_image_file
 
 MAX_QUESTION = 300  # characters
 _ABOUT: dict[Kind, str] = {
@@ -108,7 +108,7 @@ def images_in(source: Path, shared: Sequence[Shared], folder: Path, ledger: Ledg
         if path is None or fetching.is_done(ledger.entries.get(image.url), folder):
             continue
         try:
-            ledger.add(image.url, **fetching.keep(read_picture(path), path.name, folder))
+            ledger.add(image.url, **fetching.keep(read_image_file(path), path.name, folder))
         except UsageError as error:
             ledger.add(image.url, status="no image", says=str(error))
         except OSError as error:
@@ -198,7 +198,7 @@ def parsed(raw: str) -> dict[str, Any]:
     if isinstance(value, Refused):
         return {"refused": value.reason}
     question, reason = (
-        clean_text(value[name]) if isinstance(value[name], str) else "" for name in ("question", "reason")
+        clean_line(value[name]) if isinstance(value[name], str) else "" for name in ("question", "reason")
     )
     if not question or not reason or len(question) > MAX_QUESTION:
         return {"refused": "wrong shape"}

@@ -26,7 +26,7 @@ from memlora_mlx.distill.search import Event, Grid, Place, Plan, Search, leaderb
 from memlora_mlx.distill.workflow import Order
 from memlora_mlx.errors import BadTrainingData, Cancelled, TrainingFailed, UsageError
 from memlora_mlx.models.experts import ExpertTable, read_expert
-from memlora_mlx.models.students import Student
+from memlora_mlx.models.student import Student
 from memlora_mlx.records import Stage
 
 TAUGHT: Mapping[Stage, str] = {

@@ -83,7 +83,7 @@ def test_editing_deleting_and_undoing_from_the_list(tiny_home: Path) -> None:
         await pilot.press("e")
         await until(pilot, lambda: isinstance(app.screen, EditDialog))
         await pilot.press(*" soon", "enter")
-        await until(pilot, lambda: store.find(memory.id).text == f"{memory.text} soon")
+        await until(pilot, lambda: store.find_by_prefix(memory.id).text == f"{memory.text} soon")
         await until(pilot, lambda: f"~ changed {memory.text} soon" in text_of(app))
         await pilot.press("d")
         await until(pilot, lambda: isinstance(app.screen, ConfirmDialog))
@@ -101,7 +101,9 @@ def test_editing_deleting_and_undoing_from_the_list(tiny_home: Path) -> None:
         await pilot.press("escape", "enter")
         await until(pilot, lambda: isinstance(app.screen, SourceDialog) and "Said" in text_of(app))
         await pilot.press("escape", "U")
-        await until(pilot, lambda: store.find(memory.id).text == memory.text, "the last change of all is the edit")
+        await until(
+            pilot, lambda: store.find_by_prefix(memory.id).text == memory.text, "the last change of all is the edit"
+        )
 
     drive(script)
 
@@ -174,7 +176,7 @@ def test_hostile_memories_are_words_and_an_empty_store_says_so(tiny_home: Path) 
     nasty = "[red]no[/red] \x1b]0;gone\x07 \u202eturned [@click=app.quit]x[/]"
 
     def add(workspace: Workspace) -> None:
-        from memlora_mlx.memory.system import Memory
+        from memlora_mlx.memory.api import Memory
 
         Memory.of(workspace).add(nasty, user_id="[bold]ann[/bold]", infer=False)
 

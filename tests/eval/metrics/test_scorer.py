@@ -17,8 +17,8 @@ from memlora_mlx.errors import ExtraMissing
 from memlora_mlx.eval.metrics import scorer as metrics
 from memlora_mlx.eval.metrics.scorer import Scorer, Scores
 from memlora_mlx.memory.workspace import Workspace
-from memlora_mlx.models.arrays import load_arrays
 from memlora_mlx.models.embedding import Embedder
+from memlora_mlx.models.safetensors_files import load_arrays
 from memlora_mlx.settings import load_settings
 
 import mlx.core as mx  # isort: skip

@@ -22,25 +22,25 @@ SHIPPED = Path(str(files("memlora_mlx"))) / "adapters"
 CONFIG, WEIGHTS = "adapter_config.json", "adapters.safetensors"
 
 
-Origin = Literal["shipped", "installed"]
+ExpertOrigin = Literal["shipped", "installed"]
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class RegisteredExpert:
     """An expert on this disk."""
 
     student: str  # the name of its shelf
     stage: Stage
-    origin: Origin
+    origin: ExpertOrigin
     folder: Path
-    is_used: bool  # False: an installed one goes before it
+    is_active: bool  # False: an installed one goes before it
 
 
 def installed_folder(home: Path) -> Path:
     return home / "adapters"
 
 
-def shelf_name(student: str) -> str:
+def registry_name(student: str) -> str:
     """The folder's name for a student's experts: its name in the catalogue, its folder's, or its hub id with -- for /."""
     if student in ENTRIES:
         return student
@@ -50,11 +50,11 @@ def shelf_name(student: str) -> str:
 
 def expert_folders(student: str, home: Path) -> dict[Stage, Path]:
     """The expert of each stage that has one."""
-    name = shelf_name(student)
-    return {**folders_in(SHIPPED / name), **folders_in(installed_folder(home) / name)}
+    name = registry_name(student)
+    return {**experts_in(SHIPPED / name), **experts_in(installed_folder(home) / name)}
 
 
-def folders_in(folder: Path) -> dict[Stage, Path]:
+def experts_in(folder: Path) -> dict[Stage, Path]:
     """The experts below a folder, one sub-folder a stage; or the one expert that the folder is, by its card's stage."""
     if isfile(folder / CONFIG):  # False too where it may not be read
         stage = read_card(folder).get("stage")
@@ -62,16 +62,16 @@ def folders_in(folder: Path) -> dict[Stage, Path]:
     return {stage: folder / stage for stage in STAGES if isfile(folder / stage / CONFIG)}
 
 
-def places(home: Path) -> list[Place]:
+def list_experts(home: Path) -> list[RegisteredExpert]:
     """Every expert on this disk, by student and stage."""
-    found: list[Place] = []
-    roots: dict[Origin, Path] = {"installed": installed_folder(home), "shipped": SHIPPED}
+    found: list[RegisteredExpert] = []
+    roots: dict[ExpertOrigin, Path] = {"installed": installed_folder(home), "shipped": SHIPPED}
     for origin, root in roots.items():
-        shelves = sorted(path for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
-        for shelf in shelves:
-            for stage, folder in folders_in(shelf).items():
+        student_folders = sorted(path for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
+        for shelf in student_folders:
+            for stage, folder in experts_in(shelf).items():
                 hidden = any(place.student == shelf.name and place.stage == stage for place in found)
-                found.append(Place(shelf.name, stage, origin, folder, not hidden))
+                found.append(RegisteredExpert(shelf.name, stage, origin, folder, not hidden))
     return sorted(found, key=lambda place: (place.student, STAGES.index(place.stage), place.origin))
 
 

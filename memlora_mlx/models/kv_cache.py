@@ -22,12 +22,12 @@ class RaggedCache:
     model, then say with `advance` how many tokens each row keeps.
     """
 
-    can_take_back = True
+    supports_rollback = True
 
     def __init__(self, layers: int, rows: int) -> None:
         self.rows = rows
         self.lengths = [0] * rows
-        self._pass = _Pass(rows)
+        self._pass = _ForwardPass(rows)
         self.layers = [_Layer(self._pass) for _ in range(layers)]
 
     def begin(self, first: int, count: int, tokens: int) -> list[_Layer]:
@@ -73,7 +73,7 @@ class RaggedCache:
                 layer.grow(self._pass.capacity)
 
 
-class _Pass:
+class _ForwardPass:
     """What the layers of one forward pass have in common."""
 
     def __init__(self, rows: int) -> None:
@@ -108,7 +108,7 @@ class _Layer:
     keys: mx.array | None = None  # (rows, heads, capacity, dim)
     values: mx.array | None = None
 
-    def __init__(self, now: _Pass) -> None:
+    def __init__(self, now: _ForwardPass) -> None:
         self._now = now
 
     @property
@@ -170,7 +170,7 @@ class NativeCache:
         self._native = native
         # A window that turns takes tokens back only until it is full.
         turns = any(getattr(layer, "max_size", None) is not None for layer in native)
-        self.can_take_back = bool(can_trim_prompt_cache(native)) and not turns
+        self.supports_rollback = bool(can_trim_prompt_cache(native)) and not turns
 
     def begin(self, first: int, count: int, tokens: int) -> list[Any]:
         self._tokens = tokens

@@ -13,7 +13,7 @@ from memlora_mlx.errors import ModelBroken
 _NORM = "embeddings.LayerNorm.weight"
 
 
-def read_space(folder: Path, *, query_prompt: bool = True) -> tuple[str, int]:
+def read_embedding_fingerprint(folder: Path, *, query_prompt: bool = True) -> tuple[str, int]:
     """What makes an encoder's vectors comparable, in words, and their dimension.
 
     Two folders share a space when they hold the same weights (told by one small tensor) and pool and prompt alike.
@@ -34,16 +34,16 @@ def read_space(folder: Path, *, query_prompt: bool = True) -> tuple[str, int]:
 
 def read_pooling(folder: Path) -> str:
     """ "cls" or "mean", as sentence-transformers' own file says."""
-    return "cls" if optional_json(folder / "1_Pooling" / "config.json").get("pooling_mode_cls_token") else "mean"
+    return "cls" if read_optional_json(folder / "1_Pooling" / "config.json").get("pooling_mode_cls_token") else "mean"
 
 
 def read_query_prompt(folder: Path) -> str:
     """What the encoder was trained to see before a question; often nothing."""
-    prompts = optional_json(folder / "config_sentence_transformers.json").get("prompts")
+    prompts = read_optional_json(folder / "config_sentence_transformers.json").get("prompts")
     return str(prompts.get("query", "")) if isinstance(prompts, dict) else ""
 
 
-def optional_json(path: Path) -> dict[str, Any]:
+def read_optional_json(path: Path) -> dict[str, Any]:
     """A JSON object from a file; empty where there is none."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))

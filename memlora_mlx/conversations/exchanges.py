@@ -9,25 +9,25 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 
-from memlora_mlx.conversations.turns import Conversation, Session, Turn
+from memlora_mlx.conversations.model import Conversation, Session, Turn
 from memlora_mlx.records import Exchange, Message, Role, Scope
 
-BATCH = 2  # turns per exchange where each speaker has a memory (Mem0's LoCoMo protocol)
-MAX_ROUND = 6  # turns per exchange of a chat with an assistant
+INTERLEAVED_EXCHANGES = 2  # turns per exchange where each speaker has a memory (Mem0's LoCoMo protocol)
+MAX_REPLIES = 6  # turns per exchange of a chat with an assistant
 
 
-def owners(conversation: Conversation, *, user: str) -> list[Scope]:
+def conversation_owners(conversation: Conversation, *, user: str) -> list[Scope]:
     """Whose memories a conversation feeds: every named speaker's own, else those of `user` alone."""
-    if conversation.kind == "transcript":
+    if conversation.format == "transcript":
         return [Scope(user_id=speaker) for speaker in conversation.speakers]
-    if conversation.kind == "locomo":
+    if conversation.format == "locomo":
         numbers = re.findall("[0-9]+", conversation.id)
         number = numbers[-1] if numbers else conversation.position
         return [Scope(user_id=f"{speaker}_{number}") for speaker in conversation.speakers]
     return [Scope(user_id=user)]
 
 
-def exchanges(conversation: Conversation, *, user: str) -> list[Exchange]:
+def conversation_exchanges(conversation: Conversation, *, user: str) -> list[Exchange]:
     """Every owner's exchanges in the order to ingest them: batch by batch, so that all memories grow together.
 
     Between named speakers an exchange is two turns (the last of a session may be one) and there is one of it for each
@@ -36,12 +36,12 @@ def exchanges(conversation: Conversation, *, user: str) -> list[Exchange]:
     Args:
         user: the owner of conversations that name nobody.
     """
-    views = list(zip(owners(conversation, user=user), conversation.speakers or (None,), strict=True))
+    views = list(zip(conversation_owners(conversation, user=user), conversation.speakers or (None,), strict=True))
     made: list[Exchange] = []
     seen: Counter[tuple[Scope, str]] = Counter()
     positions: Counter[Scope] = Counter()
     for session in conversation.sessions:
-        for turns in _pairs(session.turns) if conversation.speakers else _rounds(session.turns):
+        for turns in _two_person_exchanges(session.turns) if conversation.speakers else _group_exchanges(session.turns):
             for owner, speaker in views:
                 messages = tuple(_message(turn, speaker, session.said_at) for turn in turns)
                 content = _content(conversation, session, messages)
@@ -60,18 +60,18 @@ def exchanges(conversation: Conversation, *, user: str) -> list[Exchange]:
     return made
 
 
-def _pairs(turns: tuple[Turn, ...]) -> Iterator[tuple[Turn, ...]]:
-    for start in range(0, len(turns), BATCH):
-        yield turns[start : start + BATCH]
+def _two_person_exchanges(turns: tuple[Turn, ...]) -> Iterator[tuple[Turn, ...]]:
+    for start in range(0, len(turns), INTERLEAVED_EXCHANGES):
+        yield turns[start : start + INTERLEAVED_EXCHANGES]
 
 
-def _rounds(turns: tuple[Turn, ...]) -> Iterator[tuple[Turn, ...]]:
+def _group_exchanges(turns: tuple[Turn, ...]) -> Iterator[tuple[Turn, ...]]:
     """Cut before a user's turn that follows a reply; a greeting that opens the chat stays with the first."""
     start = 0
     asked = False
     for at, turn in enumerate(turns):
         is_next_question = turn.role == "user" and asked and turns[at - 1].role == "assistant"
-        if is_next_question or at - start == MAX_ROUND:
+        if is_next_question or at - start == MAX_REPLIES:
             yield turns[start:at]
             start = at
         asked = asked or turn.role == "user"

@@ -15,24 +15,23 @@ from hashlib import md5
 from pathlib import Path
 from typing import Any, Self
 
-from memlora_mlx.conversations import Conversation, Session, Turn, exchanges, parse_date
+from memlora_mlx.conversations import Conversation, Session, Turn, conversation_exchanges, parse_date
 from memlora_mlx.errors import MemoryNotFound, UsageError, VisionMissing
-from memlora_mlx.memory import inputs, looking
+from memlora_mlx.memory import inputs, visual_questions
 from memlora_mlx.memory.changes import Add
-from memlora_mlx.memory.pipeline import Answer, Cost
-from memlora_mlx.memory.stages import clean_text
+from memlora_mlx.memory.pipeline import Answer, CallCost
+from memlora_mlx.memory.stages import clean_line
 from memlora_mlx.memory.store import rows
 from memlora_mlx.memory.workspace import Workspace
-from memlora_mlx.records import Exchange, Hit, Image, Revision, Scope
-from memlora_mlx.records import Memory as Record
+from memlora_mlx.records import Exchange, Hit, Image, MemoryRecord, Revision, Scope
 from memlora_mlx.settings import APP_HISTORY, CHAT_HISTORY, CORRECTIONS, Settings, load_settings
 
 log = logging.getLogger(__name__)
 
 Messages = str | Mapping[str, Any] | Sequence[Mapping[str, Any]]
 _SCOPE = ("user_id", "agent_id", "run_id")
-_PROMOTED = ("role", "actor_id")  # metadata of what was stored verbatim; Mem0 shows them beside `metadata`
-_UNHEARD = ("system", "developer", "tool", "function")  # roles that nothing is remembered of
+_TOP_LEVEL_METADATA = ("role", "actor_id")  # metadata of what was stored verbatim; Mem0 shows them beside `metadata`
+_IGNORED_ROLES = ("system", "developer", "tool", "function")  # roles that nothing is remembered of
 _MEM0_CONFIG = {
     *("vector_store", "llm", "embedder", "graph_store", "reranker", "history_db_path", "version"),
     *("custom_instructions", "custom_fact_extraction_prompt", "custom_update_memory_prompt"),
@@ -122,8 +121,8 @@ class Memory:
         extra = dict(metadata or {})
         expires = _expiry(expiration_date)
         results: list[dict[str, Any]] = []
-        keep = self.workspace.store.images.kept_exchange
-        for exchange in [keep(each, images_from, _refuse) for each in _exchanges(messages, owner, said_at)]:
+        keep = self.workspace.store.images.store_exchange_images
+        for exchange in [keep(each, images_from, _reject_options) for each in _exchanges(messages, owner, said_at)]:
             if not infer:
                 results += self._store_verbatim(exchange, extra, expires)
                 continue
@@ -174,11 +173,11 @@ class Memory:
             source=source,
         )
         kept = [hit for hit in hits if threshold is None or hit.score >= threshold]
-        return {"results": [{**as_mem0(hit.memory), "score": round(hit.score, 6)} for hit in kept]}
+        return {"results": [{**memory_to_mem0(hit.memory), "score": round(hit.score, 6)} for hit in kept]}
 
     def get(self, memory_id: str) -> dict[str, Any] | None:
         memory = self.workspace.store.get(memory_id)
-        return as_mem0(memory) if memory else None
+        return memory_to_mem0(memory) if memory else None
 
     def get_all(
         self,
@@ -193,7 +192,7 @@ class Memory:
     ) -> dict[str, Any]:
         scope = _scope(user_id, agent_id, run_id, filters)
         memories = self.workspace.store.list(scope, filters, top_k or limit or 100, show_expired=show_expired)
-        return {"results": [as_mem0(memory) for memory in memories]}
+        return {"results": [memory_to_mem0(memory) for memory in memories]}
 
     def update(
         self,
@@ -206,7 +205,7 @@ class Memory:
         """Give a memory new words (`text`, or 1.x's `data`), new metadata, or both."""
         words = text if text is not None else data
         existing = self._existing(memory_id)
-        words = clean_text(words, None) if words is not None else existing.text
+        words = clean_line(words, None) if words is not None else existing.text
         if len(words) > inputs.MAX_MEMORY:
             raise UsageError(f"a memory has at most {inputs.MAX_MEMORY:,} characters, and this text {len(words):,}")
         if not words:
@@ -267,7 +266,7 @@ class Memory:
         """
         if image is not None:
             return self._look(question, image)
-        question = inputs.clean(question)
+        question = inputs.clean_text(question)
         users: list[str | None] = [user_id] if user_id is None or isinstance(user_id, str) else list(user_id)
         hits: list[Hit] = []
         for user in users:
@@ -281,7 +280,7 @@ class Memory:
         """The memories nearest to a query as records; `options` are those of `Store.search`."""
         if not query.strip():
             raise UsageError("the query is empty; say what to look for")
-        [vector] = self.workspace.engine.embed([inputs.clean(query)], query=True)
+        [vector] = self.workspace.engine.embed([inputs.clean_text(query)], query=True)
         return self.workspace.store.search(vector, limit, scope=scope or Scope(), **options)
 
     def undo(self, revision: int | None = None) -> dict[str, Any]:
@@ -291,17 +290,17 @@ class Memory:
     # ------------------------------------------------------------------ inside
 
     def _look(self, question: str, image: str | Path) -> Answer:
-        from memlora_mlx.models.kinds import needs_vision
+        from memlora_mlx.models.model_config import text_only_message
 
         if not question.strip():
             raise UsageError("the question is empty; say what to look for")
-        if not self.workspace.sees:
-            raise VisionMissing(needs_vision(self.workspace.student_name))
-        with looking.as_kept(image) as picture:
-            look = looking.look_at(self.workspace.engine, question, picture, Path(image).name)
-        return Answer(look.answer, (), Cost.of("vqa", look.completion, 0), look)
+        if not self.workspace.has_vision:
+            raise VisionMissing(text_only_message(self.workspace.student_name))
+        with visual_questions.normalised_copy(image) as picture:
+            look = visual_questions.answer_visual_question(self.workspace.engine, question, picture, Path(image).name)
+        return Answer(look.answer, (), CallCost.of("vqa", look.completion, 0), look)
 
-    def _existing(self, memory_id: str) -> Record:
+    def _existing(self, memory_id: str) -> MemoryRecord:
         memory = self.workspace.store.get(memory_id)
         if memory is None:
             raise MemoryNotFound(f"no memory has the id {memory_id}; `memlora memory list` shows them")
@@ -310,8 +309,8 @@ class Memory:
     def _store_verbatim(
         self, exchange: Exchange, metadata: dict[str, Any], expires: datetime | None
     ) -> list[dict[str, Any]]:
-        messages = [message for message in exchange.messages if message.role != "system" and clean_text(message.text)]
-        texts = [clean_text(message.text, inputs.MAX_MEMORY) for message in messages]
+        messages = [message for message in exchange.messages if message.role != "system" and clean_line(message.text)]
+        texts = [clean_line(message.text, inputs.MAX_MEMORY) for message in messages]
         vectors = self.workspace.engine.embed(texts)
         changes = [
             Add(
@@ -341,13 +340,13 @@ class Memory:
         ]
 
 
-def as_mem0(memory: Record) -> dict[str, Any]:
+def memory_to_mem0(memory: MemoryRecord) -> dict[str, Any]:
     """A memory in Mem0's shape, with when it was said and where it came from beside it."""
     item: dict[str, Any] = {
         "id": memory.id,
         "memory": memory.text,
         "hash": md5(memory.text.encode(), usedforsecurity=False).hexdigest(),
-        "metadata": {name: value for name, value in memory.metadata.items() if name not in _PROMOTED} or None,
+        "metadata": {name: value for name, value in memory.metadata.items() if name not in _TOP_LEVEL_METADATA} or None,
         "created_at": memory.stored_at.isoformat(),
         "updated_at": memory.changed_at.isoformat() if memory.changed_at else None,
         "said_at": memory.said_at.isoformat() if memory.said_at else None,
@@ -358,13 +357,13 @@ def as_mem0(memory: Record) -> dict[str, Any]:
         item["expiration_date"] = memory.expires_at.isoformat()
     if memory.image:
         item["image"] = rows.image_json(memory.image)
-    item |= {name: memory.metadata[name] for name in _PROMOTED if name in memory.metadata}
+    item |= {name: memory.metadata[name] for name in _TOP_LEVEL_METADATA if name in memory.metadata}
     return item
 
 
-def hit_as_mem0(hit: Hit) -> dict[str, Any]:
+def hit_to_mem0(hit: Hit) -> dict[str, Any]:
     """A memory that was found, in Mem0's shape with its score, and the distance it comes from."""
-    return {**as_mem0(hit.memory), "score": round(hit.score, 6), "distance": round(hit.distance, 6)}
+    return {**memory_to_mem0(hit.memory), "score": round(hit.score, 6), "distance": round(hit.distance, 6)}
 
 
 def _as_history(revision: Revision) -> dict[str, Any]:
@@ -409,7 +408,7 @@ def _scope(
     return Scope(**clean)
 
 
-def _refuse(problem: str) -> None:
+def _reject_options(problem: str) -> None:
     raise UsageError(problem)
 
 
@@ -453,13 +452,16 @@ def _exchanges(messages: Messages, owner: Scope, said_at: datetime) -> list[Exch
     if not turns:
         raise UsageError("there is no message to remember; give a text or a list of {'role', 'content'}")
     conversation = Conversation("", "api", "messages", (Session(said_at, turns),))
-    return [replace(exchange, key=uuid.uuid4().hex, owner=owner) for exchange in exchanges(conversation, user="")]
+    return [
+        replace(exchange, key=uuid.uuid4().hex, owner=owner)
+        for exchange in conversation_exchanges(conversation, user="")
+    ]
 
 
 def _turn(item: Any) -> Turn | None:
     if isinstance(item, str):
         item = {"role": "user", "content": item}
-    if not isinstance(item, Mapping) or item.get("role") not in ("user", "assistant", *_UNHEARD):
+    if not isinstance(item, Mapping) or item.get("role") not in ("user", "assistant", *_IGNORED_ROLES):
         raise UsageError(f"a message is {{'role': 'user' or 'assistant', 'content': ...}}, not {str(item)[:60]!r}")
     content, image = item.get("content"), None
     if isinstance(content, Mapping):
@@ -470,12 +472,12 @@ def _turn(item: Any) -> Turn | None:
         image = Image(str(found[0])) if found else None
         texts = [str(part.get("text") or "") if isinstance(part, Mapping) else str(part) for part in content]
         content = " ".join(filter(None, texts))
-    if item["role"] in _UNHEARD or not (content or image):
+    if item["role"] in _IGNORED_ROLES or not (content or image):
         return None
     said_at = item.get("timestamp") or item.get("created_at")
     return Turn(
-        inputs.clean(str(item.get("name") or "")),
-        inputs.clean(str(content or "")),
+        inputs.clean_text(str(item.get("name") or "")),
+        inputs.clean_text(str(content or "")),
         item["role"],
         said_at=_moment(said_at) if said_at is not None else None,
         image=image,

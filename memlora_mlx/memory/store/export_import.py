@@ -22,11 +22,11 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from memlora_mlx.errors import StoreError, UsageError
 from memlora_mlx.memory import inputs
-from memlora_mlx.memory.changes import Embed, Imported, Source
+from memlora_mlx.memory.changes import EmbedFunction, ImportResult, Source
 from memlora_mlx.memory.store import rows
-from memlora_mlx.memory.store.images import settle
-from memlora_mlx.memory.store.transactions import Writing
-from memlora_mlx.records import Exchange, Image, Memory, Message, Role, Scope
+from memlora_mlx.memory.store.images import erase_released_images
+from memlora_mlx.memory.store.transactions import Transaction
+from memlora_mlx.records import Exchange, Image, MemoryRecord, Message, Role, Scope
 
 if TYPE_CHECKING:
     from memlora_mlx.memory.store.store import Store
@@ -38,18 +38,18 @@ BATCH = 256  # texts embedded at once
 _DIGEST = re.compile("[0-9a-f]{64}")
 
 
-def export(store: Store) -> Iterator[dict[str, Any]]:
+def export_lines(store: Store) -> Iterator[dict[str, Any]]:
     """One state of the whole store, whatever is written meanwhile."""
     with store.database.snapshot() as connection:
         pictures = _pictures(connection, store)
         version = VERSION if pictures else PLAIN_VERSION
-        yield {"format": FORMAT, "version": version, "space": asdict(store.space)}
+        yield {"format": FORMAT, "version": version, "space": asdict(store.embedding)}
         for row in connection.execute("SELECT * FROM owners ORDER BY id"):
             yield {"kind": "owner", "owner": rows.scope_json(_scope(row)), "name": row["name"]}
         for row in connection.execute("SELECT * FROM sources ORDER BY rowid"):
             yield {**dict(row), "kind": "source", "source_kind": row["kind"]}
         for row in connection.execute("SELECT key FROM exchanges ORDER BY id"):
-            exchange = rows.exchange(connection, row["key"])
+            exchange = rows.read_exchange(connection, row["key"])
             assert exchange is not None
             yield _exchange_json(exchange)
         for digest in pictures:
@@ -60,27 +60,27 @@ def export(store: Store) -> Iterator[dict[str, Any]]:
             "SELECT id FROM memories WHERE id > ? ORDER BY id LIMIT 1000", [last]
         ).fetchall():
             first, last = found[0]["id"], found[-1]["id"]
-            for memory in rows.memories(connection, "WHERE m.id BETWEEN ? AND ? ORDER BY m.id", [first, last]):
+            for memory in rows.read_memories(connection, "WHERE m.id BETWEEN ? AND ? ORDER BY m.id", [first, last]):
                 yield {"kind": "memory", **rows.memory_json(memory)}
 
 
-def import_(store: Store, lines: Iterable[object], embed: Embed) -> Imported:
+def import_lines(store: Store, lines: Iterable[object], embed: EmbedFunction) -> ImportResult:
     """See `Store.import_`. All lines are read, checked and embedded before anything is written."""
     restored: set[str] = set()
     try:
         return _imported(store, lines, embed, restored)
     finally:  # pictures go to the disk as they are read; of a refused import, or used by no memory, none stays
-        settle(store, restored, set())
+        erase_released_images(store, restored, set())
 
 
-def _imported(store: Store, lines: Iterable[object], embed: Embed, restored: set[str]) -> Imported:
+def _imported(store: Store, lines: Iterable[object], embed: EmbedFunction, restored: set[str]) -> ImportResult:
     owners: list[tuple[Scope, str | None]] = []
     sources: list[Source] = []
     exchanges: dict[str, Exchange] = {}
-    memories: dict[str, Memory] = {}
-    with store.reading() as connection:
+    memories: dict[str, MemoryRecord] = {}
+    with store.snapshot() as connection:
         for number, given in enumerate(lines, start=1):
-            line = _Line(number, given)
+            line = _ImportLine(number, given)
             if number == 1:
                 line.check_format()
                 continue
@@ -102,7 +102,7 @@ def _imported(store: Store, lines: Iterable[object], embed: Embed, restored: set
                 case "memory":
                     memory = _memory(line)
                     known = exchanges.get(key) if (key := memory.exchange_key) else None
-                    known = known or (rows.exchange(connection, key) if key else None)
+                    known = known or (rows.read_exchange(connection, key) if key else None)
                     if key and (known is None or known.owner != memory.owner):
                         raise line.wrong(
                             "exchange_key", "names no exchange of its owner in the lines before or the store"
@@ -115,27 +115,27 @@ def _imported(store: Store, lines: Iterable[object], embed: Embed, restored: set
     vectors = []
     for start in range(0, len(new), BATCH):
         batch = [memory.text for memory in new[start : start + BATCH]]
-        vectors += inputs.unit_rows(embed(batch), len(batch), store.space)
+        vectors += inputs.checked_vectors(embed(batch), len(batch), store.embedding)
 
-    with store.writing() as writing:
+    with store.transaction() as transaction:
         for scope, name in owners:
-            writing.owner(scope, name)
-        _import_sources(writing, sources)
-        done = {row["key"] for row in writing.connection.execute("SELECT key FROM exchanges")}
+            transaction.owner_row(scope, name)
+        _import_sources(transaction, sources)
+        done = {row["key"] for row in transaction.connection.execute("SELECT key FROM exchanges")}
         for key, exchange in exchanges.items():
             if key not in done:
-                writing.exchange(exchange)
-        there = _present(writing.connection, memories)  # again: another process may have been quicker
+                transaction.insert_exchange(exchange)
+        there = _present(transaction.connection, memories)  # again: another process may have been quicker
         added = 0
         for memory, vector in zip(new, vectors, strict=True):
             if memory.id not in there:
-                writing.insert(memory, vector)
-                writing.record("ADD", None, memory, memory.exchange_key, "import")
+                transaction.insert_memory(memory, vector)
+                transaction.record_history("ADD", None, memory, memory.exchange_key, "import")
                 added += 1
-    return Imported(added, len(memories) - added)
+    return ImportResult(added, len(memories) - added)
 
 
-class _Line:
+class _ImportLine:
     """One line of an import. Whatever is wrong with it is a StoreError with its number."""
 
     def __init__(self, number: int, given: object) -> None:
@@ -154,17 +154,17 @@ class _Line:
     def get(self, field: str) -> Any:
         return self._value.get(field)
 
-    def part(self, field: str) -> _Line:
+    def part(self, field: str) -> _ImportLine:
         if not isinstance(self.get(field), Mapping):
             raise self.wrong(field, "must be an object")
-        return _Line(self.number, self.get(field))
+        return _ImportLine(self.number, self.get(field))
 
     def text(self, field: str, *default: str | None, limit: int = MAX_TEXT) -> Any:
         """Not empty; a missing one is the default, if there is one."""
         value = self.get(field)
         if value is None and default:
             return default[0]
-        if not isinstance(value, str) or len(value) > limit or not (value := inputs.clean(value)):
+        if not isinstance(value, str) or len(value) > limit or not (value := inputs.clean_text(value)):
             raise self.wrong(field, "must be text, not empty and not endless")
         return value
 
@@ -177,7 +177,7 @@ class _Line:
     def time(self, field: str) -> datetime | None:
         value = self.get(field)
         try:
-            return inputs.time_from(inputs.time_text(inputs.time_from(value)))
+            return inputs.decode_time(inputs.encode_time(inputs.decode_time(value)))
         except (TypeError, ValueError, OverflowError):
             raise self.wrong(field, "must be an ISO 8601 date and time") from None
 
@@ -233,11 +233,11 @@ class _Line:
             raise StoreError(f"this export has version {version}, not {VERSION} or less; upgrade memlora")
 
 
-def _memory(line: _Line) -> Memory:
+def _memory(line: _ImportLine) -> MemoryRecord:
     if len(identity := line.text("id")) > 200:
         raise line.wrong("id", "is longer than 200 characters")
     changed_at = None if line.get("changed_at") is None else line.time_utc("changed_at")
-    return Memory(
+    return MemoryRecord(
         id=identity,
         text=line.text("text"),
         owner=line.scope("owner"),
@@ -252,20 +252,20 @@ def _memory(line: _Line) -> Memory:
     )
 
 
-def _exchange(line: _Line) -> Exchange:
+def _exchange(line: _ImportLine) -> Exchange:
     if not isinstance(messages := line.get("messages"), list):
         raise line.wrong("messages", "must be a list")
     return Exchange(
         key=line.text("key"),
         owner=line.scope("owner"),
-        messages=tuple(_message(_Line(line.number, message)) for message in messages),
+        messages=tuple(_message(_ImportLine(line.number, message)) for message in messages),
         said_at=line.time("said_at"),
         source=line.text("source"),
         position=line.number_of("position"),
     )
 
 
-def _message(line: _Line) -> Message:
+def _message(line: _ImportLine) -> Message:
     if (role := line.get("role")) not in get_args(Role):
         raise line.wrong("role", f"must be one of {', '.join(get_args(Role))}")
     text = "" if line.get("text") == "" else line.text("text", limit=MAX_MESSAGE)  # a message may be an image alone
@@ -279,13 +279,13 @@ def _exchange_json(exchange: Exchange) -> dict[str, Any]:
         "owner": rows.scope_json(exchange.owner),
         "source": exchange.source,
         "position": exchange.position,
-        "said_at": inputs.time_text(exchange.said_at),
+        "said_at": inputs.encode_time(exchange.said_at),
         "messages": [
             {
                 "role": message.role,
                 "text": message.text,
                 "speaker": message.speaker,
-                "said_at": inputs.time_text(message.said_at),
+                "said_at": inputs.encode_time(message.said_at),
                 "image": rows.image_json(message.image),
                 "ref": message.ref,
             }
@@ -303,22 +303,22 @@ def _pictures(connection: sqlite3.Connection, store: Store) -> list[str]:
     return [row["sha256"] for row in found if store.images.path(row["sha256"])]
 
 
-def _source(line: _Line) -> Source:
+def _source(line: _ImportLine) -> Source:
     finished_at = None if line.get("finished_at") is None else line.time_utc("finished_at")
     started_at = line.time_utc("started_at")
     return Source(line.text("name"), line.text("source_kind"), line.number_of("exchanges"), 0, started_at, finished_at)
 
 
-def _import_sources(writing: Writing, sources: Iterable[Source]) -> None:
-    writing.connection.executemany(
+def _import_sources(transaction: Transaction, sources: Iterable[Source]) -> None:
+    transaction.connection.executemany(
         "INSERT OR IGNORE INTO sources (name, kind, exchanges, started_at, finished_at) VALUES (?, ?, ?, ?, ?)",
         [
             [
                 source.name,
                 source.kind,
                 source.exchanges,
-                inputs.time_text(source.started_at),
-                inputs.time_text(source.finished_at),
+                inputs.encode_time(source.started_at),
+                inputs.encode_time(source.finished_at),
             ]
             for source in sources
         ],

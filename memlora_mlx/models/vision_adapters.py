@@ -20,26 +20,24 @@ from memlora_mlx.errors import ModelBroken, VisionMissing
 if TYPE_CHECKING:
     from PIL.Image import Image as Pixels
 
-    from memlora_mlx.models.students import Chat
 
-
-class Eyes(ABC):
+class VisionAdapter(ABC):
     """One family's way, for one model.
 
     Args:
-        whole: the mlx-vlm model.
+        model: the mlx-vlm model.
         tokenizer: mlx-lm's TokenizerWrapper.
         config: the model's config.json.
         image_tiles: into how many tiles a picture is cut, at most.
     """
 
-    ENDS: tuple[str, ...] = ()  # tokens that end an answer, beside those that the files name
+    STOP_TOKENS: tuple[str, ...] = ()  # tokens that end an answer, beside those that the files name
 
-    def __init__(self, whole: nn.Module, tokenizer: Any, config: Mapping[str, Any], image_tiles: int) -> None:
-        self.whole, self.tokenizer, self.config, self.tiles = whole, tokenizer, config, image_tiles
+    def __init__(self, model: nn.Module, tokenizer: Any, config: Mapping[str, Any], image_tiles: int) -> None:
+        self.model, self.tokenizer, self.config, self.max_tiles = model, tokenizer, config, image_tiles
 
     @abstractmethod
-    def render(self, chat: Chat, picture: str = "") -> str:
+    def render(self, chat: Sequence[tuple[str, str]], picture: str = "") -> str:
         """The chat in the family's template, ready for the answer. On any thread.
 
         Args:
@@ -47,7 +45,7 @@ class Eyes(ABC):
         """
 
     @abstractmethod
-    def frame(self, width: int, height: int) -> Sequence[int | None]:
+    def image_tokens(self, width: int, height: int) -> Sequence[int | None]:
         """A picture of that many pixels in a prompt: token ids, and None for each feature."""
 
     @abstractmethod
@@ -56,14 +54,14 @@ class Eyes(ABC):
 
     def embed(self, tokens: mx.array) -> mx.array:
         """Tokens as the language model reads them: (batch, time) to (batch, time, dim)."""
-        return self.whole.language_model.model.embed_tokens(tokens)
+        return self.model.language_model.model.embed_tokens(tokens)
 
-    def read(self, tokens: mx.array | None, embedded: mx.array | None, cache: list[Any] | None) -> mx.array:
+    def forward(self, tokens: mx.array | None, embedded: mx.array | None, cache: list[Any] | None) -> mx.array:
         """The language model's last hidden states, of tokens or of what `embed` and `features` made of them."""
-        return self.whole.language_model.model(tokens, inputs_embeds=embedded, cache=cache)
+        return self.model.language_model.model(tokens, inputs_embeds=embedded, cache=cache)
 
 
-def eyes_of(config: Mapping[str, Any]) -> type[Eyes]:
+def vision_adapter_for(config: Mapping[str, Any]) -> type[VisionAdapter]:
     """The eyes of a model's family.
 
     Raises:
@@ -80,31 +78,31 @@ def eyes_of(config: Mapping[str, Any]) -> type[Eyes]:
     return found
 
 
-def last_of_user(chat: Chat) -> int:
+def last_user_turn(chat: Sequence[tuple[str, str]]) -> int:
     """The place of the user's last turn."""
     return max(i for i, (role, _) in enumerate(chat) if role == "user")
 
 
-class InternVL(Eyes):
+class InternVLAdapter(VisionAdapter):
     """InternVL 2.5 and 3: ChatML, and square tiles of one size with a small view of the whole picture after them."""
 
     # InternVL's own system line ("You are InternVL, a multimodal model made by ..."): trained with it, it answers worse without.
     SYSTEM = (
         "你是书生·万象，英文名是InternVL，是由上海人工智能实验室、清华大学及多家合作单位联合开发的多模态大语言模型。"
     )
-    ENDS = ("<|im_end|>",)
+    STOP_TOKENS = ("<|im_end|>",)
     MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, of red, green and blue
 
-    def __init__(self, whole: nn.Module, tokenizer: Any, config: Mapping[str, Any], image_tiles: int) -> None:
+    def __init__(self, model: nn.Module, tokenizer: Any, config: Mapping[str, Any], image_tiles: int) -> None:
         super().__init__(
-            whole, tokenizer, config, min(image_tiles, int(config.get("max_dynamic_patch") or image_tiles))
+            model, tokenizer, config, min(image_tiles, int(config.get("max_dynamic_patch") or image_tiles))
         )
         self._system = str(config.get("system_message", self.SYSTEM))
-        self._side = int(config.get("force_image_size") or whole.config.vision_config.image_size)
-        self._whole_too = bool(config.get("use_thumbnail", True))
-        patches = (self._side // whole.config.vision_config.patch_size) ** 2
-        self._of_tile = int(patches * whole.config.downsample_ratio**2)  # features
-        for layer in whole.vision_model.encoder.layers:
+        self._tile_pixels = int(config.get("force_image_size") or model.config.vision_config.image_size)
+        self._adds_overview = bool(config.get("use_thumbnail", True))
+        patches = (self._tile_pixels // model.config.vision_config.patch_size) ** 2
+        self._features_per_tile = int(patches * model.config.downsample_ratio**2)  # features
+        for layer in model.vision_model.encoder.layers:
             layer.mlp.activation_fn = nn.GELU()  # as the tower was trained; mlx-vlm's has an approximation, 1e-4 off
         known = tokenizer.get_vocab()
         if missing := [mark for mark in ("<img>", "</img>", "<|im_start|>", "<|im_end|>") if mark not in known]:
@@ -113,51 +111,51 @@ class InternVL(Eyes):
             )
         self._open, self._close = known["<img>"], known["</img>"]
 
-    def render(self, chat: Chat, picture: str = "") -> str:
+    def render(self, chat: Sequence[tuple[str, str]], picture: str = "") -> str:
         said = list(chat)
         if self._system and said[0][0] != "system":
             said.insert(0, ("system", self._system))
         if picture:
-            said[last_of_user(said)] = ("user", f"{picture}\n{said[last_of_user(said)][1]}")
+            said[last_user_turn(said)] = ("user", f"{picture}\n{said[last_user_turn(said)][1]}")
         turns = (f"<|im_start|>{role}\n{text}<|im_end|>\n" for role, text in said)
         return "".join(turns) + "<|im_start|>assistant\n"
 
-    def frame(self, width: int, height: int) -> Sequence[int | None]:
+    def image_tokens(self, width: int, height: int) -> Sequence[int | None]:
         columns, rows = self._grid(width, height)
         tiles = columns * rows
-        tiles += self._whole_too and tiles > 1
-        return [self._open, *[None] * (tiles * self._of_tile), self._close]
+        tiles += self._adds_overview and tiles > 1
+        return [self._open, *[None] * (tiles * self._features_per_tile), self._close]
 
     def features(self, pixels: Pixels) -> mx.array:
-        tower = self.whole.vision_model
+        tower = self.model.vision_model
         tiles = mx.array(np.stack([self._normal(tile) for tile in self._cut(pixels)]))  # (tiles, side, side, 3)
         states, _, _ = tower(tiles.astype(tower.embeddings.patch_embedding.weight.dtype), output_hidden_states=True)
         from mlx_vlm.models.base import pixel_shuffle
 
-        made = pixel_shuffle(states[:, 1:], shuffle_ratio=self.whole.downsample_ratio)
-        for layer in self.whole.mlp1:
+        made = pixel_shuffle(states[:, 1:], shuffle_ratio=self.model.downsample_ratio)
+        for layer in self.model.mlp1:
             made = layer(made)
         return made.reshape(-1, made.shape[-1])
 
     def _grid(self, width: int, height: int) -> tuple[int, int]:
         """Columns and rows of tiles: the shape nearest to the picture's; of two, the one that keeps more of its pixels."""
-        most = range(1, self.tiles + 1)
+        most = range(1, self.max_tiles + 1)
         best, nearest = (1, 1), float("inf")
         for tiles in most:  # few first, as the model was trained
             for columns in (n for n in most if tiles % n == 0):
                 distance = abs(width / height - columns * columns / tiles)
-                fills_half = width * height > 0.5 * tiles * self._side**2
+                fills_half = width * height > 0.5 * tiles * self._tile_pixels**2
                 if distance < nearest or (distance == nearest and fills_half):
                     best, nearest = (columns, tiles // columns), distance
         return best
 
     def _cut(self, pixels: Pixels) -> list[Pixels]:
         columns, rows = self._grid(*pixels.size)
-        side = self._side
+        side = self._tile_pixels
         spread = pixels.resize((columns * side, rows * side), 3)  # bicubic
         places = [(column * side, row * side) for row in range(rows) for column in range(columns)]
         tiles = [spread.crop((left, top, left + side, top + side)) for left, top in places]
-        if self._whole_too and len(tiles) > 1:
+        if self._adds_overview and len(tiles) > 1:
             tiles.append(pixels.resize((side, side), 3))
         return tiles
 
@@ -166,39 +164,39 @@ class InternVL(Eyes):
         return (values - np.array(self.MEAN, np.float32)) / np.array(self.STD, np.float32)
 
 
-class Processed(Eyes):
+class ProcessorAdapter(VisionAdapter):
     """A family whose processor, in mlx-vlm, says what a prompt with a picture is, and whose model merges the two.
 
-    The processor makes MLX arrays: `frame`, too, belongs to the engine's thread.
+    The processor makes MLX arrays: `image_tokens`, too, belongs to the engine's thread.
     """
 
     PLACEHOLDER = "<image>"  # for a picture, in the family's template
 
-    def __init__(self, whole: nn.Module, tokenizer: Any, config: Mapping[str, Any], image_tiles: int) -> None:
-        super().__init__(whole, tokenizer, config, image_tiles)
-        self._processor = self.processor(Path(whole.model_path))
+    def __init__(self, model: nn.Module, tokenizer: Any, config: Mapping[str, Any], image_tiles: int) -> None:
+        super().__init__(model, tokenizer, config, image_tiles)
+        self._processor = self.processor(Path(model.model_path))
         self._frames: dict[tuple[int, int], list[int | None]] = {}
 
     def processor(self, folder: Path) -> Any:
         """The family's processor, read from the model's folder; it never looks elsewhere."""
         raise NotImplementedError
 
-    def render(self, chat: Chat, picture: str = "") -> str:
+    def render(self, chat: Sequence[tuple[str, str]], picture: str = "") -> str:
         turns = []
         for i, (role, text) in enumerate(chat):
             content = [{"type": "text", "text": text.replace(self.PLACEHOLDER, "")}]
-            if picture and i == last_of_user(chat):
+            if picture and i == last_user_turn(chat):
                 content.insert(0, {"type": "image"})
             turns.append({"role": role, "content": content})
         rendered = str(self.tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False))
         return rendered.replace(self.PLACEHOLDER, picture)
 
-    def frame(self, width: int, height: int) -> Sequence[int | None]:
+    def image_tokens(self, width: int, height: int) -> Sequence[int | None]:
         if (known := self._frames.get((width, height))) is None:
             from PIL import Image
 
             tokens = np.array(self._inputs(Image.new("RGB", (width, height)))["input_ids"])[0]
-            known = [None if token == self.whole.config.image_token_index else int(token) for token in tokens]
+            known = [None if token == self.model.config.image_token_index else int(token) for token in tokens]
             self._frames[width, height] = known
         return known
 
@@ -206,8 +204,8 @@ class Processed(Eyes):
         inputs = dict(self._inputs(pixels))
         tokens = inputs.pop("input_ids")
         mask = inputs.pop("attention_mask", None)
-        merged = self.whole.get_input_embeddings(tokens, mask=mask, **inputs).inputs_embeds[0]
-        return merged[mx.array(np.flatnonzero(np.array(tokens)[0] == self.whole.config.image_token_index))]
+        merged = self.model.get_input_embeddings(tokens, mask=mask, **inputs).inputs_embeds[0]
+        return merged[mx.array(np.flatnonzero(np.array(tokens)[0] == self.model.config.image_token_index))]
 
     def _inputs(self, pixels: Pixels) -> Mapping[str, mx.array]:
         from mlx_vlm.models.base import to_mlx
@@ -215,7 +213,7 @@ class Processed(Eyes):
         return to_mlx(self._processor(text=self.PLACEHOLDER, images=[pixels], add_special_tokens=False))
 
 
-class SmolVLM(Processed):
+class SmolVLMAdapter(ProcessorAdapter):
     """SmolVLM 1 and 2, on Idefics3: a grid of tiles, and the whole picture after them."""
 
     def processor(self, folder: Path) -> Any:
@@ -225,17 +223,17 @@ class SmolVLM(Processed):
         family = SmolVLMProcessor if self.config["model_type"] == "smolvlm" else Idefics3Processor
         made = family.from_pretrained(str(folder))
         tile = made.image_processor.max_image_size["longest_edge"]
-        made.image_processor.size = {"longest_edge": int(self.tiles**0.5) * tile}
-        made.image_processor.do_image_splitting = self.tiles > 1
+        made.image_processor.size = {"longest_edge": int(self.max_tiles**0.5) * tile}
+        made.image_processor.do_image_splitting = self.max_tiles > 1
         return made
 
     def embed(self, tokens: mx.array) -> mx.array:
-        return self.whole.language_model.embed_tokens(tokens)
+        return self.model.language_model.embed_tokens(tokens)
 
-    def read(self, tokens: mx.array | None, embedded: mx.array | None, cache: list[Any] | None) -> mx.array:
+    def forward(self, tokens: mx.array | None, embedded: mx.array | None, cache: list[Any] | None) -> mx.array:
         from mlx_vlm.models.base import create_attention_mask
 
-        language = self.whole.language_model
+        language = self.model.language_model
         states = language.embed_tokens(tokens) if embedded is None else embedded
         mask = create_attention_mask(states, cache)
         for layer, part in zip(language.layers, cache or [None] * len(language.layers), strict=True):
@@ -243,7 +241,7 @@ class SmolVLM(Processed):
         return language.norm(states)
 
 
-class Gemma3(Processed):
+class Gemma3Adapter(ProcessorAdapter):
     """Gemma 3: a picture is always 256 features."""
 
     PLACEHOLDER = "<start_of_image>"
@@ -254,28 +252,28 @@ class Gemma3(Processed):
         return Gemma3Processor.from_pretrained(str(folder))
 
 
-class LFM2(Processed):
+class LFM2Adapter(ProcessorAdapter):
     """LFM2-VL: tiles of 512 pixels and a small view of the whole."""
 
     def processor(self, folder: Path) -> Any:
         from mlx_vlm.models.lfm2_vl.processing_lfm2_vl import Lfm2VlProcessor
 
         made = Lfm2VlProcessor.from_pretrained(str(folder))
-        made.image_processor.max_tiles = self.tiles
-        made.image_processor.do_image_splitting = self.tiles > 1
+        made.image_processor.max_tiles = self.max_tiles
+        made.image_processor.do_image_splitting = self.max_tiles > 1
         return made
 
-    def read(self, tokens: mx.array | None, embedded: mx.array | None, cache: list[Any] | None) -> mx.array:
-        return self.whole.language_model.model(tokens, cache=cache, input_embeddings=embedded)
+    def forward(self, tokens: mx.array | None, embedded: mx.array | None, cache: list[Any] | None) -> mx.array:
+        return self.model.language_model.model(tokens, cache=cache, input_embeddings=embedded)
 
 
-_FAMILIES: dict[str, type[Eyes]] = {
-    "internvl_chat": InternVL,
-    "smolvlm": SmolVLM,
-    "idefics3": SmolVLM,
-    "gemma3": Gemma3,
-    "lfm2_vl": LFM2,
-    "lfm2-vl": LFM2,
+_FAMILIES: dict[str, type[VisionAdapter]] = {
+    "internvl_chat": InternVLAdapter,
+    "smolvlm": SmolVLMAdapter,
+    "idefics3": SmolVLMAdapter,
+    "gemma3": Gemma3Adapter,
+    "lfm2_vl": LFM2Adapter,
+    "lfm2-vl": LFM2Adapter,
 }
 _REFUSED = (  # families by how their names begin, and why
     (

@@ -12,8 +12,8 @@ from typing import Literal
 
 from memlora_mlx.records import Image, Role
 
-Kind = Literal["locomo", "messages", "chatgpt", "transcript"]
-KNOWN_FORMS = (
+ConversationFormat = Literal["locomo", "messages", "chatgpt", "transcript"]
+KNOWN_FORMATS = (
     'memlora reads LoCoMo samples, {"role", "content"} messages (JSON or JSONL), ChatGPT\'s conversations.json '
     "and `Name: text` lines"
 )
@@ -57,34 +57,34 @@ class Conversation:
 
     id: str  # what the file itself calls it ("conv-26"); "" where it names none, so that a renamed file stays the same
     name: str  # for people: the id, a ChatGPT title, else the file's stem
-    kind: Kind
+    format: ConversationFormat
     sessions: tuple[Session, ...]
     speakers: tuple[str, ...] = ()  # whose memories, for the kinds that name people
     position: int = 0  # 0-based, within its file
     folder: Path | None = field(default=None, compare=False)  # of its file: paths of images are looked for in it
 
 
-class Fault(Exception):
+class FormatError(Exception):
     """What is wrong and where; `read_conversations` puts the file's name in front."""
 
 
-def kept(turns: Iterable[Turn | None]) -> tuple[Turn, ...]:
+def nonempty_turns(turns: Iterable[Turn | None]) -> tuple[Turn, ...]:
     return tuple(turn for turn in turns if turn and (turn.text or turn.image))
 
 
-def clean(text: str) -> str:
+def clean_text(text: str) -> str:
     """Without what no prompt, database or terminal should meet: control characters and half surrogate pairs."""
     return _SURROGATE.sub("\ufffd", _CONTROL.sub("", text.replace("\r\n", "\n").replace("\r", "\n"))).strip()
 
 
-def one_line(text: str) -> str:
-    return " ".join(clean(text).split())
+def clean_line(text: str) -> str:
+    return " ".join(clean_text(text).split())
 
 
-def quoted(value: object) -> str:
+def quote_value(value: object) -> str:
     if isinstance(value, dict):
-        return f"an object with {', '.join(quoted(key) for key in list(value)[:4]) or 'nothing in it'}"
+        return f"an object with {', '.join(quote_value(key) for key in list(value)[:4]) or 'nothing in it'}"
     if isinstance(value, list):
         return f"a list of {len(value)}"
     text = value if isinstance(value, str) else json.dumps(value)
-    return repr(one_line(text[:60])) + ("..." if len(text) > 60 else "")
+    return repr(clean_line(text[:60])) + ("..." if len(text) > 60 else "")

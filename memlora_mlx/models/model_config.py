@@ -16,6 +16,6 @@ def read_vision_config(folder: Path) -> dict[str, Any] | None:
     return config if isinstance(config, dict) and config.get("vision_config") else None
 
 
-def needs_vision(student: str) -> str:
+def text_only_message(student: str) -> str:
     """What a user reads who shows a picture to a student that cannot see."""
     return f"{student} reads text only; `memlora models pull internvl3-1b` fetches a student that sees: --student internvl3-1b"

@@ -20,10 +20,10 @@ from memlora_mlx.errors import UsageError
 if TYPE_CHECKING:
     from PIL.Image import Image as Pixels
 
-MOST_FILE_BYTES = 64 << 20  # of a file that is read at all
-MOST_PIXELS = 80_000_000  # of a picture that is decoded at all; below the size from which Pillow warns
-LONGEST_SIDE = 2048  # pixels of a kept picture: more than a vision student looks at
-MOST_KEPT_BYTES = 8 << 20  # a lossless picture that is larger becomes a JPEG
+MAX_FILE_BYTES = 64 << 20  # of a file that is read at all
+MAX_PIXELS = 80_000_000  # of a picture that is decoded at all; below the size from which Pillow warns
+MAX_SIDE = 2048  # pixels of a kept picture: more than a vision student looks at
+MAX_STORED_BYTES = 8 << 20  # a lossless picture that is larger becomes a JPEG
 THUMBNAIL = (480, 360)  # pixels
 _LOSSY = ("JPEG", "MPO", "WEBP", "AVIF", "JPEG2000")
 _READ = "PNG, JPEG, WebP, AVIF, GIF, BMP and TIFF are read"
@@ -31,7 +31,7 @@ _HEIC = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
+class NormalisedImage:
     """A picture as it is kept."""
 
     data: bytes
@@ -41,13 +41,13 @@ class Picture:
     height: int
 
 
-def read_picture(path: Path) -> bytes:
+def read_image_file(path: Path) -> bytes:
     """A file's bytes.
 
     Raises:
         UsageError: it is a web address, a folder, no plain file, too large, or cannot be read.
     """
-    name = shown(path)
+    name = printable_source(path)
     if str(path).startswith(("http:/", "https:/")):
         raise UsageError(f"{name} is a web address; nothing is fetched: save the picture and give its path")
     try:
@@ -57,19 +57,19 @@ def read_picture(path: Path) -> bytes:
                 raise UsageError(f"{name} is a folder; name a picture in it")
             if not stat.S_ISREG(found.st_mode):
                 raise UsageError(f"{name} is no plain file; give a picture")
-            data = file.read(MOST_FILE_BYTES + 1)
+            data = file.read(MAX_FILE_BYTES + 1)
     except FileNotFoundError:
         raise UsageError(f"there is no picture {name}; check the path") from None
     except IsADirectoryError:
         raise UsageError(f"{name} is a folder; name a picture in it") from None
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         raise UsageError(f"cannot read {name} ({getattr(error, 'strerror', None) or error})") from error
-    if len(data) > MOST_FILE_BYTES:
-        raise UsageError(f"{name} is larger than {MOST_FILE_BYTES >> 20} MB; make it smaller first")
+    if len(data) > MAX_FILE_BYTES:
+        raise UsageError(f"{name} is larger than {MAX_FILE_BYTES >> 20} MB; make it smaller first")
     return data
 
 
-def normalised(data: bytes, name: str, *, keep_location: bool = False) -> Picture:
+def normalise_image(data: bytes, name: str, *, keep_location: bool = False) -> NormalisedImage:
     """The picture in a file's bytes, as it is kept. The same bytes give the same picture.
 
     Args:
@@ -91,21 +91,21 @@ def normalised(data: bytes, name: str, *, keep_location: bool = False) -> Pictur
                 width, height = image.size
                 if not width or not height:
                     raise UsageError(f"{name} has no pixels ({width} x {height})")
-                if width * height > MOST_PIXELS:
+                if width * height > MAX_PIXELS:
                     raise UsageError(f"{name} has {width} x {height} pixels; make it smaller first")
                 is_lossy = image.format in _LOSSY
                 exif = image.getexif() if keep_location else None
                 image.seek(0)  # of several frames the first one is kept
-                image.draft("RGB", (LONGEST_SIDE, LONGEST_SIDE))
+                image.draft("RGB", (MAX_SIDE, MAX_SIDE))
                 upright = ImageOps.exif_transpose(_srgb(image))
-                upright.thumbnail((LONGEST_SIDE, LONGEST_SIDE), Image.Resampling.LANCZOS)
+                upright.thumbnail((MAX_SIDE, MAX_SIDE), Image.Resampling.LANCZOS)
                 pixels = _plain(upright)
                 small = pixels.copy()
                 small.thumbnail(THUMBNAIL, Image.Resampling.LANCZOS)
                 kept = b"" if is_lossy else _encoded(pixels, "PNG", exif)
-                if is_lossy or len(kept) > MOST_KEPT_BYTES:
+                if is_lossy or len(kept) > MAX_STORED_BYTES:
                     is_lossy, kept = True, _encoded(pixels, "JPEG", exif)
-                return Picture(kept, "jpg" if is_lossy else "png", _encoded(small, "JPEG", None), *pixels.size)
+                return NormalisedImage(kept, "jpg" if is_lossy else "png", _encoded(small, "JPEG", None), *pixels.size)
     except UnidentifiedImageError as error:
         if _has_no_pixels(data):
             raise UsageError(f"{name} has no pixels (0 x 0)") from error
@@ -120,15 +120,15 @@ def normalised(data: bytes, name: str, *, keep_location: bool = False) -> Pictur
         raise UsageError(f"{name} is damaged or cut off ({' '.join(str(error).split())[:120]})") from error
 
 
-def check_kept(data: bytes, name: str) -> str:
+def check_normalised(data: bytes, name: str) -> str:
     """The suffix of a picture that was kept before, here or elsewhere. Raises UsageError: it cannot be one of ours."""
     from PIL import Image
 
-    if len(data) > 2 * MOST_KEPT_BYTES:
+    if len(data) > 2 * MAX_STORED_BYTES:
         raise UsageError(f"{name} is larger than a kept picture can be")
     try:
         with Image.open(BytesIO(data), formats=["JPEG", "PNG"]) as image:
-            if max(image.size) > LONGEST_SIDE or image.mode != "RGB":
+            if max(image.size) > MAX_SIDE or image.mode != "RGB":
                 raise UsageError(f"{name} is not in the form that pictures are kept in")
             image.load()
             return "jpg" if image.format == "JPEG" else "png"
@@ -138,7 +138,7 @@ def check_kept(data: bytes, name: str) -> str:
         raise UsageError(f"{name} is damaged or cut off ({' '.join(str(error).split())[:120]})") from error
 
 
-def shown(value: object) -> str:
+def printable_source(value: object) -> str:
     """A path or an address as a message can show it: one line, without control characters, not endless."""
     text = "".join(letter if letter.isprintable() else "?" for letter in str(value))
     return text if len(text) <= 120 else text[:80] + "..." + text[-30:]

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from memlora_mlx.errors import StoreBroken, StoreError
 from memlora_mlx.memory import inputs
-from memlora_mlx.memory.changes import Embed, Space
-from memlora_mlx.memory.store.images import in_use
+from memlora_mlx.memory.changes import EmbeddingFingerprint, EmbedFunction
+from memlora_mlx.memory.store.images import images_in_use
 
 if TYPE_CHECKING:
     from memlora_mlx.memory.store.store import Store
@@ -23,10 +23,10 @@ BATCH = 256  # texts embedded at once
 TRIES = 5
 
 
-def check(store: Store) -> list[str]:
+def check_store(store: Store) -> list[str]:
     """See `Store.check`."""
     try:
-        with store.reading() as connection:
+        with store.snapshot() as connection:
             damage = [row[0] for row in connection.execute("PRAGMA integrity_check(10)")]
             if damage != ["ok"]:
                 return [f"the database file is damaged: {line}" for line in damage]
@@ -34,66 +34,68 @@ def check(store: Store) -> list[str]:
                 f"a row of {row['table']} belongs to a row of {row['parent']} that is gone"
                 for row in connection.execute("PRAGMA foreign_key_check")
             ]
-            if store.space != store.wanted_space:
-                problems.append(f"its vectors are of {store.space}, not of {store.wanted_space}")
-            unsound, altered = _unsound(connection, store.space)
-            if unsound:
-                problems.append(f"{len(unsound)} memories have no sound embedding and are not found by searches")
+            if store.embedding != store.expected_embedding:
+                problems.append(f"its vectors are of {store.embedding}, not of {store.expected_embedding}")
+            damaged, altered = _damaged_rows(connection, store.embedding)
+            if damaged:
+                problems.append(f"{len(damaged)} memories have no sound embedding and are not found by searches")
             if altered:
                 problems.append(f"{len(altered)} memories have another text than was stored")
             problems += _check_pictures(store, connection)
-            for row in _miscounted(connection):
+            for row in _wrong_counts(connection):
                 problems.append(f"owner {row['id']} is said to have {row['memories']} memories, but has {row['live']}")
     except StoreBroken as error:
         return [str(error)]
     if not store.read_only:
-        collect(store)
+        erase_unused_images(store)
     return problems + _check_indexes(store)
 
 
-def collect(store: Store) -> int:
+def erase_unused_images(store: Store) -> int:
     """Erase the pictures that no memory uses: a crash, or a picture of an exchange that nothing was remembered of.
 
     Returns their number. One that is just being kept stays.
     """
-    with store.reading() as connection:
-        used = in_use(connection, store.clock())
-    store.images.remove_scraps()
-    return store.images.erase({path.stem for path in store.images.all()} - used)
+    with store.snapshot() as connection:
+        used = images_in_use(connection, store.clock())
+    store.images.remove_partial_files()
+    return store.images.erase({path.stem for path in store.images.files()} - used)
 
 
-def repair(store: Store, embed: Embed) -> list[str]:
+def repair_store(store: Store, embed: EmbedFunction) -> list[str]:
     """See `Store.repair`."""
     done = []
-    if store.space != store.wanted_space:
-        count = reembed(store, embed, store.wanted_space)
-        done.append(f"embedded {count} memories again, with {store.space}")
-    with store.reading() as connection:
-        unsound, altered = _unsound(connection, store.space)
-        texts = _texts(connection, sorted(unsound | altered))
-    vectors = _embedded(embed, list(texts.values()), store.space)
-    with store.writing() as writing:
-        for row in _miscounted(writing.connection):
-            writing.connection.execute("UPDATE owners SET memories = ? WHERE id = ?", [row["live"], row["id"]])
+    if store.embedding != store.expected_embedding:
+        count = reembed(store, embed, store.expected_embedding)
+        done.append(f"embedded {count} memories again, with {store.embedding}")
+    with store.snapshot() as connection:
+        damaged, altered = _damaged_rows(connection, store.embedding)
+        texts = _texts(connection, sorted(damaged | altered))
+    vectors = _embedded(embed, list(texts.values()), store.embedding)
+    with store.transaction() as transaction:
+        for row in _wrong_counts(transaction.connection):
+            transaction.connection.execute("UPDATE owners SET memories = ? WHERE id = ?", [row["live"], row["id"]])
             done.append(f"counted the memories of owner {row['id']} again")
         for (key, text), vector in zip(texts.items(), vectors, strict=True):
-            changed = writing.connection.execute(
+            changed = transaction.connection.execute(
                 "UPDATE memories SET sha256 = ?, revision = ? WHERE id = ? AND text = ?",
-                [inputs.digest(text), writing.revision, key, text],
+                [inputs.text_sha256(text), transaction.revision, key, text],
             ).rowcount
             if changed:  # else somebody has just given it new words, and an embedding with them
-                writing.connection.execute("INSERT OR REPLACE INTO embeddings VALUES (?, ?)", [key, vector.tobytes()])
-        writing.connection.execute("REINDEX")
+                transaction.connection.execute(
+                    "INSERT OR REPLACE INTO embeddings VALUES (?, ?)", [key, vector.tobytes()]
+                )
+        transaction.connection.execute("REINDEX")
     if texts:
         done.append(f"embedded {len(texts)} memories again")
-    if damaged := store.images.erase(store.images.damaged()):
-        done.append(f"removed {damaged} damaged pictures; their memories keep words and captions")
+    if removed := store.images.erase(store.images.find_damaged()):
+        done.append(f"removed {removed} damaged pictures; their memories keep words and captions")
     store.indexes.clear()
     done.append("cleared the indexes; the next search builds them from the database")
     return done
 
 
-def reembed(store: Store, embed: Embed, space: Space) -> int:
+def reembed(store: Store, embed: EmbedFunction, embedding: EmbeddingFingerprint) -> int:
     """Move the store to another embedding space. Returns how many memories were embedded.
 
     The old vectors stay until all the new ones are there.
@@ -103,49 +105,53 @@ def reembed(store: Store, embed: Embed, space: Space) -> int:
     ready: dict[int, tuple[str, NDArray[np.float32]]] = {}
     for _ in range(TRIES):
         # Embedding may take minutes: it is done while others may write, and what they wrote is caught up with.
-        with store.reading() as connection:
+        with store.snapshot() as connection:
             stored = _texts(connection, None)
         missing = {
             key: text for key, text in stored.items() if ready.get(key, ("", None))[0] != text or key not in ready
         }
-        for (key, text), vector in zip(missing.items(), _embedded(embed, list(missing.values()), space), strict=True):
+        for (key, text), vector in zip(
+            missing.items(), _embedded(embed, list(missing.values()), embedding), strict=True
+        ):
             ready[key] = (text, vector)
-        with store.writing() as writing:
-            stored = _texts(writing.connection, None)
+        with store.transaction() as transaction:
+            stored = _texts(transaction.connection, None)
             if any(key not in ready or ready[key][0] != text for key, text in stored.items()):
                 continue
-            writing.connection.execute("DELETE FROM embeddings")
-            writing.connection.executemany(
+            transaction.connection.execute("DELETE FROM embeddings")
+            transaction.connection.executemany(
                 "INSERT INTO embeddings VALUES (?, ?)", [(key, ready[key][1].tobytes()) for key in stored]
             )
-            writing.connection.execute("UPDATE memories SET revision = ?", [writing.revision])
-            writing.connection.execute("UPDATE meta SET value = ? WHERE key = 'space'", [json.dumps(asdict(space))])
-        store.space = store.wanted_space = space
+            transaction.connection.execute("UPDATE memories SET revision = ?", [transaction.revision])
+            transaction.connection.execute(
+                "UPDATE meta SET value = ? WHERE key = 'space'", [json.dumps(asdict(embedding))]
+            )
+        store.embedding = store.expected_embedding = embedding
         store.indexes.clear()
         return len(stored)
     raise StoreError("others keep writing to the store; embed it again when they are done")
 
 
-def _unsound(connection: sqlite3.Connection, space: Space) -> tuple[set[int], set[int]]:
+def _damaged_rows(connection: sqlite3.Connection, embedding: EmbeddingFingerprint) -> tuple[set[int], set[int]]:
     """Rowids of memories without a unit vector of the space, and of those whose text has another hash."""
-    unsound, altered = set(), set()
+    damaged, altered = set(), set()
     for row in connection.execute(
         "SELECT m.id, m.text, m.sha256, e.vector FROM memories m LEFT JOIN embeddings e ON e.memory = m.id"
     ):
-        if not _is_sound(row["vector"], space):
-            unsound.add(row["id"])
-        if inputs.digest(row["text"]) != row["sha256"]:
+        if not _is_intact(row["vector"], embedding):
+            damaged.add(row["id"])
+        if inputs.text_sha256(row["text"]) != row["sha256"]:
             altered.add(row["id"])
-    return unsound, altered
+    return damaged, altered
 
 
-def _is_sound(blob: object, space: Space) -> bool:
-    if not isinstance(blob, bytes) or len(blob) != 4 * space.dim:
+def _is_intact(blob: object, embedding: EmbeddingFingerprint) -> bool:
+    if not isinstance(blob, bytes) or len(blob) != 4 * embedding.dim:
         return False
     return abs(float(np.linalg.norm(np.frombuffer(blob, dtype="<f4"))) - 1.0) < 1e-3  # a NaN is not
 
 
-def _miscounted(connection: sqlite3.Connection) -> list[sqlite3.Row]:
+def _wrong_counts(connection: sqlite3.Connection) -> list[sqlite3.Row]:
     return connection.execute(
         """
         SELECT * FROM (SELECT id, memories, (SELECT count(*) FROM memories m WHERE m.owner = o.id) AS live FROM owners o)
@@ -157,7 +163,7 @@ def _miscounted(connection: sqlite3.Connection) -> list[sqlite3.Row]:
 def _check_indexes(store: Store) -> list[str]:
     """Each index, once it has caught up, against the database's count."""
     problems = []
-    with store.indexes.lock, store.reading() as connection:
+    with store.indexes.lock, store.snapshot() as connection:
         position = store.position(connection)
         for owner in connection.execute("SELECT id, memories FROM owners").fetchall():
             index = store.indexes.current(connection, owner["id"], position, owner["memories"])
@@ -169,7 +175,7 @@ def _check_indexes(store: Store) -> list[str]:
 
 
 def _check_pictures(store: Store, connection: sqlite3.Connection) -> list[str]:
-    if damaged := store.images.damaged():
+    if damaged := store.images.find_damaged():
         return [f"{len(damaged)} pictures are damaged, the first is {damaged[0][:12]}"]
     return []
 
@@ -180,9 +186,9 @@ def _texts(connection: sqlite3.Connection, keys: Sequence[int] | None) -> dict[i
     return dict(map(tuple, connection.execute(f"SELECT id, text FROM memories {where}", values)))
 
 
-def _embedded(embed: Embed, texts: Sequence[str], space: Space) -> list[NDArray[np.float32]]:
+def _embedded(embed: EmbedFunction, texts: Sequence[str], embedding: EmbeddingFingerprint) -> list[NDArray[np.float32]]:
     vectors: list[NDArray[np.float32]] = []
     for start in range(0, len(texts), BATCH):
         batch = texts[start : start + BATCH]
-        vectors += inputs.unit_rows(embed(batch), len(batch), space)
+        vectors += inputs.checked_vectors(embed(batch), len(batch), embedding)
     return vectors

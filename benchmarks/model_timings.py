@@ -10,10 +10,10 @@ from pathlib import Path
 
 import mlx.core as mx
 
-from memlora_mlx.models.batching import Batch
-from memlora_mlx.models.decoding import LOOKUP_TOKENS, Guide, Row
+from memlora_mlx.models.batching import DecodingBatch
+from memlora_mlx.models.decoding import LOOKUP_TOKENS, DecodingSequence, GrammarMatcher
 from memlora_mlx.models.experts import ExpertTable
-from memlora_mlx.models.students import Chat, Student
+from memlora_mlx.models.student import Student
 from memlora_mlx.records import Grammar, Stage
 
 
@@ -87,21 +87,23 @@ def decode_step_seconds(student: Student, prompt: Sequence[int], *, tokens: int)
 def answer_seconds(
     student: Student,
     experts: ExpertTable,
-    chat: Chat,
+    chat: Sequence[tuple[str, str]],
     grammar: Grammar | None,
     *,
     stage: Stage | None = None,
     max_tokens: int,
     lookup: int = LOOKUP_TOKENS,
     force: bool = True,
-) -> tuple[float, Row]:
+) -> tuple[float, DecodingSequence]:
     """One request alone, with nothing known of its prompt: seconds, and the row that was written."""
     start = time.perf_counter()
-    guide = Guide(student, grammar) if grammar else None
-    row = Row(student, stage, student.encode(chat), guide=guide, max_tokens=max_tokens, lookup=lookup, force=force)
-    batch = Batch(student, experts, 1)
+    guide = GrammarMatcher(student, grammar) if grammar else None
+    row = DecodingSequence(
+        student, stage, student.encode(chat), guide=guide, max_tokens=max_tokens, lookup=lookup, force=force
+    )
+    batch = DecodingBatch(student, experts, 1)
     batch.add(row)
-    while batch.busy:
+    while batch.is_busy:
         batch.step()
     return time.perf_counter() - start, row
 

@@ -7,9 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
-from memlora_mlx.conversations.structured import parsed
-from memlora_mlx.conversations.transcripts import split_stamp, transcript
-from memlora_mlx.conversations.turns import Conversation, Fault, clean, one_line
+from memlora_mlx.conversations.json_formats import parse_json_conversations
+from memlora_mlx.conversations.model import Conversation, FormatError, clean_line, clean_text
+from memlora_mlx.conversations.transcripts import parse_transcript, split_timestamp
 from memlora_mlx.errors import BadConversation, UsageError
 
 MAX_FILE_BYTES = 512 << 20
@@ -28,13 +28,13 @@ def read_conversations(source: Path | BinaryIO) -> list[Conversation]:
     """
     name, stem, folder = "standard input", "stdin", None
     if isinstance(source, Path) and str(source) != "-":
-        name, stem, folder = one_line(str(source)), one_line(source.stem), source.parent
+        name, stem, folder = clean_line(str(source)), clean_line(source.stem), source.parent
     try:
-        text = _decoded(_read(source))
+        text = _decode(_read(source))
         found = [conversation for conversation in _conversations(text) if conversation.sessions]
         if not found:
-            raise Fault("holds no messages; is this the right file?")
-    except Fault as fault:
+            raise FormatError("holds no messages; is this the right file?")
+    except FormatError as fault:
         raise BadConversation(f"{name}: {fault}") from fault
     except IsADirectoryError:
         raise UsageError(f"{name} is a folder; name the conversation files in it") from None
@@ -48,18 +48,18 @@ def read_conversations(source: Path | BinaryIO) -> list[Conversation]:
 
 def _read(source: Path | BinaryIO) -> bytes:
     if not isinstance(source, Path):
-        return _bounded(source)
+        return _read_bounded(source)
     if str(source) == "-":
-        return _bounded(sys.stdin.buffer)
+        return _read_bounded(sys.stdin.buffer)
     try:
         stream = source.open("rb")
     except ValueError:  # a NUL in the path
         raise FileNotFoundError from None
     with stream:
-        return _bounded(stream)
+        return _read_bounded(stream)
 
 
-def _bounded(stream: BinaryIO) -> bytes:
+def _read_bounded(stream: BinaryIO) -> bytes:
     """All bytes of a stream, which is left as soon as it is too long to be a conversation."""
     chunks: list[bytes] = []
     size, line, line_bytes, first = 0, 1, 0, b""
@@ -71,20 +71,20 @@ def _bounded(stream: BinaryIO) -> bytes:
         newline = chunk.rfind(b"\n")
         line_bytes = len(chunk) - newline - 1 if newline >= 0 else line_bytes + len(chunk)
         if line_bytes > MAX_LINE_BYTES and first != b"[":
-            raise Fault(f"line {line} is longer than {MAX_LINE_BYTES >> 20} MB; is this a conversation?")
+            raise FormatError(f"line {line} is longer than {MAX_LINE_BYTES >> 20} MB; is this a conversation?")
         if size > MAX_FILE_BYTES:
-            raise Fault(f"is larger than {MAX_FILE_BYTES >> 20} MB; split it into several files")
+            raise FormatError(f"is larger than {MAX_FILE_BYTES >> 20} MB; split it into several files")
     return b"".join(chunks)
 
 
-def _decoded(data: bytes) -> str:
+def _decode(data: bytes) -> str:
     if not data.strip(b"\xef\xbb\xbf\xff\xfe\0 \t\r\n"):
-        raise Fault("is empty; is this the right file?")
+        raise FormatError("is empty; is this the right file?")
     hint = "save it as UTF-8"
     if data[:2] in (b"\xff\xfe", b"\xfe\xff") and data[2:4] != b"\0\0":
         encoding = "utf-16"
     elif b"\0" in data[:4]:
-        raise Fault(f"is neither UTF-8 nor UTF-16 with a byte order mark (NUL byte in the first four); {hint}")
+        raise FormatError(f"is neither UTF-8 nor UTF-16 with a byte order mark (NUL byte in the first four); {hint}")
     else:
         encoding = "utf-8-sig"
     try:
@@ -93,7 +93,7 @@ def _decoded(data: bytes) -> str:
         # the decoder counts from behind a UTF-8 byte order mark
         offset = error.start + (len(data) - len(error.object))
         form = "UTF-16" if encoding == "utf-16" else "UTF-8, nor UTF-16 with a byte order mark"
-        raise Fault(f"is not {form} (wrong from byte {offset} on); {hint}") from error
+        raise FormatError(f"is not {form} (wrong from byte {offset} on); {hint}") from error
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
@@ -101,6 +101,6 @@ def _conversations(text: str) -> list[Conversation]:
     start = len(text) - len(text.lstrip(" \t\n\r"))
     first_line = text[start : start + 200].partition("\n")[0]
     # "[2023-05-08 13:56] Ann: hello" opens with a bracket as well
-    if text[start : start + 1] not in ("{", "[") or split_stamp(first_line)[0]:
-        return [transcript(clean(text))]
-    return parsed(text)
+    if text[start : start + 1] not in ("{", "[") or split_timestamp(first_line)[0]:
+        return [parse_transcript(clean_text(text))]
+    return parse_json_conversations(text)

@@ -3,7 +3,7 @@
 A picture is a run of features in the prompt, each where a token would stand. In a list of tokens a feature is a negative
 number. Every picture has numbers of its own, told by the SHA-256 of its file, so prompts about one picture begin alike and
 prompts about two never do, and whatever handles tokens handles pictures. Nothing looks before the features are needed:
-`encode` reads a picture's size alone, on any thread; `look` runs the vision tower, once a picture, on the engine's.
+`encode` reads a picture's size alone, on any thread; `compute_features` runs the vision tower, once a picture, on the engine's.
 
 Experts sit on the language model. The tower and what joins the two are the same for all of them, and so are the features.
 """
@@ -26,23 +26,23 @@ from numpy.typing import NDArray
 
 from memlora_mlx.errors import ModelBroken, UsageError, VisionMissing
 from memlora_mlx.extras import require
-from memlora_mlx.models import vectorised
-from memlora_mlx.models.eyes import Eyes, eyes_of
-from memlora_mlx.models.students import Chat, Student, error_line, manifest_name
+from memlora_mlx.models import cpu_kernels
+from memlora_mlx.models.student import Student, error_line, name_from_manifest
+from memlora_mlx.models.vision_adapters import VisionAdapter, vision_adapter_for
 
 FEATURE_BYTES = 256 << 20  # of features that are kept for the next question about their pictures
-_HERE = "\ue000picture\ue000"  # where the picture goes, while a chat is being rendered
+_IMAGE_MARK = "\ue000picture\ue000"  # where the picture goes, while a chat is being rendered
 
 
 @dataclass(eq=False)
-class Sight:
+class ImageFeatures:
     """A picture, as the student knows it."""
 
     path: Path
-    first: int  # its features are called -first, -first - 1, ...
+    first_id: int  # its features are called -first, -first - 1, ...
     width: int  # pixels
     height: int
-    count: int  # features
+    feature_count: int  # features
     features: mx.array | None = None  # (count, dim)
 
 
@@ -66,20 +66,24 @@ class VisionStudent(Student):
         tokenizer: mlx-lm's TokenizerWrapper.
         config: the model's config.json.
         name: what reports call it.
-        eyes: how its family looks at a picture and writes it into a prompt.
+        adapter: how its family looks at a picture and writes it into a prompt.
     """
 
-    sees = True
+    has_vision = True
 
-    def __init__(self, whole: nn.Module, tokenizer: Any, config: dict[str, Any], name: str, eyes: Eyes) -> None:
+    def __init__(
+        self, whole: nn.Module, tokenizer: Any, config: dict[str, Any], name: str, adapter: VisionAdapter
+    ) -> None:
         words = config.get("text_config") or config.get("llm_config") or {}
         super().__init__(LanguageModel(whole), tokenizer, {**config, **words, "model_type": config["model_type"]}, name)
-        self._whole, self._eyes = whole, eyes
-        self._sights: dict[str, Sight] = {}  # by SHA-256, in the order of their numbers
-        self._files: dict[tuple[str, int, int], Sight] = {}  # by path, time and bytes: what need not be read again
-        self._starts: list[int] = []  # `first` of each sight
-        self._known = threading.Lock()  # pictures are counted on callers' threads
-        self._seen: dict[Sight, None] = {}  # those whose features are here, the latest used last
+        self._whole, self._adapter = whole, adapter
+        self._images: dict[str, ImageFeatures] = {}  # by SHA-256, in the order of their numbers
+        self._files: dict[
+            tuple[str, int, int], ImageFeatures
+        ] = {}  # by path, time and bytes: what need not be read again
+        self._first_ids: list[int] = []  # `first_id` of each image
+        self._registry_lock = threading.Lock()  # pictures are counted on callers' threads
+        self._computed: dict[ImageFeatures, None] = {}  # those whose features are here, the latest used last
 
     @classmethod
     def load_whole(cls, folder: Path, config: dict[str, Any], name: str | None, image_tiles: int) -> VisionStudent:
@@ -96,7 +100,7 @@ class VisionStudent(Student):
 
         if "model_file" in config:
             raise ModelBroken(f"the student in {folder} brings a program of its own ({config['model_file']}); not run")
-        eyes = eyes_of(config)
+        adapter = vision_adapter_for(config)
         before = logging.get_verbosity()
         logging.set_verbosity_error()  # transformers warns of every model type that is not its own
         try:
@@ -104,15 +108,19 @@ class VisionStudent(Student):
             words = config.get("text_config") or config.get("llm_config") or {}
             tokenizer = load_tokenizer(folder, eos_token_ids=config.get("eos_token_id") or words.get("eos_token_id"))
             # What ends a turn is often in neither: InternVL's configs name the end of a document alone.
-            for end in (str(tokenizer.eos_token_id), *eyes.ENDS):
+            for end in (str(tokenizer.eos_token_id), *adapter.STOP_TOKENS):
                 tokenizer.add_eos_token(end)
             if mx.default_device() == mx.Device(mx.cpu) and "quantization" not in config:
                 whole.set_dtype(mx.float32)  # see Student.load
-            vectorised.install()
+            cpu_kernels.install_cpu_kernels()
             whole.eval()
             mx.eval(whole.parameters())
             return cls(
-                whole, tokenizer, config, name or manifest_name(folder), eyes(whole, tokenizer, config, image_tiles)
+                whole,
+                tokenizer,
+                config,
+                name or name_from_manifest(folder),
+                adapter(whole, tokenizer, config, image_tiles),
             )
         except (ModelBroken, VisionMissing):
             raise
@@ -128,34 +136,36 @@ class VisionStudent(Student):
         return sum(array.nbytes for _, array in tree_flatten(self._whole.parameters()))
 
     @property
-    def language(self) -> nn.Module:
+    def language_model(self) -> nn.Module:
         return self.model.language_model
 
     def make_cache(self) -> list[Any]:
-        own = getattr(self.language, "make_cache", None)
+        own = getattr(self.language_model, "make_cache", None)
         return list(own()) if own is not None else super().make_cache()
 
     # ------------------------------------------------------------------ prompts, on any thread
 
-    def encode(self, chat: Chat, image: Path | None = None) -> list[int]:
+    def encode(self, chat: Sequence[tuple[str, str]], image: Path | None = None) -> list[int]:
         """Token ids of a chat, the picture's features in it as negative numbers.
 
         Raises:
             UsageError: the picture cannot be read.
         """
         if image is None:
-            return self._tokens_of(self._eyes.render(chat))
-        sight = self._sight(image)
-        before, _, after = self._eyes.render(chat, _HERE).partition(_HERE)
-        names = iter(range(-sight.first, -sight.first - sight.count, -1))
-        inside = [next(names) if token is None else token for token in self._eyes.frame(sight.width, sight.height)]
+            return self._tokens_of(self._adapter.render(chat))
+        shown = self._register_image(image)
+        before, _, after = self._adapter.render(chat, _IMAGE_MARK).partition(_IMAGE_MARK)
+        names = iter(range(-shown.first_id, -shown.first_id - shown.feature_count, -1))
+        inside = [
+            next(names) if token is None else token for token in self._adapter.image_tokens(shown.width, shown.height)
+        ]
         return [*self._tokens_of(before), *inside, *self._tokens_of(after)]
 
     def _tokens_of(self, rendered: str) -> list[int]:
         with self._lock:
             return [int(token) for token in self._tokenizer.encode(rendered, add_special_tokens=False)]
 
-    def _sight(self, path: Path) -> Sight:
+    def _register_image(self, path: Path) -> ImageFeatures:
         """The picture in a file, known from now on. What it shows is not looked at."""
         from PIL import Image
 
@@ -165,25 +175,25 @@ class VisionStudent(Student):
             if (known := self._files.get(key)) is not None:
                 return known
             digest = hashlib.sha256(path.read_bytes()).hexdigest()
-            with Image.open(path) as image:
-                width, height = image.size
+            with Image.open(path) as file:
+                width, height = file.size
         except Exception as error:  # an unknown form, a file that was just erased
             raise UsageError(f"the picture {path.name} cannot be read ({error_line(error)})") from error
-        with self._known:
-            sight = self._sights.get(digest)
-            if sight is None:
-                last = next(reversed(self._sights.values()), None)
-                first = last.first + last.count if last else 1
-                count = self._eyes.frame(width, height).count(None)
-                sight = self._sights[digest] = Sight(path, first, width, height, count)
-                self._starts.append(first)
-            sight.path = path  # the file it had may be gone
-            self._files[key] = sight
-        return sight
+        with self._registry_lock:
+            image = self._images.get(digest)
+            if image is None:
+                last = next(reversed(self._images.values()), None)
+                first = last.first_id + last.feature_count if last else 1
+                count = self._adapter.image_tokens(width, height).count(None)
+                image = self._images[digest] = ImageFeatures(path, first, width, height, count)
+                self._first_ids.append(first)
+            image.path = path  # the file it had may be gone
+            self._files[key] = image
+        return image
 
     # ------------------------------------------------------------------ features, on the engine's thread
 
-    def look(self, tokens: Sequence[int], in_flight: Iterable[Sequence[int]] = ()) -> None:
+    def compute_features(self, tokens: Sequence[int], in_flight: Iterable[Sequence[int]] = ()) -> None:
         """Compute the features that these tokens name, where they are not here.
 
         Args:
@@ -193,51 +203,51 @@ class VisionStudent(Student):
         Raises:
             UsageError: a picture's file is gone or cannot be read.
         """
-        wanted = self._named(tokens)
-        for sight in wanted:
-            if sight.features is None:
-                sight.features = self._features(sight)
-            self._seen.pop(sight, None)
-            self._seen[sight] = None
-        held = sum(sight.features.nbytes for sight in self._seen if sight.features is not None)
+        wanted = self._images_in(tokens)
+        for image in wanted:
+            if image.features is None:
+                image.features = self._features(image)
+            self._computed.pop(image, None)
+            self._computed[image] = None
+        held = sum(image.features.nbytes for image in self._computed if image.features is not None)
         if held <= FEATURE_BYTES:
             return
-        keep = wanted.union(*map(self._named, in_flight))
-        for sight in [sight for sight in self._seen if sight not in keep]:
+        keep = wanted.union(*map(self._images_in, in_flight))
+        for image in [image for image in self._computed if image not in keep]:
             if held <= FEATURE_BYTES:
                 break
-            assert sight.features is not None
-            held -= sight.features.nbytes
-            sight.features = None
-            del self._seen[sight]
+            assert image.features is not None
+            held -= image.features.nbytes
+            image.features = None
+            del self._computed[image]
 
-    def forget_features(self) -> None:
+    def clear_features(self) -> None:
         """Drop all features, as if no picture had been looked at."""
-        for sight in self._seen:
-            sight.features = None
-        self._seen.clear()
+        for image in self._computed:
+            image.features = None
+        self._computed.clear()
 
-    def _named(self, tokens: Sequence[int]) -> set[Sight]:
+    def _images_in(self, tokens: Sequence[int]) -> set[ImageFeatures]:
         numbers = {-token for token in tokens if token < 0}
-        with self._known:
-            sights = list(self._sights.values())
-            return {sights[bisect_right(self._starts, number) - 1] for number in numbers}
+        with self._registry_lock:
+            images = list(self._images.values())
+            return {images[bisect_right(self._first_ids, number) - 1] for number in numbers}
 
-    def _features(self, sight: Sight) -> mx.array:
+    def _features(self, image: ImageFeatures) -> mx.array:
         from PIL import Image
 
         try:
-            with Image.open(sight.path) as image:
-                pixels = image.convert("RGB")
+            with Image.open(image.path) as file:
+                pixels = file.convert("RGB")
         except Exception as error:
-            raise UsageError(f"the picture {sight.path.name} cannot be read ({error_line(error)})") from error
-        features = self._eyes.features(pixels)
-        if features.shape[0] != sight.count:
-            raise UsageError(f"the picture {sight.path.name} changed while it was being looked at; ask again")
+            raise UsageError(f"the picture {image.path.name} cannot be read ({error_line(error)})") from error
+        features = self._adapter.features(pixels)
+        if features.shape[0] != image.feature_count:
+            raise UsageError(f"the picture {image.path.name} changed while it was being looked at; ask again")
         mx.eval(features)
         return features
 
-    def shown(self, tokens: NDArray[np.int32]) -> mx.array:
+    def features_at(self, tokens: NDArray[np.int32]) -> mx.array:
         """The features that stand in these places, and anything where a token is a word: (batch, time, dim).
 
         Those not looked at before are now. Within a compiled function nothing can be: it is given these.
@@ -245,25 +255,25 @@ class VisionStudent(Student):
         named = tokens[tokens < 0].tolist()
         if not named:
             return mx.zeros((1, 1, int(self.config["hidden_size"])))
-        self.look(named)
+        self.compute_features(named)
         places = np.zeros(tokens.shape, np.int32)
         features: list[mx.array] = []
         start = 0
-        for sight in self._named(named):
-            own = (-tokens >= sight.first) & (-tokens < sight.first + sight.count)
-            places[own] = start - tokens[own] - sight.first
-            assert sight.features is not None
-            features.append(sight.features)
-            start += sight.count
+        for image in self._images_in(named):
+            own = (-tokens >= image.first_id) & (-tokens < image.first_id + image.feature_count)
+            places[own] = start - tokens[own] - image.first_id
+            assert image.features is not None
+            features.append(image.features)
+            start += image.feature_count
         return mx.concatenate(features)[mx.array(places)]
 
-    def hidden(self, tokens: mx.array, cache: list[Any] | None, shown: mx.array | None = None) -> mx.array:
+    def hidden(self, tokens: mx.array, cache: list[Any] | None, image_features: mx.array | None = None) -> mx.array:
         """As a text student's, with features where tokens are negative."""
-        if shown is None:
+        if image_features is None:
             numbers = np.array(tokens)
             if (numbers >= 0).all():
-                return self._eyes.read(tokens, None, cache)
-            shown = self.shown(numbers)
-        words = self._eyes.embed(mx.maximum(tokens, 0))
-        mixed = mx.where((tokens < 0)[..., None], shown.astype(words.dtype), words)
-        return self._eyes.read(None, mixed, cache)
+                return self._adapter.forward(tokens, None, cache)
+            image_features = self.features_at(numbers)
+        words = self._adapter.embed(mx.maximum(tokens, 0))
+        mixed = mx.where((tokens < 0)[..., None], image_features.astype(words.dtype), words)
+        return self._adapter.forward(None, mixed, cache)

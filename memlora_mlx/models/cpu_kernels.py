@@ -1,9 +1,9 @@
 """What MLX's CPU back end does one element at a time, done another way there. On Metal and CUDA nothing of this is used.
 
 Its `exp` takes 13 to 17 ns an element where numpy's vectorised one takes 0.6: half of a forward pass over a prompt, in
-SiLU and in the softmax of attention. For prompts numpy computes these (`install`). Under a gradient nothing can be
+SiLU and in the softmax of attention. For prompts numpy computes these (`install_cpu_kernels`). Under a gradient nothing can be
 evaluated midway without keeping the whole graph alive, so there attention only leaves out the keys that the causal
-mask hides, and keeps its weights instead of computing them again (`training`). Values differ by float32 rounding.
+mask hides, and keeps its weights instead of computing them again (`with_gradients`). Values differ by float32 rounding.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 
-_WORTH_IT = 8192  # elements; below, as in a decode step, waiting for the graph costs more than the exponentials
+_MIN_ELEMENTS = 8192  # elements; below, as in a decode step, waiting for the graph costs more than the exponentials
 _SCORES = 1 << 21  # of attention, computed at a time: more of them are in no cache, and of fresh pages from the system
 _BLOCK = 64  # queries that are masked together in training
 
@@ -25,29 +25,29 @@ _mlx_silu = nn.silu
 _mlx_attention = mx.fast.scaled_dot_product_attention
 
 
-def install() -> None:
+def install_cpu_kernels() -> None:
     """Let every model read prompts this way, if the CPU is all there is."""
     if _on_cpu():
         _use(silu, attention)
 
 
 @contextmanager
-def plain() -> Iterator[None]:
+def without_cpu_kernels() -> Iterator[None]:
     """Within it MLX does all of it its own way, for comparison."""
     with _using(_mlx_silu, _mlx_attention):
         yield
 
 
 @contextmanager
-def training() -> Iterator[None]:
+def with_gradients() -> Iterator[None]:
     """Within it gradients may be taken."""
     with _using(_mlx_silu, causal_attention):
         yield
 
 
 @contextmanager
-def reading() -> Iterator[None]:
-    """Within it, inside `training`, none is: a validation."""
+def without_gradients() -> Iterator[None]:
+    """Within it, inside `with_gradients`, none is: a validation."""
     with _using(silu, attention):
         yield
 
@@ -69,7 +69,7 @@ def _use(new_silu: Callable[..., mx.array], new_attention: Callable[..., mx.arra
 
 def silu(x: mx.array) -> mx.array:
     """x * sigmoid(x)."""
-    if not _pays(x.size, x):
+    if not _is_faster(x.size, x):
         return _mlx_silu(x)
     values = np.asarray(x)
     y = np.multiply(values, np.float32(0.5))
@@ -82,7 +82,7 @@ def silu(x: mx.array) -> mx.array:
 
 def attention(q: mx.array, k: mx.array, v: mx.array, *, scale: float, mask: Any = None, **options: Any) -> mx.array:
     """Scaled dot-product attention as mx.fast's: q (batch, heads, time, dim); k and v (batch, kv heads, keys, dim)."""
-    if _unusual(options) or not _pays(q.size // q.shape[-1] * k.shape[2], q, k, v):
+    if _unusual(options) or not _is_faster(q.size // q.shape[-1] * k.shape[2], q, k, v):
         return _mlx_attention(q, k, v, scale=scale, mask=mask, **options)
     batch, heads, time, dim = q.shape
     groups, keys = k.shape[1:3]
@@ -137,8 +137,8 @@ def _on_cpu() -> bool:
     return bool(mx.default_device() == mx.Device(mx.cpu)) and bool(os.environ.get("MLX_DISABLE_COMPILE"))
 
 
-def _pays(elements: int, *arrays: mx.array) -> bool:
-    return elements >= _WORTH_IT and all(array.dtype == mx.float32 for array in arrays)
+def _is_faster(elements: int, *arrays: mx.array) -> bool:
+    return elements >= _MIN_ELEMENTS and all(array.dtype == mx.float32 for array in arrays)
 
 
 def _unusual(options: dict[str, Any]) -> bool:

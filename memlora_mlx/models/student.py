@@ -21,12 +21,10 @@ from mlx.utils import tree_flatten
 from numpy.typing import NDArray
 
 from memlora_mlx.errors import ModelBroken, VisionMissing
-from memlora_mlx.models import vectorised
-from memlora_mlx.models.experts import fingerprint
-from memlora_mlx.models.kinds import needs_vision, read_vision_config
+from memlora_mlx.models import cpu_kernels
+from memlora_mlx.models.experts import weight_fingerprint
+from memlora_mlx.models.model_config import read_vision_config, text_only_message
 from memlora_mlx.settings import IMAGE_TILES
-
-Chat = Sequence[tuple[str, str]]  # (role, text) turns
 
 
 class Student:
@@ -39,21 +37,21 @@ class Student:
         name: what reports call it.
     """
 
-    sees = False  # whether `encode` takes a picture
+    has_vision = False  # whether `encode` takes a picture
 
     def __init__(self, model: nn.Module, tokenizer: Any, config: dict[str, Any], name: str) -> None:
-        _mend_gemma2_mask()
+        _fix_gemma2_mask()
         self.model = model
         self.name = name
         self.config = config
         self.family = str(config.get("model_type", "unknown"))
-        self.fingerprint = fingerprint(model)
+        self.fingerprint = weight_fingerprint(model)
         self.vocabulary = int(config["vocab_size"])
         self.context = int(config.get("max_position_embeddings") or 4096)
         self.eos: frozenset[int] = frozenset(tokenizer.eos_token_ids)
         self._tokenizer = tokenizer
         self._lock = threading.Lock()  # prompts are counted on callers' threads
-        self._softcap: float | None = getattr(self.language, "final_logit_softcapping", None)
+        self._softcap: float | None = getattr(self.language_model, "final_logit_softcapping", None)
 
     @classmethod
     def load(cls, folder: Path, name: str | None = None, *, image_tiles: int = IMAGE_TILES) -> Student:
@@ -67,7 +65,7 @@ class Student:
         from mlx_lm.utils import load_model, load_tokenizer
 
         if described := read_vision_config(folder):
-            from memlora_mlx.models.vision import VisionStudent
+            from memlora_mlx.models.vision_student import VisionStudent
 
             return VisionStudent.load_whole(folder, described, name, image_tiles)
         try:
@@ -79,10 +77,10 @@ class Student:
             ) from error
         if mx.default_device() == mx.Device(mx.cpu) and "quantization" not in config:
             model.set_dtype(mx.float32)  # half precision is ten times slower than float32 on MLX's CPU back end
-        vectorised.install()
+        cpu_kernels.install_cpu_kernels()
         model.eval()
         mx.eval(model.parameters())
-        return cls(model, tokenizer, config, name or manifest_name(folder))
+        return cls(model, tokenizer, config, name or name_from_manifest(folder))
 
     @property
     def nbytes(self) -> int:
@@ -96,7 +94,7 @@ class Student:
         return llguidance.LLTokenizer(inner, n_vocab=self.vocabulary, eos_token=sorted(self.eos))
 
     @cached_property
-    def json_endings(self) -> dict[str, np.ndarray]:
+    def json_closing_tokens(self) -> dict[str, np.ndarray]:
         """Tokens that end open JSON: a quote (and brackets after it) in a `string`, brackets alone `outside` of one."""
         table = {state: np.zeros(self.vocabulary, bool) for state in ("string", "outside")}
         for token in range(self.vocabulary):
@@ -107,14 +105,14 @@ class Student:
                 table["outside"][token] = True
         return table
 
-    def encode(self, chat: Chat, image: Path | None = None) -> list[int]:
+    def encode(self, chat: Sequence[tuple[str, str]], image: Path | None = None) -> list[int]:
         """Token ids of a chat under the model's own template, ready for the answer.
 
         Raises:
             VisionMissing: there is a picture, and the student cannot see.
         """
         if image is not None:
-            raise VisionMissing(needs_vision(self.name))
+            raise VisionMissing(text_only_message(self.name))
         turns = [{"role": role, "content": text} for role, text in chat]
         with self._lock:
             ids = self._tokenizer.apply_chat_template(
@@ -134,7 +132,7 @@ class Student:
         return list(found.ids), list(found.offsets)
 
     @property
-    def end(self) -> int:
+    def end_token(self) -> int:
         """The token that ends an answer."""
         return int(self._tokenizer.eos_token_id)
 
@@ -143,11 +141,11 @@ class Student:
         return str(self.grammar_tokens.decode_str([token for token in tokens if token not in self.eos]))
 
     @property
-    def language(self) -> nn.Module:
+    def language_model(self) -> nn.Module:
         """The part with the layers, `model`, and the output head."""
         return self.model
 
-    def look(self, tokens: Sequence[int], in_flight: Iterable[Sequence[int]] = ()) -> None:
+    def compute_features(self, tokens: Sequence[int], in_flight: Iterable[Sequence[int]] = ()) -> None:
         """Look at the pictures in a prompt: see `VisionStudent`. Without a vision tower there are none."""
 
     def make_cache(self) -> list[Any]:
@@ -155,29 +153,29 @@ class Student:
 
         return list(make_prompt_cache(self.model))
 
-    def shown(self, tokens: NDArray[np.int32]) -> mx.array | None:
+    def features_at(self, tokens: NDArray[np.int32]) -> mx.array | None:
         """What stands in the places of pictures: see `VisionStudent`. Without a vision tower there are none."""
         return None
 
-    def hidden(self, tokens: mx.array, cache: list[Any] | None, shown: mx.array | None = None) -> mx.array:
+    def hidden(self, tokens: mx.array, cache: list[Any] | None, image_features: mx.array | None = None) -> mx.array:
         """The last hidden states of (batch, time) tokens: (batch, time, dim). The cache is extended.
 
         Args:
-            shown: what `shown` gives for these tokens, where it is known.
+            image_features: what `features_at` gives for these tokens, where it is known.
         """
-        return self.language.model(tokens, cache)
+        return self.language_model.model(tokens, cache)
 
     def logits(self, hidden: mx.array) -> mx.array:
         """The output head on hidden states: (..., dim) to (..., vocabulary)."""
-        if "lm_head" in self.language:
-            return self.language.lm_head(hidden)
-        logits = self.language.model.embed_tokens.as_linear(hidden)
+        if "lm_head" in self.language_model:
+            return self.language_model.lm_head(hidden)
+        logits = self.language_model.model.embed_tokens.as_linear(hidden)
         if self._softcap is not None:
             logits = mx.tanh(logits / self._softcap) * self._softcap
         return logits
 
 
-def _mend_gemma2_mask() -> None:
+def _fix_gemma2_mask() -> None:
     """Give Gemma2's grouped attention a mask that broadcasts for batches.
 
     mlx-lm 0.32 adds a mask of (batch, 1, time, keys) to scores of (batch, kv heads, repeats, time, keys): an error for
@@ -197,7 +195,7 @@ def _mend_gemma2_mask() -> None:
     gemma2.create_attention_mask = create_attention_mask
 
 
-def manifest_name(folder: Path) -> str:
+def name_from_manifest(folder: Path) -> str:
     with contextlib.suppress(OSError, ValueError, KeyError):
         return str(json.loads((folder / "memlora.json").read_text(encoding="utf-8"))["name"])
     return folder.resolve().name
