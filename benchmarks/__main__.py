@@ -16,7 +16,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from benchmarks import ingest, model, scoring, search, workloads
-from benchmarks.figures import Row, line, markdown
+from benchmarks.figures import Measurement, to_json_line, to_markdown
 from memlora_mlx.memory.workspace import Workspace
 from memlora_mlx.settings import load_settings
 
@@ -43,7 +43,7 @@ def main() -> None:
     parser.add_argument("--locomo", type=Path, help="LoCoMo's file: its conv-26 is read in place of the demo's talk")
     parser.add_argument("--only", help="only the groups whose names begin so")
     options = parser.parse_args()
-    rows: list[Row] = []
+    rows: list[Measurement] = []
     if options.locomo is not None:
         if not options.locomo.is_file():
             parser.error(f"there is no file {options.locomo}")
@@ -56,17 +56,17 @@ def main() -> None:
                 continue
             for row in measure(workspace):
                 rows.append(row)
-                print(line(row), file=sys.stderr)
-        machine = describe(workspace)
+                print(to_json_line(row), file=sys.stderr)
+        machine = describe_machine(workspace)
     if options.only:
         return
     options.out.mkdir(parents=True, exist_ok=True)
     report = {"machine": machine, "rows": [asdict(row) for row in rows]}
     (options.out / "benchmark.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    (options.out / "benchmark.md").write_text(markdown(machine, rows), encoding="utf-8")
+    (options.out / "benchmark.md").write_text(to_markdown(machine, rows), encoding="utf-8")
 
 
-def describe(workspace: Workspace) -> dict[str, str]:
+def describe_machine(workspace: Workspace) -> dict[str, str]:
     """Machine, versions and models: what a figure means nothing without."""
     from memlora_mlx.models import device
 

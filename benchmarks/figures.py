@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class Measurement:
     """One measured figure."""
 
     group: str
@@ -24,10 +24,10 @@ class Row:
     met: bool | None = None
 
 
-def timed(group: str, what: str, timing: Timing, unit: str, *, target: float | None = None) -> Row:
+def measurement_of(group: str, what: str, timing: Timing, unit: str, *, target: float | None = None) -> Measurement:
     factor = 1e3 if unit == "ms" else 1.0
     value = timing.p50 * factor
-    return Row(
+    return Measurement(
         group,
         what,
         value,
@@ -39,7 +39,7 @@ def timed(group: str, what: str, timing: Timing, unit: str, *, target: float | N
     )
 
 
-def markdown(machine: Mapping[str, str], rows: Sequence[Row]) -> str:
+def to_markdown(machine: Mapping[str, str], rows: Sequence[Measurement]) -> str:
     """The table for people."""
     lines = [
         "# Measured",
@@ -59,17 +59,17 @@ def markdown(machine: Mapping[str, str], rows: Sequence[Row]) -> str:
                 "| what | value | p95 | runs | target | met |",
                 "|---|---:|---:|---:|---|---|",
             ]
-        p95 = number(row.p95) if row.p95 is not None else ""
+        p95 = format_number(row.p95) if row.p95 is not None else ""
         met = {True: "yes", False: "**no**", None: ""}[row.met]
-        lines.append(f"| {row.what} | {number(row.value)} {row.unit} | {p95} | {row.runs} | {row.target} | {met} |")
+        lines.append(f"| {row.what} | {format_number(row.value)} {row.unit} | {p95} | {row.runs} | {row.target} | {met} |")
     return "\n".join(lines) + "\n"
 
 
-def number(value: float) -> str:
+def format_number(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
-def line(row: Row) -> str:
-    p95 = f" (p95 {number(row.p95)})" if row.p95 is not None else ""
+def to_json_line(row: Measurement) -> str:
+    p95 = f" (p95 {format_number(row.p95)})" if row.p95 is not None else ""
     verdict = {True: "  met", False: "  NOT MET", None: ""}[row.met]
-    return f"{row.group:<10} {row.what:<66} {number(row.value):>9} {row.unit}{p95}{verdict}"
+    return f"{row.group:<10} {row.what:<66} {format_number(row.value):>9} {row.unit}{p95}{verdict}"

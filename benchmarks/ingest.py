@@ -11,7 +11,7 @@ from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
-from benchmarks.figures import Row
+from benchmarks.figures import Measurement
 from benchmarks.workloads import conversation
 from memlora_mlx.extras import has
 from memlora_mlx.memory import stages
@@ -21,7 +21,7 @@ from memlora_mlx.memory.workspace import Workspace
 from memlora_mlx.records import Exchange, Request
 
 
-def pipeline(workspace: Workspace) -> Iterator[Row]:
+def pipeline(workspace: Workspace) -> Iterator[Measurement]:
     """Exchanges remembered one after the other: seconds and tokens of each stage."""
     said, source = conversation(30)
     results = _remember(workspace, said)
@@ -31,15 +31,15 @@ def pipeline(workspace: Workspace) -> Iterator[Row]:
         if not costs:
             continue
         count = len(costs)
-        yield Row("pipeline", f"{stage}, {source}", statistics.mean(c.seconds for c in costs), "s/call", runs=count)
-        yield Row(
+        yield Measurement("pipeline", f"{stage}, {source}", statistics.mean(c.seconds for c in costs), "s/call", runs=count)
+        yield Measurement(
             "pipeline",
             f"{stage}: input tokens (the paper's MemLoRA prompt: {paper[0]})",
             statistics.mean(c.prompt_tokens for c in costs),
             "tokens",
             runs=count,
         )
-        yield Row(
+        yield Measurement(
             "pipeline",
             f"{stage}: output tokens (the paper's small students: {paper[1]})",
             statistics.mean(c.output_tokens for c in costs),
@@ -48,40 +48,40 @@ def pipeline(workspace: Workspace) -> Iterator[Row]:
         )
     grounded = workspace.grounded_stages
     if grounded:
-        yield Row("pipeline", f"stages without an expert, grounded: {', '.join(grounded)}", len(grounded), "")
+        yield Measurement("pipeline", f"stages without an expert, grounded: {', '.join(grounded)}", len(grounded), "")
 
 
-def ingesting(workspace: Workspace) -> Iterator[Row]:
+def ingesting(workspace: Workspace) -> Iterator[Measurement]:
     """Whole exchanges a second: one call at a time, as `memlora ingest` does it, and by mem0 on the same student."""
-    from memlora_mlx.eval.experts.pipeline import using
+    from memlora_mlx.eval.experts.pipeline import workspace_with_experts
     from memlora_mlx.eval.systems import mem0_baseline
 
     said, source = conversation(24)
     own_rate = 0.0
     for name, experts in (("with the experts", workspace.expert_folders), ("base alone, free facts", {})):
-        with using(workspace, experts) as opened:
+        with workspace_with_experts(workspace, experts) as opened:
             rules = replace(opened.rules, grounded=frozenset())
             plain, first = plain_seconds(opened, said, rules)
             fast, second, peak = ingest_seconds(opened, said, rules)
         if second != first:
-            yield Row("ingest", f"{name}: DIFFERENT memories from plain decoding", 1, "", met=False)
+            yield Measurement("ingest", f"{name}: DIFFERENT memories from plain decoding", 1, "", met=False)
         rate = len(said) / fast
-        yield Row("ingest", f"{name}, {source}: exchanges a second", rate, "/s", runs=len(said))
-        yield Row(
+        yield Measurement("ingest", f"{name}, {source}: exchanges a second", rate, "/s", runs=len(said))
+        yield Measurement(
             "ingest", f"{name}: plain guided decoding, one call at a time", len(said) / plain, "/s", runs=len(said)
         )
         ratio = plain / fast
-        yield Row("ingest", f"{name}: times the rate of plain", ratio, "x", target=">= 6", met=ratio >= 6)
+        yield Measurement("ingest", f"{name}: times the rate of plain", ratio, "x", target=">= 6", met=ratio >= 6)
         if not own_rate:
-            yield Row("ingest", "resident memory at its highest, over that at the start", peak, "x")
+            yield Measurement("ingest", "resident memory at its highest, over that at the start", peak, "x")
             own_rate = rate
     if has("mem0"):
         with mem0_baseline.mem0_memory(workspace) as memory:
             taken, stored = mem0_baseline.add_seconds(memory, said[:7])
         theirs = 1 / statistics.mean(taken[1:])
-        yield Row("ingest", f"mem0ai {version('mem0ai')}, same student, {stored} memories stored", theirs, "/s", runs=6)
+        yield Measurement("ingest", f"mem0ai {version('mem0ai')}, same student, {stored} memories stored", theirs, "/s", runs=6)
         ratio = own_rate / theirs
-        yield Row("ingest", "times the rate of mem0ai", ratio, "x", target=">= 10", met=ratio >= 10)
+        yield Measurement("ingest", "times the rate of mem0ai", ratio, "x", target=">= 10", met=ratio >= 10)
 
 
 def _remember(workspace: Workspace, said: list[Exchange]) -> list[Remembered]:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from benchmarks.figures import Row, timed
+from benchmarks.figures import Measurement, measurement_of
 from benchmarks.workloads import STAGES, UPDATES, random_experts
 from memlora_mlx.memory import stages
 from memlora_mlx.memory.workspace import Workspace
@@ -19,42 +19,42 @@ from memlora_mlx.records import Request, Stage
 LOOKUP = 8
 
 
-def start_up(workspace: Workspace) -> Iterator[Row]:
+def start_up(workspace: Workspace) -> Iterator[Measurement]:
     """The command line before it does anything."""
     from memlora_mlx.models.measure import Timing
 
     def run() -> None:
         subprocess.run([sys.executable, "-m", "memlora_mlx", "--help"], check=True, capture_output=True)
 
-    yield timed("start-up", "memlora --help", Timing.of(run, runs=10), "s", target=0.4)
+    yield measurement_of("start-up", "memlora --help", Timing.of(run, runs=10), "s", target=0.4)
 
 
-def loading(workspace: Workspace) -> Iterator[Row]:
+def loading(workspace: Workspace) -> Iterator[Measurement]:
     """A student from the disk's cache into memory."""
     from memlora_mlx.models.measure import Timing, load_seconds
 
     folder = workspace.student_folder
     taken = workspace.engine.call(lambda: [load_seconds(folder) for _ in range(4)])
-    yield timed("loading", "student, files in the system's cache", Timing.from_seconds(taken[1:]), "s")
+    yield measurement_of("loading", "student, files in the system's cache", Timing.from_seconds(taken[1:]), "s")
 
 
-def switching(workspace: Workspace) -> Iterator[Row]:
+def switching(workspace: Workspace) -> Iterator[Measurement]:
     """Three experts of random weights on one base: switch time, and what they hold."""
     from memlora_mlx.models.experts import ExpertTable
     from memlora_mlx.models.measure import reload_seconds, switch_seconds
 
     engine, student = workspace.engine, workspace.engine.student
     base = student.nbytes
-    yield Row("experts", "base weights", base / 1e6, "MB")
+    yield Measurement("experts", "base weights", base / 1e6, "MB")
     with tempfile.TemporaryDirectory() as folder:
         found = random_experts(workspace, Path(folder))
         for mode in ("swap", "fused"):
             table = engine.call(lambda mode=mode: ExpertTable(student.model, found, mode))  # type: ignore[misc]
             timing = engine.call(lambda table=table: switch_seconds(table, STAGES))  # type: ignore[misc]
-            yield timed("experts", f"switch, {mode}", timing, "ms", target=0.1)
+            yield measurement_of("experts", f"switch, {mode}", timing, "ms", target=0.1)
             total = (base + table.nbytes()) / base
             limit = 1.05 if mode == "swap" else None
-            yield Row(
+            yield Measurement(
                 "experts",
                 f"base with all experts, {mode}, over base",
                 total,
@@ -64,10 +64,10 @@ def switching(workspace: Workspace) -> Iterator[Row]:
             )
             engine.call(lambda table=table: table.use(None))  # type: ignore[misc]
         reload = engine.call(lambda: reload_seconds(workspace.student_folder, found["update"].folder))
-        yield Row("experts", "the same by mlx-lm: load(adapter_path=...)", reload * 1e3, "ms")
+        yield Measurement("experts", "the same by mlx-lm: load(adapter_path=...)", reload * 1e3, "ms")
 
 
-def decoding(workspace: Workspace) -> Iterator[Row]:
+def decoding(workspace: Workspace) -> Iterator[Measurement]:
     """Plain decode steps with an expert in place over the bare base, timed in turn."""
     from memlora_mlx.models.experts import ExpertTable
     from memlora_mlx.models.measure import bandwidth, decode_step_seconds
@@ -99,14 +99,14 @@ def decoding(workspace: Workspace) -> Iterator[Row]:
                     seconds[name].append(one)
     roof = engine.call(lambda: bandwidth(student.nbytes))
     reached = student.nbytes / statistics.median(seconds["base"])
-    yield Row("decoding", "memory bandwidth, a matrix of the base's size times a vector", roof / 1e9, "GB/s", runs=7)
-    yield Row("decoding", "base: weights read a second over that bandwidth", reached / roof, "x", runs=8)
+    yield Measurement("decoding", "memory bandwidth, a matrix of the base's size times a vector", roof / 1e9, "GB/s", runs=7)
+    yield Measurement("decoding", "base: weights read a second over that bandwidth", reached / roof, "x", runs=8)
     for name, taken in seconds.items():
-        yield Row("decoding", f"{name}: tokens a second", 1 / statistics.median(taken), "/s", runs=len(taken))
+        yield Measurement("decoding", f"{name}: tokens a second", 1 / statistics.median(taken), "/s", runs=len(taken))
     for name in list(cases)[1:]:
         ratio = statistics.median(a / b for a, b in zip(seconds[name], seconds["base"], strict=True))
         fused = name.startswith("fused")
-        yield Row(
+        yield Measurement(
             "decoding",
             f"{name}: step over base",
             ratio,
@@ -117,7 +117,7 @@ def decoding(workspace: Workspace) -> Iterator[Row]:
         )
 
 
-def asking(workspace: Workspace) -> Iterator[Row]:
+def asking(workspace: Workspace) -> Iterator[Measurement]:
     """A question over memories, and a follow-up over the same ones: what they share is not read again."""
     engine = workspace.engine
     said = [stages.Recalled(text, None, None) for text in (*UPDATES[0][0], *UPDATES[1][0], *UPDATES[2][0])]
@@ -131,11 +131,11 @@ def asking(workspace: Workspace) -> Iterator[Row]:
             start = time.perf_counter()
             next(iter(engine.stream(Request("generation", chat, max_tokens=1))), "")
             taken.append(time.perf_counter() - start)
-    yield Row("asking", f"first word, {len(said)} memories", statistics.median(first[1:]), "s", runs=4)
-    yield Row("asking", "first word of a follow-up over the same memories", statistics.median(second[1:]), "s", runs=4)
+    yield Measurement("asking", f"first word, {len(said)} memories", statistics.median(first[1:]), "s", runs=4)
+    yield Measurement("asking", "first word of a follow-up over the same memories", statistics.median(second[1:]), "s", runs=4)
 
 
-def updating(workspace: Workspace) -> Iterator[Row]:
+def updating(workspace: Workspace) -> Iterator[Measurement]:
     """One update answer at batch 1: what forced tokens and prompt look-up save; the text is the same."""
     from memlora_mlx.models.measure import answer_seconds
 
@@ -167,10 +167,10 @@ def updating(workspace: Workspace) -> Iterator[Row]:
                 plain_seconds.append(seconds["plain"])
                 for name in ways:
                     ratios[name].append(seconds["plain"] / seconds[name])
-    yield Row("update", "plain guided decoding, one token at a time", statistics.median(plain_seconds), "s/call")
+    yield Measurement("update", "plain guided decoding, one token at a time", statistics.median(plain_seconds), "s/call")
     for name in list(ways)[1:]:
         ratio, last = statistics.median(ratios[name]), name == list(ways)[-1]
-        yield Row(
+        yield Measurement(
             "update",
             f"{name}: times as fast as plain, prompt included",
             ratio,

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.figures import Row, timed
-from benchmarks.workloads import clustered
+from benchmarks.figures import Measurement, measurement_of
+from benchmarks.workloads import clustered_vectors
 from memlora_mlx.memory.changes import Add, Space
 from memlora_mlx.memory.store.store import Store
 from memlora_mlx.memory.workspace import Workspace
@@ -24,7 +24,7 @@ from memlora_mlx.records import Scope
 SIZES: dict[int, float | None] = {1_000: None, 10_000: None, 100_000: 5.0}
 
 
-def searching(workspace: Workspace) -> Iterator[Row]:
+def searching(workspace: Workspace) -> Iterator[Measurement]:
     """Store.search with SQL and records, over clustered vectors, one said a minute; and how fast memories go in.
 
     Of a million, the last 100,000 belong to ten other owners.
@@ -49,7 +49,7 @@ def searching(workspace: Workspace) -> Iterator[Row]:
                 ", all owners, half of the time": {"said_after": began + size // 2 * minute},
                 ", all owners, 1 % of the time": percent,
             }
-        vectors = clustered(size + 200, dim)
+        vectors = clustered_vectors(size + 200, dim)
         memories, queries = vectors[:size], vectors[size:]
         with tempfile.TemporaryDirectory() as folder, Store(Path(folder), Space("bench", dim)) as store:
             start = time.perf_counter()
@@ -63,7 +63,7 @@ def searching(workspace: Workspace) -> Iterator[Row]:
             for kind, asked in kinds.items():
                 searches = map(partial(store.search, limit=10, **asked), itertools.cycle(queries))
                 timing = Timing.of(searches.__next__, runs=300, warm_up=20)
-                yield timed("search", f"top 10 of {size:,}{kind}", timing, "ms", target=target)
+                yield measurement_of("search", f"top 10 of {size:,}{kind}", timing, "ms", target=target)
             if others:
                 hits = 0
                 for query in queries:
@@ -71,6 +71,6 @@ def searching(workspace: Workspace) -> Iterator[Row]:
                     found = [hit.memory.text for hit in store.search(query, 10)]
                     hits += len({f"memory {row}" for row in nearest}.intersection(found))
                 recall = hits / 10 / len(queries)
-                yield Row("search", f"recall@10 of {size:,}", recall, "", target=">= 0.97", met=recall >= 0.97)
-        yield Row("search", f"stored, {size:,}", size / (stored - start), "/s")
-        yield Row("search", f"index built before the first search, {size:,}", size / (built - stored), "/s")
+                yield Measurement("search", f"recall@10 of {size:,}", recall, "", target=">= 0.97", met=recall >= 0.97)
+        yield Measurement("search", f"stored, {size:,}", size / (stored - start), "/s")
+        yield Measurement("search", f"index built before the first search, {size:,}", size / (built - stored), "/s")

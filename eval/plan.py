@@ -10,7 +10,7 @@ SYSTEMS = ("memlora", "base", "mem0", "full-context", "rag", "oracle")
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class BenchConfig:
     """What to run."""
 
     file: Path | None = None

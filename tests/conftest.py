@@ -75,9 +75,9 @@ def starter_models() -> Path:
 
 @pytest.fixture(scope="session")
 def lively_student(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from homes import lively_student_folder
+    from homes import varied_student_folder
 
-    return lively_student_folder(tmp_path_factory.mktemp("models") / "lively-llama")
+    return varied_student_folder(tmp_path_factory.mktemp("models") / "lively-llama")
 
 
 @pytest.fixture

@@ -29,20 +29,20 @@ Bob: My doctor is from Oslo.
 EXCHANGES = 12  # of TALK: two turns each, once for Ann and once for Bob
 
 
-def lively_student_folder(folder: Path, *, sees: bool = False) -> Path:
+def varied_student_folder(folder: Path, *, has_vision: bool = False) -> Path:
     """A student of random weights whose blind decisions add, change and delete, in few words.
 
     Most random students write one token for ever: here attention is strong, and so are the tokens that end a text.
     """
     from tiny import mx, student_folder, tokenizer, vision_student_folder
 
-    vision_student_folder(folder, seed=11) if sees else student_folder(folder, seed=5)
+    vision_student_folder(folder, seed=11) if has_vision else student_folder(folder, seed=5)
     weights = dict(mx.load(str(folder / "model.safetensors")))
     strong = {
         name: 12.0 * matrix for name, matrix in weights.items() if name.endswith(("o_proj.weight", "down_proj.weight"))
     }
     quotes = mx.array([number for token, number in tokenizer().get_vocab().items() if token.startswith('"')])
-    name = "language_model.model.embed_tokens.weight" if sees else "model.embed_tokens.weight"
+    name = "language_model.model.embed_tokens.weight" if has_vision else "model.embed_tokens.weight"
     tokens = weights[name]
     tokens[quotes] = tokens[quotes] * 6.0
     mx.save_safetensors(str(folder / "model.safetensors"), {**weights, **strong, name: tokens})
@@ -56,16 +56,16 @@ def environment(home: Path, student: Path, embedder: Path, **settings: object) -
     return kept | {f"MEMLORA_{name.upper()}": str(value) for name, value in given.items()}
 
 
-def start(environ: Mapping[str, str], *arguments: object, **options: Any) -> subprocess.Popen[str]:
+def start_command(environ: Mapping[str, str], *arguments: object, **options: Any) -> subprocess.Popen[str]:
     """The command in a process of its own."""
     command = [sys.executable, "-m", "memlora_mlx", *map(str, arguments)]
     pipe = subprocess.PIPE
     return subprocess.Popen(command, env=environ, stdin=pipe, stdout=pipe, stderr=pipe, text=True, **options)
 
 
-def run(environ: Mapping[str, str], *arguments: object, said: str = "", **options: Any) -> tuple[int, str, str]:
+def run_command(environ: Mapping[str, str], *arguments: object, said: str = "", **options: Any) -> tuple[int, str, str]:
     """Its exit code, standard output and standard error."""
-    with start(environ, *arguments, **options) as process:
+    with start_command(environ, *arguments, **options) as process:
         out, err = process.communicate(said, timeout=120)
         return process.returncode, out, err
 
@@ -81,7 +81,7 @@ _WITHOUT_THE_CLOCK = {
 }
 
 
-def contents(home: Path) -> dict[str, list[tuple[Any, ...]]]:
+def store_contents(home: Path) -> dict[str, list[tuple[Any, ...]]]:
     """All that a store holds but for what the clock said."""
     connection = sqlite3.connect(home / "store" / "memories.db")
     try:
@@ -90,7 +90,7 @@ def contents(home: Path) -> dict[str, list[tuple[Any, ...]]]:
         connection.close()
 
 
-def dump(home: Path) -> list[str]:
+def dump_store(home: Path) -> list[str]:
     """Every byte of meaning in a store, the clock's too."""
     connection = sqlite3.connect(home / "store" / "memories.db")
     try:
@@ -104,6 +104,6 @@ def exchanges_done(home: Path) -> int:
     if not (home / "store" / "memories.db").exists():  # to open it would make it
         return 0
     try:
-        return len(contents(home)["exchanges"])
+        return len(store_contents(home)["exchanges"])
     except sqlite3.OperationalError:  # it has not made its tables yet
         return 0

@@ -26,7 +26,7 @@ def png_header(width: int, height: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", zlib.compress(b"\0" * 99)) + chunk(b"IEND", b"")
 
 
-def turned() -> Image.Exif:
+def rotated() -> Image.Exif:
     """What a camera writes that was held on its side."""
     exif = Image.Exif()
     exif[0x0112] = 6  # shown turned by 90 degrees
@@ -53,5 +53,5 @@ ODD: dict[str, bytes] = {
     "cmyk.jpg": encoded(Image.new("RGB", (32, 32), "red").convert("CMYK"), "JPEG"),
     "sixteen-bits.png": encoded(Image.fromarray(np.linspace(0, 65535, 256, dtype=np.uint16).reshape(16, 16))),
     "transparent.png": encoded(Image.new("RGBA", (8, 8), (0, 0, 0, 0))),
-    "turned.jpg": encoded(Image.new("RGB", (80, 40), "red"), "JPEG", exif=turned()),
+    "turned.jpg": encoded(Image.new("RGB", (80, 40), "red"), "JPEG", exif=rotated()),
 }

@@ -34,27 +34,27 @@ def house() -> grimp.ImportGraph:
     return grimp.build_graph(ROOT, include_external_packages=True, exclude_type_checking_imports=True, cache_dir=None)
 
 
-def room(module: str) -> str:
+def package_of(module: str) -> str:
     return ".".join(module.split(".")[:2])
 
 
-def importers(house: grimp.ImportGraph, *targets: str) -> set[str]:
+def importers_of(house: grimp.ImportGraph, *targets: str) -> set[str]:
     """The rooms that import any of the modules, by name and directly."""
     found = set()
     for target in targets:
         if target not in house.modules:
             continue
-        found |= {room(name) for name in house.find_modules_that_directly_import(target)}
+        found |= {package_of(name) for name in house.find_modules_that_directly_import(target)}
     return found
 
 
-def below(house: grimp.ImportGraph, name: str) -> list[str]:
+def packages_below(house: grimp.ImportGraph, name: str) -> list[str]:
     return [module for module in house.modules if module == name or module.startswith(f"{name}.")]
 
 
 def test_only_the_rooms_by_the_metal_know_mlx(house: grimp.ImportGraph) -> None:
     """Loading `models` is lazy in `memory`, so a direct import is what counts here; the next tests see what loads."""
-    users = importers(house, "mlx", "mlx_lm", "mlx_vlm", "transformers", "llguidance", "tokenizers", "torch")
+    users = importers_of(house, "mlx", "mlx_lm", "mlx_vlm", "transformers", "llguidance", "tokenizers", "torch")
     assert f"{ROOT}.models" in users
     assert users <= {f"{ROOT}.{name}" for name in ("models", "distill", "eval")}
 
@@ -77,9 +77,9 @@ def test_only_the_rooms_by_the_metal_know_mlx(house: grimp.ImportGraph) -> None:
 def test_imports_point_down(house: grimp.ImportGraph, name: str, others: tuple[str, ...]) -> None:
     wrong = [
         f"{module} imports {imported}"
-        for module in below(house, f"{ROOT}.{name}")
+        for module in packages_below(house, f"{ROOT}.{name}")
         for imported in house.find_modules_directly_imported_by(module)
-        if room(imported) in {f"{ROOT}.{other}" for other in others}
+        if package_of(imported) in {f"{ROOT}.{other}" for other in others}
     ]
     assert wrong == []
 
@@ -104,8 +104,8 @@ BENCHMARKS = ("eval.locomo", "eval.conflict", "eval.vqa", "eval.experts", "eval.
     ],
 )
 def test_rooms_within_rooms_point_down_too(house: grimp.ImportGraph, name: str, others: tuple[str, ...]) -> None:
-    barred = {module for other in others for module in below(house, f"{ROOT}.{other}")}
-    inside = below(house, f"{ROOT}.{name}")
+    barred = {module for other in others for module in packages_below(house, f"{ROOT}.{other}")}
+    inside = packages_below(house, f"{ROOT}.{name}")
     wrong = [
         f"{module} imports {imported}"
         for module in inside
@@ -115,20 +115,20 @@ def test_rooms_within_rooms_point_down_too(house: grimp.ImportGraph, name: str, 
 
 
 def test_nobody_imports_the_laboratory(house: grimp.ImportGraph) -> None:
-    assert importers(house, "benchmarks") == set()
+    assert importers_of(house, "benchmarks") == set()
 
 
 def test_nobody_imports_the_command_line(house: grimp.ImportGraph) -> None:
-    users = importers(house, *below(house, f"{ROOT}.cli"))
+    users = importers_of(house, *packages_below(house, f"{ROOT}.cli"))
     assert users <= {f"{ROOT}.cli", f"{ROOT}.__main__"}
-    assert importers(house, *below(house, f"{ROOT}.tui")) <= {f"{ROOT}.cli", f"{ROOT}.tui"}
+    assert importers_of(house, *packages_below(house, f"{ROOT}.tui")) <= {f"{ROOT}.cli", f"{ROOT}.tui"}
 
 
 SLOW = {"mlx", "mlx_lm", "transformers", "textual", "numpy", "huggingface_hub", "usearch", "tokenizers", "llguidance"}
 SLOW |= {"matplotlib", "plotext", "openai", "nltk", "yaml"}
 
 
-def loaded(environ: dict[str, str], *arguments: str) -> set[str]:
+def loaded_modules(environ: dict[str, str], *arguments: str) -> set[str]:
     """The top-level packages that a command imports."""
     command = [sys.executable, "-X", "importtime", "-m", ROOT, *arguments]
     done = subprocess.run(command, env=environ, capture_output=True, text=True, check=True)
@@ -138,14 +138,14 @@ def loaded(environ: dict[str, str], *arguments: str) -> set[str]:
 def test_help_loads_nothing_slow(tmp_path: Path) -> None:
     environ = environment(tmp_path, tmp_path, tmp_path)
     for arguments in (["--help"], ["ask", "--help"], ["train", "--help"], ["adapters", "--help"], ["--version"]):
-        names = loaded(environ, *arguments)
+        names = loaded_modules(environ, *arguments)
         assert "typer" in names and names & SLOW == set()
 
 
 def test_looking_at_memories_loads_no_model_library(tiny_home: Path, tiny_student: Path, tiny_embedder: Path) -> None:
     with Memory() as memory:
         memory.add("Ann likes tea", user_id="ann", infer=False)
-    names = loaded(environment(tiny_home, tiny_student, tiny_embedder), "memory", "list")
+    names = loaded_modules(environment(tiny_home, tiny_student, tiny_embedder), "memory", "list")
     assert names & (SLOW - {"numpy"}) == set()
 
 
@@ -154,7 +154,7 @@ def test_searching_memories_loads_neither_transformers_nor_the_student(
 ) -> None:
     with Memory() as memory:
         memory.add("Ann likes tea", user_id="ann", infer=False)
-    names = loaded(environment(tiny_home, tiny_student, tiny_embedder), "memory", "search", "tea")
+    names = loaded_modules(environment(tiny_home, tiny_student, tiny_embedder), "memory", "search", "tea")
     assert "mlx" in names and names & {"mlx_lm", "transformers", "torch", "textual", "huggingface_hub"} == set()
 
 

@@ -68,9 +68,9 @@ def undo(workspace: Workspace, memory_id: str | None = None, *, facts: Sequence[
 
 def _record(workspace: Workspace, memory_id: str, facts: Sequence[str] = ()) -> None:
     """Keep what the change teaches. Raises StoreError where the pairs cannot be written; the change itself stands."""
-    from memlora_mlx.distill.corrections import record_corrections  # here: it takes a while, and numpy
+    from memlora_mlx.distill.corrections import update_corrections  # here: it takes a while, and numpy
 
     try:
-        record_corrections(workspace.store, workspace.settings.home, memory_id, facts=facts)
+        update_corrections(workspace.store, workspace.settings.home, memory_id, facts=facts)
     except OSError as error:
         raise StoreError(f"the change is stored, its training pair is not: {error.strerror or error}") from error

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from memlora_mlx.records import Exchange, Hit, Message, Scope
-from memlora_mlx.tui.talk import Turn
+from memlora_mlx.tui.talk import ChatTurn
 
 if TYPE_CHECKING:
     from memlora_mlx.memory.workspace import Workspace
@@ -50,7 +50,7 @@ Nils: I will bring my accordion.
 """
 
 
-def seed(workspace: Workspace) -> list[Turn]:
+def seed(workspace: Workspace) -> list[ChatTurn]:
     """Fill the store with the life, and give the turns of a chat about it, as the Chat screen shows them."""
     from memlora_mlx.memory.changes import Add, Update
 
@@ -69,12 +69,12 @@ def seed(workspace: Workspace) -> list[Turn]:
         for change in store.commit(owner, adds, exchange=exchange) or []:
             ids[change.text or ""] = change.memory_id
     store.clock = partial(_the_time, NOW)
-    asked = Turn(_ASKED, reply=_REPLIED, said_at=NOW - timedelta(minutes=3), memory="done")
+    asked = ChatTurn(_ASKED, reply=_REPLIED, said_at=NOW - timedelta(minutes=3), memory="done")
     used = ("Tuva, the sister, marries on 20 June", "Is badly allergic to hazelnuts", "Learns the cello with Ingrid")
     found = [store.find(ids[text]) for text in used]
     asked.hits = tuple(Hit(memory, distance) for memory, distance in zip(found, (0.71, 0.88, 0.97), strict=True))
 
-    told = Turn(_TOLD, reply=_ANSWERED, said_at=NOW, key="demo-told", memory="done")
+    told = ChatTurn(_TOLD, reply=_ANSWERED, said_at=NOW, key="demo-told", memory="done")
     home = store.find(ids["Lives in Bergen, near the harbour"])
     told.hits = (Hit(home, 0.64), Hit(store.find(ids["Runs the hill twice a week"]), 0.93))
     messages = (Message("user", _TOLD, said_at=NOW), Message("assistant", _ANSWERED, said_at=NOW))
@@ -96,12 +96,12 @@ def _the_time(moment: datetime) -> datetime:
 def made_up_training(home: Path) -> Path:
     """A training run that was stopped by itself behind its best step. Returns its folder."""
     from memlora_mlx.distill.recipes import read_recipe
-    from memlora_mlx.distill.workflow import Order, order_as_json
+    from memlora_mlx.distill.workflow import TrainingConfig, config_to_json
 
     folder = home / "runs" / "update-2026-03-14-1"
     folder.mkdir(parents=True)
-    order = Order("update", "smollm2-135m", ("made-up.jsonl",), read_recipe("update"))
-    (folder / "run.json").write_text(json.dumps(order_as_json(order)), encoding="utf-8")
+    order = TrainingConfig("update", "smollm2-135m", ("made-up.jsonl",), read_recipe("update"))
+    (folder / "run.json").write_text(json.dumps(config_to_json(order)), encoding="utf-8")
     points: list[dict[str, float]] = []
     for step in range(0, 201, 5):
         point = {"step": step, "steps": 400, "epoch": step / 100, "seconds": 2.0 * step}
@@ -118,7 +118,7 @@ def made_up_training(home: Path) -> Path:
 
 def made_up_report(folder: Path, questions: int = 24) -> Path:
     """A benchmark's report whose every figure is made up, and which says so. Returns its file."""
-    from memlora_mlx.eval.results import Asked, Run, write_run
+    from memlora_mlx.eval.results import QuestionResult, BenchRun, write_run
 
     names = ("rouge_1", "meteor", "bert_score", "sentence_bert", "token_f1")
     lost = ("not extracted", "not retrieved", "answered wrongly", "answered wrongly")
@@ -128,7 +128,7 @@ def made_up_report(folder: Path, questions: int = 24) -> Path:
             share = min(1.0, max(0.0, height + 0.09 * ((number * 5) % 7 - 3)))
             is_right = share > 0.6
             asked.append(
-                Asked(
+                QuestionResult(
                     system, "made-up", f"made-up/{number}", number % 4 + 1, "Where does Tuva marry?", "Bergen", ("D1:1",),
                     "Bergen" if is_right else "Oslo",
                     recall=1.0 if share > 0.4 else 0.0,
@@ -138,4 +138,4 @@ def made_up_report(folder: Path, questions: int = 24) -> Path:
             )  # fmt: skip
     systems = ["memlora", "full-context", "rag", "base"]
     origin = {"student": "made-up", "data": {"file": "made-up.json"}, "systems": systems, "environment": {}}
-    return write_run(Run(origin, tuple(asked)), folder)
+    return write_run(BenchRun(origin, tuple(asked)), folder)

@@ -19,17 +19,17 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from textual.widget import Widget
 
-_ABLE = ("kitty", "ghostty", "wezterm", "iterm", "foot", "konsole", "mlterm", "contour", "rio", "vscode", "windows")
-MOST_PIXELS = 100_000_000  # of an image that is opened at all
+_has_graphics = ("kitty", "ghostty", "wezterm", "iterm", "foot", "konsole", "mlterm", "contour", "rio", "vscode", "windows")
+MAX_PIXELS = 100_000_000  # of an image that is opened at all
 _asked = False  # whether the terminal has told what it can
 THUMBNAIL = (960, 720)  # pixels, more than a terminal's cells can show
 
 
-def ask_terminal() -> None:
+def detect_graphics() -> None:
     """Find out whether this terminal shows pictures; call it before the app runs. It takes no time where none can."""
     names = ("TERM", "TERM_PROGRAM", "LC_TERMINAL", "KITTY_WINDOW_ID", "KONSOLE_VERSION", "WT_SESSION")
     told = " ".join(f"{name}={os.environ[name]}" for name in names if os.environ.get(name)).lower()
-    able = any(name in told for name in _ABLE) and not os.environ.get("TMUX")  # tmux passes no pictures on
+    able = any(name in told for name in _has_graphics) and not os.environ.get("TMUX")  # tmux passes no pictures on
     if able and sys.__stdin__ is not None and sys.__stdin__.isatty():
         import textual_image.widget  # noqa: F401
 
@@ -47,7 +47,7 @@ def thumbnail(path: Path) -> Image:
 
     try:
         with Image.open(path) as image:
-            if image.width * image.height > MOST_PIXELS:
+            if image.width * image.height > MAX_PIXELS:
                 raise UsageError(f"{path.name} has {image.width} x {image.height} pixels; make it smaller first")
             image.draft("RGB", THUMBNAIL)
             image.thumbnail(THUMBNAIL)

@@ -24,11 +24,11 @@ ORDERS: tuple[Order, ...] = ("newest", "oldest", "changed", "stored")
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class MemoryQuery:
     """What is to be listed."""
 
-    words: str = ""  # search for them by meaning; in quotation marks: that hold them
-    person: str | None = None
+    text: str = ""  # search for them by meaning; in quotation marks: that hold them
+    owner: str | None = None
     source: str | None = None
     since: str = ""
     until: str = ""
@@ -36,7 +36,7 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class MemoryPage:
     """A part of what was asked for."""
 
     hits: tuple[Hit, ...]  # distance -1.0 where nothing was measured
@@ -46,45 +46,45 @@ class Page:
 
 
 @dataclass(frozen=True, slots=True)
-class Choices:
+class FilterChoices:
     """What the filters offer."""
 
-    people: tuple[tuple[str, str], ...] = ()  # shown, user id
+    owners: tuple[tuple[str, str], ...] = ()  # shown, user id
     sources: tuple[str, ...] = field(default=())
 
 
-def choices(workspace: Workspace) -> Choices:
+def filter_choices(workspace: Workspace) -> FilterChoices:
     owners = [owner for owner in workspace.store.owners() if owner.memories and owner.scope.user_id]
     people = dict.fromkeys((owner.name or str(owner.scope.user_id), str(owner.scope.user_id)) for owner in owners)
-    return Choices(tuple(people), tuple(source.name for source in workspace.store.sources()))
+    return FilterChoices(tuple(people), tuple(source.name for source in workspace.store.sources()))
 
 
-def page(workspace: Workspace, question: Question, offset: int = 0) -> Page:
+def memory_page(workspace: Workspace, query: MemoryQuery, offset: int = 0) -> MemoryPage:
     """Raises UsageError: a day that cannot be read."""
-    filters = _wanted(question)
+    filters = _filter_of(query)
     store = workspace.store
-    words = question.words.strip()
+    words = query.text.strip()
     if not words:
-        found = store.list(filters=filters, limit=PAGE, offset=offset, order=question.order)
+        found = store.list(filters=filters, limit=PAGE, offset=offset, order=query.order)
         total = store.count(filters=filters)
-        return Page(_as_hits(found), total, offset + len(found) >= total)
+        return MemoryPage(_as_hits(found), total, offset + len(found) >= total)
     if len(words) > 1 and words[0] == words[-1] == '"':
-        return _holding(workspace, question, words[1:-1], "that hold these words")
+        return _containing_words(workspace, query, words[1:-1], "that hold these words")
     try:
         workspace.embedder_folder  # noqa: B018 - raises where there is none
         [vector] = workspace.engine.embed([words], query=True)
     except (ModelMissing, ModelBroken):
-        return _holding(workspace, question, words, "that hold these words; without an embedder there is no meaning")
+        return _containing_words(workspace, query, words, "that hold these words; without an embedder there is no meaning")
     hits = tuple(store.search(vector, NEAREST, filters=filters))
     total = store.count(filters=filters)
-    return Page(hits, total, True, "the nearest in meaning first" if len(hits) == total else f"the {NEAREST} nearest")
+    return MemoryPage(hits, total, True, "the nearest in meaning first" if len(hits) == total else f"the {NEAREST} nearest")
 
 
-def _holding(workspace: Workspace, question: Question, words: str, note: str) -> Page:
-    every = workspace.store.list(filters=_wanted(question), order=question.order)
+def _containing_words(workspace: Workspace, query: MemoryQuery, words: str, note: str) -> MemoryPage:
+    every = workspace.store.list(filters=_filter_of(query), order=query.order)
     wanted = words.casefold()
     found = [memory for memory in every if wanted in memory.text.casefold()]
-    return Page(_as_hits(found), len(found), True, note)
+    return MemoryPage(_as_hits(found), len(found), True, note)
 
 
 def _as_hits(memories: Iterable[Memory]) -> tuple[Hit, ...]:
@@ -92,7 +92,7 @@ def _as_hits(memories: Iterable[Memory]) -> tuple[Hit, ...]:
 
 
 @dataclass(frozen=True, slots=True)
-class Story:
+class MemoryDetails:
     """Where a memory came from, and all that happened to it."""
 
     text: str
@@ -100,7 +100,7 @@ class Story:
     history: tuple[Revision, ...]
 
 
-def story(workspace: Workspace, memory_id: str) -> Story:
+def memory_details(workspace: Workspace, memory_id: str) -> MemoryDetails:
     store = workspace.store
     memory, history = store.get(memory_id), store.history(memory_id)
     keys = [memory.exchange_key if memory else None, *(line.exchange_key for line in history)]
@@ -111,7 +111,7 @@ def story(workspace: Workspace, memory_id: str) -> Story:
         except StoreError:  # its conversation was forgotten
             continue
     text = memory.text if memory else next((line.old_text for line in reversed(history) if line.old_text), "")
-    return Story(text, tuple(exchanges), tuple(history))
+    return MemoryDetails(text, tuple(exchanges), tuple(history))
 
 
 # ------------------------------------------------------------------------------------------------ files
@@ -172,8 +172,8 @@ def _write(path: Path, lines: Callable[[], Iterable[tuple[str, bool]]]) -> int:
     return count
 
 
-def _wanted(question: Question) -> dict[str, Any] | None:
+def _filter_of(query: MemoryQuery) -> dict[str, Any] | None:
     from memlora_mlx.memory.retrieval.filters import from_words
 
-    people = () if question.person is None else (question.person,)
-    return from_words(people, question.source, question.since, question.until)
+    people = () if query.owner is None else (query.owner,)
+    return from_words(people, query.source, query.since, query.until)

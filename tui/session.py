@@ -27,21 +27,21 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 THREADS = 8  # calls that wait at once; the model's work is done by the engine's thread alone
-Phase = Literal["waiting", "opening", "loading", "ready", "failed"]
+LoadPhase = Literal["waiting", "opening", "loading", "ready", "failed"]
 
 
 @dataclass(frozen=True, slots=True)
-class Status:
+class BackendStatus:
     """What the status bar shows of the models."""
 
-    phase: Phase
+    phase: LoadPhase
     student: str | None = None
     seconds: float = 0.0  # of opening and loading, so far
-    sees: bool = False  # the student looks at pictures
+    has_vision: bool = False  # the student looks at pictures
     problem: str | None = None  # why there is no student, in one line
 
 
-class Session:
+class Backend:
     """One workspace for all screens.
 
     Args:
@@ -54,14 +54,14 @@ class Session:
         self._lock = threading.RLock()
         self._free, self._calls = threading.Condition(), 0  # calls with the workspace under way
         self._pool = ThreadPoolExecutor(THREADS, "memlora-tui")
-        self._status = Status("waiting")
+        self._status = BackendStatus("waiting")
         self._began = monotonic()
         self.memories = 0  # stored for the user; kept up to date by `count`
-        self.network = "offline"  # what the status bar says of it; a pull says otherwise while it lasts
+        self.has_network_activity = "offline"  # what the status bar says of it; a pull says otherwise while it lasts
         self.corrections = 0  # training pairs that the user's corrections have given
 
     @property
-    def status(self) -> Status:
+    def status(self) -> BackendStatus:
         status = self._status
         if status.phase in ("opening", "loading"):
             return replace(status, seconds=monotonic() - self._began)
@@ -95,7 +95,7 @@ class Session:
         """
         await self.run(self._load)
 
-    async def count(self) -> None:
+    async def refresh_counts(self) -> None:
         """Bring `memories` and `corrections` up to date."""
         from memlora_mlx.distill.corrections import count_corrections
 
@@ -139,7 +139,7 @@ class Session:
 
     def _call(self, function: Callable[[Workspace], T]) -> T:
         with self._lock:
-            workspace = self._opened()
+            workspace = self._open_workspace()
             with self._free:
                 self._calls += 1
         try:
@@ -149,13 +149,13 @@ class Session:
                 self._calls -= 1
                 self._free.notify_all()
 
-    def _opened(self) -> Workspace:
+    def _open_workspace(self) -> Workspace:
         with self._lock:
             if self._workspace is None:
                 from memlora_mlx.memory.workspace import Workspace
 
                 self._began = monotonic()
-                self._status = Status("opening")
+                self._status = BackendStatus("opening")
                 workspace = Workspace(self.settings, models_folder=self._models_folder)
                 try:
                     workspace.store  # noqa: B018 - cached properties are made once, under our lock
@@ -163,7 +163,7 @@ class Session:
                         workspace.engine, workspace.pipeline  # noqa: B018
                 except BaseException as error:
                     workspace.close()
-                    self._status = Status("failed", problem=str(error))
+                    self._status = BackendStatus("failed", problem=str(error))
                     raise
                 self._workspace = workspace
             return self._workspace
@@ -171,9 +171,9 @@ class Session:
     def _load(self, workspace: Workspace) -> None:
         try:
             name = workspace.student_name
-            self._status = Status("loading", name)
+            self._status = BackendStatus("loading", name)
             workspace.pipeline.engine.embedder, workspace.engine.student  # noqa: B018
         except Exception as error:
-            self._status = Status("failed", self._status.student, problem=str(error))
+            self._status = BackendStatus("failed", self._status.student, problem=str(error))
             raise
-        self._status = Status("ready", name, sees=workspace.sees)
+        self._status = BackendStatus("ready", name, has_vision=workspace.sees)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Literal
 
 from memlora_mlx.errors import Cancelled
 from memlora_mlx.records import Hit, Image
-from memlora_mlx.tui.session import Session
+from memlora_mlx.tui.session import Backend
 
 if TYPE_CHECKING:
     from memlora_mlx.memory.chat import Chat
@@ -28,11 +28,11 @@ if TYPE_CHECKING:
 
 IDLE_SECONDS = 0.8  # without a key, before memory work begins
 
-State = Literal["none", "waiting", "working", "done", "failed"]
+MemoryWorkState = Literal["none", "waiting", "working", "done", "failed"]
 
 
 @dataclass(eq=False, slots=True)
-class Turn:
+class ChatTurn:
     """One question, its reply, and what became of the two."""
 
     question: str
@@ -42,32 +42,32 @@ class Turn:
     stopped: bool = False
     key: str = field(default_factory=lambda: uuid.uuid4().hex)  # of its exchange
     said_at: datetime = field(default_factory=lambda: datetime.now(UTC))
-    memory: State = "none"
+    memory: MemoryWorkState = "none"
     remembered: Remembered | None = None
     problem: str | None = None  # why there is no reply, or why nothing was remembered
 
 
-class Talk:
+class ChatController:
     """One conversation over the session's workspace.
 
     Args:
         changed: called on the event loop when a turn's memory work begins or ends.
     """
 
-    def __init__(self, session: Session, changed: Callable[[Turn], None]) -> None:
-        self._session, self._changed = session, changed
+    def __init__(self, backend: Backend, changed: Callable[[ChatTurn], None]) -> None:
+        self._backend, self._changed = backend, changed
         self._chat: Chat | None = None
-        self._waiting: deque[Turn] = deque()
+        self._waiting: deque[ChatTurn] = deque()
         self._wake = asyncio.Event()
         self._replying: asyncio.Future[None] | None = None
-        self._touched = monotonic()
+        self._active_at = monotonic()
         self.stop: asyncio.Event | None = None  # ends the reply under way
-        self.unanswered = 0  # questions whose reply has not ended
-        self.is_leaving = False  # the user is: no more replies, and no waiting for a quiet moment
+        self.pending_replies = 0  # questions whose reply has not ended
+        self.is_shutting_down = False  # the user is: no more replies, and no waiting for a quiet moment
 
     # ------------------------------------------------------------------ replies
 
-    async def reply(self, turn: Turn, stop: asyncio.Event) -> AsyncIterator[str]:
+    async def reply(self, turn: ChatTurn, stop: asyncio.Event) -> AsyncIterator[str]:
         """The reply in pieces, until it ends or `stop` is set; then the student stops before its next step.
 
         Raises:
@@ -93,7 +93,7 @@ class Talk:
             try:
                 if before is not None:  # a stopped reply has its last step to finish
                     await asyncio.wait([before])
-                await self._session.run(produce)
+                await self._backend.run(produce)
             finally:
                 pieces.put_nowait(None)
 
@@ -119,7 +119,7 @@ class Talk:
             stopping.cancel()
             running.add_done_callback(lambda done: done.cancelled() or done.exception())  # seen, whatever it was
 
-    def forget_turns(self) -> None:
+    def clear_turns(self) -> None:
         """Begin a new conversation; the memories stay."""
         if self._chat is not None:
             self._chat.turns.clear()
@@ -140,58 +140,58 @@ class Talk:
     @property
     def pending(self) -> int:
         """Exchanges that are not remembered yet."""
-        return len(self._waiting) + self.unanswered
+        return len(self._waiting) + self.pending_replies
 
-    def leave(self) -> None:
+    def shut_down(self) -> None:
         """Stop replying, and remember at once what is still to be remembered: see `pending`."""
-        self.is_leaving = True
+        self.is_shutting_down = True
         if self.stop is not None:
             self.stop.set()
 
-    def touch(self) -> None:
+    def note_activity(self) -> None:
         """The user did something: memory work that has not begun waits a little longer."""
-        self._touched = monotonic()
+        self._active_at = monotonic()
 
-    def remember(self, turn: Turn) -> None:
+    def remember(self, turn: ChatTurn) -> None:
         """Remember this turn when the user is idle."""
         turn.memory, turn.problem = "waiting", None
         self._waiting.append(turn)
         self._wake.set()
         self._changed(turn)
 
-    async def remember_for_ever(self) -> None:
+    async def run_memory_worker(self) -> None:
         """Do the memory work of each turn, one after the other. A failure is the turn's own."""
         while True:
             while not self._waiting:
                 self._wake.clear()
                 await self._wake.wait()
-            await self._quiet()
+            await self._wait_until_idle()
             turn = self._waiting[0]
             turn.memory = "working"
             self._changed(turn)
             try:
-                turn.remembered = await self._session.run(partial(self._remember, turn))
+                turn.remembered = await self._backend.run(partial(self._remember, turn))
                 turn.memory = "done"
             except Exception as error:  # a full disk, a student that is gone: the store is whole, the chat goes on
                 turn.memory, turn.problem = "failed", str(error) or type(error).__name__
             self._waiting.popleft()
             self._changed(turn)
 
-    async def _quiet(self) -> None:
-        while not self.is_leaving:
+    async def _wait_until_idle(self) -> None:
+        while not self.is_shutting_down:
             replying = self._replying is not None and not self._replying.done()
-            left = IDLE_SECONDS - (monotonic() - self._touched)
+            left = IDLE_SECONDS - (monotonic() - self._active_at)
             if not replying and left <= 0:
                 return
             await asyncio.sleep(max(left, 0.05))
 
-    def _remember(self, turn: Turn, workspace: Workspace) -> Remembered:
+    def _remember(self, turn: ChatTurn, workspace: Workspace) -> Remembered:
         return self._chat_of(workspace).remember(
             turn.question, turn.reply, key=turn.key, said_at=turn.said_at, image=turn.image
         )
 
 
-def as_markdown(turns: list[Turn]) -> str:
+def as_markdown(turns: list[ChatTurn]) -> str:
     """The conversation as a Markdown file."""
     parts = []
     for turn in turns:

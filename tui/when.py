@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 
-def when(moment: datetime | None) -> str:
+def format_time(moment: datetime | None) -> str:
     """A day, and the time of it where it is known: "8 May 2023, 13:56"; aware times in the local zone."""
     if moment is None:
         return "undated"
@@ -15,7 +15,7 @@ def when(moment: datetime | None) -> str:
     return day if (moment.hour, moment.minute) == (0, 0) else f"{day}, {moment:%H:%M}"
 
 
-def lasting(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """How long: "0:42", "1:05:00"."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)

@@ -8,21 +8,21 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from memlora_mlx.eval.cases import Case, cut
+from memlora_mlx.eval.cases import BenchmarkCase, limit_case
 from memlora_mlx.eval.locomo.questions import read_cases
-from memlora_mlx.eval.metrics.scorer import Scorer, Scores, means, workspace_scorer
+from memlora_mlx.eval.metrics.scorer import Scorer, Scores, mean_scores, workspace_scorer
 from memlora_mlx.eval.results import SCORED
 from memlora_mlx.eval.systems.cache import Cache
-from memlora_mlx.eval.systems.calls import Calls
+from memlora_mlx.eval.systems.calls import CachedEngine
 from memlora_mlx.eval.systems.memories import MemorySystem
-from memlora_mlx.eval.systems.students import calls_with, ground_of
-from memlora_mlx.eval.systems.system import Ground
+from memlora_mlx.eval.systems.students import engine_with_experts, run_context
+from memlora_mlx.eval.systems.system import RunContext
 from memlora_mlx.memory.workspace import Workspace
 from memlora_mlx.records import STAGES, Stage
 
 
 @dataclass(frozen=True, slots=True)
-class Served:
+class EndToEndResult:
     """One row of the ablation: the scores, and what the way there cost."""
 
     scores: list[Scores]
@@ -31,12 +31,12 @@ class Served:
     tokens: Mapping[str, float]  # written by each stage, a call
 
 
-def serve(calls: Calls, ground: Ground, scorer: Scorer, case: Case) -> Served:
+def run_end_to_end(calls: CachedEngine, context: RunContext, scorer: Scorer, case: BenchmarkCase) -> EndToEndResult:
     """The benchmark's own pipeline on a conversation."""
-    outcome = MemorySystem("pipeline", calls, ground).run(case, lambda *_: None)
+    outcome = MemorySystem("pipeline", calls, context).run(case, lambda *_: None)
     pairs = [(reply.answer, question.gold) for reply, question in zip(outcome.replies, case.questions, strict=True)]
     tokens = {cost.stage: cost.output_tokens / cost.calls for cost in outcome.costs if cost.calls}
-    return Served(scorer.score(pairs), outcome.memory["memories"], outcome.phases[0].seconds, tokens)
+    return EndToEndResult(scorer.score(pairs), outcome.memory["memories"], outcome.phases[0].seconds, tokens)
 
 
 def pipeline_scores(
@@ -50,25 +50,25 @@ def pipeline_scores(
 ) -> dict[str, float]:
     """The full pipeline with these experts on whole conversations (Algorithm B1's outer loop); nothing of it is kept."""
     scores: list[Scores] = []
-    with using(workspace, experts) as opened, tempfile.TemporaryDirectory() as folder, Cache(Path(folder)) as cache:
-        ground, scorer = ground_of(opened, cache), workspace_scorer(opened)
+    with workspace_with_experts(workspace, experts) as opened, tempfile.TemporaryDirectory() as folder, Cache(Path(folder)) as cache:
+        ground, scorer = run_context(opened, cache), workspace_scorer(opened)
         for case in answerable(file, names, exchanges, questions):
-            scores += serve(calls_with(opened, ground, STAGES), ground, scorer, case).scores
-    return means(scores)
+            scores += run_end_to_end(engine_with_experts(opened, ground, STAGES), ground, scorer, case).scores
+    return mean_scores(scores)
 
 
-def answerable(file: Path, names: Sequence[str], exchanges: int | None, questions: int | None) -> list[Case]:
+def answerable(file: Path, names: Sequence[str], exchanges: int | None, questions: int | None) -> list[BenchmarkCase]:
     """The first exchanges of these conversations, and what can be answered from them (categories 1 to 4)."""
     cases = []
     for whole in read_cases(file, names=names)[0]:
-        case = cut(whole, exchanges, None)
+        case = limit_case(whole, exchanges, None)
         case = replace(case, questions=tuple(one for one in case.questions if one.category in SCORED))
-        cases.append(cut(case, None, questions))
+        cases.append(limit_case(case, None, questions))
     return cases
 
 
 @contextmanager
-def using(workspace: Workspace, experts: Mapping[Stage, Path]) -> Iterator[Workspace]:
+def workspace_with_experts(workspace: Workspace, experts: Mapping[Stage, Path]) -> Iterator[Workspace]:
     """The same student with other experts."""
     with tempfile.TemporaryDirectory() as folder:
         for stage, path in experts.items():

@@ -6,13 +6,13 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from memlora_mlx.distill.banks import NOT_MENTIONED, empty_bank
-from memlora_mlx.distill.observations import Annotated, rows
-from memlora_mlx.distill.rows import SPLITS, Row
-from memlora_mlx.distill.synthetic import lives, update_rows
+from memlora_mlx.distill.banks import NOT_MENTIONED, temporary_store
+from memlora_mlx.distill.observations import AnnotatedConversation, annotated_examples
+from memlora_mlx.distill.rows import SPLITS, TrainingExample
+from memlora_mlx.distill.synthetic import generate_dialogues, synthetic_update_examples
 from memlora_mlx.eval.metrics.intervals import wilson
-from memlora_mlx.eval.metrics.scorer import Scorer, Scores, means
-from memlora_mlx.eval.systems.calls import Calls
+from memlora_mlx.eval.metrics.scorer import Scorer, Scores, mean_scores
+from memlora_mlx.eval.systems.calls import CachedEngine
 from memlora_mlx.memory import stages
 from memlora_mlx.memory.workspace import Workspace
 from memlora_mlx.records import Exchange, Request
@@ -24,7 +24,7 @@ SAME = 0.7  # cosine from which two facts count as the same
 
 
 def extraction_scores(
-    calls: Calls, embedder: Engine, conversation: Annotated, chosen: Sequence[Exchange]
+    calls: CachedEngine, embedder: Engine, conversation: AnnotatedConversation, chosen: Sequence[Exchange]
 ) -> dict[str, float]:
     """Precision, recall and F1 of facts against the observations, both matched by the embedder; tokens written."""
     answers = calls.complete_all(
@@ -56,16 +56,16 @@ def extraction_scores(
     }
 
 
-def lives_rows(workspace: Workspace, count: int, *, held_out: bool) -> list[Row]:
+def dialogue_examples(workspace: Workspace, count: int, *, held_out: bool) -> list[TrainingExample]:
     """Update rows of so many lives that no run ever saw; held out: in phrases that none was trained on."""
-    made: list[Row] = []
-    for life in lives(count, "test", held_out=held_out):
-        with empty_bank(workspace) as bank:
-            made += update_rows(life, bank, "test")
+    made: list[TrainingExample] = []
+    for life in generate_dialogues(count, "test", held_out=held_out):
+        with temporary_store(workspace) as bank:
+            made += synthetic_update_examples(life, bank, "test")
     return made
 
 
-def update_scores(calls: Calls, examples: Sequence[Row], *, copied: bool) -> dict[str, Any]:
+def update_scores(calls: CachedEngine, examples: Sequence[TrainingExample], *, copied: bool) -> dict[str, Any]:
     """Exact accuracy of operations: of whole exchanges, of the facts in them, and of each event.
 
     A fact's update is exact if it decides the same (event, id) pair as the right one, with the same text for what is added
@@ -104,21 +104,21 @@ def update_scores(calls: Calls, examples: Sequence[Row], *, copied: bool) -> dic
     }
 
 
-def bank_rows(workspace: Workspace, conversation: Annotated) -> list[Row]:
+def held_out_generation_examples(workspace: Workspace, conversation: AnnotatedConversation) -> list[TrainingExample]:
     """The questions that have an answer, over one bank that the observations fill."""
-    made = rows("generation", conversation, workspace, SPLITS["paper"])
+    made = annotated_examples("generation", conversation, workspace, SPLITS["paper"])
     return [row for row in made if row.answer != NOT_MENTIONED]
 
 
-def generation_scores(calls: Calls, scorer: Scorer, examples: Sequence[Row]) -> tuple[dict[str, Any], list[Scores]]:
+def generation_scores(calls: CachedEngine, scorer: Scorer, examples: Sequence[TrainingExample]) -> tuple[dict[str, Any], list[Scores]]:
     """L and its parts, token F1, exact match and tokens written, for questions over one bank."""
     answers = calls.complete_all([Request("generation", row.chat, None, stages.ANSWER_TOKENS) for row in examples])
     scores = scorer.score([(answer.text.strip(), row.answer) for row, answer in zip(examples, answers, strict=True)])
     written = sum(answer.output_tokens for answer in answers) / max(1, len(answers))
-    return {**means(scores), "questions": len(examples), "tokens_out": written}, scores
+    return {**mean_scores(scores), "questions": len(examples), "tokens_out": written}, scores
 
 
-def _offered(row: Row) -> tuple[list[str], list[str]]:
+def _offered(row: TrainingExample) -> tuple[list[str], list[str]]:
     found = stages.offered(row.chat)
     assert found is not None, "not an update prompt"
     return found

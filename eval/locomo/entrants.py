@@ -10,18 +10,18 @@ from typing import Any
 
 from memlora_mlx.errors import MemloraError, UsageError
 from memlora_mlx.eval.locomo import mine
-from memlora_mlx.eval.locomo.assembly import Entrant
-from memlora_mlx.eval.plan import Plan
-from memlora_mlx.eval.systems.calls import Calls
+from memlora_mlx.eval.locomo.assembly import SystemEntry
+from memlora_mlx.eval.plan import BenchConfig
+from memlora_mlx.eval.systems.calls import CachedEngine
 from memlora_mlx.eval.systems.memories import MemorySystem
-from memlora_mlx.eval.systems.students import calls_of
-from memlora_mlx.eval.systems.system import Ground, System
-from memlora_mlx.eval.systems.turns import TurnSystem
+from memlora_mlx.eval.systems.students import cached_engine_for
+from memlora_mlx.eval.systems.system import RunContext, System
+from memlora_mlx.eval.systems.turns import TranscriptBaseline
 from memlora_mlx.memory.workspace import Workspace
 from memlora_mlx.models.expert_folders import WEIGHTS
 from memlora_mlx.records import STAGES, Stage
 
-TITLES: Mapping[str, str] = {
+SYSTEM_TITLES: Mapping[str, str] = {
     "memlora": "memlora (experts)",
     "base": "base (same student and prompts, no experts)",
     "mem0": "mem0ai (same student, its own prompts)",
@@ -31,44 +31,44 @@ TITLES: Mapping[str, str] = {
 }
 
 
-def entrants(plan: Plan, workspace: Workspace, ground: Ground, opened: ExitStack, failures: list[str]) -> list[Entrant]:
+def build_systems(config: BenchConfig, workspace: Workspace, context: RunContext, opened: ExitStack, failures: list[str]) -> list[SystemEntry]:
     """Everything of the plan that can run, in its order; what cannot is named in `failures`.
 
     Raises:
         UsageError: nothing can.
     """
-    if plan.mine:
-        return _mine(plan, workspace, ground, failures)
-    makers: list[Callable[[], Entrant]] = []
-    for name in dict.fromkeys(plan.systems):
-        makers.append(lambda name=name: _system(name, workspace, ground))  # type: ignore[misc]
-    makers += _rows(plan, workspace, ground, opened, failures)
+    if config.mine:
+        return _own_conversation_systems(config, workspace, context, failures)
+    builders: list[Callable[[], SystemEntry]] = []
+    for name in dict.fromkeys(config.systems):
+        builders.append(lambda name=name: _system(name, workspace, context))  # type: ignore[misc]
+    builders += _ablation_systems(config, workspace, context, opened, failures)
     made = []
-    for make in makers:
+    for make in builders:
         try:
             made.append(make())
         except MemloraError as error:
             failures.append(str(error))
-    if not made and not plan.predictions:
+    if not made and not config.predictions:
         raise UsageError(f"nothing can be run: {'; '.join(failures)}")
     return made
 
 
-def _mine(plan: Plan, workspace: Workspace, ground: Ground, failures: list[str]) -> list[Entrant]:
-    calls = calls_of({stage: (workspace, True) for stage in STAGES}, workspace, ground)
-    entrants: list[Entrant] = []
-    for name in plan.systems:
+def _own_conversation_systems(config: BenchConfig, workspace: Workspace, context: RunContext, failures: list[str]) -> list[SystemEntry]:
+    calls = cached_engine_for({stage: (workspace, True) for stage in STAGES}, workspace, context)
+    entrants: list[SystemEntry] = []
+    for name in config.systems:
         if name == "memlora":
-            told = about(calls, "memlora (your memories as they are)", "systems", workspace)
-            entrants.append(Entrant(mine.KeptSystem(name, calls, ground), told))
+            told = describe_system(calls, "memlora (your memories as they are)", "systems", workspace)
+            entrants.append(SystemEntry(mine.StoredMemorySystem(name, calls, context), told))
         elif name in ("rag", "full-context", "oracle"):
-            entrants.append(Entrant(TurnSystem(name, calls, ground), about(calls, TITLES[name], "systems", workspace)))
+            entrants.append(SystemEntry(TranscriptBaseline(name, calls, context), describe_system(calls, SYSTEM_TITLES[name], "systems", workspace)))
         else:
             failures.append(f"{name} is left out: with --mine your memories are measured as they are")
     return entrants
 
 
-def _system(name: str, workspace: Workspace, ground: Ground) -> Entrant:
+def _system(name: str, workspace: Workspace, context: RunContext) -> SystemEntry:
     experts = workspace.expert_folders
     if name == "memlora" and not experts:
         raise UsageError(f"memlora is left out: {workspace.student_name} has no experts (`base` is the same without)")
@@ -77,33 +77,33 @@ def _system(name: str, workspace: Workspace, ground: Ground) -> Entrant:
         used = ("extraction", "update", "generation")
     elif name in ("full-context", "rag", "oracle"):
         used = ("generation",)  # so that the memory is all that differs from memlora
-    calls = calls_of({stage: (workspace, stage in used) for stage in STAGES}, workspace, ground)
+    calls = cached_engine_for({stage: (workspace, stage in used) for stage in STAGES}, workspace, context)
     system: System
     if name == "mem0":
         from memlora_mlx.eval.systems.mem0_system import Mem0System
 
         try:
-            system = Mem0System(workspace, calls, ground)
+            system = Mem0System(workspace, calls, context)
         except MemloraError as error:
             raise MemloraError(f"mem0 is left out: {error}") from error
     elif name in ("memlora", "base"):
-        system = MemorySystem(name, calls, ground)
+        system = MemorySystem(name, calls, context)
     else:
-        system = TurnSystem(name, calls, ground)
-    return Entrant(system, about(calls, TITLES[name], "systems", workspace))
+        system = TranscriptBaseline(name, calls, context)
+    return SystemEntry(system, describe_system(calls, SYSTEM_TITLES[name], "systems", workspace))
 
 
-def _rows(
-    plan: Plan, workspace: Workspace, ground: Ground, opened: ExitStack, failures: list[str]
-) -> list[Callable[[], Entrant]]:
+def _ablation_systems(
+    config: BenchConfig, workspace: Workspace, context: RunContext, opened: ExitStack, failures: list[str]
+) -> list[Callable[[], SystemEntry]]:
     """The rows of Table 4 and of Table 5."""
-    made: list[Callable[[], Entrant]] = []
+    made: list[Callable[[], SystemEntry]] = []
 
-    def row(name: str, table: str, by: Sequence[tuple[Workspace, bool]]) -> None:
-        def make() -> Entrant:
+    def row(name: str, table: str, assignments: Sequence[tuple[Workspace, bool]]) -> None:
+        def make() -> SystemEntry:
             stages: tuple[Stage, ...] = ("extraction", "update", "generation")
-            calls = calls_of(dict(zip(stages, by, strict=True)), workspace, ground)
-            return Entrant(MemorySystem(name, calls, ground), about(calls, name, table, by[-1][0]))
+            calls = cached_engine_for(dict(zip(stages, assignments, strict=True)), workspace, context)
+            return SystemEntry(MemorySystem(name, calls, context), describe_system(calls, name, table, assignments[-1][0]))
 
         made.append(make)
 
@@ -111,13 +111,13 @@ def _rows(
         settings = replace(workspace.settings, student=name, experts=None)
         return opened.enter_context(Workspace(settings, models_folder=workspace.models_folder))
 
-    if plan.ablation or plan.ablation_with:
+    if config.ablation or config.ablation_with:
         base, expert = (workspace, False), (workspace, True)
         row("base/base/base", "ablation", [base, base, base])
-        if plan.ablation_with:
-            large = (student(plan.ablation_with), False)
+        if config.ablation_with:
+            large = (student(config.ablation_with), False)
             large[0].student_folder  # noqa: B018 - a wrong name is told before an hour's run
-            name = Path(plan.ablation_with).name
+            name = Path(config.ablation_with).name
             row(f"{name}/base/base", "ablation", [large, base, base])
             row(f"{name}/{name}/base", "ablation", [large, large, base])
             row(f"{name}/{name}/{name}", "ablation", [large, large, large])
@@ -127,7 +127,7 @@ def _rows(
             row("expert/expert/expert", "ablation", [expert, expert, expert])
         else:
             failures.append(f"the ablation has no rows with experts: {workspace.student_name} has none")
-    if plan.scales:
+    if config.scales:
         from memlora_mlx.models.catalog import ENTRIES
         from memlora_mlx.models.downloads import installed
 
@@ -142,13 +142,13 @@ def _rows(
     return made
 
 
-def about(calls: Calls, title: str, table: str, workspace: Workspace) -> dict[str, Any]:
-    used = [stage for stage, answerer in calls.answerers.items() if answerer.has_expert]
+def describe_system(calls: CachedEngine, title: str, table: str, workspace: Workspace) -> dict[str, Any]:
+    used = [stage for stage, answerer in calls.bindings.items() if answerer.has_expert]
     weights = workspace.student_folder.glob("*.safetensors")
     return {
         "title": title,
         "table": table,
-        "stages": {stage: answerer.label for stage, answerer in calls.answerers.items() if stage != "vqa"},
+        "stages": {stage: answerer.label for stage, answerer in calls.bindings.items() if stage != "vqa"},
         "has_experts": bool(used),
         "student": Path(workspace.student_name).name,
         "size_bytes": sum(path.stat().st_size for path in weights),

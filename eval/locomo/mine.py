@@ -14,12 +14,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from memlora_mlx.errors import UsageError
-from memlora_mlx.eval.cases import Case, Question
-from memlora_mlx.eval.systems.cache import digest
-from memlora_mlx.eval.systems.calls import Calls
-from memlora_mlx.eval.systems.memories import answers_from
+from memlora_mlx.eval.cases import BenchmarkCase, Question
+from memlora_mlx.eval.systems.cache import content_key
+from memlora_mlx.eval.systems.calls import CachedEngine
+from memlora_mlx.eval.systems.memories import answer_from_store
 from memlora_mlx.eval.systems.provenance import Provenance
-from memlora_mlx.eval.systems.system import Ground, OnDone, Outcome
+from memlora_mlx.eval.systems.system import RunContext, OnPhaseProgress, SystemResult
 from memlora_mlx.memory import stages
 from memlora_mlx.memory.store.store import Store
 from memlora_mlx.memory.workspace import Workspace
@@ -34,7 +34,7 @@ _NUMBER = re.compile(r"(?<![\w.,:])[0-9][0-9.,:]*(?<![.,:])(?!\w)")
 
 
 @dataclass(frozen=True, slots=True)
-class Snapshot:
+class StoreSnapshot:
     """A copy of the user's store and what is known of its memories."""
 
     folder: Path
@@ -43,7 +43,7 @@ class Snapshot:
 
 
 @contextmanager
-def snapshot(workspace: Workspace) -> Iterator[Snapshot]:
+def snapshot_store(workspace: Workspace) -> Iterator[StoreSnapshot]:
     """Copy the user's store, for as long as the block.
 
     Raises:
@@ -66,27 +66,27 @@ def snapshot(workspace: Workspace) -> Iterator[Snapshot]:
         refs = {exchange.key: [message.ref for message in exchange.messages if message.ref] for exchange in said}
         provenance = Provenance()
         for event, memory_id, text, key in history:
-            provenance.wrote(event, memory_id, text, refs.get(key, ()))
-        yield Snapshot(folder, said, provenance)
+            provenance.record_write(event, memory_id, text, refs.get(key, ()))
+        yield StoreSnapshot(folder, said, provenance)
 
 
 @dataclass(frozen=True, slots=True)
-class MineCase(Case):
+class OwnConversationCase(BenchmarkCase):
     """A conversation of the user's, with the copy of the store."""
 
-    kept: Snapshot | None = None
+    snapshot: StoreSnapshot | None = None
 
 
-def cases(kept: Snapshot, count: int) -> list[Case]:
+def cases(snapshot: StoreSnapshot, count: int) -> list[BenchmarkCase]:
     """The user's conversations with at most so many questions in all, spread evenly over what was said.
 
     Raises:
         UsageError: nothing that was said can be asked about.
     """
     by_source: dict[str, list[Exchange]] = {}
-    for exchange in kept.exchanges:
+    for exchange in snapshot.exchanges:
         by_source.setdefault(exchange.source, []).append(exchange)
-    whole = [MineCase(source, tuple(said), (), kept) for source, said in by_source.items()]
+    whole = [OwnConversationCase(source, tuple(said), (), snapshot) for source, said in by_source.items()]
     possible = [(case, question) for case in whole for question in questions(case)]
     if not possible:
         raise UsageError(
@@ -101,14 +101,14 @@ def cases(kept: Snapshot, count: int) -> list[Case]:
     ]
 
 
-def questions(case: Case) -> Iterator[Question]:
+def questions(case: BenchmarkCase) -> Iterator[Question]:
     """A gap to be filled for each turn of a memory's owner that holds a name or a number; the gold is what was said."""
     asked: set[str] = set()
     for exchange in case.exchanges:
         for turn in exchange.messages:
             if turn.role != "user" or not turn.ref or turn.ref in asked:
                 continue
-            if (found := _gap(turn.text)) is not None:
+            if (found := _cloze_question(turn.text)) is not None:
                 sentence, gold = found
                 asked.add(turn.ref)
                 day = f" on {stages.day(turn.said_at)}" if turn.said_at else ""
@@ -117,7 +117,7 @@ def questions(case: Case) -> Iterator[Question]:
                 yield Question(f"{case.name}/{len(asked) - 1}", text, gold, 4, (turn.ref,))
 
 
-def _gap(text: str) -> tuple[str, str] | None:
+def _cloze_question(text: str) -> tuple[str, str] | None:
     for sentence in _SENTENCE.split(" ".join(text.split())):
         if sentence.endswith("?") or not 4 <= len(sentence.split()) <= 40:
             continue
@@ -129,20 +129,20 @@ def _gap(text: str) -> tuple[str, str] | None:
     return None
 
 
-class KeptSystem:
+class StoredMemorySystem:
     """The user's memories as they are: retrieved and answered from, nothing read anew."""
 
-    def __init__(self, name: str, calls: Calls, ground: Ground) -> None:
-        self.name, self.calls, self.ground = name, calls, ground
+    def __init__(self, name: str, calls: CachedEngine, context: RunContext) -> None:
+        self.name, self.calls, self.context = name, calls, context
 
-    def run(self, case: Case, on_done: OnDone) -> Outcome:
-        assert isinstance(case, MineCase)
-        assert case.kept is not None
-        kept = case.kept
-        _, replies, cost, phase = answers_from(
-            self.name, kept.folder, str(kept.folder), case, kept.provenance, self.calls, self.ground, on_done
+    def run(self, case: BenchmarkCase, on_done: OnPhaseProgress) -> SystemResult:
+        assert isinstance(case, OwnConversationCase)
+        assert case.snapshot is not None
+        kept = case.snapshot
+        _, replies, cost, phase = answer_from_store(
+            self.name, kept.folder, str(kept.folder), case, kept.provenance, self.calls, self.context, on_done
         )
-        return Outcome(tuple(replies), (cost,), (phase,))
+        return SystemResult(tuple(replies), (cost,), (phase,))
 
 
 def _with_refs(exchange: Exchange) -> Exchange:
@@ -151,4 +151,4 @@ def _with_refs(exchange: Exchange) -> Exchange:
 
 
 def _ref(exchange: Exchange, turn: Message) -> str:
-    return digest([exchange.source, turn.speaker, turn.text, turn.said_at, turn.ref])[:12]
+    return content_key([exchange.source, turn.speaker, turn.text, turn.said_at, turn.ref])[:12]

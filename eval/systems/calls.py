@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from memlora_mlx.errors import Cancelled
-from memlora_mlx.eval.systems.cache import Cache, digest
+from memlora_mlx.eval.systems.cache import Cache, content_key
 from memlora_mlx.memory.pipeline import AHEAD
 from memlora_mlx.records import Completion, Request, Stage
 
@@ -59,7 +59,7 @@ class ModelClock:
             self._advance()
             return self._running.pop(call)
 
-    def keep(self, seconds: float) -> None:
+    def add_cached(self, seconds: float) -> None:
         with self._lock:
             self.kept += seconds
 
@@ -82,7 +82,7 @@ class ModelClock:
 
 
 @dataclass(frozen=True, slots=True)
-class Answerer:
+class ModelBinding:
     """Who answers a stage."""
 
     engine: Engine
@@ -92,13 +92,13 @@ class Answerer:
 
 
 @dataclass(frozen=True, slots=True)
-class Window:
+class StudentLimits:
     """What a pipeline asks of the student itself."""
 
     context: int  # tokens
 
 
-class Calls:
+class CachedEngine:
     """An engine to a pipeline: the student of each stage, behind the cache.
 
     Args:
@@ -106,17 +106,17 @@ class Calls:
         embedder: the engine that embeds.
     """
 
-    def __init__(self, answerers: Mapping[Stage, Answerer], embedder: Engine, cache: Cache, clock: ModelClock) -> None:
-        self.answerers, self.cache, self.clock = answerers, cache, clock
+    def __init__(self, bindings: Mapping[Stage, ModelBinding], embedder: Engine, cache: Cache, clock: ModelClock) -> None:
+        self.bindings, self.cache, self.clock = bindings, cache, clock
         self._embedder = embedder
-        self._are_loaded = False
+        self._is_loaded = False
 
     def identity(self, *stages: Stage) -> list[str]:
-        return [self.answerers[stage].identity for stage in stages]
+        return [self.bindings[stage].identity for stage in stages]
 
     @property
-    def student(self) -> Window:
-        return Window(min(engine.student.context for engine in self._engines()))
+    def student(self) -> StudentLimits:
+        return StudentLimits(min(engine.student.context for engine in self._engines()))
 
     def count_tokens(self, chat: Sequence[tuple[str, str]], image: Path | None = None) -> int:
         return max(engine.count_tokens(chat, image) for engine in self._engines())
@@ -137,15 +137,15 @@ class Calls:
         from memlora_mlx.models.engine import Priority
 
         assert request.stage is not None
-        answerer = self.answerers[request.stage]
+        answerer = self.bindings[request.stage]
         grammar = request.grammar.text if request.grammar else None
         # the file of a picture is named by what it holds
         seen = [request.image.name] if request.image else []
-        key = digest(["call", answerer.identity, request.chat, grammar, request.max_tokens, *seen])
+        key = content_key(["call", answerer.identity, request.chat, grammar, request.max_tokens, *seen])
         answered: Future[Completion] = Future()
         if (known := self.cache.get(key)) is not None:
             answered.set_result(Completion(**known))
-            self.clock.keep(known["seconds"])
+            self.clock.add_cached(known["seconds"])
             return answered
         chosen = request if answerer.has_expert else replace(request, stage=None)
         running = self.clock.begin()
@@ -202,10 +202,10 @@ class Calls:
 
     def _engines(self) -> list[Engine]:
         """The students' engines, loaded."""
-        engines = list({id(answerer.engine): answerer.engine for answerer in self.answerers.values()}.values())
-        if not self._are_loaded:
+        engines = list({id(answerer.engine): answerer.engine for answerer in self.bindings.values()}.values())
+        if not self._is_loaded:
             with self.clock.running():
                 for engine in engines:
                     engine.student  # noqa: B018 - it loads when it is first named
-            self._are_loaded = True
+            self._is_loaded = True
         return engines

@@ -6,23 +6,23 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from memlora_mlx.eval.cases import Case
-from memlora_mlx.eval.results import Phase, StageCost
-from memlora_mlx.eval.systems.cache import digest
-from memlora_mlx.eval.systems.calls import Calls
+from memlora_mlx.eval.cases import BenchmarkCase
+from memlora_mlx.eval.results import PhaseCost, StageCost
+from memlora_mlx.eval.systems.cache import content_key
+from memlora_mlx.eval.systems.calls import CachedEngine
 from memlora_mlx.eval.systems.provenance import Provenance
 from memlora_mlx.eval.systems.system import (
-    Ground,
-    OnDone,
-    Outcome,
-    Reply,
+    RunContext,
+    OnPhaseProgress,
+    SystemResult,
+    SystemAnswer,
     add_cost,
-    answered_phase,
-    code_digest,
+    cached_answer_phase,
+    code_fingerprint,
     complete_all,
     reply,
-    retrieved,
-    timed,
+    retrieved_turn,
+    measure_phase,
 )
 from memlora_mlx.memory.pipeline import GUESSES, Pipeline
 from memlora_mlx.memory.store.store import Store
@@ -35,19 +35,19 @@ if TYPE_CHECKING:
 class MemorySystem:
     """Our own pipeline: facts extracted, updated, retrieved, answered from; with experts or without."""
 
-    def __init__(self, name: str, calls: Calls, ground: Ground) -> None:
-        self.name, self.calls, self.ground = name, calls, ground
+    def __init__(self, name: str, calls: CachedEngine, context: RunContext) -> None:
+        self.name, self.calls, self.context = name, calls, context
 
-    def run(self, case: Case, on_done: OnDone) -> Outcome:
-        ground = self.ground
-        key = digest(
+    def run(self, case: BenchmarkCase, on_done: OnPhaseProgress) -> SystemResult:
+        ground = self.context
+        key = content_key(
             [
-                case.said,
+                case.content_key,
                 self.calls.identity("extraction", "update"),
-                [ground.rules, ground.space, code_digest()],
+                [ground.rules, ground.space, code_fingerprint()],
             ]
         )
-        known = ground.cache.phase("ingest", key)
+        known = ground.cache.get_phase("ingest", key)
         if known is None or not (ground.cache.store_folder(key) / "memories.db").is_file():
             known = self._ingest(case, key, on_done)
             fresh = True
@@ -55,19 +55,19 @@ class MemorySystem:
             fresh = False
         provenance = Provenance.from_json(known["provenance"])
         folder = ground.cache.store_folder(key)
-        _, replies, cost, answers = answers_from(self.name, folder, key, case, provenance, self.calls, ground, on_done)
+        _, replies, cost, answers = answer_from_store(self.name, folder, key, case, provenance, self.calls, ground, on_done)
         costs = [StageCost(self.name, stage, *numbers) for stage, numbers in known["costs"].items()]
-        ingest = Phase(self.name, "ingest", known["seconds"], known["model_seconds"], not fresh, known["kept_seconds"])
-        return Outcome(tuple(replies), (*costs, cost), (ingest, answers), known["memory"])
+        ingest = PhaseCost(self.name, "ingest", known["seconds"], known["model_seconds"], not fresh, known["kept_seconds"])
+        return SystemResult(tuple(replies), (*costs, cost), (ingest, answers), known["memory"])
 
-    def _ingest(self, case: Case, key: str, on_done: OnDone) -> dict[str, Any]:
+    def _ingest(self, case: BenchmarkCase, key: str, on_done: OnPhaseProgress) -> dict[str, Any]:
         from memlora_mlx.models.engine import Priority
 
-        ground = self.ground
+        ground = self.context
         provenance = Provenance()
         costs: dict[str, list[float]] = {}
         memory: dict[str, Any] = {"facts": 0, "rejected": 0, "duplicates": 0, "cut": 0, "operations": {}}
-        with tempfile.TemporaryDirectory(prefix="memlora-bench-") as folder, timed(ground.clock) as spent:
+        with tempfile.TemporaryDirectory(prefix="memlora-bench-") as folder, measure_phase(ground.clock) as spent:
             with Store(Path(folder), ground.space) as store:
                 pipeline = Pipeline(cast("Engine", self.calls), store, ground.rules)
                 on_done("ingest", 0, len(case.exchanges))
@@ -82,7 +82,7 @@ class MemorySystem:
                     refs = tuple(message.ref for message in one.exchange.messages if message.ref)
                     for change in one.applied:
                         if change.rejected is None:
-                            provenance.wrote(change.event, change.memory_id, change.text, refs)
+                            provenance.record_write(change.event, change.memory_id, change.text, refs)
                             events = memory["operations"]
                             events[change.event] = events.get(change.event, 0) + 1
                     memory["facts"] += len(one.facts) + one.duplicates
@@ -93,49 +93,49 @@ class MemorySystem:
                         add_cost(costs, cost.stage, cost.prompt_tokens, cost.output_tokens, cost.seconds)
                     on_done("ingest", done, len(case.exchanges))
                 memory["memories"] = store.count()
-            ground.cache.keep_store(key, Path(folder))
+            ground.cache.put_store(key, Path(folder))
         value = {"provenance": provenance.as_json(), "costs": costs, "memory": memory, **spent}
-        ground.cache.keep_phase("ingest", key, value)
+        ground.cache.put_phase("ingest", key, value)
         return value
 
 
-def answers_from(
+def answer_from_store(
     name: str,
     folder: Path,
     identity: object,
-    case: Case,
+    case: BenchmarkCase,
     provenance: Provenance,
-    calls: Calls,
-    ground: Ground,
-    on_done: OnDone,
-) -> tuple[dict[str, Any], list[Reply], StageCost, Phase]:
+    calls: CachedEngine,
+    context: RunContext,
+    on_done: OnPhaseProgress,
+) -> tuple[dict[str, Any], list[SystemAnswer], StageCost, PhaseCost]:
     """The answers phase over the store in a folder.
 
     Args:
         identity: names what the store holds.
     """
 
-    def ask() -> list[Reply]:
+    def ask() -> list[SystemAnswer]:
         owners = list(dict.fromkeys(exchange.owner for exchange in case.exchanges))
-        with Store(folder, ground.space) as store:
-            pipeline = Pipeline(cast("Engine", calls), store, ground.rules)
+        with Store(folder, context.space) as store:
+            pipeline = Pipeline(cast("Engine", calls), store, context.rules)
             vectors = calls.embed([question.text for question in case.questions], query=True)
             requests: list[Request] = []
             used: list[list[Hit]] = []
             for question, vector in zip(case.questions, vectors, strict=True):
-                found = [hit for owner in owners for hit in store.search(vector, ground.top_k, scope=owner)]
+                found = [hit for owner in owners for hit in store.search(vector, context.top_k, scope=owner)]
                 hits = sorted(found, key=lambda hit: hit.distance)
                 request, cut = pipeline.question(question.text, hits, names=len(owners) > 1)
                 requests.append(request)
                 used.append(hits[: len(hits) - cut])
-        answers = complete_all(calls, requests, ground, on_done)
-        given, standing, known = provenance.given, provenance.standing, case.refs
+        answers = complete_all(calls, requests, context, on_done)
+        given, standing, known = provenance.ever_stored, provenance.still_stored, case.refs
         replies = []
         for question, hits, answer in zip(case.questions, used, answers, strict=True):
-            shown = tuple(retrieved(hit.memory.text, provenance.refs_of(hit.memory.id), hit.distance) for hit in hits)
+            shown = tuple(retrieved_turn(hit.memory.text, provenance.refs_of(hit.memory.id), hit.distance) for hit in hits)
             refs = {ref for memory in shown for ref in memory["refs"]}
             replies.append(reply(question, answer, shown, refs, known=known, given=given, standing=standing))
         return replies
 
-    everything = [identity, calls.identity("generation"), ground.top_k]
-    return answered_phase(name, case, everything, ground, ask)
+    everything = [identity, calls.identity("generation"), context.top_k]
+    return cached_answer_phase(name, case, everything, context, ask)

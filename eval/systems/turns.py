@@ -4,34 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from memlora_mlx.eval.cases import Case, Question
-from memlora_mlx.eval.systems.calls import Calls
+from memlora_mlx.eval.cases import BenchmarkCase, Question
+from memlora_mlx.eval.systems.calls import CachedEngine
 from memlora_mlx.eval.systems.system import (
-    Ground,
-    OnDone,
-    Outcome,
-    Reply,
-    answered_phase,
+    RunContext,
+    OnPhaseProgress,
+    SystemResult,
+    SystemAnswer,
+    cached_answer_phase,
     complete_all,
     reply,
-    retrieved,
+    retrieved_turn,
 )
 from memlora_mlx.memory import stages
 from memlora_mlx.records import Message, Request
 
 
-class TurnSystem:
+class TranscriptBaseline:
     """The turns themselves instead of memories: all that fit, the nearest, or those that hold the answer."""
 
-    def __init__(self, name: str, calls: Calls, ground: Ground) -> None:
-        self.name, self.calls, self.ground = name, calls, ground
+    def __init__(self, name: str, calls: CachedEngine, context: RunContext) -> None:
+        self.name, self.calls, self.context = name, calls, context
 
-    def run(self, case: Case, on_done: OnDone) -> Outcome:
+    def run(self, case: BenchmarkCase, on_done: OnPhaseProgress) -> SystemResult:
         turns = case.turns
         said = [stages.Recalled(turn_text(turn), turn.said_at, speaker_of(turn)) for turn in turns]
         choose = {"full-context": self._last, "rag": self._nearest, "oracle": self._evidence}[self.name]
 
-        def ask() -> list[Reply]:
+        def ask() -> list[SystemAnswer]:
             chosen = list(choose(case, turns, said))
             requests = [
                 Request(
@@ -42,27 +42,27 @@ class TurnSystem:
                 )
                 for question, picked in zip(case.questions, chosen, strict=True)
             ]
-            answers = complete_all(self.calls, requests, self.ground, on_done)
+            answers = complete_all(self.calls, requests, self.context, on_done)
             everything, replies = set(case.refs), []
             for question, picked, answer in zip(case.questions, chosen, answers, strict=True):
                 refs = {ref for i, _ in picked if (ref := turns[i].ref)}
                 # a whole conversation under each question would be most of the report's file
                 told = () if self.name == "full-context" else picked
                 shown = tuple(
-                    retrieved(said[i].text, tuple(filter(None, [turns[i].ref])), distance) for i, distance in told
+                    retrieved_turn(said[i].text, tuple(filter(None, [turns[i].ref])), distance) for i, distance in told
                 )
                 replies.append(
                     reply(question, answer, shown, refs, known=everything, given=everything, standing=everything)
                 )
             return replies
 
-        where = [case.said, self.ground.space, self.ground.rules.max_context]
-        identity = [self.name, where, self.calls.identity("generation"), self.ground.top_k]
-        _, replies, cost, phase = answered_phase(self.name, case, identity, self.ground, ask)
-        return Outcome(tuple(replies), (cost,), (phase,))
+        where = [case.content_key, self.context.space, self.context.rules.max_context]
+        identity = [self.name, where, self.calls.identity("generation"), self.context.top_k]
+        _, replies, cost, phase = cached_answer_phase(self.name, case, identity, self.context, ask)
+        return SystemResult(tuple(replies), (cost,), (phase,))
 
     def _last(
-        self, case: Case, turns: Sequence[Message], said: Sequence[stages.Recalled]
+        self, case: BenchmarkCase, turns: Sequence[Message], said: Sequence[stages.Recalled]
     ) -> Iterator[list[tuple[int, float | None]]]:
         """The last turns that fit into the student's own window beside the longest question.
 
@@ -93,13 +93,13 @@ class TurnSystem:
         return self.calls.count_tokens(stages.answer_chat(question.text, said))
 
     def _nearest(
-        self, case: Case, turns: Sequence[Message], said: Sequence[stages.Recalled]
+        self, case: BenchmarkCase, turns: Sequence[Message], said: Sequence[stages.Recalled]
     ) -> Iterator[list[tuple[int, float | None]]]:
         """As many turns as a memory system is given memories, by the same embedder."""
-        count = self.ground.top_k * len({exchange.owner for exchange in case.exchanges})
+        count = self.context.top_k * len({exchange.owner for exchange in case.exchanges})
         vectors = self.calls.embed([f"{one.owner}: {one.text}" if one.owner else one.text for one in said])
         asked = self.calls.embed([question.text for question in case.questions], query=True)
-        budget = min(self.ground.rules.max_context, self.calls.student.context) - stages.ANSWER_TOKENS
+        budget = min(self.context.rules.max_context, self.calls.student.context) - stages.ANSWER_TOKENS
         for question, vector in zip(case.questions, asked, strict=True):
             cosines = vectors @ vector
             picked = [int(i) for i in (-cosines).argsort(kind="stable")[:count]]
@@ -108,7 +108,7 @@ class TurnSystem:
             yield [(i, float(max(0.0, 2.0 - 2.0 * cosines[i])) ** 0.5) for i in picked]
 
     def _evidence(
-        self, case: Case, turns: Sequence[Message], said: Sequence[stages.Recalled]
+        self, case: BenchmarkCase, turns: Sequence[Message], said: Sequence[stages.Recalled]
     ) -> Iterator[list[tuple[int, float | None]]]:
         for question in case.questions:
             yield [(i, None) for i, turn in enumerate(turns) if turn.ref in question.evidence]

@@ -14,13 +14,13 @@ from typing import Annotated, NoReturn
 import typer
 
 from memlora_mlx.cli import adapters, bench, memory, models, vqa
-from memlora_mlx.cli.ask import ask
-from memlora_mlx.cli.chat import chat
-from memlora_mlx.cli.demo import demo
-from memlora_mlx.cli.doctor import doctor
-from memlora_mlx.cli.ingest import ingest
-from memlora_mlx.cli.teach import teach
-from memlora_mlx.cli.train import TrainCommand, train
+from memlora_mlx.cli.ask import ask_command
+from memlora_mlx.cli.chat import chat_command
+from memlora_mlx.cli.demo import demo_command
+from memlora_mlx.cli.doctor import doctor_command
+from memlora_mlx.cli.ingest import ingest_command
+from memlora_mlx.cli.teach import teach_command
+from memlora_mlx.cli.train import TrainCommand, train_command
 from memlora_mlx.errors import MemloraError
 from memlora_mlx.extras import missing_extra
 
@@ -30,18 +30,18 @@ app = typer.Typer(
     add_completion=True,
     help="A long-term memory for chat assistants, on this machine alone.",
 )
-app.command()(ingest)
-app.command()(ask)
-app.command()(chat)
+app.command()(ingest_command)
+app.command()(ask_command)
+app.command()(chat_command)
 app.add_typer(memory.app, name="memory")
 app.add_typer(models.app, name="models")
-app.command()(teach)
-app.command(cls=TrainCommand)(train)
+app.command()(teach_command)
+app.command(cls=TrainCommand)(train_command)
 app.add_typer(adapters.app, name="adapters")
 app.add_typer(bench.app, name="bench")
 app.add_typer(vqa.app, name="vqa")
-app.command()(doctor)
-app.command()(demo)
+app.command()(doctor_command)
+app.command()(demo_command)
 
 
 def _print_version(wanted: bool) -> None:

@@ -10,20 +10,20 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
 
-from memlora_mlx.cli.ingest import interruptible
-from memlora_mlx.cli.live import LiveLine
-from memlora_mlx.cli.options import existing_files, notes, print_json, workspace
+from memlora_mlx.cli.ingest import interrupt_event
+from memlora_mlx.cli.live import ProgressLine
+from memlora_mlx.cli.options import require_files, stderr_console, print_json, open_workspace
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from memlora_mlx.distill.search import Event, Grid, Place, Plan, Search
+    from memlora_mlx.distill.search import SearchEvent, Grid, LeaderboardEntry, SearchConfig, Search
     from memlora_mlx.memory.workspace import Workspace
     from memlora_mlx.models.students import Student as Model
     from memlora_mlx.records import Stage
 
 T = TypeVar("T", int, float)
-SEARCHED: tuple[Stage, ...] = ("extraction", "update", "generation")
+SEARCHABLE_STAGES: tuple[Stage, ...] = ("extraction", "update", "generation")
 METRICS = ("f1", "L", "rouge_1", "meteor", "bert_score", "sentence_bert", "exact")  # of the pipeline
 
 
@@ -76,18 +76,18 @@ def run_search(
     require("bench", "scoring")
     home = load_settings().home
     if resume is None:
-        where, plan = _new_folder(folder, home), None
-        conditions = _conditions(locomo, splits, questions=questions, exchanges=exchanges)
+        where, plan = _new_search_folder(folder, home), None
+        conditions = _search_conditions(locomo, splits, questions=questions, exchanges=exchanges)
     else:
-        where = _begun_folder(resume, home)
+        where = _existing_search_folder(resume, home)
         state = read_state(where)
         plan, conditions, student = state.plan, state.conditions, state.plan.grids[0].order.student
     with ExitStack() as entered:
-        opened = entered.enter_context(workspace(student=student))
+        opened = entered.enter_context(open_workspace(student=student))
         if plan is None:  # it may ask, so nothing is drawn and Ctrl-C leaves
             plan = _plan(_stages(stages), data, opened, recipe, changes or {}, rows=rows, splits=splits, yes=yes)
         plan = _changed(plan, learning_rates, batch_sizes, metric, keep)
-        cancelled, display = entered.enter_context(interruptible()), entered.enter_context(Display())
+        cancelled, display = entered.enter_context(interrupt_event()), entered.enter_context(SearchProgress())
         search = Search(
             where,
             plan,
@@ -99,15 +99,15 @@ def run_search(
             cancelled=cancelled,
             command=command,
         )
-        display.begin(search)
+        display.start(search)
         try:
             chosen = search.run()
         except MemloraError:
             display.close()
-            notes().print(leaderboard_table(leaderboard(search), plan.metric))
+            stderr_console().print(leaderboard_table(leaderboard(search), plan.metric))
             raise
     if as_json:
-        print_json(as_dict(search, chosen))
+        print_json(leaderboard_as_json(search, chosen))
     else:
         from rich.console import Console
 
@@ -118,7 +118,7 @@ def run_search(
 # ------------------------------------------------------------------------------------------------ what is asked
 
 
-def numbers(text: str, kind: Callable[[str], T], option: str) -> tuple[T, ...]:
+def parse_numbers(text: str, kind: Callable[[str], T], option: str) -> tuple[T, ...]:
     """Numbers above 0 with commas between them.
 
     Raises:
@@ -145,33 +145,33 @@ def _plan(
     rows: int | None,
     splits: str,
     yes: bool,
-) -> Plan:
-    from memlora_mlx.cli.train import data_or_synthetic, portable
+) -> SearchConfig:
+    from memlora_mlx.cli.train import data_or_offer_synthetic, absolute_student
     from memlora_mlx.distill.recipes import read_recipe
-    from memlora_mlx.distill.search import Grid, Plan
-    from memlora_mlx.distill.workflow import Order
+    from memlora_mlx.distill.search import Grid, SearchConfig
+    from memlora_mlx.distill.workflow import TrainingConfig
     from memlora_mlx.errors import UsageError
 
     if recipe is not None and len(searched) > 1:
         raise UsageError("--recipe is of one stage; name it with --stage")
-    given, student = _by_stage(data, searched), portable(opened.student_name)
+    given, student = _data_by_stage(data, searched), absolute_student(opened.student_name)
     grids: list[Grid] = []
     for stage in searched:
-        files = given.get(stage) or data_or_synthetic(stage, opened.settings.home, yes)
+        files = given.get(stage) or data_or_offer_synthetic(stage, opened.settings.home, yes)
         changed = read_recipe(stage, recipe, student=student).changed(**changes)
-        grids.append(Grid(Order(stage, student, tuple(files), changed, rows=rows, splits=splits)))
-    return Plan(tuple(grids))
+        grids.append(Grid(TrainingConfig(stage, student, tuple(files), changed, rows=rows, splits=splits)))
+    return SearchConfig(tuple(grids))
 
 
-def _changed(plan: Plan, rates: str | None, sizes: str | None, metric: str | None, keep: int | None) -> Plan:
+def _changed(plan: SearchConfig, rates: str | None, sizes: str | None, metric: str | None, keep: int | None) -> SearchConfig:
     from dataclasses import replace
 
     grids = plan.grids
     if rates is not None:
-        given = numbers(rates, float, "--learning-rates")
+        given = parse_numbers(rates, float, "--learning-rates")
         grids = tuple(replace(grid, learning_rates=given) for grid in grids)
     if sizes is not None:
-        counts = numbers(sizes, int, "--batch-sizes")
+        counts = parse_numbers(sizes, int, "--batch-sizes")
         grids = tuple(replace(grid, batch_sizes=counts) for grid in grids)
     return replace(plan, grids=grids, metric=metric or plan.metric, keep=plan.keep if keep is None else keep)
 
@@ -179,22 +179,22 @@ def _changed(plan: Plan, rates: str | None, sizes: str | None, metric: str | Non
 def _stages(wanted: Sequence[str]) -> list[Stage]:
     from memlora_mlx.errors import UsageError
 
-    if unknown := set(wanted) - set(SEARCHED):
-        raise UsageError(f"no search for {', '.join(sorted(unknown))}; it is for {', '.join(SEARCHED)}")
-    return [stage for stage in SEARCHED if not wanted or stage in wanted]
+    if unknown := set(wanted) - set(SEARCHABLE_STAGES):
+        raise UsageError(f"no search for {', '.join(sorted(unknown))}; it is for {', '.join(SEARCHABLE_STAGES)}")
+    return [stage for stage in SEARCHABLE_STAGES if not wanted or stage in wanted]
 
 
-def _by_stage(data: Sequence[str], searched: Sequence[Stage]) -> dict[Stage, list[str]]:
+def _data_by_stage(data: Sequence[str], searched: Sequence[Stage]) -> dict[Stage, list[str]]:
     """The files of each stage, told by their first rows."""
-    from memlora_mlx.cli.train import absolute
-    from memlora_mlx.distill.rows import read_rows
-    from memlora_mlx.distill.workflow import counted
+    from memlora_mlx.cli.train import absolute_data
+    from memlora_mlx.distill.rows import read_examples
+    from memlora_mlx.distill.workflow import parse_file_and_count
     from memlora_mlx.errors import BadTrainingData, UsageError
 
     found: dict[Stage, list[str]] = {}
-    for given in map(absolute, data):
-        path = Path(counted(given)[0])
-        first = next(read_rows(path), None)
+    for given in map(absolute_data, data):
+        path = Path(parse_file_and_count(given)[0])
+        first = next(read_examples(path), None)
         if first is None:
             raise BadTrainingData(f"{path} holds no rows; leave it away, or make some with `memlora teach`")
         if first.stage not in searched:
@@ -203,7 +203,7 @@ def _by_stage(data: Sequence[str], searched: Sequence[Stage]) -> dict[Stage, lis
     return found
 
 
-def _conditions(locomo: Path | None, splits: str, *, questions: int | None, exchanges: int | None) -> dict[str, Any]:
+def _search_conditions(locomo: Path | None, splits: str, *, questions: int | None, exchanges: int | None) -> dict[str, Any]:
     """What is measured on, by the conversations' names."""
     from memlora_mlx.conversations import read_conversations
     from memlora_mlx.distill.rows import SPLITS
@@ -215,7 +215,7 @@ def _conditions(locomo: Path | None, splits: str, *, questions: int | None, exch
     names = ", ".join(sorted(validation))
     if locomo is None:
         raise UsageError(f"a search measures the pipeline on {names}; give LoCoMo's file with --locomo FILE")
-    [file] = existing_files([locomo])
+    [file] = require_files([locomo])
     found = {conversation.name for conversation in read_conversations(file)}
     if not validation <= found:
         raise UsageError(f"{file} does not hold {names}, which the split {splits!r} validates on; give LoCoMo's file")
@@ -228,7 +228,7 @@ def _conditions(locomo: Path | None, splits: str, *, questions: int | None, exch
     }
 
 
-def _new_folder(folder: Path | None, home: Path) -> Path:
+def _new_search_folder(folder: Path | None, home: Path) -> Path:
     """The folder asked for, or the first of today's names that is not taken: search-2025-05-08-1."""
     from datetime import date
     from itertools import count
@@ -244,7 +244,7 @@ def _new_folder(folder: Path | None, home: Path) -> Path:
     return folder
 
 
-def _begun_folder(resume: str, home: Path) -> Path:
+def _existing_search_folder(resume: str, home: Path) -> Path:
     from memlora_mlx.cli.train import NEWEST
     from memlora_mlx.errors import UsageError
 
@@ -282,7 +282,7 @@ def _measure(
 # ------------------------------------------------------------------------------------------------ what is shown
 
 
-def leaderboard_table(places: Sequence[Place], metric: str) -> Table:
+def leaderboard_table(places: Sequence[LeaderboardEntry], metric: str) -> Table:
     """Each stage's candidates, the combinations by their candidates' ranks, and the test."""
     from rich.table import Table
     from rich.text import Text
@@ -323,7 +323,7 @@ def leaderboard_table(places: Sequence[Place], metric: str) -> Table:
     return table
 
 
-def as_dict(search: Search, chosen: Mapping[Stage, Path]) -> dict[str, object]:
+def leaderboard_as_json(search: Search, chosen: Mapping[Stage, Path]) -> dict[str, object]:
     """The leaderboard for programs."""
     from memlora_mlx.distill.search import leaderboard
 
@@ -349,23 +349,23 @@ def as_dict(search: Search, chosen: Mapping[Stage, Path]) -> dict[str, object]:
     }
 
 
-class Display(LiveLine):
+class SearchProgress(ProgressLine):
     """The live line of a search on a terminal, and a line for each training and measurement that ends."""
 
     def __init__(self) -> None:
         super().__init__("searching", "", bar_width=16)
 
-    def begin(self, search: Search) -> None:
+    def start(self, search: Search) -> None:
         count = sum(map(len, search.candidates.values()))
         self.print(f"{count} candidates, ranked by {search.plan.metric}: {search.folder}")
 
-    def show(self, event: Event) -> None:
-        self.update(description=event.what, completed=event.done, total=event.total, says=pace(event))
+    def show(self, event: SearchEvent) -> None:
+        self.update(description=event.what, completed=event.done, total=event.total, details=describe_event(event))
         if event.kind in ("trained", "failed", "measured"):
-            self.print(f"{event.what}: {pace(event)}")
+            self.print(f"{event.what}: {describe_event(event)}")
 
 
-def pace(event: Event) -> str:
+def describe_event(event: SearchEvent) -> str:
     """What an event says, in a few words."""
     if event.point is not None:
         point = event.point

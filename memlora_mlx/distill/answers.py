@@ -12,12 +12,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
 
-from memlora_mlx.distill.cleaning import Cleaned, Refused
-from memlora_mlx.distill.rows import Row, read_rows
+from memlora_mlx.distill.cleaning import CleanedAnswer, RejectedAnswer
+from memlora_mlx.distill.rows import TrainingExample, read_examples
 from memlora_mlx.errors import BadTrainingData, TeacherFailed, UsageError
 from memlora_mlx.records import Stage
 
-KEPT = "what was answered is kept, and the same command goes on from there"
+RESUME_HINT = "what was answered is kept, and the same command goes on from there"
 
 
 def teacher_file(home: Path, stage: Stage, teacher: str) -> Path:
@@ -26,32 +26,32 @@ def teacher_file(home: Path, stage: Stage, teacher: str) -> Path:
     return home / "teacher" / stage / f"{slug}.jsonl"
 
 
-def refused_file(path: Path) -> Path:
+def rejected_file(path: Path) -> Path:
     return path.with_name(f"{path.stem}.refused.jsonl")
 
 
-def kept_answers(path: Path) -> dict[str, Cleaned | Refused]:
+def read_answers(path: Path) -> dict[str, CleanedAnswer | RejectedAnswer]:
     """What a teacher's two files hold, by the hash of the prompt.
 
     Raises:
         BadTrainingData: a line is no row.
     """
-    known: dict[str, Cleaned | Refused] = {}
+    known: dict[str, CleanedAnswer | RejectedAnswer] = {}
     if path.is_file():
-        known |= {row.prompt_hash: Cleaned(row.answer) for row in read_rows(path)}
-    aside = refused_file(path)
+        known |= {row.prompt_hash: CleanedAnswer(row.answer) for row in read_examples(path)}
+    aside = rejected_file(path)
     if aside.is_file():
         for number, line in enumerate(aside.read_bytes().split(b"\n"), 1):
             if line.strip():
                 try:
                     value = json.loads(line)
-                    known.setdefault(value["prompt_hash"], Refused(value["reason"]))
+                    known.setdefault(value["prompt_hash"], RejectedAnswer(value["reason"]))
                 except (ValueError, KeyError, TypeError) as error:
                     raise BadTrainingData(f"{aside}, line {number} is no refused row; remove that line") from error
     return known
 
 
-class Answers:
+class AnswerFiles:
     """The files of one teacher and stage. Rows are added one by one, each whole or not at all.
 
     Use it in a `with` statement. A last line that a kill has torn is cut off; `get` knows all that is kept.
@@ -64,7 +64,7 @@ class Answers:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._known: dict[str, Cleaned | Refused] = {}
+        self._known: dict[str, CleanedAnswer | RejectedAnswer] = {}
         self._open = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
@@ -79,27 +79,27 @@ class Answers:
                 raise UsageError(f"another `memlora teach` is writing {self.path}; wait for it or stop it") from None
             with contextlib.ExitStack() as undo:
                 undo.callback(self._open.close)
-                for path in (self.path, refused_file(self.path)):
-                    _mend(path)
-                self._known = kept_answers(self.path)
+                for path in (self.path, rejected_file(self.path)):
+                    _repair_torn_line(path)
+                self._known = read_answers(self.path)
                 self._rows = self._open.enter_context(self.path.open("ab", buffering=0))
-                self._aside = self._open.enter_context(refused_file(self.path).open("ab", buffering=0))
+                self._rejected = self._open.enter_context(rejected_file(self.path).open("ab", buffering=0))
                 undo.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._open.close()
 
-    def get(self, prompt_hash: str) -> Cleaned | Refused | None:
+    def get(self, prompt_hash: str) -> CleanedAnswer | RejectedAnswer | None:
         return self._known.get(prompt_hash)
 
-    def keep(self, row: Row, result: Cleaned | Refused) -> None:
+    def add(self, row: TrainingExample, result: CleanedAnswer | RejectedAnswer) -> None:
         """Add a row, or put it aside with the reason."""
         value = row.as_json()
-        if isinstance(result, Cleaned):
+        if isinstance(result, CleanedAnswer):
             self._append(self._rows, value)
         else:
-            self._append(self._aside, {**value, "messages": value["messages"][:-1], "reason": result.reason})
+            self._append(self._rejected, {**value, "messages": value["messages"][:-1], "reason": result.reason})
         self._known[row.prompt_hash] = result
 
     def _append(self, file: io.FileIO, value: dict[str, Any]) -> None:
@@ -121,11 +121,11 @@ class Answers:
             yield
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise TeacherFailed(f"the disk of {self.path.parent} is full; free some: {KEPT}") from error
-            raise TeacherFailed(f"cannot write {self.path}: {error.strerror or error}; {KEPT}") from error
+                raise TeacherFailed(f"the disk of {self.path.parent} is full; free some: {RESUME_HINT}") from error
+            raise TeacherFailed(f"cannot write {self.path}: {error.strerror or error}; {RESUME_HINT}") from error
 
 
-def _mend(path: Path) -> None:
+def _repair_torn_line(path: Path) -> None:
     """Cut off a last line that was not written whole."""
     if not path.is_file() or not (data := path.read_bytes()) or data.endswith(b"\n"):
         return

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from memlora_mlx.distill.rows import Row, Splits
+from memlora_mlx.distill.rows import TrainingExample, Splits
 from memlora_mlx.memory import stages
 from memlora_mlx.memory.pipeline import Pipeline, Related, Rules, owner_name
 from memlora_mlx.memory.store.store import Store
@@ -26,7 +26,7 @@ NOT_MENTIONED = "Not mentioned"
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class AnnotatedQuestion:
     """A question about a conversation, with LoCoMo's gold answer."""
 
     text: str
@@ -35,7 +35,7 @@ class Question:
     evidence: tuple[str, ...]  # turns that hold the answer
 
 
-class Bank:
+class ReplayStore:
     """The memories of some owners, and the pipeline's own steps on them."""
 
     def __init__(self, pipeline: Pipeline) -> None:
@@ -62,37 +62,37 @@ class Bank:
 
 
 @contextmanager
-def empty_bank(workspace: Workspace) -> Iterator[Bank]:
+def temporary_store(workspace: Workspace) -> Iterator[ReplayStore]:
     """A bank that lasts as long as the `with` block, embedded by the workspace's embedder."""
     rules = Rules(related=workspace.settings.related, max_context=workspace.settings.max_context)
     with tempfile.TemporaryDirectory(prefix="memlora-bank-") as folder, Store(Path(folder), workspace.space) as store:
-        yield Bank(Pipeline(workspace.engine, store, rules))
+        yield ReplayStore(Pipeline(workspace.engine, store, rules))
 
 
-def generation_rows(
-    bank: Bank,
+def generation_examples(
+    store: ReplayStore,
     owners: Sequence[Scope],
-    questions: Sequence[Question],
+    questions: Sequence[AnnotatedQuestion],
     *,
     conversation: str,
     teacher: str,
     splits: Splits,
     limits: Sequence[int] = (3, 4, 5, 6),
     unanswered: float = 0.03,
-) -> Iterator[Row]:
+) -> Iterator[TrainingExample]:
     """Questions over the bank's memories, with gold answers (Algorithm B2; categories 1 to 4).
 
     Args:
         limits: memories of each owner, taken in turn, so that a student learns lists of several lengths.
         unanswered: share of rows, on top, whose memories do not hold the answer (category 5, and the target says so).
     """
-    split = splits.of(conversation)
+    split = splits.split_of(conversation)
     answered = [question for question in questions if question.category != 5 and question.answer]
     adversarial = [question for question in questions if question.category == 5]
     chosen = [*answered, *adversarial[: round(unanswered * len(answered))]]
     for number, question in enumerate(chosen):
-        hits = bank.search(question.text, owners, limits[number % len(limits)])
+        hits = store.search(question.text, owners, limits[number % len(limits)])
         recalled = [stages.Recalled(h.memory.text, h.memory.said_at, owner_name(h.memory.owner)) for h in hits]
         answer = NOT_MENTIONED if question.category == 5 else question.answer
         chat = stages.answer_chat(question.text, recalled)
-        yield Row("generation", chat, answer, teacher, conversation, f"question {number}", split)
+        yield TrainingExample("generation", chat, answer, teacher, conversation, f"question {number}", split)

@@ -10,35 +10,35 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from memlora_mlx.distill.recipes import checked
-from memlora_mlx.distill.workflow import Order, order_as_json, order_from_json
+from memlora_mlx.distill.recipes import check_recipe
+from memlora_mlx.distill.workflow import TrainingConfig, config_to_json, config_from_json
 from memlora_mlx.errors import TrainingFailed, UsageError
 from memlora_mlx.records import STAGES, Stage
 
-Scores = Mapping[str, float]  # by metric; higher is better
+MetricValues = Mapping[str, float]  # by metric; higher is better
 
 
 @dataclass(frozen=True, slots=True)
 class Grid:
     """The trainings of one stage: an order, run with every learning rate and every batch size."""
 
-    order: Order
+    order: TrainingConfig
     learning_rates: tuple[float, ...] = (5e-4, 1e-3, 2e-3)
     batch_sizes: tuple[int, ...] = (4, 8)
 
-    def of(self, learning_rate: float, batch_size: int) -> Order:
+    def of(self, learning_rate: float, batch_size: int) -> TrainingConfig:
         return replace(self.order, recipe=self.order.recipe.changed(learning_rate=learning_rate, batch_size=batch_size))
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class SearchConfig:
     """What is searched, and how it is judged."""
 
     grids: tuple[Grid, ...]
     keep: int = 2  # candidates of each stage that are combined with the other stages'
     metric: str = "f1"  # one of those that are measured; the others stand beside it
 
-    def checked(self) -> Plan:
+    def check(self) -> SearchConfig:
         """The same, its grids in the order of the pipeline.
 
         Raises:
@@ -52,13 +52,13 @@ class Plan:
             if not pairs:
                 raise UsageError(f"the grid for {grid.order.stage} is empty; give a learning rate and a batch size")
             for pair in pairs:
-                checked(grid.of(*pair).recipe)
+                check_recipe(grid.of(*pair).recipe)
         return replace(self, grids=tuple(grids))
 
     def as_json(self) -> dict[str, Any]:
         grids = [
             {
-                "order": order_as_json(grid.order),
+                "order": config_to_json(grid.order),
                 "learning_rates": list(grid.learning_rates),
                 "batch_sizes": list(grid.batch_sizes),
             }
@@ -90,20 +90,20 @@ class Candidate:
 Combination = tuple[Candidate, ...]  # of different stages; a stage without one is the base's
 
 
-def names(combination: Combination) -> tuple[str, ...]:
+def combination_name(combination: Combination) -> tuple[str, ...]:
     return tuple(candidate.name for candidate in combination)
 
 
 @dataclass(slots=True)
-class State:
+class SearchState:
     """All that a search knows."""
 
-    plan: Plan
+    plan: SearchConfig
     conditions: dict[str, Any]  # what the measurements depend on, in plain JSON
     data: dict[Stage, str] = field(default_factory=dict)  # the hash of each stage's rows
     candidates: dict[str, Candidate] = field(default_factory=dict)  # by name; those of an earlier grid too
-    scores: dict[tuple[str, ...], Scores] = field(default_factory=dict)  # on the validation set, by candidates' names
-    tested: tuple[Combination, Scores] | None = None
+    scores: dict[tuple[str, ...], MetricValues] = field(default_factory=dict)  # on the validation set, by candidates' names
+    tested: tuple[Combination, MetricValues] | None = None
 
     def write(self, folder: Path) -> None:
         """Write it whole; a crash leaves the one before.
@@ -117,7 +117,7 @@ class State:
             "data": self.data,
             "candidates": [asdict(candidate) for candidate in self.candidates.values()],
             "measured": [{"experts": experts, "scores": scores} for experts, scores in self.scores.items()],
-            "test": self.tested and {"experts": names(self.tested[0]), "scores": self.tested[1]},
+            "test": self.tested and {"experts": combination_name(self.tested[0]), "scores": self.tested[1]},
         }
         scratch = folder / "search.partial"
         try:
@@ -134,7 +134,7 @@ class State:
             ) from error
 
 
-def read_state(folder: Path) -> State:
+def read_state(folder: Path) -> SearchState:
     """The state of the search in a folder.
 
     Raises:
@@ -145,14 +145,14 @@ def read_state(folder: Path) -> State:
         candidates = {one.name: one for one in (Candidate(**found) for found in text["candidates"])}
         scores = {tuple(found["experts"]): found["scores"] for found in text["measured"]}
         test = text["test"] and (tuple(candidates[name] for name in text["test"]["experts"]), text["test"]["scores"])
-        return State(_plan(text["plan"]), text["conditions"], text["data"], candidates, scores, test)
+        return SearchState(_plan(text["plan"]), text["conditions"], text["data"], candidates, scores, test)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UsageError(f"{folder} holds no search to resume ({error}); leave --resume away to begin one") from error
 
 
-def _plan(text: Mapping[str, Any]) -> Plan:
+def _plan(text: Mapping[str, Any]) -> SearchConfig:
     grids = [
-        Grid(order_from_json(grid["order"]), tuple(grid["learning_rates"]), tuple(grid["batch_sizes"]))
+        Grid(config_from_json(grid["order"]), tuple(grid["learning_rates"]), tuple(grid["batch_sizes"]))
         for grid in text["grids"]
     ]
-    return Plan(tuple(grids), text["keep"], text["metric"])
+    return SearchConfig(tuple(grids), text["keep"], text["metric"])

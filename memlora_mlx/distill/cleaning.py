@@ -17,7 +17,7 @@ from typing import Any, Literal
 from memlora_mlx.memory.stages import MAX_FACTS, clean_text
 from memlora_mlx.records import Stage
 
-Reason = Literal[
+RejectionReason = Literal[
     "empty",  # nothing but blanks
     "cut off",  # it ends within the reasoning or within the JSON
     "no JSON",
@@ -29,7 +29,7 @@ Reason = Literal[
     "no answer",  # the server fails on this prompt, and on no other
 ]
 
-MAX_RAW = 200_000  # characters looked at, from the end; no answer of use is longer
+MAX_ANSWER_CHARACTERS = 200_000  # characters looked at, from the end; no answer of use is longer
 
 MAX_OBJECTS = 1000  # beginnings of JSON objects that are tried, from the end
 
@@ -51,20 +51,20 @@ _TEMPLATE = ["fact1", "fact2"]  # of the prompt; a teacher that thinks aloud rep
 
 
 @dataclass(frozen=True, slots=True)
-class Cleaned:
+class CleanedAnswer:
     """What the student is to answer."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class RejectedAnswer:
     """Why an answer cannot be learnt from."""
 
-    reason: Reason
+    reason: RejectionReason
 
 
-def clean(stage: Stage, raw: str, *, old: Sequence[str] = (), facts: Sequence[str] = ()) -> Cleaned | Refused:
+def clean_answer(stage: Stage, raw: str, *, old: Sequence[str] = (), facts: Sequence[str] = ()) -> CleanedAnswer | RejectedAnswer:
     """Clean one answer of a teacher.
 
     Args:
@@ -72,9 +72,9 @@ def clean(stage: Stage, raw: str, *, old: Sequence[str] = (), facts: Sequence[st
         old: for an update the memories it was offered, in the order of their ids "0", "1", ...
         facts: for an update the new facts; it adds no more memories than there are.
     """
-    raw = raw[-MAX_RAW:]
+    raw = raw[-MAX_ANSWER_CHARACTERS:]
     if not raw.strip():
-        return Refused("empty")
+        return RejectedAnswer("empty")
     if stage == "generation":
         return _generation(raw)
     is_shape, rewrite = {
@@ -83,10 +83,10 @@ def clean(stage: Stage, raw: str, *, old: Sequence[str] = (), facts: Sequence[st
         "vqa": (_is_vqa, _vqa),
     }[stage]
     value = last_object(raw, is_shape)
-    return value if isinstance(value, Refused) else rewrite(value)
+    return value if isinstance(value, RejectedAnswer) else rewrite(value)
 
 
-def without_reasoning(raw: str) -> str | None:
+def strip_reasoning(raw: str) -> str | None:
     """What a model says behind its reasoning, without markers and fences; None where it never ends the reasoning."""
     if _is_open(raw):
         return None
@@ -94,12 +94,12 @@ def without_reasoning(raw: str) -> str | None:
     return _FENCE.sub("", _MARKER.sub(" ", raw[closing.end() :] if closing else raw).strip())
 
 
-def _generation(raw: str) -> Cleaned | Refused:
-    said = without_reasoning(raw)
+def _generation(raw: str) -> CleanedAnswer | RejectedAnswer:
+    said = strip_reasoning(raw)
     if said is None:
-        return Refused("cut off")
+        return RejectedAnswer("cut off")
     text = clean_text(said)
-    return Cleaned(text) if text else Refused("empty")
+    return CleanedAnswer(text) if text else RejectedAnswer("empty")
 
 
 # ------------------------------------------------------------------------------------------------ finding the JSON
@@ -128,11 +128,11 @@ def last_object(raw: str, is_shape: Callable[[Any], bool]) -> Any:
     if found is not None:
         if closing := _last(_CLOSING, raw, end):  # a draft: the answer stands behind, and holds no such object
             answer = raw[closing.end() :]
-            return last_object(answer, is_shape) if answer.strip() else Refused("empty")
-        return Refused("cut off") if _is_open(raw[:begin]) else found
+            return last_object(answer, is_shape) if answer.strip() else RejectedAnswer("empty")
+        return RejectedAnswer("cut off") if _is_open(raw[:begin]) else found
     if was_cut or _is_open(raw):
-        return Refused("cut off")
-    return Refused("wrong shape" if was_json else "no JSON")
+        return RejectedAnswer("cut off")
+    return RejectedAnswer("wrong shape" if was_json else "no JSON")
 
 
 def _is_open(text: str) -> bool:
@@ -182,12 +182,12 @@ def _is_vqa(value: Any) -> bool:
 # ------------------------------------------------------------------------------------------------ the minimal form
 
 
-def _extraction(value: Any) -> Cleaned:
+def _extraction(value: Any) -> CleanedAnswer:
     facts = dict.fromkeys(filter(None, map(_words, value["facts"])))
-    return Cleaned(_json({"facts": list(facts)[:MAX_FACTS]}))
+    return CleanedAnswer(_json({"facts": list(facts)[:MAX_FACTS]}))
 
 
-def _update(value: Any, old: Sequence[str], facts: Sequence[str]) -> Cleaned | Refused:
+def _update(value: Any, old: Sequence[str], facts: Sequence[str]) -> CleanedAnswer | RejectedAnswer:
     changes: dict[int, dict[str, str]] = {}
     added: dict[str, None] = {}
     offered = {str(number): number for number in range(len(old))}
@@ -199,31 +199,31 @@ def _update(value: Any, old: Sequence[str], facts: Sequence[str]) -> Cleaned | R
             added[_words(entry["text"])] = None
             continue
         if key not in offered:
-            return Refused("unknown id")
+            return RejectedAnswer("unknown id")
         number = offered[key]
         before = old[number]
         text = _words(before if event == "DELETE" else entry["text"])
         if not text:
-            return Refused("wrong shape")
+            return RejectedAnswer("wrong shape")
         change = {"id": key, "text": text, "event": event}
         if event == "UPDATE":
             if text in (before, _words(before)):
                 continue
             change["old_memory"] = before
         if changes.setdefault(number, change) != change:
-            return Refused("id named twice")
+            return RejectedAnswer("id named twice")
     known = {text for number, text in enumerate(old) if number not in changes}
     new = [text for text in added if text not in known]
     if len(new) > len(facts):
-        return Refused("more memories than facts")
+        return RejectedAnswer("more memories than facts")
     entries = [changes[number] for number in sorted(changes)]
     entries += [{"id": str(number), "text": text, "event": "ADD"} for number, text in enumerate(new, len(old))]
-    return Cleaned(_json({"memory": entries}))
+    return CleanedAnswer(_json({"memory": entries}))
 
 
-def _vqa(value: Any) -> Cleaned:
+def _vqa(value: Any) -> CleanedAnswer:
     answer = clean_text(str(value["answer"]))
-    return Cleaned(_json({"answer": answer.rstrip(".!") or answer, "reason": clean_text(value["reason"])}))
+    return CleanedAnswer(_json({"answer": answer.rstrip(".!") or answer, "reason": clean_text(value["reason"])}))
 
 
 def _words(text: str) -> str:

@@ -8,12 +8,12 @@ from pathlib import Path
 import plotext
 from matplotlib.figure import Figure
 
-from memlora_mlx.distill.training import Point
+from memlora_mlx.distill.training import MetricsPoint
 
-_SMOOTHED = 40  # groups of steps that a training curve is averaged over; single batches are noise
+_SMOOTHING_WINDOW = 40  # groups of steps that a training curve is averaged over; single batches are noise
 
 
-def terminal_curve(points: Sequence[Point], *, colours: bool, width: int = 76, height: int = 16) -> str:
+def terminal_loss_curve(points: Sequence[MetricsPoint], *, colours: bool, width: int = 76, height: int = 16) -> str:
     """Training loss as dots, validation loss as a line, over the steps, in characters.
 
     Empty where there is nothing to draw yet: fewer than two validations.
@@ -33,7 +33,7 @@ def terminal_curve(points: Sequence[Point], *, colours: bool, width: int = 76, h
     return made if colours else str(plotext.uncolorize(made))
 
 
-def write_png(points: Sequence[Point], path: Path, title: str) -> None:
+def write_loss_png(points: Sequence[MetricsPoint], path: Path, title: str) -> None:
     """The same as an image of 1600 by 1000 pixels, with the best validation marked. Raises OSError."""
     train, validation = _train(points), _validation(points)
     figure = Figure(figsize=(8, 5), dpi=200, layout="constrained")  # drawn by Agg: no window, no pyplot
@@ -51,18 +51,18 @@ def write_png(points: Sequence[Point], path: Path, title: str) -> None:
     figure.savefig(path)
 
 
-def _validation(points: Sequence[Point]) -> list[tuple[float, float]]:
+def _validation(points: Sequence[MetricsPoint]) -> list[tuple[float, float]]:
     return [(point.step, point.validation_loss) for point in points if point.validation_loss is not None]
 
 
-def _every(points: Sequence[Point]) -> list[tuple[float, float]]:
+def _every(points: Sequence[MetricsPoint]) -> list[tuple[float, float]]:
     return [(point.step, point.train_loss) for point in points if point.train_loss is not None]
 
 
-def _train(points: Sequence[Point]) -> list[tuple[float, float]]:
+def _train(points: Sequence[MetricsPoint]) -> list[tuple[float, float]]:
     """Step and loss, averaged over neighbours."""
     every = _every(points)
-    size = max(1, len(every) // _SMOOTHED)
+    size = max(1, len(every) // _SMOOTHING_WINDOW)
     groups = [every[i : i + size] for i in range(0, len(every), size)]
     return [(sum(s for s, _ in group) / len(group), sum(loss for _, loss in group) / len(group)) for group in groups]
 

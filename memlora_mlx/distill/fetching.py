@@ -20,29 +20,29 @@ from typing import Any, Literal
 from urllib.parse import quote, urlsplit
 
 from memlora_mlx import __version__
-from memlora_mlx.distill.ledger import Ledger
+from memlora_mlx.distill.ledger import Journal
 from memlora_mlx.errors import Cancelled, UsageError
 from memlora_mlx.memory.store.pictures import normalised
 
-AGENT = f"memlora/{__version__} (research; builds a VQA benchmark; one request a host at a time)"
-MOST_BYTES = 20 << 20  # of one image
+USER_AGENT = f"memlora/{__version__} (research; builds a VQA benchmark; one request a host at a time)"
+MAX_BYTES = 20 << 20  # of one image
 CONCURRENCY = 8  # hosts at once
 DELAY_SECONDS = 1.0  # between two requests to a host
 TIMEOUT_SECONDS = 20.0  # for an answer, and three times that for all of it
-FINAL = ("kept", "dead", "no image", "too large")  # not tried again
+FINAL_STATUSES = ("kept", "dead", "no image", "too large")  # not tried again
 
-Status = Literal["kept", "dead", "no image", "too large", "failed"]
+DownloadStatus = Literal["kept", "dead", "no image", "too large", "failed"]
 
 
-def fetch(
+def download_images(
     urls: Iterable[str],
     folder: Path,
-    ledger: Ledger,
+    journal: Journal,
     *,
     concurrency: int = CONCURRENCY,
     delay_seconds: float = DELAY_SECONDS,
     timeout_seconds: float = TIMEOUT_SECONDS,
-    most_bytes: int = MOST_BYTES,
+    max_bytes: int = MAX_BYTES,
     on_progress: Callable[[Counter[str]], None] | None = None,
     cancelled: threading.Event | None = None,
 ) -> Counter[str]:
@@ -57,7 +57,7 @@ def fetch(
     hosts: defaultdict[str, list[str]] = defaultdict(list)
     wanted = list(dict.fromkeys(urls))
     for url in wanted:
-        if not is_done(ledger.entries.get(url), folder):
+        if not is_finished(journal.entries.get(url), folder):
             hosts[_host(url)].append(url)
     opener = urllib.request.OpenerDirector()  # no file:, no ftp:, also not by a redirect
     for handler in (
@@ -78,33 +78,33 @@ def fetch(
             if failed.is_set() or (stop.wait(delay_seconds) if number else stop.is_set()):
                 return
             try:
-                ledger.add(url, **_fetched(opener, url, folder, timeout_seconds, most_bytes))
+                journal.add(url, **_download(opener, url, folder, timeout_seconds, max_bytes))
             except BaseException:
                 failed.set()
                 raise
             if on_progress:
-                on_progress(count(wanted, ledger))
+                on_progress(count_by_status(wanted, journal))
 
     with ThreadPoolExecutor(max_workers=max(1, concurrency)) as pool:
         for future in [pool.submit(work, urls) for urls in sorted(hosts.values(), key=len, reverse=True)]:
             future.result()
     if stop.is_set():
         raise Cancelled("stopped; what was fetched is kept, and the same command goes on from here")
-    return count(wanted, ledger)
+    return count_by_status(wanted, journal)
 
 
-def count(urls: Iterable[str], ledger: Ledger) -> Counter[str]:
-    return Counter(entry["status"] for url in urls if (entry := ledger.entries.get(url)))
+def count_by_status(urls: Iterable[str], journal: Journal) -> Counter[str]:
+    return Counter(entry["status"] for url in urls if (entry := journal.entries.get(url)))
 
 
-def is_done(entry: dict[str, Any] | None, folder: Path) -> bool:
+def is_finished(entry: dict[str, Any] | None, folder: Path) -> bool:
     """Whether nothing is to be fetched: the file is there, or there is none to be had."""
-    if entry is None or entry.get("status") not in FINAL:
+    if entry is None or entry.get("status") not in FINAL_STATUSES:
         return False
     return entry["status"] != "kept" or (folder / str(entry.get("file"))).is_file()
 
 
-def keep(data: bytes, name: str, folder: Path) -> dict[str, Any]:
+def save_image(data: bytes, name: str, folder: Path) -> dict[str, Any]:
     """Write an image as it is kept, and tell of it. Raises UsageError: it is none; OSError."""
     picture = normalised(data, name)
     digest = hashlib.sha256(picture.data).hexdigest()
@@ -119,10 +119,10 @@ def keep(data: bytes, name: str, folder: Path) -> dict[str, Any]:
     return {"status": "kept", "sha256": digest, "file": f"images/{file.name}", "bytes": len(picture.data)}
 
 
-def _fetched(
+def _download(
     opener: urllib.request.OpenerDirector, url: str, folder: Path, timeout: float, most_bytes: int
 ) -> dict[str, Any]:
-    status: Status = "failed"
+    status: DownloadStatus = "failed"
     try:
         data = _read(opener, url, timeout, most_bytes)
     except urllib.error.HTTPError as error:
@@ -139,7 +139,7 @@ def _fetched(
         status, says = "dead", _line(error)
     else:
         try:
-            return keep(data, "it", folder)
+            return save_image(data, "it", folder)
         except UsageError as error:
             status, says = "no image", _line(error)
         except OSError as error:
@@ -151,7 +151,7 @@ def _read(opener: urllib.request.OpenerDirector, url: str, timeout: float, most_
     if not url.lower().startswith(("http://", "https://")) or not _host(url):
         raise ValueError("no web address")
     address = quote(url, safe="%/:=&?~#+!$,;'@()*[]")  # a blank or an umlaut in it
-    request = urllib.request.Request(address, headers={"User-Agent": AGENT, "Accept": "image/*"})
+    request = urllib.request.Request(address, headers={"User-Agent": USER_AGENT, "Accept": "image/*"})
     until = time.monotonic() + 3 * timeout
     chunks: list[bytes] = []
     size = 0

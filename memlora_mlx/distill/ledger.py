@@ -11,7 +11,7 @@ from typing import Any, Self
 from memlora_mlx.errors import UsageError
 
 
-class Ledger:
+class Journal:
     """The lines of a run by their keys; the last line of a key counts. Use it in a `with` statement.
 
     A last line that a kill has torn is written over by the next one. It may be used from several threads.
@@ -48,7 +48,7 @@ class Ledger:
             raise UsageError(f"another process is writing {self.path}; wait for it or stop it") from None
         except OSError as error:
             self._open.close()
-            raise _unwritable(self.path, error) from error
+            raise _write_error(self.path, error) from error
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -65,11 +65,11 @@ class Ledger:
             except OSError as error:
                 self._file.truncate(start)
                 self._file.seek(start)
-                raise _unwritable(self.path, error) from error
+                raise _write_error(self.path, error) from error
             self.entries[key] = made
         return made
 
 
-def _unwritable(path: Path, error: OSError) -> UsageError:
+def _write_error(path: Path, error: OSError) -> UsageError:
     said = error.strerror or error
     return UsageError(f"cannot write {path} ({said}); free some disk space or choose another place, then go on")

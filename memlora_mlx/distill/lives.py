@@ -26,11 +26,11 @@ class Fact:
 
     text: str
     event: Event
-    touches: str | None  # the old memory it changes, ends or repeats, as it stands; None for an ADD
+    replaces: str | None  # the old memory it changes, ends or repeats, as it stands; None for an ADD
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class DialogueStep:
     """One exchange, and its facts in the order in which they were said."""
 
     turns: tuple[tuple[Role, str], ...]  # the owner has the role `user`
@@ -38,42 +38,42 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
-class Life:
+class SyntheticDialogue:
     """One owner's conversation, from an empty memory on."""
 
     seed: int
     name: str
     owner: str | None  # None: the facts say "User"
     other: str | None  # who answers; None: an assistant without a name
-    steps: tuple[Step, ...]
+    steps: tuple[DialogueStep, ...]
 
 
-def live(seed: int, *, steps: int = 12, held_out: bool = False) -> Life:
+def generate_dialogue(seed: int, *, steps: int = 12, held_out: bool = False) -> SyntheticDialogue:
     """The life of a seed; held out: in the wordings that no other life uses."""
     name = f"life-held-{seed}" if held_out else f"life-{seed}"
     random = Random(name)
-    owner, other = (None, None) if random.random() < NAMELESS else random.sample(phrases.FIRST_NAMES, 2)
-    writer = _Writer(random, owner, held_out)
-    return Life(seed, name, owner, other, tuple(writer.step() for _ in range(steps)))
+    owner, other = (None, None) if random.random() < UNNAMED_SHARE else random.sample(phrases.FIRST_NAMES, 2)
+    writer = _DialogueWriter(random, owner, held_out)
+    return SyntheticDialogue(seed, name, owner, other, tuple(writer.step() for _ in range(steps)))
 
 
-def bank(life: Life, upto: int) -> list[str]:
+def expected_memories(dialogue: SyntheticDialogue, upto: int) -> list[str]:
     """The memories before step `upto`, oldest first, where every decision before it was right."""
     texts: list[str] = []
-    for fact in [fact for step in life.steps[:upto] for fact in step.facts]:
-        if fact.touches is None:
+    for fact in [fact for step in dialogue.steps[:upto] for fact in step.facts]:
+        if fact.replaces is None:
             texts.append(fact.text)
         elif fact.event == "UPDATE":  # a changed memory keeps its age
-            texts[texts.index(fact.touches)] = fact.text
+            texts[texts.index(fact.replaces)] = fact.text
         elif fact.event == "DELETE":
-            texts.remove(fact.touches)
+            texts.remove(fact.replaces)
     return texts
 
 
 # ------------------------------------------------------------------------------------------------ what happens
 
-Happening = Literal["add", "change", "refine", "withdraw", "forget", "repeat"]
-_EVENTS: dict[Happening, Event] = {
+FactChange = Literal["add", "change", "refine", "withdraw", "forget", "repeat"]
+_EVENTS: dict[FactChange, Event] = {
     "add": "ADD",
     "change": "UPDATE",
     "refine": "UPDATE",
@@ -82,10 +82,10 @@ _EVENTS: dict[Happening, Event] = {
     "repeat": "NONE",
 }
 
-NAMELESS = 0.3  # share of lives
+UNNAMED_SHARE = 0.3  # share of lives
 FACT_COUNTS = {0: 0.15, 1: 0.5, 2: 0.25, 3: 0.1}  # facts of a step: share of steps
 # Weights among what is possible. An empty bank allows nothing but "add", which makes its share larger than this.
-WEIGHTS: dict[Happening, float] = {
+WEIGHTS: dict[FactChange, float] = {
     "add": 0.23,
     "change": 0.265,
     "refine": 0.08,
@@ -93,7 +93,7 @@ WEIGHTS: dict[Happening, float] = {
     "forget": 0.05,
     "repeat": 0.22,
 }
-NEAR = 6.0  # weight of an attribute to add whose topic is in the bank already: easily confused, and yet new
+RELATED_TOPIC_WEIGHT = 6.0  # weight of an attribute to add whose topic is in the bank already: easily confused, and yet new
 
 OPENED, JOINED, CLOSED = 0.4, 0.5, 0.35  # shares of turns, or of gaps between statements
 BY_NAME = 0.35  # share of the requests to forget that name what they are about
@@ -101,7 +101,7 @@ OWN_STATEMENT = 0.2  # share of a friend's replies that state something of the f
 
 
 @dataclass(slots=True)
-class _Truth:
+class _KnownFact:
     """A memory of the bank, and what it means."""
 
     attribute: Attribute
@@ -112,7 +112,7 @@ class _Truth:
 
 
 @dataclass(frozen=True, slots=True)
-class _Statement:
+class _FilledPhrase:
     """A phrase with what fills it."""
 
     phrase: Phrase
@@ -120,38 +120,38 @@ class _Statement:
 
 
 @dataclass(slots=True)
-class _Writer:
+class _DialogueWriter:
     """Writes a life step by step."""
 
     random: Random
     owner: str | None
     held_out: bool
-    truths: list[_Truth] = field(default_factory=list)
+    truths: list[_KnownFact] = field(default_factory=list)
 
-    def step(self) -> Step:
+    def step(self) -> DialogueStep:
         [count] = self.random.choices(list(FACT_COUNTS), list(FACT_COUNTS.values()))
         if not count:
-            return Step(self._chatter(), ())
+            return DialogueStep(self._chatter(), ())
         touched: set[Attribute] = set()
         facts, statements = [], []
         for _ in range(count):
-            fact, statement = self._happen(touched)
+            fact, statement = self._next_change(touched)
             facts.append(fact)
             statements.append(statement)
-        return Step((("user", self._turn(statements)), ("assistant", self._reply())), tuple(facts))
+        return DialogueStep((("user", self._turn(statements)), ("assistant", self._reply())), tuple(facts))
 
-    def _happen(self, touched: set[Attribute]) -> tuple[Fact, _Statement]:
+    def _next_change(self, touched: set[Attribute]) -> tuple[Fact, _FilledPhrase]:
         """Let something happen to the bank, and not to the attributes touched; adds its own to them."""
         untouched = [truth for truth in self.truths if truth.attribute not in touched]
         free = [truth for truth in untouched if truth.attribute.kind != "event"]
-        options: dict[Happening, list[_Truth]] = {
+        options: dict[FactChange, list[_KnownFact]] = {
             "change": [truth for truth in free if truth.attribute.change],
             "refine": [truth for truth in free if truth.attribute.refine and not truth.is_refined],
             "withdraw": [truth for truth in free if truth.attribute.withdraw],
             "forget": untouched,
             "repeat": free,
         }
-        possible: list[Happening] = ["add", *(happening for happening, truths in options.items() if truths)]
+        possible: list[FactChange] = ["add", *(happening for happening, truths in options.items() if truths)]
         [happening] = self.random.choices(possible, [WEIGHTS[happening] for happening in possible])
         truth = self._new(touched) if happening == "add" else self.random.choice(options[happening])
         touched.add(truth.attribute)
@@ -163,7 +163,7 @@ class _Writer:
         if happening == "refine":
             slots["d"] = self.random.choice(attribute.details)
         if happening == "forget":
-            slots |= {"a": attribute.name, **self._told(truth)}
+            slots |= {"a": attribute.name, **self._statement_text(truth)}
         kinds = {
             "change": attribute.change,
             "refine": attribute.refine,
@@ -182,20 +182,20 @@ class _Writer:
             truth.value, truth.phrase, truth.text = slots["v"], phrase, text
             truth.is_refined = happening == "refine"
         touches = None if happening == "add" else before
-        return Fact(text, _EVENTS[happening], touches), _Statement(phrase, slots)
+        return Fact(text, _EVENTS[happening], touches), _FilledPhrase(phrase, slots)
 
     def _requests(self, attribute: Attribute) -> Sequence[Phrase]:
         by_name = attribute.kind in ("single", "other person") and self.random.random() < BY_NAME
         return phrases.REQUESTS_BY_NAME if by_name else phrases.REQUESTS
 
-    def _told(self, truth: _Truth) -> dict[str, str]:
+    def _statement_text(self, truth: _KnownFact) -> dict[str, str]:
         """What a truth says as part of a longer sentence, in the owner's words and in the third person."""
         known = part(truth.attribute.state, self.held_out)
         phrase = self.random.choice([one for one in known if ":" not in one.said] or known)
         said = _filled(phrase.said, {"v": truth.value}, after=",").rstrip(".")
         return {"s": said, "f": _filled(phrase.fact, {"v": truth.value, "n": self.owner or "User"}, after=",")}
 
-    def _new(self, touched: AbstractSet[Attribute]) -> _Truth:
+    def _new(self, touched: AbstractSet[Attribute]) -> _KnownFact:
         """Something that may become true: no second value of what has one, no rival, nothing twice."""
         held = {truth.attribute for truth in self.truths}
         rivals: dict[str | None, Attribute] = {
@@ -212,12 +212,12 @@ class _Writer:
                 known = {truth.value for truth in self.truths if truth.attribute is attribute}
                 values[attribute] = [value for value in attribute.values if value not in known]
         possible = [attribute for attribute, free in values.items() if free]
-        [attribute] = self.random.choices(possible, [NEAR if one.topic in topics else 1.0 for one in possible])
-        return _Truth(attribute, self.random.choice(values[attribute]), Phrase("", ""), "")
+        [attribute] = self.random.choices(possible, [RELATED_TOPIC_WEIGHT if one.topic in topics else 1.0 for one in possible])
+        return _KnownFact(attribute, self.random.choice(values[attribute]), Phrase("", ""), "")
 
     # -------------------------------------------------------------------------------------------- how it is said
 
-    def _turn(self, statements: Sequence[_Statement]) -> str:
+    def _turn(self, statements: Sequence[_FilledPhrase]) -> str:
         sentences = [self._one(phrases.OPENERS)] if self.random.random() < OPENED else []
         for number, statement in enumerate(statements):
             if number and self.random.random() < JOINED:

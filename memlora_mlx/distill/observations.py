@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from memlora_mlx.conversations import exchanges, read_conversations
-from memlora_mlx.distill.banks import Bank, Question, empty_bank, generation_rows
-from memlora_mlx.distill.rows import Row, Splits
+from memlora_mlx.distill.banks import ReplayStore, AnnotatedQuestion, temporary_store, generation_examples
+from memlora_mlx.distill.rows import TrainingExample, Splits
 from memlora_mlx.errors import BadConversation
 from memlora_mlx.memory import stages
 from memlora_mlx.records import Exchange
@@ -32,13 +32,13 @@ EMPTY_SHARE = 0.4
 
 
 @dataclass(frozen=True, slots=True)
-class Annotated:
+class AnnotatedConversation:
     """A LoCoMo conversation with what its annotators wrote."""
 
     name: str
     exchanges: tuple[Exchange, ...]
     facts: Mapping[tuple[str, str], tuple[str, ...]]  # by speaker and turn
-    questions: tuple[Question, ...]
+    questions: tuple[AnnotatedQuestion, ...]
 
     def facts_of(self, exchange: Exchange) -> list[str]:
         """What the annotators saw in an exchange about its owner."""
@@ -48,7 +48,7 @@ class Annotated:
         return list(dict.fromkeys(fact for fact in found if fact))[: stages.MAX_FACTS]
 
 
-def read_annotated(path: Path) -> list[Annotated]:
+def read_annotated(path: Path) -> list[AnnotatedConversation]:
     """The conversations of a LoCoMo file with their observations and questions.
 
     Raises:
@@ -58,7 +58,7 @@ def read_annotated(path: Path) -> list[Annotated]:
     try:
         samples = {str(sample["sample_id"]): sample for sample in json.loads(path.read_text(encoding="utf-8"))}
         return [
-            Annotated(
+            AnnotatedConversation(
                 conversation.name,
                 tuple(exchanges(conversation, user="me")),
                 _facts(samples[conversation.name]["observation"]),
@@ -72,51 +72,51 @@ def read_annotated(path: Path) -> list[Annotated]:
         ) from error
 
 
-def extraction_rows(conversation: Annotated, splits: Splits, *, seed: int = 0) -> Iterator[Row]:
+def annotated_extraction_examples(conversation: AnnotatedConversation, splits: Splits, *, seed: int = 0) -> Iterator[TrainingExample]:
     """For each exchange the facts about its owner; of those without a fact only so many that they are `EMPTY_SHARE`."""
     told = [(exchange, conversation.facts_of(exchange)) for exchange in conversation.exchanges]
     empty = [exchange.key for exchange, facts in told if not facts]
     wanted = round((len(told) - len(empty)) * EMPTY_SHARE / (1 - EMPTY_SHARE))
     kept = set(random.Random(f"{seed} {conversation.name}").sample(empty, min(wanted, len(empty))))
-    split = splits.of(conversation.name)
+    split = splits.split_of(conversation.name)
     for exchange, facts in told:
         if facts or exchange.key in kept:
             answer = json.dumps({"facts": facts}, ensure_ascii=False)
             chat = stages.extraction_chat(exchange)
-            yield Row("extraction", chat, answer, TEACHER, conversation.name, exchange.key, split)
+            yield TrainingExample("extraction", chat, answer, TEACHER, conversation.name, exchange.key, split)
 
 
-def fill(bank: Bank, conversation: Annotated, splits: Splits) -> Iterator[Row]:
+def replay_observations(store: ReplayStore, conversation: AnnotatedConversation, splits: Splits) -> Iterator[TrainingExample]:
     """Replay the observations through a bank, in the order they were said, and give the update rows on the way, a fact each."""
-    split = splits.of(conversation.name)
+    split = splits.split_of(conversation.name)
     for exchange in conversation.exchanges:
-        together = bank.related(exchange.owner, conversation.facts_of(exchange))
+        together = store.related(exchange.owner, conversation.facts_of(exchange))
         for i, fact in enumerate(together.facts):
-            related = bank.related(exchange.owner, [fact])
-            answer = added([fact], len(related.memories))
+            related = store.related(exchange.owner, [fact])
+            answer = add_all_answer([fact], len(related.memories))
             key = f"{exchange.key}/{i}"
-            yield Row("update", bank.prompt(related), answer, TEACHER, conversation.name, key, split)
+            yield TrainingExample("update", store.prompt(related), answer, TEACHER, conversation.name, key, split)
         if together.facts:
-            bank.apply(exchange, together, added(together.facts, len(together.memories)))
+            store.apply(exchange, together, add_all_answer(together.facts, len(together.memories)))
 
 
-def rows(stage: str, conversation: Annotated, workspace: Workspace, splits: Splits) -> Iterator[Row]:
+def annotated_examples(stage: str, conversation: AnnotatedConversation, workspace: Workspace, splits: Splits) -> Iterator[TrainingExample]:
     """All rows of one stage from one conversation."""
     if stage == "extraction":
-        yield from extraction_rows(conversation, splits)
+        yield from annotated_extraction_examples(conversation, splits)
         return
-    with empty_bank(workspace) as bank:
-        updates = list(fill(bank, conversation, splits))
+    with temporary_store(workspace) as bank:
+        updates = list(replay_observations(bank, conversation, splits))
         if stage == "update":
             yield from updates
         else:
             owners = list(dict.fromkeys(exchange.owner for exchange in conversation.exchanges))
-            yield from generation_rows(
+            yield from generation_examples(
                 bank, owners, conversation.questions, conversation=conversation.name, teacher=TEACHER, splits=splits
             )
 
 
-def added(facts: Sequence[str], offered: int) -> str:
+def add_all_answer(facts: Sequence[str], offered: int) -> str:
     """The update answer that adds every fact, after so many offered memories."""
     entries = [{"id": str(offered + i), "text": fact, "event": "ADD"} for i, fact in enumerate(facts)]
     return json.dumps({"memory": entries}, ensure_ascii=False)
@@ -133,7 +133,7 @@ def _facts(observation: Mapping[str, Any]) -> dict[tuple[str, str], tuple[str, .
     return found
 
 
-def _questions(items: Sequence[Mapping[str, Any]]) -> Iterator[Question]:
+def _questions(items: Sequence[Mapping[str, Any]]) -> Iterator[AnnotatedQuestion]:
     for item in items:
         answer = str(item.get("answer", item.get("adversarial_answer", "")))
-        yield Question(str(item["question"]), answer, int(item["category"]), tuple(map(str, item.get("evidence", []))))
+        yield AnnotatedQuestion(str(item["question"]), answer, int(item["category"]), tuple(map(str, item.get("evidence", []))))

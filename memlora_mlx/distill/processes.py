@@ -15,17 +15,17 @@ def rank() -> int:
     return int(mx.distributed.init().rank())
 
 
-def world() -> int:
+def world_size() -> int:
     return int(mx.distributed.init().size())
 
 
-def shared(data: bytes) -> bytes:
+def broadcast(data: bytes) -> bytes:
     """What the first process gave, in all of them. Every process must call it.
 
     Raises:
         TrainingFailed: a process has ended.
     """
-    if world() == 1:
+    if world_size() == 1:
         return data
     size = _count(len(data) if rank() == 0 else 0)
     if size == 0:
@@ -34,19 +34,19 @@ def shared(data: bytes) -> bytes:
     return np.array(_sum(mx.array(np.frombuffer(mine, np.uint8)))).tobytes()
 
 
-def anybody(flag: bool) -> bool:
+def any_process(flag: bool) -> bool:
     """Whether it is true in any process. Every process must call it.
 
     Raises:
         TrainingFailed: a process has ended.
     """
-    return flag if world() == 1 else _count(int(flag)) > 0
+    return flag if world_size() == 1 else _count(int(flag)) > 0
 
 
 def _count(number: int) -> int:
     """The sum over all processes."""
     total, there = np.array(_sum(mx.array([number, 1]))).tolist()
-    if there != world():  # a sum with a process that is gone raises nothing
+    if there != world_size():  # a sum with a process that is gone raises nothing
         raise TrainingFailed("another of the processes has ended; its own line says why")
     return int(total)
 

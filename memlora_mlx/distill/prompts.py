@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from functools import partial
 
 from memlora_mlx.conversations import Conversation, exchanges
-from memlora_mlx.distill.banks import Bank
-from memlora_mlx.distill.cleaning import Cleaned, Refused
-from memlora_mlx.distill.rows import Chat, Row, Splits, prompt_hash
-from memlora_mlx.distill.teacher import Lesson, Question, Tally
+from memlora_mlx.distill.banks import ReplayStore
+from memlora_mlx.distill.cleaning import CleanedAnswer, RejectedAnswer
+from memlora_mlx.distill.rows import ChatMessages, TrainingExample, Splits, prompt_hash
+from memlora_mlx.distill.teacher import AnnotationJob, TeacherRequest, AnnotationStats
 from memlora_mlx.errors import UsageError
 from memlora_mlx.memory import stages
 from memlora_mlx.memory.pipeline import Related
@@ -61,7 +61,7 @@ Answer with the JSON object alone."""
 
 
 @dataclass(frozen=True, slots=True)
-class Selection:
+class SelectedExchanges:
     """The exchanges to ask about, in the order of their conversations."""
 
     exchanges: tuple[Exchange, ...]
@@ -69,7 +69,7 @@ class Selection:
     skipped: int = 0  # exchanges of test conversations, which no teacher ever sees
 
 
-def select(conversations: Sequence[Conversation], splits: Splits, *, user: str, limit: int | None = None) -> Selection:
+def select_exchanges(conversations: Sequence[Conversation], splits: Splits, *, user: str, limit: int | None = None) -> SelectedExchanges:
     """The exchanges of all conversations but those of the test split.
 
     Args:
@@ -80,56 +80,56 @@ def select(conversations: Sequence[Conversation], splits: Splits, *, user: str, 
     skipped = 0
     for conversation in conversations:
         found = exchanges(conversation, user=user)[:limit]
-        if splits.of(conversation.name) == "test":
+        if splits.split_of(conversation.name) == "test":
             skipped += len(found)
         else:
             kept += found
-    return Selection(tuple(kept), splits, skipped)
+    return SelectedExchanges(tuple(kept), splits, skipped)
 
 
 # ------------------------------------------------------------------------------------------------ extraction
 
 
-def extraction_prompt(exchange: Exchange) -> Chat:
+def extraction_prompt(exchange: Exchange) -> ChatMessages:
     """The student's prompt, by whose hash an exchange's facts are found in a teacher's file."""
     return stages.extraction_chat(exchange, EXCHANGE_CHARACTERS)
 
 
-def extraction_question(exchange: Exchange, teacher: str, splits: Splits) -> Question:
+def extraction_question(exchange: Exchange, teacher: str, splits: Splits) -> TeacherRequest:
     chat = extraction_prompt(exchange)
-    return Question(_row("extraction", chat, exchange, teacher, splits), (("system", TEACHER_EXTRACTION), *chat))
+    return TeacherRequest(_row("extraction", chat, exchange, teacher, splits), (("system", TEACHER_EXTRACTION), *chat))
 
 
-def teach_extraction(lesson: Lesson, selection: Selection, *, cancelled: threading.Event | None = None) -> Tally:
+def annotate_extraction(job: AnnotationJob, selection: SelectedExchanges, *, cancelled: threading.Event | None = None) -> AnnotationStats:
     """Ask for the facts of every exchange. Raises: see `Lesson.run`."""
-    lesson.tally.total = len(selection.exchanges)
+    job.stats.total = len(selection.exchanges)
     questions = (
-        extraction_question(exchange, lesson.teacher.model, selection.splits) for exchange in selection.exchanges
+        extraction_question(exchange, job.teacher.model, selection.splits) for exchange in selection.exchanges
     )
-    return lesson.run((partial(lesson.answer, question) for question in questions), cancelled=cancelled)
+    return job.run((partial(job.answer, question) for question in questions), cancelled=cancelled)
 
 
 # ------------------------------------------------------------------------------------------------ update
 
 
-def update_question(exchange: Exchange, chat: Chat, related: Related, teacher: str, splits: Splits) -> Question:
+def update_question(exchange: Exchange, chat: ChatMessages, related: Related, teacher: str, splits: Splits) -> TeacherRequest:
     """
     Args:
         chat: the student's prompt about `related`.
     """
     row = _row("update", chat, exchange, teacher, splits)
     old = tuple(memory.text for memory in related.memories)
-    return Question(row, (("system", TEACHER_UPDATE), *chat), old, related.facts)
+    return TeacherRequest(row, (("system", TEACHER_UPDATE), *chat), old, related.facts)
 
 
-def teach_update(
-    lesson: Lesson,
-    selection: Selection,
-    extracted: Mapping[str, Cleaned | Refused],
-    bank: Bank,
+def annotate_updates(
+    job: AnnotationJob,
+    selection: SelectedExchanges,
+    extracted: Mapping[str, CleanedAnswer | RejectedAnswer],
+    store: ReplayStore,
     *,
     cancelled: threading.Event | None = None,
-) -> Tally:
+) -> AnnotationStats:
     """Ask what the facts of every exchange change, one owner's exchanges after the other, all owners at once.
 
     An owner's replay ends before the first exchange whose facts have not been asked for: what comes after it would
@@ -150,25 +150,25 @@ def teach_update(
         if result is None or waiting[exchange.owner]:
             waiting[exchange.owner] += 1
         else:
-            facts = stages.parse_facts(result.text) if isinstance(result, Cleaned) else []
+            facts = stages.parse_facts(result.text) if isinstance(result, CleanedAnswer) else []
             plans[exchange.owner].append((exchange, facts))
     if selection.exchanges and not plans:
         raise UsageError(
-            f"there are no facts of {lesson.teacher.model} to update memories with; run the same command with"
+            f"there are no facts of {job.teacher.model} to update memories with; run the same command with"
             " `--stage extraction` first"
         )
-    lesson.tally.waiting = sum(waiting.values())
-    lesson.tally.total = sum(1 for plan in plans.values() for _, facts in plan if facts)
+    job.stats.waiting = sum(waiting.values())
+    job.stats.total = sum(1 for plan in plans.values() for _, facts in plan if facts)
     with ThreadPoolExecutor(1, "memlora-replay") as pool:
-        replays = (partial(_replay, lesson, plan, selection.splits, bank, pool) for plan in plans.values())
-        return lesson.run(replays, cancelled=cancelled)
+        replays = (partial(_replay_owner, job, plan, selection.splits, store, pool) for plan in plans.values())
+        return job.run(replays, cancelled=cancelled)
 
 
-async def _replay(
-    lesson: Lesson,
+async def _replay_owner(
+    job: AnnotationJob,
     plan: Sequence[tuple[Exchange, list[str]]],
     splits: Splits,
-    bank: Bank,
+    store: ReplayStore,
     pool: ThreadPoolExecutor,
 ) -> None:
     """Bring one owner's facts into the bank, as the teacher decides."""
@@ -176,18 +176,18 @@ async def _replay(
     for exchange, facts in plan:
         if not facts:
             continue
-        related = await loop.run_in_executor(pool, bank.related, exchange.owner, facts)
+        related = await loop.run_in_executor(pool, store.related, exchange.owner, facts)
         if not related.facts:  # all of them are stored word for word
-            lesson.tally.total -= 1
+            job.stats.total -= 1
             continue
-        question = update_question(exchange, bank.prompt(related), related, lesson.teacher.model, splits)
-        result = await lesson.answer(question)
-        if isinstance(result, Cleaned):
-            await loop.run_in_executor(pool, bank.apply, exchange, related, result.text)
+        question = update_question(exchange, store.prompt(related), related, job.teacher.model, splits)
+        result = await job.answer(question)
+        if isinstance(result, CleanedAnswer):
+            await loop.run_in_executor(pool, store.apply, exchange, related, result.text)
 
 
-def _row(stage: Stage, chat: Chat, exchange: Exchange, teacher: str, splits: Splits) -> Row:
-    split = splits.of(exchange.source)
+def _row(stage: Stage, chat: ChatMessages, exchange: Exchange, teacher: str, splits: Splits) -> TrainingExample:
+    split = splits.split_of(exchange.source)
     if split == "test":
         raise UsageError(f"{exchange.source} is a test conversation; no teacher is asked about it")
-    return Row(stage, chat, "", teacher, exchange.source, exchange.key, split)
+    return TrainingExample(stage, chat, "", teacher, exchange.source, exchange.key, split)

@@ -16,22 +16,22 @@ from typing import Any, Literal, get_args
 from memlora_mlx.errors import BadTrainingData
 from memlora_mlx.records import STAGES, Role, Stage
 
-Chat = tuple[tuple[Role, str], ...]
+ChatMessages = tuple[tuple[Role, str], ...]
 Split = Literal["train", "validation", "test"]
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class TrainingExample:
     """One example: what the stage is asked, and what it should answer."""
 
     stage: Stage
-    chat: Chat  # the prompt, ready for the student's chat template
+    chat: ChatMessages  # the prompt, ready for the student's chat template
     answer: str  # the teacher's, cleaned
     teacher: str  # a model's name, "observations" or "synthetic"
     conversation: str  # where the words come from: "conv-42", "life-17"
     exchange: str  # which part of it
     split: Split
-    raw: str | None = None  # the teacher's answer before cleaning, where there was more to it
+    teacher_answer: str | None = None  # the teacher's answer before cleaning, where there was more to it
     image: str | None = (
         None  # what the question is about: a file, relative to the folder of the rows, named by its hash
     )
@@ -42,19 +42,19 @@ class Row:
         return prompt_hash(self.chat if self.image is None else (*self.chat, ("user", self.image)))
 
     def as_json(self) -> dict[str, Any]:
-        turns: Chat = (*self.chat, ("assistant", self.answer))
+        turns: ChatMessages = (*self.chat, ("assistant", self.answer))
         return {
             "stage": self.stage,
             "source": {"conversation": self.conversation, "exchange": self.exchange, "split": self.split},
-            "messages": as_messages(turns),
+            "messages": to_openai_messages(turns),
             **({} if self.image is None else {"image": self.image}),
-            "raw": self.raw,
+            "raw": self.teacher_answer,
             "teacher": self.teacher,
             "prompt_hash": self.prompt_hash,
         }
 
 
-def as_messages(chat: Chat, image: str | None = None) -> list[dict[str, Any]]:
+def to_openai_messages(chat: ChatMessages, image: str | None = None) -> list[dict[str, Any]]:
     """A chat as OpenAI's protocol has it; `image` is a `data:` address of what its last message is about."""
     made: list[dict[str, Any]] = [{"role": role, "content": text} for role, text in chat]
     if image is not None:
@@ -63,7 +63,7 @@ def as_messages(chat: Chat, image: str | None = None) -> list[dict[str, Any]]:
     return made
 
 
-def prompt_hash(chat: Chat) -> str:
+def prompt_hash(chat: ChatMessages) -> str:
     return sha256(json.dumps(chat, ensure_ascii=False).encode()).hexdigest()[:16]
 
 
@@ -78,7 +78,7 @@ class Splits:
     validation: frozenset[str]
     test: frozenset[str]
 
-    def of(self, conversation: str) -> Split:
+    def split_of(self, conversation: str) -> Split:
         if conversation in self.test:
             return "test"
         return "validation" if conversation in self.validation else "train"
@@ -93,20 +93,20 @@ SPLITS: Mapping[str, Splits] = {
 # ------------------------------------------------------------------------------------------------ files
 
 
-def write_rows(path: Path, rows: Iterable[Row]) -> int:
+def write_examples(path: Path, examples: Iterable[TrainingExample]) -> int:
     """Write a new file whole, or not at all. Returns how many rows it holds."""
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_suffix(".partial")
     count = 0
     with scratch.open("w", encoding="utf-8") as file:
-        for row in rows:
+        for row in examples:
             file.write(json.dumps(row.as_json(), ensure_ascii=False) + "\n")
             count += 1
     scratch.replace(path)
     return count
 
 
-def read_rows(path: Path) -> Iterator[Row]:
+def read_examples(path: Path) -> Iterator[TrainingExample]:
     """The rows of a file.
 
     Raises:
@@ -116,14 +116,14 @@ def read_rows(path: Path) -> Iterator[Row]:
         with path.open(encoding="utf-8") as file:
             for number, line in enumerate(file, 1):
                 if line.strip():
-                    yield _row(line, f"{path}, line {number}")
+                    yield _example(line, f"{path}, line {number}")
     except UnicodeDecodeError as error:
         raise BadTrainingData(f"{path} is not UTF-8 text ({error.reason}); save it as UTF-8") from error
     except OSError as error:
         raise BadTrainingData(f"cannot read {path}: {error.strerror}; check the path") from error
 
 
-def _row(line: str, where: str) -> Row:
+def _example(line: str, where: str) -> TrainingExample:
     try:
         value = json.loads(line)
     except (ValueError, RecursionError) as error:
@@ -151,4 +151,4 @@ def _row(line: str, where: str) -> Row:
         raise BadTrainingData(f"{where}: its image lies outside the folder of the rows; remove that line")
     if (image is None) == (stage == "vqa"):
         raise BadTrainingData(f"{where}: rows of vqa, and no others, have an image; `memlora vqa build` writes them")
-    return Row(stage, tuple(turns[:-1]), turns[-1][1], teacher, names[0], names[1], split, raw, image)
+    return TrainingExample(stage, tuple(turns[:-1]), turns[-1][1], teacher, names[0], names[1], split, raw, image)

@@ -20,42 +20,42 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from memlora_mlx.distill.candidates import Candidate, Combination, Grid, Plan, Scores, State, names, read_state
-from memlora_mlx.distill.workflow import Data, begin, order_as_json, train
+from memlora_mlx.distill.candidates import Candidate, Combination, Grid, SearchConfig, MetricValues, SearchState, combination_name, read_state
+from memlora_mlx.distill.workflow import TrainingData, create_run, config_to_json, train
 from memlora_mlx.errors import BadTrainingData, Cancelled, TrainingFailed, UsageError
 from memlora_mlx.records import Stage
 
 if TYPE_CHECKING:
-    from memlora_mlx.distill.training import Point
+    from memlora_mlx.distill.training import MetricsPoint
     from memlora_mlx.models.students import Student
 
-__all__ = ["Candidate", "Event", "Grid", "Place", "Plan", "Search", "leaderboard"]
+__all__ = ["Candidate", "SearchEvent", "Grid", "LeaderboardEntry", "SearchConfig", "Search", "leaderboard"]
 
-Part = Literal["validation", "test"]
-Measure = Callable[[Mapping[Stage, Path], Part], Mapping[str, float]]
+MeasuredSplit = Literal["validation", "test"]
+MeasurePipeline = Callable[[Mapping[Stage, Path], MeasuredSplit], Mapping[str, float]]
 
 
 @dataclass(frozen=True, slots=True)
-class Event:
+class SearchEvent:
     """Something a search begins or has done."""
 
     kind: Literal["training", "step", "trained", "failed", "measuring", "measured"]
     what: str
     done: int  # candidates that are measured or failed
     total: int  # candidates
-    point: Point | None = None  # of a step
-    scores: Scores | None = None  # measured
+    point: MetricsPoint | None = None  # of a step
+    scores: MetricValues | None = None  # measured
     reason: str | None = None  # failed
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class LeaderboardEntry:
     """A line of the leaderboard."""
 
     part: Stage | Literal["combination", "test"]
     rank: int | None  # within its part, from 1; None where there is nothing to rank by
     experts: Combination
-    scores: Scores | None
+    scores: MetricValues | None
     status: Literal["waiting", "trained", "failed", "measured", "kept", "best"]
 
 
@@ -78,20 +78,20 @@ class Search:
     def __init__(
         self,
         folder: Path,
-        plan: Plan,
+        plan: SearchConfig,
         load: Callable[[], Student],
-        measure: Measure,
+        measure: MeasurePipeline,
         *,
         test: bool = False,
         conditions: Mapping[str, Any] | None = None,
-        on_event: Callable[[Event], None] = lambda event: None,
+        on_event: Callable[[SearchEvent], None] = lambda event: None,
         cancelled: threading.Event | None = None,
         command: str = "",
     ) -> None:
-        self.folder, self.plan = folder, plan.checked()
+        self.folder, self.plan = folder, plan.check()
         self._load, self._measure, self._test, self._command = load, measure, test, command
         self._on_event, self._cancelled = on_event, cancelled or threading.Event()
-        self._state = State(self.plan, dict(conditions or {}))
+        self._state = SearchState(self.plan, dict(conditions or {}))
         if (folder / "search.json").is_file():
             self._restore()
         self._grids = {grid.order.stage: grid for grid in self.plan.grids}
@@ -109,7 +109,7 @@ class Search:
             TrainingFailed: every candidate of a stage failed, or nothing can be written.
             BadTrainingData: there is nothing to train on, or it has changed since the search began.
         """
-        _alone()
+        _search_lock()
         self._state.write(self.folder)
         for stage, candidates in self.candidates.items():
             for candidate in candidates:
@@ -117,7 +117,7 @@ class Search:
                     self._train(candidate)
                 if candidate.failure is None:
                     self._validate((candidate,))
-            if not self.kept(stage):
+            if not self.finalists(stage):
                 reasons = "; ".join(f"{one}: {one.failure or f'no {self.plan.metric}'}" for one in candidates)
                 raise TrainingFailed(f"no candidate for {stage} is left to choose from ({reasons})")
         for combination in self.combinations():
@@ -125,22 +125,22 @@ class Search:
         best = self.best()
         if best is None:
             raise TrainingFailed(f"no combination's {self.plan.metric} is a number, so there is none to choose")
-        if self._test and self.tested is None:
+        if self._test and self.test_result is None:
             self._score(best, "test")
         return self._export(best)
 
     # ------------------------------------------------------------------ what stands
 
     @property
-    def tested(self) -> tuple[Combination, Scores] | None:
+    def test_result(self) -> tuple[Combination, MetricValues] | None:
         """The combination that met the test set, and what it scored there."""
         return self._state.tested
 
-    def scores(self, combination: Combination) -> Scores | None:
+    def scores(self, combination: Combination) -> MetricValues | None:
         """Of the pipeline with these experts, on the validation conversation; None: not measured."""
-        return self._state.scores.get(names(combination))
+        return self._state.scores.get(combination_name(combination))
 
-    def ranked(self, combinations: Sequence[Combination]) -> list[Combination]:
+    def rank(self, combinations: Sequence[Combination]) -> list[Combination]:
         """Those that were measured, the best first; between equals the lower validation loss decides."""
 
         def value(one: Combination) -> float:
@@ -151,21 +151,21 @@ class Search:
 
         return sorted((one for one in combinations if math.isfinite(value(one))), key=key)
 
-    def kept(self, stage: Stage) -> list[Candidate]:
+    def finalists(self, stage: Stage) -> list[Candidate]:
         """The stage's best candidates, so far."""
-        ranked = self.ranked([(candidate,) for candidate in self.candidates[stage]])
+        ranked = self.rank([(candidate,) for candidate in self.candidates[stage]])
         return [candidate for (candidate,) in ranked[: self.plan.keep]]
 
     def combinations(self) -> list[Combination]:
         """Each kept candidate of a stage with each of the others'; none until all candidates are measured."""
         if not all(map(self._is_done, self._every())):
             return []
-        return list(itertools.product(*(self.kept(stage) for stage in self.candidates)))
+        return list(itertools.product(*(self.finalists(stage) for stage in self.candidates)))
 
     def best(self) -> Combination | None:
         """The best combination; None until all of them are measured."""
         found = self.combinations()
-        ranked = self.ranked(found)
+        ranked = self.rank(found)
         return ranked[0] if ranked and all(self.scores(combination) for combination in found) else None
 
     def _every(self) -> list[Candidate]:
@@ -178,26 +178,26 @@ class Search:
 
     def _train(self, candidate: Candidate) -> None:
         """Train a candidate, or go on with it, and write down what came of it."""
-        self._tell("training", str(candidate))
+        self._emit("training", str(candidate))
         described = self._expert(candidate) / "adapter_config.json"
         if not described.is_file():  # else it was killed before this was written down
-            candidate.failure = self._fit(candidate)
-            _release()
+            candidate.failure = self._train_candidate(candidate)
+            _unload_students()
         if candidate.failure is None:
             metrics = json.loads(described.read_text(encoding="utf-8"))["memlora"]["metrics"]
             candidate.validation_loss, candidate.ended = float(metrics["validation_loss"]["expert"]), metrics["ended"]
             if metrics["step"] == 0:  # of the weights it kept: those it began with, which are the base's
                 candidate.failure = f"no validation was better than the base's ({candidate.ended})"
         self._state.write(self.folder)
-        self._tell("failed" if candidate.failure else "trained", str(candidate), reason=candidate.failure)
+        self._emit("failed" if candidate.failure else "trained", str(candidate), reason=candidate.failure)
 
-    def _fit(self, candidate: Candidate) -> str | None:
+    def _train_candidate(self, candidate: Candidate) -> str | None:
         """Train a candidate to its end. Returns why it failed, if it did."""
         order = self._grids[candidate.stage].of(candidate.learning_rate, candidate.batch_size)
         folder = self.folder / candidate.name
-        begin(order, folder, self._command)
+        create_run(order, folder, self._command)
 
-        def same_data(data: Data, left_out: int) -> None:
+        def same_data(data: TrainingData, left_out: int) -> None:
             found = f"{data.hash}-{data.validation_hash}"
             if candidate.stage not in self._state.data:
                 self._state.data[candidate.stage] = found
@@ -214,7 +214,7 @@ class Search:
                 order,
                 folder,
                 on_start=same_data,
-                on_point=lambda point: self._tell("step", str(candidate), point=point),
+                on_point=lambda point: self._emit("step", str(candidate), point=point),
                 cancelled=self._cancelled,
                 command=self._command,
             )
@@ -227,22 +227,22 @@ class Search:
     def _validate(self, combination: Combination) -> None:
         if self.scores(combination) is None:
             self._score(combination, "validation")
-        if self.plan.metric not in (scores := self._state.scores[names(combination)]):
+        if self.plan.metric not in (scores := self._state.scores[combination_name(combination)]):
             known = ", ".join(sorted(scores))
             raise UsageError(f"there is no metric {self.plan.metric!r} to rank by; measured are {known}")
 
-    def _score(self, combination: Combination, part: Part) -> None:
+    def _score(self, combination: Combination, part: MeasuredSplit) -> None:
         what = f"{'; '.join(map(str, combination))} ({part})"
-        self._tell("measuring", what)
+        self._emit("measuring", what)
         found = self._measure({candidate.stage: self._expert(candidate) for candidate in combination}, part)
         scores = {name: float(value) for name, value in found.items()}
-        _release()
+        _unload_students()
         if part == "test":
             self._state.tested = combination, scores
         else:
-            self._state.scores[names(combination)] = scores
+            self._state.scores[combination_name(combination)] = scores
         self._state.write(self.folder)
-        self._tell("measured", what, scores=scores)
+        self._emit("measured", what, scores=scores)
 
     def _export(self, best: Combination) -> dict[Stage, Path]:
         """The winners in one folder, as --experts takes it."""
@@ -258,9 +258,9 @@ class Search:
     def _expert(self, candidate: Candidate) -> Path:
         return self.folder / candidate.name / "expert"
 
-    def _tell(self, kind: Any, what: str, **details: Any) -> None:
+    def _emit(self, kind: Any, what: str, **details: Any) -> None:
         every = self._every()
-        self._on_event(Event(kind, what, sum(map(self._is_done, every)), len(every), **details))
+        self._on_event(SearchEvent(kind, what, sum(map(self._is_done, every)), len(every), **details))
         if self._cancelled.is_set() and kind != "step":  # a run stops itself, and writes its state
             raise Cancelled(f"stopped; what was searched is kept in {self.folder}, and `--resume` goes on from there")
 
@@ -268,7 +268,7 @@ class Search:
         """Go on from the written state. Grids, metric and how many are kept may be others, until the test was run."""
         state = read_state(self.folder)
         before, asked = (
-            {grid.order.stage: order_as_json(grid.order) for grid in plan.grids} for plan in (state.plan, self.plan)
+            {grid.order.stage: config_to_json(grid.order) for grid in plan.grids} for plan in (state.plan, self.plan)
         )
         if before | asked != asked | before or state.conditions != self._state.conditions:
             raise UsageError(f"{self.folder} holds a search with other settings; choose another folder for this one")
@@ -278,7 +278,7 @@ class Search:
         self._state.plan = self.plan
 
 
-def leaderboard(search: Search) -> list[Place]:
+def leaderboard(search: Search) -> list[LeaderboardEntry]:
     """Each stage's candidates, the best first; the combinations, if there are several stages; the one test."""
     parts: dict[Any, list[Combination]] = {
         stage: [(one,) for one in found] for stage, found in search.candidates.items()
@@ -287,11 +287,11 @@ def leaderboard(search: Search) -> list[Place]:
         parts["combination"] = search.combinations()
     places = []
     for part, every in parts.items():
-        ranked = search.ranked(every)
+        ranked = search.rank(every)
         for one in ranked + [one for one in every if one not in ranked]:
             rank = ranked.index(one) + 1 if one in ranked else None
-            places.append(Place(part, rank, one, search.scores(one), _status(search, one)))
-    return places + ([Place("test", None, *search.tested, "best")] if search.tested else [])
+            places.append(LeaderboardEntry(part, rank, one, search.scores(one), _status(search, one)))
+    return places + ([LeaderboardEntry("test", None, *search.test_result, "best")] if search.test_result else [])
 
 
 def _status(search: Search, one: Combination) -> Any:
@@ -301,7 +301,7 @@ def _status(search: Search, one: Combination) -> Any:
         return "trained" if all(candidate.validation_loss is not None for candidate in one) else "waiting"
     if all(candidate in (search.best() or ()) for candidate in one):
         return "best"
-    return "kept" if len(one) == 1 and one[0] in search.kept(one[0].stage) else "measured"
+    return "kept" if len(one) == 1 and one[0] in search.finalists(one[0].stage) else "measured"
 
 
 def _is_of_the_candidate(error: Exception) -> bool:
@@ -311,15 +311,15 @@ def _is_of_the_candidate(error: Exception) -> bool:
     return isinstance(error, MemoryError) or re.search("alloc|memory", str(error), re.IGNORECASE) is not None
 
 
-def _alone() -> None:
+def _search_lock() -> None:
     """Raises UsageError where `mlx.launch` has started several processes."""
     from memlora_mlx.distill import processes
 
-    if processes.world() > 1:
+    if processes.world_size() > 1:
         raise UsageError("a search runs in one process; start it without mlx.launch")
 
 
-def _release() -> None:
+def _unload_students() -> None:
     """Give back the memory of a student that is done with, before the next one is loaded."""
     import mlx.core as mx
 

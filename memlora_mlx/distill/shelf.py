@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from memlora_mlx.distill.workflow import VALIDATION_ROWS, Data, Order, order_from_json, read_data
+from memlora_mlx.distill.workflow import VALIDATION_ROWS, TrainingData, TrainingConfig, config_from_json, read_data
 from memlora_mlx.errors import AdapterMismatch, BadTrainingData, UsageError
 from memlora_mlx.models.expert_folders import CONFIG, WEIGHTS, installed_folder, read_card, shelf_name
 from memlora_mlx.records import STAGES, Stage
@@ -23,17 +23,17 @@ TOLERANCE = 0.01  # of a validation loss: another back end or precision rounds d
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class VerificationResult:
     """One thing that was looked at."""
 
-    what: str
+    subject: str
     is_right: bool | None  # None: it could not be looked at
-    says: str
+    message: str
 
 
-def verify(
+def verify_expert(
     folder: Path, student: Student, home: Path, *, stage: Stage | None = None, data: Sequence[str] = ()
-) -> list[Finding]:
+) -> list[VerificationResult]:
     """Look at an expert anew: its files, its base, and its validation loss with the data its card names.
 
     Args:
@@ -45,23 +45,23 @@ def verify(
         card = read_card(folder)
         _check_whole(folder, card)
     except AdapterMismatch as error:
-        return [Finding("files", False, str(error))]
+        return [VerificationResult("files", False, str(error))]
     size = (folder / WEIGHTS).stat().st_size
     whole = "whole" if "sha256" in card else "there; the card has no hash of them"
-    findings = [Finding("files", True, f"{size / 1e6:.1f} MB, {whole}")]
+    findings = [VerificationResult("files", True, f"{size / 1e6:.1f} MB, {whole}")]
     try:
         expert = _read(folder, stage or _stage(folder, card), student)
     except AdapterMismatch as error:
-        return [*findings, Finding("base", False, str(error))]
+        return [*findings, VerificationResult("base", False, str(error))]
     known = f"{student.name}, fingerprint {student.fingerprint}"
     if "base" in card:
-        findings.append(Finding("base", True, known))
+        findings.append(VerificationResult("base", True, known))
     else:
-        findings.append(Finding("base", None, f"its layers fit {known}, but no card says that it was trained on it"))
+        findings.append(VerificationResult("base", None, f"its layers fit {known}, but no card says that it was trained on it"))
     return [*findings, *_measured(expert, student, home, data)]
 
 
-def install(folder: Path, student: Student, name: str, home: Path, *, stage: Stage | None = None) -> Path:
+def install_expert(folder: Path, student: Student, name: str, home: Path, *, stage: Stage | None = None) -> Path:
     """Put an expert where this student finds it, in the place of the one that was there. Returns that folder.
 
     Args:
@@ -89,7 +89,7 @@ def install(folder: Path, student: Student, name: str, home: Path, *, stage: Sta
     return place
 
 
-def export(folder: Path, target: Path) -> None:
+def export_expert(folder: Path, target: Path) -> None:
     """Copy an expert into a new folder, which `mlx_lm.generate --adapter-path` takes as it is.
 
     Raises:
@@ -142,8 +142,8 @@ def _read(folder: Path, stage: Stage, student: Student) -> Expert:
     return expert
 
 
-def _measured(expert: Expert, student: Student, home: Path, data: Sequence[str]) -> list[Finding]:
-    from memlora_mlx.distill.datasets import examples
+def _measured(expert: Expert, student: Student, home: Path, data: Sequence[str]) -> list[VerificationResult]:
+    from memlora_mlx.distill.datasets import tokenize_examples
     from memlora_mlx.distill.steps import validation_loss
     from memlora_mlx.models.experts import ExpertTable
 
@@ -151,13 +151,13 @@ def _measured(expert: Expert, student: Student, home: Path, data: Sequence[str])
     try:
         losses = expert.card["metrics"]["validation_loss"]  # of the base only where the training began there
         stated = {part: float(losses[part]) for part in ("base", "expert") if part in losses}
-        order, rows = _rows(expert, home, data)
+        order, rows = _examples(expert, home, data)
         longest, weight = min(order.recipe.max_seq_length, student.context), order.recipe.decision_weight
-        validation, _ = examples(student, rows.validation, longest=longest, decision_weight=weight, images=rows.images)
+        validation, _ = tokenize_examples(student, rows.validation, longest=longest, decision_weight=weight, images=rows.images)
     except (KeyError, TypeError, ValueError):
-        return [Finding(what, None, "not measured: the card does not say what it was measured with")]
+        return [VerificationResult(what, None, "not measured: the card does not say what it was measured with")]
     except BadTrainingData as error:
-        return [Finding(what, None, f"not measured: {error}")]
+        return [VerificationResult(what, None, f"not measured: {error}")]
     table = ExpertTable(student.model, {expert.stage: expert})
     found = {}
     for part in stated:
@@ -168,11 +168,11 @@ def _measured(expert: Expert, student: Student, home: Path, data: Sequence[str])
     for part, loss in found.items():
         is_right = abs(loss - stated[part]) <= max(TOLERANCE * abs(stated[part]), TOLERANCE / 2)
         says = f"{loss:.4f} here, {stated[part]:.4f} on the card, {len(validation)} rows"
-        findings.append(Finding(f"{what}, {part}", is_right, says))
+        findings.append(VerificationResult(f"{what}, {part}", is_right, says))
     return findings
 
 
-def _rows(expert: Expert, home: Path, data: Sequence[str]) -> tuple[Order, Data]:
+def _examples(expert: Expert, home: Path, data: Sequence[str]) -> tuple[TrainingConfig, TrainingData]:
     """The rows it was trained and validated with.
 
     Raises:
@@ -189,7 +189,7 @@ def _rows(expert: Expert, home: Path, data: Sequence[str]) -> tuple[Order, Data]
         "splits": stated.get("splits", "paper"),
         "validation_rows": stated.get("validation_rows_asked", VALIDATION_ROWS),
     }
-    order = order_from_json(text)
+    order = config_from_json(text)
     found = read_data(order)
     name = "validation_hash" if "validation_hash" in stated else "hash"
     if getattr(found, name) != stated[name]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from memlora_mlx.distill import processes
-from memlora_mlx.distill.datasets import Batch, Example, batches
+from memlora_mlx.distill.datasets import TrainingBatch, TokenizedExample, training_batches
 from memlora_mlx.distill.recipes import Recipe
 from memlora_mlx.models import vectorised
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from memlora_mlx.models.students import Student
 
 
-def loss_of(student: Student, keys: DropoutKeys | None = None) -> Callable[..., tuple[mx.array, mx.array]]:
+def masked_loss(student: Student, keys: DropoutKeys | None = None) -> Callable[..., tuple[mx.array, mx.array]]:
     """A batch's loss as mlx-lm calls it: weighted cross-entropy of the answers' tokens, and the weight it is the mean over.
 
     Args:
@@ -50,7 +50,7 @@ def loss_of(student: Student, keys: DropoutKeys | None = None) -> Callable[..., 
 
 def validation_loss(
     student: Student,
-    data: Sequence[Example],
+    data: Sequence[TokenizedExample],
     batch_size: int,
     *,
     before_batch: Callable[[], None] = lambda: None,
@@ -59,17 +59,17 @@ def validation_loss(
     from mlx_lm.tuner.trainer import evaluate
 
     def coming(**_: Any) -> Iterator[tuple[mx.array | None, ...]]:
-        for batch in batches(data, batch_size, seed=None, rank=processes.rank(), world=processes.world()):
+        for batch in training_batches(data, batch_size, seed=None, rank=processes.rank(), world=processes.world_size()):
             before_batch()
-            yield as_arrays(student, batch)
+            yield batch_arrays(student, batch)
 
     with vectorised.reading():
-        return float(evaluate(student.model, data, batch_size, -1, loss=loss_of(student), iterate_batches=coming))
+        return float(evaluate(student.model, data, batch_size, -1, loss=masked_loss(student), iterate_batches=coming))
 
 
-def as_arrays(student: Student, batch: Batch) -> tuple[mx.array | None, ...]:
+def batch_arrays(student: Student, batch: TrainingBatch) -> tuple[mx.array | None, ...]:
     """The batch, and the features of its images: within the step, which is compiled on Metal, nobody can look."""
-    parts = (batch.tokens, batch.places, batch.targets, batch.weights, batch.total)
+    parts = (batch.tokens, batch.positions, batch.targets, batch.weights, batch.total)
     return *(mx.array(part) for part in parts), student.shown(batch.tokens)
 
 
@@ -95,23 +95,23 @@ class Dropout(nn.Module):
         return mask * x * (1 / self._kept)
 
 
-def schedule(recipe: Recipe, steps: int) -> Callable[[mx.array], mx.array]:
+def learning_rate_schedule(recipe: Recipe, steps: int) -> Callable[[mx.array], mx.array]:
     """The learning rate at each step: a short rise, then a cosine to a tenth."""
-    rise = min(max(1, round(recipe.warmup * steps)), steps)
-    fall = optim.cosine_decay(recipe.learning_rate, max(1, steps - rise), 0.1 * recipe.learning_rate)
+    warmup = min(max(1, round(recipe.warmup * steps)), steps)
+    decay = optim.cosine_decay(recipe.learning_rate, max(1, steps - warmup), 0.1 * recipe.learning_rate)
     made: Callable[[mx.array], mx.array] = optim.join_schedules(
-        [optim.linear_schedule(recipe.learning_rate / rise, recipe.learning_rate, rise), fall], [rise]
+        [optim.linear_schedule(recipe.learning_rate / warmup, recipe.learning_rate, warmup), decay], [warmup]
     )
     return made
 
 
 @contextlib.contextmanager
-def checkpointing(model: nn.Module, wanted: bool) -> Iterator[None]:
+def gradient_checkpointing(model: nn.Module, enabled: bool) -> Iterator[None]:
     """Compute a block's activations again in the backward pass instead of keeping them.
 
     mlx-lm's own changes the class for good.
     """
-    if not wanted:
+    if not enabled:
         yield
         return
     block = type(model.layers[0])
@@ -132,7 +132,7 @@ def checkpointing(model: nn.Module, wanted: bool) -> Iterator[None]:
         block.__call__ = forward
 
 
-def memory_needed(student: Student, recipe: Recipe, data: Sequence[Example]) -> int:
+def estimate_memory(student: Student, recipe: Recipe, data: Sequence[TokenizedExample]) -> int:
     """About how many bytes the largest step takes at its peak, in each process: the weights, and what the backward pass
     needs of the forward one. Within a tenth of what MLX's CPU back end was seen to take.
     """
@@ -140,7 +140,7 @@ def memory_needed(student: Student, recipe: Recipe, data: Sequence[Example]) -> 
     hidden, inner = int(config["hidden_size"]), int(config["intermediate_size"])
     heads, blocks = int(config["num_attention_heads"]), int(config["num_hidden_layers"])
     itemsize = 4 if mx.default_device() == mx.Device(mx.cpu) else 2
-    rows = -(-recipe.batch_size // processes.world())
+    rows = -(-recipe.batch_size // processes.world_size())
     largest = sorted(data, key=lambda example: len(example.tokens))[-rows:]
     longest = len(largest[-1].tokens)
     tokens = len(largest) * longest
@@ -151,7 +151,7 @@ def memory_needed(student: Student, recipe: Recipe, data: Sequence[Example]) -> 
     return student.nbytes + kept + head + _features_needed(data, hidden * itemsize)
 
 
-def _features_needed(data: Sequence[Example], nbytes: int) -> int:
+def _features_needed(data: Sequence[TokenizedExample], nbytes: int) -> int:
     """Bytes of the images' features: those that are kept from step to step, of `nbytes` each."""
     from memlora_mlx.models.vision import FEATURE_BYTES
 

@@ -18,18 +18,18 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Self
 from urllib.parse import urlsplit
 
-from memlora_mlx.distill.answers import KEPT, Answers
-from memlora_mlx.distill.cleaning import Cleaned, Reason, Refused, clean
-from memlora_mlx.distill.rows import Chat, Row, as_messages
+from memlora_mlx.distill.answers import RESUME_HINT, AnswerFiles
+from memlora_mlx.distill.cleaning import CleanedAnswer, RejectionReason, RejectedAnswer, clean_answer
+from memlora_mlx.distill.rows import ChatMessages, TrainingExample, to_openai_messages
 from memlora_mlx.errors import Cancelled, TeacherFailed, UsageError
 from memlora_mlx.extras import require
 
 CONCURRENCY = 16  # requests in flight at each server
 MAX_TOKENS = 4096  # of one answer, reasoning included
 TIMEOUT_SECONDS = 600.0  # a large teacher with a full queue takes minutes
-FIRST_REST, LONGEST_REST = 1.0, 60.0  # seconds; doubled from failure to failure
-PATIENCE = 7  # failures in a row, over about a minute, that end a run where no other server is left
-FIRST_PATIENCE = 3  # the same where nobody ever answered: a slip in the address should be seen at once
+INITIAL_BACKOFF, MAX_BACKOFF = 1.0, 60.0  # seconds; doubled from failure to failure
+MAX_FAILURES = 7  # failures in a row, over about a minute, that end a run where no other server is left
+MAX_FIRST_FAILURES = 3  # the same where nobody ever answered: a slip in the address should be seen at once
 ATTEMPTS = 4  # errors, of a server in a row or on one question, before it is asked something easy
 
 _TRANSIENT = (408, 409, 425, 429)  # and all from 500 on
@@ -39,37 +39,37 @@ _TOO_LONG = re.compile(r"context.?(?:length|window|size)|too long|too many token
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class TeacherRequest:
     """What a teacher is asked, and the row that the answer will make."""
 
-    row: Row  # still without an answer
-    asked: Chat  # the row's chat, with more to guide a teacher that is not trained for it
-    old: tuple[str, ...] = ()  # of an update, for cleaning
+    row: TrainingExample  # still without an answer
+    chat: ChatMessages  # the row's chat, with more to guide a teacher that is not trained for it
+    old_memories: tuple[str, ...] = ()  # of an update, for cleaning
     facts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class TeacherResponse:
     """A server's answer and what it cost."""
 
     text: str
-    is_whole: bool  # False: cut off at the limit of tokens
+    is_complete: bool  # False: cut off at the limit of tokens
     prompt_tokens: int
     output_tokens: int
 
 
-class Unanswerable(Exception):
+class RejectedRequest(Exception):
     """A server cannot answer this one question; `str()` is what it said."""
 
-    def __init__(self, reason: Reason, message: str) -> None:
+    def __init__(self, reason: RejectionReason, message: str) -> None:
         super().__init__(message)
-        self.reason: Reason = reason
+        self.reason: RejectionReason = reason
 
 
 # ------------------------------------------------------------------------------------------------ servers
 
 
-class _Fault(Exception):
+class _TransientError(Exception):
     """A failure that may pass."""
 
     def __init__(self, reason: str, *, status: int | None = None, wait: float = 0.0) -> None:
@@ -85,15 +85,15 @@ class _Server:
     client: Any  # an openai.AsyncOpenAI
     in_flight: int = 0
     failures: int = 0  # in a row
-    rests: int = 0  # ever; of requests begun in the same period only the first failure counts
-    rests_until: float = 0.0
+    backoff: int = 0  # ever; of requests begun in the same period only the first failure counts
+    backoff_until: float = 0.0
     has_answered: bool = False  # with an error, if nothing better
     fault: str = ""
 
     @property
-    def is_given_up(self) -> bool:
+    def has_failed(self) -> bool:
         """No run waits for it alone any longer; beside others it is still tried now and then."""
-        return self.failures >= (PATIENCE if self.has_answered else FIRST_PATIENCE)
+        return self.failures >= (MAX_FAILURES if self.has_answered else MAX_FIRST_FAILURES)
 
 
 class Teacher:
@@ -141,7 +141,7 @@ class Teacher:
         self._called = called
         self._concurrency, self._max_tokens = concurrency, max_tokens
         self._sleep, self._clock, self._jitter = sleep, clock, jitter
-        self._folds_system = False  # its chat template knows no system role (Gemma 2)
+        self._merges_system_prompt = False  # its chat template knows no system role (Gemma 2)
         self._servers = [
             _Server(
                 url,
@@ -163,11 +163,11 @@ class Teacher:
             await server.client.close()
 
     @property
-    def places(self) -> int:
+    def capacity(self) -> int:
         """Questions that can be in flight at once."""
         return self._concurrency * len(self._servers)
 
-    async def ask(self, chat: Chat, image: str | None = None) -> Reply:
+    async def ask(self, chat: ChatMessages, image: str | None = None) -> TeacherResponse:
         """The answer to a chat, whatever servers it takes. `image`: see `as_messages`.
 
         Raises:
@@ -177,24 +177,24 @@ class Teacher:
         errors = 0
         while True:
             server = await self._free_server()
-            period = server.rests
+            period = server.backoff
             try:
                 reply = await self._send(server, chat, self._max_tokens, image)
-            except _Fault as fault:
+            except _TransientError as fault:
                 self.retries += 1
                 is_error = (fault.status or 0) >= 500
                 errors += is_error
-                self._rest(server, fault, period)
+                self._back_off(server, fault, period)
                 is_doubtful = is_error and max(errors, server.failures) >= ATTEMPTS
                 if is_doubtful and await self._answers(server) and errors >= ATTEMPTS:
-                    raise Unanswerable("no answer", str(fault)) from fault
+                    raise RejectedRequest("no answer", str(fault)) from fault
             else:
                 server.failures, server.has_answered = 0, True
                 return reply
             finally:
                 server.in_flight -= 1
 
-    def work(
+    def run_jobs(
         self, jobs: Iterable[Callable[[], Awaitable[object]]], *, cancelled: threading.Event | None = None
     ) -> None:
         """Do jobs that ask, as many at once as there are places, and close the connections. Once only.
@@ -207,14 +207,14 @@ class Teacher:
             TeacherFailed: see `ask`.
         """
         try:
-            asyncio.run(self._work(iter(jobs), cancelled))
+            asyncio.run(self._run_jobs(iter(jobs), cancelled))
         except BaseExceptionGroup as group:
             first: BaseException = group
             while isinstance(first, BaseExceptionGroup):
                 first = first.exceptions[0]
             raise first from first.__cause__
 
-    async def _work(self, jobs: Iterator[Callable[[], Awaitable[object]]], cancelled: threading.Event | None) -> None:
+    async def _run_jobs(self, jobs: Iterator[Callable[[], Awaitable[object]]], cancelled: threading.Event | None) -> None:
         async def work() -> None:
             for job in jobs:
                 await job()
@@ -226,7 +226,7 @@ class Teacher:
 
         async with self, asyncio.TaskGroup() as group:
             watching = group.create_task(watch())
-            workers = [group.create_task(work()) for _ in range(self.places)]
+            workers = [group.create_task(work()) for _ in range(self.capacity)]
             for worker in workers:
                 await worker
             watching.cancel()
@@ -234,92 +234,92 @@ class Teacher:
     async def _free_server(self) -> _Server:
         """The least loaded server that is not resting, with one more request in flight."""
         while True:
-            if all(server.is_given_up for server in self._servers):
+            if all(server.has_failed for server in self._servers):
                 said = "; ".join(f"{server.url}: {server.fault}" for server in self._servers)
-                raise TeacherFailed(f"the {self._called} no longer answers ({said}); {KEPT}")
+                raise TeacherFailed(f"the {self._called} no longer answers ({said}); {RESUME_HINT}")
             now = self._clock()
             free = [
                 server
                 for server in self._servers
                 # one that failed is tried with a single request first
-                if server.rests_until <= now and server.in_flight < (1 if server.failures else self._concurrency)
+                if server.backoff_until <= now and server.in_flight < (1 if server.failures else self._concurrency)
             ]
             if free:
                 server = min(free, key=lambda server: server.in_flight)
                 server.in_flight += 1
                 return server
-            soonest = min(server.rests_until for server in self._servers) - now
+            soonest = min(server.backoff_until for server in self._servers) - now
             await self._sleep(min(max(soonest, 0.1), 0.5))  # sooner, a place may have become free
 
-    def _rest(self, server: _Server, fault: _Fault, period: int) -> None:
+    def _back_off(self, server: _Server, fault: _TransientError, period: int) -> None:
         """Leave a server alone for a while."""
         server.fault = str(fault)
         server.has_answered |= fault.status is not None
-        if server.rests != period:  # one of many that failed together
+        if server.backoff != period:  # one of many that failed together
             return
-        pause = min(FIRST_REST * 2.0**server.failures, LONGEST_REST) * (0.5 + self._jitter())
+        pause = min(INITIAL_BACKOFF * 2.0**server.failures, MAX_BACKOFF) * (0.5 + self._jitter())
         server.failures += 1
-        server.rests += 1
-        server.rests_until = self._clock() + max(pause, fault.wait)
+        server.backoff += 1
+        server.backoff_until = self._clock() + max(pause, fault.wait)
 
     async def _answers(self, server: _Server) -> bool:
         """Whether a server that fails answers something easy: then the question is to blame, and it need not rest."""
         try:
             await self._send(server, (("user", "Say yes."),), 16)
-        except _Fault:
+        except _TransientError:
             return False
-        server.failures, server.has_answered, server.rests_until = 0, True, 0.0
+        server.failures, server.has_answered, server.backoff_until = 0, True, 0.0
         return True
 
-    async def _send(self, server: _Server, chat: Chat, max_tokens: int, image: str | None = None) -> Reply:
+    async def _send(self, server: _Server, chat: ChatMessages, max_tokens: int, image: str | None = None) -> TeacherResponse:
         """One request. Raises _Fault, Unanswerable, TeacherFailed."""
         import openai
 
-        if self._folds_system and chat[0][0] == "system":
+        if self._merges_system_prompt and chat[0][0] == "system":
             (_, instruction), (role, text), *rest = chat
             chat = ((role, f"{instruction}\n\n{text}"), *rest)
         given: dict[str, Any] = {"response_format": self.response_format} if self.response_format else {}
         try:
             reply = await server.client.chat.completions.create(
                 model=self.model,
-                messages=as_messages(chat, image),
+                messages=to_openai_messages(chat, image),
                 temperature=0,
                 max_tokens=max_tokens,
                 **given,
             )
         except openai.APITimeoutError as error:
-            raise _Fault("no answer in time") from error
+            raise _TransientError("no answer in time") from error
         except openai.APIConnectionError as error:
-            raise _Fault(_line(error.__cause__ or error) or "no connection") from error
+            raise _TransientError(_line(error.__cause__ or error) or "no connection") from error
         except openai.APIStatusError as error:
             message = _message(error)
             if error.status_code in _TRANSIENT or error.status_code >= 500:
                 wait = _seconds(error.response.headers.get("retry-after"))
-                raise _Fault(f"{error.status_code} {message}", status=error.status_code, wait=wait) from error
+                raise _TransientError(f"{error.status_code} {message}", status=error.status_code, wait=wait) from error
             if chat[0][0] == "system" and _NO_SYSTEM.search(message):
-                self._folds_system = True
+                self._merges_system_prompt = True
                 return await self._send(server, chat, max_tokens, image)
             if given and error.status_code in (400, 422) and _NO_FORMAT.search(message):
                 self.response_format = None
                 return await self._send(server, chat, max_tokens, image)
             if _is_markup(error.body):
-                raise _foreign(server, f"it sent {error.status_code} and a web page") from error
+                raise _protocol_error(server, f"it sent {error.status_code} and a web page") from error
             if error.status_code in (400, 413, 422) and _TOO_LONG.search(message):
-                raise Unanswerable("too long", message) from error
-            raise TeacherFailed(f"{server.url} answered {error.status_code}: {message}; {KEPT}") from error
+                raise RejectedRequest("too long", message) from error
+            raise TeacherFailed(f"{server.url} answered {error.status_code}: {message}; {RESUME_HINT}") from error
         except (openai.APIError, ValueError) as error:  # a body that is not JSON, or not of the schema
-            raise _foreign(server, _line(error)) from error
+            raise _protocol_error(server, _line(error)) from error
         try:
             choice, usage = reply.choices[0], reply.usage
             text = choice.message.content or ""  # None: all of it was reasoning, which the server took out
             finish = choice.finish_reason
         except (AttributeError, IndexError, TypeError):
             said = "a web page" if _is_markup(reply) else "something else"
-            raise _foreign(server, f"it sent {said} where a chat completion was expected") from None
+            raise _protocol_error(server, f"it sent {said} where a chat completion was expected") from None
         if not isinstance(text, str):
-            raise _foreign(server, "the content of its message is no text")
+            raise _protocol_error(server, "the content of its message is no text")
         counts = (getattr(usage, name, None) for name in ("prompt_tokens", "completion_tokens"))
-        return Reply(text, finish != "length", *(count if isinstance(count, int) else 0 for count in counts))
+        return TeacherResponse(text, finish != "length", *(count if isinstance(count, int) else 0 for count in counts))
 
 
 def _message(error: Any) -> str:
@@ -341,21 +341,21 @@ def _is_markup(body: object) -> bool:
 
 def _seconds(header: str | None) -> float:
     try:
-        return min(max(float(header or 0), 0.0), LONGEST_REST)
+        return min(max(float(header or 0), 0.0), MAX_BACKOFF)
     except ValueError:  # a date
         return 0.0
 
 
-def _foreign(server: _Server, reason: str) -> TeacherFailed:
+def _protocol_error(server: _Server, reason: str) -> TeacherFailed:
     hint = "" if urlsplit(server.url).path.strip("/") else "; base URLs mostly end in /v1"
-    return TeacherFailed(f"{server.url} does not answer as an OpenAI-compatible server: {reason}{hint}; {KEPT}")
+    return TeacherFailed(f"{server.url} does not answer as an OpenAI-compatible server: {reason}{hint}; {RESUME_HINT}")
 
 
 # ------------------------------------------------------------------------------------------------ a run
 
 
 @dataclass(slots=True)
-class Tally:
+class AnnotationStats:
     """How far a run has come."""
 
     total: int = 0  # questions, as far as they are known
@@ -382,66 +382,66 @@ class Tally:
         return self.seconds / self.asked * (self.total - self.done) if self.asked else None
 
 
-class Lesson:
+class AnnotationJob:
     """Questions to a teacher, answered from its files where they can be."""
 
     def __init__(
         self,
         teacher: Teacher,
-        answers: Answers,
+        answers: AnswerFiles,
         *,
         total: int = 0,
-        on_progress: Callable[[Tally], None] | None = None,
+        on_progress: Callable[[AnnotationStats], None] | None = None,
     ) -> None:
         self.teacher, self.answers = teacher, answers
-        self.tally = Tally(total)
+        self.stats = AnnotationStats(total)
         self._on_progress = on_progress
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._started = time.perf_counter()
 
-    async def answer(self, question: Question) -> Cleaned | Refused:
+    async def answer(self, question: TeacherRequest) -> CleanedAnswer | RejectedAnswer:
         """The cleaned answer; the same question is never asked twice."""
         key = question.row.prompt_hash
         async with self._locks[key]:
             if (known := self.answers.get(key)) is not None:
-                self.tally.before += 1
+                self.stats.before += 1
                 self._show()
                 return known
             try:
-                reply = await self.teacher.ask(question.asked)
-            except Unanswerable as error:
-                result: Cleaned | Refused = Refused(error.reason)
-                reply = Reply(str(error), True, 0, 0)
+                reply = await self.teacher.ask(question.chat)
+            except RejectedRequest as error:
+                result: CleanedAnswer | RejectedAnswer = RejectedAnswer(error.reason)
+                reply = TeacherResponse(str(error), True, 0, 0)
             else:
-                result = clean(question.row.stage, reply.text, old=question.old, facts=question.facts)
-                if not reply.is_whole:
-                    result = Refused("cut off")
-            answer = result.text if isinstance(result, Cleaned) else ""
+                result = clean_answer(question.row.stage, reply.text, old=question.old_memories, facts=question.facts)
+                if not reply.is_complete:
+                    result = RejectedAnswer("cut off")
+            answer = result.text if isinstance(result, CleanedAnswer) else ""
             raw = reply.text if reply.text != answer else None
-            self.answers.keep(replace(question.row, answer=answer, raw=raw), result)
-            if isinstance(result, Cleaned):
-                self.tally.written += 1
+            self.answers.add(replace(question.row, answer=answer, teacher_answer=raw), result)
+            if isinstance(result, CleanedAnswer):
+                self.stats.written += 1
             else:
-                self.tally.refused[result.reason] += 1
-            self.tally.prompt_tokens += reply.prompt_tokens
-            self.tally.output_tokens += reply.output_tokens
+                self.stats.refused[result.reason] += 1
+            self.stats.prompt_tokens += reply.prompt_tokens
+            self.stats.output_tokens += reply.output_tokens
             self._show()
             return result
 
     def run(
         self, jobs: Iterable[Callable[[], Awaitable[object]]], *, cancelled: threading.Event | None = None
-    ) -> Tally:
+    ) -> AnnotationStats:
         """Do the jobs, each of which asks one question by `answer`, or several one after the other.
 
         Raises:
             Cancelled, TeacherFailed: see `Teacher.work` and `Answers`.
         """
         self._started = time.perf_counter()
-        self.teacher.work(jobs, cancelled=cancelled)
-        return self.tally
+        self.teacher.run_jobs(jobs, cancelled=cancelled)
+        return self.stats
 
     def _show(self) -> None:
-        self.tally.retries = self.teacher.retries
-        self.tally.seconds = time.perf_counter() - self._started
+        self.stats.retries = self.teacher.retries
+        self.stats.seconds = time.perf_counter() - self._started
         if self._on_progress:
-            self._on_progress(self.tally)
+            self._on_progress(self.stats)

@@ -18,19 +18,19 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-from memlora_mlx.distill.rows import Row, Split, write_rows
+from memlora_mlx.distill.rows import TrainingExample, Split, write_examples
 from memlora_mlx.errors import BadTrainingData
 from memlora_mlx.memory import stages
 
-Kind = Literal["unusual", "colour", "count"]
-KINDS: tuple[Kind, ...] = ("unusual", "colour", "count")  # the paper's three kinds of question
+QuestionKind = Literal["unusual", "colour", "count"]
+KINDS: tuple[QuestionKind, ...] = ("unusual", "colour", "count")  # the paper's three kinds of question
 SPLITS_IN_ORDER: tuple[Split, ...] = ("train", "validation", "test")
 ROWS, MANIFEST = "rows.jsonl", "manifest.json"
 _DIGEST = re.compile("[0-9a-f]{64}")
 
 
-def vqa_row(
-    kind: Kind,
+def vqa_example(
+    kind: QuestionKind,
     question: str,
     answer: str,
     reason: str,
@@ -40,10 +40,10 @@ def vqa_row(
     conversation: str,
     turn: str,
     split: Split,
-) -> Row:
+) -> TrainingExample:
     """A question about an image as a row; its kind stands behind the turn: "D1:3/colour"."""
     text = json.dumps({"answer": answer, "reason": reason}, ensure_ascii=False)
-    return Row(
+    return TrainingExample(
         stage="vqa",
         chat=stages.look_chat(question),
         answer=text,
@@ -55,23 +55,23 @@ def vqa_row(
     )
 
 
-def kind_of(row: Row) -> str:
-    return row.exchange.rpartition("/")[2]
+def question_kind(example: TrainingExample) -> str:
+    return example.exchange.rpartition("/")[2]
 
 
-def word_of(row: Row) -> str:
+def answer_word(example: TrainingExample) -> str:
     """The one-word answer as it is compared: lower case, trimmed (the paper's V).
 
     Raises:
         BadTrainingData: the answer is not the stage's JSON.
     """
     try:
-        return str(json.loads(row.answer)["answer"]).strip().lower()
+        return str(json.loads(example.answer)["answer"]).strip().lower()
     except (ValueError, KeyError, TypeError) as error:
-        raise BadTrainingData(f"{row.conversation}, {row.exchange}: the answer is no vqa answer ({error!r})") from error
+        raise BadTrainingData(f"{example.conversation}, {example.exchange}: the answer is no vqa answer ({error!r})") from error
 
 
-def one_word(answer: object) -> str | None:
+def as_one_word(answer: object) -> str | None:
     """An answer as one word of letters or digits, or None: it is something else."""
     if type(answer) is int:
         return str(answer)
@@ -82,7 +82,7 @@ def one_word(answer: object) -> str | None:
     return word if is_word else None
 
 
-def benchmark_in(home: Path, given: Path | None = None) -> Path:
+def find_dataset(home: Path, given: Path | None = None) -> Path:
     """The folder of a benchmark: the one given, or the data folder's, where LoCoMo's images go before drawings.
 
     Raises:
@@ -124,7 +124,7 @@ def image_of(folder: Path, name: str) -> Path | None:
     return path if is_there else None
 
 
-def guesser(rows: Sequence[Row]) -> Callable[[Row], str | None]:
+def majority_baseline(examples: Sequence[TrainingExample]) -> Callable[[TrainingExample], str | None]:
     """The best guess about a row without looking; None where nothing could be learnt.
 
     It is the answer that training rows give most often to a question of the same words, or else of the same kind; among
@@ -132,33 +132,33 @@ def guesser(rows: Sequence[Row]) -> Callable[[Row], str | None]:
     """
     by_words: defaultdict[str, Counter[str]] = defaultdict(Counter)
     by_kind: defaultdict[str, Counter[str]] = defaultdict(Counter)
-    for row in rows:
+    for row in examples:
         if row.split == "train":
-            by_words[row.chat[-1][1]][word_of(row)] += 1
-            by_kind[kind_of(row)][word_of(row)] += 1
+            by_words[row.chat[-1][1]][answer_word(row)] += 1
+            by_kind[question_kind(row)][answer_word(row)] += 1
 
-    def guess(row: Row) -> str | None:
-        seen = by_words.get(row.chat[-1][1]) or by_kind.get(kind_of(row))
+    def guess(row: TrainingExample) -> str | None:
+        seen = by_words.get(row.chat[-1][1]) or by_kind.get(question_kind(row))
         return min(seen, key=lambda word: (-seen[word], word)) if seen else None
 
     return guess
 
 
-def blind(rows: Sequence[Row]) -> dict[str, dict[str, dict[str, float | int]]]:
+def majority_baseline_scores(examples: Sequence[TrainingExample]) -> dict[str, dict[str, dict[str, float | int]]]:
     """How often that guess is right: {split: {kind: {"questions", "right"}}}."""
-    guess = guesser(rows)
+    guess = majority_baseline(examples)
     table: dict[str, dict[str, dict[str, float | int]]] = {}
     for split in SPLITS_IN_ORDER:
         for kind in KINDS:
-            asked = [row for row in rows if row.split == split and kind_of(row) == kind]
+            asked = [row for row in examples if row.split == split and question_kind(row) == kind]
             if asked:
-                right = sum(guess(row) == word_of(row) for row in asked) / len(asked)
+                right = sum(guess(row) == answer_word(row) for row in asked) / len(asked)
                 table.setdefault(split, {})[kind] = {"questions": len(asked), "right": round(right, 4)}
     return table
 
 
 def write_benchmark(
-    folder: Path, rows: Sequence[Row], images: Iterable[Mapping[str, Any]], described: Mapping[str, Any]
+    folder: Path, examples: Sequence[TrainingExample], images: Iterable[Mapping[str, Any]], described: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Write rows and manifest; the images are there already. Returns the manifest.
 
@@ -166,11 +166,11 @@ def write_benchmark(
         images: one entry each with at least "file", "sha256" and "split".
         described: what else the manifest says, first.
     """
-    count = write_rows(folder / ROWS, rows)
+    count = write_examples(folder / ROWS, examples)
     manifest = {
         **described,
         "rows": {"file": ROWS, "count": count, "sha256": file_digest(folder / ROWS)},
-        "blind": blind(rows),
+        "blind": majority_baseline_scores(examples),
         "images": list(images),
     }
     scratch = folder / "manifest.partial"

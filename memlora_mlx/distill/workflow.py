@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 
 from memlora_mlx.distill import vqa
 from memlora_mlx.distill.recipes import Recipe
-from memlora_mlx.distill.rows import SPLITS, Row, Splits, read_rows
+from memlora_mlx.distill.rows import SPLITS, TrainingExample, Splits, read_examples
 from memlora_mlx.errors import BadTrainingData, Cancelled, TrainingFailed, UsageError, VisionMissing
 from memlora_mlx.memory import stages
 from memlora_mlx.models.expert_folders import read_card
@@ -36,7 +36,7 @@ from memlora_mlx.models.kinds import needs_vision
 from memlora_mlx.records import STAGES, Stage
 
 if TYPE_CHECKING:
-    from memlora_mlx.distill.training import Outcome, Point
+    from memlora_mlx.distill.training import TrainingResult, MetricsPoint
     from memlora_mlx.models.students import Student
 
 BEST_SO_FAR = "best-so-far"  # in a run's folder: the expert that a run had learnt when it was stopped
@@ -49,7 +49,7 @@ _OF_LOCOMO = re.compile(r"conv-\d+")  # its conversations' names, whoever taught
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class TrainingConfig:
     """What a run is asked to do; written into its folder, so that --resume needs nothing else."""
 
     stage: Stage
@@ -63,11 +63,11 @@ class Order:
 
 
 @dataclass(frozen=True, slots=True)
-class Data:
+class TrainingData:
     """The rows of a run, split, and where they came from."""
 
-    training: tuple[Row, ...]
-    validation: tuple[Row, ...]
+    training: tuple[TrainingExample, ...]
+    validation: tuple[TrainingExample, ...]
     hash: str  # of the training rows
     validation_hash: str
     origin: Mapping[str, Any]
@@ -81,7 +81,7 @@ def default_data(stage: Stage, home: Path) -> list[Path]:
         BadTrainingData: there is none.
     """
     if stage == "vqa":
-        return [vqa.benchmark_in(home) / vqa.ROWS]
+        return [vqa.find_dataset(home) / vqa.ROWS]
     found = sorted(
         path for path in (home / "teacher" / stage).glob("*.jsonl") if not path.name.endswith(".refused.jsonl")
     )
@@ -93,12 +93,12 @@ def default_data(stage: Stage, home: Path) -> list[Path]:
     return found
 
 
-def offer(stage: Stage) -> str:
+def local_data_offer(stage: Stage) -> str:
     """What can be done without a server where there is no teacher data for a stage, as a question begins."""
     return "Draw the small test bench" if stage == "vqa" else "Make the synthetic set"
 
 
-def read_data(order: Order) -> Data:
+def read_data(config: TrainingConfig) -> TrainingData:
     """Read and split the rows. A test conversation's never train, whatever their file says of their split.
 
     Without rows for validation, one training conversation in ten validates. A row whose image is not there is left out.
@@ -106,18 +106,18 @@ def read_data(order: Order) -> Data:
     Raises:
         BadTrainingData: fewer than two rows, or of another stage.
     """
-    splits = SPLITS[order.splits]
-    training: list[Row] = []
-    validation: list[Row] = []
+    splits = SPLITS[config.splits]
+    training: list[TrainingExample] = []
+    validation: list[TrainingExample] = []
     images: dict[str, Path] = {}
     blind = 0
-    shuffled = random.Random(order.recipe.seed)
-    for given in order.data:
-        name, count = counted(given)
+    shuffled = random.Random(config.recipe.seed)
+    for given in config.data:
+        name, count = parse_file_and_count(given)
         begun = len(training)
-        for row in read_rows(Path(name)):
-            if row.stage != order.stage:
-                raise BadTrainingData(f"{name} holds rows of {row.stage}, not of {order.stage}; give the right file")
+        for row in read_examples(Path(name)):
+            if row.stage != config.stage:
+                raise BadTrainingData(f"{name} holds rows of {row.stage}, not of {config.stage}; give the right file")
             split = _split(row, splits)
             if split == "test":
                 continue
@@ -132,27 +132,27 @@ def read_data(order: Order) -> Data:
     if blind and not training:
         raise BadTrainingData(f"none of the images of {blind} rows is there, or what it was; `memlora vqa build` again")
     if not validation and len(training) > 1:
-        training, validation = _divided(training)
+        training, validation = _split_examples(training)
     if len(training) < 1 or len(validation) < 1:
         raise BadTrainingData(
             f"{len(training)} rows to train on and {len(validation)} to validate with are too few; at least one each"
             " is needed, and some hundreds for an expert that is worth it"
         )
-    if order.rows is not None and order.rows < len(training):
-        training = shuffled.sample(training, order.rows)
-    if len(validation) > order.validation_rows:
-        validation = shuffled.sample(validation, order.validation_rows)
-    origin = _origin(order, training, validation) | ({"rows_without_image": blind} if blind else {})
-    return Data(tuple(training), tuple(validation), _hash(training), _hash(validation), origin, images)
+    if config.rows is not None and config.rows < len(training):
+        training = shuffled.sample(training, config.rows)
+    if len(validation) > config.validation_rows:
+        validation = shuffled.sample(validation, config.validation_rows)
+    origin = _origin(config, training, validation) | ({"rows_without_image": blind} if blind else {})
+    return TrainingData(tuple(training), tuple(validation), _hash(training), _hash(validation), origin, images)
 
 
 def train(
     student: Student,
-    order: Order,
+    config: TrainingConfig,
     folder: Path,
     *,
-    on_start: Callable[[Data, int], None] = lambda data, left_out: None,
-    on_point: Callable[[Point], None] = lambda point: None,
+    on_start: Callable[[TrainingData, int], None] = lambda data, left_out: None,
+    on_point: Callable[[MetricsPoint], None] = lambda point: None,
     cancelled: threading.Event | None = None,
     command: str = "",
 ) -> Path:
@@ -168,35 +168,35 @@ def train(
         VisionMissing: a vqa expert for a student that cannot see.
     """
     from memlora_mlx.distill import processes
-    from memlora_mlx.distill.datasets import examples
-    from memlora_mlx.distill.steps import memory_needed
-    from memlora_mlx.distill.training import Run
+    from memlora_mlx.distill.datasets import tokenize_examples
+    from memlora_mlx.distill.steps import estimate_memory
+    from memlora_mlx.distill.training import Trainer
     from memlora_mlx.models.device import usable_memory
     from memlora_mlx.models.experts import write_expert
 
-    if order.stage == "vqa" and not student.sees:
+    if config.stage == "vqa" and not student.sees:
         raise VisionMissing(needs_vision(student.name))
-    recipe = order.recipe
-    data = read_data(order)
+    recipe = config.recipe
+    data = read_data(config)
     longest = min(recipe.max_seq_length, student.context)
     said: dict[str, Any] = {"longest": longest, "decision_weight": recipe.decision_weight, "images": data.images}
-    training, left_out = examples(student, data.training, **said)
-    validation, _ = examples(student, data.validation, **said, what="validate with")
+    training, left_out = tokenize_examples(student, data.training, **said)
+    validation, _ = tokenize_examples(student, data.validation, **said, what="validate with")
     on_start(data, left_out)
-    needed = memory_needed(student, recipe, training)
+    needed = estimate_memory(student, recipe, training)
     if needed > (usable := usable_memory()):
         raise TrainingFailed(
             f"a step needs about {_gibibytes(needed)} and there are {_gibibytes(usable)}; take a smaller --batch-size "
             f"than {recipe.batch_size}, --grad-checkpoint, or a quantised student"
         )
-    with _alone(folder) if processes.rank() == 0 else contextlib.nullcontext():
-        start = Path(order.start) if order.start else None
-        run = Run(student, recipe, training, validation, folder, start=start, on_point=on_point, cancelled=cancelled)
+    with _run_lock(folder) if processes.rank() == 0 else contextlib.nullcontext():
+        start = Path(config.start) if config.start else None
+        run = Trainer(student, recipe, training, validation, folder, start=start, on_point=on_point, cancelled=cancelled)
 
-        def write(expert: Path, outcome: Outcome) -> Path:
+        def write(expert: Path, outcome: TrainingResult) -> Path:
             if processes.rank() == 0:
-                card = make_card(student, order, data, outcome, command)
-                write_expert(expert, outcome.matrices, scale=recipe.scale, dropout=recipe.dropout, card=card)
+                card = make_card(student, config, data, outcome, command)
+                write_expert(expert, outcome.lora_weights, scale=recipe.scale, dropout=recipe.dropout, card=card)
             return expert
 
         try:
@@ -204,7 +204,7 @@ def train(
         except Cancelled:
             if run.progress.best_step:  # what has been learnt can be used while the run waits to be resumed
                 with contextlib.suppress(OSError, RuntimeError):
-                    write(folder / BEST_SO_FAR, run.outcome())
+                    write(folder / BEST_SO_FAR, run.result())
             raise
         try:
             return write(folder / "expert", outcome)
@@ -215,7 +215,7 @@ def train(
 
 
 @contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
+def _run_lock(folder: Path) -> Iterator[None]:
     """Keep every other process out of a run's folder."""
     import filelock
 
@@ -229,11 +229,11 @@ def _alone(folder: Path) -> Iterator[None]:
         yield
 
 
-def begin(order: Order, folder: Path, command: str = "") -> None:
+def create_run(config: TrainingConfig, folder: Path, command: str = "") -> None:
     """Make the run's folder and write down what it is to do."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        text = {**order_as_json(order), "command": command, "environment": environment()}
+        text = {**config_to_json(config), "command": command, "environment": describe_environment()}
         scratch = folder / "run.partial"
         scratch.write_text(json.dumps(text, indent=1, ensure_ascii=False), encoding="utf-8")
         os.replace(scratch, folder / "run.json")
@@ -241,41 +241,41 @@ def begin(order: Order, folder: Path, command: str = "") -> None:
         raise TrainingFailed(f"cannot write to {folder} ({error.strerror}); choose another --out") from error
 
 
-def resumed(folder: Path) -> Order:
+def read_run_config(folder: Path) -> TrainingConfig:
     """The order of a run that is to go on.
 
     Raises:
         UsageError: the folder holds no run.
     """
     try:
-        return order_from_json(json.loads((folder / "run.json").read_text(encoding="utf-8")))
+        return config_from_json(json.loads((folder / "run.json").read_text(encoding="utf-8")))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UsageError(f"{folder} holds no run to resume ({error}); leave --resume away to begin one") from error
 
 
-def begun_by(folder: Path) -> str:
+def starting_command(folder: Path) -> str:
     """The command that began a run; empty where none was written down."""
     return str(_read_run(folder).get("command") or "")
 
 
-def order_as_json(order: Order) -> dict[str, Any]:
-    return {**asdict(order), "recipe": order.recipe.as_dict()}
+def config_to_json(config: TrainingConfig) -> dict[str, Any]:
+    return {**asdict(config), "recipe": config.recipe.as_dict()}
 
 
-def order_from_json(text: Mapping[str, Any]) -> Order:
+def config_from_json(text: Mapping[str, Any]) -> TrainingConfig:
     """The order again. Raises KeyError, TypeError, ValueError: it is none."""
     recipe = text["recipe"] | {"keys": tuple(text["recipe"]["keys"]), "betas": tuple(text["recipe"]["betas"])}
     if text["stage"] not in STAGES or text["splits"] not in SPLITS:
         raise ValueError("its stage or its splits are of no known name")
     names = ("stage", "student", "rows", "splits", "validation_rows")
     given = {name: text[name] for name in names}
-    return Order(**given, data=tuple(text["data"]), recipe=Recipe(**recipe), start=text.get("start"))
+    return TrainingConfig(**given, data=tuple(text["data"]), recipe=Recipe(**recipe), start=text.get("start"))
 
 
 # ------------------------------------------------------------------------------------------------ run folders
 
 
-def new_folder(home: Path, stage: Stage, day: date) -> Path:
+def new_run_folder(home: Path, stage: Stage, day: date) -> Path:
     """A name for a run's folder that is not taken yet: update-2025-05-08-1."""
     names = (home / "runs" / f"{stage}-{day.isoformat()}-{number}" for number in itertools.count(1))
     return next(folder for folder in names if not folder.exists())
@@ -302,7 +302,7 @@ def is_run(folder: Path) -> bool:
     return (folder / "run.json").is_file()
 
 
-def forget(folder: Path) -> None:
+def discard_empty_run(folder: Path) -> None:
     """Remove a run's folder if it holds nothing but its order: it failed before its first step."""
     if folder.is_dir() and {path.name for path in folder.iterdir()} <= {"run.json", LOCK}:
         shutil.rmtree(folder, ignore_errors=True)
@@ -320,33 +320,33 @@ def _read_run(folder: Path) -> dict[str, Any]:
 # ------------------------------------------------------------------------------------------------ cards
 
 
-def make_card(student: Student, order: Order, data: Data, outcome: Outcome, command: str) -> dict[str, Any]:
+def make_card(student: Student, config: TrainingConfig, data: TrainingData, outcome: TrainingResult, command: str) -> dict[str, Any]:
     """What an expert says of itself: base, stage, recipe, data and its licence, teacher, metrics, versions."""
     progress = outcome.progress
-    start = dict(read_card(Path(order.start))) if order.start else {}
+    start = dict(read_card(Path(config.start))) if config.start else {}
     licences = [str((start.get("data") or {}).get("licence") or ""), data.origin["licence"]]
     licence = "; ".join(dict.fromkeys(part for text in licences for part in text.split("; ") if part))
     return {
-        "stage": order.stage,
-        **(_shared_by(data.training) if order.stage == "update" else {}),
-        **({"start": start} if order.start else {}),
+        "stage": config.stage,
+        **(_shared_images(data.training) if config.stage == "update" else {}),
+        **({"start": start} if config.start else {}),
         "base": {"name": student.name, "fingerprint": student.fingerprint},
-        "recipe": order.recipe.as_dict(),
+        "recipe": config.recipe.as_dict(),
         "data": {"hash": data.hash, "validation_hash": data.validation_hash, **data.origin, "licence": licence},
         "metrics": {
-            "validation_loss": {"start" if order.start else "base": progress.first_loss, "expert": progress.best_loss},
+            "validation_loss": {"start" if config.start else "base": progress.first_loss, "expert": progress.best_loss},
             "step": progress.best_step,
             "steps": progress.step,
             "ended": progress.ended,
             "seconds": round(progress.seconds),
         },
-        "environment": environment(),
+        "environment": describe_environment(),
         "command": _without_folders(command),
         "made": datetime.now(UTC).date().isoformat(),
     }
 
 
-def environment() -> dict[str, str]:
+def describe_environment() -> dict[str, str]:
     from memlora_mlx.models.device import describe
 
     packages = {name: version(name) for name in ("memlora-mlx", "mlx", "mlx-lm")}
@@ -356,61 +356,61 @@ def environment() -> dict[str, str]:
 # ------------------------------------------------------------------------------------------------ inside
 
 
-def _shared_by(rows: Sequence[Row]) -> dict[str, bool]:
+def _shared_images(examples: Sequence[TrainingExample]) -> dict[str, bool]:
     """What all these update rows have in common, so that the student may be asked and held to it: see `Rules`."""
-    asked = [stages.offered(row.chat) for row in rows]
+    asked = [stages.offered(row.chat) for row in examples]
     one_fact = all(found is not None and len(found[1]) == 1 for found in asked)
-    return {name: True for name, holds in (("copied_texts", _only_copies(rows)), ("one_fact", one_fact)) if holds}
+    return {name: True for name, holds in (("copied_texts", _copies_texts(examples)), ("one_fact", one_fact)) if holds}
 
 
-def _only_copies(rows: Sequence[Row]) -> bool:
+def _copies_texts(examples: Sequence[TrainingExample]) -> bool:
     """Whether every text of these update answers stands in its prompt, so that decoding may hold the expert to that."""
     return all(
         json.dumps(entry["text"], ensure_ascii=False) in row.chat[-1][1]
-        for row in rows
+        for row in examples
         for entry in json.loads(row.answer)["memory"]
     )
 
 
-def counted(given: str) -> tuple[str, int | None]:
+def parse_file_and_count(given: str) -> tuple[str, int | None]:
     """FILE, or FILE:N with its number of rows."""
     name, colon, count = given.rpartition(":")
     return (name, int(count)) if colon and count.isdigit() and not Path(given).exists() else (given, None)
 
 
-def _split(row: Row, splits: Splits) -> str:
+def _split(row: TrainingExample, splits: Splits) -> str:
     """The conversation's name decides where it is known; a synthetic life says itself whether it validates."""
-    decided = splits.of(row.conversation)
+    decided = splits.split_of(row.conversation)
     return row.split if decided == "train" else decided
 
 
-def _divided(rows: Sequence[Row]) -> tuple[list[Row], list[Row]]:
+def _split_examples(examples: Sequence[TrainingExample]) -> tuple[list[TrainingExample], list[TrainingExample]]:
     """Every tenth conversation validates; of a single conversation, every tenth row."""
-    names = sorted({row.conversation for row in rows})
+    names = sorted({row.conversation for row in examples})
     if len(names) > 1:
         held = set(names[:: max(2, min(10, len(names)))])
-        return [r for r in rows if r.conversation not in held], [r for r in rows if r.conversation in held]
-    step = max(2, min(10, len(rows)))
-    return [r for i, r in enumerate(rows) if i % step], [r for i, r in enumerate(rows) if i % step == 0]
+        return [r for r in examples if r.conversation not in held], [r for r in examples if r.conversation in held]
+    step = max(2, min(10, len(examples)))
+    return [r for i, r in enumerate(examples) if i % step], [r for i, r in enumerate(examples) if i % step == 0]
 
 
-def _origin(order: Order, training: Sequence[Row], validation: Sequence[Row]) -> dict[str, Any]:
+def _origin(config: TrainingConfig, training: Sequence[TrainingExample], validation: Sequence[TrainingExample]) -> dict[str, Any]:
     teachers = Counter(row.teacher for row in training)
     names = {row.conversation for row in training}
     return {
-        "files": [_below_home(name) for name in order.data],
-        "splits": order.splits,
+        "files": [_below_home(name) for name in config.data],
+        "splits": config.splits,
         "rows": len(training),
-        "rows_asked": order.rows,
+        "rows_asked": config.rows,
         "validation_rows": len(validation),
-        "validation_rows_asked": order.validation_rows,
+        "validation_rows_asked": config.validation_rows,
         "teachers": dict(teachers),
         "conversations": sorted(names) if len(names) <= 20 else f"{len(names)} conversations",
         "licence": "; ".join(dict.fromkeys(_licence(row) for row in (*training, *validation))),
     }
 
 
-def _licence(row: Row) -> str:
+def _licence(row: TrainingExample) -> str:
     return LOCOMO if _OF_LOCOMO.fullmatch(row.conversation) else LICENCES.get(row.teacher, "as the teacher's data")
 
 
@@ -427,7 +427,7 @@ def _without_folders(command: str) -> str:
     return shlex.join(words)
 
 
-def _hash(rows: Sequence[Row]) -> str:
+def _hash(rows: Sequence[TrainingExample]) -> str:
     return hashlib.sha256("".join(sorted(row.prompt_hash + row.answer for row in rows)).encode()).hexdigest()[:16]
 
 

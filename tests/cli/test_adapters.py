@@ -13,7 +13,7 @@ from tiny import ALL_LINEAR, expert_folder, model
 
 from memlora_mlx.distill import shelf, workflow
 from memlora_mlx.distill.recipes import Recipe
-from memlora_mlx.distill.rows import Row, write_rows
+from memlora_mlx.distill.rows import TrainingExample, write_examples
 from memlora_mlx.memory.workspace import Workspace
 from memlora_mlx.models import expert_folders
 from memlora_mlx.models.experts import fingerprint
@@ -36,15 +36,15 @@ def trained(tmp_path_factory: pytest.TempPathFactory, tiny_student: Path) -> Pat
     """A home with teacher data, and a run that was made from it."""
     home = tmp_path_factory.mktemp("home")
     rows = [
-        Row(
+        TrainingExample(
             "extraction", (("user", f"Ann likes tea {i}"),), '{"facts": ["Ann likes tea"]}', "synthetic", f"l{i}", "", s
         )
         for i, s in enumerate(["train"] * 12 + ["validation"] * 4)
     ]
     data = home / "teacher" / "extraction" / "synthetic.jsonl"
-    write_rows(data, rows)  # type: ignore[arg-type]
-    order = workflow.Order("extraction", str(tiny_student), (str(data),), RECIPE)
-    workflow.begin(order, home / "runs" / "one")
+    write_examples(data, rows)  # type: ignore[arg-type]
+    order = workflow.TrainingConfig("extraction", str(tiny_student), (str(data),), RECIPE)
+    workflow.create_run(order, home / "runs" / "one")
     workflow.train(Student.load(tiny_student), order, home / "runs" / "one", command="memlora train")
     return home
 
@@ -250,7 +250,7 @@ def test_verify_says_what_it_could_not_measure(run: Path, tiny_home: Path, tmp_p
 def test_verify_leaves_the_student_as_it_was(run: Path, tiny_student: Path, tiny_home: Path) -> None:
     student = Student.load(tiny_student)
     projection = student.model.layers[0].self_attn.q_proj
-    findings = shelf.verify(run / "expert", student, tiny_home)
+    findings = shelf.verify_expert(run / "expert", student, tiny_home)
     assert [finding.is_right for finding in findings] == [True] * 4
     assert student.model.layers[0].self_attn.q_proj is projection and fingerprint(student.model) == student.fingerprint
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from homes import TALK, contents, environment, exchanges_done, run, start
+from homes import TALK, store_contents, environment, exchanges_done, run_command, start_command
 from tiny import expert_folder, model
 
 from memlora_mlx import Memory
@@ -36,7 +36,7 @@ def stored(tiny_home: Path) -> dict[str, object]:
     """A store with something in it, and what that is."""
     with Memory() as memory:
         memory.add("Ann likes tea", user_id="ann", infer=False)
-    return dict(contents(tiny_home))
+    return dict(store_contents(tiny_home))
 
 
 # Files
@@ -75,7 +75,7 @@ def test_a_bad_file_is_one_line_and_nothing_is_lost(
     (tmp_path / "bad.json").write_bytes(content)
     (tmp_path / "good.json").write_text(json.dumps(CHAT))
     check_line(memlora("ingest", tmp_path / "good.json", tmp_path / "bad.json"), 1, str(tmp_path / "bad.json"), *words)
-    assert contents(tiny_home) == stored, "and of the good file nothing is half read"
+    assert store_contents(tiny_home) == stored, "and of the good file nothing is half read"
 
 
 def test_a_line_of_200_megabytes_is_given_up_early(tiny_home: Path, tmp_path: Path, memlora: Command) -> None:
@@ -105,7 +105,7 @@ def test_a_bad_import_or_export_loses_nothing(
     (tmp_path / "folder").mkdir()
     check_line(memlora("memory", "export", tmp_path / "folder"), 2, "cannot write")
     assert sorted(path.name for path in tmp_path.glob("*.part")) == []
-    assert contents(tiny_home) == stored
+    assert store_contents(tiny_home) == stored
 
 
 # Models and experts
@@ -174,7 +174,7 @@ def test_experts_of_another_base_are_refused(
     check_line(memlora("ask", "Who?", "--experts", tmp_path / "wide"), 1, "another base model")
     (tmp_path / "talk.txt").write_text(TALK)
     check_line(memlora("ingest", tmp_path / "talk.txt", "--experts", tmp_path / "wide"), 1, "another base model")
-    assert contents(tiny_home)["memories"] == stored["memories"]
+    assert store_contents(tiny_home)["memories"] == stored["memories"]
 
     check_line(memlora("ask", "Who?", "--experts", tmp_path), 1, "holds no experts")
     assert memlora("ask", "Who?", "--experts", "none")[0] == 0
@@ -191,7 +191,7 @@ def test_a_store_of_a_newer_version_is_left_alone(stored: dict[str, object], tin
         check_line(memlora(*command), 1, "newer memlora", "upgrade memlora")
     code, out, _ = memlora("doctor")
     assert code == 1 and "newer memlora" in out
-    assert contents(tiny_home) == stored
+    assert store_contents(tiny_home) == stored
 
 
 def test_a_damaged_store_is_named_and_left_alone(tiny_home: Path, memlora: Command) -> None:
@@ -254,8 +254,8 @@ def test_a_full_disk_loses_nothing_and_the_same_command_goes_on(
     """A limit on the size of files is refused by the system as a full disk is."""
     environ = environment(tiny_home, lively_student, tiny_embedder)
     (tmp_path / "talk.txt").write_text(TALK)
-    assert run(environ, "ingest", tmp_path / "talk.txt", "--limit", 2)[0] == 0
-    before = contents(tiny_home)
+    assert run_command(environ, "ingest", tmp_path / "talk.txt", "--limit", 2)[0] == 0
+    before = store_contents(tiny_home)
     room = (tiny_home / "store" / "memories.db").stat().st_size
 
     # The limit comes after the libraries, which the loader may copy into memory files.
@@ -267,11 +267,11 @@ def test_a_full_disk_loses_nothing_and_the_same_command_goes_on(
     )
     full = (done.returncode, done.stdout, done.stderr)
     check_line(full, 1, "no room to write", "free some disk space", "what was stored before is whole")
-    after = contents(tiny_home)
+    after = store_contents(tiny_home)
     assert all(after[name][: len(rows)] == rows for name, rows in before.items() if name in ("exchanges", "messages"))
-    assert run(environ, "doctor")[0] == 0
+    assert run_command(environ, "doctor")[0] == 0
     left = exchanges_done(tiny_home)
-    assert run(environ, "ingest", tmp_path / "talk.txt", "--limit", left + 2)[0] == 0
+    assert run_command(environ, "ingest", tmp_path / "talk.txt", "--limit", left + 2)[0] == 0
     assert exchanges_done(tiny_home) == left + 2
 
 
@@ -281,7 +281,7 @@ def test_one_process_writes_while_another_waits(
     other = sqlite3.connect(tiny_home / "store" / "memories.db", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     assert "Ann likes tea" in memlora("memory", "list")[1], "reading does not wait"
-    with start(environment(tiny_home, tiny_student, tiny_embedder), "memory", "undo") as waiting:
+    with start_command(environment(tiny_home, tiny_student, tiny_embedder), "memory", "undo") as waiting:
         try:
             waiting.wait(1.5)
             raise AssertionError("it did not wait")

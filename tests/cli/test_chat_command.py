@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from homes import contents, environment, run, start
+from homes import store_contents, environment, run_command, start_command
 
 from memlora_mlx import Memory
 from memlora_mlx.memory.chat import TURNS, Chat
@@ -22,9 +22,9 @@ def environ(tiny_home: Path, lively_student: Path, tiny_embedder: Path) -> dict[
 
 
 def test_two_lines_are_answered_and_remembered(environ: dict[str, str], tiny_home: Path) -> None:
-    code, out, err = run(environ, "chat", said="I moved to Rome.\n\nI like tea.\n/memories\n/quit\nnever read\n")
+    code, out, err = run_command(environ, "chat", said="I moved to Rome.\n\nI like tea.\n/memories\n/quit\nnever read\n")
     assert code == 0, err
-    found = contents(tiny_home)
+    found = store_contents(tiny_home)
     assert [(owner, source) for _, owner, source, *_ in found["exchanges"]] == [("zoe", "chat")] * 2
     said = [(role, text) for _, _, role, _, text, *_ in found["messages"]]
     assert [text for role, text in said if role == "user"] == ["I moved to Rome.", "I like tea."]
@@ -39,15 +39,15 @@ def test_two_lines_are_answered_and_remembered(environ: dict[str, str], tiny_hom
 def test_forget_takes_back_the_last_change(environ: dict[str, str], tiny_home: Path, lively_student: Path) -> None:
     with Memory({"student": str(lively_student)}) as memory:
         memory.add("Zoe likes tea", user_id="zoe", infer=False)
-    code, out, err = run(environ, "chat", said="/memories\n/forget\n/memories\n/forget\n/what\n")
+    code, out, err = run_command(environ, "chat", said="/memories\n/forget\n/memories\n/forget\n/what\n")
     assert code == 0
     assert out.count("Zoe likes tea") == 2 and "undone: Zoe likes tea" in out
     assert "there is nothing to undo" in err and "/memories shows" in err
-    assert contents(tiny_home)["memories"] == []
+    assert store_contents(tiny_home)["memories"] == []
 
 
 def test_ctrl_c_ends_a_chat_from_a_pipe(environ: dict[str, str], tiny_home: Path) -> None:
-    with start(environ, "chat") as process:
+    with start_command(environ, "chat") as process:
         assert process.stdin is not None and process.stdout is not None
         process.stdin.write("/memories\n/forget\n")
         process.stdin.flush()

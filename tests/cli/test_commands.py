@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from homes import TALK, contents, environment, run, start
+from homes import TALK, store_contents, environment, run_command, start_command
 
 from memlora_mlx import Memory
 
@@ -57,16 +57,16 @@ def test_ingest_reads_standard_input_for_the_user_named(
     tiny_home: Path, tiny_student: Path, tiny_embedder: Path
 ) -> None:
     chat = json.dumps([{"role": "user", "content": "I moved to Rome."}, {"role": "assistant", "content": "Nice."}])
-    code, out, err = run(environment(tiny_home, tiny_student, tiny_embedder), "ingest", "-", "--user", "zoe", said=chat)
+    code, out, err = run_command(environment(tiny_home, tiny_student, tiny_embedder), "ingest", "-", "--user", "zoe", said=chat)
     assert (code, err) == (0, "") and "1 exchanges read" in out
-    assert [owner for _, owner, *_ in contents(tiny_home)["exchanges"]] == ["zoe"]
+    assert [owner for _, owner, *_ in store_contents(tiny_home)["exchanges"]] == ["zoe"]
 
 
 def test_ingest_of_one_conversation_among_several(tiny_home: Path, tmp_path: Path, memlora: Command) -> None:
     chats = [{"id": name, "messages": [{"role": "user", "content": f"I like {name}."}]} for name in ("tea", "milk")]
     (tmp_path / "chats.json").write_text(json.dumps(chats))
     assert memlora("ingest", tmp_path / "chats.json", "--conversation", "milk")[0] == 0
-    assert [row[2] for row in contents(tiny_home)["exchanges"]] == ["milk"]
+    assert [row[2] for row in store_contents(tiny_home)["exchanges"]] == ["milk"]
     code, _, err = memlora("ingest", tmp_path / "chats.json", "--conversation", "beer")
     assert code == 2 and err == "memlora: there is no conversation 'beer'; the files hold milk, tea\n"
 
@@ -336,19 +336,19 @@ def test_the_demo_runs_through_and_leaves_the_users_store_alone(
 ) -> None:
     from memlora_mlx.cli.demo import QUESTIONS
 
-    before = contents(tiny_home)
-    code, out, err = run(environment(tiny_home, lively_student, tiny_embedder), "demo")
+    before = store_contents(tiny_home)
+    code, out, err = run_command(environment(tiny_home, lively_student, tiny_embedder), "demo")
     assert code == 0, err
     for words in ("3 March 2024", "20 May 2024", "exchanges read in", *QUESTIONS):
         assert words in out
     assert "memlora ingest" in err and "Traceback" not in err
-    assert contents(tiny_home) == before
+    assert store_contents(tiny_home) == before
 
 
 def test_a_reader_that_leaves_in_the_middle_of_an_answer_is_no_error(
     ids: list[str], tiny_home: Path, tiny_student: Path, tiny_embedder: Path
 ) -> None:
-    with start(environment(tiny_home, tiny_student, tiny_embedder), "ask", "Where did Ann move?") as asking:
+    with start_command(environment(tiny_home, tiny_student, tiny_embedder), "ask", "Where did Ann move?") as asking:
         assert asking.stdout is not None and asking.stderr is not None
         asking.stdout.close()
         assert asking.wait(60) in (0, 1)

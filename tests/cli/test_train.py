@@ -11,14 +11,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from homes import environment, run, start
+from homes import environment, run_command, start_command
 
-from memlora_mlx.cli.train import GOING_ON
-from memlora_mlx.cli.training_progress import Progress
+from memlora_mlx.cli.train import CONTINUE_LEARNING_RATE_FACTOR
+from memlora_mlx.cli.training_progress import TrainingProgress
 from memlora_mlx.distill import workflow
 from memlora_mlx.distill.recipes import read_recipe
-from memlora_mlx.distill.rows import Row, write_rows
-from memlora_mlx.distill.training import Point
+from memlora_mlx.distill.rows import TrainingExample, write_examples
+from memlora_mlx.distill.training import MetricsPoint
 from memlora_mlx.models import expert_folders
 from memlora_mlx.models.expert_folders import folders_in
 
@@ -33,14 +33,14 @@ def nothing_shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(expert_folders, "SHIPPED", tmp_path / "shipped")
 
 
-def rows(count: int = 24) -> list[Row]:
+def rows(count: int = 24) -> list[TrainingExample]:
     found = []
     for number in range(count):
         thing = ("tea", "apples", "Rome")[number % 3]
         answer = json.dumps({"facts": [f"Ann likes {thing}"]})
         chat = (("user", f"user: Ann: I like {thing} for {number} days."),)
         split = "train" if number % 4 else "validation"
-        found.append(Row("extraction", chat, answer, "synthetic", f"life-{number}", "0", split))
+        found.append(TrainingExample("extraction", chat, answer, "synthetic", f"life-{number}", "0", split))
     return found
 
 
@@ -48,7 +48,7 @@ def rows(count: int = 24) -> list[Row]:
 def data(tiny_home: Path) -> Path:
     """Teacher data where `memlora train` looks for it."""
     path = tiny_home / "teacher" / "extraction" / "synthetic.jsonl"
-    write_rows(path, rows())
+    write_examples(path, rows())
     return path
 
 
@@ -96,7 +96,7 @@ def test_a_run_goes_on_from_the_expert_in_use(data: Path, tiny_home: Path, memlo
     assert "--out runs/second" in card and str(tiny_home) not in card, "a card tells nothing of the machine's folders"
     assert (
         order["start"].endswith("adapters/tiny-llama/extraction")
-        and order["recipe"]["learning_rate"] == 0.002 * GOING_ON
+        and order["recipe"]["learning_rate"] == 0.002 * CONTINUE_LEARNING_RATE_FACTOR
     )
 
     for anew in (("--from", "none"), ("--layers", "all")):  # the base; other layers than the expert's
@@ -131,7 +131,7 @@ def test_without_data_it_says_which_command_makes_some_or_makes_it(
 
     def make(stage: str, *_: object) -> None:
         asked.append(stage)
-        write_rows(tiny_home / "teacher" / stage / "synthetic.jsonl", rows())
+        write_examples(tiny_home / "teacher" / stage / "synthetic.jsonl", rows())
 
     monkeypatch.setattr(TEACH, "make_synthetic", make)
     one_line(
@@ -147,7 +147,7 @@ def test_on_a_terminal_it_offers_to_make_some(
     tiny_home: Path, memlora: Command, monkeypatch: pytest.MonkeyPatch, answer: bool, code: int
 ) -> None:
     def make(stage: str, *_: object) -> None:
-        write_rows(tiny_home / "teacher" / stage / "synthetic.jsonl", rows())
+        write_examples(tiny_home / "teacher" / stage / "synthetic.jsonl", rows())
 
     monkeypatch.setattr(TEACH, "make_synthetic", make)
     monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
@@ -228,7 +228,7 @@ def test_an_interrupted_run_goes_on_to_the_same_expert(
 ) -> None:
     environ = environment(tiny_home, tiny_student, tiny_embedder)
     asked = ("train", "--stage", "extraction", *STEPS, "--epochs", "8", "--patience", "99")
-    with start(environ, *asked) as process:
+    with start_command(environ, *asked) as process:
         assert process.stderr is not None
         for line in process.stderr:
             if "step 6 of" in line:
@@ -257,7 +257,7 @@ def test_the_newest_unfinished_run_of_a_stage_is_taken(tiny_home: Path, data: Pa
     for number, stage in enumerate(("extraction", "update", "extraction")):
         recipe = read_recipe(stage)  # type: ignore[arg-type]
         folder = tiny_home / "runs" / f"{stage}-{number}"
-        workflow.begin(workflow.Order(stage, "tiny", (), recipe), folder)  # type: ignore[arg-type]
+        workflow.create_run(workflow.TrainingConfig(stage, "tiny", (), recipe), folder)  # type: ignore[arg-type]
         os.utime(folder / "run.json", (number, number))
     finished = tiny_home / "runs" / "extraction-2" / "expert"
     finished.mkdir()
@@ -271,7 +271,7 @@ def test_a_run_in_a_pipe_prints_its_result_alone(
     data: Path, tiny_home: Path, tiny_student: Path, tiny_embedder: Path
 ) -> None:
     environ = environment(tiny_home, tiny_student, tiny_embedder)
-    code, out, err = run(environ, "train", "--stage", "extraction", *STEPS)
+    code, out, err = run_command(environ, "train", "--stage", "extraction", *STEPS)
     assert code == 0 and len(out.splitlines()) == 4 and "\x1b" not in out + err
 
 
@@ -282,10 +282,10 @@ def test_a_folder_that_cannot_be_made_is_one_line(data: Path, tmp_path: Path, me
 
 
 def test_a_resumed_run_knows_the_best_of_before(capsys: pytest.CaptureFixture[str], data: Path) -> None:
-    order = workflow.Order("extraction", "tiny-llama", (str(data),), read_recipe("extraction", None))
-    before = [Point(5, 20, 0.5, validation_loss=0.5, seconds=1.0)]
-    with Progress(order, before, quiet=False) as progress:
-        progress.show(Point(10, 20, 1.0, validation_loss=1.9, seconds=2.0))
-        progress.show(Point(15, 20, 1.5, validation_loss=0.4, seconds=3.0))
+    order = workflow.TrainingConfig("extraction", "tiny-llama", (str(data),), read_recipe("extraction", None))
+    before = [MetricsPoint(5, 20, 0.5, validation_loss=0.5, seconds=1.0)]
+    with TrainingProgress(order, before, quiet=False) as progress:
+        progress.update(MetricsPoint(10, 20, 1.0, validation_loss=1.9, seconds=2.0))
+        progress.update(MetricsPoint(15, 20, 1.5, validation_loss=0.4, seconds=3.0))
     worse, better = capsys.readouterr().err.splitlines()
     assert worse.endswith("1.9000") and better.endswith("0.4000, the best so far")

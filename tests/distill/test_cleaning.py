@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from memlora_mlx.distill.cleaning import Cleaned, Refused, clean
+from memlora_mlx.distill.cleaning import CleanedAnswer, RejectedAnswer, clean_answer
 from memlora_mlx.memory.stages import (
     MAX_FACTS,
     MAX_TEXT,
@@ -62,7 +62,7 @@ def is_allowed(grammar: Grammar, text: str) -> bool:
     ],
 )
 def test_facts_are_found_and_written_in_the_minimal_form(raw: str) -> None:
-    assert clean("extraction", raw) == Cleaned(FACTS)
+    assert clean_answer("extraction", raw) == CleanedAnswer(FACTS)
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_facts_are_found_and_written_in_the_minimal_form(raw: str) -> None:
     ],
 )
 def test_what_holds_no_facts_is_refused_with_a_reason(raw: str, reason: str) -> None:
-    assert clean("extraction", raw) == Refused(reason)  # type: ignore[arg-type]
+    assert clean_answer("extraction", raw) == RejectedAnswer(reason)  # type: ignore[arg-type]
 
 
 def test_the_check_by_grammar_sees_a_wrong_form() -> None:
@@ -100,25 +100,25 @@ def test_the_check_by_grammar_sees_a_wrong_form() -> None:
 
 
 def test_no_facts_are_an_answer_too() -> None:
-    assert clean("extraction", 'Nothing here: {"facts": []}') == Cleaned('{"facts": []}')
+    assert clean_answer("extraction", 'Nothing here: {"facts": []}') == CleanedAnswer('{"facts": []}')
 
 
 def test_markers_within_a_fact_are_only_words() -> None:
     fact = "Ann wrote </think> and <|channel|>final<|message|> and ```json and assistantfinal"
     written = json.dumps({"facts": [fact]})
-    assert clean("extraction", f"<think>hm</think>```json\n{written}\n```") == Cleaned(written)
+    assert clean_answer("extraction", f"<think>hm</think>```json\n{written}\n```") == CleanedAnswer(written)
 
 
 def test_facts_are_few_and_short() -> None:
-    many = clean("extraction", json.dumps({"facts": [f"{i} " + "é" * 500 for i in range(20)]}))
-    assert isinstance(many, Cleaned)
+    many = clean_answer("extraction", json.dumps({"facts": [f"{i} " + "é" * 500 for i in range(20)]}))
+    assert isinstance(many, CleanedAnswer)
     facts = json.loads(many.text)["facts"]
     assert len(facts) == MAX_FACTS and {len(fact) for fact in facts} == {MAX_TEXT}
 
 
-def update(*entries: object, raw: str = "{}") -> Cleaned | Refused:
+def update(*entries: object, raw: str = "{}") -> CleanedAnswer | RejectedAnswer:
     written = json.dumps({"memory": entries})
-    return clean("update", raw.replace("{}", written), old=OLD, facts=["Ann moved to Rome", "Ann has a cat"])
+    return clean_answer("update", raw.replace("{}", written), old=OLD, facts=["Ann moved to Rome", "Ann has a cat"])
 
 
 def test_an_update_is_put_into_the_order_and_form_of_the_grammar() -> None:
@@ -130,7 +130,7 @@ def test_an_update_is_put_into_the_order_and_form_of_the_grammar() -> None:
         {"id": "99", "text": "a ghost that stays as it is", "event": "NONE"},
         raw="Let me see.\n```json\n{}\n```",
     )
-    assert cleaned == Cleaned(
+    assert cleaned == CleanedAnswer(
         '{"memory": [{"id": "0", "text": "Ann lives in Rome", "event": "UPDATE", "old_memory": "Ann lives in Oslo"}, '
         '{"id": "2", "text": "Ann said \\"no\\"", "event": "DELETE"}, '
         '{"id": "3", "text": "Ann has a cat", "event": "ADD"}]}'
@@ -142,11 +142,11 @@ def test_what_changes_nothing_is_left_out() -> None:
         {"id": "0", "text": " Ann lives in Oslo ", "event": "UPDATE"},  # the same words
         {"id": "5", "text": "Ann likes tea", "event": "ADD"},  # known already
         {"id": "2", "text": 'Ann said "no"', "event": "NONE"},
-    ) == Cleaned('{"memory": []}')
+    ) == CleanedAnswer('{"memory": []}')
 
 
 def test_words_that_move_from_one_memory_to_another_are_kept() -> None:
-    assert update({"id": "1", "event": "DELETE"}, {"id": "3", "text": "Ann likes tea", "event": "ADD"}) == Cleaned(
+    assert update({"id": "1", "event": "DELETE"}, {"id": "3", "text": "Ann likes tea", "event": "ADD"}) == CleanedAnswer(
         '{"memory": [{"id": "1", "text": "Ann likes tea", "event": "DELETE"}, '
         '{"id": "3", "text": "Ann likes tea", "event": "ADD"}]}'
     )
@@ -171,17 +171,17 @@ def test_words_that_move_from_one_memory_to_another_are_kept() -> None:
     ],
 )
 def test_an_update_of_what_was_not_offered_is_refused_whole(entry: object, reason: str) -> None:
-    assert update({"id": "7", "text": "Ann has a cat", "event": "ADD"}, entry) == Refused(reason)  # type: ignore[arg-type]
+    assert update({"id": "7", "text": "Ann has a cat", "event": "ADD"}, entry) == RejectedAnswer(reason)  # type: ignore[arg-type]
 
 
 def test_an_update_that_contradicts_itself_is_refused() -> None:
     twice = {"id": "0", "text": "Ann lives in Rome", "event": "UPDATE"}
-    assert update(twice, {"id": "0", "event": "DELETE"}) == Refused("id named twice")
-    assert isinstance(update(twice, twice), Cleaned)
+    assert update(twice, {"id": "0", "event": "DELETE"}) == RejectedAnswer("id named twice")
+    assert isinstance(update(twice, twice), CleanedAnswer)
 
 
 def test_an_update_adds_no_more_than_there_are_facts() -> None:
-    assert update(*({"id": str(i), "text": f"new {i}", "event": "ADD"} for i in range(3))) == Refused(
+    assert update(*({"id": str(i), "text": f"new {i}", "event": "ADD"} for i in range(3))) == RejectedAnswer(
         "more memories than facts"
     )
 
@@ -189,17 +189,17 @@ def test_an_update_adds_no_more_than_there_are_facts() -> None:
 @pytest.mark.parametrize(
     ("raw", "cleaned"),
     [
-        ("<think>hm</think> 7 May\n2023 ", Cleaned("7 May 2023")),
-        ("```text\n7 May 2023\n```", Cleaned("7 May 2023")),
-        ("analysisThe date is 7 May.assistantfinal7 May 2023", Cleaned("7 May 2023")),
-        ("<|channel|>final<|message|>7 May 2023<|return|>", Cleaned("7 May 2023")),
-        ("analysis of data", Cleaned("analysis of data")),
-        ("<think>hm</think>", Refused("empty")),
-        ("<think>hm", Refused("cut off")),
+        ("<think>hm</think> 7 May\n2023 ", CleanedAnswer("7 May 2023")),
+        ("```text\n7 May 2023\n```", CleanedAnswer("7 May 2023")),
+        ("analysisThe date is 7 May.assistantfinal7 May 2023", CleanedAnswer("7 May 2023")),
+        ("<|channel|>final<|message|>7 May 2023<|return|>", CleanedAnswer("7 May 2023")),
+        ("analysis of data", CleanedAnswer("analysis of data")),
+        ("<think>hm</think>", RejectedAnswer("empty")),
+        ("<think>hm", RejectedAnswer("cut off")),
     ],
 )
-def test_an_answer_is_one_line_of_text(raw: str, cleaned: Cleaned | Refused) -> None:
-    assert clean("generation", raw) == cleaned
+def test_an_answer_is_one_line_of_text(raw: str, cleaned: CleanedAnswer | RejectedAnswer) -> None:
+    assert clean_answer("generation", raw) == cleaned
 
 
 @pytest.mark.parametrize(
@@ -207,20 +207,20 @@ def test_an_answer_is_one_line_of_text(raw: str, cleaned: Cleaned | Refused) -> 
     [
         (
             '```{"reason": "The cat\\nis red.", "answer": " Red. "}```',
-            Cleaned('{"answer": "Red", "reason": "The cat is red."}'),
+            CleanedAnswer('{"answer": "Red", "reason": "The cat is red."}'),
         ),
         (
             '{"answer": "red", "reason": "It is.", "second": {"answer": "blue", "reason": "It may be."}}',
-            Cleaned('{"answer": "red", "reason": "It is."}'),
+            CleanedAnswer('{"answer": "red", "reason": "It is."}'),
         ),
-        ('{"answer": 3, "reason": "Three cups."}', Cleaned('{"answer": "3", "reason": "Three cups."}')),
-        ('{"answer": "dark red", "reason": "x"}', Refused("wrong shape")),
-        ('{"answer": "red"}', Refused("wrong shape")),
-        ('{"answer": true, "reason": "x"}', Refused("wrong shape")),
+        ('{"answer": 3, "reason": "Three cups."}', CleanedAnswer('{"answer": "3", "reason": "Three cups."}')),
+        ('{"answer": "dark red", "reason": "x"}', RejectedAnswer("wrong shape")),
+        ('{"answer": "red"}', RejectedAnswer("wrong shape")),
+        ('{"answer": true, "reason": "x"}', RejectedAnswer("wrong shape")),
     ],
 )
-def test_a_visual_answer_is_one_word_with_a_reason(raw: str, cleaned: Cleaned | Refused) -> None:
-    assert clean("vqa", raw) == cleaned
+def test_a_visual_answer_is_one_word_with_a_reason(raw: str, cleaned: CleanedAnswer | RejectedAnswer) -> None:
+    assert clean_answer("vqa", raw) == cleaned
 
 
 @pytest.mark.parametrize("stage", ["extraction", "update", "generation", "vqa"])
@@ -241,8 +241,8 @@ def test_a_visual_answer_is_one_word_with_a_reason(raw: str, cleaned: Cleaned | 
     ids=range(10),
 )
 def test_monstrous_answers_are_refused_quickly(stage: str, raw: str) -> None:
-    result = clean(stage, raw)  # type: ignore[arg-type]
-    assert isinstance(result, Refused) or stage in ("generation", "extraction")
+    result = clean_answer(stage, raw)  # type: ignore[arg-type]
+    assert isinstance(result, RejectedAnswer) or stage in ("generation", "extraction")
 
 
 # ------------------------------------------------------------------------------------------------ properties
@@ -277,19 +277,19 @@ ENTRIES = st.fixed_dictionaries(
 @given(NASTY, st.sampled_from(["extraction", "update", "generation", "vqa"]))
 @example('{"facts": ["\\ud800"]}', "extraction")
 def test_no_output_breaks_cleaning_and_cleaning_is_done_once(raw: str, stage: str) -> None:
-    result = clean(stage, raw, old=OLD, facts=["a", "b"])  # type: ignore[arg-type]
-    if isinstance(result, Cleaned):
+    result = clean_answer(stage, raw, old=OLD, facts=["a", "b"])  # type: ignore[arg-type]
+    if isinstance(result, CleanedAnswer):
         result.text.encode()  # no half of a surrogate pair is left
         assert result.text.isprintable() or not any(unicodedata.category(c) == "Cc" for c in result.text)
         if stage != "generation":
-            assert clean(stage, result.text, old=OLD, facts=["a", "b"]) == result  # type: ignore[arg-type]
+            assert clean_answer(stage, result.text, old=OLD, facts=["a", "b"]) == result  # type: ignore[arg-type]
 
 
 @settings(deadline=None, max_examples=60)
 @given(st.lists(st.text(ANY, max_size=300), max_size=12), NASTY.filter(lambda text: "{" not in text))
 def test_facts_that_are_kept_are_what_the_grammar_allows(facts: list[str], before: str) -> None:
-    result = clean("extraction", f"{before}</think>{json.dumps({'facts': facts})}")
-    assert isinstance(result, Cleaned)
+    result = clean_answer("extraction", f"{before}</think>{json.dumps({'facts': facts})}")
+    assert isinstance(result, CleanedAnswer)
     assert is_allowed(extraction_grammar(EXCHANGE, grounded=False), result.text)
     assert parse_facts(result.text) == json.loads(result.text)["facts"]
     if all(fact[:1].isalpha() for fact in facts):
@@ -301,8 +301,8 @@ def test_facts_that_are_kept_are_what_the_grammar_allows(facts: list[str], befor
 def test_updates_that_are_kept_are_what_the_grammar_allows(
     entries: list[dict[str, object]], old: list[str], facts: list[str]
 ) -> None:
-    result = clean("update", json.dumps({"memory": entries}), old=old, facts=facts)
-    if isinstance(result, Cleaned):
+    result = clean_answer("update", json.dumps({"memory": entries}), old=old, facts=facts)
+    if isinstance(result, CleanedAnswer):
         assert is_allowed(update_grammar(old, facts, grounded=False), result.text)
         read = parse_update(result.text, old)
         assert read.rejected == 0
@@ -314,10 +314,10 @@ def test_updates_that_are_kept_are_what_the_grammar_allows(
 def test_no_json_at_all_breaks_cleaning(value: object) -> None:
     for text in (json.dumps(value), json.dumps({"memory": value, "facts": value, "answer": value, "reason": value})):
         for stage in ("extraction", "update", "generation", "vqa"):
-            clean(stage, text, old=OLD, facts=["a"])  # type: ignore[arg-type]
+            clean_answer(stage, text, old=OLD, facts=["a"])  # type: ignore[arg-type]
 
 
 @settings(deadline=None)
 @given(st.integers(0, len(FACTS) - 1))
 def test_an_answer_cut_off_anywhere_is_never_taken_for_a_whole_one(length: int) -> None:
-    assert isinstance(clean("extraction", FACTS[:length]), Refused)
+    assert isinstance(clean_answer("extraction", FACTS[:length]), RejectedAnswer)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from memlora_mlx.distill.lives import Life, bank, live
+from memlora_mlx.distill.lives import SyntheticDialogue, expected_memories, generate_dialogue
 from memlora_mlx.distill.phrases import (
     ATTRIBUTES,
     CHATTER,
@@ -30,7 +30,7 @@ from memlora_mlx.distill.phrases import (
     part,
 )
 
-LIVES = st.builds(live, st.integers(0, 2**32), steps=st.integers(0, 20), held_out=st.booleans())
+LIVES = st.builds(generate_dialogue, st.integers(0, 2**32), steps=st.integers(0, 20), held_out=st.booleans())
 by_attribute = pytest.mark.parametrize("attribute", ATTRIBUTES, ids=lambda attribute: attribute.name)
 
 # A slot left open, a word twice, a wrong article, or two marks in a row.
@@ -38,11 +38,11 @@ WRONG = re.compile(r"[{}|]|\b(\w+) \1\b|\ba (?!one\b)[aeio]|\ban (?!hour)[^aeiou
 
 
 @cache
-def many(held_out: bool = False) -> list[Life]:
-    return [live(seed, held_out=held_out) for seed in range(300)]
+def many(held_out: bool = False) -> list[SyntheticDialogue]:
+    return [generate_dialogue(seed, held_out=held_out) for seed in range(300)]
 
 
-def texts(life: Life) -> Iterator[str]:
+def texts(life: SyntheticDialogue) -> Iterator[str]:
     for step in life.steps:
         yield from (text for _, text in step.turns)
         yield from (fact.text for fact in step.facts)
@@ -66,34 +66,34 @@ def lists(attribute: Attribute) -> dict[str, tuple[Phrase, ...]]:
 
 
 @given(LIVES)
-def test_replaying_the_decisions_gives_the_bank_before_every_step(life: Life) -> None:
+def test_replaying_the_decisions_gives_the_bank_before_every_step(life: SyntheticDialogue) -> None:
     memories: list[str] = []
     for number, step in enumerate(life.steps):
-        assert memories == bank(life, number)
+        assert memories == expected_memories(life, number)
         before = list(memories)
         for fact in step.facts:
             assert fact.text not in before
-            assert (fact.event == "ADD") == (fact.touches is None)
-            if fact.touches is None:
+            assert (fact.event == "ADD") == (fact.replaces is None)
+            if fact.replaces is None:
                 memories.append(fact.text)
                 continue
-            assert fact.touches in before  # a step never touches what it has brought itself
-            place = memories.index(fact.touches)
-            memories[place : place + 1] = {"UPDATE": [fact.text], "DELETE": [], "NONE": [fact.touches]}[fact.event]
-    assert memories == bank(life, len(life.steps)) and len(set(memories)) == len(memories)
+            assert fact.replaces in before  # a step never touches what it has brought itself
+            place = memories.index(fact.replaces)
+            memories[place : place + 1] = {"UPDATE": [fact.text], "DELETE": [], "NONE": [fact.replaces]}[fact.event]
+    assert memories == expected_memories(life, len(life.steps)) and len(set(memories)) == len(memories)
 
 
 @given(st.integers(), st.booleans())
 @settings(max_examples=20)
 def test_a_seed_always_gives_the_same_life(seed: int, held_out: bool) -> None:
-    life = live(seed, held_out=held_out)
-    assert life == live(seed, held_out=held_out)
-    assert live(seed, steps=5, held_out=held_out).steps == life.steps[:5]
+    life = generate_dialogue(seed, held_out=held_out)
+    assert life == generate_dialogue(seed, held_out=held_out)
+    assert generate_dialogue(seed, steps=5, held_out=held_out).steps == life.steps[:5]
     assert life.name == (f"life-held-{seed}" if held_out else f"life-{seed}")
 
 
 @given(LIVES)
-def test_who_speaks_and_how_much(life: Life) -> None:
+def test_who_speaks_and_how_much(life: SyntheticDialogue) -> None:
     assert (life.owner is None) == (life.other is None)
     assert life.owner is None or life.owner != life.other
     for step in life.steps:
@@ -162,8 +162,8 @@ def test_every_decision_follows_from_what_the_facts_mean(held_out: bool) -> None
             for fact in step.facts:
                 text = fact.text.replace(life.owner or "User", "User")
                 if asked := requested(text):
-                    assert fact.event == "DELETE" and fact.touches in stored
-                    kept, _, kept_value, _ = stored.pop(fact.touches)
+                    assert fact.event == "DELETE" and fact.replaces in stored
+                    kept, _, kept_value, _ = stored.pop(fact.replaces)
                     statement, named = asked
                     if statement:
                         [(attribute, name, value, _)] = meanings()[statement[0].upper() + statement[1:]]
@@ -176,11 +176,11 @@ def test_every_decision_follows_from_what_the_facts_mean(held_out: bool) -> None
                 own = {text: known for text, known in stored.items() if known[0] is attribute}
                 seen.append(attribute)
                 if name == "state":
-                    assert fact.touches == next((text for text, known in own.items() if known[2] == value), None)
-                    assert fact.event == ("NONE" if fact.touches else "ADD")
+                    assert fact.replaces == next((text for text, known in own.items() if known[2] == value), None)
+                    assert fact.event == ("NONE" if fact.replaces else "ADD")
                 else:
-                    assert fact.touches in own
-                    _, stored_name, stored_value, _ = own[fact.touches]
+                    assert fact.replaces in own
+                    _, stored_name, stored_value, _ = own[fact.replaces]
                 if name == "change":
                     assert fact.event == "UPDATE" and value != stored_value and old in (None, stored_value)
                 if name == "refine":
@@ -188,7 +188,7 @@ def test_every_decision_follows_from_what_the_facts_mean(held_out: bool) -> None
                 if name == "withdraw":
                     assert fact.event == "DELETE" and value in (None, stored_value)
                 if fact.event in ("UPDATE", "DELETE"):
-                    del stored[str(fact.touches)]
+                    del stored[str(fact.replaces)]
                 if fact.event in ("ADD", "UPDATE"):
                     stored[fact.text] = attribute, name, value, old
             assert len(set(seen)) == len(seen)

@@ -18,12 +18,12 @@ import pytest
 from rich.console import Console
 from tiny import Q_V, mx
 
-from memlora_mlx.cli.search import leaderboard_table, numbers, run_search
-from memlora_mlx.distill.datasets import batches, examples
+from memlora_mlx.cli.search import leaderboard_table, parse_numbers, run_search
+from memlora_mlx.distill.datasets import training_batches, tokenize_examples
 from memlora_mlx.distill.recipes import Recipe
-from memlora_mlx.distill.rows import Row, Split, write_rows
-from memlora_mlx.distill.search import Event, Grid, Place, Plan, Search, leaderboard
-from memlora_mlx.distill.workflow import Order
+from memlora_mlx.distill.rows import TrainingExample, Split, write_examples
+from memlora_mlx.distill.search import SearchEvent, Grid, LeaderboardEntry, SearchConfig, Search, leaderboard
+from memlora_mlx.distill.workflow import TrainingConfig
 from memlora_mlx.errors import BadTrainingData, Cancelled, TrainingFailed, UsageError
 from memlora_mlx.models.experts import ExpertTable, read_expert
 from memlora_mlx.models.students import Student
@@ -40,10 +40,10 @@ WANTED: Mapping[Stage, str] = {  # what the pipeline is measured by: the more of
 TOO_HIGH = 1e30  # a learning rate that leaves no weight a number
 
 
-def rows(stage: Stage, answer: str, split: Split) -> list[Row]:
+def rows(stage: Stage, answer: str, split: Split) -> list[TrainingExample]:
     things = ("Ann", "Bob", "the doctor", "the red bicycle", "seven apples", "tea")
     return [
-        Row(stage, (("user", f"Where is {thing}?"),), answer.format(thing), "synthetic", f"life-{i}", "1", split)
+        TrainingExample(stage, (("user", f"Where is {thing}?"),), answer.format(thing), "synthetic", f"life-{i}", "1", split)
         for i, thing in enumerate(things)
     ]
 
@@ -51,23 +51,23 @@ def rows(stage: Stage, answer: str, split: Split) -> list[Row]:
 def grid(folder: Path, stage: Stage, *rates: float, sizes: tuple[int, ...] = (2,)) -> Grid:
     file = folder / f"{stage}.jsonl"
     if not file.exists():
-        write_rows(file, [*rows(stage, TAUGHT[stage], "train"), *rows(stage, TAUGHT[stage], "validation")])
+        write_examples(file, [*rows(stage, TAUGHT[stage], "train"), *rows(stage, TAUGHT[stage], "validation")])
     recipe = Recipe(stage, Q_V, rank=2, epochs=2, validations=1)
-    return Grid(Order(stage, "tiny", (str(file),), recipe), rates, sizes)
+    return Grid(TrainingConfig(stage, "tiny", (str(file),), recipe), rates, sizes)
 
 
-def plan(folder: Path, *, keep: int = 2, metric: str = "f1") -> Plan:
+def plan(folder: Path, *, keep: int = 2, metric: str = "f1") -> SearchConfig:
     """Two stages of two candidates each, and one that must fail."""
     grids = (grid(folder, "update", 3e-2, 1e-3), grid(folder, "extraction", 1e-3, TOO_HIGH, 3e-2))
-    return Plan(grids, keep=keep, metric=metric)
+    return SearchConfig(grids, keep=keep, metric=metric)
 
 
 @dataclass
-class Bench:
+class SearchBench:
     """Counts what a search loads and measures; the measure is what the trained weights make of other rows."""
 
     student: Path
-    events: list[Event] = field(default_factory=list)
+    events: list[SearchEvent] = field(default_factory=list)
     loads: int = 0
     measured: list[tuple[dict[Stage, str], str]] = field(default_factory=list)
 
@@ -88,7 +88,7 @@ class Bench:
             taught.append(loss(student, rows(stage, TAUGHT[stage], "test")))
         return {"f1": -sum(losses) / len(losses), "L": -sum(taught) / len(taught)}
 
-    def search(self, folder: Path, plan: Plan, **options: Any) -> Search:
+    def search(self, folder: Path, plan: SearchConfig, **options: Any) -> Search:
         options = {"on_event": self.events.append, **options}
         return Search(folder, plan, self.load, self.measure, **options)
 
@@ -96,17 +96,17 @@ class Bench:
         return [event.what for event in self.events if event.kind == "trained"]
 
 
-def loss(student: Student, data: Sequence[Row]) -> float:
-    made, _ = examples(student, data, longest=1000, decision_weight=1.0)
-    [batch] = batches(made, len(made), seed=None)
+def loss(student: Student, data: Sequence[TrainingExample]) -> float:
+    made, _ = tokenize_examples(student, data, longest=1000, decision_weight=1.0)
+    [batch] = training_batches(made, len(made), seed=None)
     hidden = student.model.model(mx.array(batch.tokens))
-    logits = student.logits(hidden.reshape(-1, hidden.shape[-1])[mx.array(batch.places)])
+    logits = student.logits(hidden.reshape(-1, hidden.shape[-1])[mx.array(batch.positions)])
     chosen = mx.take_along_axis(logits, mx.array(batch.targets)[:, None], axis=-1)[:, 0]
     losses = (mx.logsumexp(logits, axis=-1) - chosen) * mx.array(batch.weights)
     return float(losses.sum()) / float(batch.weights.sum())
 
 
-def said(places: Sequence[Place]) -> list[tuple[Any, ...]]:
+def said(places: Sequence[LeaderboardEntry]) -> list[tuple[Any, ...]]:
     """A leaderboard as plain values."""
     return [
         (place.part, place.rank, tuple(map(str, place.experts)), dict(place.scores or {}), place.status)
@@ -115,36 +115,36 @@ def said(places: Sequence[Place]) -> list[tuple[Any, ...]]:
     ]
 
 
-class Killed(BaseException):
+class KilledProcess(BaseException):
     pass
 
 
 @pytest.fixture
-def bench(tiny_student: Path) -> Bench:
-    return Bench(tiny_student)
+def bench(tiny_student: Path) -> SearchBench:
+    return SearchBench(tiny_student)
 
 
 @dataclass
-class Done:
+class FinishedProcess:
     """A search that ran to its end undisturbed, with a test set."""
 
     folder: Path
     search: Search
-    bench: Bench
+    bench: SearchBench
     chosen: Mapping[Stage, Path]
 
 
 @pytest.fixture(scope="module")
-def done(tiny_student: Path, tmp_path_factory: pytest.TempPathFactory) -> Done:
-    folder, bench = tmp_path_factory.mktemp("done"), Bench(tiny_student)
+def done(tiny_student: Path, tmp_path_factory: pytest.TempPathFactory) -> FinishedProcess:
+    folder, bench = tmp_path_factory.mktemp("done"), SearchBench(tiny_student)
     search = bench.search(folder / "search", plan(folder), test=True)
-    return Done(folder, search, bench, search.run())
+    return FinishedProcess(folder, search, bench, search.run())
 
 
 # ------------------------------------------------------------------------------------------------ what is chosen
 
 
-def test_the_pipeline_ranks_and_not_the_validation_loss(done: Done) -> None:
+def test_the_pipeline_ranks_and_not_the_validation_loss(done: FinishedProcess) -> None:
     places = [place for place in leaderboard(done.search) if place.part == "update"]
 
     assert [place.experts[0].learning_rate for place in places] == [1e-3, 3e-2]
@@ -154,7 +154,7 @@ def test_the_pipeline_ranks_and_not_the_validation_loss(done: Done) -> None:
     assert done.chosen["update"] == done.search.folder / "best" / "update"
 
 
-def test_stages_are_searched_in_the_pipelines_order_each_alone_and_then_together(done: Done) -> None:
+def test_stages_are_searched_in_the_pipelines_order_each_alone_and_then_together(done: FinishedProcess) -> None:
     assert done.bench.measured == [
         ({"extraction": "lr-0.001-batch-2"}, "validation"),
         ({"extraction": "lr-0.03-batch-2"}, "validation"),
@@ -169,7 +169,7 @@ def test_stages_are_searched_in_the_pipelines_order_each_alone_and_then_together
     ]
 
 
-def test_the_best_combination_is_the_one_given_back(done: Done) -> None:
+def test_the_best_combination_is_the_one_given_back(done: FinishedProcess) -> None:
     together = [place for place in leaderboard(done.search) if place.part == "combination"]
     values = [(place.scores or {})["f1"] for place in together]
 
@@ -180,21 +180,21 @@ def test_the_best_combination_is_the_one_given_back(done: Done) -> None:
         assert (done.chosen[one.stage] / "adapters.safetensors").read_bytes() == wanted
 
 
-def test_the_loss_on_the_card_is_that_of_the_weights_on_the_disk(done: Done) -> None:
+def test_the_loss_on_the_card_is_that_of_the_weights_on_the_disk(done: FinishedProcess) -> None:
     for candidate in done.search.candidates["update"]:
         scores = done.search.scores((candidate,))
         assert scores is not None and scores["L"] == pytest.approx(-(candidate.validation_loss or 0.0), abs=0.01)
 
 
-def test_fewer_are_kept_if_fewer_are_asked_for(done: Done, bench: Bench, tmp_path: Path) -> None:
+def test_fewer_are_kept_if_fewer_are_asked_for(done: FinishedProcess, bench: SearchBench, tmp_path: Path) -> None:
     search = bench.search(tmp_path / "search", plan(done.folder, keep=1))
     search.run()
     assert [place.part for place in leaderboard(search)].count("combination") == 1
     assert len(bench.measured) == 5 and all(part == "validation" for _, part in bench.measured)
 
 
-def test_candidates_of_a_single_stage_are_measured_once(bench: Bench, tmp_path: Path) -> None:
-    search = bench.search(tmp_path / "search", Plan((grid(tmp_path, "update", 1e-3, 3e-2, sizes=(3, 6)),)))
+def test_candidates_of_a_single_stage_are_measured_once(bench: SearchBench, tmp_path: Path) -> None:
+    search = bench.search(tmp_path / "search", SearchConfig((grid(tmp_path, "update", 1e-3, 3e-2, sizes=(3, 6)),)))
     chosen = search.run()
 
     assert len(bench.measured) == 4 and list(chosen) == ["update"]
@@ -205,7 +205,7 @@ def test_candidates_of_a_single_stage_are_measured_once(bench: Bench, tmp_path: 
 # ------------------------------------------------------------------------------------------------ the test set
 
 
-def test_the_test_set_is_measured_once_after_choosing(done: Done, bench: Bench) -> None:
+def test_the_test_set_is_measured_once_after_choosing(done: FinishedProcess, bench: SearchBench) -> None:
     parts = [part for _, part in done.bench.measured]
     assert parts.count("test") == 1 and parts[-1] == "test"
     last = leaderboard(done.search)[-1]
@@ -217,14 +217,14 @@ def test_the_test_set_is_measured_once_after_choosing(done: Done, bench: Bench) 
     assert said(leaderboard(again)) == said(leaderboard(done.search))
 
 
-def test_what_has_seen_the_test_set_is_searched_no_further(done: Done, bench: Bench) -> None:
+def test_what_has_seen_the_test_set_is_searched_no_further(done: FinishedProcess, bench: SearchBench) -> None:
     for other in (plan(done.folder, keep=1), plan(done.folder, metric="L")):
         with pytest.raises(UsageError, match="has seen the test set and is closed"):
             bench.search(done.search.folder, other)
 
 
-def test_a_search_without_a_test_set_can_be_tested_later(bench: Bench, tmp_path: Path) -> None:
-    asked = Plan((grid(tmp_path, "update", 1e-3),))
+def test_a_search_without_a_test_set_can_be_tested_later(bench: SearchBench, tmp_path: Path) -> None:
+    asked = SearchConfig((grid(tmp_path, "update", 1e-3),))
     bench.search(tmp_path / "search", asked).run()
     bench.search(tmp_path / "search", asked, test=True).run()
     assert [part for _, part in bench.measured] == ["validation", "test"] and bench.loads == 1
@@ -233,15 +233,15 @@ def test_a_search_without_a_test_set_can_be_tested_later(bench: Bench, tmp_path:
 # ------------------------------------------------------------------------------------------------ going on
 
 
-def test_killed_at_every_step_it_ends_with_the_same_leaderboard(done: Done, bench: Bench, tmp_path: Path) -> None:
+def test_killed_at_every_step_it_ends_with_the_same_leaderboard(done: FinishedProcess, bench: SearchBench, tmp_path: Path) -> None:
     seen: set[tuple[Any, ...]] = set()
 
-    def kill(event: Event) -> None:
+    def kill(event: SearchEvent) -> None:
         bench.events.append(event)
         name = (event.kind, event.what, event.point and (event.point.step, event.point.validation_loss is None))
         if name not in seen:
             seen.add(name)
-            raise Killed
+            raise KilledProcess
 
     kills = 0
     while True:
@@ -249,7 +249,7 @@ def test_killed_at_every_step_it_ends_with_the_same_leaderboard(done: Done, benc
         try:
             search.run()
             break
-        except Killed:
+        except KilledProcess:
             kills += 1
     assert kills == len(seen) > 50
     assert said(leaderboard(search)) == said(leaderboard(done.search))
@@ -262,17 +262,17 @@ def test_killed_at_every_step_it_ends_with_the_same_leaderboard(done: Done, benc
     assert bench.measured == done.bench.measured  # nor is anything measured twice
 
 
-def test_an_expert_written_just_before_a_kill_is_not_trained_again(bench: Bench, tmp_path: Path) -> None:
-    asked, folder = Plan((grid(tmp_path, "update", 1e-3, 3e-2),)), tmp_path / "search"
+def test_an_expert_written_just_before_a_kill_is_not_trained_again(bench: SearchBench, tmp_path: Path) -> None:
+    asked, folder = SearchConfig((grid(tmp_path, "update", 1e-3, 3e-2),)), tmp_path / "search"
     before: list[bytes] = []
 
-    def kill(event: Event) -> None:
+    def kill(event: SearchEvent) -> None:
         if event.kind == "step":
             before.append((folder / "search.json").read_bytes())
         if event.kind == "trained":
-            raise Killed
+            raise KilledProcess
 
-    with pytest.raises(Killed):
+    with pytest.raises(KilledProcess):
         bench.search(folder, asked, on_event=kill).run()
     (folder / "search.json").write_bytes(before[-1])  # as a kill leaves it between the expert and the note of it
 
@@ -294,7 +294,7 @@ Bench(student).search(folder, plan(data), test=True, on_event=kill).run()
 """
 
 
-def test_a_killed_process_is_gone_on_from(done: Done, bench: Bench, tmp_path: Path) -> None:
+def test_a_killed_process_is_gone_on_from(done: FinishedProcess, bench: SearchBench, tmp_path: Path) -> None:
     here = Path(__file__).parent
     paths = os.pathsep.join([str(here), str(here.parent), *sys.path])
     command = [sys.executable, "-c", _CHILD, str(done.folder), str(tmp_path / "search"), str(bench.student)]
@@ -309,10 +309,10 @@ def test_a_killed_process_is_gone_on_from(done: Done, bench: Bench, tmp_path: Pa
     assert said(leaderboard(search)) == said(leaderboard(done.search))
 
 
-def test_stopped_by_the_user_it_goes_on_from_there(done: Done, bench: Bench, tmp_path: Path) -> None:
+def test_stopped_by_the_user_it_goes_on_from_there(done: FinishedProcess, bench: SearchBench, tmp_path: Path) -> None:
     cancelled = threading.Event()
 
-    def stop(event: Event) -> None:
+    def stop(event: SearchEvent) -> None:
         if event.kind == "step" and event.what.startswith("update") and event.point and event.point.step == 3:
             cancelled.set()
 
@@ -326,9 +326,9 @@ def test_stopped_by_the_user_it_goes_on_from_there(done: Done, bench: Bench, tmp
     assert said(leaderboard(again)) == said(leaderboard(done.search))
 
 
-def test_a_wider_grid_trains_only_what_is_new(bench: Bench, tmp_path: Path) -> None:
-    bench.search(tmp_path / "search", Plan((grid(tmp_path, "update", 1e-3),))).run()
-    wider = Plan((grid(tmp_path, "update", 3e-2, 1e-3), grid(tmp_path, "extraction", 3e-2)), metric="L")
+def test_a_wider_grid_trains_only_what_is_new(bench: SearchBench, tmp_path: Path) -> None:
+    bench.search(tmp_path / "search", SearchConfig((grid(tmp_path, "update", 1e-3),))).run()
+    wider = SearchConfig((grid(tmp_path, "update", 3e-2, 1e-3), grid(tmp_path, "extraction", 3e-2)), metric="L")
     search = bench.search(tmp_path / "search", wider)
     search.run()
 
@@ -336,41 +336,41 @@ def test_a_wider_grid_trains_only_what_is_new(bench: Bench, tmp_path: Path) -> N
     assert [p.experts[0].learning_rate for p in leaderboard(search) if p.part == "update"] == [3e-2, 1e-3]
 
 
-def test_a_folder_holds_one_search(bench: Bench, tmp_path: Path) -> None:
-    asked = Plan((grid(tmp_path, "update", 1e-3),))
+def test_a_folder_holds_one_search(bench: SearchBench, tmp_path: Path) -> None:
+    asked = SearchConfig((grid(tmp_path, "update", 1e-3),))
     bench.search(tmp_path / "search", asked, conditions={"questions": 20}).run()
     order = asked.grids[0].order
     longer = replace(order, recipe=order.recipe.changed(epochs=3))
-    for other, conditions in ((asked, {"questions": 30}), (Plan((Grid(longer, (1e-3,), (2,)),)), {"questions": 20})):
+    for other, conditions in ((asked, {"questions": 30}), (SearchConfig((Grid(longer, (1e-3,), (2,)),)), {"questions": 20})):
         with pytest.raises(UsageError, match="a search with other settings"):
             bench.search(tmp_path / "search", other, conditions=conditions)
 
 
-def test_rows_that_changed_meanwhile_are_noticed(bench: Bench, tmp_path: Path) -> None:
-    asked = Plan((grid(tmp_path, "update", 1e-3, 3e-2),))
+def test_rows_that_changed_meanwhile_are_noticed(bench: SearchBench, tmp_path: Path) -> None:
+    asked = SearchConfig((grid(tmp_path, "update", 1e-3, 3e-2),))
 
-    def kill(event: Event) -> None:
+    def kill(event: SearchEvent) -> None:
         if event.kind == "measured":
-            raise Killed
+            raise KilledProcess
 
-    with pytest.raises(Killed):
+    with pytest.raises(KilledProcess):
         bench.search(tmp_path / "search", asked, on_event=kill).run()
-    write_rows(tmp_path / "update.jsonl", [*rows("update", "{}", "train"), *rows("update", "{}", "validation")])
+    write_examples(tmp_path / "update.jsonl", [*rows("update", "{}", "train"), *rows("update", "{}", "validation")])
     with pytest.raises(BadTrainingData, match="rows for update have changed"):
         bench.search(tmp_path / "search", asked).run()
 
 
-def test_a_damaged_state_says_so(bench: Bench, tmp_path: Path) -> None:
+def test_a_damaged_state_says_so(bench: SearchBench, tmp_path: Path) -> None:
     (tmp_path / "search").mkdir()
     (tmp_path / "search" / "search.json").write_text("{")
     with pytest.raises(UsageError, match="holds no search to resume"):
-        bench.search(tmp_path / "search", Plan((grid(tmp_path, "update", 1e-3),)))
+        bench.search(tmp_path / "search", SearchConfig((grid(tmp_path, "update", 1e-3),)))
 
 
 # ------------------------------------------------------------------------------------------------ what fails
 
 
-def test_a_loss_that_is_no_number_is_noted_and_passed_over(done: Done) -> None:
+def test_a_loss_that_is_no_number_is_noted_and_passed_over(done: FinishedProcess) -> None:
     [place] = [place for place in leaderboard(done.search) if place.status == "failed"]
 
     assert place.experts[0].learning_rate == TOO_HIGH and place.rank is None and place.scores is None
@@ -381,40 +381,40 @@ def test_a_loss_that_is_no_number_is_noted_and_passed_over(done: Done) -> None:
 
 
 def test_too_little_memory_is_noted_and_passed_over(
-    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    bench: SearchBench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     free: Iterator[int] = iter([1 << 10, 1 << 40])
     monkeypatch.setattr("memlora_mlx.models.device.usable_memory", lambda: next(free))
-    search = bench.search(tmp_path / "search", Plan((grid(tmp_path, "update", 3e-2, 1e-3),)))
+    search = bench.search(tmp_path / "search", SearchConfig((grid(tmp_path, "update", 3e-2, 1e-3),)))
     search.run()
 
     assert [place.status for place in leaderboard(search)] == ["best", "failed"]
     assert "GiB" in (leaderboard(search)[1].experts[0].failure or "")
 
 
-def test_memory_that_runs_out_while_training_is_noted_and_passed_over(bench: Bench, tmp_path: Path) -> None:
+def test_memory_that_runs_out_while_training_is_noted_and_passed_over(bench: SearchBench, tmp_path: Path) -> None:
     def load() -> Student:
         if bench.loads == 0:
             bench.loads += 1
             raise RuntimeError("[metal::malloc] Unable to allocate 99 bytes.\nmore")
         return bench.load()
 
-    asked = Plan((grid(tmp_path, "update", 3e-2, 1e-3),))
+    asked = SearchConfig((grid(tmp_path, "update", 3e-2, 1e-3),))
     search = Search(tmp_path / "search", asked, load, bench.measure)
     search.run()
     assert search.candidates["update"][0].failure == "[metal::malloc] Unable to allocate 99 bytes."
 
 
-def test_a_bug_is_no_failed_candidate(bench: Bench, tmp_path: Path) -> None:
+def test_a_bug_is_no_failed_candidate(bench: SearchBench, tmp_path: Path) -> None:
     def load() -> Student:
         raise RuntimeError("shapes do not fit")
 
     with pytest.raises(RuntimeError, match="shapes"):
-        Search(tmp_path / "search", Plan((grid(tmp_path, "update", 1e-3),)), load, bench.measure).run()
+        Search(tmp_path / "search", SearchConfig((grid(tmp_path, "update", 1e-3),)), load, bench.measure).run()
 
 
-def test_a_stage_whose_candidates_all_fail_ends_the_search(bench: Bench, tmp_path: Path) -> None:
-    search = bench.search(tmp_path / "search", Plan((grid(tmp_path, "update", TOO_HIGH, 1e31),)))
+def test_a_stage_whose_candidates_all_fail_ends_the_search(bench: SearchBench, tmp_path: Path) -> None:
+    search = bench.search(tmp_path / "search", SearchConfig((grid(tmp_path, "update", TOO_HIGH, 1e31),)))
     with pytest.raises(TrainingFailed, match="no candidate for update.*1e.30.*no number.*1e.31"):
         search.run()
     assert [place.status for place in leaderboard(search)] == ["failed", "failed"]
@@ -422,27 +422,27 @@ def test_a_stage_whose_candidates_all_fail_ends_the_search(bench: Bench, tmp_pat
 
 
 @pytest.mark.parametrize("in_the_way", ["run.partial", "metrics.jsonl", "state.safetensors"])
-def test_a_folder_that_cannot_be_written_blames_no_candidate(in_the_way: str, bench: Bench, tmp_path: Path) -> None:
-    search = bench.search(tmp_path / "search", Plan((grid(tmp_path, "update", 1e-3),)))
+def test_a_folder_that_cannot_be_written_blames_no_candidate(in_the_way: str, bench: SearchBench, tmp_path: Path) -> None:
+    search = bench.search(tmp_path / "search", SearchConfig((grid(tmp_path, "update", 1e-3),)))
     (tmp_path / "search" / search.candidates["update"][0].name / in_the_way / "x").mkdir(parents=True)
     with pytest.raises(TrainingFailed, match="cannot write"):
         search.run()
     assert [place.status for place in leaderboard(search)] == ["waiting"]
 
 
-def test_an_unknown_metric_costs_no_training_twice(bench: Bench, tmp_path: Path) -> None:
+def test_an_unknown_metric_costs_no_training_twice(bench: SearchBench, tmp_path: Path) -> None:
     grids = (grid(tmp_path, "update", 1e-3),)
     with pytest.raises(UsageError, match="no metric 'F'.*measured are L, f1"):
-        bench.search(tmp_path / "search", Plan(grids, metric="F")).run()
-    bench.search(tmp_path / "search", Plan(grids, metric="f1")).run()
+        bench.search(tmp_path / "search", SearchConfig(grids, metric="F")).run()
+    bench.search(tmp_path / "search", SearchConfig(grids, metric="f1")).run()
     assert bench.loads == 1 and len(bench.measured) == 1
 
 
-def test_a_score_that_is_no_number_is_not_kept(bench: Bench, tmp_path: Path) -> None:
+def test_a_score_that_is_no_number_is_not_kept(bench: SearchBench, tmp_path: Path) -> None:
     def measure(experts: Mapping[Stage, Path], part: str) -> dict[str, float]:
         return {"f1": float("nan") if "lr-0.03" in str(experts["update"]) else 1.0}
 
-    asked = Plan((grid(tmp_path, "update", 3e-2, 1e-3),))
+    asked = SearchConfig((grid(tmp_path, "update", 3e-2, 1e-3),))
     search = Search(tmp_path / "search", asked, bench.load, measure)
     search.run()
     assert [(p.rank, p.status) for p in leaderboard(search)] == [(1, "best"), (None, "measured")]
@@ -452,14 +452,14 @@ def test_a_score_that_is_no_number_is_not_kept(bench: Bench, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     "wrong",
     [
-        lambda folder: Plan(()),
-        lambda folder: Plan((grid(folder, "update", 1e-3),), keep=0),
-        lambda folder: Plan((grid(folder, "update", 1e-3), grid(folder, "update", 3e-3))),
-        lambda folder: Plan((grid(folder, "update"),)),
-        lambda folder: Plan((grid(folder, "update", -1.0),)),
+        lambda folder: SearchConfig(()),
+        lambda folder: SearchConfig((grid(folder, "update", 1e-3),), keep=0),
+        lambda folder: SearchConfig((grid(folder, "update", 1e-3), grid(folder, "update", 3e-3))),
+        lambda folder: SearchConfig((grid(folder, "update"),)),
+        lambda folder: SearchConfig((grid(folder, "update", -1.0),)),
     ],
 )
-def test_a_plan_that_cannot_be_run_is_refused(wrong: Callable[[Path], Plan], bench: Bench, tmp_path: Path) -> None:
+def test_a_plan_that_cannot_be_run_is_refused(wrong: Callable[[Path], SearchConfig], bench: SearchBench, tmp_path: Path) -> None:
     with pytest.raises(UsageError):
         bench.search(tmp_path / "search", wrong(tmp_path))
 
@@ -467,14 +467,14 @@ def test_a_plan_that_cannot_be_run_is_refused(wrong: Callable[[Path], Plan], ben
 # ------------------------------------------------------------------------------------------------ the command's part
 
 
-def printed(places: Sequence[Place], metric: str = "f1") -> str:
+def printed(places: Sequence[LeaderboardEntry], metric: str = "f1") -> str:
     console = Console(width=200, file=io.StringIO())
     with console.capture() as shown:
         console.print(leaderboard_table(places, metric))
     return shown.get()
 
 
-def test_the_table_shows_ranks_scores_and_why_one_failed(done: Done) -> None:
+def test_the_table_shows_ranks_scores_and_why_one_failed(done: FinishedProcess) -> None:
     lines = printed(leaderboard(done.search)).splitlines()
 
     assert lines[0].split() == ["Stage", "Rank", "Expert", "f1", "L", "Val.", "loss"]
@@ -499,7 +499,7 @@ def locomo(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def pipeline(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
+def pipeline(bench: SearchBench, monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
     """The measurements asked of the pipeline; their values come of the weights."""
     asked: list[tuple[Any, ...]] = []
 
@@ -591,4 +591,4 @@ def test_another_file_than_locomos_is_refused(tiny_home: Path, tmp_path: Path) -
 
 
 def test_numbers_are_read_once_each() -> None:
-    assert numbers("5e-4, 1e-3,5e-4", float, "--learning-rates") == (5e-4, 1e-3)
+    assert parse_numbers("5e-4, 1e-3,5e-4", float, "--learning-rates") == (5e-4, 1e-3)

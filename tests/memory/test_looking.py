@@ -9,7 +9,7 @@ from io import BytesIO
 from pathlib import Path
 
 import pytest
-from homes import lively_student_folder
+from homes import varied_student_folder
 from PIL import Image as Pixels
 
 from memlora_mlx import Memory
@@ -29,7 +29,7 @@ MAY = datetime(2023, 5, 8, 13, 56)
 
 @pytest.fixture(scope="module")
 def seeing(tmp_path_factory: pytest.TempPathFactory, tiny_embedder: Path) -> Iterator[Engine]:
-    student = lively_student_folder(tmp_path_factory.mktemp("models") / "lively-internvl", sees=True)
+    student = varied_student_folder(tmp_path_factory.mktemp("models") / "lively-internvl", has_vision=True)
     with Engine(student, tiny_embedder) as running:
         yield running
 
@@ -51,7 +51,7 @@ def png(colour: str, size: tuple[int, int] = (40, 20)) -> bytes:
     return out.getvalue()
 
 
-def kept(store: Store, colour: str, caption: str | None = None) -> Image:
+def stored_image(store: Store, colour: str, caption: str | None = None) -> Image:
     return Image(f"{colour}.png", caption, store.images.keep(png(colour), colour))
 
 
@@ -69,7 +69,7 @@ def keep(pipeline: Pipeline, *texts: str, image: Image | None = None) -> None:
 
 
 def test_a_student_that_sees_is_shown_the_picture_and_its_facts_carry_it(pipeline: Pipeline, store: Store) -> None:
-    image = kept(store, "red", "a red car")
+    image = stored_image(store, "red", "a red car")
     told = exchange(image)
     request, _ = pipeline.extraction(told)
     assert request.image == store.images.path(image.sha256)
@@ -84,27 +84,27 @@ def test_a_student_that_sees_is_shown_the_picture_and_its_facts_carry_it(pipelin
 def test_what_a_picture_shows_changes_what_is_extracted(pipeline: Pipeline, store: Store) -> None:
     said = set()
     for colour in ("red", "blue", "white", "black"):
-        request, _ = pipeline.extraction(exchange(kept(store, colour)))
+        request, _ = pipeline.extraction(exchange(stored_image(store, colour)))
         said.add(pipeline.engine.complete(request).text)
     assert len(said) > 1
 
 
 def test_a_text_student_reads_the_caption_as_before(engine: Engine, store: Store) -> None:
-    request, _ = Pipeline(engine, store, Rules()).extraction(exchange(kept(store, "red", "a red car")))
+    request, _ = Pipeline(engine, store, Rules()).extraction(exchange(stored_image(store, "red", "a red car")))
     assert request.image is None and "[shares an image: a red car]" in request.chat[0][1]
 
 
 def test_as_the_paper_has_it_the_picture_stands_instead_of_the_caption(seeing: Engine, store: Store) -> None:
     pipeline = Pipeline(seeing, store, Rules(sees=True, protocol="paper"))
-    request, _ = pipeline.extraction(exchange(kept(store, "red", "a red car")))
+    request, _ = pipeline.extraction(exchange(stored_image(store, "red", "a red car")))
     assert request.image is not None and "a red car" not in request.chat[0][1]
-    keep(pipeline, "Ann has a car", image=kept(store, "red"))
+    keep(pipeline, "Ann has a car", image=stored_image(store, "red"))
     hits = store.search(seeing.embed(["a car"], query=True)[0], 1)
     assert pipeline.answer("What colour is it?", hits).look is None
 
 
 def test_of_several_pictures_the_owners_own_counts_if_it_is_there(store: Store, pipeline: Pipeline) -> None:
-    mine, theirs, gone = kept(store, "red"), kept(store, "blue"), Image("https://example.org/gone.jpg", "a boat")
+    mine, theirs, gone = stored_image(store, "red"), stored_image(store, "blue"), Image("https://example.org/gone.jpg", "a boat")
     assert shared_image(exchange(mine, theirs)) == mine
     assert shared_image(exchange(gone, theirs)) == theirs
     assert shared_image(exchange(gone)) == gone and shared_image(exchange(None)) is None
@@ -119,7 +119,7 @@ def test_working_ahead_with_pictures_gives_the_store_of_one_after_the_other(
             dice = random.Random(3)
             read = []
             for i in range(8):
-                image = kept(store, dice.choice(["red", "blue", "green"]), "a car") if dice.random() < 0.6 else None
+                image = stored_image(store, dice.choice(["red", "blue", "green"]), "a car") if dice.random() < 0.6 else None
                 words = Message(
                     "user", f"I bought {dice.choice(['apples', 'tea', 'a car'])} today.", "Ann", image=image
                 )
@@ -138,7 +138,7 @@ def test_working_ahead_with_pictures_gives_the_store_of_one_after_the_other(
 
 
 def test_the_nearest_memory_with_a_picture_is_looked_at_again(pipeline: Pipeline, store: Store) -> None:
-    image = kept(store, "red")
+    image = stored_image(store, "red")
     keep(pipeline, "Ann likes tea", "the doctor said no")
     keep(pipeline, "Sam sent Ann his new car", image=image)
     hits = store.search(pipeline.engine.embed(["the new car of Sam"], query=True)[0], 3)
@@ -153,7 +153,7 @@ def test_the_nearest_memory_with_a_picture_is_looked_at_again(pipeline: Pipeline
 def test_a_picture_that_is_far_gone_damaged_or_a_link_is_not_looked_at(
     pipeline: Pipeline, store: Store, tmp_path: Path, engine: Engine
 ) -> None:
-    image = kept(store, "red")
+    image = stored_image(store, "red")
     keep(pipeline, "Sam sent Ann his new car", image=image)
     keep(pipeline, "Ann likes tea", "Ann moved to Rome", "Ann went to the market")
     hits = sorted(store.search(pipeline.engine.embed(["the car"])[0], 4), key=lambda hit: hit.memory.image is not None)

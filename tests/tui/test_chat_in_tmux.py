@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from homes import contents, environment
+from homes import store_contents, environment
 
 pytestmark = pytest.mark.skipif(shutil.which("tmux") is None, reason="tmux is not installed")
 
@@ -87,7 +87,7 @@ def test_what_is_told_is_there_after_a_restart(
     tmux.wait(lambda screen: "+ remembered" in screen, "the notice")
     tmux("send-keys", "C-q")
     tmux.wait_for_the_end()
-    found = contents(tiny_home)
+    found = store_contents(tiny_home)
     assert "I moved to Rome last week." in [text for _, _, _, _, text, *_ in found["messages"]]
     assert "the doctor said no to coffee" in [memory[2] for memory in found["memories"]]
 

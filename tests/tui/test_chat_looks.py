@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pilots import drive, ready, text_of, until
-from snapshots import SIZES, THEMES, check, hold_status
+from pilots import run_app, wait_until_loaded, text_of, wait_until
+from snapshots import SIZES, THEMES, check, freeze_status
 from textual.command import CommandPalette
 from textual.pilot import Pilot
 
@@ -22,34 +22,34 @@ from memlora_mlx.tui.screens.help import HelpScreen
 def test_screens_look_as_they_did(tiny_home: Path, size: tuple[int, int], theme: str) -> None:
     async def script(app: MemloraApp, pilot: Pilot[Any]) -> None:
         app.theme = theme
-        await ready(app, pilot)
-        turns = await app.session.run(seed)
-        await app.session.count()
+        await wait_until_loaded(app, pilot)
+        turns = await app.backend.run(seed)
+        await app.backend.refresh_counts()
         chat = app.screen
         assert isinstance(chat, ChatScreen)
         chat.prompt.cursor_blink = False
         for turn in turns:
             await chat.show(turn)
-        await until(pilot, lambda: "hazelnuts" in text_of(app))
-        hold_status(app)
+        await wait_until(pilot, lambda: "hazelnuts" in text_of(app))
+        freeze_status(app)
         chat.action_toggle_panel() if chat.panel.region.width else None
-        await until(pilot, lambda: chat.panel.region.width == 0)
+        await wait_until(pilot, lambda: chat.panel.region.width == 0)
         assert "Remembered from it" not in text_of(app)
         await check(app, "chat")
 
         chat.show_panel()
-        await until(pilot, lambda: "Remembered from it" in text_of(app))
+        await wait_until(pilot, lambda: "Remembered from it" in text_of(app))
         await check(app, "chat-panel")
 
         await pilot.press("f1")
-        await until(pilot, lambda: isinstance(app.screen, HelpScreen) and "esc Back" in text_of(app))
+        await wait_until(pilot, lambda: isinstance(app.screen, HelpScreen) and "esc Back" in text_of(app))
         await check(app, "help")
         await pilot.press("escape", "ctrl+p")
-        await until(pilot, lambda: CommandPalette.is_open(app) and "Chat: clear" in text_of(app))
+        await wait_until(pilot, lambda: CommandPalette.is_open(app) and "Chat: clear" in text_of(app))
         await pilot.press(*"mod")
-        await until(pilot, lambda: "Go to Models" in text_of(app) and "Chat: clear" not in text_of(app))
+        await wait_until(pilot, lambda: "Go to Models" in text_of(app) and "Chat: clear" not in text_of(app))
         app.screen.query_one("CommandInput").cursor_blink = False  # type: ignore[attr-defined]
-        await until(pilot, lambda: "memories used" in text_of(app) or "offline" in text_of(app), "what lies behind it")
+        await wait_until(pilot, lambda: "memories used" in text_of(app) or "offline" in text_of(app), "what lies behind it")
         await check(app, "palette")
 
-    drive(script, size=size)
+    run_app(script, size=size)

@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pilots import drive, ready, text_of, until
-from snapshots import SIZES, THEMES, check, hold_status
+from pilots import run_app, wait_until_loaded, text_of, wait_until
+from snapshots import SIZES, THEMES, check, freeze_status
 from textual.pilot import Pilot
 
 from memlora_mlx.models import expert_folders
 from memlora_mlx.tui.app import MemloraApp
 from memlora_mlx.tui.demo import made_up_report, made_up_training, seed
 from memlora_mlx.tui.screens.bench import BenchScreen
-from memlora_mlx.tui.widgets.rows import Rows
+from memlora_mlx.tui.widgets.rows import RowTable
 
 
 def make_expert(home: Path) -> None:
@@ -37,9 +37,9 @@ def test_screens_look_as_they_did(
 
     async def script(app: MemloraApp, pilot: Pilot[Any]) -> None:
         app.theme = theme
-        await ready(app, pilot)
-        await app.session.run(seed)
-        await app.session.count()
+        await wait_until_loaded(app, pilot)
+        await app.backend.run(seed)
+        await app.backend.refresh_counts()
         seen = {
             "memories": ("f3", "9 memories · newest first"),
             "ingest": ("f4", "a ChatGPT export"),
@@ -49,15 +49,15 @@ def test_screens_look_as_they_did(
         }
         for name, (key, told) in seen.items():
             await pilot.press(key)
-            await until(pilot, lambda told=told: told in text_of(app), name)
+            await wait_until(pilot, lambda told=told: told in text_of(app), name)
             screen = app.screen
             if isinstance(screen, BenchScreen):
-                await until(pilot, lambda screen=screen: screen.table.row_count == 1)
+                await wait_until(pilot, lambda screen=screen: screen.table.row_count == 1)
                 screen.open_report(screen._files[0])
-                await until(pilot, lambda: "61.6 [" in text_of(app))
+                await wait_until(pilot, lambda: "61.6 [" in text_of(app))
             if name == "models":
-                await until(pilot, lambda screen=screen: screen.query_one("#experts", Rows).row_count > 0)
-            hold_status(app)
+                await wait_until(pilot, lambda screen=screen: screen.query_one("#experts", RowTable).row_count > 0)
+            freeze_status(app)
             await check(app, name)
 
-    drive(script, size=size)
+    run_app(script, size=size)

@@ -10,14 +10,14 @@ from textual import events
 from textual.binding import Binding, BindingType
 from textual.widgets import DataTable
 
-from memlora_mlx.tui.text import plain
+from memlora_mlx.tui.text import clean_line
 
-Column = tuple[str, int]  # heading, cells wide; 0: all the room that the others leave
+ColumnSpec = tuple[str, int]  # heading, cells wide; 0: all the room that the others leave
 
-LEAST = 16  # cells of the column that takes the rest
+MIN_FLEXIBLE_WIDTH = 16  # cells of the column that takes the rest
 
 
-class Rows(DataTable[Text]):
+class RowTable(DataTable[Text]):
     """
     Args:
         columns: their headings and widths.
@@ -31,13 +31,13 @@ class Rows(DataTable[Text]):
         Binding("end", "scroll_bottom", show=False),
     ]
 
-    def __init__(self, columns: Sequence[Column], *, id: str) -> None:
+    def __init__(self, columns: Sequence[ColumnSpec], *, id: str) -> None:
         super().__init__(id=id, cursor_type="row", cell_padding=1)
         for number, (heading, width) in enumerate(columns):
-            self.add_column(Text(heading), width=width or LEAST, key=f"{number} {heading}")
-        self._rest = next((f"{number} {heading}" for number, (heading, width) in enumerate(columns) if not width), None)
+            self.add_column(Text(heading), width=width or MIN_FLEXIBLE_WIDTH, key=f"{number} {heading}")
+        self._flexible_column = next((f"{number} {heading}" for number, (heading, width) in enumerate(columns) if not width), None)
 
-    def fill(self, rows: Sequence[tuple[str, Sequence[str]]]) -> None:
+    def set_rows(self, rows: Sequence[tuple[str, Sequence[str]]]) -> None:
         """Show these rows, each with its key; the cursor stays on the key it was on."""
         at, place = self.key_at_cursor, self.cursor_row
         self.clear()
@@ -48,12 +48,12 @@ class Rows(DataTable[Text]):
 
     def extend(self, rows: Sequence[tuple[str, Sequence[str]]]) -> None:
         for key, cells in rows:
-            self.add_row(*(Text(plain(cell), no_wrap=True, overflow="ellipsis") for cell in cells), key=key)
+            self.add_row(*(Text(clean_line(cell), no_wrap=True, overflow="ellipsis") for cell in cells), key=key)
 
     def show_row(self, key: str, cells: Sequence[str]) -> None:
         """Put other words into a row."""
         for column, cell in zip(list(self.columns), cells, strict=True):
-            self.update_cell(key, column, Text(plain(cell), no_wrap=True, overflow="ellipsis"))
+            self.update_cell(key, column, Text(clean_line(cell), no_wrap=True, overflow="ellipsis"))
 
     @property
     def key_at_cursor(self) -> str | None:
@@ -63,10 +63,10 @@ class Rows(DataTable[Text]):
 
     def on_resize(self, event: events.Resize) -> None:
         for key, column in self.columns.items():
-            if key.value == self._rest:
+            if key.value == self._flexible_column:
                 others = [other for other in self.columns.values() if other is not column]
                 taken = sum(other.width + 2 * self.cell_padding for other in others) + 2 * self.cell_padding
-                column.width = max(LEAST, event.size.width - taken - self.scrollbar_size_vertical)
+                column.width = max(MIN_FLEXIBLE_WIDTH, event.size.width - taken - self.scrollbar_size_vertical)
                 self._clear_caches()
                 self._require_update_dimensions = True
                 self.refresh()

@@ -13,7 +13,7 @@ from memlora_mlx.conversations import read_conversations
 from memlora_mlx.errors import StoreError, UsageError
 from memlora_mlx.eval.bench import run
 from memlora_mlx.eval.locomo import mine
-from memlora_mlx.eval.plan import Plan
+from memlora_mlx.eval.plan import BenchConfig
 from memlora_mlx.memory.ingest import ingest
 from memlora_mlx.memory.workspace import Workspace
 from memlora_mlx.settings import load_settings
@@ -33,7 +33,7 @@ def talked(tiny_home: Path, lively_student: Path, tiny_experts: Path, tmp_path: 
 def test_the_users_own_memories_are_asked_and_left_alone(talked: Workspace) -> None:
     before = {path: sha256(path.read_bytes()).digest() for path in talked.settings.store_folder.rglob("*.db")}
     with talked:
-        made = run(Plan(mine=True, systems=("memlora", "rag", "oracle", "base")), talked)
+        made = run(BenchConfig(mine=True, systems=("memlora", "rag", "oracle", "base")), talked)
     asked = [one for one in made.asked if one.system == "oracle"]
     assert asked[0].question == 'What fills the gap in what Ann said on 8 May 2023: "I moved to ____ last week."?'
     assert [one.gold for one in asked] == ["Rome", "Moss", "May", "Oslo", "Oslo"]
@@ -47,7 +47,7 @@ def test_the_users_own_memories_are_asked_and_left_alone(talked: Workspace) -> N
 
 
 def test_nothing_remembered_and_nothing_to_ask(tiny_home: Path, talked: Workspace) -> None:
-    with mine.snapshot(talked) as kept:
+    with mine.snapshot_store(talked) as kept:
         bare = replace(kept, exchanges=kept.exchanges[2:4])  # "The doctor said no to coffee."
         with pytest.raises(UsageError, match="no sentence with a name or a number"):
             mine.cases(bare, 5)
@@ -55,7 +55,7 @@ def test_nothing_remembered_and_nothing_to_ask(tiny_home: Path, talked: Workspac
         Workspace(replace(talked.settings, home=tiny_home / "new")) as nobody,
         pytest.raises(StoreError, match="nothing is remembered"),
     ):
-        run(Plan(mine=True), nobody)
+        run(BenchConfig(mine=True), nobody)
 
 
 @pytest.mark.parametrize(
@@ -70,4 +70,4 @@ def test_nothing_remembered_and_nothing_to_ask(tiny_home: Path, talked: Workspac
     ],
 )
 def test_a_gap_is_a_name_or_a_number(said: str, expected: tuple[str, str] | None) -> None:
-    assert mine._gap(said) == expected
+    assert mine._cloze_question(said) == expected

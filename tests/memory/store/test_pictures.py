@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pictures import BAD, encoded, turned
+from pictures import BAD, encoded, rotated
 from PIL import Image
 
 from memlora_mlx.errors import UsageError
@@ -18,7 +18,7 @@ from memlora_mlx.memory.store.pictures import LONGEST_SIDE, THUMBNAIL, check_kep
 
 
 def located() -> Image.Exif:
-    exif = turned()
+    exif = rotated()
     exif[0x010F] = "Camera"
     exif.get_ifd(0x8825).update({1: "N", 2: (41.0, 53.0, 24.0), 3: "E", 4: (12.0, 29.0, 32.0)})
     return exif
