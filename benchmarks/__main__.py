@@ -15,22 +15,22 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from benchmarks import ingest, model, scoring, search, workloads
-from benchmarks.figures import Measurement, to_json_line, to_markdown
+from benchmarks import ingest_speed, model_speed, scoring_speed, search_speed, workloads
+from benchmarks.measurements import Measurement, to_json_line, to_markdown
 from memlora_mlx.memory.workspace import Workspace
 from memlora_mlx.settings import load_settings
 
 GROUPS = (
-    model.start_up,
-    model.loading,
-    model.switching,
-    model.decoding,
-    model.asking,
-    model.updating,
-    ingest.pipeline,
-    ingest.ingesting,
-    search.searching,
-    scoring.scoring,
+    model_speed.start_up,
+    model_speed.loading,
+    model_speed.switching,
+    model_speed.decoding,
+    model_speed.asking,
+    model_speed.updating,
+    ingest_speed.pipeline,
+    ingest_speed.ingesting,
+    search_speed.searching,
+    scoring_speed.scoring,
 )
 
 
@@ -49,7 +49,7 @@ def main() -> None:
             parser.error(f"there is no file {options.locomo}")
         workloads.LOCOMO.append(options.locomo)
     if options.million:
-        search.SIZES[1_000_000] = 20.0
+        search_speed.SIZES[1_000_000] = 20.0
     with Workspace(load_settings()) as workspace:
         for measure in GROUPS:
             if options.only and not measure.__name__.startswith(options.only):

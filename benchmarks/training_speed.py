@@ -23,10 +23,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from memlora_mlx.distill.datasets import tokenize_examples
+from memlora_mlx.distill.examples import TrainingExample
 from memlora_mlx.distill.recipes import Recipe, read_recipe
-from memlora_mlx.distill.rows import TrainingExample
 from memlora_mlx.distill.training import Trainer
-from memlora_mlx.distill.workflow import TrainingConfig, default_data, describe_environment, read_data
+from memlora_mlx.distill.training_runs import TrainingConfig, default_data, describe_environment, read_data
 from memlora_mlx.memory.workspace import Workspace
 from memlora_mlx.models import vectorised
 from memlora_mlx.models.students import Student

@@ -24,7 +24,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from memlora_mlx.distill.workflow import describe_environment
+from memlora_mlx.distill.training_runs import describe_environment
 from memlora_mlx.errors import VisionMissing
 from memlora_mlx.eval.vqa import drawings
 from memlora_mlx.memory import stages
@@ -62,7 +62,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise VisionMissing(needs_vision(name))
     with tempfile.TemporaryDirectory() as scratch:
         pictures = _pictures(arguments, Path(scratch))
-        report = {"student": name, **measured(student, pictures, tokens=arguments.tokens), "machine": describe_environment()}
+        report = {
+            "student": name,
+            **measured(student, pictures, tokens=arguments.tokens),
+            "machine": describe_environment(),
+        }
     _show(report)
     print(json.dumps(report))
 

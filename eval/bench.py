@@ -17,19 +17,25 @@ from pathlib import Path
 from typing import Any
 
 from memlora_mlx.errors import MemloraError, UsageError
-from memlora_mlx.eval.cases import BenchmarkCase, limit_case, data_fingerprint
-from memlora_mlx.eval.locomo import mine
-from memlora_mlx.eval.locomo.assembly import assemble, finalise_run, unread_exchanges_warnings, prediction_results, unused_corrections_warning
-from memlora_mlx.eval.locomo.entrants import build_systems
+from memlora_mlx.eval.bench_config import SYSTEMS, BenchConfig
+from memlora_mlx.eval.cases import BenchmarkCase, data_fingerprint, limit_case
+from memlora_mlx.eval.locomo import own_conversations
+from memlora_mlx.eval.locomo.assembly import (
+    assemble,
+    finalise_run,
+    prediction_results,
+    unread_exchanges_warnings,
+    unused_corrections_warning,
+)
 from memlora_mlx.eval.locomo.questions import read_cases
+from memlora_mlx.eval.locomo.registry import build_systems
 from memlora_mlx.eval.locomo.scoring import RULES, OnRunProgress, judge_run, score_run
 from memlora_mlx.eval.metrics.judges import is_remote
-from memlora_mlx.eval.plan import SYSTEMS, BenchConfig
 from memlora_mlx.eval.results import BenchRun
 from memlora_mlx.eval.systems.cache import Cache, bench_folder, content_key, folder_digest
-from memlora_mlx.eval.systems.calls import ModelClock
+from memlora_mlx.eval.systems.cached_engine import ModelClock
 from memlora_mlx.eval.systems.students import cached_engine_for, device
-from memlora_mlx.eval.systems.system import RunContext, SystemResult, System, code_fingerprint
+from memlora_mlx.eval.systems.system import RunContext, System, SystemResult, code_fingerprint
 from memlora_mlx.extras import require
 from memlora_mlx.memory.changes import Space
 from memlora_mlx.memory.pipeline import AHEAD
@@ -86,7 +92,9 @@ def run(
                 outcomes.append((entrant, case, outcome))
         made = assemble(outcomes, config.corrections)
         failures += unread_exchanges_warnings(made)
-        made = replace(made, asked=(*made.asked, *prediction_results(config.predictions, cases, config.corrections, failures)))
+        made = replace(
+            made, asked=(*made.asked, *prediction_results(config.predictions, cases, config.corrections, failures))
+        )
         if made.asked:
             made = score_run(made, workspace, ground, origin, on_progress)
             made = judge_run(made, config.judge, workspace, ground, origin, failures, on_progress)
@@ -99,7 +107,10 @@ def run(
 
 def _cases(config: BenchConfig, workspace: Workspace, opened: ExitStack, failures: list[str]) -> list[BenchmarkCase]:
     if config.mine:
-        return mine.cases(opened.enter_context(mine.snapshot_store(workspace)), config.questions or mine.QUESTIONS)
+        return own_conversations.cases(
+            opened.enter_context(own_conversations.snapshot_store(workspace)),
+            config.questions or own_conversations.QUESTIONS,
+        )
     if config.file is None:
         return []
     whole, problems = read_cases(config.file, split=config.split, names=config.conversations)
@@ -124,7 +135,9 @@ def _system_result(
         return None
 
 
-def _others(config: BenchConfig, workspace: Workspace, context: RunContext, on_progress: OnRunProgress) -> dict[str, Any]:
+def _others(
+    config: BenchConfig, workspace: Workspace, context: RunContext, on_progress: OnRunProgress
+) -> dict[str, Any]:
     """The other benchmarks that were asked for, by name."""
     extra = {}
     if config.conflict:
@@ -134,7 +147,9 @@ def _others(config: BenchConfig, workspace: Workspace, context: RunContext, on_p
     return extra
 
 
-def _vqa(config: BenchConfig, folder: Path, workspace: Workspace, context: RunContext, on_progress: OnRunProgress) -> dict[str, Any]:
+def _vqa(
+    config: BenchConfig, folder: Path, workspace: Workspace, context: RunContext, on_progress: OnRunProgress
+) -> dict[str, Any]:
     """The questions about images; what is kept of them are their calls."""
     from memlora_mlx.eval.vqa import benchmark as vqa
 
@@ -168,7 +183,9 @@ def _vqa(config: BenchConfig, folder: Path, workspace: Workspace, context: RunCo
     return found | {"notes": [*notes, *found["notes"]]}
 
 
-def _conflict(config: BenchConfig, workspace: Workspace, context: RunContext, on_progress: OnRunProgress) -> dict[str, Any]:
+def _conflict(
+    config: BenchConfig, workspace: Workspace, context: RunContext, on_progress: OnRunProgress
+) -> dict[str, Any]:
     """The benchmark of memory operations, kept whole."""
     from memlora_mlx.eval.conflict import benchmark as conflict
     from memlora_mlx.eval.conflict import templates
@@ -176,7 +193,9 @@ def _conflict(config: BenchConfig, workspace: Workspace, context: RunContext, on
     names = [name for name in config.systems if name in conflict.SYSTEMS]
     students = [folder_digest(workspace.student_folder), *map(folder_digest, workspace.expert_folders.values())]
     code = [Path(str(part.__file__)).read_text(encoding="utf-8") for part in (conflict, templates)]
-    key = content_key([names, config.questions, students, context.rules, context.space, code, code_fingerprint(), device()])
+    key = content_key(
+        [names, config.questions, students, context.rules, context.space, code, code_fingerprint(), device()]
+    )
     if (known := context.cache.get_phase("conflict", key)) is not None:
         return known
 
@@ -189,8 +208,10 @@ def _conflict(config: BenchConfig, workspace: Workspace, context: RunContext, on
     return found
 
 
-def _origin(config: BenchConfig, workspace: Workspace, cases: Sequence[BenchmarkCase], context: RunContext) -> dict[str, Any]:
-    from memlora_mlx.distill.workflow import describe_environment
+def _origin(
+    config: BenchConfig, workspace: Workspace, cases: Sequence[BenchmarkCase], context: RunContext
+) -> dict[str, Any]:
+    from memlora_mlx.distill.training_runs import describe_environment
 
     experts = {
         stage: {"hash": folder_digest(folder), "folder": folder.parent.name}

@@ -35,7 +35,9 @@ class BenchmarkCase:
     @property
     def content_key(self) -> str:
         """Names what is read, turn ids included."""
-        return content_key([[exchange.key, [message.ref for message in exchange.messages]] for exchange in self.exchanges])
+        return content_key(
+            [[exchange.key, [message.ref for message in exchange.messages]] for exchange in self.exchanges]
+        )
 
     @property
     def refs(self) -> frozenset[str]:

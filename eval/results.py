@@ -105,7 +105,9 @@ class BenchRun:
         tuples = ("evidence", "retrieved")
         return cls(
             origin=dict(value["origin"]),
-            asked=tuple(QuestionResult(**{**one, **{name: tuple(one[name]) for name in tuples}}) for one in value["asked"]),
+            asked=tuple(
+                QuestionResult(**{**one, **{name: tuple(one[name]) for name in tuples}}) for one in value["asked"]
+            ),
             costs=tuple(StageCost(**cost) for cost in value["costs"]),
             phases=tuple(PhaseCost(**phase) for phase in value["phases"]),
             systems=dict(value["systems"]),

@@ -17,12 +17,12 @@ from textual.worker import Worker, WorkerFailed, WorkerState
 
 from memlora_mlx.errors import MemloraError
 from memlora_mlx.settings import Settings
-from memlora_mlx.tui.session import Backend
+from memlora_mlx.tui.backend import Backend
 from memlora_mlx.tui.text import clean_line
 from memlora_mlx.tui.themes import THEMES
 
 if TYPE_CHECKING:
-    from memlora_mlx.tui.talk import ChatController
+    from memlora_mlx.tui.chat_controller import ChatController
 
 SCREENS_BY_KEY = {  # mode -> key, name, what it is for
     "chat": ("f2", "Chat", "Talk, and be remembered"),

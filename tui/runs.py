@@ -11,7 +11,7 @@ from memlora_mlx.errors import MemloraError
 
 if TYPE_CHECKING:
     from memlora_mlx.distill.training import MetricsPoint
-    from memlora_mlx.distill.workflow import TrainingConfig
+    from memlora_mlx.distill.training_runs import TrainingConfig
 
 RunState = Literal["training", "stopped", "done", "damaged"]
 
@@ -30,7 +30,7 @@ class TrainingRun:
     @property
     def expert(self) -> Path | None:
         """The expert that it made, or the best so far of one that was stopped."""
-        from memlora_mlx.distill.workflow import BEST_SO_FAR
+        from memlora_mlx.distill.training_runs import BEST_SO_FAR
 
         for name in ("expert", BEST_SO_FAR):
             if (self.folder / name / "adapter_config.json").is_file():
@@ -56,7 +56,7 @@ def runs(home: Path) -> list[Path]:
 def read(folder: Path) -> TrainingRun:
     """What a run's folder says. A damaged one says so; nothing is raised."""
     from memlora_mlx.distill.training import read_points
-    from memlora_mlx.distill.workflow import read_run_config
+    from memlora_mlx.distill.training_runs import read_run_config
     from memlora_mlx.models.expert_folders import read_card
 
     order = None
@@ -78,7 +78,7 @@ def is_training(folder: Path) -> bool:
     """Whether a process trains in this folder, ours or another one."""
     import filelock
 
-    from memlora_mlx.distill.workflow import LOCK
+    from memlora_mlx.distill.training_runs import LOCK
 
     if not (folder / LOCK).exists():
         return False

@@ -18,7 +18,7 @@ from textual.pilot import Pilot
 
 from memlora_mlx.settings import load_settings
 from memlora_mlx.tui.app import SCREENS_BY_KEY, MemloraApp
-from memlora_mlx.tui.demo import NOW, TALK, made_up_report, made_up_training, seed
+from memlora_mlx.tui.sample_data import NOW, TALK, made_up_report, made_up_training, seed
 from memlora_mlx.tui.screens.bench import BenchScreen
 from memlora_mlx.tui.screens.chat import ChatScreen
 from memlora_mlx.tui.screens.ingest import IngestScreen

@@ -27,11 +27,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from memlora_mlx.errors import MemloraError, UsageError
-from memlora_mlx.eval.conflict.templates import CLASSES, VERSION, Dialogue, generate, is_negated, matches, set_hash, titles
+from memlora_mlx.eval.conflict.templates import (
+    CLASSES,
+    VERSION,
+    Dialogue,
+    generate,
+    is_negated,
+    matches,
+    set_hash,
+    titles,
+)
 from memlora_mlx.eval.metrics.intervals import wilson
-from memlora_mlx.eval.systems import mem0_baseline
+from memlora_mlx.eval.systems import mem0_server
 from memlora_mlx.eval.systems.cache import Cache
-from memlora_mlx.eval.systems.calls import CachedEngine
+from memlora_mlx.eval.systems.cached_engine import CachedEngine
 from memlora_mlx.eval.systems.students import engine_with_experts, run_context
 from memlora_mlx.eval.systems.system import RunContext
 from memlora_mlx.memory.pipeline import GUESSES, Pipeline
@@ -190,7 +199,11 @@ def _counts(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _states(
-    workspace: Workspace, system: str, context: RunContext, dialogues: Sequence[Dialogue], on_progress: OnProgress | None
+    workspace: Workspace,
+    system: str,
+    context: RunContext,
+    dialogues: Sequence[Dialogue],
+    on_progress: OnProgress | None,
 ) -> list[list[list[str]]]:
     """The memories of each dialogue's owner after each of its exchanges."""
     of_each = [dialogue.exchanges("conflict") for dialogue in dialogues]
@@ -201,7 +214,9 @@ def _states(
         read = _run_mem0(workspace, ordered)
     else:
         # without experts under the same grammars as with them, so that only the weights differ
-        read = _run_memlora(engine_with_experts(workspace, context, STAGES if system == "memlora" else ()), context, ordered)
+        read = _run_memlora(
+            engine_with_experts(workspace, context, STAGES if system == "memlora" else ()), context, ordered
+        )
     for done, (exchange, memories) in enumerate(read, start=1):
         states[exchange.source].append(memories)
         if on_progress:
@@ -226,7 +241,7 @@ def _run_memlora(calls: CachedEngine, context: RunContext, exchanges: Sequence[E
 
 
 def _run_mem0(workspace: Workspace, exchanges: Sequence[Exchange]) -> _Read:
-    with mem0_baseline.mem0_memory(workspace) as memory:
+    with mem0_server.mem0_memory(workspace) as memory:
         for exchange in exchanges:
             user = exchange.owner.user_id
             said = [(m.role, f"{m.speaker}: {m.text}" if m.speaker else m.text) for m in exchange.messages]

@@ -24,15 +24,15 @@ from typing import Any
 
 import numpy as np
 
-from memlora_mlx.distill.observations import AnnotatedConversation, read_annotated
+from memlora_mlx.distill.observations_teacher import AnnotatedConversation, read_annotated
 from memlora_mlx.errors import MemloraError, UsageError
 from memlora_mlx.eval.cases import BenchmarkCase
-from memlora_mlx.eval.experts import pipeline, stages
-from memlora_mlx.eval.experts.table import as_markdown
+from memlora_mlx.eval.experts import end_to_end, stage_scores
+from memlora_mlx.eval.experts.report import as_markdown
 from memlora_mlx.eval.metrics.intervals import bootstrap_mean, paired_bootstrap
 from memlora_mlx.eval.metrics.scorer import Scorer, Scores, mean_scores, workspace_scorer
 from memlora_mlx.eval.systems.cache import Cache, bench_folder
-from memlora_mlx.eval.systems.calls import CachedEngine
+from memlora_mlx.eval.systems.cached_engine import CachedEngine
 from memlora_mlx.eval.systems.students import engine_with_experts, run_context
 from memlora_mlx.eval.systems.system import RunContext
 from memlora_mlx.memory.workspace import Workspace
@@ -106,13 +106,13 @@ def measure(workspace: Workspace, cache: Cache, options: argparse.Namespace) -> 
     Raises:
         UsageError: the student has no experts, or the file lacks the validation conversation.
     """
-    from memlora_mlx.distill.workflow import describe_environment
+    from memlora_mlx.distill.training_runs import describe_environment
 
     if not workspace.expert_folders:
         raise UsageError(
             f"{workspace.student_name} has no experts that could be measured; name a folder with --experts"
         )
-    [case] = pipeline.answerable(options.locomo, [VALIDATION], options.exchanges, options.questions)
+    [case] = end_to_end.answerable(options.locomo, [VALIDATION], options.exchanges, options.questions)
     bench = StageBench(
         workspace,
         run_context(workspace, cache),
@@ -122,7 +122,8 @@ def measure(workspace: Workspace, cache: Cache, options: argparse.Namespace) -> 
         options.lives,
     )
     report: dict[str, Any] = {
-        "environment": describe_environment() | {"student": workspace.student_name, "embedder": workspace.settings.embedder},
+        "environment": describe_environment()
+        | {"student": workspace.student_name, "embedder": workspace.settings.embedder},
         "conversation": VALIDATION,
         "metrics": bench.scorer.origin,
         "measured": {},
@@ -157,7 +158,7 @@ def _chosen(workspace: Workspace) -> dict[str, str]:
 def _extraction(bench: StageBench) -> dict[str, Any]:
     found, said = {}, bench.case.exchanges
     for name, calls in bench.base_and_experts.items():
-        found[name] = stages.extraction_scores(calls, bench.workspace.engine, bench.conversation, said)
+        found[name] = stage_scores.extraction_scores(calls, bench.workspace.engine, bench.conversation, said)
         _say("extraction", name, found[name])
     return {"extraction": found, "extraction_exchanges": len(said)}
 
@@ -165,20 +166,22 @@ def _extraction(bench: StageBench) -> dict[str, Any]:
 def _update(bench: StageBench) -> dict[str, Any]:
     report: dict[str, Any] = {}
     for key, held_out in (("update", False), ("update_held_out_phrases", True)):
-        examples = stages.dialogue_examples(bench.workspace, bench.lives, held_out=held_out)
+        examples = stage_scores.dialogue_examples(bench.workspace, bench.lives, held_out=held_out)
         report[key] = {}
         for name, calls in bench.base_and_experts.items():
-            report[key][name] = stages.update_scores(calls, examples, copied=bench.context.rules.copied)
+            report[key][name] = stage_scores.update_scores(calls, examples, copied=bench.context.rules.copied)
             _say(key, name, report[key][name])
     return report
 
 
 def _generation(bench: StageBench) -> dict[str, Any]:
-    examples = stages.held_out_generation_examples(bench.workspace, bench.conversation)[: len(bench.case.questions)]
+    examples = stage_scores.held_out_generation_examples(bench.workspace, bench.conversation)[
+        : len(bench.case.questions)
+    ]
     found: dict[str, Any] = {}
     by_side: dict[str, list[Scores]] = {}
     for name, calls in bench.base_and_experts.items():
-        found[name], by_side[name] = stages.generation_scores(calls, bench.scorer, examples)
+        found[name], by_side[name] = stage_scores.generation_scores(calls, bench.scorer, examples)
         _say("generation", name, found[name])
     return {"generation": found | {"gain": _gain(by_side["base"], by_side["experts"])}}
 
@@ -190,7 +193,7 @@ def _pipeline(bench: StageBench) -> dict[str, Any]:
         if not all(stage in bench.workspace.expert_folders for stage in experts):
             continue
         calls = engine_with_experts(bench.workspace, bench.context, experts)
-        served = pipeline.run_end_to_end(calls, bench.context, bench.scorer, bench.case)
+        served = end_to_end.run_end_to_end(calls, bench.context, bench.scorer, bench.case)
         scores.append(served.scores)
         found[name] = {
             **mean_scores(served.scores),

@@ -10,8 +10,8 @@ from typing import Any
 from memlora_mlx.eval.cases import BenchmarkCase, Question
 from memlora_mlx.eval.locomo.questions import read_predictions
 from memlora_mlx.eval.locomo.scoring import is_right
-from memlora_mlx.eval.results import QuestionResult, PhaseCost, BenchRun, StageCost
-from memlora_mlx.eval.systems.system import SystemResult, SystemAnswer, System
+from memlora_mlx.eval.results import BenchRun, PhaseCost, QuestionResult, StageCost
+from memlora_mlx.eval.systems.system import System, SystemAnswer, SystemResult
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,9 @@ class SystemEntry:
     about: Mapping[str, Any]
 
 
-def assemble(outcomes: Sequence[tuple[SystemEntry, BenchmarkCase, SystemResult]], corrections: Mapping[str, str]) -> BenchRun:
+def assemble(
+    outcomes: Sequence[tuple[SystemEntry, BenchmarkCase, SystemResult]], corrections: Mapping[str, str]
+) -> BenchRun:
     asked: list[QuestionResult] = []
     costs: list[StageCost] = []
     phases: list[PhaseCost] = []
@@ -39,7 +41,9 @@ def assemble(outcomes: Sequence[tuple[SystemEntry, BenchmarkCase, SystemResult]]
     return BenchRun({}, tuple(asked), tuple(costs), tuple(phases), systems)
 
 
-def question_result(system: str, conversation: str, question: Question, reply: SystemAnswer, corrections: Mapping[str, str]) -> QuestionResult:
+def question_result(
+    system: str, conversation: str, question: Question, reply: SystemAnswer, corrections: Mapping[str, str]
+) -> QuestionResult:
     return QuestionResult(
         system=system,
         conversation=conversation,

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from memlora_mlx.conversations import exchanges, read_conversations
-from memlora_mlx.distill.rows import SPLITS
+from memlora_mlx.distill.examples import SPLITS
 from memlora_mlx.errors import BadConversation, UsageError
 from memlora_mlx.eval.cases import BenchmarkCase, Question
 from memlora_mlx.eval.results import CATEGORIES
@@ -22,7 +22,9 @@ SPLIT_NAMES = ("val", "test", "train", "all")
 _REF = re.compile(r"D:?([0-9]+):([0-9]+)")  # LoCoMo has "D8:6; D9:17" in one string, and "D:11:26"
 
 
-def read_cases(file: Path, *, split: str = "all", names: Sequence[str] | None = None) -> tuple[list[BenchmarkCase], list[str]]:
+def read_cases(
+    file: Path, *, split: str = "all", names: Sequence[str] | None = None
+) -> tuple[list[BenchmarkCase], list[str]]:
     """The conversations asked for with their questions, and a line on everything that had to be left out.
 
     Args:

@@ -8,7 +8,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from memlora_mlx.errors import MemloraError
-from memlora_mlx.eval.results import QuestionResult, PhaseCost, BenchRun
+from memlora_mlx.eval.results import BenchRun, PhaseCost, QuestionResult
 from memlora_mlx.eval.systems.cache import CacheNamespace, content_key
 from memlora_mlx.eval.systems.system import RunContext, measure_phase
 from memlora_mlx.memory.workspace import Workspace
@@ -34,7 +34,9 @@ _ABSTAINS = re.compile(
 OnRunProgress = Callable[[str, str, str, int, int], None]  # system, conversation, phase, done, total
 
 
-def score_run(run: BenchRun, workspace: Workspace, context: RunContext, origin: dict[str, Any], on_progress: OnRunProgress) -> BenchRun:
+def score_run(
+    run: BenchRun, workspace: Workspace, context: RunContext, origin: dict[str, Any], on_progress: OnRunProgress
+) -> BenchRun:
     """The run with every answer scored against its gold answer, and its corrected one."""
     from memlora_mlx.eval.metrics.scorer import workspace_scorer
 
@@ -100,7 +102,9 @@ def judge_run(
             mine = [(i, one) for i, one in enumerate(run.asked) if one.system == name and one.category != 5]
             items = {(i, False): JudgedAnswer(one.question, one.gold, one.answer) for i, one in mine}
             items |= {
-                (i, True): JudgedAnswer(one.question, one.corrected_gold, one.answer) for i, one in mine if one.corrected_gold
+                (i, True): JudgedAnswer(one.question, one.corrected_gold, one.answer)
+                for i, one in mine
+                if one.corrected_gold
             }
             is_known = True
             with measure_phase(context.clock) as spent:

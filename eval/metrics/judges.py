@@ -17,9 +17,9 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Literal, Protocol, Self
 from urllib.parse import urlsplit
 
-from memlora_mlx.distill.cleaning import strip_reasoning
-from memlora_mlx.distill.rows import ChatMessages, prompt_hash
-from memlora_mlx.distill.teacher import Teacher, RejectedRequest
+from memlora_mlx.distill.answer_cleaning import strip_reasoning
+from memlora_mlx.distill.examples import ChatMessages, prompt_hash
+from memlora_mlx.distill.teacher_client import RejectedRequest, Teacher
 from memlora_mlx.errors import Cancelled, MemloraError, UsageError
 from memlora_mlx.records import Completion, Grammar, Request
 
@@ -87,13 +87,21 @@ CONTROL_ANSWERS: tuple[tuple[JudgedAnswer, bool | None, bool], ...] = (
     (JudgedAnswer("When did Nora adopt her dog?", "14 March 2022", "She adopted it on March 14, 2022."), True, True),
     (JudgedAnswer("When did Nora adopt her dog?", "14 March 2022", "in the autumn of 2020"), False, False),
     (JudgedAnswer("When is Mei's wedding?", "8 June 2024", "some time in 2024"), None, False),
-    (JudgedAnswer("What instrument does Tomas play?", "the cello", "He has played the cello since he was six."), True, True),
+    (
+        JudgedAnswer("What instrument does Tomas play?", "the cello", "He has played the cello since he was six."),
+        True,
+        True,
+    ),
     (JudgedAnswer("What instrument does Tomas play?", "the cello", "the drums"), False, False),
     (JudgedAnswer("Which cities did Iris visit?", "Lisbon, Porto", "Lisbon"), None, False),
     (JudgedAnswer("How many brothers does Omar have?", 3, "three"), True, True),
     (JudgedAnswer("How many brothers does Omar have?", 3, "He has five brothers."), False, False),
     (JudgedAnswer("Where did Lena move to?", "Oslo", "That was not mentioned."), False, False),
-    (JudgedAnswer("Why did Ravi leave his job?", "to open a bakery", "He wanted to run a bakery of his own."), True, True),
+    (
+        JudgedAnswer("Why did Ravi leave his job?", "to open a bakery", "He wanted to run a bakery of his own."),
+        True,
+        True,
+    ),
     (JudgedAnswer("Why did Ravi leave his job?", "to open a bakery", "He was tired of the commute."), False, False),
     (JudgedAnswer("What colour is Ada's bicycle?", "green", "It is green."), True, True),
     (JudgedAnswer("What colour is Ada's bicycle?", "green", "It is red."), False, False),
@@ -166,7 +174,14 @@ class Judge:
         failures: answers without a verdict, by reason.
     """
 
-    def __init__(self, name: str, ask: _JudgeClient, *, cache: VerdictCache | None = None, close: Callable[[], None] | None = None):
+    def __init__(
+        self,
+        name: str,
+        ask: _JudgeClient,
+        *,
+        cache: VerdictCache | None = None,
+        close: Callable[[], None] | None = None,
+    ):
         self.name = name
         self.prompt_hashes = {rubric: prompt_hash(chat(JudgedAnswer("", "", ""), rubric)) for rubric in RUBRICS}
         self.failures: Counter[str] = Counter()
@@ -329,7 +344,9 @@ def _teacher(url: str, model: str) -> Teacher:
     )
 
 
-def _ask_server(url: str, model: str, chats: Sequence[ChatMessages], heard: Callable[[int, str | NoVerdict], None]) -> None:
+def _ask_server(
+    url: str, model: str, chats: Sequence[ChatMessages], heard: Callable[[int, str | NoVerdict], None]
+) -> None:
     server = _teacher(url, model)
 
     async def ask(number: int, one: ChatMessages) -> None:

@@ -91,7 +91,9 @@ class Scorer:
         ExtraMissing: the extra `bench` is not installed.
     """
 
-    def __init__(self, embed: EmbedFunction, token_states: TokenStates, *, sentence_model: str, token_model: str) -> None:
+    def __init__(
+        self, embed: EmbedFunction, token_states: TokenStates, *, sentence_model: str, token_model: str
+    ) -> None:
         _rouge()  # now rather than at the end of an hour's run
         self._embed, self._token_states = embed, token_states
         self._sentence_model, self._token_model = sentence_model, token_model

@@ -13,6 +13,7 @@ from memlora_mlx.eval.report import costs, details, quality, vqa
 from memlora_mlx.eval.report.document import MISSING, Column, Document, Section, Table, clean_line, without_empty
 from memlora_mlx.eval.report.figures import (
     composite,
+    format_interval,
     mean_with_interval,
     score_part,
     scored_rows,
@@ -20,7 +21,6 @@ from memlora_mlx.eval.report.figures import (
     systems_of,
     values,
     verdicts,
-    format_interval,
 )
 from memlora_mlx.eval.results import CATEGORIES, BenchRun
 
@@ -102,7 +102,10 @@ def summary(run: BenchRun) -> RenderableType:
     for name in systems_of(run):
         mine = scored_rows(run, name)
         if mine:
-            found = [mean_with_interval(values(mine, composite())), mean_with_interval(values(mine, score_part("token_f1")))]
+            found = [
+                mean_with_interval(values(mine, composite())),
+                mean_with_interval(values(mine, score_part("token_f1"))),
+            ]
             found += [share_with_interval(verdicts(mine, rubric)) for rubric in judged]
             grid.add_row(Text(clean_line(name)), str(len(mine)), *map(format_interval, found))
     lines, others = [], _others(run)
@@ -128,7 +131,9 @@ def _others(run: BenchRun) -> list[str]:
 def _failures(run: BenchRun) -> Section:
     points = [clean_line(line) for line in run.failures]
     unknown = Counter(one.category for one in run.asked if one.category not in CATEGORIES)
-    points += [f"{n} answers of the unknown category {clean_line(each)} are in no figure" for each, n in unknown.items()]
+    points += [
+        f"{n} answers of the unknown category {clean_line(each)} are in no figure" for each, n in unknown.items()
+    ]
     if doubt := quality.doubtful_judge(run):
         points.insert(0, doubt)
     if not run.asked and not run.extra and not run.costs:

@@ -8,7 +8,7 @@ from typing import Any
 from memlora_mlx.eval.metrics.intervals import Interval, wilson
 from memlora_mlx.eval.report import paper
 from memlora_mlx.eval.report.document import MISSING, Bar, BarChart, Column, Section, Table, clean_line
-from memlora_mlx.eval.report.figures import format_number, scored_rows, systems_of, format_interval
+from memlora_mlx.eval.report.figures import format_interval, format_number, scored_rows, systems_of
 from memlora_mlx.eval.report.quality import encoders, quality_table
 from memlora_mlx.eval.results import BenchRun, StageCost
 
@@ -40,7 +40,9 @@ def efficiency(run: BenchRun) -> Section:
                           format_number(cost.seconds / cost.calls, 3)))  # fmt: skip
         bars = [(cost.stage, cost.output_tokens / cost.calls, cost.seconds / cost.calls) for cost in costs]
         tokens.append((clean_line(name), tuple(Bar(stage, value, format_number(value)) for stage, value, _ in bars)))
-        seconds.append((clean_line(name), tuple(Bar(stage, value, format_number(value, 2)) for stage, _, value in bars)))
+        seconds.append(
+            (clean_line(name), tuple(Bar(stage, value, format_number(value, 2)) for stage, _, value in bars))
+        )
     columns = (
         Column("system", False), Column("student", False), Column("stages"), Column("size, GB"), Column("tok/s"),
         Column("tok/ans"), Column("s/ans"),

@@ -9,18 +9,18 @@ from memlora_mlx.eval.report.figures import (
     average,
     category_name,
     composite,
-    mean_with_interval,
+    format_interval,
     format_number,
-    score_part,
+    mean_with_interval,
     recall_values,
+    score_part,
     scored_rows,
     share_with_interval,
     systems_of,
     values,
     verdicts,
-    format_interval,
 )
-from memlora_mlx.eval.results import SCORED, QuestionResult, BenchRun
+from memlora_mlx.eval.results import SCORED, BenchRun, QuestionResult
 
 FAILURE_STAGES = ("answered wrongly", "not retrieved", "updated away", "not extracted")
 DEPTHS = (1, 5, 10)  # k of recall@k
@@ -35,7 +35,11 @@ def abstention(run: BenchRun) -> Section:
         asked = [one.scores["abstained"] > 0 for one in mine if one.category == 5]
         answerable = [one.scores["abstained"] > 0 for one in mine if one.category in SCORED]
         if asked:
-            cells = (format_interval(share_with_interval(asked)), str(len(answerable)), format_interval(share_with_interval(answerable)))
+            cells = (
+                format_interval(share_with_interval(asked)),
+                str(len(answerable)),
+                format_interval(share_with_interval(answerable)),
+            )
             rows.append((clean_line(name), str(len(asked)), *cells))
     if not rows:
         return Section("Abstention")
@@ -58,7 +62,15 @@ def retrieval(run: BenchRun) -> Section:
         if mine:
             at = [average(recall_values(mine, k)) if all(one.retrieved for one in mine) else MISSING for k in depths]
             whole = share_with_interval([one.recall == 1.0 for one in mine])
-            rows.append((clean_line(name), str(len(mine)), *at, format_interval(mean_with_interval(recall_values(mine))), format_interval(whole)))
+            rows.append(
+                (
+                    clean_line(name),
+                    str(len(mine)),
+                    *at,
+                    format_interval(mean_with_interval(recall_values(mine))),
+                    format_interval(whole),
+                )
+            )
     if not rows:
         return Section("Retrieval")
     columns = [Column("system", False), Column("n"), *(Column(f"recall@{k}") for k in depths)]
@@ -111,7 +123,9 @@ def corrected(run: BenchRun) -> Section:
                     composite(), composite(corrected=True), score_part("token_f1"), score_part("token_f1", corrected=True)
                 )
             ]  # fmt: skip
-            found += [share_with_interval(verdicts(mine, rubric, corrected=c)) for rubric in rubrics for c in (False, True)]
+            found += [
+                share_with_interval(verdicts(mine, rubric, corrected=c)) for rubric in rubrics for c in (False, True)
+            ]
             rows.append((clean_line(name), str(len(mine)), str(changed), *map(format_interval, found)))
     if not rows:
         return Section("Corrected gold answers")
@@ -133,7 +147,9 @@ def samples(run: BenchRun) -> Section:
             picked = found[:: max(1, len(found) // SAMPLES)][:SAMPLES]
             if picked:
                 tables.append(
-                    Table(f"{clean_line(name)}: counted as {title}", tuple(columns), tuple(_sample(one) for one in picked))
+                    Table(
+                        f"{clean_line(name)}: counted as {title}", tuple(columns), tuple(_sample(one) for one in picked)
+                    )
                 )
     return Section("Some answers", (), (), tuple(tables))
 

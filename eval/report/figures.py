@@ -7,7 +7,7 @@ from functools import lru_cache
 
 from memlora_mlx.eval.metrics.intervals import Difference, Interval, bootstrap_mean, paired_bootstrap, wilson
 from memlora_mlx.eval.report.document import MISSING
-from memlora_mlx.eval.results import CATEGORIES, SCORED, QuestionResult, BenchRun
+from memlora_mlx.eval.results import CATEGORIES, SCORED, BenchRun, QuestionResult
 
 PARTS: Mapping[str, str] = {
     "rouge_1": "ROUGE-1",

@@ -79,7 +79,8 @@ def _section(section: Section, number: int, charts: Iterable[int]) -> str:
 
 def _table(table: Table, name: str) -> str:
     kinds = [
-        ("number" if column.numeric else "text") + (" paper" if column.is_from_paper else "") for column in table.columns
+        ("number" if column.numeric else "text") + (" paper" if column.is_from_paper else "")
+        for column in table.columns
     ]
     heads = "".join(
         f'<th scope="col" class="{kind}{_short(column.head)}">{escape(column.head)}</th>'

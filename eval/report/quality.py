@@ -17,20 +17,20 @@ from memlora_mlx.eval.report.figures import (
     average,
     category_name,
     composite,
-    mean_with_interval,
+    format_interval,
     format_number,
+    mean_with_interval,
     p_value,
     paired_difference,
-    score_part,
     recall_values,
+    score_part,
     scored_rows,
     share_with_interval,
     systems_of,
     values,
     verdicts,
-    format_interval,
 )
-from memlora_mlx.eval.results import SCORED, QuestionResult, BenchRun
+from memlora_mlx.eval.results import SCORED, BenchRun, QuestionResult
 
 TRUSTED = 0.8  # the least share of control answers that a judge has to label as they are
 
@@ -82,9 +82,7 @@ def quality(run: BenchRun) -> Section:
     judge = run.origin.get("judge")
     judged = "There was no judge, so there is no J."
     if isinstance(judge, dict):
-        judged = (
-            f"J is the share that the judge {clean_line(judge.get('name', ''))} calls correct. {_controls(judge)}".strip()
-        )
+        judged = f"J is the share that the judge {clean_line(judge.get('name', ''))} calls correct. {_controls(judge)}".strip()
     return Section("Answers", (about, judged), tuple(charts), tuple(tables))
 
 
@@ -137,9 +135,15 @@ def by_category(run: BenchRun) -> Section:
             if not mine:
                 continue
             f1 = mean_with_interval(values(mine, score_part("token_f1")))
-            figures = [format_interval(mean_with_interval(values(mine, composite()))), format_interval(f1), _exact(mine)]
+            figures = [
+                format_interval(mean_with_interval(values(mine, composite()))),
+                format_interval(f1),
+                _exact(mine),
+            ]
             figures += [_judged(mine, rubric) for rubric in rubrics]
-            rows.append((category_name(category), clean_line(name), str(len(mine)), *figures, average(recall_values(mine))))
+            rows.append(
+                (category_name(category), clean_line(name), str(len(mine)), *figures, average(recall_values(mine)))
+            )
             bars.append(_bar(name, f1))
         if told := tuple(bar for bar in bars if bar):
             groups.append((category_name(category), told))
@@ -168,7 +172,11 @@ def comparisons(run: BenchRun) -> Section:
             both = len({one.question_id for one in a} & {one.question_id for one in b})
             if not both:
                 continue
-            cells = [f"{clean_line(first)} − {clean_line(name)}", category_name(category) if category else "1 to 4", str(both)]
+            cells = [
+                f"{clean_line(first)} − {clean_line(name)}",
+                category_name(category) if category else "1 to 4",
+                str(both),
+            ]
             tests: list[float | None] = []
             for get in (composite(), score_part("token_f1")):
                 difference = paired_difference(a, b, get)
@@ -271,7 +279,9 @@ def _exact(rows: Sequence[QuestionResult]) -> str:
 
 def _judged(rows: Sequence[QuestionResult], rubric: str) -> str:
     found = verdicts(rows, rubric)
-    return format_interval(share_with_interval(found)) + (f" of {len(found)}" if found and len(found) < len(rows) else "")
+    return format_interval(share_with_interval(found)) + (
+        f" of {len(found)}" if found and len(found) < len(rows) else ""
+    )
 
 
 def _signed(interval: Interval) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 from memlora_mlx.eval.metrics.intervals import Interval, wilson
 from memlora_mlx.eval.report import paper
 from memlora_mlx.eval.report.document import MISSING, Bar, BarChart, Column, Section, Table, clean_line
-from memlora_mlx.eval.report.figures import format_number, p_value, format_interval
+from memlora_mlx.eval.report.figures import format_interval, format_number, p_value
 from memlora_mlx.eval.results import BenchRun
 
 KINDS: Mapping[str, str] = {

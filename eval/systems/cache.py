@@ -146,7 +146,9 @@ class Cache:
         except sqlite3.DatabaseError:
             aside = path.with_suffix(".damaged")
             path.replace(aside)
-            self.warnings.append(f"the cache of model calls was damaged; it lies in {aside} now, and a new one is begun")
+            self.warnings.append(
+                f"the cache of model calls was damaged; it lies in {aside} now, and a new one is begun"
+            )
             return _connection(path)
 
 

@@ -8,7 +8,9 @@ from typing import Any, Literal
 
 from memlora_mlx.eval.results import FailureStage
 
-MIN_REMAINING_WORDS = 0.5  # share of a text's words that must stand in the words that followed, for it not to be overwritten
+MIN_REMAINING_WORDS = (
+    0.5  # share of a text's words that must stand in the words that followed, for it not to be overwritten
+)
 
 
 @dataclass(slots=True)

@@ -8,13 +8,15 @@ from dataclasses import replace
 from pathlib import Path
 
 from memlora_mlx.eval.systems.cache import Cache, content_key, folder_digest
-from memlora_mlx.eval.systems.calls import ModelBinding, CachedEngine, ModelClock
+from memlora_mlx.eval.systems.cached_engine import CachedEngine, ModelBinding, ModelClock
 from memlora_mlx.eval.systems.system import RunContext
 from memlora_mlx.memory.workspace import Workspace
 from memlora_mlx.records import STAGES, Stage
 
 
-def cached_engine_for(assignments: Mapping[Stage, tuple[Workspace, bool]], embedder: Workspace, context: RunContext) -> CachedEngine:
+def cached_engine_for(
+    assignments: Mapping[Stage, tuple[Workspace, bool]], embedder: Workspace, context: RunContext
+) -> CachedEngine:
     """Who answers each stage: a student, with its expert if it has one and is to use it."""
     answerers: dict[Stage, ModelBinding] = {}
     for stage, (workspace, wants_expert) in assignments.items():
@@ -30,7 +32,7 @@ def cached_engine_for(assignments: Mapping[Stage, tuple[Workspace, bool]], embed
 
 def device() -> list[str]:
     """A kept call is of this machine's kind and this MLX."""
-    from memlora_mlx.distill.workflow import describe_environment
+    from memlora_mlx.distill.training_runs import describe_environment
 
     known = describe_environment()
     return [known["device"], known["mlx"]]

@@ -19,7 +19,7 @@ from memlora_mlx.errors import Cancelled
 from memlora_mlx.eval.cases import BenchmarkCase, Question
 from memlora_mlx.eval.results import FailureStage, PhaseCost, StageCost
 from memlora_mlx.eval.systems.cache import Cache, content_key
-from memlora_mlx.eval.systems.calls import CachedEngine, ModelClock
+from memlora_mlx.eval.systems.cached_engine import CachedEngine, ModelClock
 from memlora_mlx.eval.systems.provenance import failure_stage, recall
 from memlora_mlx.memory.changes import Space
 from memlora_mlx.memory.pipeline import AHEAD, Rules
@@ -135,7 +135,9 @@ def cached_answer_phase(
     return value, replies, cost, PhaseCost(name, "answers", taken[0], taken[1], is_cached, taken[2])
 
 
-def complete_all(calls: CachedEngine, requests: Sequence[Request], context: RunContext, on_done: OnPhaseProgress) -> list[Completion]:
+def complete_all(
+    calls: CachedEngine, requests: Sequence[Request], context: RunContext, on_done: OnPhaseProgress
+) -> list[Completion]:
     return calls.complete_all(
         requests,
         ahead=context.ahead,
@@ -163,11 +165,11 @@ def measure_phase(clock: ModelClock) -> Iterator[dict[str, float]]:
 # What decides what a phase gives, as files of the package.
 _CODE = (
     "conversations/__init__.py",
-    "eval/systems/calls.py",
-    "eval/systems/memories.py",
+    "eval/systems/cached_engine.py",
+    "eval/systems/memory_system.py",
     "eval/systems/provenance.py",
     "eval/systems/system.py",
-    "eval/systems/turns.py",
+    "eval/systems/baselines.py",
     "memory/inputs.py",
     "memory/pipeline.py",
     "memory/retrieval/search.py",

@@ -24,12 +24,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from memlora_mlx.distill import vqa
-from memlora_mlx.distill.rows import ChatMessages, TrainingExample, Split, prompt_hash, read_examples
+from memlora_mlx.distill import vqa_dataset
+from memlora_mlx.distill.examples import ChatMessages, Split, TrainingExample, prompt_hash, read_examples
 from memlora_mlx.errors import BadTrainingData, UsageError
 from memlora_mlx.eval.metrics.intervals import wilson
 from memlora_mlx.eval.metrics.statistics import holm, mcnemar
-from memlora_mlx.eval.systems.calls import CachedEngine
+from memlora_mlx.eval.systems.cached_engine import CachedEngine
 from memlora_mlx.memory import stages
 from memlora_mlx.records import Completion, Request
 
@@ -44,7 +44,7 @@ SPLITS: Mapping[str, tuple[Split, ...]] = {
     "val": ("validation",),
     "test": ("test",),
     "train": ("train",),
-    "all": vqa.SPLITS_IN_ORDER,
+    "all": vqa_dataset.SPLITS_IN_ORDER,
 }
 
 OnProgress = Callable[[str, int, int], None]  # a system, and how many questions it has answered, of how many
@@ -62,8 +62,10 @@ def questions(folder: Path, split: str, limit: int | None = None) -> tuple[list[
     """
     if split not in SPLITS:
         raise UsageError(f"there is no split {split!r}; known are {', '.join(SPLITS)}")
-    asked = [row for row in read_examples(folder / vqa.ROWS) if row.stage == "vqa" and row.split in SPLITS[split]]
-    here = [row for row in asked if row.image is not None and vqa.image_of(folder, row.image) is not None]
+    asked = [
+        row for row in read_examples(folder / vqa_dataset.ROWS) if row.stage == "vqa" and row.split in SPLITS[split]
+    ]
+    here = [row for row in asked if row.image is not None and vqa_dataset.image_of(folder, row.image) is not None]
     if not here:
         why = f"none of the images of its {len(asked)} questions is there" if asked else f"it has no split {split}"
         raise BadTrainingData(f"the benchmark in {folder} cannot be asked: {why}; `memlora vqa build` makes it again")
@@ -74,8 +76,8 @@ def questions(folder: Path, split: str, limit: int | None = None) -> tuple[list[
 
 def _sample_evenly(rows: Sequence[TrainingExample], limit: int) -> list[TrainingExample]:
     kept: set[int] = set()
-    for kind in dict.fromkeys(map(vqa.question_kind, rows)):
-        places = [at for at, row in enumerate(rows) if vqa.question_kind(row) == kind]
+    for kind in dict.fromkeys(map(vqa_dataset.question_kind, rows)):
+        places = [at for at, row in enumerate(rows) if vqa_dataset.question_kind(row) == kind]
         kept |= {places[len(places) * i // limit] for i in range(limit)} if limit < len(places) else set(places)
     return [rows[at] for at in sorted(kept)]
 
@@ -102,10 +104,10 @@ def run(
         UsageError, BadTrainingData: see `questions`.
         Cancelled: `cancelled` was set; what was answered is in the calls' cache.
     """
-    manifest = vqa.read_manifest(folder)
+    manifest = vqa_dataset.read_manifest(folder)
     asked, notes = questions(folder, split, limit)
     captions = {image["file"]: str(image.get("caption") or "") for image in manifest["images"]}
-    guess = vqa.majority_baseline(list(read_examples(folder / vqa.ROWS)))
+    guess = vqa_dataset.majority_baseline(list(read_examples(folder / vqa_dataset.ROWS)))
     answers: dict[str, list[str]] = {}
     costs: dict[str, dict[str, float]] = {}
 
@@ -128,7 +130,7 @@ def run(
             chats = [_with_caption(row.chat, caption) for row, caption in zip(asked, told, strict=True)]
             ask(also, calls, [_request(chat) for chat in chats])
     answers["blind"] = [guess(row) or "" for row in asked]
-    gold = [vqa.answer_word(row) for row in asked]
+    gold = [vqa_dataset.answer_word(row) for row in asked]
     right = {
         name: [_same(word, wanted) for word, wanted in zip(answers[name], gold, strict=True)]
         for name in TITLES
@@ -137,7 +139,7 @@ def run(
     return {
         "benchmark": str(manifest["benchmark"]),
         "note": str(manifest.get("note", "")),
-        "rows_sha256": vqa.file_digest(folder / vqa.ROWS),
+        "rows_sha256": vqa_dataset.file_digest(folder / vqa_dataset.ROWS),
         "split": split,
         "images": len({row.image for row in asked}),
         "teachers": sorted({row.teacher for row in asked}),
@@ -149,7 +151,7 @@ def run(
             {
                 "conversation": row.conversation,
                 "exchange": row.exchange,
-                "kind": vqa.question_kind(row),
+                "kind": vqa_dataset.question_kind(row),
                 "image": row.image,
                 "question": _question(row),
                 "gold": wanted,
@@ -183,7 +185,8 @@ def _same(word: str, gold: str) -> bool:
 
 def _scored(name: str, right: Sequence[bool], asked: Sequence[TrainingExample]) -> dict[str, Any]:
     of_kind = {
-        kind: [one for one, row in zip(right, asked, strict=True) if vqa.question_kind(row) == kind] for kind in vqa.KINDS
+        kind: [one for one, row in zip(right, asked, strict=True) if vqa_dataset.question_kind(row) == kind]
+        for kind in vqa_dataset.KINDS
     }
     kinds = {kind: _figure(found) for kind, found in of_kind.items() if found}
     return {"title": TITLES[name], "overall": _figure(right), "kinds": kinds}

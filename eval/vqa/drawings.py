@@ -17,8 +17,8 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from memlora_mlx.distill.rows import TrainingExample, Split
-from memlora_mlx.distill.vqa import QuestionKind, vqa_example, write_benchmark
+from memlora_mlx.distill.examples import Split, TrainingExample
+from memlora_mlx.distill.vqa_dataset import QuestionKind, vqa_example, write_benchmark
 from memlora_mlx.errors import UsageError
 
 if TYPE_CHECKING:
@@ -51,7 +51,13 @@ BACKGROUNDS = {
 }
 SHAPES = ("circle", "square", "triangle", "star", "ring", "cross")
 PATTERNS = ("plain", "striped", "dotted", "checked")
-OBJECTS_WITH_PARTS = {"house": "door", "fish": "eye", "cup": "handle", "boat": "flag", "kite": "tail"}  # and its small part
+OBJECTS_WITH_PARTS = {
+    "house": "door",
+    "fish": "eye",
+    "cup": "handle",
+    "boat": "flag",
+    "kite": "tail",
+}  # and its small part
 MAX_COUNT = 8  # of the shapes that are counted
 
 
@@ -103,7 +109,9 @@ def draw(scene: Scene) -> Image:
     """The drawing, RGB, 224 x 224 pixels."""
     from PIL import Image, ImageDraw
 
-    image = Image.new("RGB", (IMAGE_PIXELS * SUPERSAMPLING, IMAGE_PIXELS * SUPERSAMPLING), BACKGROUNDS[scene.background])
+    image = Image.new(
+        "RGB", (IMAGE_PIXELS * SUPERSAMPLING, IMAGE_PIXELS * SUPERSAMPLING), BACKGROUNDS[scene.background]
+    )
     pen = ImageDraw.Draw(image)
     for placed in (*scene.group, *scene.others):
         _shape(pen, placed)
@@ -233,7 +241,9 @@ def _scene(number: int, split: Split, count: int, part_colour: str, pattern: str
         placed(random.choice(other_shapes), random.choice(other_colours), 12, 19) for _ in range(random.randint(2, 6))
     )
     background = random.choice(tuple(BACKGROUNDS))
-    return Scene(number, split, background, counted, group, others, odd, OBJECTS_WITH_PARTS[odd.shape], part_colour, pattern)
+    return Scene(
+        number, split, background, counted, group, others, odd, OBJECTS_WITH_PARTS[odd.shape], part_colour, pattern
+    )
 
 
 def _plural(shape: str) -> str:
@@ -244,7 +254,9 @@ def _centre(placed: PlacedShape) -> tuple[float, float]:
     """In pixels of the large drawing."""
     size = IMAGE_PIXELS // CELLS
     column, row = placed.cell % CELLS, placed.cell // CELLS
-    return (column * size + size / 2 + placed.shift[0]) * SUPERSAMPLING, (row * size + size / 2 + placed.shift[1]) * SUPERSAMPLING
+    return (column * size + size / 2 + placed.shift[0]) * SUPERSAMPLING, (
+        row * size + size / 2 + placed.shift[1]
+    ) * SUPERSAMPLING
 
 
 def _shape(pen: ImageDraw, placed: PlacedShape) -> None:

@@ -17,7 +17,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memlora_mlx.eval.vqa import drawings
-from memlora_mlx.eval.vqa.drawings import BACKGROUNDS, CELLS, COLOURS, OBJECTS_WITH_PARTS, PATTERNS, SHAPES, IMAGE_PIXELS, PlacedShape, Scene
+from memlora_mlx.eval.vqa.drawings import (
+    BACKGROUNDS,
+    CELLS,
+    COLOURS,
+    IMAGE_PIXELS,
+    OBJECTS_WITH_PARTS,
+    PATTERNS,
+    SHAPES,
+    PlacedShape,
+    Scene,
+)
 
 FIRST_SEED = 7_000_000  # of its scenes, as `drawings.scenes` takes it; every block of them has the next one
 PIXELS = 112  # of a picture as the student sees it, a side
@@ -44,7 +54,9 @@ def scene_key(scene: Scene) -> object:
 
 def training_scenes(count: int, block: int) -> list[Scene]:
     """About so many scenes, the same ones for a block; what the default benchmark shows is not among them."""
-    return [one for one in drawings.benchmark_scenes(count, FIRST_SEED + block) if scene_key(one) not in _of_the_benchmark()]
+    return [
+        one for one in drawings.benchmark_scenes(count, FIRST_SEED + block) if scene_key(one) not in _of_the_benchmark()
+    ]
 
 
 class CellImages:
@@ -93,15 +105,30 @@ class CellImages:
         def placed(kind: str, colour: str, least: int, most: int) -> PlacedShape:
             radius = random.randint(least, most)
             room = IMAGE_PIXELS // CELLS // 2 - 2 - radius
-            return PlacedShape(kind, colour, cells.pop(), radius, (random.randint(-room, room), random.randint(-room, room)))
+            return PlacedShape(
+                kind, colour, cells.pop(), radius, (random.randint(-room, room), random.randint(-room, room))
+            )
 
         odd = placed(odd_names[shape], bodies[body], 24, 25)
         others = tuple(placed(random.choice(SHAPES), random.choice(bodies), 12, 19) for _ in cells[:])
         name = list(BACKGROUNDS)[background]
-        return Scene(number, "train", name, "circle", (), others, odd, OBJECTS_WITH_PARTS[odd.shape], part_colour, PATTERNS[pattern])
+        return Scene(
+            number,
+            "train",
+            name,
+            "circle",
+            (),
+            others,
+            odd,
+            OBJECTS_WITH_PARTS[odd.shape],
+            part_colour,
+            PATTERNS[pattern],
+        )
 
 
-ALL_ODD = len(OBJECTS_WITH_PARTS) * len(PATTERNS) * len(BACKGROUNDS) * len(COLOURS) * (len(COLOURS) - 1)  # sheets for each of them
+ALL_ODD = (
+    len(OBJECTS_WITH_PARTS) * len(PATTERNS) * len(BACKGROUNDS) * len(COLOURS) * (len(COLOURS) - 1)
+)  # sheets for each of them
 
 
 def small(image: object) -> Pixels:

@@ -24,17 +24,26 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from memlora_mlx.eval.vqa import drawings_lessons
-from memlora_mlx.eval.vqa.drawings import BACKGROUNDS, CELLS, COLOURS, MAX_COUNT, OBJECTS_WITH_PARTS, PATTERNS, SHAPES, Scene
+from memlora_mlx.eval.vqa.drawings import (
+    BACKGROUNDS,
+    CELLS,
+    COLOURS,
+    MAX_COUNT,
+    OBJECTS_WITH_PARTS,
+    PATTERNS,
+    SHAPES,
+    Scene,
+)
 from memlora_mlx.eval.vqa.drawings_lessons import CellImages, DrawingsExample, make_example
 from memlora_mlx.eval.vqa.drawings_parts import (
     CONTEXT,
     END,
     LANGUAGE,
-    project_features,
     model,
     normalise_pixels,
-    vision_states,
+    project_features,
     tokenizer,
+    vision_states,
     write_model,
 )
 from memlora_mlx.models import vectorised
@@ -73,7 +82,10 @@ def labels(scene: Scene) -> NDArray[np.int32]:
     colours = {name: at for at, name in enumerate(COLOURS, 1)}
     for one in (*scene.group, *scene.others):
         found[one.cell, :2] = 1 + SHAPES.index(one.shape), colours[one.colour]
-    thing, pattern = 1 + len(SHAPES) + list(OBJECTS_WITH_PARTS).index(scene.odd.shape), 1 + PATTERNS.index(scene.pattern)
+    thing, pattern = (
+        1 + len(SHAPES) + list(OBJECTS_WITH_PARTS).index(scene.odd.shape),
+        1 + PATTERNS.index(scene.pattern),
+    )
     found[scene.odd.cell] = thing, colours[scene.odd.colour], colours[scene.part_colour], pattern
     return found
 
@@ -147,7 +159,16 @@ def record(scene: Scene) -> list[int]:
 
 
 _COLOURS = len(COLOURS)
-RECORD = (len(OBJECTS_WITH_PARTS), _COLOURS, _COLOURS, len(PATTERNS), len(BACKGROUNDS), len(SHAPES), _COLOURS, MAX_COUNT)
+RECORD = (
+    len(OBJECTS_WITH_PARTS),
+    _COLOURS,
+    _COLOURS,
+    len(PATTERNS),
+    len(BACKGROUNDS),
+    len(SHAPES),
+    _COLOURS,
+    MAX_COUNT,
+)
 
 
 class DescriptionModel(nn.Module):
@@ -317,7 +338,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--steps", type=int, default=usual.steps, help="steps of the language model")
     parser.add_argument("--seed", type=int, default=usual.seed)
     given = parser.parse_args(arguments)
-    train_drawings_student(given.folder, DrawingsTrainingConfig(looking=given.looking, steps=given.steps, seed=given.seed))
+    train_drawings_student(
+        given.folder, DrawingsTrainingConfig(looking=given.looking, steps=given.steps, seed=given.seed)
+    )
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from memlora_mlx.cli.options import JsonOption, StudentOption, print_json, open_workspace
+from memlora_mlx.cli.options import JsonOption, StudentOption, open_workspace, print_json
 
 if TYPE_CHECKING:
     from memlora_mlx.memory.workspace import Workspace
@@ -87,7 +87,7 @@ def verify(
     as_json: JsonOption = False,
 ) -> None:
     """Measure experts anew: files, base, validation loss; exit code 1 if something differs from the card."""
-    from memlora_mlx.distill import shelf
+    from memlora_mlx.distill import adapter_operations
     from memlora_mlx.errors import ModelMissing
 
     with open_workspace(embedder=False, student=student) as opened:
@@ -95,7 +95,10 @@ def verify(
         if not folders:
             raise ModelMissing(f"{opened.student_name} has no experts; `memlora train --stage extraction` makes one")
         base, home, known = _student(opened), opened.settings.home, None if stage is None else _stage(stage)
-        found = {folder: shelf.verify_expert(folder, base, home, stage=known, data=data or []) for folder in folders}
+        found = {
+            folder: adapter_operations.verify_expert(folder, base, home, stage=known, data=data or [])
+            for folder in folders
+        }
     if as_json:
         rows = [
             {"folder": str(path), "what": f.subject, "is_right": f.is_right, "says": f.message}
@@ -120,11 +123,11 @@ def install(
     student: StudentOption = None,
 ) -> None:
     """Let a student use an expert from now on; print the folder it is in."""
-    from memlora_mlx.distill import shelf
+    from memlora_mlx.distill import adapter_operations
 
     known = None if stage is None else _stage(stage)
     with open_workspace(embedder=False, student=student) as opened:
-        place = shelf.install_expert(
+        place = adapter_operations.install_expert(
             folder.expanduser(), _student(opened), opened.student_name, opened.settings.home, stage=known
         )
         name = opened.student_name
@@ -139,12 +142,12 @@ def export(
     student: StudentOption = None,
 ) -> None:
     """Copy an expert in mlx-lm's format, as `mlx_lm.generate --adapter-path FOLDER` takes it."""
-    from memlora_mlx.distill import shelf
+    from memlora_mlx.distill import adapter_operations
     from memlora_mlx.errors import MemloraError
 
     target = folder.expanduser()
     with open_workspace(models=False, student=student) as opened:
-        shelf.export_expert(_find_experts(opened, which), target)
+        adapter_operations.export_expert(_find_experts(opened, which), target)
         try:
             model = str(opened.student_folder)
         except MemloraError:

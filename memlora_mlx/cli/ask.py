@@ -7,7 +7,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from memlora_mlx.cli.options import JsonOption, ExpertsOption, LimitOption, ModeOption, StudentOption, UserOption, print_json, print_columns, open_workspace, write_text_piece
+from memlora_mlx.cli.options import (
+    ExpertsOption,
+    JsonOption,
+    LimitOption,
+    ModeOption,
+    StudentOption,
+    UserOption,
+    open_workspace,
+    print_columns,
+    print_json,
+    write_text_piece,
+)
 
 if TYPE_CHECKING:
     from memlora_mlx.memory.looking import Look

@@ -12,8 +12,16 @@ import typer
 from typer.core import TyperGroup
 
 from memlora_mlx.cli.ingest import interrupt_event
-from memlora_mlx.cli.live import ProgressLine, format_duration
-from memlora_mlx.cli.options import JsonOption, ExpertsOption, StudentOption, require_files, stderr_console, print_json, open_workspace
+from memlora_mlx.cli.options import (
+    ExpertsOption,
+    JsonOption,
+    StudentOption,
+    open_workspace,
+    print_json,
+    require_files,
+    stderr_console,
+)
+from memlora_mlx.cli.progress import ProgressLine, format_duration
 
 if TYPE_CHECKING:
     from memlora_mlx.eval.results import BenchRun
@@ -103,11 +111,11 @@ def bench(
     It has stores of its own: your memories are not touched. Stop it any time and run it again: it goes on where it
     stopped. `memlora bench report RUN` writes a report anew.
     """
-    from memlora_mlx.distill.vqa import find_dataset
+    from memlora_mlx.distill.vqa_dataset import find_dataset
     from memlora_mlx.errors import Cancelled, UsageError
     from memlora_mlx.eval.bench import run
+    from memlora_mlx.eval.bench_config import SYSTEMS, BenchConfig
     from memlora_mlx.eval.locomo.questions import read_corrections
-    from memlora_mlx.eval.plan import SYSTEMS, BenchConfig
     from memlora_mlx.settings import load_settings
 
     images = vqa or vqa_from is not None
@@ -152,7 +160,7 @@ def bench(
     _write_and_print(made, folder, as_json)
 
 
-@app.command()
+@app.command("report")
 def report_command(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder or results.json.")],
     out: Annotated[Path | None, typer.Option(help="Folder of the report; by default the run's own.")] = None,

@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING, Annotated, Self
 
 import typer
 
-from memlora_mlx.cli.options import ExpertsOption, ModeOption, StudentOption, stderr_console, open_workspace, write_text_piece
+from memlora_mlx.cli.options import (
+    ExpertsOption,
+    ModeOption,
+    StudentOption,
+    open_workspace,
+    stderr_console,
+    write_text_piece,
+)
 
 if TYPE_CHECKING:
     from memlora_mlx.memory.chat import Chat
@@ -75,7 +82,7 @@ def _full_screen(**flags: object) -> None:
     import gc
 
     from memlora_mlx.settings import load_settings
-    from memlora_mlx.tui.images import detect_graphics
+    from memlora_mlx.tui.terminal_images import detect_graphics
 
     gc.disable()  # a start leaves no garbage; the app turns it on again behind its first frame
     settings = load_settings(flags)

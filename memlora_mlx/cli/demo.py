@@ -6,7 +6,14 @@ from importlib.resources import as_file, files
 
 import typer
 
-from memlora_mlx.cli.options import ExpertsOption, ModeOption, StudentOption, stderr_console, open_workspace, write_text_piece
+from memlora_mlx.cli.options import (
+    ExpertsOption,
+    ModeOption,
+    StudentOption,
+    open_workspace,
+    stderr_console,
+    write_text_piece,
+)
 
 QUESTIONS = (
     "Where does Maya work?",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from memlora_mlx.cli.options import JsonOption, ExpertsOption, StudentOption, print_json, open_workspace
+from memlora_mlx.cli.options import ExpertsOption, JsonOption, StudentOption, open_workspace, print_json
 
 if TYPE_CHECKING:
     from memlora_mlx.memory.workspace import Workspace
@@ -61,7 +61,9 @@ def _run_check(
 def _machine(opened: Workspace, repair: bool) -> Iterator[CheckResult]:
     from memlora_mlx.models import device
 
-    yield CheckResult("machine", "ok", f"{platform.platform()}, Python {platform.python_version()}, {device.describe()}")
+    yield CheckResult(
+        "machine", "ok", f"{platform.platform()}, Python {platform.python_version()}, {device.describe()}"
+    )
     status = device.blas_status()
     yield CheckResult("blas", "problem" if "reference" in status else "ok", status)
 

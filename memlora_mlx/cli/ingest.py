@@ -11,8 +11,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from memlora_mlx.cli.live import ProgressLine, format_duration
-from memlora_mlx.cli.options import JsonOption, ExpertsOption, ModeOption, StudentOption, require_files, print_json, open_workspace
+from memlora_mlx.cli.options import (
+    ExpertsOption,
+    JsonOption,
+    ModeOption,
+    StudentOption,
+    open_workspace,
+    print_json,
+    require_files,
+)
+from memlora_mlx.cli.progress import ProgressLine, format_duration
 
 if TYPE_CHECKING:
     from memlora_mlx.conversations import Conversation

@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
-from memlora_mlx.cli.options import JsonOption, LimitOption, UserOption, stderr_console, print_json, print_columns, open_workspace
+from memlora_mlx.cli.options import (
+    JsonOption,
+    LimitOption,
+    UserOption,
+    open_workspace,
+    print_columns,
+    print_json,
+    stderr_console,
+)
 
 if TYPE_CHECKING:
     from memlora_mlx.records import Hit, Memory
@@ -118,7 +126,7 @@ def show(memory_id: IdArgument, as_json: JsonOption = False) -> None:
         for message in exchange.messages:
             typer.echo(f"    {message.speaker or message.role}: {message.text}")
     if small is not None and sys.stdout.isatty():
-        from memlora_mlx.cli.picture import print_picture
+        from memlora_mlx.cli.terminal_image import print_picture
         from memlora_mlx.errors import ExtraMissing
 
         typer.echo()
@@ -155,7 +163,9 @@ def delete(ids: Annotated[list[str], typer.Argument(metavar="ID...", help="Ids, 
             store.delete(memory.id)
             print_columns(f"deleted  {_head(memory)}", memory.text)
             if had and memory.image and store.images.path(memory.image.sha256) is None:
-                stderr_console().print("no other memory used its picture, which is erased: undo brings back the words alone")
+                stderr_console().print(
+                    "no other memory used its picture, which is erased: undo brings back the words alone"
+                )
 
 
 @app.command()

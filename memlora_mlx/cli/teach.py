@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from memlora_mlx.cli.ingest import select_conversations, interrupt_event
-from memlora_mlx.cli.live import ProgressLine, format_duration
-from memlora_mlx.cli.options import JsonOption, require_files, stderr_console, print_json, open_workspace
+from memlora_mlx.cli.ingest import interrupt_event, select_conversations
+from memlora_mlx.cli.options import JsonOption, open_workspace, print_json, require_files, stderr_console
+from memlora_mlx.cli.progress import ProgressLine, format_duration
 
 if TYPE_CHECKING:
-    from memlora_mlx.distill.local_teachers import LocalTeacher, GeneratedExamples
-    from memlora_mlx.distill.prompts import SelectedExchanges
-    from memlora_mlx.distill.rows import TrainingExample, Splits
-    from memlora_mlx.distill.teacher import AnnotationJob, AnnotationStats
+    from memlora_mlx.distill.examples import Splits, TrainingExample
+    from memlora_mlx.distill.local_teachers import GeneratedExamples, LocalTeacher
+    from memlora_mlx.distill.teacher_client import AnnotationJob, AnnotationStats
+    from memlora_mlx.distill.teacher_prompts import SelectedExchanges
     from memlora_mlx.memory.workspace import Workspace
     from memlora_mlx.records import Stage
 
@@ -60,10 +60,10 @@ def teach_command(
 
     Stop it any time and run it again: it goes on where it stopped, and nothing is asked twice.
     """
-    from memlora_mlx.distill.answers import AnswerFiles, teacher_file
-    from memlora_mlx.distill.prompts import select_exchanges
-    from memlora_mlx.distill.rows import SPLITS
-    from memlora_mlx.distill.teacher import AnnotationJob, Teacher
+    from memlora_mlx.distill.answer_files import AnswerFiles, teacher_file
+    from memlora_mlx.distill.examples import SPLITS
+    from memlora_mlx.distill.teacher_client import AnnotationJob, Teacher
+    from memlora_mlx.distill.teacher_prompts import select_exchanges
     from memlora_mlx.errors import Cancelled, UsageError
 
     wanted = _stage(stage)  # before anything is read or asked
@@ -153,7 +153,7 @@ def _generate_locally(teacher: LocalTeacher, stage: Stage, splits: Splits, **opt
 
 def generate_synthetic_examples(stage: Stage, lives: int, seed: int) -> GeneratedExamples:
     """Rows of so many synthetic lives for a stage, as `--teacher synthetic --seed` makes them."""
-    from memlora_mlx.distill.rows import SPLITS
+    from memlora_mlx.distill.examples import SPLITS
 
     return _generate_locally("synthetic", stage, SPLITS["paper"], count=lives, seed=seed)
 
@@ -162,12 +162,12 @@ def _generation(
     model: str, selection: SelectedExchanges, opened: Workspace, files: list[Path], splits: Splits, path: Path
 ) -> int:
     """Questions over the bank that this teacher's facts and decisions build; nobody is asked."""
-    from memlora_mlx.distill.answers import AnswerFiles, read_answers, teacher_file
-    from memlora_mlx.distill.banks import temporary_store, generation_examples
-    from memlora_mlx.distill.observations import read_annotated
-    from memlora_mlx.distill.prompts import annotate_updates
-    from memlora_mlx.distill.rows import write_examples
-    from memlora_mlx.distill.teacher import AnnotationJob, Teacher
+    from memlora_mlx.distill.answer_files import AnswerFiles, read_answers, teacher_file
+    from memlora_mlx.distill.examples import write_examples
+    from memlora_mlx.distill.observations_teacher import read_annotated
+    from memlora_mlx.distill.replay import generation_examples, temporary_store
+    from memlora_mlx.distill.teacher_client import AnnotationJob, Teacher
+    from memlora_mlx.distill.teacher_prompts import annotate_updates
     from memlora_mlx.errors import UsageError
 
     home = opened.settings.home
@@ -191,10 +191,12 @@ def _generation(
     return write_examples(path, rows)
 
 
-def _ask(job: AnnotationJob, stage: Stage, selection: SelectedExchanges, opened: Workspace, cancelled: threading.Event) -> AnnotationStats:
-    from memlora_mlx.distill.answers import read_answers, teacher_file
-    from memlora_mlx.distill.banks import temporary_store
-    from memlora_mlx.distill.prompts import annotate_extraction, annotate_updates
+def _ask(
+    job: AnnotationJob, stage: Stage, selection: SelectedExchanges, opened: Workspace, cancelled: threading.Event
+) -> AnnotationStats:
+    from memlora_mlx.distill.answer_files import read_answers, teacher_file
+    from memlora_mlx.distill.replay import temporary_store
+    from memlora_mlx.distill.teacher_prompts import annotate_extraction, annotate_updates
     from memlora_mlx.errors import UsageError
 
     if stage == "extraction":

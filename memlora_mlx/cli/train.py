@@ -19,12 +19,14 @@ from memlora_mlx.cli.training_progress import TrainingProgress, print_training_r
 
 if TYPE_CHECKING:
     from memlora_mlx.distill.recipes import Recipe
-    from memlora_mlx.distill.workflow import TrainingConfig
+    from memlora_mlx.distill.training_runs import TrainingConfig
     from memlora_mlx.memory.workspace import Workspace
     from memlora_mlx.records import Stage
 
 NEWEST = "newest"
-CONTINUE_LEARNING_RATE_FACTOR = 1 / 15  # of the recipe's learning rate, where a run goes on from the expert in use: what it knows is to stay
+CONTINUE_LEARNING_RATE_FACTOR = (
+    1 / 15
+)  # of the recipe's learning rate, where a run goes on from the expert in use: what it knows is to stay
 
 
 class TrainCommand(TyperCommand):
@@ -101,7 +103,7 @@ def train_command(
     Stop it any time: `memlora train --resume` goes on to the same result. Under `mlx.launch -n N` the processes share
     each batch.
     """
-    from memlora_mlx.distill import processes, workflow
+    from memlora_mlx.distill import distributed, training_runs
     from memlora_mlx.distill.recipes import check_recipe, read_recipe
     from memlora_mlx.errors import Cancelled, MemloraError, UsageError
     from memlora_mlx.extras import require
@@ -120,7 +122,7 @@ def train_command(
     }
 
     if search:
-        from memlora_mlx.cli.search import run_search
+        from memlora_mlx.cli.train_search import run_search
 
         if stage == "vqa":
             raise UsageError(
@@ -173,29 +175,29 @@ def train_command(
         if begun is not None and start is None and learning_rate is None:
             chosen = chosen.changed(learning_rate=chosen.learning_rate * CONTINUE_LEARNING_RATE_FACTOR)
         files = [absolute_data(given) for given in data] if data else data_or_offer_synthetic(wanted, home, yes)
-        folder = out.expanduser().resolve() if out else workflow.new_run_folder(home, wanted, date.today())
-        if workflow.is_run(folder):
+        folder = out.expanduser().resolve() if out else training_runs.new_run_folder(home, wanted, date.today())
+        if training_runs.is_run(folder):
             raise UsageError(f"{folder} holds a run already; --resume {folder} goes on with it")
-        return workflow.TrainingConfig(wanted, name, tuple(files), chosen, rows, start=begun), folder
+        return training_runs.TrainingConfig(wanted, name, tuple(files), chosen, rows, start=begun), folder
 
     try:
         with open_workspace(embedder=False, student=student) as opened:
-            first = processes.rank() == 0
+            first = distributed.rank() == 0
             order, folder = _broadcast_config(ordered(opened) if first else None)  # it may ask: Ctrl-C leaves
             with interrupt_event() as cancelled:
                 expert = _train(opened, order, folder, ctx.obj, cancelled)
         if first:
             print_training_result(order, folder, expert, as_json)
     except MemloraError as error:
-        if processes.rank() == 0:
+        if distributed.rank() == 0:
             raise
         if isinstance(error, Cancelled):  # the first process says so
             raise typer.Exit(error.exit_code) from None
-        raise type(error)(f"process {processes.rank()} on {socket.gethostname()}: {error}") from None
+        raise type(error)(f"process {distributed.rank()} on {socket.gethostname()}: {error}") from None
 
 
 def _train(opened: Workspace, config: TrainingConfig, folder: Path, command: str, cancelled: threading.Event) -> Path:
-    from memlora_mlx.distill import processes, workflow
+    from memlora_mlx.distill import distributed, training_runs
     from memlora_mlx.distill.training import read_points
     from memlora_mlx.errors import Cancelled
     from memlora_mlx.models.downloads import resolve
@@ -204,28 +206,28 @@ def _train(opened: Workspace, config: TrainingConfig, folder: Path, command: str
     name = None if Path(config.student).is_absolute() else config.student
     folder_of_student = resolve(config.student, opened.models_folder)
     student = Model.load(folder_of_student, name, image_tiles=opened.settings.image_tiles)
-    first = processes.rank() == 0
+    first = distributed.rank() == 0
     with TrainingProgress(config, read_points(folder), quiet=not first) as progress:
         try:
-            if first and not workflow.is_run(folder):
-                workflow.create_run(config, folder, command)
-            return workflow.train(
+            if first and not training_runs.is_run(folder):
+                training_runs.create_run(config, folder, command)
+            return training_runs.train(
                 student,
                 config,
                 folder,
                 on_start=progress.start,
                 on_point=progress.show,
                 cancelled=cancelled,
-                command=workflow.starting_command(folder) or command,
+                command=training_runs.starting_command(folder) or command,
             )
         except Cancelled as error:
             progress.close()
-            done, best = str(error).partition(";")[0], folder / workflow.BEST_SO_FAR
+            done, best = str(error).partition(";")[0], folder / training_runs.BEST_SO_FAR
             also = f"; the best so far can be tried: --experts {best}" if best.is_dir() else ""
             raise Cancelled(f"{done}; all of it is kept, and `memlora train --resume {folder}` goes on{also}") from None
         finally:
             if first:
-                workflow.discard_empty_run(folder)
+                training_runs.discard_empty_run(folder)
 
 
 # ------------------------------------------------------------------------------------------------ what is asked for
@@ -278,8 +280,8 @@ def absolute_student(student: str) -> str:
 
 def absolute_data(data: str) -> str:
     """FILE or FILE:N with the file's whole path; of a benchmark's folder, its rows."""
-    from memlora_mlx.distill.vqa import ROWS
-    from memlora_mlx.distill.workflow import parse_file_and_count
+    from memlora_mlx.distill.training_runs import parse_file_and_count
+    from memlora_mlx.distill.vqa_dataset import ROWS
     from memlora_mlx.errors import UsageError
 
     name, count = parse_file_and_count(data)
@@ -292,7 +294,7 @@ def absolute_data(data: str) -> str:
 
 
 def data_or_offer_synthetic(stage: Stage, home: Path, yes: bool) -> list[str]:
-    from memlora_mlx.distill.workflow import default_data, local_data_offer
+    from memlora_mlx.distill.training_runs import default_data, local_data_offer
     from memlora_mlx.errors import BadTrainingData
 
     try:
@@ -300,7 +302,8 @@ def data_or_offer_synthetic(stage: Stage, home: Path, yes: bool) -> list[str]:
     except BadTrainingData as error:
         on_terminal = sys.stdin.isatty() and sys.stderr.isatty()
         if not yes and not (
-            on_terminal and typer.confirm(f"No teacher data for {stage}. {local_data_offer(stage)} now?", default=True, err=True)
+            on_terminal
+            and typer.confirm(f"No teacher data for {stage}. {local_data_offer(stage)} now?", default=True, err=True)
         ):
             raise BadTrainingData(f"{error}; --yes does the first") from None
     if stage == "vqa":
@@ -317,15 +320,15 @@ def data_or_offer_synthetic(stage: Stage, home: Path, yes: bool) -> list[str]:
 
 
 def _resumed(run: str, stage: Stage | None, home: Path) -> tuple[TrainingConfig, Path]:
-    from memlora_mlx.distill import workflow
+    from memlora_mlx.distill import training_runs
     from memlora_mlx.errors import UsageError
 
     folder = Path(run).expanduser()
     if run == NEWEST:
-        folder = workflow.newest_unfinished(home, stage)
+        folder = training_runs.newest_unfinished(home, stage)
     elif not folder.exists() and (home / "runs" / run).is_dir():
         folder = home / "runs" / run
-    order = workflow.read_run_config(folder)
+    order = training_runs.read_run_config(folder)
     if stage is not None and order.stage != stage:
         raise UsageError(f"the run in {folder} is of {order.stage}, not of {stage}; leave --stage away")
     return order, folder.resolve()
@@ -335,9 +338,9 @@ def _broadcast_config(decided: tuple[TrainingConfig, Path] | None) -> tuple[Trai
     """What the first process decided, in all of them."""
     import json
 
-    from memlora_mlx.distill import processes
-    from memlora_mlx.distill.workflow import config_to_json, config_from_json
+    from memlora_mlx.distill import distributed
+    from memlora_mlx.distill.training_runs import config_from_json, config_to_json
 
     mine = b"" if decided is None else json.dumps([config_to_json(decided[0]), str(decided[1])]).encode()
-    order, folder = json.loads(processes.broadcast(mine))
+    order, folder = json.loads(distributed.broadcast(mine))
     return config_from_json(order), Path(folder)

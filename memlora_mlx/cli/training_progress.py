@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from memlora_mlx.cli.live import ProgressLine, format_duration
-from memlora_mlx.cli.options import stderr_console, print_json
+from memlora_mlx.cli.options import print_json, stderr_console
+from memlora_mlx.cli.progress import ProgressLine, format_duration
 
 if TYPE_CHECKING:
     from memlora_mlx.distill.training import MetricsPoint
-    from memlora_mlx.distill.workflow import TrainingData, TrainingConfig
+    from memlora_mlx.distill.training_runs import TrainingConfig, TrainingData
 
 
 class TrainingProgress(ProgressLine):
@@ -129,7 +129,7 @@ def print_training_result(config: TrainingConfig, folder: Path, expert: Path, as
 
 
 def _draw_curve(config: TrainingConfig, folder: Path, *, curve: bool) -> None:
-    from memlora_mlx.distill.curves import terminal_loss_curve, write_loss_png
+    from memlora_mlx.distill.loss_curves import terminal_loss_curve, write_loss_png
     from memlora_mlx.distill.training import read_points
 
     console, points = stderr_console(), read_points(folder)

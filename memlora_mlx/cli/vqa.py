@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from memlora_mlx.cli.ingest import select_conversations, interrupt_event
-from memlora_mlx.cli.options import JsonOption, require_files, stderr_console, print_json
+from memlora_mlx.cli.ingest import interrupt_event, select_conversations
+from memlora_mlx.cli.options import JsonOption, print_json, require_files, stderr_console
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -95,10 +95,10 @@ def _build(
     cancelled: threading.Event,
 ) -> VqaBuildStats:
     from memlora_mlx.distill import vqa_build
-    from memlora_mlx.distill.fetching import download_images
-    from memlora_mlx.distill.ledger import Journal
-    from memlora_mlx.distill.rows import SPLITS
-    from memlora_mlx.distill.teacher import Teacher
+    from memlora_mlx.distill.examples import SPLITS
+    from memlora_mlx.distill.image_downloads import download_images
+    from memlora_mlx.distill.journal import Journal
+    from memlora_mlx.distill.teacher_client import Teacher
     from memlora_mlx.errors import UsageError
 
     if split not in SPLITS:
@@ -117,7 +117,9 @@ def _build(
             def fetched(now: Counter[str]) -> None:
                 bar.update(task, completed=now.total())
 
-            tally.fetched = download_images(addresses, folder, links, on_progress=fetched, cancelled=cancelled, **options)
+            tally.fetched = download_images(
+                addresses, folder, links, on_progress=fetched, cancelled=cancelled, **options
+            )
         images, tally.in_two_splits = vqa_build.unique_images(shared, folder, links)
         tally.images = len(images)
         if teacher is not None and model is not None:

@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from memlora_mlx.distill.cleaning import CleanedAnswer, clean_answer
-from memlora_mlx.distill.prompts import extraction_prompt
-from memlora_mlx.distill.rows import SPLITS, ChatMessages, TrainingExample, read_examples, write_examples
+from memlora_mlx.distill.answer_cleaning import CleanedAnswer, clean_answer
+from memlora_mlx.distill.examples import SPLITS, ChatMessages, TrainingExample, read_examples, write_examples
+from memlora_mlx.distill.teacher_prompts import extraction_prompt
 from memlora_mlx.errors import StoreError
 from memlora_mlx.memory import stages
 from memlora_mlx.memory.store.store import Store
@@ -116,7 +116,9 @@ def _verdict(line: Revision, history: Sequence[Revision]) -> _ReviewedChange:
     return _ReviewedChange(line, event, text)
 
 
-def _extraction(exchange: Exchange, facts: Sequence[str], verdicts: Sequence[_ReviewedChange]) -> tuple[ChatMessages, str]:
+def _extraction(
+    exchange: Exchange, facts: Sequence[str], verdicts: Sequence[_ReviewedChange]
+) -> tuple[ChatMessages, str]:
     """The prompt and its answer; no answer where the extraction was right."""
     right = _corrected(facts, verdicts)
     if right == list(facts):

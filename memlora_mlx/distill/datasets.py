@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from memlora_mlx.distill.rows import TrainingExample
+from memlora_mlx.distill.examples import TrainingExample
 from memlora_mlx.errors import BadTrainingData
 from memlora_mlx.memory import stages
 from memlora_mlx.records import Stage
@@ -78,7 +78,9 @@ def tokenize_examples(
     return fitting, len(made) - len(fitting)
 
 
-def _example(student: Student, row: TrainingExample, decision_weight: float, images: Mapping[str, Path]) -> TokenizedExample:
+def _example(
+    student: Student, row: TrainingExample, decision_weight: float, images: Mapping[str, Path]
+) -> TokenizedExample:
     prompt = student.encode(row.chat, None if row.image is None else images[row.image])
     answer, spans = student.tokenize_with_spans(row.answer)
     weights = np.ones(len(answer) + 1, np.float32)  # the end mark is one more token
@@ -139,7 +141,9 @@ _DECISION_PATTERNS: Mapping[Stage, list[tuple[str, float | None]]] = {
 # ------------------------------------------------------------------------------------------------ batches
 
 
-def training_batches(data: Sequence[TokenizedExample], size: int, *, seed: int | None, rank: int = 0, world: int = 1) -> Iterator[TrainingBatch]:
+def training_batches(
+    data: Sequence[TokenizedExample], size: int, *, seed: int | None, rank: int = 0, world: int = 1
+) -> Iterator[TrainingBatch]:
     """One pass over the data, every example once, those of like length together.
 
     Args:

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from memlora_mlx.distill import observations, synthetic
-from memlora_mlx.distill.answers import teacher_file
-from memlora_mlx.distill.banks import temporary_store
-from memlora_mlx.distill.lives import SyntheticDialogue
-from memlora_mlx.distill.rows import TrainingExample, Split, Splits, write_examples
+from memlora_mlx.distill import observations_teacher, synthetic_teacher
+from memlora_mlx.distill.answer_files import teacher_file
+from memlora_mlx.distill.examples import Split, Splits, TrainingExample, write_examples
+from memlora_mlx.distill.replay import temporary_store
+from memlora_mlx.distill.synthetic_dialogues import SyntheticDialogue
 from memlora_mlx.errors import UsageError
 from memlora_mlx.records import Stage
 
@@ -57,16 +57,24 @@ def make_examples(
     if teacher == "observations":
         if not files:
             raise UsageError("the teacher `observations` reads LoCoMo's own annotations; name its file")
-        found = [c for file in files for c in observations.read_annotated(file) if not names or c.name in names]
+        found = [c for file in files for c in observations_teacher.read_annotated(file) if not names or c.name in names]
         chosen = [conversation for conversation in found if splits.split_of(conversation.name) != "test"]
-        made = (observations.annotated_examples(stage, conversation, workspace, splits) for conversation in chosen)
-        return GeneratedExamples(path, write_examples(path, _counted(made, len(chosen), on_progress)), len(found) - len(chosen))
+        made = (
+            observations_teacher.annotated_examples(stage, conversation, workspace, splits) for conversation in chosen
+        )
+        return GeneratedExamples(
+            path, write_examples(path, _counted(made, len(chosen), on_progress)), len(found) - len(chosen)
+        )
     if stage == "generation":
         raise UsageError("synthetic lives hold no questions; `--teacher observations` makes generation rows of LoCoMo")
     parts: list[tuple[int, Split]] = [(count, "train"), (VALIDATION_DIALOGUES, "validation")]
-    lived = ((life, split) for number, split in parts for life in synthetic.generate_dialogues(number, split, seed=seed))
+    lived = (
+        (life, split)
+        for number, split in parts
+        for life in synthetic_teacher.generate_dialogues(number, split, seed=seed)
+    )
     if stage == "extraction":
-        rows = (synthetic.synthetic_extraction_examples(life, split) for life, split in lived)
+        rows = (synthetic_teacher.synthetic_extraction_examples(life, split) for life, split in lived)
     else:
         rows = (_updates(life, split, workspace) for life, split in lived)
     return GeneratedExamples(path, write_examples(path, _counted(rows, count + VALIDATION_DIALOGUES, on_progress)))
@@ -74,10 +82,12 @@ def make_examples(
 
 def _updates(dialogue: SyntheticDialogue, split: Split, workspace: Workspace) -> Iterator[TrainingExample]:
     with temporary_store(workspace) as bank:
-        yield from synthetic.synthetic_update_examples(dialogue, bank, split)
+        yield from synthetic_teacher.synthetic_update_examples(dialogue, bank, split)
 
 
-def _counted(groups: Iterator[Iterator[TrainingExample]], total: int, on_progress: Callable[[int, int], None]) -> Iterator[TrainingExample]:
+def _counted(
+    groups: Iterator[Iterator[TrainingExample]], total: int, on_progress: Callable[[int, int], None]
+) -> Iterator[TrainingExample]:
     for done, group in enumerate(groups):
         on_progress(done, total)
         yield from group

@@ -28,10 +28,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from memlora_mlx.distill import processes
+from memlora_mlx.distill import distributed
 from memlora_mlx.distill.datasets import TokenizedExample, training_batches
 from memlora_mlx.distill.recipes import Recipe
-from memlora_mlx.distill.steps import Dropout, DropoutKeys, batch_arrays, gradient_checkpointing, masked_loss, learning_rate_schedule, validation_loss
+from memlora_mlx.distill.training_step import (
+    Dropout,
+    DropoutKeys,
+    batch_arrays,
+    gradient_checkpointing,
+    learning_rate_schedule,
+    masked_loss,
+    validation_loss,
+)
 from memlora_mlx.errors import AdapterMismatch, Cancelled, TrainingFailed, UsageError
 from memlora_mlx.models import vectorised
 from memlora_mlx.models.arrays import load_arrays_and_words
@@ -118,7 +126,7 @@ class Trainer:
         self.progress = TrainerState()
         self.points: list[MetricsPoint] = []
         self._on_point, self._cancelled = on_point, cancelled
-        self._rank, self._world = processes.rank(), processes.world_size()
+        self._rank, self._world = distributed.rank(), distributed.world_size()
         self._per_epoch = -(-len(training) // recipe.batch_size)
         self.steps = max(1, round(self._per_epoch * recipe.epochs))
         self._stretch = max(1, self._per_epoch // recipe.validations)
@@ -263,7 +271,7 @@ class Trainer:
         self._stop_if_asked()
 
     def _stop_if_asked(self) -> None:
-        if processes.any_process(self._cancelled is not None and self._cancelled.is_set()):
+        if distributed.any_process(self._cancelled is not None and self._cancelled.is_set()):
             self._save()
             raise Cancelled(
                 f"stopped after step {self.progress.step} of at most {self.steps}; `--resume` goes on from there"
@@ -347,7 +355,7 @@ class Trainer:
     def _same_everywhere(self) -> None:
         """All processes must have the same rows: each takes its share of a batch by its own count."""
         self._examples = _digest(self.training, self.validation)
-        if processes.broadcast(self._examples.encode()) != self._examples.encode():
+        if distributed.broadcast(self._examples.encode()) != self._examples.encode():
             raise TrainingFailed(
                 "this machine has other training rows than the first one; copy the teacher data to all of them"
             )
@@ -356,7 +364,7 @@ class Trainer:
         """Go on from the first process's written state, if there is one."""
         state = self.folder / "state.safetensors"
         try:
-            written = processes.broadcast(state.read_bytes() if self._rank == 0 and state.is_file() else b"")
+            written = distributed.broadcast(state.read_bytes() if self._rank == 0 and state.is_file() else b"")
             if not written:
                 return
             with tempfile.TemporaryDirectory() as scratch:

@@ -18,12 +18,12 @@ from typing import Any
 from urllib.parse import unquote
 
 from memlora_mlx.conversations import Conversation
-from memlora_mlx.distill import fetching
-from memlora_mlx.distill.cleaning import MAX_ANSWER_CHARACTERS, RejectedAnswer, last_object
-from memlora_mlx.distill.ledger import Journal
-from memlora_mlx.distill.rows import ChatMessages, TrainingExample, Split, Splits, prompt_hash
-from memlora_mlx.distill.teacher import Teacher, RejectedRequest
-from memlora_mlx.distill.vqa import KINDS, QuestionKind, as_one_word, vqa_example, write_benchmark
+from memlora_mlx.distill import image_downloads
+from memlora_mlx.distill.answer_cleaning import MAX_ANSWER_CHARACTERS, RejectedAnswer, last_object
+from memlora_mlx.distill.examples import ChatMessages, Split, Splits, TrainingExample, prompt_hash
+from memlora_mlx.distill.journal import Journal
+from memlora_mlx.distill.teacher_client import RejectedRequest, Teacher
+from memlora_mlx.distill.vqa_dataset import KINDS, QuestionKind, as_one_word, vqa_example, write_benchmark
 from memlora_mlx.errors import UsageError
 from memlora_mlx.memory.stages import clean_text
 from memlora_mlx.memory.store.pictures import read_picture
@@ -105,16 +105,16 @@ def import_images(source: Path, shared: Sequence[LinkedImage], folder: Path, jou
     for image in shared:
         name = unquote(image.url.partition("?")[0].partition("#")[0]).rpartition("/")[2]
         path = files.get(name) or stems.get(f"{image.conversation}_{image.turn}".replace(":", "-"))
-        if path is None or fetching.is_finished(journal.entries.get(image.url), folder):
+        if path is None or image_downloads.is_finished(journal.entries.get(image.url), folder):
             continue
         try:
-            journal.add(image.url, **fetching.save_image(read_picture(path), path.name, folder))
+            journal.add(image.url, **image_downloads.save_image(read_picture(path), path.name, folder))
         except UsageError as error:
             journal.add(image.url, status="no image", says=str(error))
         except OSError as error:
             raise UsageError(str(error)) from error
     urls = list(dict.fromkeys(image.url for image in shared))
-    found = fetching.count_by_status(urls, journal)
+    found = image_downloads.count_by_status(urls, journal)
     return found + Counter({"not there": len(urls) - found.total()})
 
 
@@ -124,7 +124,7 @@ def unique_images(shared: Sequence[LinkedImage], folder: Path, journal: Journal)
     first: dict[str, AvailableImage] = {}
     for image in shared:
         entry = journal.entries.get(image.url)
-        if entry is not None and entry["status"] == "kept" and fetching.is_finished(entry, folder):
+        if entry is not None and entry["status"] == "kept" and image_downloads.is_finished(entry, folder):
             splits[entry["sha256"]].add(image.split)
             first.setdefault(entry["sha256"], AvailableImage(image, entry["file"], entry["sha256"]))
     kept = [seen for digest, seen in first.items() if len(splits[digest]) == 1]

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from memlora_mlx.distill.corrections import corrections_file, count_corrections, update_corrections
-from memlora_mlx.distill.rows import read_examples
+from memlora_mlx.distill.examples import read_examples
 from memlora_mlx.errors import BadTrainingData
 from memlora_mlx.memory.store.store import Add, Delete, Space, Store, Update
 from memlora_mlx.records import Exchange, Message, Scope

@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tiny import embedder_folder
+from tiny_models import embedder_folder
 
-from memlora_mlx.distill import observations, synthetic
-from memlora_mlx.distill.banks import NOT_MENTIONED, temporary_store
-from memlora_mlx.distill.lives import Fact, expected_memories, generate_dialogue
+from memlora_mlx.distill import observations_teacher, synthetic_teacher
+from memlora_mlx.distill.examples import SPLITS, read_examples
 from memlora_mlx.distill.local_teachers import make_examples
-from memlora_mlx.distill.rows import SPLITS, read_examples
+from memlora_mlx.distill.replay import NOT_MENTIONED, temporary_store
+from memlora_mlx.distill.synthetic_dialogues import Fact, expected_memories, generate_dialogue
 from memlora_mlx.errors import BadConversation, UsageError
 from memlora_mlx.memory import stages
 from memlora_mlx.memory.workspace import Workspace
@@ -32,10 +32,10 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
 
 @pytest.mark.parametrize("seed", range(4))
 def test_the_decisions_of_a_life_lead_to_its_bank(workspace: Workspace, seed: int) -> None:
-    life = generate_dialogue(seed, steps=synthetic.STEPS)
+    life = generate_dialogue(seed, steps=synthetic_teacher.STEPS)
     memories: list[str] = []
     with temporary_store(workspace) as real:
-        rows = list(synthetic.synthetic_update_examples(life, real, "train"))
+        rows = list(synthetic_teacher.synthetic_update_examples(life, real, "train"))
     for row in rows if seed % 4 == 0 else []:  # these lives keep every row
         old = [memory["text"] for memory in json.loads(row.chat[0][1].split(". New retrieved")[0].split(":", 1)[1])]
         for decision in stages.parse_update(row.answer, old).decisions:
@@ -58,7 +58,7 @@ def test_the_right_answer_names_offered_memories_first_and_counts_on() -> None:
         Fact("Ann paints", "ADD", None),
     ]
     offered = ["Ann lives in Oslo", "Ann works as a nurse", "Ann drives a Fiat"]
-    answer = synthetic.expected_update_answer(facts, offered)
+    answer = synthetic_teacher.expected_update_answer(facts, offered)
     assert answer is not None
     assert [(entry["id"], entry["event"]) for entry in json.loads(answer)["memory"]] == [
         ("0", "UPDATE"),
@@ -66,12 +66,12 @@ def test_the_right_answer_names_offered_memories_first_and_counts_on() -> None:
         ("3", "ADD"),
         ("4", "ADD"),
     ]
-    assert synthetic.expected_update_answer(facts, offered[:2]) is None  # what is withdrawn was not found
+    assert synthetic_teacher.expected_update_answer(facts, offered[:2]) is None  # what is withdrawn was not found
 
 
 def test_no_life_is_in_two_splits() -> None:
     parts = [(split, seed) for split in ("train", "validation", "test") for seed in (0, 9, 10, 25)]
-    names = [{life.name for life in synthetic.generate_dialogues(5, split, seed=seed)} for split, seed in parts]
+    names = [{life.name for life in synthetic_teacher.generate_dialogues(5, split, seed=seed)} for split, seed in parts]
     assert sum(map(len, names)) == len(set.union(*names)) == 60
 
 
@@ -153,7 +153,7 @@ def test_what_cannot_be_made_is_said(workspace: Workspace, tmp_path: Path) -> No
     bare = tmp_path / "bare.json"
     bare.write_text(json.dumps([{k: v for k, v in sample("conv-42").items() if k != "observation"}]))
     with pytest.raises(BadConversation, match="has no observations"):
-        observations.read_annotated(bare)
+        observations_teacher.read_annotated(bare)
 
 
 def test_synthetic_rows_are_the_same_for_a_seed(workspace: Workspace) -> None:

@@ -14,23 +14,23 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from homes import EXCHANGES, TALK, environment, start_command
-from servers import LocalServer, completion, html_response, error_response, local_server
+from cli_home import EXCHANGES, TALK, environment, start_command
+from servers import LocalServer, completion, error_response, html_response, local_server
 
 from memlora_mlx.conversations import read_conversations
-from memlora_mlx.distill.answers import AnswerFiles, read_answers, rejected_file, teacher_file
-from memlora_mlx.distill.banks import temporary_store
-from memlora_mlx.distill.cleaning import CleanedAnswer, RejectedAnswer
-from memlora_mlx.distill.prompts import (
+from memlora_mlx.distill.answer_cleaning import CleanedAnswer, RejectedAnswer
+from memlora_mlx.distill.answer_files import AnswerFiles, read_answers, rejected_file, teacher_file
+from memlora_mlx.distill.examples import SPLITS, read_examples
+from memlora_mlx.distill.replay import temporary_store
+from memlora_mlx.distill.teacher_client import AnnotationJob, AnnotationStats, Teacher
+from memlora_mlx.distill.teacher_prompts import (
     TEACHER_EXTRACTION,
     TEACHER_UPDATE,
     SelectedExchanges,
-    select_exchanges,
     annotate_extraction,
     annotate_updates,
+    select_exchanges,
 )
-from memlora_mlx.distill.rows import SPLITS, read_examples
-from memlora_mlx.distill.teacher import AnnotationJob, AnnotationStats, Teacher
 from memlora_mlx.errors import BadTrainingData, Cancelled, TeacherFailed, UsageError
 from memlora_mlx.memory.workspace import Workspace
 from memlora_mlx.settings import load_settings
@@ -172,20 +172,28 @@ def test_a_template_without_a_system_role_gets_the_instruction_with_the_prompt(
         right = server.answer
 
         def answer(prompt: str) -> Any:
-            return right(prompt) if prompt.startswith(TEACHER_EXTRACTION) else error_response(400, "System role not supported")
+            return (
+                right(prompt)
+                if prompt.startswith(TEACHER_EXTRACTION)
+                else error_response(400, "System role not supported")
+            )
 
         server.answer = answer
         tally = extract(tmp_path, selection, FakeClock().teacher(server, concurrency=concurrency))
     assert tally.written == EXCHANGES and tally.retries == 0
     assert EXCHANGES < len(server.asked) <= EXCHANGES + concurrency  # those in flight, and never again
     assert [message["role"] for message in server.asked[-1]["messages"]] == ["user"]
-    assert next(read_examples(teacher_file(tmp_path, "extraction", MODEL))).chat[0][1].startswith("Extract and organize")
+    assert (
+        next(read_examples(teacher_file(tmp_path, "extraction", MODEL))).chat[0][1].startswith("Extract and organize")
+    )
 
 
 # ------------------------------------------------------------------------------------------------ servers that fail
 
 
-def test_a_server_that_dies_midway_ends_the_run_and_nothing_is_lost(tmp_path: Path, selection: SelectedExchanges) -> None:
+def test_a_server_that_dies_midway_ends_the_run_and_nothing_is_lost(
+    tmp_path: Path, selection: SelectedExchanges
+) -> None:
     port = a_free_port()
     with local_server(facts, port=port) as server:
         right = server.answer
@@ -218,7 +226,9 @@ def test_a_server_that_comes_back_is_waited_for(tmp_path: Path, selection: Selec
     assert clock.now >= 1 + 2 + 4 + 8 + 16
 
 
-def test_an_address_where_nobody_listens_is_said_after_a_few_tries(tmp_path: Path, selection: SelectedExchanges) -> None:
+def test_an_address_where_nobody_listens_is_said_after_a_few_tries(
+    tmp_path: Path, selection: SelectedExchanges
+) -> None:
     clock = FakeClock()
     with pytest.raises(TeacherFailed, match=r"127\.0\.0\.1.*(?i:connect|refused)"):
         extract(tmp_path, selection, clock.teacher(f"http://127.0.0.1:{a_free_port()}/v1"))
@@ -252,7 +262,9 @@ def test_two_servers_share_the_work(tmp_path: Path, selection: SelectedExchanges
         ((200, {}, b'"hello"'), "something else"),
     ],
 )
-def test_what_is_no_such_server_is_said_at_once(tmp_path: Path, selection: SelectedExchanges, answer: Any, words: str) -> None:
+def test_what_is_no_such_server_is_said_at_once(
+    tmp_path: Path, selection: SelectedExchanges, answer: Any, words: str
+) -> None:
     with (
         local_server(lambda _: answer) as server,
         pytest.raises(TeacherFailed, match=f"does not answer as an OpenAI-compatible server.*{words}"),
@@ -302,12 +314,16 @@ def test_a_refusal_is_said_at_once_in_the_servers_words(
     assert len(server.asked) == 1
 
 
-def test_one_prompt_that_a_server_fails_on_does_not_stop_the_others(tmp_path: Path, selection: SelectedExchanges) -> None:
+def test_one_prompt_that_a_server_fails_on_does_not_stop_the_others(
+    tmp_path: Path, selection: SelectedExchanges
+) -> None:
     def answer(prompt: str) -> Any:
         if "Rome" in prompt:
             return error_response(500, "unexpected tokens remaining in message header")
         return (
-            error_response(400, "This model's maximum context length is 8192 tokens.") if "Moss" in prompt else facts(prompt)
+            error_response(400, "This model's maximum context length is 8192 tokens.")
+            if "Moss" in prompt
+            else facts(prompt)
         )
 
     with local_server(answer) as server:
@@ -449,7 +465,9 @@ def update(workspace: Workspace, selection: SelectedExchanges, teacher: Teacher)
         return annotate_updates(AnnotationJob(teacher, answers), selection, extracted, bank)
 
 
-def test_updates_are_asked_about_what_the_teacher_itself_decided(workspace: Workspace, selection: SelectedExchanges) -> None:
+def test_updates_are_asked_about_what_the_teacher_itself_decided(
+    workspace: Workspace, selection: SelectedExchanges
+) -> None:
     home = workspace.settings.home
     with local_server(decide) as server:
         extract(home, selection, FakeClock().teacher(server))
@@ -470,7 +488,9 @@ def test_updates_are_asked_about_what_the_teacher_itself_decided(workspace: Work
     assert '"id": "4", "text": "Ann: I cancelled the run.", "event": "ADD"' in ann[5].answer
 
 
-def test_updates_that_were_stopped_go_on_without_asking_twice(workspace: Workspace, selection: SelectedExchanges) -> None:
+def test_updates_that_were_stopped_go_on_without_asking_twice(
+    workspace: Workspace, selection: SelectedExchanges
+) -> None:
     home = workspace.settings.home
     with local_server(decide) as server:
         extract(home, selection, FakeClock().teacher(server))
@@ -552,15 +572,15 @@ def test_the_command_stops_at_ctrl_c_and_says_how_far_it_came(tiny_home: Path, t
 
 
 def test_the_command_tells_what_it_did(
-    memlora: Callable[..., tuple[int, str, str]], tiny_home: Path, talk: Path
+    run_memlora: Callable[..., tuple[int, str, str]], tiny_home: Path, talk: Path
 ) -> None:
     with local_server(lambda prompt: "no" if "Rome" in prompt else decide(prompt)) as server:
         common = ("--base-url", server.url, "--model", MODEL)
-        code, out, err = memlora("teach", talk, "--stage", "extraction", *common)
+        code, out, err = run_memlora("teach", talk, "--stage", "extraction", *common)
         assert code == 0, err
         assert f"{EXCHANGES - 2} rows written" in out and "kept aside: 2 no JSON" in out
-        assert memlora("teach", talk, "--stage", "extraction", *common)[1].startswith("0 rows written")
-        code, out, err = memlora("teach", talk, "--stage", "update", *common, "--json")
+        assert run_memlora("teach", talk, "--stage", "extraction", *common)[1].startswith("0 rows written")
+        code, out, err = run_memlora("teach", talk, "--stage", "update", *common, "--json")
         assert code == 0, err
         assert json.loads(out)["written"] == EXCHANGES - 2
 
@@ -577,9 +597,13 @@ def test_the_command_tells_what_it_did(
     ],
 )
 def test_bad_usage_is_one_line(
-    memlora: Callable[..., tuple[int, str, str]], tiny_home: Path, talk: Path, arguments: tuple[str, ...], words: str
+    run_memlora: Callable[..., tuple[int, str, str]],
+    tiny_home: Path,
+    talk: Path,
+    arguments: tuple[str, ...],
+    words: str,
 ) -> None:
-    code, out, err = memlora("teach", talk, "--model", MODEL, *arguments)
+    code, out, err = run_memlora("teach", talk, "--model", MODEL, *arguments)
     assert (code, out) == (2, "") and words in err and err.count("\n") == 1
 
 
@@ -589,9 +613,11 @@ def test_without_the_client_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) 
         Teacher(["http://127.0.0.1:9/v1"], MODEL)
 
 
-def test_a_real_server_answers(tmp_path: Path, tiny_student: Path, tiny_embedder: Path, selection: SelectedExchanges) -> None:
+def test_a_real_server_answers(
+    tmp_path: Path, tiny_student: Path, tiny_embedder: Path, selection: SelectedExchanges
+) -> None:
     """`mlx_lm.server` on a student of random weights: what it says is noise, and it is all kept."""
-    from memlora_mlx.eval.systems.mem0_baseline import mlx_server
+    from memlora_mlx.eval.systems.mem0_server import mlx_server
 
     settings = load_settings({"student": str(tiny_student), "embedder": str(tiny_embedder)})
     some = SelectedExchanges(selection.exchanges[:6], selection.splits)

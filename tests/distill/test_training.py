@@ -20,14 +20,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny import ALL_LINEAR, student_folder
+from tiny_models import ALL_LINEAR, student_folder
 
-from memlora_mlx.distill import workflow
-from memlora_mlx.distill.datasets import TokenizedExample, training_batches, tokenize_examples, plan_batches
+from memlora_mlx.distill import training_runs
+from memlora_mlx.distill.datasets import TokenizedExample, plan_batches, tokenize_examples, training_batches
+from memlora_mlx.distill.examples import TrainingExample, write_examples
 from memlora_mlx.distill.recipes import Recipe, read_recipe
-from memlora_mlx.distill.rows import TrainingExample, write_examples
-from memlora_mlx.distill.steps import batch_arrays, masked_loss, estimate_memory, validation_loss
-from memlora_mlx.distill.training import NAN_LOSS, TrainingResult, MetricsPoint, Trainer, read_points
+from memlora_mlx.distill.training import NAN_LOSS, MetricsPoint, Trainer, TrainingResult, read_points
+from memlora_mlx.distill.training_step import batch_arrays, estimate_memory, masked_loss, validation_loss
 from memlora_mlx.errors import AdapterMismatch, BadTrainingData, Cancelled, TrainingFailed, UsageError
 from memlora_mlx.memory.stages import update_chat
 from memlora_mlx.memory.workspace import Workspace
@@ -54,7 +54,9 @@ RECIPE = Recipe(
 THINGS = ("tea", "apples", "Rome", "the market", "a red bicycle")
 
 
-def row(number: int, *, thing: str | None = None, conversation: str = "life-1", split: Any = "train") -> TrainingExample:
+def row(
+    number: int, *, thing: str | None = None, conversation: str = "life-1", split: Any = "train"
+) -> TrainingExample:
     thing = thing or THINGS[number % len(THINGS)]
     prompt = f"user: Ann: I like {thing}, {'really ' * (number % 4)}for {number} days."
     answer = json.dumps({"facts": [f"Ann likes {thing}"]})
@@ -107,9 +109,11 @@ def files(folder: Path, rows: Sequence[TrainingExample]) -> Path:
 def test_the_expert_that_is_written_has_the_best_validation_loss_wherever_it_is_loaded(
     tiny_student: Path, tmp_path: Path, load: Callable[[], Student]
 ) -> None:
-    order = workflow.TrainingConfig("extraction", str(tiny_student), (str(files(tmp_path, [*ROWS, *HELD])),), RECIPE)
-    workflow.create_run(order, tmp_path / "run")
-    expert = workflow.train(load(), order, tmp_path / "run")
+    order = training_runs.TrainingConfig(
+        "extraction", str(tiny_student), (str(files(tmp_path, [*ROWS, *HELD])),), RECIPE
+    )
+    training_runs.create_run(order, tmp_path / "run")
+    expert = training_runs.train(load(), order, tmp_path / "run")
 
     points = read_points(tmp_path / "run")
     validations = [point.validation_loss for point in points if point.validation_loss is not None]
@@ -183,13 +187,13 @@ def test_early_stopping_keeps_the_best_weights_not_the_last(student: Student, tm
 def test_a_run_goes_on_from_an_expert(tiny_student: Path, tmp_path: Path, load: Callable[[], Student]) -> None:
     data = files(tmp_path, [*ROWS, *HELD])
     order = order_for(data, tiny_student)
-    workflow.create_run(order, tmp_path / "first")
-    first = workflow.train(load(), order, tmp_path / "first")
+    training_runs.create_run(order, tmp_path / "first")
+    first = training_runs.train(load(), order, tmp_path / "first")
     card = json.loads((first / "adapter_config.json").read_text())["memlora"]
 
     order = replace(order, start=str(first), recipe=replace(order.recipe, epochs=1, scale=4.0, seed=1))
-    workflow.create_run(order, tmp_path / "second")
-    second = workflow.train(load(), workflow.read_run_config(tmp_path / "second"), tmp_path / "second")
+    training_runs.create_run(order, tmp_path / "second")
+    second = training_runs.train(load(), training_runs.read_run_config(tmp_path / "second"), tmp_path / "second")
     told = json.loads((second / "adapter_config.json").read_text())["memlora"]
     assert told["start"] == card
     before = card["metrics"]["validation_loss"]["expert"]
@@ -229,7 +233,8 @@ def test_processes_share_a_batch_without_losing_or_repeating_a_row(
 ) -> None:
     """Each example is marked by its one answer token."""
     data = [
-        TokenizedExample(np.array([1] * (i % 7) + [2, i], np.int32), i % 7 + 1, np.ones(1, np.float32)) for i in range(count)
+        TokenizedExample(np.array([1] * (i % 7) + [2, i], np.int32), i % 7 + 1, np.ones(1, np.float32))
+        for i in range(count)
     ]
     alone = list(training_batches(data, size, seed=seed))
     shares = [list(training_batches(data, size, seed=seed, rank=rank, world=world)) for rank in range(world)]
@@ -260,7 +265,9 @@ def test_only_answer_tokens_are_learnt_and_never_padding(student: Student) -> No
 
     model = student.model
     with vectorised.training():
-        loss, gradient = nn.value_and_grad(model, lambda m: masked_loss(student)(m, *batch_arrays(student, batch))[0])(model)
+        loss, gradient = nn.value_and_grad(model, lambda m: masked_loss(student)(m, *batch_arrays(student, batch))[0])(
+            model
+        )
     with vectorised.plain():
         expected_loss, expected = nn.value_and_grad(model, alone)(model)
     assert loss.item() == pytest.approx(expected_loss.item(), rel=1e-5)
@@ -300,9 +307,9 @@ def test_no_test_conversation_reaches_training_whatever_its_rows_say(
     rows = [row(i, conversation=name, split=split) for i, (name, split) in enumerate(given_rows)]
     with tempfile.TemporaryDirectory() as folder:
         name = str(files(Path(folder), rows)) + ("" if count is None else f":{count}")
-        order = workflow.TrainingConfig("extraction", "tiny", (name,), RECIPE, rows=limit)
+        order = training_runs.TrainingConfig("extraction", "tiny", (name,), RECIPE, rows=limit)
         try:
-            data = workflow.read_data(order)
+            data = training_runs.read_data(order)
         except BadTrainingData:
             return
     used = {one.conversation for one in (*data.training, *data.validation)}
@@ -395,10 +402,12 @@ def test_what_does_not_belong_to_a_run_does_not_resume_it(load: Callable[[], Stu
 
 
 def test_only_one_process_trains_in_a_folder(tiny_student: Path, tmp_path: Path, load: Callable[[], Student]) -> None:
-    order = workflow.TrainingConfig("extraction", str(tiny_student), (str(files(tmp_path, [*ROWS, *HELD])),), RECIPE)
-    workflow.create_run(order, tmp_path / "run")
-    with workflow._run_lock(tmp_path / "run"), pytest.raises(UsageError, match="another process is training in"):
-        workflow.train(load(), order, tmp_path / "run")
+    order = training_runs.TrainingConfig(
+        "extraction", str(tiny_student), (str(files(tmp_path, [*ROWS, *HELD])),), RECIPE
+    )
+    training_runs.create_run(order, tmp_path / "run")
+    with training_runs._run_lock(tmp_path / "run"), pytest.raises(UsageError, match="another process is training in"):
+        training_runs.train(load(), order, tmp_path / "run")
 
 
 # Ways to train
@@ -418,10 +427,10 @@ def test_checkpointing_gives_the_same_losses_and_leaves_the_class_as_it_was(
     assert [x for _, x in losses(outcome.points)] == pytest.approx([x for _, x in expected], rel=1e-5)
 
 
-def test_two_processes_give_the_loss_curve_of_one(tiny_student: Path, own_home: Path, tmp_path: Path) -> None:
+def test_two_processes_give_the_loss_curve_of_one(tiny_student: Path, isolated_home: Path, tmp_path: Path) -> None:
     """Through the command. Batches of 5 over 26 rows: the processes get 3 and 2, and of the last batch 1 and none."""
     data = files(tmp_path, [*ROWS[:26], *HELD])
-    text = (Path(workflow.__file__).parents[1] / "adapters" / "extraction.yaml").read_text()
+    text = (Path(training_runs.__file__).parents[1] / "adapters" / "extraction.yaml").read_text()
     (tmp_path / "recipe.yaml").write_text(text.replace("dropout: 0.1", "dropout: 0.0"))
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -462,11 +471,13 @@ def test_too_little_memory_is_refused_with_numbers(
 ) -> None:
     from memlora_mlx.models import device
 
-    order = workflow.TrainingConfig("extraction", str(tiny_student), (str(files(tmp_path, [*ROWS, *HELD])),), RECIPE)
-    workflow.create_run(order, tmp_path / "run")
+    order = training_runs.TrainingConfig(
+        "extraction", str(tiny_student), (str(files(tmp_path, [*ROWS, *HELD])),), RECIPE
+    )
+    training_runs.create_run(order, tmp_path / "run")
     monkeypatch.setattr(device, "usable_memory", lambda: 2**20)
     with pytest.raises(TrainingFailed, match=r"needs about 0\.\d GiB and there are 0\.0 GiB; .*--batch-size than 4"):
-        workflow.train(load(), order, tmp_path / "run")
+        training_runs.train(load(), order, tmp_path / "run")
     student = load()
     data = read(student, ROWS)
     small, large = replace(RECIPE, batch_size=2), replace(RECIPE, batch_size=16)
@@ -480,7 +491,7 @@ def test_mlx_lm_takes_the_recipes_and_the_rows(tiny_student: Path, tmp_path: Pat
         write_examples(tmp_path / f"{name}.jsonl", ROWS[:8])
     for stage in ("extraction", "update", "generation"):
         read_recipe(stage)  # type: ignore[arg-type]
-    recipe = Path(workflow.__file__).parents[1] / "adapters" / "extraction.yaml"
+    recipe = Path(training_runs.__file__).parents[1] / "adapters" / "extraction.yaml"
     done = subprocess.run(
         [sys.executable, "-m", "mlx_lm", "lora", "-c", str(recipe), "--train", "--iters", "1", "--batch-size", "2"]
         + ["--model", str(tiny_student), "--data", str(tmp_path), "--adapter-path", str(tmp_path / "plain")],
@@ -497,8 +508,8 @@ def test_mlx_lm_takes_the_recipes_and_the_rows(tiny_student: Path, tmp_path: Pat
 # Bad input
 
 
-def order_for(path: Path, student: Path, **changes: Any) -> workflow.TrainingConfig:
-    return workflow.TrainingConfig("extraction", str(student), (str(path),), replace(RECIPE, **changes))
+def order_for(path: Path, student: Path, **changes: Any) -> training_runs.TrainingConfig:
+    return training_runs.TrainingConfig("extraction", str(student), (str(path),), replace(RECIPE, **changes))
 
 
 @pytest.mark.parametrize(
@@ -519,7 +530,7 @@ def test_bad_rows_are_one_line_that_says_where(tmp_path: Path, tiny_student: Pat
     path = tmp_path / "rows.jsonl"
     path.write_text("\n".join(text))
     with pytest.raises(BadTrainingData, match=says) as raised:
-        workflow.read_data(order_for(path, tiny_student))
+        training_runs.read_data(order_for(path, tiny_student))
     assert "\n" not in str(raised.value)
 
 
@@ -528,24 +539,24 @@ def test_rows_that_are_too_long_are_left_out_and_counted(
 ) -> None:
     long = [replace(row(i), chat=(("user", "apples " * 200),)) for i in range(3)]
     order = order_for(files(tmp_path, [*ROWS, *long, *HELD]), tiny_student, epochs=0.1)
-    workflow.create_run(order, tmp_path / "run")
+    training_runs.create_run(order, tmp_path / "run")
     told: list[int] = []
-    workflow.train(load(), order, tmp_path / "run", on_start=lambda data, left_out: told.append(left_out))
+    training_runs.train(load(), order, tmp_path / "run", on_start=lambda data, left_out: told.append(left_out))
     assert told == [3]
     order = order_for(files(tmp_path, [*long, *HELD]), tiny_student)
     with pytest.raises(BadTrainingData, match="all 3 rows are longer than 128 tokens"):
-        workflow.train(load(), order, tmp_path / "run")
+        training_runs.train(load(), order, tmp_path / "run")
     order = order_for(files(tmp_path, [*ROWS, *(replace(one, split="validation") for one in long)]), tiny_student)
     with pytest.raises(BadTrainingData, match="nothing to validate with: all 3 rows"):
-        workflow.train(load(), order, tmp_path / "run")
+        training_runs.train(load(), order, tmp_path / "run")
 
 
 def test_rows_without_a_split_are_divided_by_conversation(tmp_path: Path, tiny_student: Path) -> None:
     rows = [row(i, conversation=f"talk-{i % 12}") for i in range(36)]
-    data = workflow.read_data(order_for(files(tmp_path, rows), tiny_student))
+    data = training_runs.read_data(order_for(files(tmp_path, rows), tiny_student))
     held = {one.conversation for one in data.validation}
     assert len(held) == 2 and held & {one.conversation for one in data.training} == set()
-    alone = workflow.read_data(order_for(files(tmp_path, rows[:1] * 2), tiny_student))
+    alone = training_runs.read_data(order_for(files(tmp_path, rows[:1] * 2), tiny_student))
     assert (len(alone.training), len(alone.validation)) == (1, 1)
 
 
@@ -554,7 +565,9 @@ def test_a_card_says_how_an_update_expert_is_asked_and_the_pipeline_asks_it_so(
 ) -> None:
     def updates(facts: list[str], text: str) -> TrainingExample:
         answer = json.dumps({"memory": [{"id": "1", "text": text, "event": "ADD"}]})
-        return TrainingExample("update", update_chat(["Ann likes tea"], facts), answer, "synthetic", "life-1", "0", "train")
+        return TrainingExample(
+            "update", update_chat(["Ann likes tea"], facts), answer, "synthetic", "life-1", "0", "train"
+        )
 
     one, two, free = (
         updates(["Ann ran"], "Ann ran"),
@@ -566,7 +579,7 @@ def test_a_card_says_how_an_update_expert_is_asked_and_the_pipeline_asks_it_so(
         ([one, two], {"copied_texts": True}),
         ([one, free], {"one_fact": True}),
     ):
-        assert workflow._shared_images(rows) == says
+        assert training_runs._shared_images(rows) == says
         folder = tmp_path / str(len(list(tmp_path.iterdir()))) / "update"
         matrices = random_matrices(Student.load(tiny_student).model, Q_V)
         write_expert(folder, matrices, scale=2.0, card=says)
@@ -585,12 +598,12 @@ def test_a_card_says_how_an_update_expert_is_asked_and_the_pipeline_asks_it_so(
 
 def test_a_card_names_the_licence_of_locomo_whoever_taught(tmp_path: Path, tiny_student: Path) -> None:
     rows = [replace(row(i, conversation=f"conv-{42 + i % 2}"), teacher="openai/gpt-oss-120b") for i in range(8)]
-    data = workflow.read_data(order_for(files(tmp_path, [*rows, *ROWS]), tiny_student))
+    data = training_runs.read_data(order_for(files(tmp_path, [*rows, *ROWS]), tiny_student))
     assert "CC BY-NC 4.0" in data.origin["licence"] and "Apache-2.0" in data.origin["licence"]
     assert data.origin["files"] == ["rows.jsonl"]
     (tmp_path / "teacher" / "extraction").mkdir(parents=True)
     below = files(tmp_path / "teacher" / "extraction", ROWS)
-    data = workflow.read_data(order_for(Path(f"{below}:20"), tiny_student))
+    data = training_runs.read_data(order_for(Path(f"{below}:20"), tiny_student))
     assert data.origin["files"] == ["teacher/extraction/rows.jsonl:20"] and len(data.training) <= 20
 
 
@@ -625,13 +638,13 @@ def test_an_expert_that_cannot_be_written_is_not_lost(
     tiny_student: Path, tmp_path: Path, load: Callable[[], Student]
 ) -> None:
     order = order_for(files(tmp_path, [*ROWS, *HELD]), tiny_student, epochs=1)
-    workflow.create_run(order, tmp_path / "run")
+    training_runs.create_run(order, tmp_path / "run")
     (tmp_path / "run" / "expert").write_text("in the way")
     with pytest.raises(TrainingFailed, match="cannot write the expert .*make room and `--resume`"):
-        workflow.train(load(), order, tmp_path / "run")
+        training_runs.train(load(), order, tmp_path / "run")
     (tmp_path / "run" / "expert").unlink()
     steps = len(read_points(tmp_path / "run"))
-    expert = workflow.train(load(), order, tmp_path / "run")
+    expert = training_runs.train(load(), order, tmp_path / "run")
     assert (expert / "adapter_config.json").is_file() and len(read_points(tmp_path / "run")) == steps
 
 
@@ -666,7 +679,9 @@ def test_a_damaged_student_is_named(student: Student, tmp_path: Path) -> None:
 
 def test_tokens_are_counted_without_padding(student: Student, tmp_path: Path) -> None:
     data = read(student, ROWS)
-    assert sum(batch.read for batch in training_batches(data, 4, seed=0)) == sum(len(example.tokens) for example in data)
+    assert sum(batch.read for batch in training_batches(data, 4, seed=0)) == sum(
+        len(example.tokens) for example in data
+    )
     points = run_of(student, tmp_path / "run", replace(RECIPE, epochs=0.2)).train().points
     assert all(point.tokens_per_second for point in points if point.train_loss is not None)
 

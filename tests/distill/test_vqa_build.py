@@ -20,11 +20,11 @@ from hypothesis import strategies as st
 from PIL import Image
 from servers import LocalServer, error_response, local_server
 
-from memlora_mlx.distill.fetching import USER_AGENT, download_images
-from memlora_mlx.distill.ledger import Journal
-from memlora_mlx.distill.rows import read_examples
-from memlora_mlx.distill.vqa import KINDS, question_kind, answer_word
+from memlora_mlx.distill.examples import read_examples
+from memlora_mlx.distill.image_downloads import USER_AGENT, download_images
+from memlora_mlx.distill.journal import Journal
 from memlora_mlx.distill.vqa_build import parse_question
+from memlora_mlx.distill.vqa_dataset import KINDS, answer_word, question_kind
 from memlora_mlx.errors import Cancelled, UsageError
 
 Command = Callable[..., tuple[int, str, str]]
@@ -206,7 +206,11 @@ def test_a_host_is_left_alone_between_two_requests_and_others_go_on(tmp_path: Pa
 
 
 def test_two_processes_do_not_write_the_same_ledger(tmp_path: Path) -> None:
-    with Journal(tmp_path / "l.jsonl"), pytest.raises(UsageError, match="another process"), Journal(tmp_path / "l.jsonl"):
+    with (
+        Journal(tmp_path / "l.jsonl"),
+        pytest.raises(UsageError, match="another process"),
+        Journal(tmp_path / "l.jsonl"),
+    ):
         pass
 
 
@@ -219,14 +223,14 @@ def vlm() -> Iterator[LocalServer]:
         yield served
 
 
-def build(memlora: Command, *arguments: object) -> dict[str, Any]:
-    code, out, err = memlora("vqa", "build", *arguments, "--delay", 0, "--json")
+def build(run_memlora: Command, *arguments: object) -> dict[str, Any]:
+    code, out, err = run_memlora("vqa", "build", *arguments, "--delay", 0, "--json")
     assert code == 0, err
     return dict(json.loads(out))
 
 
 def test_the_benchmark_is_built_from_links_and_a_teacher(
-    own_home: Path, tmp_path: Path, memlora: Command, vlm: LocalServer
+    isolated_home: Path, tmp_path: Path, run_memlora: Command, vlm: LocalServer
 ) -> None:
     with web(a_jpg=jpeg("red"), b_jpg=jpeg("blue"), c_jpg=jpeg("lime"), again_jpg=jpeg("red")) as host:
         links = {
@@ -235,13 +239,13 @@ def test_the_benchmark_is_built_from_links_and_a_teacher(
             "conv-43": [host.url("c.jpg"), host.url("again.jpg")],
         }
         data = locomo(tmp_path, links)
-        told = build(memlora, data, "--base-url", vlm.url, "--model", "big-vl")
+        told = build(run_memlora, data, "--base-url", vlm.url, "--model", "big-vl")
         asked, fetched = len(vlm.asked), len(host.asked)
-        assert build(memlora, data, "--base-url", vlm.url, "--model", "big-vl") == told
+        assert build(run_memlora, data, "--base-url", vlm.url, "--model", "big-vl") == told
         assert (len(vlm.asked), len(host.asked)) == (asked, fetched), "all of it was done"
     assert told["fetched"] == {"kept": 4, "dead": 1} and told["in_two_splits"] == 1
     assert (told["images"], told["questions"], told["rows"]) == (2, 6, 6) and asked == 6
-    folder = own_home / "vqa" / "locomo"
+    folder = isolated_home / "vqa" / "locomo"
     rows = list(read_examples(folder / "rows.jsonl"))
     assert {row.conversation for row in rows} == {"conv-42", "conv-43"}, "red stands in validation and in training"
     assert Counter(map(question_kind, rows)) == dict.fromkeys(KINDS, 2) and {answer_word(row) for row in rows} == {"3"}
@@ -259,7 +263,7 @@ def test_the_benchmark_is_built_from_links_and_a_teacher(
         assert "one word" in words["text"] and body["temperature"] == 0
 
 
-def test_bad_answers_are_counted_by_reason_and_not_asked_again(tmp_path: Path, memlora: Command) -> None:
+def test_bad_answers_are_counted_by_reason_and_not_asked_again(tmp_path: Path, run_memlora: Command) -> None:
     answers = iter(
         [
             '{"question": "What is on the red cart?", "answer": "Red", "reason": "It is."}',
@@ -272,38 +276,38 @@ def test_bad_answers_are_counted_by_reason_and_not_asked_again(tmp_path: Path, m
     data = locomo(tmp_path, {"conv-42": ["https://example.org/x/a.jpg?w=1", "https://example.org/b.jpg"]})
     with local_server(lambda _: next(answers)) as vlm:
         options = (data, "--images-from", pictures, "--base-url", vlm.url, "--model", "vl", "--out", tmp_path / "out")
-        told = build(memlora, *options)
+        told = build(run_memlora, *options)
         assert told["refused"] == {"answer in the question": 1, "not one word": 1, "no JSON": 1}
         assert told["rows"] == 0 and told["fetched"] == {"kept": 1, "not there": 1}
-        assert build(memlora, *options)["refused"] == told["refused"] and len(vlm.asked) == 3
+        assert build(run_memlora, *options)["refused"] == told["refused"] and len(vlm.asked) == 3
 
 
-def test_a_teacher_that_breaks_off_costs_nothing(tmp_path: Path, memlora: Command) -> None:
+def test_a_teacher_that_breaks_off_costs_nothing(tmp_path: Path, run_memlora: Command) -> None:
     (pictures := tmp_path / "pictures").mkdir()
     (pictures / "conv-42_D1-1.png").write_bytes(jpeg("red"))
     data = locomo(tmp_path, {"conv-42": ["https://example.org/what"]})
     left = [GOOD]
     options = ("--images-from", pictures, "--out", tmp_path / "out", "--concurrency", 1, "--model", "vl", "--base-url")
     with local_server(lambda _: left.pop() if left else error_response(401, "no such key")) as vlm:
-        code, _, err = memlora("vqa", "build", data, *options, vlm.url)
+        code, _, err = run_memlora("vqa", "build", data, *options, vlm.url)
         assert code == 1 and "no such key" in err and "kept" in err and err.count("\n") == 1
     with local_server(lambda _: GOOD) as vlm:
-        assert build(memlora, data, *options, vlm.url)["rows"] == 3 and len(vlm.asked) == 2
+        assert build(run_memlora, data, *options, vlm.url)["rows"] == 3 and len(vlm.asked) == 2
 
 
-def test_without_a_teacher_the_images_are_fetched_alone(tmp_path: Path, memlora: Command) -> None:
+def test_without_a_teacher_the_images_are_fetched_alone(tmp_path: Path, run_memlora: Command) -> None:
     with web(a_jpg=jpeg("red")) as host:
         data = locomo(tmp_path, {"conv-42": [host.url("a.jpg")]})
-        code, out, _ = memlora("vqa", "build", data, "--out", tmp_path / "out", "--delay", 0)
+        code, out, _ = run_memlora("vqa", "build", data, "--out", tmp_path / "out", "--delay", 0)
     assert code == 0 and "1 kept" in out and "nobody was asked" in out
     assert not (tmp_path / "out" / "manifest.json").exists()
 
 
-def test_the_command_draws_the_drawings(own_home: Path, memlora: Command) -> None:
-    code, out, _ = memlora("vqa", "build", "--drawings", "--count", 5)
+def test_the_command_draws_the_drawings(isolated_home: Path, run_memlora: Command) -> None:
+    code, out, _ = run_memlora("vqa", "build", "--drawings", "--count", 5)
     assert code == 0 and "5 drawings with 15 questions" in out and "nothing about photographs" in out
-    rows = list(read_examples(own_home / "vqa" / "drawings" / "rows.jsonl"))
-    assert len(rows) == 15 and all((own_home / "vqa" / "drawings" / str(row.image)).is_file() for row in rows)
+    rows = list(read_examples(isolated_home / "vqa" / "drawings" / "rows.jsonl"))
+    assert len(rows) == 15 and all((isolated_home / "vqa" / "drawings" / str(row.image)).is_file() for row in rows)
 
 
 @pytest.mark.parametrize(
@@ -318,10 +322,10 @@ def test_the_command_draws_the_drawings(own_home: Path, memlora: Command) -> Non
         (("TALK",), "link to no images"),
     ],
 )
-def test_slips_are_one_line(tmp_path: Path, memlora: Command, arguments: tuple[str, ...], says: str) -> None:
+def test_slips_are_one_line(tmp_path: Path, run_memlora: Command, arguments: tuple[str, ...], says: str) -> None:
     (talk := tmp_path / "talk.txt").write_text("Ann: hello\nBob: hello\n")
     files = {"DATA": locomo(tmp_path, {"conv-42": ["https://example.org/a.jpg"]}), "TALK": talk}
-    code, _, err = memlora("vqa", "build", *(files.get(one, one) for one in arguments))
+    code, _, err = run_memlora("vqa", "build", *(files.get(one, one) for one in arguments))
     assert code == 2 and says in err and err.count("\n") == 1
 
 

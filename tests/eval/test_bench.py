@@ -15,8 +15,8 @@ from locomo import QUESTIONS, locomo_file, sample
 
 from memlora_mlx.errors import Cancelled, UsageError
 from memlora_mlx.eval.bench import run
+from memlora_mlx.eval.bench_config import BenchConfig
 from memlora_mlx.eval.locomo.scoring import is_abstention
-from memlora_mlx.eval.plan import BenchConfig
 from memlora_mlx.eval.results import BenchRun, read_run, write_run
 from memlora_mlx.memory import stages
 from memlora_mlx.memory.workspace import Workspace
@@ -39,10 +39,10 @@ def short_outputs() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def settings(
-    tmp_path_factory: pytest.TempPathFactory, lively_student: Path, tiny_embedder: Path, tiny_experts: Path
+    tmp_path_factory: pytest.TempPathFactory, varied_student: Path, tiny_embedder: Path, tiny_experts: Path
 ) -> Settings:
     """A home that the tests share, and so its cache."""
-    models = {"student": lively_student, "embedder": tiny_embedder, "experts": tiny_experts}
+    models = {"student": varied_student, "embedder": tiny_embedder, "experts": tiny_experts}
     home = tmp_path_factory.mktemp("home")
     return load_settings({"home": str(home), "limit": 3} | {name: str(path) for name, path in models.items()}, {})
 
@@ -128,7 +128,9 @@ def test_nothing_is_lost_where_the_answer_is_right(settings: Settings, plan: Ben
     assert {one.lost for one in of(made, "oracle") if one.category != 5} == {"answered wrongly"}
 
 
-def test_a_second_run_loads_no_student_and_gives_the_same(whole: BenchRun, workspace: Workspace, plan: BenchConfig) -> None:
+def test_a_second_run_loads_no_student_and_gives_the_same(
+    whole: BenchRun, workspace: Workspace, plan: BenchConfig
+) -> None:
     again = run(plan, workspace)
 
     assert timeless(again) == timeless(whole)
@@ -183,7 +185,9 @@ def _counting(opened: Workspace) -> list[object]:
     return heard
 
 
-def test_another_judge_asks_no_student_again(whole: BenchRun, settings: Settings, plan: BenchConfig, tiny_student: Path) -> None:
+def test_another_judge_asks_no_student_again(
+    whole: BenchRun, settings: Settings, plan: BenchConfig, tiny_student: Path
+) -> None:
     plan = replace(plan, systems=("base", "oracle"), judge=f"mlx:{tiny_student}")
     with Workspace(settings) as opened:
         made = run(plan, opened)
@@ -217,7 +221,7 @@ def test_of_a_judge_that_gives_no_verdict_all_else_is_kept(
 ) -> None:
     """And what it said before is still a verdict."""
     for seconds in ("FIRST_REST", "LONGEST_REST"):
-        monkeypatch.setattr(f"memlora_mlx.distill.teacher.{seconds}", 0.01)
+        monkeypatch.setattr(f"memlora_mlx.distill.teacher_client.{seconds}", 0.01)
     monkeypatch.setattr("memlora_mlx.eval.metrics.judges.CONTROLS", ())
     first = QUESTIONS[0]["question"]
 
@@ -318,15 +322,17 @@ def test_whatever_breaks_in_mem0_leaves_the_others(
     def breaks(*_: object) -> None:
         raise KeyError("payload")
 
-    monkeypatch.setattr("memlora_mlx.eval.systems.mem0_system.require", lambda extra, what: None)
-    monkeypatch.setattr("memlora_mlx.eval.systems.mem0_system.Mem0System._run", breaks)
+    monkeypatch.setattr("memlora_mlx.eval.systems.mem0.require", lambda extra, what: None)
+    monkeypatch.setattr("memlora_mlx.eval.systems.mem0.Mem0System._run", breaks)
     with Workspace(settings) as opened:
         made = run(replace(plan, systems=("mem0", "oracle")), opened)
     assert {one.system for one in made.asked} == {"oracle"}
     assert made.failures == ("mem0 on conv-26: mem0ai failed: KeyError('payload')",)
 
 
-def test_missing_predictions_count_as_unanswered_and_are_named(settings: Settings, plan: BenchConfig, tmp_path: Path) -> None:
+def test_missing_predictions_count_as_unanswered_and_are_named(
+    settings: Settings, plan: BenchConfig, tmp_path: Path
+) -> None:
     theirs = tmp_path / "theirs.jsonl"
     theirs.write_text('{"question_id": "conv-26/0", "answer": "Rome"}\n{"question_id": "conv-26/2", "answer": 7}\n')
     with Workspace(settings) as opened:
@@ -408,7 +414,9 @@ def test_a_split_that_is_not_in_the_file(workspace: Workspace, plan: BenchConfig
         run(replace(plan, split="test"), workspace)
 
 
-def test_a_cache_of_another_version_is_ignored_with_a_note(whole: BenchRun, settings: Settings, plan: BenchConfig) -> None:
+def test_a_cache_of_another_version_is_ignored_with_a_note(
+    whole: BenchRun, settings: Settings, plan: BenchConfig
+) -> None:
     cache = settings.home / "bench" / "cache"
     (cache / "v0").mkdir()
     for kept in (cache / "v1" / "answers").glob("*.json"):

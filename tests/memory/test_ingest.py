@@ -13,7 +13,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from homes import EXCHANGES, TALK, store_contents, dump_store, environment, exchanges_done, run_command, start_command
+from cli_home import (
+    EXCHANGES,
+    TALK,
+    dump_store,
+    environment,
+    exchanges_done,
+    run_command,
+    start_command,
+    store_contents,
+)
 
 from memlora_mlx.conversations import read_conversations
 from memlora_mlx.errors import Cancelled
@@ -32,8 +41,8 @@ def talk(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def models(lively_student: Path, tiny_embedder: Path) -> dict[str, Path]:
-    return {"student": lively_student, "embedder": tiny_embedder}
+def models(varied_student: Path, tiny_embedder: Path) -> dict[str, Path]:
+    return {"student": varied_student, "embedder": tiny_embedder}
 
 
 @pytest.fixture(scope="module")

@@ -10,20 +10,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from homes import store_contents
-from pilots import run_app, wait_until_loaded, text_of, wait_until
+from cli_home import store_contents
+from pilots import run_app, text_of, wait_until, wait_until_loaded
 from textual.events import Key, Paste
 from textual.pilot import Pilot
 from textual.widgets import TextArea
 
 from memlora_mlx.distill.corrections import corrections_file
-from memlora_mlx.distill.rows import read_examples
+from memlora_mlx.distill.examples import read_examples
 from memlora_mlx.memory.system import Memory
 from memlora_mlx.models.engine import Engine, Priority
 from memlora_mlx.records import Request
 from memlora_mlx.settings import load_settings
 from memlora_mlx.tui.app import MemloraApp
-from memlora_mlx.tui.demo import seed
+from memlora_mlx.tui.sample_data import seed
 from memlora_mlx.tui.screens.chat import ChatScreen
 from memlora_mlx.tui.screens.dialogs import ConfirmDialog, EditDialog, SourceDialog
 from memlora_mlx.tui.widgets.exchange import ExchangeView
@@ -34,8 +34,8 @@ HELLO = "I moved to Rome."
 
 
 @pytest.fixture
-def home(tiny_home: Path, lively_student: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("MEMLORA_STUDENT", str(lively_student))
+def home(tiny_home: Path, varied_student: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("MEMLORA_STUDENT", str(varied_student))
     return tiny_home
 
 
@@ -287,7 +287,9 @@ def test_what_is_typed_on_a_reply_in_focus_goes_to_the_prompt(home: Path, tmp_pa
         (tmp_path / "notes.txt").write_text("tea")
         chat.prompt.set_text("look at ")
         chat.prompt.post_message(Paste(str(tmp_path / "notes.txt")))
-        await wait_until(pilot, lambda: chat.prompt.text == f"look at {tmp_path / 'notes.txt'}", "no image, so it is text")
+        await wait_until(
+            pilot, lambda: chat.prompt.text == f"look at {tmp_path / 'notes.txt'}", "no image, so it is text"
+        )
 
     run_app(script)
 
@@ -381,7 +383,7 @@ def test_hostile_words_are_only_words(home: Path) -> None:
 
     async def script(app: MemloraApp, pilot: Pilot[Any]) -> None:
         from memlora_mlx.records import Hit
-        from memlora_mlx.tui.talk import ChatTurn
+        from memlora_mlx.tui.chat_controller import ChatTurn
 
         await wait_until_loaded(app, pilot)
         Memory.of(await app.backend.run(lambda workspace: workspace)).add(

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pilots import run_app, wait_until_loaded, text_of, wait_until
+from pilots import run_app, text_of, wait_until, wait_until_loaded
 from textual.pilot import Pilot
 
 from memlora_mlx.models.batching import Batch
@@ -23,7 +23,7 @@ async def say(app: MemloraApp, pilot: Pilot[Any], words: str) -> ChatScreen:
     return chat
 
 
-def test_without_models_the_app_says_how_to_get_them(own_home: Path) -> None:
+def test_without_models_the_app_says_how_to_get_them(isolated_home: Path) -> None:
     async def script(app: MemloraApp, pilot: Pilot[Any]) -> None:
         await wait_until(pilot, lambda: "models pull" in text_of(app), "a notice")
         await wait_until(pilot, lambda: "not loaded" in text_of(app), "the status bar")
@@ -38,9 +38,9 @@ def test_without_models_the_app_says_how_to_get_them(own_home: Path) -> None:
 
 
 def test_a_student_that_runs_out_of_memory_answers_the_next_question(
-    tiny_home: Path, lively_student: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_home: Path, varied_student: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("MEMLORA_STUDENT", str(lively_student))
+    monkeypatch.setenv("MEMLORA_STUDENT", str(varied_student))
     step = Batch.step
 
     def fails_once(self: Batch) -> Any:
@@ -60,9 +60,9 @@ def test_a_student_that_runs_out_of_memory_answers_the_next_question(
 
 
 def test_a_full_disk_loses_no_memory_and_can_be_tried_again(
-    tiny_home: Path, lively_student: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_home: Path, varied_student: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("MEMLORA_STUDENT", str(lively_student))
+    monkeypatch.setenv("MEMLORA_STUDENT", str(varied_student))
     file = tiny_home / "store" / "memories.db"
 
     async def script(app: MemloraApp, pilot: Pilot[Any]) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from homes import store_contents, environment
+from cli_home import environment, store_contents
 
 pytestmark = pytest.mark.skipif(shutil.which("tmux") is None, reason="tmux is not installed")
 
@@ -77,9 +77,9 @@ def tmux(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tmux]:
 
 
 def test_what_is_told_is_there_after_a_restart(
-    tmux: Tmux, tiny_home: Path, lively_student: Path, tiny_embedder: Path
+    tmux: Tmux, tiny_home: Path, varied_student: Path, tiny_embedder: Path
 ) -> None:
-    environ = environment(tiny_home, lively_student, tiny_embedder)
+    environ = environment(tiny_home, varied_student, tiny_embedder)
     tmux.start(environ)
     tmux.wait(lambda screen: "Say something" in screen and "offline" in screen, "the app is up")
     tmux.type("I moved to Rome last week.")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pilots import run_app, wait_until_loaded, text_of, wait_until
+from pilots import run_app, text_of, wait_until, wait_until_loaded
 from textual.pilot import Pilot
 from textual.widgets import Input, Select
 
@@ -17,11 +17,11 @@ from memlora_mlx.memory.workspace import Workspace
 from memlora_mlx.records import Exchange, Message, Scope
 from memlora_mlx.settings import load_settings
 from memlora_mlx.tui.app import MemloraApp
-from memlora_mlx.tui.demo import seed
+from memlora_mlx.tui.sample_data import seed
 from memlora_mlx.tui.screens.dialogs import ConfirmDialog, EditDialog, SourceDialog
 from memlora_mlx.tui.screens.forms import FormDialog, HistoryDialog
 from memlora_mlx.tui.screens.memories import DELETED, MemoriesScreen
-from memlora_mlx.tui.widgets.rows import RowTable
+from memlora_mlx.tui.widgets.row_table import RowTable
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 
@@ -55,7 +55,9 @@ def test_search_filters_and_days(tiny_home: Path) -> None:
         await pilot.press("slash", *"hazelnuts")
         await wait_until(pilot, lambda: "nearest in meaning" in text_of(app))
         await pilot.press("escape")
-        assert screen.selected_memory is not None and screen._shown[screen.selected_memory.id].distance >= 0, "measured, nearest first"
+        assert screen.selected_memory is not None and screen._shown[screen.selected_memory.id].distance >= 0, (
+            "measured, nearest first"
+        )
         screen.query_one("#words", Input).value = '"hazelnut"'
         await wait_until(pilot, lambda: "1 memory · that hold these words" in text_of(app))
         await pilot.press("escape")
@@ -229,7 +231,9 @@ def test_a_store_without_its_embedder_is_looked_at_and_deleted_from(
         await pilot.press("y")
         await wait_until(pilot, lambda: "✗ deleted" in text_of(app))
         await pilot.press("u")
-        await wait_until(pilot, lambda: "all-minilm-l6-v2 is not on this disk" in text_of(app), "undoing takes an embedder")
+        await wait_until(
+            pilot, lambda: "all-minilm-l6-v2 is not on this disk" in text_of(app), "undoing takes an embedder"
+        )
         # It comes, as after a pull.
         monkeypatch.setenv("MEMLORA_EMBEDDER", str(tiny_embedder))
         app.backend.settings = load_settings()

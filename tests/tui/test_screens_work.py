@@ -8,16 +8,17 @@ from typing import Any
 
 import pilots
 import pytest
-from homes import store_contents
-from pilots import run_app, wait_until_loaded, text_of, wait_until
+from cli_home import store_contents
+from pilots import run_app, text_of, wait_until, wait_until_loaded
 from textual.binding import Binding
 from textual.pilot import Pilot
 from textual.widgets import Input, OptionList, Select
 
-from memlora_mlx.distill.rows import TrainingExample, write_examples
+from memlora_mlx.distill.examples import TrainingExample, write_examples
 from memlora_mlx.errors import UsageError
-from memlora_mlx.eval.results import QuestionResult, BenchRun, write_run
+from memlora_mlx.eval.results import BenchRun, QuestionResult, write_run
 from memlora_mlx.tui.app import SCREENS_BY_KEY, MemloraApp
+from memlora_mlx.tui.backend import Backend
 from memlora_mlx.tui.preferences import save_preferences
 from memlora_mlx.tui.screens.bench import BenchScreen
 from memlora_mlx.tui.screens.dialogs import ConfirmDialog
@@ -25,7 +26,6 @@ from memlora_mlx.tui.screens.forms import TextDialog
 from memlora_mlx.tui.screens.ingest import IngestScreen
 from memlora_mlx.tui.screens.models import ModelsScreen
 from memlora_mlx.tui.screens.train import TrainScreen
-from memlora_mlx.tui.session import Backend
 
 
 @pytest.fixture(autouse=True)
@@ -57,7 +57,9 @@ def make_report(folder: Path, student: str = "tiny") -> Path:
 
 def teacher_rows(home: Path, count: int = 24) -> None:
     rows = [
-        TrainingExample("extraction", (("user", f"Ann: {n}"),), '{"facts": ["tea"]}', "teacher", f"talk-{n % 6}", str(n), "train")
+        TrainingExample(
+            "extraction", (("user", f"Ann: {n}"),), '{"facts": ["tea"]}', "teacher", f"talk-{n % 6}", str(n), "train"
+        )
         for n in range(count)
     ]
     write_examples(home / "teacher" / "extraction" / "test.jsonl", rows)
@@ -70,7 +72,10 @@ def test_every_key_has_its_action_and_every_action_is_in_the_palette(tiny_home: 
         for mode in ("memories", "ingest", "train", "bench", "models"):
             app.action_page(mode)
             await wait_until(
-                pilot, lambda mode=mode: app.current_mode == mode and getattr(app.screen, "NAME", "") == SCREENS_BY_KEY[mode][1]
+                pilot,
+                lambda mode=mode: (
+                    app.current_mode == mode and getattr(app.screen, "NAME", "") == SCREENS_BY_KEY[mode][1]
+                ),
             )
             offered = [hit.text async for hit in ScreenActions(app.screen).discover()]
             for binding in Binding.make_bindings(type(app.screen).BINDINGS):
@@ -88,9 +93,9 @@ EXCHANGES = 150
 
 
 def test_ingest_pauses_and_goes_on(
-    tiny_home: Path, lively_student: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    tiny_home: Path, varied_student: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setenv("MEMLORA_STUDENT", str(lively_student))
+    monkeypatch.setenv("MEMLORA_STUDENT", str(varied_student))
     file = tmp_path / "talk.txt"
     file.write_text(LONG_TALK, encoding="utf-8")
     (tmp_path / "bad.json").write_text('{"a": [red', encoding="utf-8")
@@ -131,7 +136,9 @@ def test_train_draws_stops_keeps_the_best_resumes_and_installs(tiny_home: Path) 
         await pilot.press("i")
         await wait_until(pilot, lambda: "there is no run yet" in text_of(app))
         await pilot.press("ctrl+r")
-        await wait_until(pilot, lambda: any(run.best and run.best.step for run in screen._known.values()), "a validation")
+        await wait_until(
+            pilot, lambda: any(run.best and run.best.step for run in screen._known.values()), "a validation"
+        )
         [run] = screen._known.values()
         await pilot.press("ctrl+r")
         await wait_until(pilot, lambda: "is training; wait for it" in text_of(app))
@@ -199,7 +206,9 @@ def test_reports_open_as_tables_and_bars_and_damaged_ones_are_told(tiny_home: Pa
         screen.open_report(broken)
         await wait_until(pilot, lambda: "no benchmark run of this version" in text_of(app))
         screen.open_report(tiny_home / "bench" / "runs" / "one")
-        await wait_until(pilot, lambda: "60.0 [60.0, 60.0]" in text_of(app) and "█" in text_of(app), "bars with figures")
+        await wait_until(
+            pilot, lambda: "60.0 [60.0, 60.0]" in text_of(app) and "█" in text_of(app), "bars with figures"
+        )
         await pilot.press("n")
         await wait_until(pilot, lambda: "multi-hop" in text_of(app))
         sections = screen.query_one("#sections", OptionList)
@@ -278,17 +287,17 @@ def test_a_pull_that_fails_says_why(tiny_home: Path, monkeypatch: pytest.MonkeyP
         ("limit = 3", {"student": 'a "b"\\c', "limit": 3}),
     ],
 )
-def test_a_setting_is_kept_beside_the_others(own_home: Path, before: str, after: dict[str, Any]) -> None:
-    own_home.mkdir()
-    (own_home / "config.toml").write_text(before, encoding="utf-8")
-    save_preferences(own_home, student='a "b"\\c')
-    assert tomllib.loads((own_home / "config.toml").read_text(encoding="utf-8")) == after
+def test_a_setting_is_kept_beside_the_others(isolated_home: Path, before: str, after: dict[str, Any]) -> None:
+    isolated_home.mkdir()
+    (isolated_home / "config.toml").write_text(before, encoding="utf-8")
+    save_preferences(isolated_home, student='a "b"\\c')
+    assert tomllib.loads((isolated_home / "config.toml").read_text(encoding="utf-8")) == after
 
 
 @pytest.mark.parametrize("text", ['student = """\nx\n"""\n', "not toml ["])
-def test_a_file_that_is_not_understood_is_left_alone(own_home: Path, text: str) -> None:
-    own_home.mkdir()
-    (own_home / "config.toml").write_text(text, encoding="utf-8")
+def test_a_file_that_is_not_understood_is_left_alone(isolated_home: Path, text: str) -> None:
+    isolated_home.mkdir()
+    (isolated_home / "config.toml").write_text(text, encoding="utf-8")
     with pytest.raises(UsageError):
-        save_preferences(own_home, student="y")
-    assert (own_home / "config.toml").read_text(encoding="utf-8") == text
+        save_preferences(isolated_home, student="y")
+    assert (isolated_home / "config.toml").read_text(encoding="utf-8") == text

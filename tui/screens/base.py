@@ -21,7 +21,7 @@ from memlora_mlx.tui.widgets.status import StatusBar
 
 if TYPE_CHECKING:
     from memlora_mlx.tui.app import MemloraApp
-    from memlora_mlx.tui.session import Backend
+    from memlora_mlx.tui.backend import Backend
 
 
 class MainScreen(Screen[None]):

@@ -21,11 +21,11 @@ from textual.widgets import DataTable, OptionList, Static
 from memlora_mlx.errors import MemloraError, UsageError
 from memlora_mlx.tui.jobs import Job
 from memlora_mlx.tui.screens.base import MainScreen
-from memlora_mlx.tui.screens.forms import FormField, FormDialog
+from memlora_mlx.tui.screens.forms import FormDialog, FormField
 from memlora_mlx.tui.text import clean_line
 from memlora_mlx.tui.widgets.actions import ScreenActions
 from memlora_mlx.tui.widgets.plots import BarPlot
-from memlora_mlx.tui.widgets.rows import RowTable
+from memlora_mlx.tui.widgets.row_table import RowTable
 
 if TYPE_CHECKING:
     from memlora_mlx.eval.report.document import Chart, Document, Section, Table
@@ -178,7 +178,7 @@ class BenchScreen(MainScreen):
 
     @work(group="run", exclusive=True, exit_on_error=False)
     async def action_run_bench(self) -> None:
-        from memlora_mlx.eval.plan import SYSTEMS
+        from memlora_mlx.eval.bench_config import SYSTEMS
 
         if self._job is not None:
             raise UsageError("a benchmark is running; wait for it, or stop it with Esc")
@@ -300,7 +300,9 @@ def _bars(chart: Chart) -> tuple[list[tuple[str, float]], float]:
 def _grid(table: Table, number: int) -> RowTable:
     """A table as wide as its words; it scrolls sideways where that is wider than the screen."""
     cells = [[column.head for column in table.columns], *table.rows]
-    widths = [min(CELL, max(len(clean_line(row[i])) for row in cells if i < len(row))) for i in range(len(table.columns))]
+    widths = [
+        min(CELL, max(len(clean_line(row[i])) for row in cells if i < len(row))) for i in range(len(table.columns))
+    ]
     heads = [clean_line(column.head) for column in table.columns]
     grid = RowTable([(head, max(1, width)) for head, width in zip(heads, widths, strict=True)], id=f"table-{number}")
     grid.extend([(str(i), row) for i, row in enumerate(table.rows)])

@@ -19,12 +19,12 @@ from textual.widgets import Static, TextArea
 from memlora_mlx.errors import UsageError
 from memlora_mlx.records import Image
 from memlora_mlx.settings import APP_HISTORY
+from memlora_mlx.tui.chat_controller import ChatController, ChatTurn
 from memlora_mlx.tui.commands import parse
 from memlora_mlx.tui.screens.base import MainScreen
-from memlora_mlx.tui.talk import ChatController, ChatTurn
 from memlora_mlx.tui.text import clean_line, clean_text
 from memlora_mlx.tui.widgets.exchange import ExchangeView
-from memlora_mlx.tui.widgets.memory_panel import PanelEntry, MemoryItem, MemoryPanel
+from memlora_mlx.tui.widgets.memory_panel import MemoryItem, MemoryPanel, PanelEntry
 from memlora_mlx.tui.widgets.prompt import History, Prompt, PromptBox
 
 WELCOME = """\
@@ -171,7 +171,9 @@ class ChatScreen(MainScreen):
         if self._current is not None and self._current.turn is turn:
             self.refresh_panel()
         if turn.memory == "failed":
-            self.notify(clean_line(turn.problem or ""), title="Not remembered", severity="error", timeout=12, markup=False)
+            self.notify(
+                clean_line(turn.problem or ""), title="Not remembered", severity="error", timeout=12, markup=False
+            )
         if turn.memory == "done":
             self.refresh_counts()
 
@@ -196,7 +198,7 @@ class ChatScreen(MainScreen):
     @work(group="attach", exclusive=True, exit_on_error=False)
     async def attach(self, path: Path, caption: str, pasted: str = "") -> None:
         """Take an image to the next question, once it is seen to be one; if it is none, what was pasted is text."""
-        from memlora_mlx.tui.images import thumbnail
+        from memlora_mlx.tui.terminal_images import thumbnail
 
         try:
             await asyncio.to_thread(thumbnail, path)
@@ -239,7 +241,7 @@ class ChatScreen(MainScreen):
     @work(group="memory", exit_on_error=False)
     async def act(self, event: MemoryItem.Acted) -> None:
         """Do to a memory what its key says; a failure is told and changes nothing."""
-        from memlora_mlx.tui import changes
+        from memlora_mlx.tui import memory_edits
         from memlora_mlx.tui.screens.dialogs import EditDialog
 
         entry = event.entry
@@ -250,15 +252,15 @@ class ChatScreen(MainScreen):
             words = await self.memlora.push_screen_wait(EditDialog(self._memory_text(entry)))
             if words is None:
                 return
-            memory = await self.backend.run(partial(changes.revise, memory_id=entry.memory_id, text=words))
+            memory = await self.backend.run(partial(memory_edits.revise, memory_id=entry.memory_id, text=words))
             self.states[entry.memory_id] = f"edited: {memory.text}"
         elif event.action == "undo":
             read = self._current.turn.remembered if self._current else None
             facts = read.facts if read and any(c.memory_id == entry.memory_id for c in read.applied) else ()
-            line = await self.backend.run(partial(changes.undo, memory_id=entry.memory_id, facts=facts))
+            line = await self.backend.run(partial(memory_edits.undo, memory_id=entry.memory_id, facts=facts))
             self.states[entry.memory_id] = f"undone; now: {line.new_text or 'gone'}"
         else:
-            await self.backend.run(partial(changes.delete, memory_id=entry.memory_id))
+            await self.backend.run(partial(memory_edits.delete, memory_id=entry.memory_id))
             self.states[entry.memory_id] = "deleted; u brings it back"
         await self.backend.refresh_counts()
         self.refresh_panel()
@@ -268,7 +270,7 @@ class ChatScreen(MainScreen):
         return state.removeprefix("edited: ") if state.startswith("edited: ") else entry.text
 
     async def _open_source(self, entry: PanelEntry) -> None:
-        from memlora_mlx.tui.listing import memory_details
+        from memlora_mlx.tui.memory_queries import memory_details
         from memlora_mlx.tui.screens.dialogs import SourceDialog
 
         found = await self.backend.run(partial(memory_details, memory_id=entry.memory_id))

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from memlora_mlx.errors import UsageError
-from memlora_mlx.tui import changes, listing
+from memlora_mlx.tui import memory_edits, memory_queries
+from memlora_mlx.tui.chat_controller import ChatTurn, as_markdown
 from memlora_mlx.tui.commands import Command
 from memlora_mlx.tui.screens.dialogs import ConfirmDialog
-from memlora_mlx.tui.talk import ChatTurn, as_markdown
 from memlora_mlx.tui.text import clean_line
 
 if TYPE_CHECKING:
@@ -83,14 +83,14 @@ class ChatCommands:
         if await self.chat.memlora.push_screen_wait(
             ConfirmDialog("Delete this memory? /undo brings it back.", memory.text)
         ):
-            await self.chat.backend.run(partial(changes.delete, memory_id=memory.id))
+            await self.chat.backend.run(partial(memory_edits.delete, memory_id=memory.id))
             self.chat.states[memory.id] = "deleted; u brings it back"
             await self.chat.backend.refresh_counts()
             self.chat.refresh_panel()
             self.chat.notify(clean_line(memory.text), title="- removed", markup=False)
 
     async def command_undo(self, _: str) -> None:
-        line = await self.chat.backend.run(changes.undo)
+        line = await self.chat.backend.run(memory_edits.undo)
         self.chat.states[line.memory_id] = f"undone; now: {line.new_text or 'gone'}"
         await self.chat.backend.refresh_counts()
         self.chat.refresh_panel()
@@ -122,7 +122,7 @@ class ChatCommands:
 
     async def command_export(self, path: str) -> None:
         target = Path(path or "memories.jsonl").expanduser()
-        count = await self.chat.backend.run(partial(listing.export, path=target))
+        count = await self.chat.backend.run(partial(memory_queries.export, path=target))
         self.chat.notify(f"{count:,} memories in {clean_line(str(target), 120)}", title="Exported", markup=False)
 
     async def command_save(self, path: str) -> None:

@@ -15,7 +15,7 @@ from textual.widgets import Footer, Static, TextArea
 from memlora_mlx.memory.stages import MAX_TEXT
 from memlora_mlx.records import Exchange, Revision
 from memlora_mlx.tui.text import clean_line, clean_text
-from memlora_mlx.tui.when import format_time
+from memlora_mlx.tui.times import format_time
 
 
 class EditDialog(ModalScreen[str | None]):
@@ -103,7 +103,9 @@ class SourceDialog(ModalScreen[None]):
                 words = clean_text(message.text)[:4000]
                 parts.append(Content.assemble((f"\n{name}  ", "bold $text-primary"), words, "\n"))
                 if message.image is not None:
-                    parts.append(Content(f"  image: {clean_line(message.image.caption or message.image.source, 120)}\n"))
+                    parts.append(
+                        Content(f"  image: {clean_line(message.image.caption or message.image.source, 120)}\n")
+                    )
         return Content("").join(parts)
 
     def _changes(self) -> Content:
@@ -111,7 +113,9 @@ class SourceDialog(ModalScreen[None]):
         for line in self._history:
             undone = "  (undone)" if line.undone else ""
             words = clean_line(line.new_text or line.old_text or "")
-            parts.append(Content(f"\n{line.event.lower():<7} {format_time(line.at)}  by {line.actor}{undone}\n  {words}\n"))
+            parts.append(
+                Content(f"\n{line.event.lower():<7} {format_time(line.at)}  by {line.actor}{undone}\n  {words}\n")
+            )
         return Content("").join(parts)
 
 

@@ -15,7 +15,7 @@ from textual.widgets import Footer, Input, Select, Static
 
 from memlora_mlx.records import Revision
 from memlora_mlx.tui.text import clean_line, clean_text
-from memlora_mlx.tui.when import format_time
+from memlora_mlx.tui.times import format_time
 
 
 @dataclass(frozen=True, slots=True)

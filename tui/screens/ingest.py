@@ -22,11 +22,11 @@ from textual.widgets import Input, ProgressBar, RichLog, Static
 from memlora_mlx.errors import Cancelled, EngineClosed, MemloraError, UsageError
 from memlora_mlx.tui.screens.base import MainScreen
 from memlora_mlx.tui.text import clean_line
-from memlora_mlx.tui.when import format_duration
+from memlora_mlx.tui.times import format_duration
 from memlora_mlx.tui.widgets.actions import ScreenActions
 from memlora_mlx.tui.widgets.exchange import EVENT_SIGNS
 from memlora_mlx.tui.widgets.prompt import dropped_path
-from memlora_mlx.tui.widgets.rows import RowTable
+from memlora_mlx.tui.widgets.row_table import RowTable
 
 if TYPE_CHECKING:
     from memlora_mlx.conversations import Conversation

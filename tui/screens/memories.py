@@ -19,14 +19,14 @@ from textual.widget import Widget
 from textual.widgets import DataTable, Input, Select, Static
 
 from memlora_mlx.records import Hit, Memory
-from memlora_mlx.tui import changes, listing
+from memlora_mlx.tui import memory_edits, memory_queries
 from memlora_mlx.tui.screens.base import MainScreen
 from memlora_mlx.tui.screens.dialogs import ConfirmDialog, EditDialog, SourceDialog
-from memlora_mlx.tui.screens.forms import FormField, FormDialog, HistoryDialog
+from memlora_mlx.tui.screens.forms import FormDialog, FormField, HistoryDialog
 from memlora_mlx.tui.text import clean_line, clean_text
-from memlora_mlx.tui.when import format_time
+from memlora_mlx.tui.times import format_time
 from memlora_mlx.tui.widgets.actions import ScreenActions
-from memlora_mlx.tui.widgets.rows import RowTable
+from memlora_mlx.tui.widgets.row_table import RowTable
 
 DEBOUNCE = 0.2  # seconds without a key before a search begins
 NEAR_THE_END = 40  # rows before the last at which the next page is read
@@ -53,7 +53,7 @@ class MemoriesScreen(MainScreen):
 
     def __init__(self) -> None:
         super().__init__()
-        self._question = listing.MemoryQuery()
+        self._question = memory_queries.MemoryQuery()
         self._refreshed_at = self._question  # what the list shows
         self._shown: dict[str, Hit] = {}
         self._states: dict[str, str] = {}  # what was done to memories here
@@ -120,7 +120,7 @@ class MemoriesScreen(MainScreen):
         """Read the first page of what is asked for; the cursor stays on its memory."""
         await asyncio.sleep(wait)
         try:
-            page = await self.backend.run(partial(listing.memory_page, query=self._question))
+            page = await self.backend.run(partial(memory_queries.memory_page, query=self._question))
         except Exception as error:
             self.query_one("#says", Static).update(Content(f"✗ {clean_line(str(error))}"))
             self._shown = {}
@@ -136,7 +136,7 @@ class MemoriesScreen(MainScreen):
         count = f"{page.total:,} {'memory' if page.total == 1 else 'memories'}"
         told = page.note or f"{self._question.order} first"
         if not page.total:
-            anything = self._question != listing.MemoryQuery(order=self._question.order)
+            anything = self._question != memory_queries.MemoryQuery(order=self._question.order)
             told = "none matches" if anything else "nothing is remembered yet; chat, or F4 reads conversations in"
         self.query_one("#says", Static).update(Content(f"{count} · {told}"))
         self._show_details()
@@ -146,7 +146,7 @@ class MemoriesScreen(MainScreen):
         """Read the next page behind the ones that are shown."""
         gone = sum(state == DELETED for state in self._states.values())  # shown, and no longer in the store
         question, offset = self._question, len(self._shown) - gone
-        page = await self.backend.run(partial(listing.memory_page, query=question, offset=offset))
+        page = await self.backend.run(partial(memory_queries.memory_page, query=question, offset=offset))
         if question == self._question:
             new = [hit for hit in page.hits if hit.memory.id not in self._shown]
             self._shown |= {hit.memory.id: hit for hit in new}
@@ -156,7 +156,7 @@ class MemoriesScreen(MainScreen):
 
     @work(group="choices", exclusive=True, exit_on_error=False)
     async def fill_choices(self) -> None:
-        found = await self.backend.run(listing.filter_choices)
+        found = await self.backend.run(memory_queries.filter_choices)
         for name, every, options in (
             ("person", "everybody", found.owners),
             ("source", "all sources", tuple((source, source) for source in found.sources)),
@@ -211,13 +211,13 @@ class MemoriesScreen(MainScreen):
     @on(DataTable.RowSelected, "#memories")
     @work(group="act", exit_on_error=False)
     async def open_source(self, event: DataTable.RowSelected) -> None:
-        found = await self.backend.run(partial(listing.memory_details, memory_id=str(event.row_key.value)))
+        found = await self.backend.run(partial(memory_queries.memory_details, memory_id=str(event.row_key.value)))
         await self.memlora.push_screen(SourceDialog(found.text, found.exchanges, found.history))
 
     @work(group="act", exit_on_error=False)
     async def action_history(self) -> None:
         if memory := self.selected_memory:
-            found = await self.backend.run(partial(listing.memory_details, memory_id=memory.id))
+            found = await self.backend.run(partial(memory_queries.memory_details, memory_id=memory.id))
             await self.memlora.push_screen(HistoryDialog(found.text, found.history))
 
     @work(group="act", exit_on_error=False)
@@ -226,7 +226,7 @@ class MemoriesScreen(MainScreen):
             return
         words = await self.memlora.push_screen_wait(EditDialog(memory.text))
         if words is not None and words != memory.text:
-            changed = await self.backend.run(partial(changes.revise, memory_id=memory.id, text=words))
+            changed = await self.backend.run(partial(memory_edits.revise, memory_id=memory.id, text=words))
             await self._after_change(changed, "~ changed")
 
     @work(group="act", exit_on_error=False)
@@ -234,18 +234,18 @@ class MemoriesScreen(MainScreen):
         if (memory := self.selected_memory) is None or self._states.get(memory.id) == DELETED:
             return
         if await self.memlora.push_screen_wait(ConfirmDialog("Delete this memory? Undo brings it back.", memory.text)):
-            await self.backend.run(partial(changes.delete, memory_id=memory.id))
+            await self.backend.run(partial(memory_edits.delete, memory_id=memory.id))
             await self._after_change(memory, DELETED)
 
     @work(group="act", exit_on_error=False)
     async def action_undo(self) -> None:
         if memory := self.selected_memory:
-            line = await self.backend.run(partial(changes.undo, memory_id=memory.id))
+            line = await self.backend.run(partial(memory_edits.undo, memory_id=memory.id))
             await self._after_undo(memory, line.new_text)
 
     @work(group="act", exit_on_error=False)
     async def action_undo_last(self) -> None:
-        line = await self.backend.run(changes.undo)
+        line = await self.backend.run(memory_edits.undo)
         hit = self._shown.get(line.memory_id)
         if hit is None:
             self.notify(clean_line(line.new_text or line.old_text or ""), title="Undone", markup=False)
@@ -269,7 +269,7 @@ class MemoriesScreen(MainScreen):
     # ------------------------------------------------------------------ the list as a whole
 
     def action_sort(self) -> None:
-        orders = listing.ORDERS
+        orders = memory_queries.ORDERS
         following = orders[(orders.index(self._question.order) + 1) % len(orders)]
         self._question = replace(self._question, order=following)
         if self._question.text.strip():
@@ -285,7 +285,7 @@ class MemoriesScreen(MainScreen):
         answers = await self.memlora.push_screen_wait(form)
         if answers and (name := answers["path"].strip()):
             path = Path(name).expanduser()
-            count = await self.backend.run(partial(listing.export, path=path))
+            count = await self.backend.run(partial(memory_queries.export, path=path))
             self.notify(f"{count:,} memories in {clean_line(str(path), 200)}", title="Exported", markup=False)
 
     def action_find(self) -> None:

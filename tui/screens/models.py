@@ -19,13 +19,13 @@ from textual.widgets import DataTable, ProgressBar, Static
 
 from memlora_mlx.errors import MemloraError, UsageError
 from memlora_mlx.tui.jobs import Job
-from memlora_mlx.tui.preferences import save_preferences, is_overridden
+from memlora_mlx.tui.preferences import is_overridden, save_preferences
 from memlora_mlx.tui.screens.base import MainScreen
 from memlora_mlx.tui.screens.dialogs import ConfirmDialog
 from memlora_mlx.tui.screens.forms import TextDialog
 from memlora_mlx.tui.text import clean_line, format_bytes
 from memlora_mlx.tui.widgets.actions import ScreenActions
-from memlora_mlx.tui.widgets.rows import RowTable
+from memlora_mlx.tui.widgets.row_table import RowTable
 
 if TYPE_CHECKING:
     from memlora_mlx.models.downloads import Installed
@@ -207,7 +207,7 @@ class ModelsScreen(MainScreen):
         if (model := self._installed.get(name)) is not None and model.is_whole:
             raise UsageError(f"{name} is here already")
         log = Path(tempfile.gettempdir()) / f"memlora-pull-{name.replace('/', '--')}.log"
-        self._job = Job(["memlora_mlx.tui.pulling", name, str(self.folder)], self.backend.settings, log)
+        self._job = Job(["memlora_mlx.tui.download_process", name, str(self.folder)], self.backend.settings, log)
         self._download, self.backend.has_network_activity = name, f"fetching {clean_line(name, 30)}"
         bar = self.query_one("#progress", ProgressBar)
         bar.update(total=None, progress=0)

@@ -27,10 +27,10 @@ from memlora_mlx.tui.jobs import Job, stop_orphaned_job
 from memlora_mlx.tui.screens.base import MainScreen
 from memlora_mlx.tui.screens.dialogs import ConfirmDialog
 from memlora_mlx.tui.text import clean_line
-from memlora_mlx.tui.when import format_duration
+from memlora_mlx.tui.times import format_duration
 from memlora_mlx.tui.widgets.actions import ScreenActions
 from memlora_mlx.tui.widgets.plots import LossPlot
-from memlora_mlx.tui.widgets.rows import RowTable
+from memlora_mlx.tui.widgets.row_table import RowTable
 
 INTERVAL = 1.0  # seconds between two looks at a run's folder
 SIGNS = {"training": "▶ training", "stopped": "‖ stopped", "done": "✓ done", "damaged": "✗ damaged"}
@@ -75,7 +75,9 @@ class TrainScreen(MainScreen):
         self.call_after_refresh(self._begin)  # the widgets within widgets are there then
 
     def _begin(self) -> None:
-        self._show_message("Ctrl+R trains the expert of a stage; it goes on when you leave, and this screen finds it again.")
+        self._show_message(
+            "Ctrl+R trains the expert of a stage; it goes on when you leave, and this screen finds it again."
+        )
         self.set_interval(INTERVAL, self.refresh_list)
         self.table.focus()
 
@@ -162,7 +164,7 @@ class TrainScreen(MainScreen):
     @work(group="begin", exclusive=True, exit_on_error=False)
     async def action_begin(self) -> None:
         """Begin a run; where there is no data for it, offer to make the synthetic set."""
-        from memlora_mlx.distill.workflow import default_data, new_run_folder, local_data_offer
+        from memlora_mlx.distill.training_runs import default_data, local_data_offer, new_run_folder
         from memlora_mlx.errors import BadTrainingData
 
         self._check_free()

@@ -13,7 +13,7 @@ from textual.message import Message
 from textual.widgets import Static
 
 from memlora_mlx.errors import MemloraError
-from memlora_mlx.tui.talk import ChatTurn
+from memlora_mlx.tui.chat_controller import ChatTurn
 from memlora_mlx.tui.text import clean_line, clean_text
 from memlora_mlx.tui.widgets.prompt import Prompt
 
@@ -89,7 +89,7 @@ class ImageView(Static):
         self.run_worker(self._show(), exit_on_error=False)
 
     async def _show(self) -> None:
-        from memlora_mlx.tui.images import image_widget, thumbnail
+        from memlora_mlx.tui.terminal_images import image_widget, thumbnail
 
         try:
             small = await asyncio.to_thread(thumbnail, self._path)
@@ -116,6 +116,8 @@ def summary(turn: ChatTurn) -> str:
         parts.append(f"✗ not remembered: {clean_line(turn.problem or '', 120)} (/retry)")
     elif turn.remembered is not None:
         done = [change.event for change in turn.remembered.applied if change.rejected is None]
-        counts = [f"{EVENT_SIGNS[event]} {done.count(event)} {EVENT_WORDS[event]}" for event in EVENT_SIGNS if event in done]
+        counts = [
+            f"{EVENT_SIGNS[event]} {done.count(event)} {EVENT_WORDS[event]}" for event in EVENT_SIGNS if event in done
+        ]
         parts.append("  ".join(counts) or "○ nothing new to remember")
     return "   ".join(parts)

@@ -14,9 +14,9 @@ from textual.message import Message
 from textual.widgets import Static
 
 from memlora_mlx.records import Event, Hit
-from memlora_mlx.tui.talk import ChatTurn
+from memlora_mlx.tui.chat_controller import ChatTurn
 from memlora_mlx.tui.text import clean_line
-from memlora_mlx.tui.when import format_time
+from memlora_mlx.tui.times import format_time
 from memlora_mlx.tui.widgets.exchange import EVENT_SIGNS, EVENT_WORDS
 
 MemoryAction = Literal["source", "edit", "undo", "delete"]
@@ -133,7 +133,9 @@ class MemoryPanel(VerticalScroll, can_focus=False):
         at = focused.entry if isinstance(focused, MemoryItem) else None
         widgets: list[Static] = []
         for title, entries, empty in sections:
-            widgets.append(Static(Content(f"{clean_line(title, 60)} ({len(entries)})"), classes="section", markup=False))
+            widgets.append(
+                Static(Content(f"{clean_line(title, 60)} ({len(entries)})"), classes="section", markup=False)
+            )
             widgets += [MemoryItem(entry) for entry in entries] or [Static(empty, classes="empty", markup=False)]
         async with self.batch():
             await self.remove_children()

@@ -187,7 +187,8 @@ class Completions(OptionList, can_focus=False):
         self.clear_options()
         self._offered = [text for text, _ in pairs]
         self.add_options(
-            Option(Content.assemble((clean_line(text, 60), "bold"), "  ", (note, "$foreground 60%"))) for text, note in pairs
+            Option(Content.assemble((clean_line(text, 60), "bold"), "  ", (note, "$foreground 60%")))
+            for text, note in pairs
         )
         self.display = bool(pairs)
         if pairs:

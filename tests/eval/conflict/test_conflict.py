@@ -242,8 +242,8 @@ def test_any_memory_can_be_judged_and_written(memories: list[str]) -> None:
 
 
 @pytest.fixture
-def workspace(tiny_home: Path, lively_student: Path, tiny_experts: Path) -> Iterator[Workspace]:
-    chosen = {"student": str(lively_student), "experts": str(tiny_experts)}
+def workspace(tiny_home: Path, varied_student: Path, tiny_experts: Path) -> Iterator[Workspace]:
+    chosen = {"student": str(varied_student), "experts": str(tiny_experts)}
     with Workspace(load_settings(chosen)) as opened:
         yield opened
 

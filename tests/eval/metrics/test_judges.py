@@ -13,7 +13,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from memlora_mlx.errors import ModelMissing, UsageError
-from memlora_mlx.eval.metrics.judges import CONTROL_ANSWERS, RUBRICS, JudgedAnswer, Judge, NoVerdict, chat, open_judge, parse_label
+from memlora_mlx.eval.metrics.judges import (
+    CONTROL_ANSWERS,
+    RUBRICS,
+    Judge,
+    JudgedAnswer,
+    NoVerdict,
+    chat,
+    open_judge,
+    parse_label,
+)
 from memlora_mlx.memory.workspace import Workspace
 from memlora_mlx.settings import load_settings
 
@@ -93,7 +102,12 @@ def test_a_verdict_is_asked_for_once(workspace: Workspace) -> None:
 
 
 def test_nothing_is_asked_about_an_empty_answer_or_without_a_gold_answer(workspace: Workspace) -> None:
-    items = [JudgedAnswer("a?", "gold", " \n"), JudgedAnswer("b?", None, "x"), JudgedAnswer("c?", " ", "x"), JudgedAnswer("d?", 0, "0")]
+    items = [
+        JudgedAnswer("a?", "gold", " \n"),
+        JudgedAnswer("b?", None, "x"),
+        JudgedAnswer("c?", " ", "x"),
+        JudgedAnswer("d?", 0, "0"),
+    ]
     with serving(same) as served:
         judge = judge_at(served, workspace)
         assert judge.verdicts(items, "generous") == [False, None, None, True]

@@ -21,7 +21,7 @@ from memlora_mlx.eval.metrics.intervals import wilson
 from memlora_mlx.eval.report.document import MISSING, Document, Table
 from memlora_mlx.eval.report.figures import recall_at
 from memlora_mlx.eval.report.paper import ablation_row, student
-from memlora_mlx.eval.results import QuestionResult, PhaseCost, BenchRun, StageCost, read_run, write_run
+from memlora_mlx.eval.results import BenchRun, PhaseCost, QuestionResult, StageCost, read_run, write_run
 
 PARTS = ("rouge_1", "meteor", "bert_score", "sentence_bert")
 HOSTILE = "<script>alert(1)</script><img src=http://x.example/a.png> | `x` *y* \x1b[31m\u202e" + "z" * 9000
@@ -429,7 +429,10 @@ def test_an_unknown_category_and_unscored_answers_are_named(run: BenchRun) -> No
     odd = ask("memlora", 90, 7, scores=scores(1.0))
     unscored = ask("memlora", 91, 1)
     document = report.build(replace(run, asked=(*run.asked, odd, unscored), failures=("mem0 is left out",)))
-    assert document.sections[0].bullet_points == ("mem0 is left out", "1 answers of the unknown category 7 are in no figure")
+    assert document.sections[0].bullet_points == (
+        "mem0 is left out",
+        "1 answers of the unknown category 7 are in no figure",
+    )
     main = table(document, "Answers, categories")
     assert cell(document, "Answers, categories", "memlora", "n") == "21"
     assert any("Without scores: memlora 1." in note for note in main.notes)

@@ -45,7 +45,9 @@ def test_the_first_stage_that_one_turn_did_not_pass(
     written: Provenance, evidence: tuple[str, ...], expected: str | None
 ) -> None:
     known = {"D1:1", "D1:2", "D1:3", "D1:4", "D2:1", "D2:2", "D2:3"}
-    found = failure_stage(evidence, known=known, given=written.ever_stored, standing=written.still_stored, retrieved={"D1:3", "D2:2"})
+    found = failure_stage(
+        evidence, known=known, given=written.ever_stored, standing=written.still_stored, retrieved={"D1:3", "D2:2"}
+    )
     assert found == expected
 
 

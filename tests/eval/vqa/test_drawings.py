@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from memlora_mlx.distill.rows import read_examples
-from memlora_mlx.distill.vqa import KINDS, majority_baseline_scores, question_kind, answer_word
+from memlora_mlx.distill.examples import read_examples
+from memlora_mlx.distill.vqa_dataset import KINDS, answer_word, majority_baseline_scores, question_kind
 from memlora_mlx.errors import UsageError
 from memlora_mlx.eval.vqa import drawings
 
@@ -103,7 +103,9 @@ def test_no_image_or_scene_stands_in_two_splits(tmp_path: Path) -> None:
 
 
 def test_guessing_blindly_gets_no_further_than_chance() -> None:
-    rows = [row for scene in drawings.benchmark_scenes() for row in drawings.rows_of(scene, f"images/{scene.number}.png")]
+    rows = [
+        row for scene in drawings.benchmark_scenes() for row in drawings.rows_of(scene, f"images/{scene.number}.png")
+    ]
     table = majority_baseline_scores(rows)
     for kind, answers in (("unusual", 4), ("colour", 8), ("count", 8)):
         told = table["test"][kind]

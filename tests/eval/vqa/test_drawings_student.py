@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from memlora_mlx.distill.vqa import answer_word
+from memlora_mlx.distill.vqa_dataset import answer_word
 from memlora_mlx.eval.vqa import drawings, drawings_lessons, drawings_parts
 from memlora_mlx.eval.vqa import drawings_student as made
-from memlora_mlx.eval.vqa.drawings_lessons import CellImages, scene_key, make_example, training_scenes, small
+from memlora_mlx.eval.vqa.drawings_lessons import CellImages, make_example, scene_key, small, training_scenes
 from memlora_mlx.memory import stages
 from memlora_mlx.models import downloads
 from memlora_mlx.models.arrays import load_arrays
@@ -34,7 +34,9 @@ def test_no_scene_and_no_picture_is_the_benchmarks(cells: CellImages) -> None:
     assert len(taught) == 1000 and not asked & {scene_key(scene) for scene in taught}
     pictures = [picture for scene in taught if (picture := cells.picture(scene, Random(1))) is not None]
     assert len(pictures) > 20
-    of_benchmark = np.stack([small(drawings.draw(scene)) for scene in drawings.benchmark_scenes()]).reshape(drawings.COUNT, -1)
+    of_benchmark = np.stack([small(drawings.draw(scene)) for scene in drawings.benchmark_scenes()]).reshape(
+        drawings.COUNT, -1
+    )
     for picture in pictures:
         difference = np.abs(of_benchmark.astype(np.int16) - picture.reshape(-1)).max(axis=1)
         assert difference.min() > 100, "somewhere it is quite another colour"

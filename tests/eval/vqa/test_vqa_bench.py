@@ -11,16 +11,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tiny import ALL_LINEAR, expert_folder, vision_model
+from tiny_models import ALL_LINEAR, expert_folder, vision_model
 
-from memlora_mlx.distill import vqa as benchmark
-from memlora_mlx.distill.rows import read_examples
+from memlora_mlx.distill import vqa_dataset as benchmark
+from memlora_mlx.distill.examples import read_examples
 from memlora_mlx.errors import BadTrainingData, Cancelled, UsageError
 from memlora_mlx.eval import report
 from memlora_mlx.eval.bench import run
+from memlora_mlx.eval.bench_config import BenchConfig
 from memlora_mlx.eval.metrics.intervals import wilson
 from memlora_mlx.eval.metrics.statistics import mcnemar
-from memlora_mlx.eval.plan import BenchConfig
 from memlora_mlx.eval.report.markdown import as_markdown
 from memlora_mlx.eval.results import BenchRun
 from memlora_mlx.eval.vqa import drawings
@@ -169,10 +169,10 @@ def test_questions_whose_image_is_gone_are_left_out_and_counted(drawn: Path, tmp
         questions(mine, "test")
 
 
-def test_without_a_benchmark_one_line_says_how_to_get_one(memlora: Command, tiny_home: Path, drawn: Path) -> None:
-    code, _, err = memlora("bench", "--vqa")
+def test_without_a_benchmark_one_line_says_how_to_get_one(run_memlora: Command, tiny_home: Path, drawn: Path) -> None:
+    code, _, err = run_memlora("bench", "--vqa")
     assert code == 1 and err.count("\n") == 1 and "`memlora vqa build --drawings` draws a small one" in err
     shutil.copytree(drawn, tiny_home / "vqa" / "drawings")
     (tiny_home / "vqa" / "drawings" / "manifest.json").write_text("{")
-    code, _, err = memlora("bench", "--vqa")
+    code, _, err = run_memlora("bench", "--vqa")
     assert code == 1 and "cannot be read" in err and "Traceback" not in err
