@@ -1,6 +1,6 @@
 """What a benchmark run leaves behind: every question each system was asked, and what was measured around it.
 
-A run is one JSON file: `Run.as_json()`. All tables and charts are computed from it alone, so that any of their figures can
+A run is one JSON file: `BenchRun.as_json()`. All tables and charts are computed from it alone, so that any of their figures can
 be recomputed by hand.
 """
 

@@ -1,6 +1,6 @@
 """The models and memories behind the screens, opened once, away from the event loop.
 
-All that may take longer than a frame goes through `Session.run`: it runs on a thread, while the engine's own thread is
+All that may take longer than a frame goes through `Backend.run`: it runs on a thread, while the engine's own thread is
 the only one that calls the model. A screen awaits the value and never blocks the keyboard.
 """
 

@@ -2,7 +2,7 @@
 
 Each is written to history and, where it corrects the student, kept as a training pair for the expert concerned.
 
-These run on a thread (`Session.run(partial(revise, memory_id=..., text=...))`) and return records.
+These run on a thread (`Backend.run(partial(revise, memory_id=..., text=...))`) and return records.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What the Memories screen asks of the store: a page of it, what is nearest to some words, and files of all of it.
 
-These run on a thread (`Session.run`).
+These run on a thread (`Backend.run`).
 """
 
 from __future__ import annotations

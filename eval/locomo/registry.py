@@ -89,7 +89,7 @@ def _system(name: str, workspace: Workspace, context: RunContext) -> SystemEntry
     calls = cached_engine_for({stage: (workspace, stage in used) for stage in STAGES}, workspace, context)
     system: System
     if name == "mem0":
-        from memlora_mlx.eval.systems.mem0 import Mem0System
+        from memlora_mlx.eval.systems.mem0_system import Mem0System
 
         try:
             system = Mem0System(workspace, calls, context)

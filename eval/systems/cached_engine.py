@@ -1,6 +1,6 @@
 """The student's calls of a benchmark: each paid for once, timed, and answered with or without an expert.
 
-`Calls` stands where a `Pipeline` expects an engine. Which student answers a stage, and whether with its expert, is
+`CachedEngine` stands where a `Pipeline` expects an engine. Which student answers a stage, and whether with its expert, is
 chosen here; so all rows of an ablation run through the same pipeline.
 """
 

@@ -11,7 +11,7 @@ from memlora_mlx.cli.options import stderr_console
 class ProgressLine:
     """A description, a bar, how many of how many, and words of the command's own, on standard error.
 
-    Where that is no terminal nothing is drawn (`is_drawn`), and a command prints a line now and then (`tell`) instead.
+    Where that is no terminal nothing is drawn (`is_live`), and a command prints a line now and then (`tell`) instead.
 
     Args:
         says: what stands behind the bar until the first `update`.

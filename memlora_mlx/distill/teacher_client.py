@@ -168,7 +168,7 @@ class Teacher:
         return self._concurrency * len(self._servers)
 
     async def ask(self, chat: ChatMessages, image: str | None = None) -> TeacherResponse:
-        """The answer to a chat, whatever servers it takes. `image`: see `as_messages`.
+        """The answer to a chat, whatever servers it takes. `image`: see `to_openai_messages`.
 
         Raises:
             TeacherFailed: a server does not speak the protocol or refuses us, or none answers any longer.
@@ -438,7 +438,7 @@ class AnnotationJob:
         """Do the jobs, each of which asks one question by `answer`, or several one after the other.
 
         Raises:
-            Cancelled, TeacherFailed: see `Teacher.work` and `Answers`.
+            Cancelled, TeacherFailed: see `Teacher.work` and `AnswerFiles`.
         """
         self._started = time.perf_counter()
         self.teacher.run_jobs(jobs, cancelled=cancelled)

@@ -105,7 +105,7 @@ def extraction_question(exchange: Exchange, teacher: str, splits: Splits) -> Tea
 def annotate_extraction(
     job: AnnotationJob, selection: SelectedExchanges, *, cancelled: threading.Event | None = None
 ) -> AnnotationStats:
-    """Ask for the facts of every exchange. Raises: see `Lesson.run`."""
+    """Ask for the facts of every exchange. Raises: see `AnnotationJob.run`."""
     job.stats.total = len(selection.exchanges)
     questions = (extraction_question(exchange, job.teacher.model, selection.splits) for exchange in selection.exchanges)
     return job.run((partial(job.answer, question) for question in questions), cancelled=cancelled)
@@ -137,7 +137,7 @@ def annotate_updates(
     """Ask what the facts of every exchange change, one owner's exchanges after the other, all owners at once.
 
     An owner's replay ends before the first exchange whose facts have not been asked for: what comes after it would
-    be asked about other memories than there will be. Such exchanges are counted in `Tally.waiting`.
+    be asked about other memories than there will be. Such exchanges are counted in `AnnotationStats.waiting`.
 
     Args:
         extracted: the same teacher's answers to the extraction, by the hash of their prompts.
@@ -145,7 +145,7 @@ def annotate_updates(
 
     Raises:
         UsageError: not one of the exchanges has its facts there.
-        Cancelled, TeacherFailed: see `Lesson.run`.
+        Cancelled, TeacherFailed: see `AnnotationJob.run`.
     """
     plans: defaultdict[Scope, list[tuple[Exchange, list[str]]]] = defaultdict(list)
     waiting: defaultdict[Scope, int] = defaultdict(int)

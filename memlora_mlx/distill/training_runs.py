@@ -164,7 +164,7 @@ def train(
         on_start: told the data, and how many training rows are too long.
 
     Raises:
-        BadTrainingData, TrainingFailed, Cancelled: see `Run`; all that was done is kept.
+        BadTrainingData, TrainingFailed, Cancelled: see `Trainer`; all that was done is kept.
         VisionMissing: a vqa expert for a student that cannot see.
     """
     from memlora_mlx.distill import distributed

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import shutil
@@ -13,6 +12,7 @@ from pathlib import Path
 import pytest
 from cli_home import environment, run_command, start_command
 
+from memlora_mlx.cli import teach
 from memlora_mlx.cli.train import CONTINUE_LEARNING_RATE_FACTOR
 from memlora_mlx.cli.training_progress import TrainingProgress
 from memlora_mlx.distill import training_runs
@@ -24,7 +24,6 @@ from memlora_mlx.models.expert_folders import folders_in
 
 Command = Callable[..., tuple[int, str, str]]
 
-TEACH = importlib.import_module("memlora_mlx.cli.teach")  # the package's own attribute is the command
 STEPS = ("--epochs", "2", "--batch-size", "4", "--learning-rate", "0.005", "--validations", "2")
 
 
@@ -133,7 +132,7 @@ def test_without_data_it_says_which_command_makes_some_or_makes_it(
         asked.append(stage)
         write_examples(tiny_home / "teacher" / stage / "synthetic.jsonl", rows())
 
-    monkeypatch.setattr(TEACH, "make_synthetic", make)
+    monkeypatch.setattr(teach, "generate_synthetic_examples", make)
     one_line(
         run_memlora("train", "--stage", "extraction"),
         1,
@@ -152,7 +151,7 @@ def test_on_a_terminal_it_offers_to_make_some(
     def make(stage: str, *_: object) -> None:
         write_examples(tiny_home / "teacher" / stage / "synthetic.jsonl", rows())
 
-    monkeypatch.setattr(TEACH, "make_synthetic", make)
+    monkeypatch.setattr(teach, "generate_synthetic_examples", make)
     monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
     monkeypatch.setattr("typer.confirm", lambda question, **_: answer)
@@ -288,7 +287,7 @@ def test_a_resumed_run_knows_the_best_of_before(capsys: pytest.CaptureFixture[st
     order = training_runs.TrainingConfig("extraction", "tiny-llama", (str(data),), read_recipe("extraction", None))
     before = [MetricsPoint(5, 20, 0.5, validation_loss=0.5, seconds=1.0)]
     with TrainingProgress(order, before, quiet=False) as progress:
-        progress.update(MetricsPoint(10, 20, 1.0, validation_loss=1.9, seconds=2.0))
-        progress.update(MetricsPoint(15, 20, 1.5, validation_loss=0.4, seconds=3.0))
+        progress.show(MetricsPoint(10, 20, 1.0, validation_loss=1.9, seconds=2.0))
+        progress.show(MetricsPoint(15, 20, 1.5, validation_loss=0.4, seconds=3.0))
     worse, better = capsys.readouterr().err.splitlines()
     assert worse.endswith("1.9000") and better.endswith("0.4000, the best so far")

@@ -294,14 +294,14 @@ def test_an_expert_written_just_before_a_kill_is_not_trained_again(bench: Search
 _CHILD = """
 import os, signal, sys
 from pathlib import Path
-from test_search import Bench, plan
+from test_hyperparameter_search import SearchBench, plan
 
 def kill(event):
     if "update" in event.what and event.kind == "step" and event.point.step == 4:
         os.kill(os.getpid(), signal.SIGKILL)
 
 data, folder, student = map(Path, sys.argv[1:])
-Bench(student).search(folder, plan(data), test=True, on_event=kill).run()
+SearchBench(student).search(folder, plan(data), test=True, on_event=kill).run()
 """
 
 

@@ -222,7 +222,7 @@ def test_of_a_judge_that_gives_no_verdict_all_else_is_kept(
     """And what it said before is still a verdict."""
     for seconds in ("FIRST_REST", "LONGEST_REST"):
         monkeypatch.setattr(f"memlora_mlx.distill.teacher_client.{seconds}", 0.01)
-    monkeypatch.setattr("memlora_mlx.eval.metrics.judges.CONTROLS", ())
+    monkeypatch.setattr("memlora_mlx.eval.metrics.judges.CONTROL_ANSWERS", ())
     first = QUESTIONS[0]["question"]
 
     def judge(prompt: str) -> Answer:
@@ -322,8 +322,8 @@ def test_whatever_breaks_in_mem0_leaves_the_others(
     def breaks(*_: object) -> None:
         raise KeyError("payload")
 
-    monkeypatch.setattr("memlora_mlx.eval.systems.mem0.require", lambda extra, what: None)
-    monkeypatch.setattr("memlora_mlx.eval.systems.mem0.Mem0System._run", breaks)
+    monkeypatch.setattr("memlora_mlx.eval.systems.mem0_system.require", lambda extra, what: None)
+    monkeypatch.setattr("memlora_mlx.eval.systems.mem0_system.Mem0System._run", breaks)
     with Workspace(settings) as opened:
         made = run(replace(plan, systems=("mem0", "oracle")), opened)
     assert {one.system for one in made.asked} == {"oracle"}

@@ -267,7 +267,7 @@ def test_a_pull_that_fails_says_why(tiny_home: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     told: list[str] = []  # all that the status bar was given: a pull that fails at once may be over before one looks
     watched = property(lambda _: told[-1], lambda _, words: told.append(words))
-    monkeypatch.setattr(Backend, "network", watched, raising=False)
+    monkeypatch.setattr(Backend, "has_network_activity", watched, raising=False)
 
     async def script(app: MemloraApp, pilot: Pilot[Any]) -> None:
         screen = await go(app, pilot, "f7", ModelsScreen)

@@ -99,7 +99,7 @@ def test_the_tower_reads_pictures_as_a_student_does(tmp_path: Path) -> None:
 
 def test_schooling_goes_on_to_the_same_weights_and_learns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(made, "SAVED_EVERY", 2)
-    monkeypatch.setattr(made, "LOOKED_AT", 96)
+    monkeypatch.setattr(made, "CELL_BATCH_SIZE", 96)
     plan = made.DrawingsTrainingConfig(looking=4, steps=4, pictures=64, lessons=1, sheets=SHEETS)
     made.train_drawings_student(tmp_path / "whole", plan)
     log = (tmp_path / "whole" / "training.log").read_text()

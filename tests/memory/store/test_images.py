@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image as Pixels
-from test_portable import ANNA, SPACE, embed
+from test_export_import import ANNA, SPACE, embed
 
 from memlora_mlx.errors import StoreError, UsageError
 from memlora_mlx.memory.changes import Add, Delete, Update
