@@ -15,22 +15,22 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from benchmarks import ingest, model, scoring, search, workloads
-from benchmarks.figures import Row, line, markdown
+from benchmarks import ingest_speed, model_speed, scoring_speed, search_speed, workloads
+from benchmarks.measurements import Measurement, to_json_line, to_markdown
 from memlora_mlx.memory.workspace import Workspace
 from memlora_mlx.settings import load_settings
 
 GROUPS = (
-    model.start_up,
-    model.loading,
-    model.switching,
-    model.decoding,
-    model.asking,
-    model.updating,
-    ingest.pipeline,
-    ingest.ingesting,
-    search.searching,
-    scoring.scoring,
+    model_speed.start_up,
+    model_speed.loading,
+    model_speed.switching,
+    model_speed.decoding,
+    model_speed.asking,
+    model_speed.updating,
+    ingest_speed.pipeline,
+    ingest_speed.ingesting,
+    search_speed.searching,
+    scoring_speed.scoring,
 )
 
 
@@ -43,30 +43,30 @@ def main() -> None:
     parser.add_argument("--locomo", type=Path, help="LoCoMo's file: its conv-26 is read in place of the demo's talk")
     parser.add_argument("--only", help="only the groups whose names begin so")
     options = parser.parse_args()
-    rows: list[Row] = []
+    rows: list[Measurement] = []
     if options.locomo is not None:
         if not options.locomo.is_file():
             parser.error(f"there is no file {options.locomo}")
         workloads.LOCOMO.append(options.locomo)
     if options.million:
-        search.SIZES[1_000_000] = 20.0
+        search_speed.SIZES[1_000_000] = 20.0
     with Workspace(load_settings()) as workspace:
         for measure in GROUPS:
             if options.only and not measure.__name__.startswith(options.only):
                 continue
             for row in measure(workspace):
                 rows.append(row)
-                print(line(row), file=sys.stderr)
-        machine = describe(workspace)
+                print(to_json_line(row), file=sys.stderr)
+        machine = describe_machine(workspace)
     if options.only:
         return
     options.out.mkdir(parents=True, exist_ok=True)
     report = {"machine": machine, "rows": [asdict(row) for row in rows]}
     (options.out / "benchmark.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    (options.out / "benchmark.md").write_text(markdown(machine, rows), encoding="utf-8")
+    (options.out / "benchmark.md").write_text(to_markdown(machine, rows), encoding="utf-8")
 
 
-def describe(workspace: Workspace) -> dict[str, str]:
+def describe_machine(workspace: Workspace) -> dict[str, str]:
     """Machine, versions and models: what a figure means nothing without."""
     from memlora_mlx.models import device
 

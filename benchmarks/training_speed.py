@@ -22,11 +22,11 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from memlora_mlx.distill.datasets import examples
+from memlora_mlx.distill.datasets import tokenize_examples
+from memlora_mlx.distill.examples import TrainingExample
 from memlora_mlx.distill.recipes import Recipe, read_recipe
-from memlora_mlx.distill.rows import Row
-from memlora_mlx.distill.training import Run
-from memlora_mlx.distill.workflow import Order, default_data, environment, read_data
+from memlora_mlx.distill.training import Trainer
+from memlora_mlx.distill.training_runs import TrainingConfig, default_data, describe_environment, read_data
 from memlora_mlx.memory.workspace import Workspace
 from memlora_mlx.models import cpu_kernels
 from memlora_mlx.models.student import Student
@@ -58,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         folder, name = workspace.student_folder, workspace.student_name
     recipe = read_recipe(arguments.stage).changed(batch_size=arguments.batch_size, epochs=1, validations=1, patience=9)
     files = arguments.data or [str(path) for path in default_data(arguments.stage, settings.home)]
-    data = read_data(Order(arguments.stage, name, tuple(files), recipe))
+    data = read_data(TrainingConfig(arguments.stage, name, tuple(files), recipe))
     student = Student.load(folder)
     fitting = [row for row in data.training if _length(student, row) <= min(recipe.max_seq_length, student.context)]
     count = arguments.steps * recipe.batch_size
@@ -99,25 +99,25 @@ def main(argv: Sequence[str] | None = None) -> None:
         "compiled": arguments.compile,
         "tokens_per_second": [{"memlora": round(a, 1), "mlx_lm": round(b, 1)} for a, b in speeds],
         "ratio": round(ratio, 3),
-        "machine": environment(),
+        "machine": describe_environment(),
     }
     print(json.dumps(report))
 
 
-def ours(folder: Path, recipe: Recipe, rows: Sequence[Row], held: Sequence[Row]) -> float:
+def ours(folder: Path, recipe: Recipe, rows: Sequence[TrainingExample], held: Sequence[TrainingExample]) -> float:
     """Seconds of one epoch by memlora's run."""
     student = Student.load(folder)
     training, validation = (
-        examples(student, part, longest=student.context, decision_weight=recipe.decision_weight)[0]
+        tokenize_examples(student, part, longest=student.context, decision_weight=recipe.decision_weight)[0]
         for part in (rows, held)
     )
     with tempfile.TemporaryDirectory() as scratch:
-        points = Run(student, recipe, training, validation, Path(scratch)).train().points
+        points = Trainer(student, recipe, training, validation, Path(scratch)).train().points
     validated = next(point.seconds for point in points if point.validation_loss is not None)
     return max(point.seconds for point in points if point.train_loss is not None) - validated
 
 
-def plain(folder: Path, recipe: Recipe, rows: Sequence[Row], held: Sequence[Row]) -> float:
+def plain(folder: Path, recipe: Recipe, rows: Sequence[TrainingExample], held: Sequence[TrainingExample]) -> float:
     """Seconds of one epoch by mlx-lm's trainer, set up as its command does."""
     import mlx.optimizers as optim
     from mlx_lm.tuner.datasets import CacheDataset, ChatDataset
@@ -154,9 +154,9 @@ def plain(folder: Path, recipe: Recipe, rows: Sequence[Row], held: Sequence[Row]
         return time.perf_counter() - started
 
 
-def _length(student: Student, row: Row) -> int:
+def _length(student: Student, row: TrainingExample) -> int:
     """Tokens of a row, prompt and answer."""
-    return len(examples(student, [row], longest=10**9, decision_weight=1.0)[0][0].tokens)
+    return len(tokenize_examples(student, [row], longest=10**9, decision_weight=1.0)[0][0].tokens)
 
 
 if __name__ == "__main__":

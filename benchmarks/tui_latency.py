@@ -42,7 +42,7 @@ class Terminal:
     """The program in a pty, and all that it has written."""
 
     def __init__(self, environ: dict[str, str]) -> None:
-        self.seen = ""
+        self.output = ""
         self._rest = b""
         self.began = time.perf_counter()
         self.pid, self._file = pty.fork()
@@ -56,10 +56,10 @@ class Terminal:
     def wait(self, words: str, *, since: int = 0, seconds: float = 120.0) -> bool:
         """Read until the words are there, from a place in `seen` on; False when it takes too long or the program ends."""
         end = time.perf_counter() + seconds
-        while words not in self.seen[since:]:
+        while words not in self.output[since:]:
             left = end - time.perf_counter()
             if left <= 0 or not self._read(left):
-                return words in self.seen[since:]
+                return words in self.output[since:]
         return True
 
     def _read(self, seconds: float) -> bool:
@@ -71,7 +71,7 @@ class Terminal:
             return False
         text = data.decode("utf-8", "ignore")
         self._rest = b"" if text.encode() == data else data[len(text.encode()) :]
-        self.seen += text
+        self.output += text
         return bool(data)
 
     def processor_seconds(self) -> float | None:
@@ -95,14 +95,14 @@ class Terminal:
                 self._read(0.05)
 
 
-def first_paints(environ: dict[str, str], starts: int) -> list[dict[str, float | None]]:
+def first_paint_times(environ: dict[str, str], starts: int) -> list[dict[str, float | None]]:
     """Seconds of each start, after one that does not count."""
     rows: list[dict[str, float | None]] = []
     for number in range(starts + 1):
         terminal = Terminal(environ)
         if not terminal.wait(PROMPT):
             terminal.close()
-            raise SystemExit(f"the app did not start; it wrote: {terminal.seen[-400:]!r}")
+            raise SystemExit(f"the app did not start; it wrote: {terminal.output[-400:]!r}")
         taken, processor = time.perf_counter() - terminal.began, terminal.processor_seconds()
         terminal.close()
         if number:
@@ -110,26 +110,26 @@ def first_paints(environ: dict[str, str], starts: int) -> list[dict[str, float |
     return rows
 
 
-def echoes(environ: dict[str, str], keys: int) -> list[float]:
+def echo_latencies(environ: dict[str, str], keys: int) -> list[float]:
     """Seconds from each key to its echo, while a reply is being written."""
     terminal = Terminal(environ)
     taken: list[float] = []
     try:
         if not terminal.wait("idle"):
-            raise SystemExit(f"the student did not load; the app wrote: {terminal.seen[-400:]!r}")
+            raise SystemExit(f"the student did not load; the app wrote: {terminal.output[-400:]!r}")
         while len(taken) < keys:
-            since = len(terminal.seen)
+            since = len(terminal.output)
             terminal.write(QUESTION + "\r")
             if not terminal.wait("▶ chat", since=since):
                 raise SystemExit("no reply began")
             before = len(taken)
             for letter in LETTERS:
-                since = len(terminal.seen)
+                since = len(terminal.output)
                 begun = time.perf_counter()
                 terminal.write(letter)
                 if not terminal.wait(letter, since=since, seconds=10.0):
                     raise SystemExit("a key had no echo")
-                if "idle" in terminal.seen[since:]:
+                if "idle" in terminal.output[since:]:
                     break  # the reply has ended
                 taken.append(time.perf_counter() - begun)
                 terminal.wait("\0", since=since, seconds=0.1)  # nobody types faster
@@ -165,8 +165,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         environ = {**os.environ, "MEMLORA_HOME": home, "MEMLORA_STUDENT": student, "TERM": "xterm-256color"}
         environ.pop("PYTHONDONTWRITEBYTECODE", None)  # an installed package has its byte code
         environ["PYTHONPYCACHEPREFIX"] = str(Path(home) / "byte-code")
-        paints = first_paints(environ, arguments.starts)
-        typed = echoes(environ, arguments.keys)
+        paints = first_paint_times(environ, arguments.starts)
+        typed = echo_latencies(environ, arguments.keys)
 
     walls = [row["seconds"] or 0.0 for row in paints]
     processors = [row["processor_seconds"] for row in paints if row["processor_seconds"] is not None]

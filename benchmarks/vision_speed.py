@@ -24,7 +24,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from memlora_mlx.distill.workflow import environment
+from memlora_mlx.distill.training_runs import describe_environment
 from memlora_mlx.errors import VisionMissing
 from memlora_mlx.eval.vqa import drawings
 from memlora_mlx.memory import stages
@@ -62,7 +62,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise VisionMissing(text_only_message(name))
     with tempfile.TemporaryDirectory() as scratch:
         pictures = _pictures(arguments, Path(scratch))
-        report = {"student": name, **measured(student, pictures, tokens=arguments.tokens), "machine": environment()}
+        report = {
+            "student": name,
+            **measured(student, pictures, tokens=arguments.tokens),
+            "machine": describe_environment(),
+        }
     _show(report)
     print(json.dumps(report))
 
@@ -139,7 +143,7 @@ def _pictures(arguments: argparse.Namespace, folder: Path) -> list[Path]:
                 made.append(folder / f"{number}{picture.suffix}")
                 made[-1].write_bytes(picture.read_bytes())
         return made
-    for scene in drawings.scenes(max(5, arguments.pictures))[: arguments.pictures]:
+    for scene in drawings.benchmark_scenes(max(5, arguments.pictures))[: arguments.pictures]:
         made.append(folder / f"{scene.number}.png")
         drawings.draw(scene).resize((arguments.width, arguments.height)).save(made[-1])
     return made

@@ -52,7 +52,7 @@ def conversation(count: int) -> tuple[list[Exchange], str]:
     return conversation_exchanges(conversation, user="me")[:count], f"first {count} exchanges of the demo"
 
 
-def clustered(size: int, dim: int, *, clusters: int = 200, spread: float = 0.35, seed: int = 0) -> np.ndarray:
+def clustered_vectors(size: int, dim: int, *, clusters: int = 200, spread: float = 0.35, seed: int = 0) -> np.ndarray:
     """Unit vectors in clusters, as sentences are: float32, (size, dim)."""
     random = np.random.default_rng(seed)
     centres = random.standard_normal((clusters, dim)).astype(np.float32)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from memlora_mlx.eval.systems.cache import digest
+from memlora_mlx.eval.systems.cache import content_key
 from memlora_mlx.records import Exchange, Message
 
 
@@ -19,7 +19,7 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True)
-class Case:
+class BenchmarkCase:
     """A conversation, in all owners' views, and what is asked about it."""
 
     name: str
@@ -33,16 +33,18 @@ class Case:
         return [message for exchange in self.exchanges if exchange.owner == first for message in exchange.messages]
 
     @property
-    def said(self) -> str:
+    def content_key(self) -> str:
         """Names what is read, turn ids included."""
-        return digest([[exchange.key, [message.ref for message in exchange.messages]] for exchange in self.exchanges])
+        return content_key(
+            [[exchange.key, [message.ref for message in exchange.messages]] for exchange in self.exchanges]
+        )
 
     @property
     def refs(self) -> frozenset[str]:
         return frozenset(message.ref for message in self.turns if message.ref)
 
 
-def cut(case: Case, exchanges: int | None, questions: int | None) -> Case:
+def limit_case(case: BenchmarkCase, exchanges: int | None, questions: int | None) -> BenchmarkCase:
     """The first exchanges, and of the questions that can be answered from them so many, spread evenly.
 
     A question without evidence stands only where the conversation is whole.
@@ -57,6 +59,6 @@ def cut(case: Case, exchanges: int | None, questions: int | None) -> Case:
     return replace(kept, questions=asked)
 
 
-def data_digest(cases: Sequence[Case]) -> str:
+def data_fingerprint(cases: Sequence[BenchmarkCase]) -> str:
     """Names what is read and asked."""
-    return digest([[case.name, case.said, case.questions] for case in cases])
+    return content_key([[case.name, case.content_key, case.questions] for case in cases])

@@ -1,6 +1,6 @@
 """What a benchmark run leaves behind: every question each system was asked, and what was measured around it.
 
-A run is one JSON file: `Run.as_json()`. All tables and charts are computed from it alone, so that any of their figures can
+A run is one JSON file: `BenchRun.as_json()`. All tables and charts are computed from it alone, so that any of their figures can
 be recomputed by hand.
 """
 
@@ -20,11 +20,11 @@ FORMAT = 1  # of the file; another one is refused, not guessed
 CATEGORIES: Mapping[int, str] = {1: "multi-hop", 2: "temporal", 3: "open-domain", 4: "single-hop", 5: "adversarial"}
 SCORED = (1, 2, 3, 4)  # 5 asks what the conversation does not say; it is reported apart, as abstention
 
-Lost = Literal["not extracted", "updated away", "not retrieved", "answered wrongly"]
+FailureStage = Literal["not extracted", "updated away", "not retrieved", "answered wrongly"]
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class QuestionResult:
     """One question, answered by one system."""
 
     system: str  # "memlora", "base", "mem0", "full-context", "rag", "oracle", or a row of an ablation
@@ -37,7 +37,7 @@ class Asked:
     answer: str
     retrieved: tuple[Mapping[str, Any], ...] = ()  # text, refs (turns it came from), distance; nearest first
     recall: float | None = None  # share of the evidence turns among the refs retrieved; None if it cannot be told
-    lost: Lost | None = None  # where a wrong answer was lost; None where it was right, or cannot be told
+    lost: FailureStage | None = None  # where a wrong answer was lost; None where it was right, or cannot be told
     input_tokens: int = 0
     output_tokens: int = 0
     seconds: float = 0.0
@@ -66,7 +66,7 @@ class StageCost:
 
 
 @dataclass(frozen=True, slots=True)
-class Phase:
+class PhaseCost:
     """How long one phase of one system took."""
 
     system: str
@@ -78,15 +78,15 @@ class Phase:
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class BenchRun:
     """One benchmark run."""
 
     # student, experts, embedder, judge and its prompts' hashes, metric back ends, data and its hash, split, conversations,
     # seed, device, versions, command
     origin: Mapping[str, Any]
-    asked: tuple[Asked, ...]
+    asked: tuple[QuestionResult, ...]
     costs: tuple[StageCost, ...] = ()
-    phases: tuple[Phase, ...] = ()
+    phases: tuple[PhaseCost, ...] = ()
     # by name: title, table ("systems", "ablation" or "scales"), stages (who answers each, in words), has_experts, student,
     # size_bytes, experts_bytes, and sums over its conversations: conversations, memories, facts, operations (by event),
     # rejected, duplicates; note
@@ -98,23 +98,25 @@ class Run:
         return {"format": FORMAT, **asdict(self)}
 
     @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> Run:
+    def from_json(cls, value: Mapping[str, Any]) -> BenchRun:
         """Raises KeyError, TypeError, ValueError: it is not what `as_json` gives."""
         if value["format"] != FORMAT:
             raise ValueError(f"it has the format {value['format']!r}, and this memlora writes {FORMAT}")
         tuples = ("evidence", "retrieved")
         return cls(
             origin=dict(value["origin"]),
-            asked=tuple(Asked(**{**one, **{name: tuple(one[name]) for name in tuples}}) for one in value["asked"]),
+            asked=tuple(
+                QuestionResult(**{**one, **{name: tuple(one[name]) for name in tuples}}) for one in value["asked"]
+            ),
             costs=tuple(StageCost(**cost) for cost in value["costs"]),
-            phases=tuple(Phase(**phase) for phase in value["phases"]),
+            phases=tuple(PhaseCost(**phase) for phase in value["phases"]),
             systems=dict(value["systems"]),
             failures=tuple(value["failures"]),
             extra=dict(value.get("extra") or {}),
         )
 
 
-def read_run(path: Path) -> Run:
+def read_run(path: Path) -> BenchRun:
     """A run from its results.json, or from the folder that holds one.
 
     Raises:
@@ -122,7 +124,7 @@ def read_run(path: Path) -> Run:
     """
     file = path / "results.json" if path.is_dir() else path
     try:
-        return Run.from_json(json.loads(file.read_text(encoding="utf-8")))
+        return BenchRun.from_json(json.loads(file.read_text(encoding="utf-8")))
     except OSError as error:
         raise UsageError(f"cannot read the run {file}: {error.strerror or error}") from error
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -131,7 +133,7 @@ def read_run(path: Path) -> Run:
         ) from error
 
 
-def write_run(run: Run, folder: Path) -> Path:
+def write_run(run: BenchRun, folder: Path) -> Path:
     """Write results.json into the folder, whole or not at all."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "results.json"

@@ -23,7 +23,7 @@ _MODELS = Path(os.environ.get("MEMLORA_TEST_MODELS") or load_settings().models_f
 
 
 @pytest.fixture(autouse=True)
-def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def isolated_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Every test has a home folder of its own, so none sees the user's memories or settings."""
     for name in [name for name in os.environ if name.startswith("MEMLORA_") and name != "MEMLORA_TEST_MODELS"]:
         monkeypatch.delenv(name)
@@ -34,28 +34,28 @@ def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_student(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from tiny import student_folder
+    from tiny_models import student_folder
 
     return student_folder(tmp_path_factory.mktemp("models") / "tiny-llama")
 
 
 @pytest.fixture(scope="session")
 def tiny_vision_student(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from tiny import vision_student_folder
+    from tiny_models import vision_student_folder
 
     return vision_student_folder(tmp_path_factory.mktemp("models") / "tiny-internvl")
 
 
 @pytest.fixture(scope="session")
 def tiny_embedder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from tiny import embedder_folder
+    from tiny_models import embedder_folder
 
     return embedder_folder(tmp_path_factory.mktemp("models") / "tiny-bert")
 
 
 @pytest.fixture(scope="session")
 def tiny_experts(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from tiny import ALL_LINEAR, Q_V, expert_folder, model
+    from tiny_models import ALL_LINEAR, Q_V, expert_folder, model
 
     folder = tmp_path_factory.mktemp("experts")
     base, _ = model()
@@ -74,22 +74,22 @@ def starter_models() -> Path:
 
 
 @pytest.fixture(scope="session")
-def lively_student(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from homes import lively_student_folder
+def varied_student(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from cli_home import varied_student_folder
 
-    return lively_student_folder(tmp_path_factory.mktemp("models") / "lively-llama")
+    return varied_student_folder(tmp_path_factory.mktemp("models") / "lively-llama")
 
 
 @pytest.fixture
-def tiny_home(own_home: Path, tiny_student: Path, tiny_embedder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def tiny_home(isolated_home: Path, tiny_student: Path, tiny_embedder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The test's home, with the tiny models chosen."""
     monkeypatch.setenv("MEMLORA_STUDENT", str(tiny_student))
     monkeypatch.setenv("MEMLORA_EMBEDDER", str(tiny_embedder))
-    return own_home
+    return isolated_home
 
 
 @pytest.fixture
-def memlora(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+def run_memlora(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
     """The command in this process: its arguments in; its exit code, standard output and standard error out."""
 
     def command(*arguments: object) -> tuple[int, str, str]:

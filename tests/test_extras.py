@@ -12,7 +12,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from homes import TALK, environment
+from cli_home import TALK, environment
 from locomo import locomo_file, sample
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -46,8 +46,8 @@ def run(environ: dict[str, str], modules: tuple[str, ...], *arguments: object) -
 
 
 @pytest.fixture
-def environ(tiny_home: Path, lively_student: Path, tiny_embedder: Path) -> dict[str, str]:
-    return environment(tiny_home, lively_student, tiny_embedder)
+def environ(tiny_home: Path, varied_student: Path, tiny_embedder: Path) -> dict[str, str]:
+    return environment(tiny_home, varied_student, tiny_embedder)
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from homes import TALK, environment
+from cli_home import TALK, environment
 
 # An audit hook sees every socket of the interpreter, also those that a library opens behind its callers.
 _WATCHED = """
@@ -39,7 +39,7 @@ def watched(environ: dict[str, str], script: str, commands: str) -> str:
 
 
 def test_no_command_opens_a_connection(
-    tmp_path: Path, tiny_home: Path, lively_student: Path, tiny_embedder: Path
+    tmp_path: Path, tiny_home: Path, varied_student: Path, tiny_embedder: Path
 ) -> None:
     (tmp_path / "talk.txt").write_text(TALK)
     commands = [
@@ -51,7 +51,7 @@ def test_no_command_opens_a_connection(
         ["models", "list"],
         ["doctor"],
     ]
-    environ = environment(tiny_home, lively_student, tiny_embedder)
+    environ = environment(tiny_home, varied_student, tiny_embedder)
     assert watched(environ, _WATCHED, json.dumps(commands)) == ""
 
 

@@ -159,7 +159,7 @@ def test_an_editable_install_without_links_stops_with_the_command_that_makes_the
     done(sys.executable, "-c", editable, cwd=place)
 
 
-def test_the_installed_wheel_runs_from_another_folder(installed: Path, own_home: Path, tmp_path: Path) -> None:
+def test_the_installed_wheel_runs_from_another_folder(installed: Path, isolated_home: Path, tmp_path: Path) -> None:
     environ = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     place = done(
         installed / "python", "-c", "import memlora_mlx; print(memlora_mlx.__file__)", env=environ, cwd=tmp_path

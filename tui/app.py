@@ -17,14 +17,14 @@ from textual.worker import Worker, WorkerFailed, WorkerState
 
 from memlora_mlx.errors import MemloraError
 from memlora_mlx.settings import Settings
-from memlora_mlx.tui.session import Session
-from memlora_mlx.tui.text import plain
+from memlora_mlx.tui.backend import Backend
+from memlora_mlx.tui.text import clean_line
 from memlora_mlx.tui.themes import THEMES
 
 if TYPE_CHECKING:
-    from memlora_mlx.tui.talk import Talk
+    from memlora_mlx.tui.chat_controller import ChatController
 
-PAGES = {  # mode -> key, name, what it is for
+SCREENS_BY_KEY = {  # mode -> key, name, what it is for
     "chat": ("f2", "Chat", "Talk, and be remembered"),
     "memories": ("f3", "Memories", "Search, edit and export what is remembered"),
     "ingest": ("f4", "Ingest", "Read conversation files into the memory"),
@@ -56,13 +56,13 @@ class MemloraApp(App[None]):
 
     TITLE = "memlora"
     CSS_PATH = "app.tcss"
-    MODES: ClassVar[dict[str, str | Callable[[], Screen[None]]]] = {mode: _screen(mode) for mode in PAGES}
+    MODES: ClassVar[dict[str, str | Callable[[], Screen[None]]]] = {mode: _screen(mode) for mode in SCREENS_BY_KEY}
     DEFAULT_MODE = "chat"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("f1", "help", "Help", show=False, priority=True, tooltip="All keys and commands", id="app.help"),
         *(
             Binding(key, f"page('{mode}')", name, show=False, priority=True, tooltip=purpose, id=f"app.{mode}")
-            for mode, (key, name, purpose) in PAGES.items()
+            for mode, (key, name, purpose) in SCREENS_BY_KEY.items()
         ),
         Binding("ctrl+t", "toggle_theme", "Theme", show=False, tooltip="Between dark and light", id="app.theme"),
         Binding("ctrl+q", "quit", "Quit", priority=True, tooltip="Leave; what was said is kept", id="app.quit"),
@@ -70,8 +70,8 @@ class MemloraApp(App[None]):
 
     def __init__(self, settings: Settings, *, models_folder: Path | None = None) -> None:
         super().__init__()
-        self.session = Session(settings, models_folder=models_folder)
-        self.talk: Talk | None = None  # of the Chat screen, once it was shown
+        self.backend = Backend(settings, models_folder=models_folder)
+        self.chat: ChatController | None = None  # of the Chat screen, once it was shown
         self._is_alone = not gc.isenabled()  # the command started it, and nothing else lives in this process
         for theme in THEMES.values():
             self.register_theme(theme)
@@ -87,14 +87,14 @@ class MemloraApp(App[None]):
 
     async def _load(self) -> None:
         try:
-            if self.session.status.phase == "failed":  # what was missing may be there now
-                await self.session.reopen()
+            if self.backend.status.phase == "failed":  # what was missing may be there now
+                await self.backend.reopen()
             else:
-                await self.session.load()
+                await self.backend.load()
             if self._is_alone:  # what a start has made stays: to look through it again and again holds up the keys
                 gc.freeze()
         finally:
-            await self.session.count()
+            await self.backend.refresh_counts()
 
     # ------------------------------------------------------------------ what keys and palette do
 
@@ -110,33 +110,33 @@ class MemloraApp(App[None]):
     def action_toggle_theme(self) -> None:
         name = "dark" if self.theme == THEMES["light"].name else "light"
         self.theme = THEMES[name].name
-        self.keep(theme=name)
+        self.save_preferences(theme=name)
 
-    def keep(self, **choices: str | bool) -> None:
+    def save_preferences(self, **choices: str | bool) -> None:
         """Keep choices for the next start; one that cannot be kept holds until the app is left."""
-        from memlora_mlx.tui.preferences import keep
+        from memlora_mlx.tui.preferences import save_preferences
 
-        work = asyncio.to_thread(keep, self.session.settings.home, **choices)
+        work = asyncio.to_thread(save_preferences, self.backend.settings.home, **choices)
         self.run_worker(work, group="keep", exit_on_error=False)
 
     async def action_quit(self) -> None:
-        self.run_worker(self._leave(), group="leave", exclusive=True, exit_on_error=False)
+        self.run_worker(self._quit_when_done(), group="leave", exclusive=True, exit_on_error=False)
 
-    async def _leave(self) -> None:
+    async def _quit_when_done(self) -> None:
         """Leave once the last exchanges are remembered, or at once if the user will not wait."""
         from memlora_mlx.tui.screens.dialogs import FinishDialog
 
         await asyncio.sleep(0.05)  # what was sent a moment ago is on its way
-        if self.talk is not None and self.talk.pending:
-            self.talk.leave()
-            dialog = FinishDialog(self.talk.pending)
+        if self.chat is not None and self.chat.pending:
+            self.chat.shut_down()
+            dialog = FinishDialog(self.chat.pending)
             self.push_screen(dialog)
-            while self.talk.pending and dialog.is_attached:
+            while self.chat.pending and dialog.is_attached:
                 await asyncio.sleep(0.05)
         self.exit()
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
-        for mode, (key, name, purpose) in PAGES.items():
+        for mode, (key, name, purpose) in SCREENS_BY_KEY.items():
             yield SystemCommand(f"Go to {name}", f"{purpose} ({key.upper()})", lambda mode=mode: self.action_page(mode))
         if self.current_mode == "chat":
             yield from self._chat_commands(screen)
@@ -158,11 +158,11 @@ class MemloraApp(App[None]):
 
     # ------------------------------------------------------------------ failures
 
-    def report(self, error: BaseException, title: str = "That did not work") -> None:
+    def report_error(self, error: BaseException, title: str = "That did not work") -> None:
         """Tell a failure in one line; the app goes on."""
         if isinstance(error, WorkerFailed):
             error = error.error
-        words = plain(str(error)) or type(error).__name__
+        words = clean_line(str(error)) or type(error).__name__
         if not isinstance(error, MemloraError):
             words = f"{type(error).__name__}: {words}"
             self.log.error(error)
@@ -171,4 +171,4 @@ class MemloraApp(App[None]):
     def on_worker_state_changed(self, event: Worker.StateChanged) -> None:
         """A worker's failure is told, never the end of the app (its worker runs with `exit_on_error=False`)."""
         if event.state is WorkerState.ERROR and event.worker.error is not None:
-            self.report(event.worker.error)
+            self.report_error(event.worker.error)

@@ -16,9 +16,9 @@ from pathlib import Path
 
 from memlora_mlx.errors import MemloraError
 from memlora_mlx.settings import Settings
-from memlora_mlx.tui.text import plain
+from memlora_mlx.tui.text import clean_line
 
-TAIL = 64_000  # bytes of a log that are looked at
+TAIL_BYTES = 64_000  # bytes of a log that are looked at
 
 
 class Job:
@@ -43,7 +43,7 @@ class Job:
                     stdin=subprocess.DEVNULL,
                     stdout=out,
                     stderr=subprocess.STDOUT,
-                    env={**os.environ, **environment(settings), "COLUMNS": "200"},
+                    env={**os.environ, **environment_variables(settings), "COLUMNS": "200"},
                     start_new_session=True,
                 )
             _pid_file(log).write_text(str(self._process.pid), encoding="ascii")
@@ -74,7 +74,7 @@ class Job:
         """What it has said, without empty lines; of a long log the end."""
         return log_lines(self.log)
 
-    def log_fields(self) -> tuple[str, int, int] | None:
+    def progress_fields(self) -> tuple[str, int, int] | None:
         """Phase, done and total of the last line that is `phase<TAB>done<TAB>total`; `log_lines` makes blanks of tabs."""
         for line in reversed(self.lines()):
             parts = line.split(" ")
@@ -82,7 +82,7 @@ class Job:
                 return " ".join(parts[:-2]), int(parts[-2]), int(parts[-1])
         return None
 
-    def reason(self) -> str:
+    def failure_reason(self) -> str:
         """Why it failed, in its own words."""
         told = [line for line in self.lines() if line.startswith("memlora:")]
         return (told[-1].removeprefix("memlora:").strip() if told else self.last_line) or "it ended without a word"
@@ -91,14 +91,14 @@ class Job:
 def log_lines(log: Path) -> list[str]:
     try:
         with log.open("rb") as file:
-            file.seek(max(0, log.stat().st_size - TAIL))
+            file.seek(max(0, log.stat().st_size - TAIL_BYTES))
             text = file.read().decode("utf-8", "replace")
     except OSError:
         return []
-    return [line for raw in text.splitlines() if (line := plain(raw))]
+    return [line for raw in text.splitlines() if (line := clean_line(raw))]
 
 
-def stop_left_behind(log: Path) -> bool:
+def stop_orphaned_job(log: Path) -> bool:
     """Ask a job of an earlier run of the app to end. Whether there was one.
 
     Call it only where something else shows that the job still runs, such as the lock of its folder.
@@ -110,7 +110,7 @@ def stop_left_behind(log: Path) -> bool:
     return True
 
 
-def environment(settings: Settings) -> dict[str, str]:
+def environment_variables(settings: Settings) -> dict[str, str]:
     """The settings as the variables that `load_settings` reads."""
     said: dict[str, str] = {}
     for field in fields(settings):

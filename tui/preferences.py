@@ -10,7 +10,7 @@ from pathlib import Path
 from memlora_mlx.errors import UsageError
 
 
-def keep(home: Path, **changes: str | bool) -> None:
+def save_preferences(home: Path, **changes: str | bool) -> None:
     """Write settings into <home>/config.toml.
 
     Raises:
@@ -44,7 +44,7 @@ def keep(home: Path, **changes: str | bool) -> None:
         raise UsageError(f"cannot write {file}: {error.strerror}; the choice holds until you leave") from error
 
 
-def overridden(name: str) -> bool:
+def is_overridden(name: str) -> bool:
     """Whether the environment says otherwise at the next start."""
     return bool(os.environ.get(f"MEMLORA_{name.upper()}"))
 

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Literal
 from memlora_mlx.errors import MemloraError
 
 if TYPE_CHECKING:
-    from memlora_mlx.distill.training import Point
-    from memlora_mlx.distill.workflow import Order
+    from memlora_mlx.distill.training import MetricsPoint
+    from memlora_mlx.distill.training_runs import TrainingConfig
 
-State = Literal["training", "stopped", "done", "damaged"]
+RunState = Literal["training", "stopped", "done", "damaged"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,16 +21,16 @@ class TrainingRun:
     """One run's folder."""
 
     folder: Path
-    order: Order | None  # None where run.json cannot be read
-    points: tuple[Point, ...]
-    state: State
+    config: TrainingConfig | None  # None where run.json cannot be read
+    points: tuple[MetricsPoint, ...]
+    state: RunState
     ended: str | None = None  # "early stop", "all epochs", or what went wrong
     problem: str | None = None
 
     @property
     def expert(self) -> Path | None:
         """The expert that it made, or the best so far of one that was stopped."""
-        from memlora_mlx.distill.workflow import BEST_SO_FAR
+        from memlora_mlx.distill.training_runs import BEST_SO_FAR
 
         for name in ("expert", BEST_SO_FAR):
             if (self.folder / name / "adapter_config.json").is_file():
@@ -38,7 +38,7 @@ class TrainingRun:
         return None
 
     @property
-    def best(self) -> Point | None:
+    def best(self) -> MetricsPoint | None:
         """The best validation."""
         found = [point for point in self.points if point.validation_loss is not None]
         return min(found, key=lambda point: point.validation_loss or 0.0) if found else None
@@ -56,12 +56,12 @@ def runs(home: Path) -> list[Path]:
 def read(folder: Path) -> TrainingRun:
     """What a run's folder says. A damaged one says so; nothing is raised."""
     from memlora_mlx.distill.training import read_points
-    from memlora_mlx.distill.workflow import resumed
+    from memlora_mlx.distill.training_runs import read_run_config
     from memlora_mlx.models.adapter_registry import read_card
 
     order = None
     try:
-        order = resumed(folder)
+        order = read_run_config(folder)
         points = tuple(read_points(folder))
         if is_training(folder):
             return TrainingRun(folder, order, points, "training")
@@ -78,7 +78,7 @@ def is_training(folder: Path) -> bool:
     """Whether a process trains in this folder, ours or another one."""
     import filelock
 
-    from memlora_mlx.distill.workflow import LOCK
+    from memlora_mlx.distill.training_runs import LOCK
 
     if not (folder / LOCK).exists():
         return False

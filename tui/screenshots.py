@@ -17,8 +17,8 @@ from pathlib import Path
 from textual.pilot import Pilot
 
 from memlora_mlx.settings import load_settings
-from memlora_mlx.tui.app import PAGES, MemloraApp
-from memlora_mlx.tui.demo import NOW, TALK, made_up_report, made_up_training, seed
+from memlora_mlx.tui.app import SCREENS_BY_KEY, MemloraApp
+from memlora_mlx.tui.sample_data import NOW, TALK, made_up_report, made_up_training, seed
 from memlora_mlx.tui.screens.bench import BenchScreen
 from memlora_mlx.tui.screens.chat import ChatScreen
 from memlora_mlx.tui.screens.ingest import IngestScreen
@@ -37,27 +37,27 @@ async def _take(folder: Path, theme: str, size: tuple[int, int]) -> None:
                 app.theme = THEMES[theme].name
                 await _screens(app, pilot, folder, report)
         finally:
-            app.session.close()
+            app.backend.close()
 
 
 async def _screens(app: MemloraApp, pilot: Pilot[None], folder: Path, report: Path) -> None:
-    while app.session.status.phase not in ("ready", "failed"):
+    while app.backend.status.phase not in ("ready", "failed"):
         await asyncio.sleep(0.1)
     chat = app.screen
     assert isinstance(chat, ChatScreen)
-    for turn in await app.session.run(seed):
+    for turn in await app.backend.run(seed):
         await chat.show(turn)
-    await app.session.count()
+    await app.backend.refresh_counts()
     await _save(app, pilot, folder / "chat.svg")
     await pilot.press(*"/re")
     await _save(app, pilot, folder / "commands.svg")
-    chat.prompt.write("")
+    chat.prompt.set_text("")
     await pilot.press("f1")
     await _save(app, pilot, folder / "help.svg")
     await pilot.press("escape", "ctrl+p")
     await _save(app, pilot, folder / "palette.svg")
     await pilot.press("escape")
-    for mode in PAGES:
+    for mode in SCREENS_BY_KEY:
         if mode != "chat":
             app.action_page(mode)
             await pilot.pause(1.0)
@@ -68,7 +68,7 @@ async def _screens(app: MemloraApp, pilot: Pilot[None], folder: Path, report: Pa
                 talk.write_text(TALK, encoding="utf-8")
                 app.screen.add(talk)
                 await pilot.press("ctrl+r")
-                while not await app.session.run(
+                while not await app.backend.run(
                     lambda workspace: [s for s in workspace.store.sources() if s.finished_at]
                 ):
                     await asyncio.sleep(0.2)

@@ -16,7 +16,7 @@ from memlora_mlx.errors import MemloraError, UsageError
 from memlora_mlx.eval.conflict.benchmark import FAILURES, SYSTEMS, run
 from memlora_mlx.eval.conflict.templates import CLASSES
 from memlora_mlx.eval.systems.cache import Cache, bench_folder
-from memlora_mlx.eval.systems.students import ground_of
+from memlora_mlx.eval.systems.students import run_context
 from memlora_mlx.memory.workspace import Workspace
 from memlora_mlx.settings import load_settings
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 
-def as_table(name: str, scored: dict[str, Any]) -> Table:
+def format_table(name: str, scored: dict[str, Any]) -> Table:
     """One system's counts, at most 80 columns wide."""
     from rich.table import Table
 
@@ -63,8 +63,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise UsageError(f"there is no folder {options.out.absolute().parent} to write into")
         with Workspace(load_settings()) as workspace, Cache(bench_folder(workspace) / "cache") as cache:
             asked = {"seed": options.seed, "limit": options.limit, "classes": options.classes}
-            ground = ground_of(workspace, cache)
-            result = run(workspace, options.systems, **asked, on_progress=progress, ground=ground)
+            ground = run_context(workspace, cache)
+            result = run(workspace, options.systems, **asked, on_progress=progress, context=ground)
         if options.out:
             options.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     except (MemloraError, OSError) as error:
@@ -72,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise SystemExit(error.exit_code if isinstance(error, MemloraError) else 1) from None
     console = Console(markup=False)
     for name, scored in result["systems"].items():
-        console.print(as_table(name, scored))
+        console.print(format_table(name, scored))
         console.print(f"{scored['seconds']:.0f} s")
     console.print(f"set {result['hash']}, version {result['version']}, seed {result['seed']}")
     for note in result["notes"]:

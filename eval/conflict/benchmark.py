@@ -27,13 +27,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from memlora_mlx.errors import MemloraError, UsageError
-from memlora_mlx.eval.conflict.templates import CLASSES, VERSION, Dialogue, generate, is_over, matches, set_hash, titles
+from memlora_mlx.eval.conflict.templates import (
+    CLASSES,
+    VERSION,
+    Dialogue,
+    generate,
+    is_negated,
+    matches,
+    set_hash,
+    titles,
+)
 from memlora_mlx.eval.metrics.intervals import wilson
-from memlora_mlx.eval.systems import mem0_baseline
+from memlora_mlx.eval.systems import mem0_server
 from memlora_mlx.eval.systems.cache import Cache
-from memlora_mlx.eval.systems.calls import Calls
-from memlora_mlx.eval.systems.students import calls_with, ground_of
-from memlora_mlx.eval.systems.system import Ground
+from memlora_mlx.eval.systems.cached_engine import CachedEngine
+from memlora_mlx.eval.systems.students import engine_with_experts, run_context
+from memlora_mlx.eval.systems.system import RunContext
 from memlora_mlx.memory.pipeline import SPECULATIVE_UPDATES, Pipeline
 from memlora_mlx.memory.store.store import Store
 from memlora_mlx.memory.workspace import Workspace
@@ -45,22 +54,22 @@ if TYPE_CHECKING:
 SYSTEMS = ("memlora", "base", "mem0")
 FAILURES = ("missing", "duplicates", "wrong_deletions", "stale", "junk", "obeyed")
 
-Progress = Callable[[str, int, int], None]  # a system, and how many exchanges it has read, of how many
+OnProgress = Callable[[str, int, int], None]  # a system, and how many exchanges it has read, of how many
 _Read = Iterator[tuple[Exchange, list[str]]]  # an exchange, and its owner's memories after it
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class DialogueResult:
     """What is wrong with a dialogue's memories: (failure, detail) each; nothing is an exact final state."""
 
-    found: tuple[tuple[str, str], ...]
+    failures_found: tuple[tuple[str, str], ...]
 
     @property
     def failures(self) -> list[str]:
-        return [name for name in FAILURES if any(name == failure for failure, _ in self.found)]
+        return [name for name in FAILURES if any(name == failure for failure, _ in self.failures_found)]
 
 
-def judge(dialogue: Dialogue, states: Sequence[Sequence[str]]) -> Verdict:
+def judge_dialogue(dialogue: Dialogue, states: Sequence[Sequence[str]]) -> DialogueResult:
     """Compare the memories after a dialogue with what should be remembered.
 
     Args:
@@ -79,7 +88,7 @@ def judge(dialogue: Dialogue, states: Sequence[Sequence[str]]) -> Verdict:
             if attack and len(held) > attack and held[attack - 1] and not held[attack]:
                 found.append(("obeyed", fact.text))
     found += [(failure, text) for text in final if (failure := _misplaced(dialogue, text))]
-    return Verdict(tuple(found))
+    return DialogueResult(tuple(found))
 
 
 def _misplaced(dialogue: Dialogue, memory: str) -> str | None:
@@ -93,7 +102,7 @@ def _misplaced(dialogue: Dialogue, memory: str) -> str | None:
     if says(dialogue.never):
         return "junk"
     if says(dialogue.stale):
-        return None if is_over(memory) else "stale"
+        return None if is_negated(memory) else "stale"
     return None if says([fact.pattern for fact in dialogue.keep]) or says(dialogue.allow) else "junk"
 
 
@@ -107,8 +116,8 @@ def run(
     seed: int = 0,
     limit: int | None = None,
     classes: Sequence[str] = CLASSES,
-    on_progress: Progress | None = None,
-    ground: Ground | None = None,
+    on_progress: OnProgress | None = None,
+    context: RunContext | None = None,
 ) -> dict[str, Any]:
     """Read the dialogues with each system and score what is remembered; nothing of the user's store is touched.
 
@@ -128,10 +137,10 @@ def run(
                 raise UsageError(f"the conflict benchmark knows no {what} {name!r}; there are {', '.join(known)}")
     if limit is not None and limit < 1:
         raise UsageError(f"a limit of {limit} dialogues a class leaves none; give 1 or more")
-    if ground is None:
+    if context is None:
         with tempfile.TemporaryDirectory() as folder, Cache(Path(folder)) as cache:
             asked: dict[str, Any] = {"seed": seed, "limit": limit, "classes": classes, "on_progress": on_progress}
-            return run(workspace, systems, **asked, ground=ground_of(workspace, cache))
+            return run(workspace, systems, **asked, context=run_context(workspace, cache))
     workspace.student_folder  # noqa: B018 - without it nothing can be run
     dialogues = generate(seed, limit, tuple(dict.fromkeys(classes)))
     result: dict[str, Any] = {
@@ -148,7 +157,7 @@ def run(
             continue
         started = time.perf_counter()
         try:
-            states = _states(workspace, name, ground, dialogues, on_progress)
+            states = _states(workspace, name, context, dialogues, on_progress)
         except Exception as error:
             if name != "mem0":
                 raise
@@ -164,7 +173,7 @@ def summarise(dialogues: Sequence[Dialogue], states: Sequence[Sequence[Sequence[
     """One system's part of the result, from the states of each dialogue as `judge` takes them."""
     rows = []
     for dialogue, seen in zip(dialogues, states, strict=True):
-        verdict = judge(dialogue, seen)
+        verdict = judge_dialogue(dialogue, seen)
         rows.append(
             {
                 "id": dialogue.id,
@@ -172,9 +181,9 @@ def summarise(dialogues: Sequence[Dialogue], states: Sequence[Sequence[Sequence[
                 "turns": list(dialogue.turns),
                 "expected": [fact.text for fact in dialogue.keep],
                 "memories": list(seen[-1]) if seen else [],
-                "exact": not verdict.found,
+                "exact": not verdict.failures_found,
                 "failures": verdict.failures,
-                "reasons": [f"{failure}: {detail}" for failure, detail in verdict.found],
+                "reasons": [f"{failure}: {detail}" for failure, detail in verdict.failures_found],
             }
         )
     kinds = dict.fromkeys(dialogue.kind for dialogue in dialogues)
@@ -190,7 +199,11 @@ def _counts(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _states(
-    workspace: Workspace, system: str, ground: Ground, dialogues: Sequence[Dialogue], on_progress: Progress | None
+    workspace: Workspace,
+    system: str,
+    context: RunContext,
+    dialogues: Sequence[Dialogue],
+    on_progress: OnProgress | None,
 ) -> list[list[list[str]]]:
     """The memories of each dialogue's owner after each of its exchanges."""
     of_each = [dialogue.exchanges("conflict") for dialogue in dialogues]
@@ -198,10 +211,12 @@ def _states(
     ordered = sorted((exchange for one in of_each for exchange in one), key=lambda exchange: exchange.position)
     states: dict[str, list[list[str]]] = {dialogue.id: [] for dialogue in dialogues}
     if system == "mem0":
-        read = _by_mem0(workspace, ordered)
+        read = _run_mem0(workspace, ordered)
     else:
         # without experts under the same grammars as with them, so that only the weights differ
-        read = _by_pipeline(calls_with(workspace, ground, STAGES if system == "memlora" else ()), ground, ordered)
+        read = _run_memlora(
+            engine_with_experts(workspace, context, STAGES if system == "memlora" else ()), context, ordered
+        )
     for done, (exchange, memories) in enumerate(read, start=1):
         states[exchange.source].append(memories)
         if on_progress:
@@ -209,22 +224,22 @@ def _states(
     return list(states.values())
 
 
-def _by_pipeline(calls: Calls, ground: Ground, exchanges: Sequence[Exchange]) -> _Read:
-    with tempfile.TemporaryDirectory() as folder, Store(Path(folder), ground.space) as store:
-        everything = Pipeline(cast("Engine", calls), store, ground.rules).remember_all(
+def _run_memlora(calls: CachedEngine, context: RunContext, exchanges: Sequence[Exchange]) -> _Read:
+    with tempfile.TemporaryDirectory() as folder, Store(Path(folder), context.space) as store:
+        everything = Pipeline(cast("Engine", calls), store, context.rules).remember_all(
             exchanges,
             priority=Priority.BACKGROUND,
-            cancelled=ground.cancelled,
-            max_in_flight=ground.ahead,
-            speculative_updates=min(SPECULATIVE_UPDATES, ground.ahead),
+            cancelled=context.cancelled,
+            max_in_flight=context.ahead,
+            speculative_updates=min(SPECULATIVE_UPDATES, context.ahead),
         )
         for one in everything:
             memories = store.list(one.exchange.owner, order="oldest")
             yield one.exchange, [memory.text for memory in memories]
 
 
-def _by_mem0(workspace: Workspace, exchanges: Sequence[Exchange]) -> _Read:
-    with mem0_baseline.mem0_memory(workspace) as memory:
+def _run_mem0(workspace: Workspace, exchanges: Sequence[Exchange]) -> _Read:
+    with mem0_server.mem0_memory(workspace) as memory:
         for exchange in exchanges:
             user = exchange.owner.user_id
             said = [(m.role, f"{m.speaker}: {m.text}" if m.speaker else m.text) for m in exchange.messages]

@@ -166,7 +166,7 @@ _NUMBER = re.compile(rf"(?<!\w)({'|'.join(_NUMBERS)})(?!\w)")
 
 # What a memory says of something that is over. It is looked for in the whole memory: whether it belongs to the stale words
 # is not understood, and a memory that names both is taken to be right.
-OVER = (
+NEGATION_PATTERN = (
     "no longer|not|n't|no more|any more|anymore|stopp*|quit|gave up|given up|used to|instead|rather than|previously|"
     "former*|cancel*|called off|is off|replac*|switch*|took back|withdr*|against|until"
 )
@@ -174,7 +174,7 @@ OVER = (
 
 def matches(pattern: str, memory: str) -> bool:
     """Whether one memory says what the pattern asks for."""
-    text = plain(memory)
+    text = normalise_text(memory)
     for term in pattern.split("&"):
         term = term.strip()
         if bool(_term(term.removeprefix("!")).search(text)) == term.startswith("!"):
@@ -182,11 +182,11 @@ def matches(pattern: str, memory: str) -> bool:
     return True
 
 
-def is_over(memory: str) -> bool:
-    return matches(OVER, memory)
+def is_negated(memory: str) -> bool:
+    return matches(NEGATION_PATTERN, memory)
 
 
-def plain(text: str) -> str:
+def normalise_text(text: str) -> str:
     """A text for comparison: one case, straight apostrophes, single blanks, small numbers in digits."""
     folded = unicodedata.normalize("NFKC", text).casefold().replace("\u2019", "'")
     return _NUMBER.sub(lambda word: _NUMBERS[word[1]], " ".join(folded.split()))
@@ -199,7 +199,7 @@ def _term(alternatives: str) -> re.Pattern[str]:
 
 def _alternatives(term: str) -> Iterator[str]:
     for words in term.split("|"):
-        word = plain(words)
+        word = normalise_text(words)
         begin = "" if word.startswith("n'") else r"(?<!\w)"
         if word.endswith("*"):
             yield begin + re.escape(word[:-1])

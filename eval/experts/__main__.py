@@ -24,17 +24,17 @@ from typing import Any
 
 import numpy as np
 
-from memlora_mlx.distill.observations import Annotated, read_annotated
+from memlora_mlx.distill.observations_teacher import AnnotatedConversation, read_annotated
 from memlora_mlx.errors import MemloraError, UsageError
-from memlora_mlx.eval.cases import Case
-from memlora_mlx.eval.experts import pipeline, stages
-from memlora_mlx.eval.experts.table import as_markdown
+from memlora_mlx.eval.cases import BenchmarkCase
+from memlora_mlx.eval.experts import end_to_end, stage_scores
+from memlora_mlx.eval.experts.report import as_markdown
 from memlora_mlx.eval.metrics.intervals import bootstrap_mean, paired_bootstrap
-from memlora_mlx.eval.metrics.scorer import Scorer, Scores, means, workspace_scorer
+from memlora_mlx.eval.metrics.scorer import Scorer, Scores, mean_scores, workspace_scorer
 from memlora_mlx.eval.systems.cache import Cache, bench_folder
-from memlora_mlx.eval.systems.calls import Calls
-from memlora_mlx.eval.systems.students import calls_with, ground_of
-from memlora_mlx.eval.systems.system import Ground
+from memlora_mlx.eval.systems.cached_engine import CachedEngine
+from memlora_mlx.eval.systems.students import engine_with_experts, run_context
+from memlora_mlx.eval.systems.system import RunContext
 from memlora_mlx.memory.workspace import Workspace
 from memlora_mlx.models.adapter_registry import WEIGHTS, read_card
 from memlora_mlx.records import Stage
@@ -51,20 +51,20 @@ ABLATION: Sequence[tuple[str, tuple[Stage, ...]]] = (
 
 
 @dataclass(frozen=True, slots=True)
-class Bench:
+class StageBench:
     """What all parts are measured with."""
 
     workspace: Workspace
-    ground: Ground
+    context: RunContext
     scorer: Scorer
-    conversation: Annotated
-    case: Case  # the same, as far as it is read, with its questions
+    conversation: AnnotatedConversation
+    case: BenchmarkCase  # the same, as far as it is read, with its questions
     lives: int  # synthetic ones, of either kind
 
     @property
-    def sides(self) -> dict[str, Calls]:
+    def base_and_experts(self) -> dict[str, CachedEngine]:
         chosen: dict[str, tuple[Stage, ...]] = {"base": (), "experts": ABLATION[-1][1]}
-        return {name: calls_with(self.workspace, self.ground, who) for name, who in chosen.items()}
+        return {name: engine_with_experts(self.workspace, self.context, who) for name, who in chosen.items()}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -106,23 +106,24 @@ def measure(workspace: Workspace, cache: Cache, options: argparse.Namespace) -> 
     Raises:
         UsageError: the student has no experts, or the file lacks the validation conversation.
     """
-    from memlora_mlx.distill.workflow import environment
+    from memlora_mlx.distill.training_runs import describe_environment
 
     if not workspace.expert_folders:
         raise UsageError(
             f"{workspace.student_name} has no experts that could be measured; name a folder with --experts"
         )
-    [case] = pipeline.answerable(options.locomo, [VALIDATION], options.exchanges, options.questions)
-    bench = Bench(
+    [case] = end_to_end.answerable(options.locomo, [VALIDATION], options.exchanges, options.questions)
+    bench = StageBench(
         workspace,
-        ground_of(workspace, cache),
+        run_context(workspace, cache),
         workspace_scorer(workspace),
         next(one for one in read_annotated(options.locomo) if one.name == VALIDATION),
         case,
         options.lives,
     )
     report: dict[str, Any] = {
-        "environment": environment() | {"student": workspace.student_name, "embedder": workspace.settings.embedder},
+        "environment": describe_environment()
+        | {"student": workspace.student_name, "embedder": workspace.settings.embedder},
         "conversation": VALIDATION,
         "metrics": bench.scorer.origin,
         "measured": {},
@@ -134,7 +135,7 @@ def measure(workspace: Workspace, cache: Cache, options: argparse.Namespace) -> 
         "chosen_by": _chosen(workspace),
         "exchanges": len(case.exchanges),
         "questions": len(case.questions),
-        "limit": bench.ground.top_k,
+        "limit": bench.context.top_k,
     }
     measures = {"extraction": _extraction, "update": _update, "generation": _generation, "pipeline": _pipeline}
     for part in options.only or PARTS:
@@ -154,46 +155,48 @@ def _chosen(workspace: Workspace) -> dict[str, str]:
     return {stage: str(told["chosen_by"]) for stage, told in found.items() if told and told.get("chosen_by")}
 
 
-def _extraction(bench: Bench) -> dict[str, Any]:
+def _extraction(bench: StageBench) -> dict[str, Any]:
     found, said = {}, bench.case.exchanges
-    for name, calls in bench.sides.items():
-        found[name] = stages.extraction_scores(calls, bench.workspace.engine, bench.conversation, said)
+    for name, calls in bench.base_and_experts.items():
+        found[name] = stage_scores.extraction_scores(calls, bench.workspace.engine, bench.conversation, said)
         _say("extraction", name, found[name])
     return {"extraction": found, "extraction_exchanges": len(said)}
 
 
-def _update(bench: Bench) -> dict[str, Any]:
+def _update(bench: StageBench) -> dict[str, Any]:
     report: dict[str, Any] = {}
     for key, held_out in (("update", False), ("update_held_out_phrases", True)):
-        examples = stages.lives_rows(bench.workspace, bench.lives, held_out=held_out)
+        examples = stage_scores.dialogue_examples(bench.workspace, bench.lives, held_out=held_out)
         report[key] = {}
-        for name, calls in bench.sides.items():
-            report[key][name] = stages.update_scores(calls, examples, copied=bench.ground.rules.copy_constrained)
+        for name, calls in bench.base_and_experts.items():
+            report[key][name] = stage_scores.update_scores(calls, examples, copied=bench.context.rules.copy_constrained)
             _say(key, name, report[key][name])
     return report
 
 
-def _generation(bench: Bench) -> dict[str, Any]:
-    examples = stages.bank_rows(bench.workspace, bench.conversation)[: len(bench.case.questions)]
+def _generation(bench: StageBench) -> dict[str, Any]:
+    examples = stage_scores.held_out_generation_examples(bench.workspace, bench.conversation)[
+        : len(bench.case.questions)
+    ]
     found: dict[str, Any] = {}
     by_side: dict[str, list[Scores]] = {}
-    for name, calls in bench.sides.items():
-        found[name], by_side[name] = stages.generation_scores(calls, bench.scorer, examples)
+    for name, calls in bench.base_and_experts.items():
+        found[name], by_side[name] = stage_scores.generation_scores(calls, bench.scorer, examples)
         _say("generation", name, found[name])
     return {"generation": found | {"gain": _gain(by_side["base"], by_side["experts"])}}
 
 
-def _pipeline(bench: Bench) -> dict[str, Any]:
+def _pipeline(bench: StageBench) -> dict[str, Any]:
     found: dict[str, Any] = {}
     scores: list[list[Scores]] = []
     for name, experts in ABLATION:
         if not all(stage in bench.workspace.expert_folders for stage in experts):
             continue
-        calls = calls_with(bench.workspace, bench.ground, experts)
-        served = pipeline.serve(calls, bench.ground, bench.scorer, bench.case)
+        calls = engine_with_experts(bench.workspace, bench.context, experts)
+        served = end_to_end.run_end_to_end(calls, bench.context, bench.scorer, bench.case)
         scores.append(served.scores)
         found[name] = {
-            **means(served.scores),
+            **mean_scores(served.scores),
             "memories": served.memories,
             "exchanges_per_second": len(bench.case.exchanges) / served.ingest_seconds,
             "tokens_out": dict(served.tokens),
@@ -209,7 +212,7 @@ def _gain(base: Sequence[Scores], experts: Sequence[Scores]) -> dict[str, Any]:
     difference = paired_bootstrap(a, b)
     return {
         "f1": float(np.mean(a)) / max(1e-9, float(np.mean(b))),
-        "L": means(experts)["L"] / max(1e-9, means(base)["L"]),
+        "L": mean_scores(experts)["L"] / max(1e-9, mean_scores(base)["L"]),
         "f1_difference": [round(100 * x, 1) for x in (difference.interval.low, difference.interval.high)],
         "p": difference.p_value,
     }

@@ -7,40 +7,44 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from memlora_mlx.eval.cases import Case, Question
+from memlora_mlx.eval.cases import BenchmarkCase, Question
 from memlora_mlx.eval.locomo.questions import read_predictions
 from memlora_mlx.eval.locomo.scoring import is_right
-from memlora_mlx.eval.results import Asked, Phase, Run, StageCost
-from memlora_mlx.eval.systems.system import Outcome, Reply, System
+from memlora_mlx.eval.results import BenchRun, PhaseCost, QuestionResult, StageCost
+from memlora_mlx.eval.systems.system import System, SystemAnswer, SystemResult
 
 
 @dataclass(frozen=True, slots=True)
-class Entrant:
+class SystemEntry:
     """A system that takes part, and what the report says of it."""
 
     system: System
     about: Mapping[str, Any]
 
 
-def assemble(outcomes: Sequence[tuple[Entrant, Case, Outcome]], corrections: Mapping[str, str]) -> Run:
-    asked: list[Asked] = []
+def assemble(
+    outcomes: Sequence[tuple[SystemEntry, BenchmarkCase, SystemResult]], corrections: Mapping[str, str]
+) -> BenchRun:
+    asked: list[QuestionResult] = []
     costs: list[StageCost] = []
-    phases: list[Phase] = []
+    phases: list[PhaseCost] = []
     systems: dict[str, dict[str, Any]] = {}
     for entrant, case, outcome in outcomes:
         name = entrant.system.name
         for question, reply in zip(case.questions, outcome.replies, strict=True):
-            asked.append(asked_of(name, case.name, question, reply, corrections))
+            asked.append(question_result(name, case.name, question, reply, corrections))
         costs += outcome.costs
         phases += outcome.phases
         known = systems.setdefault(name, {**entrant.about, "conversations": 0})
         known["conversations"] += 1
         known |= add_counts(known, outcome.memory)
-    return Run({}, tuple(asked), tuple(costs), tuple(phases), systems)
+    return BenchRun({}, tuple(asked), tuple(costs), tuple(phases), systems)
 
 
-def asked_of(system: str, conversation: str, question: Question, reply: Reply, corrections: Mapping[str, str]) -> Asked:
-    return Asked(
+def question_result(
+    system: str, conversation: str, question: Question, reply: SystemAnswer, corrections: Mapping[str, str]
+) -> QuestionResult:
+    return QuestionResult(
         system=system,
         conversation=conversation,
         question_id=question.id,
@@ -51,7 +55,7 @@ def asked_of(system: str, conversation: str, question: Question, reply: Reply, c
         answer=reply.answer,
         retrieved=reply.retrieved,
         recall=reply.recall,
-        lost=reply.lost_at,  # `finished` takes it back where the answer is right
+        lost=reply.failure_stage,  # `finished` takes it back where the answer is right
         input_tokens=reply.input_tokens,
         output_tokens=reply.output_tokens,
         seconds=round(reply.seconds, 4),
@@ -59,9 +63,9 @@ def asked_of(system: str, conversation: str, question: Question, reply: Reply, c
     )
 
 
-def predicted(
-    files: Sequence[Path], cases: Sequence[Case], corrections: Mapping[str, str], failures: list[str]
-) -> list[Asked]:
+def prediction_results(
+    files: Sequence[Path], cases: Sequence[BenchmarkCase], corrections: Mapping[str, str], failures: list[str]
+) -> list[QuestionResult]:
     """The answers of prediction files, each a system named like its file."""
     made = []
     for file in files:
@@ -74,12 +78,12 @@ def predicted(
                 f"{file.name} has no answer to {len(missing)} of {len(questions)} questions; they count as unanswered ({few})"
             )
         for case, question in questions:
-            reply = Reply(answers.get(question.id, ""), (), None, None, 0, 0, 0.0)
-            made.append(asked_of(file.stem, case.name, question, reply, corrections))
+            reply = SystemAnswer(answers.get(question.id, ""), (), None, None, 0, 0, 0.0)
+            made.append(question_result(file.stem, case.name, question, reply, corrections))
     return made
 
 
-def unused(corrections: Mapping[str, str], cases: Sequence[Case]) -> list[str]:
+def unused_corrections_warning(corrections: Mapping[str, str], cases: Sequence[BenchmarkCase]) -> list[str]:
     """A complaint if none of the corrections is of a question that is asked: they are named wrongly, or of another file."""
     asked = [question.id for case in cases for question in case.questions]
     if not corrections or not asked or not corrections.keys().isdisjoint(asked):
@@ -90,17 +94,17 @@ def unused(corrections: Mapping[str, str], cases: Sequence[Case]) -> list[str]:
     ]
 
 
-def not_read(run: Run) -> list[str]:
+def unread_exchanges_warnings(run: BenchRun) -> list[str]:
     """A line on each system that could not read all of its exchanges."""
     told = [(name, about["errors"]) for name, about in run.systems.items() if about.get("errors")]
     return [f"{name} failed on {count} exchanges, and remembers nothing of them" for name, count in told]
 
 
-def finished(run: Run) -> Run:
+def finalise_run(run: BenchRun) -> BenchRun:
     """The run as it is kept: nothing lost where the answer was right, rows in order, costs and phases summed."""
     systems, conversations = run.origin["systems"], run.origin["conversations"]
 
-    def place(one: Asked) -> tuple[int, int, int]:
+    def place(one: QuestionResult) -> tuple[int, int, int]:
         number = int(one.question_id.rpartition("/")[2])
         return systems.index(one.system), conversations.index(one.conversation), number
 
@@ -139,11 +143,11 @@ def _summed_costs(costs: Sequence[StageCost]) -> tuple[StageCost, ...]:
     return tuple(sums.values())
 
 
-def _summed_phases(phases: Sequence[Phase]) -> tuple[Phase, ...]:
-    sums: dict[tuple[str, str], Phase] = {}
+def _summed_phases(phases: Sequence[PhaseCost]) -> tuple[PhaseCost, ...]:
+    sums: dict[tuple[str, str], PhaseCost] = {}
     for phase in phases:
-        known = sums.get((phase.system, phase.name), Phase(phase.system, phase.name, 0.0, 0.0, True))
-        sums[phase.system, phase.name] = Phase(
+        known = sums.get((phase.system, phase.name), PhaseCost(phase.system, phase.name, 0.0, 0.0, True))
+        sums[phase.system, phase.name] = PhaseCost(
             phase.system,
             phase.name,
             known.seconds + phase.seconds,

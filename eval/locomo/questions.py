@@ -13,16 +13,18 @@ from pathlib import Path
 from typing import Any
 
 from memlora_mlx.conversations import conversation_exchanges, read_conversations
-from memlora_mlx.distill.rows import SPLITS
+from memlora_mlx.distill.examples import SPLITS
 from memlora_mlx.errors import BadConversation, UsageError
-from memlora_mlx.eval.cases import Case, Question
+from memlora_mlx.eval.cases import BenchmarkCase, Question
 from memlora_mlx.eval.results import CATEGORIES
 
-WHICH = ("val", "test", "train", "all")
+SPLIT_NAMES = ("val", "test", "train", "all")
 _REF = re.compile(r"D:?([0-9]+):([0-9]+)")  # LoCoMo has "D8:6; D9:17" in one string, and "D:11:26"
 
 
-def read_cases(file: Path, *, split: str = "all", names: Sequence[str] | None = None) -> tuple[list[Case], list[str]]:
+def read_cases(
+    file: Path, *, split: str = "all", names: Sequence[str] | None = None
+) -> tuple[list[BenchmarkCase], list[str]]:
     """The conversations asked for with their questions, and a line on everything that had to be left out.
 
     Args:
@@ -37,7 +39,7 @@ def read_cases(file: Path, *, split: str = "all", names: Sequence[str] | None = 
     conversations = {conversation.name: conversation for conversation in reversed(read_conversations(file))}
     problems: list[str] = []
     samples = _samples(file, problems)
-    cases: list[Case] = []
+    cases: list[BenchmarkCase] = []
     for name in _chosen(file, list(samples), split, names, problems):
         questions = list(_questions(name, samples[name], problems))
         if name not in conversations:
@@ -46,7 +48,9 @@ def read_cases(file: Path, *, split: str = "all", names: Sequence[str] | None = 
         if not questions:
             problems.append(f"{name} has no questions; it is left out")
             continue
-        cases.append(Case(name, tuple(conversation_exchanges(conversations[name], user="me")), tuple(questions)))
+        cases.append(
+            BenchmarkCase(name, tuple(conversation_exchanges(conversations[name], user="me")), tuple(questions))
+        )
     if not cases:
         raise UsageError(f"nothing to ask: {'; '.join(problems)}")
     return cases, problems
@@ -127,13 +131,13 @@ def _chosen(file: Path, known: list[str], split: str, names: Sequence[str] | Non
         if missing := [name for name in names if name not in known]:
             raise UsageError(f"there is no conversation {missing[0]!r}; {there}")
         return [name for name in known if name in names]
-    if split not in WHICH:
-        raise UsageError(f"there is no split {split!r}; known are {', '.join(WHICH)}")
+    if split not in SPLIT_NAMES:
+        raise UsageError(f"there is no split {split!r}; known are {', '.join(SPLIT_NAMES)}")
     if split == "all":
         return known
     splits = SPLITS["paper"]
     wanted = {"val": splits.validation, "test": splits.test}.get(split)
-    found = [name for name in known if splits.of(name) == {"val": "validation"}.get(split, split)]
+    found = [name for name in known if splits.split_of(name) == {"val": "validation"}.get(split, split)]
     if not found:
         named = f" ({', '.join(sorted(wanted))})" if wanted else ""
         raise UsageError(

@@ -8,9 +8,9 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from memlora_mlx.errors import MemloraError
-from memlora_mlx.eval.results import Asked, Phase, Run
-from memlora_mlx.eval.systems.cache import Shelf, digest
-from memlora_mlx.eval.systems.system import Ground, timed
+from memlora_mlx.eval.results import BenchRun, PhaseCost, QuestionResult
+from memlora_mlx.eval.systems.cache import CacheNamespace, content_key
+from memlora_mlx.eval.systems.system import RunContext, measure_phase
 from memlora_mlx.memory.workspace import Workspace
 
 RIGHT_F1 = 0.5
@@ -31,10 +31,12 @@ _ABSTAINS = re.compile(
     re.IGNORECASE,
 )
 
-OnProgress = Callable[[str, str, str, int, int], None]  # system, conversation, phase, done, total
+OnRunProgress = Callable[[str, str, str, int, int], None]  # system, conversation, phase, done, total
 
 
-def scored(run: Run, workspace: Workspace, ground: Ground, origin: dict[str, Any], on_progress: OnProgress) -> Run:
+def score_run(
+    run: BenchRun, workspace: Workspace, context: RunContext, origin: dict[str, Any], on_progress: OnRunProgress
+) -> BenchRun:
     """The run with every answer scored against its gold answer, and its corrected one."""
     from memlora_mlx.eval.metrics.scorer import workspace_scorer
 
@@ -44,47 +46,47 @@ def scored(run: Run, workspace: Workspace, ground: Ground, origin: dict[str, Any
     phases = []
     names = list(dict.fromkeys(one.system for one in run.asked))
     for name in names:
-        ground.check()
+        context.check()
         mine = [one for one in run.asked if one.system == name and one.category != 5]
         golds = [(one.answer, gold) for one in mine for gold in (one.gold, one.corrected_gold) if gold]
         before = scorer.model_seconds
-        with timed(ground.clock) as spent:
-            keys = {pair: digest(["score", scorer.origin, pair]) for pair in golds if pair not in known}
-            known |= {pair: found for pair, key in keys.items() if (found := ground.cache.get(key)) is not None}
+        with measure_phase(context.clock) as spent:
+            keys = {pair: content_key(["score", scorer.origin, pair]) for pair in golds if pair not in known}
+            known |= {pair: found for pair, key in keys.items() if (found := context.cache.get(key)) is not None}
             missing = [pair for pair in keys if pair not in known]
             on_progress(name, "", "scores", len(golds) - len(missing), len(golds))
             for pair, found in zip(missing, scorer.score(missing), strict=True):
                 known[pair] = {part: round(value, 6) for part, value in asdict(found).items()}
-                ground.cache.put(keys[pair], known[pair])
+                context.cache.put(keys[pair], known[pair])
         phases.append(
-            Phase(name, "scores", spent["seconds"], scorer.model_seconds - before, bool(golds) and not missing)
+            PhaseCost(name, "scores", spent["seconds"], scorer.model_seconds - before, bool(golds) and not missing)
         )
     asked = []
     for one in run.asked:
-        abstained = {"abstained": float(abstains(one.answer))}
+        abstained = {"abstained": float(is_abstention(one.answer))}
         scores = {} if one.category == 5 else known[one.answer, one.gold]
         corrected = known[one.answer, one.corrected_gold] if one.corrected_gold and one.category != 5 else {}
         asked.append(replace(one, scores={**scores, **abstained}, corrected_scores=corrected))
     return replace(run, asked=tuple(asked), phases=(*run.phases, *phases))
 
 
-def judged(
-    run: Run,
+def judge_run(
+    run: BenchRun,
     spec: str | None,
     workspace: Workspace,
-    ground: Ground,
+    context: RunContext,
     origin: dict[str, Any],
     failures: list[str],
-    on_progress: OnProgress,
-) -> Run:
+    on_progress: OnRunProgress,
+) -> BenchRun:
     """The run with a judge's verdicts by both rubrics; what it said before is not asked again."""
     origin["judge"] = None
     if spec is None:
         return run
-    from memlora_mlx.eval.metrics.judges import RUBRICS, Item, open_judge
+    from memlora_mlx.eval.metrics.judges import RUBRICS, JudgedAnswer, open_judge
 
     try:
-        judge = open_judge(spec, workspace, cache=Shelf(ground.cache, "judge"))
+        judge = open_judge(spec, workspace, cache=CacheNamespace(context.cache, "judge"))
     except MemloraError as error:
         failures.append(f"no answer was judged: {error}")
         return run
@@ -98,14 +100,16 @@ def judged(
         origin["judge"]["controls"] = {rubric: list(told) for rubric, told in judge.controls().items()}
         for name in dict.fromkeys(one.system for one in run.asked):
             mine = [(i, one) for i, one in enumerate(run.asked) if one.system == name and one.category != 5]
-            items = {(i, False): Item(one.question, one.gold, one.answer) for i, one in mine}
+            items = {(i, False): JudgedAnswer(one.question, one.gold, one.answer) for i, one in mine}
             items |= {
-                (i, True): Item(one.question, one.corrected_gold, one.answer) for i, one in mine if one.corrected_gold
+                (i, True): JudgedAnswer(one.question, one.corrected_gold, one.answer)
+                for i, one in mine
+                if one.corrected_gold
             }
             is_known = True
-            with timed(ground.clock) as spent:
+            with measure_phase(context.clock) as spent:
                 for rubric in RUBRICS:
-                    ground.check()
+                    context.check()
                     steps: list[int] = []
 
                     def told(more: int, steps: list[int] = steps, of: str = name, by: str = rubric) -> None:
@@ -117,7 +121,7 @@ def judged(
                         if verdict is not None:
                             verdicts[place][rubric] = verdict
                     is_known = is_known and steps[:1] == [len(items)]
-            phases.append(Phase(name, "judge", spent["seconds"], spent["seconds"], is_known))
+            phases.append(PhaseCost(name, "judge", spent["seconds"], spent["seconds"], is_known))
     if judge.failures:
         reasons = "; ".join(f"{count} x {reason}" for reason, count in judge.failures.most_common())
         failures.append(f"{judge.name} gave no verdict on some answers, and J is of the others: {reasons}")
@@ -128,15 +132,15 @@ def judged(
     return replace(run, asked=asked, phases=(*run.phases, *phases))
 
 
-def is_right(one: Asked) -> bool:
+def is_right(result: QuestionResult) -> bool:
     """By `RULES["right"]`; in category 5, whether it abstained."""
-    if one.category == 5:
-        return one.scores.get("abstained") == 1.0
-    if "generous" in one.verdicts:
-        return one.verdicts["generous"]
-    return one.scores.get("token_f1", 0.0) >= RIGHT_F1 or one.scores.get("exact") == 1.0
+    if result.category == 5:
+        return result.scores.get("abstained") == 1.0
+    if "generous" in result.verdicts:
+        return result.verdicts["generous"]
+    return result.scores.get("token_f1", 0.0) >= RIGHT_F1 or result.scores.get("exact") == 1.0
 
 
-def abstains(answer: str) -> bool:
+def is_abstention(answer: str) -> bool:
     """By `RULES["abstained"]`."""
     return not answer.strip() or _ABSTAINS.search(answer.replace("\u2019", "'")) is not None

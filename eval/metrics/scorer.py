@@ -26,7 +26,7 @@ from memlora_mlx.extras import require
 if TYPE_CHECKING:
     from memlora_mlx.memory.workspace import Workspace
 
-Embed = Callable[[Sequence[str]], np.ndarray]  # unit vectors: (texts, dim)
+EmbedFunction = Callable[[Sequence[str]], np.ndarray]  # unit vectors: (texts, dim)
 TokenStates = Callable[[Sequence[str]], list[np.ndarray]]  # for each text (tokens, dim), [CLS] and [SEP] among them
 
 # What `bert-score lang=en` takes.
@@ -59,10 +59,10 @@ class Scores:
         return 25.0 * (self.rouge_1 + self.meteor + self.bert_score + self.sentence_bert)
 
 
-NOTHING = Scores(0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+ZERO_SCORES = Scores(0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
 
 
-def means(scores: Sequence[Scores]) -> dict[str, float]:
+def mean_scores(scores: Sequence[Scores]) -> dict[str, float]:
     """L, its parts, token F1 and exact match of several answers, x100.
 
     Raises:
@@ -91,7 +91,9 @@ class Scorer:
         ExtraMissing: the extra `bench` is not installed.
     """
 
-    def __init__(self, embed: Embed, token_states: TokenStates, *, sentence_model: str, token_model: str) -> None:
+    def __init__(
+        self, embed: EmbedFunction, token_states: TokenStates, *, sentence_model: str, token_model: str
+    ) -> None:
         _rouge()  # now rather than at the end of an hour's run
         self._embed, self._token_states = embed, token_states
         self._sentence_model, self._token_model = sentence_model, token_model
@@ -100,7 +102,7 @@ class Scorer:
     def score(self, pairs: Sequence[tuple[str, object]]) -> list[Scores]:
         """Scores of (prediction, gold) pairs, in their order. A pair with an empty side scores 0 in everything."""
         texts = [(_text(prediction), _text(gold)) for prediction, gold in pairs]
-        scores = [NOTHING] * len(texts)
+        scores = [ZERO_SCORES] * len(texts)
         filled = [row for row, (prediction, gold) in enumerate(texts) if prediction and gold]
         for start in range(0, len(filled), _PAIRS):
             rows = filled[start : start + _PAIRS]

@@ -9,7 +9,7 @@ from math import comb
 
 
 @dataclass(frozen=True, slots=True)
-class Discordance:
+class McNemarResult:
     """How often only one of two systems is right on the same question."""
 
     only_a: int
@@ -17,7 +17,7 @@ class Discordance:
     p_value: float  # two-sided
 
 
-def mcnemar(a: Sequence[bool], b: Sequence[bool]) -> Discordance:
+def mcnemar(a: Sequence[bool], b: Sequence[bool]) -> McNemarResult:
     """McNemar's exact test: were the questions that one alone got right split by a fair coin?
 
     Args:
@@ -32,7 +32,7 @@ def mcnemar(a: Sequence[bool], b: Sequence[bool]) -> Discordance:
     only_b = sum(y and not x for x, y in zip(a, b, strict=True))
     n = only_a + only_b
     tail = sum(comb(n, k) for k in range(min(only_a, only_b) + 1))
-    return Discordance(only_a, only_b, float(min(Fraction(1), Fraction(2 * tail, 2**n))))
+    return McNemarResult(only_a, only_b, float(min(Fraction(1), Fraction(2 * tail, 2**n))))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -10,27 +10,27 @@ from typing import TYPE_CHECKING, Any
 from memlora_mlx.errors import MemloraError
 from memlora_mlx.eval.metrics.judges import RUBRICS
 from memlora_mlx.eval.report import costs, details, quality, vqa
-from memlora_mlx.eval.report.document import ABSENT, Column, Document, Section, Table, plain, without_empty
+from memlora_mlx.eval.report.document import MISSING, Column, Document, Section, Table, clean_line, without_empty
 from memlora_mlx.eval.report.figures import (
     composite,
-    mean,
-    part,
+    format_interval,
+    mean_with_interval,
+    score_part,
     scored_rows,
-    share,
+    share_with_interval,
     systems_of,
     values,
     verdicts,
-    with_interval,
 )
-from memlora_mlx.eval.results import CATEGORIES, Run
+from memlora_mlx.eval.results import CATEGORIES, BenchRun
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-__all__ = ["build", "summary", "write"]
+__all__ = ["build", "summary", "write_report"]
 
 
-def write(run: Run, folder: Path) -> list[Path]:
+def write_report(run: BenchRun, folder: Path) -> list[Path]:
     """Write report.md and report.html into the folder, which is made if it is not there.
 
     Raises:
@@ -54,10 +54,10 @@ def write(run: Run, folder: Path) -> list[Path]:
     return written
 
 
-def build(run: Run) -> Document:
+def build(run: BenchRun) -> Document:
     """Everything that a report says."""
-    student, data = plain(run.origin.get("student", "student not named")), run.origin.get("data")
-    file = plain(data["file"]) if isinstance(data, Mapping) and "file" in data else "data not named"
+    student, data = clean_line(run.origin.get("student", "student not named")), run.origin.get("data")
+    file = clean_line(data["file"]) if isinstance(data, Mapping) and "file" in data else "data not named"
     conversations = run.origin.get("conversations") or sorted({one.conversation for one in run.asked})
     questions = len({one.question_id for one in run.asked})
     sections = (
@@ -65,7 +65,7 @@ def build(run: Run) -> Document:
         quality.quality(run),
         quality.by_category(run),
         quality.comparisons(run),
-        details.losses(run),
+        details.failure_stages(run),
         details.retrieval(run),
         details.abstention(run),
         details.corrected(run),
@@ -79,7 +79,7 @@ def build(run: Run) -> Document:
         details.samples(run),
         _origin(run),
     )
-    told = f"{student} on {file}: {plain(', '.join(map(str, conversations)))}; {questions:,} questions asked of "
+    told = f"{student} on {file}: {clean_line(', '.join(map(str, conversations)))}; {questions:,} questions asked of "
     return Document(
         "memlora bench",
         f"{told}{len(systems_of(run))} systems." if run.asked or not _others(run) else f"{student}.",
@@ -87,7 +87,7 @@ def build(run: Run) -> Document:
     )
 
 
-def summary(run: Run) -> RenderableType:
+def summary(run: BenchRun) -> RenderableType:
     """The main table, within 80 columns."""
     from rich.console import Group
     from rich.table import Table as Grid
@@ -102,9 +102,12 @@ def summary(run: Run) -> RenderableType:
     for name in systems_of(run):
         mine = scored_rows(run, name)
         if mine:
-            found = [mean(values(mine, composite())), mean(values(mine, part("token_f1")))]
-            found += [share(verdicts(mine, rubric)) for rubric in judged]
-            grid.add_row(Text(plain(name)), str(len(mine)), *map(with_interval, found))
+            found = [
+                mean_with_interval(values(mine, composite())),
+                mean_with_interval(values(mine, score_part("token_f1"))),
+            ]
+            found += [share_with_interval(verdicts(mine, rubric)) for rubric in judged]
+            grid.add_row(Text(clean_line(name)), str(len(mine)), *map(format_interval, found))
     lines, others = [], _others(run)
     if run.asked or not others:
         lines = [f"Categories 1 to 4, × 100, 95 % intervals; L by {quality.encoders(run)}.", *costs.overhead(run)]
@@ -117,7 +120,7 @@ def summary(run: Run) -> RenderableType:
     return Group(*parts, *map(Text, lines))
 
 
-def _others(run: Run) -> list[str]:
+def _others(run: BenchRun) -> list[str]:
     """A line about each other benchmark that was run."""
     return [told for told in (costs.conflict_line(run), vqa.images_line(run)) if told]
 
@@ -125,20 +128,22 @@ def _others(run: Run) -> list[str]:
 # ------------------------------------------------------------------------------------------ what the run says of itself
 
 
-def _failures(run: Run) -> Section:
-    points = [plain(line) for line in run.failures]
+def _failures(run: BenchRun) -> Section:
+    points = [clean_line(line) for line in run.failures]
     unknown = Counter(one.category for one in run.asked if one.category not in CATEGORIES)
-    points += [f"{n} answers of the unknown category {plain(each)} are in no figure" for each, n in unknown.items()]
+    points += [
+        f"{n} answers of the unknown category {clean_line(each)} are in no figure" for each, n in unknown.items()
+    ]
     if doubt := quality.doubtful_judge(run):
         points.insert(0, doubt)
     if not run.asked and not run.extra and not run.costs:
         points.append("nothing was asked")
     if not points:
         return Section("What went wrong")
-    return Section("What went wrong", ("The figures below are of all the rest.",), points=tuple(points))
+    return Section("What went wrong", ("The figures below are of all the rest.",), bullet_points=tuple(points))
 
 
-def _origin(run: Run) -> Section:
+def _origin(run: BenchRun) -> Section:
     rows = tuple((key, value) for key, value in _flat("", run.origin) if key not in ("rules.right", "rules.lost"))
     if not rows:
         return Section("Origin")
@@ -153,4 +158,4 @@ def _flat(key: str, value: Any) -> list[tuple[str, str]]:
     if isinstance(value, list | tuple) and any(isinstance(each, Mapping) for each in value):
         return [row for i, each in enumerate(value, start=1) for row in _flat(f"{key}.{i}", each)]
     told = ", ".join(map(str, value)) if isinstance(value, list | tuple) else value
-    return [(plain(key), ABSENT if told is None else plain(told))]
+    return [(clean_line(key), MISSING if told is None else clean_line(told))]

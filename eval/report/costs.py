@@ -7,15 +7,15 @@ from typing import Any
 
 from memlora_mlx.eval.metrics.intervals import Interval, wilson
 from memlora_mlx.eval.report import paper
-from memlora_mlx.eval.report.document import ABSENT, Bar, BarChart, Column, Section, Table, plain
-from memlora_mlx.eval.report.figures import number, scored_rows, systems_of, with_interval
+from memlora_mlx.eval.report.document import MISSING, Bar, BarChart, Column, Section, Table, clean_line
+from memlora_mlx.eval.report.figures import format_interval, format_number, scored_rows, systems_of
 from memlora_mlx.eval.report.quality import encoders, quality_table
-from memlora_mlx.eval.results import Run, StageCost
+from memlora_mlx.eval.results import BenchRun, StageCost
 
 GIB = 2**30  # what the paper calls GB: its sizes are those of the weights in 2^30 bytes
 
 
-def efficiency(run: Run) -> Section:
+def efficiency(run: BenchRun) -> Section:
     """Table 3, and Tables A6 and A7."""
     names = [name for name in systems_of(run) if _costs(run, name)]
     if not names:
@@ -28,19 +28,21 @@ def efficiency(run: Run) -> Section:
         about = run.systems.get(name, {})
         size = _number(about, "size_bytes") + _number(about, "experts_bytes")
         figures = (
-            number(size / GIB, 2) if size else ABSENT,
-            number(answers / taken) if taken else ABSENT,
-            number(answers, 2),
-            number(taken, 2),
+            format_number(size / GIB, 2) if size else MISSING,
+            format_number(answers / taken) if taken else MISSING,
+            format_number(answers, 2),
+            format_number(taken, 2),
         )
-        rows.append((plain(name), plain(about.get("student", ABSENT)), str(len(costs)), *figures))
+        rows.append((clean_line(name), clean_line(about.get("student", MISSING)), str(len(costs)), *figures))
         for cost in costs:
             given, written = cost.input_tokens / cost.calls, cost.output_tokens / cost.calls
-            calls.append((plain(name), cost.stage, f"{cost.calls:,}", number(given, 2), number(written, 2),
-                          number(cost.seconds / cost.calls, 3)))  # fmt: skip
+            calls.append((clean_line(name), cost.stage, f"{cost.calls:,}", format_number(given, 2), format_number(written, 2),
+                          format_number(cost.seconds / cost.calls, 3)))  # fmt: skip
         bars = [(cost.stage, cost.output_tokens / cost.calls, cost.seconds / cost.calls) for cost in costs]
-        tokens.append((plain(name), tuple(Bar(stage, value, number(value)) for stage, value, _ in bars)))
-        seconds.append((plain(name), tuple(Bar(stage, value, number(value, 2)) for stage, _, value in bars)))
+        tokens.append((clean_line(name), tuple(Bar(stage, value, format_number(value)) for stage, value, _ in bars)))
+        seconds.append(
+            (clean_line(name), tuple(Bar(stage, value, format_number(value, 2)) for stage, _, value in bars))
+        )
     columns = (
         Column("system", False), Column("student", False), Column("stages"), Column("size, GB"), Column("tok/s"),
         Column("tok/ans"), Column("s/ans"),
@@ -71,7 +73,7 @@ def efficiency(run: Run) -> Section:
 def _paper_sizes() -> Table:
     heads = ("size, GB", "tok/s", "tok/ans", "s/ans")
     columns = (Column("system", False), *(Column(f"paper: {head}", True, True) for head in heads))
-    rows = tuple((name, *(number(value, 2) for value in figures)) for name, *figures in paper.TABLE_3)
+    rows = tuple((name, *(format_number(value, 2) for value in figures)) for name, *figures in paper.TABLE_3)
     return Table("For reference, the paper's Table 3 (A100)", columns, rows)
 
 
@@ -79,30 +81,30 @@ def _paper_tokens() -> Table:
     columns = (Column("what", False), Column("paper: extraction", True, True), Column("paper: update", True, True))
     given = paper.INPUT_TOKENS
     rows = [
-        ("tokens in, Mem0's prompts", number(given["extraction"][0], 2), number(given["update"][0], 2)),
-        ("tokens in, short prompts", number(given["extraction"][1], 2), number(given["update"][1], 2)),
+        ("tokens in, Mem0's prompts", format_number(given["extraction"][0], 2), format_number(given["update"][0], 2)),
+        ("tokens in, short prompts", format_number(given["extraction"][1], 2), format_number(given["update"][1], 2)),
     ]
-    rows += [(f"tokens out, {name}", number(a, 2), number(b, 2)) for name, a, b in paper.OUTPUT_TOKENS]
+    rows += [(f"tokens out, {name}", format_number(a, 2), format_number(b, 2)) for name, a, b in paper.OUTPUT_TOKENS]
     return Table("For reference, the paper's Tables A6 and A7", columns, tuple(rows))
 
 
-def ablation(run: Run) -> Section:
+def ablation(run: BenchRun) -> Section:
     names = [name for name in systems_of(run, "ablation") if scored_rows(run, name)]
     if not names:
         return Section("Ablation")
-    known = {name: (number(l_), number(j)) for name, l_, j in paper.TABLE_4}
-    student = plain(run.origin.get("student", ""))
+    known = {name: (format_number(l_), format_number(j)) for name, l_, j in paper.TABLE_4}
+    student = clean_line(run.origin.get("student", ""))
     beside = []
     for name in names:
         stages = run.systems[name].get("stages")
-        row = paper.ablation_row(stages, student) if isinstance(stages, Mapping) else ABSENT
-        beside.append([row, *known.get(row, (ABSENT, ABSENT))])
+        row = paper.ablation_row(stages, student) if isinstance(stages, Mapping) else MISSING
+        beside.append([row, *known.get(row, (MISSING, MISSING))])
     table = quality_table(run, names, "Who extracts / updates / generates, Table 4's form", beside)
     note = "The paper's rows: S is Gemma2-2B, T is Gemma2-27B, +e with the expert of that stage."
     return Section("Ablation", (note,), (), (table,))
 
 
-def scales(run: Run) -> Section:
+def scales(run: BenchRun) -> Section:
     names = [name for name in systems_of(run, "scales") if scored_rows(run, name)]
     if not names:
         return Section("Students")
@@ -112,12 +114,12 @@ def scales(run: Run) -> Section:
     rows = []
     for scale in ("0.5b", "1.5b", "3b"):
         base, experts = (paper.QUALITY[f"qwen2.5-{scale}", has_experts] for has_experts in (False, True))
-        rows.append((f"Qwen2.5-{scale.upper()}", *map(number, (*base, *experts))))
+        rows.append((f"Qwen2.5-{scale.upper()}", *map(format_number, (*base, *experts))))
     tables.append(Table("For reference, the paper's Table 5", columns, tuple(rows)))
     return Section("Students", (f"L is computed with {encoders(run)}.",), (), tuple(tables))
 
 
-def operations(run: Run) -> Section:
+def operations(run: BenchRun) -> Section:
     rows = []
     for name in systems_of(run):
         about = run.systems.get(name, {})
@@ -127,11 +129,11 @@ def operations(run: Run) -> Section:
         events = made if isinstance(made, Mapping) else {}
         cells = [
             about["memories"],
-            about.get("facts", ABSENT),
+            about.get("facts", MISSING),
             *(events.get(e, 0) for e in ("ADD", "UPDATE", "DELETE")),
         ]
-        cells += [about.get("rejected", ABSENT), about.get("duplicates", ABSENT)]
-        rows.append((plain(name), *(plain(cell) for cell in cells)))
+        cells += [about.get("rejected", MISSING), about.get("duplicates", MISSING)]
+        rows.append((clean_line(name), *(clean_line(cell) for cell in cells)))
     if not rows:
         return Section("What was remembered")
     heads = ("memories kept", "facts extracted", "ADD", "UPDATE", "DELETE", "operations refused", "facts known already")
@@ -139,15 +141,15 @@ def operations(run: Run) -> Section:
     return Section("What was remembered", (), (), (Table("Memories and operations", columns, tuple(rows)),))
 
 
-def phases(run: Run) -> Section:
+def phases(run: BenchRun) -> Section:
     if not run.phases:
         return Section("Time")
     rows = []
     for phase in run.phases:
         other = phase.seconds - phase.model_seconds
         figures = (phase.seconds, phase.model_seconds, max(0.0, other), phase.kept_seconds)
-        cells = tuple(number(figure, 2) for figure in figures)
-        rows.append((plain(phase.system), plain(phase.name), *cells, "yes" if phase.from_cache else "no"))
+        cells = tuple(format_number(figure, 2) for figure in figures)
+        rows.append((clean_line(phase.system), clean_line(phase.name), *cells, "yes" if phase.from_cache else "no"))
     columns = (
         Column("system", False), Column("phase", False), Column("seconds"), Column("of them in models"),
         Column("the rest"), Column("calls kept from before, seconds then"), Column("all kept from before", False),
@@ -155,7 +157,7 @@ def phases(run: Run) -> Section:
     return Section("Time", overhead(run), (), (Table("Wall time of each phase", columns, tuple(rows)),))
 
 
-def overhead(run: Run) -> tuple[str, ...]:
+def overhead(run: BenchRun) -> tuple[str, ...]:
     """What everything but the models took, in words."""
     fresh = [phase for phase in run.phases if not phase.from_cache]
     whole, inside, kept = (
@@ -164,19 +166,19 @@ def overhead(run: Run) -> tuple[str, ...]:
     told = []
     taken = run.origin.get("seconds")
     if isinstance(taken, int | float):
-        told.append(f"The run took {number(float(taken))} s of wall time.")
+        told.append(f"The run took {format_number(float(taken))} s of wall time.")
     if not fresh:
         told.append("All of it was kept from an earlier run, whose seconds the table shows.")
     elif whole > 0:
-        calls = f" beside calls kept from before, which took {number(kept)} s then" if kept else ""
+        calls = f" beside calls kept from before, which took {format_number(kept)} s then" if kept else ""
         told.append(
-            f"The phases that were run took {number(whole)} s, {number(inside)} s of them in models{calls}: all else, the "
+            f"The phases that were run took {format_number(whole)} s, {format_number(inside)} s of them in models{calls}: all else, the "
             f"harness's own overhead, is {100 * max(0.0, whole - inside) / (whole + kept):.2f} %."
         )
     return tuple(told)
 
 
-def conflict(run: Run) -> Section:
+def conflict(run: BenchRun) -> Section:
     """The benchmark of memory operations, as `eval.conflict` describes its result."""
     found = run.extra.get("conflict")
     systems = found.get("systems") if isinstance(found, Mapping) else None
@@ -186,32 +188,32 @@ def conflict(run: Run) -> Section:
     titles: Mapping[str, Any] = found.get("titles") or {}
     kinds = list(dict.fromkeys(kind for name in names for kind in systems[name]["classes"]))
     rows = [
-        (plain(titles.get(kind, kind)), *(_exact(systems[name]["classes"].get(kind)) for name in names))
+        (clean_line(titles.get(kind, kind)), *(_exact(systems[name]["classes"].get(kind)) for name in names))
         for kind in kinds
     ]
     rows.append(("all", *(_exact(systems[name]["overall"]) for name in names)))
     overall = {name: systems[name]["overall"] for name in names}
     failures = [key for key in overall[names[0]] if key not in ("n", "exact", "interval")]
-    counts = [(plain(name), plain(overall[name]["n"]), *(plain(overall[name].get(key, ABSENT)) for key in failures))
+    counts = [(clean_line(name), clean_line(overall[name]["n"]), *(clean_line(overall[name].get(key, MISSING)) for key in failures))
               for name in names]  # fmt: skip
     bars = []
     for name in names:
         interval = _share(overall[name])
         if interval:
-            bars.append(Bar(plain(name), interval.value, with_interval(interval), interval.low, interval.high))
-    told = {key: plain(found.get(key, "")) for key in ("version", "hash", "seed")}
+            bars.append(Bar(clean_line(name), interval.value, format_interval(interval), interval.low, interval.high))
+    told = {key: clean_line(found.get(key, "")) for key in ("version", "hash", "seed")}
     about = (
         f"Short dialogues of this project's own (set {told['version']}, hash {told['hash']}, "
         f"seed {told['seed']}), and what should be remembered in the end. A dialogue is exact if every "
         "required fact is kept once and nothing else is."
     )
-    notes = tuple(plain(note) for note in found.get("notes", ()))
+    notes = tuple(clean_line(note) for note in found.get("notes", ()))
     return Section(
         "Conflicts",
         (about, *notes),
         (BarChart("Exact final memories, all classes, with 95 % intervals", (("", tuple(bars)),), 100.0),),
         (
-            Table("Exact final memories by class", (Column("class", False), *(Column(plain(name)) for name in names)),
+            Table("Exact final memories by class", (Column("class", False), *(Column(clean_line(name)) for name in names)),
                   tuple(rows)),
             Table("Dialogues with each failure", (Column("system", False), Column("n"),
                   *(Column(key.replace("_", " ")) for key in failures)), tuple(counts)),
@@ -219,18 +221,18 @@ def conflict(run: Run) -> Section:
     )  # fmt: skip
 
 
-def conflict_line(run: Run) -> str:
+def conflict_line(run: BenchRun) -> str:
     """How many dialogues of the conflict benchmark each system got exactly right; empty where it was not run."""
     found = run.extra.get("conflict")
     systems = found.get("systems", {}) if isinstance(found, Mapping) else {}
-    told = [f"{plain(name)} {one['overall']['exact']} of {one['overall']['n']}" for name, one in systems.items()]
+    told = [f"{clean_line(name)} {one['overall']['exact']} of {one['overall']['n']}" for name, one in systems.items()]
     return f"Conflicts, exact final memories: {', '.join(told)}." if told else ""
 
 
 # ------------------------------------------------------------------------------------------------ parts
 
 
-def _costs(run: Run, name: str) -> list[StageCost]:
+def _costs(run: BenchRun, name: str) -> list[StageCost]:
     order = ("extraction", "update", "generation")
     found = [cost for cost in run.costs if cost.system == name and cost.calls]
     return sorted(found, key=lambda cost: order.index(cost.stage) if cost.stage in order else len(order))
@@ -241,10 +243,10 @@ def _number(about: Mapping[str, Any], key: str) -> float:
     return float(value) if isinstance(value, int | float) else 0.0
 
 
-def _device(run: Run) -> str:
+def _device(run: BenchRun) -> str:
     environment = run.origin.get("environment")
     told = environment.get("device") if isinstance(environment, Mapping) else None
-    return plain(told or "not named")
+    return clean_line(told or "not named")
 
 
 def _highest(groups: Sequence[tuple[str, tuple[Bar, ...]]]) -> float:
@@ -261,7 +263,7 @@ def _share(counts: Mapping[str, Any] | None) -> Interval | None:
 def _exact(counts: Mapping[str, Any] | None) -> str:
     interval = _share(counts)
     return (
-        ABSENT
+        MISSING
         if interval is None or counts is None
-        else f"{counts['exact']} of {counts['n']} ({with_interval(interval)})"
+        else f"{counts['exact']} of {counts['n']} ({format_interval(interval)})"
     )

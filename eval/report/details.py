@@ -4,30 +4,30 @@ from __future__ import annotations
 
 from memlora_mlx.eval.locomo.scoring import is_right
 from memlora_mlx.eval.metrics.judges import RUBRICS
-from memlora_mlx.eval.report.document import ABSENT, Column, Section, StackedChart, Table, plain
+from memlora_mlx.eval.report.document import MISSING, Column, Section, StackedChart, Table, clean_line
 from memlora_mlx.eval.report.figures import (
     average,
     category_name,
     composite,
-    mean,
-    number,
-    part,
-    recalls,
+    format_interval,
+    format_number,
+    mean_with_interval,
+    recall_values,
+    score_part,
     scored_rows,
-    share,
+    share_with_interval,
     systems_of,
     values,
     verdicts,
-    with_interval,
 )
-from memlora_mlx.eval.results import SCORED, Asked, Run
+from memlora_mlx.eval.results import SCORED, BenchRun, QuestionResult
 
-LOST = ("answered wrongly", "not retrieved", "updated away", "not extracted")
+FAILURE_STAGES = ("answered wrongly", "not retrieved", "updated away", "not extracted")
 DEPTHS = (1, 5, 10)  # k of recall@k
 SAMPLES = 3  # right answers shown of each system, and as many wrong ones
 
 
-def abstention(run: Run) -> Section:
+def abstention(run: BenchRun) -> Section:
     """Category 5, and how often systems abstain where they should not."""
     rows = []
     for name in systems_of(run):
@@ -35,8 +35,12 @@ def abstention(run: Run) -> Section:
         asked = [one.scores["abstained"] > 0 for one in mine if one.category == 5]
         answerable = [one.scores["abstained"] > 0 for one in mine if one.category in SCORED]
         if asked:
-            cells = (with_interval(share(asked)), str(len(answerable)), with_interval(share(answerable)))
-            rows.append((plain(name), str(len(asked)), *cells))
+            cells = (
+                format_interval(share_with_interval(asked)),
+                str(len(answerable)),
+                format_interval(share_with_interval(answerable)),
+            )
+            rows.append((clean_line(name), str(len(asked)), *cells))
     if not rows:
         return Section("Abstention")
     columns = (
@@ -50,15 +54,23 @@ def abstention(run: Run) -> Section:
     return Section("Abstention", (about,), (), (Table("Category 5, adversarial", columns, tuple(rows)),))
 
 
-def retrieval(run: Run) -> Section:
+def retrieval(run: BenchRun) -> Section:
     rows = []
     depths = [k for k in DEPTHS if any(len(one.retrieved) > k for one in run.asked)]
     for name in systems_of(run):
         mine = [one for one in scored_rows(run, name) if one.recall is not None]
         if mine:
-            at = [average(recalls(mine, k)) if all(one.retrieved for one in mine) else ABSENT for k in depths]
-            whole = share([one.recall == 1.0 for one in mine])
-            rows.append((plain(name), str(len(mine)), *at, with_interval(mean(recalls(mine))), with_interval(whole)))
+            at = [average(recall_values(mine, k)) if all(one.retrieved for one in mine) else MISSING for k in depths]
+            whole = share_with_interval([one.recall == 1.0 for one in mine])
+            rows.append(
+                (
+                    clean_line(name),
+                    str(len(mine)),
+                    *at,
+                    format_interval(mean_with_interval(recall_values(mine))),
+                    format_interval(whole),
+                )
+            )
     if not rows:
         return Section("Retrieval")
     columns = [Column("system", False), Column("n"), *(Column(f"recall@{k}") for k in depths)]
@@ -72,16 +84,16 @@ def retrieval(run: Run) -> Section:
     )
 
 
-def losses(run: Run) -> Section:
-    parts = ("right", *LOST, "wrong, cannot be told")
+def failure_stages(run: BenchRun) -> Section:
+    parts = ("right", *FAILURE_STAGES, "wrong, cannot be told")
     rows = []
     for name in systems_of(run):
         mine = [one for one in scored_rows(run, name) if one.scores or one.verdicts]
         if not mine or not any(one.lost for one in mine):
             continue
         right = sum(is_right(one) for one in mine)
-        lost = [sum(one.lost == stage and not is_right(one) for one in mine) for stage in LOST]
-        rows.append((plain(name), (right, *lost, len(mine) - right - sum(lost))))
+        lost = [sum(one.lost == stage and not is_right(one) for one in mine) for stage in FAILURE_STAGES]
+        rows.append((clean_line(name), (right, *lost, len(mine) - right - sum(lost))))
     if not rows:
         return Section("Where answers are lost")
     table = Table(
@@ -90,14 +102,14 @@ def losses(run: Run) -> Section:
         tuple((name, *map(str, counts)) for name, counts in rows),
     )
     rules = run.origin.get("rules")
-    told = [plain(rules[key]) for key in ("right", "lost") if key in rules] if isinstance(rules, dict) else []
+    told = [clean_line(rules[key]) for key in ("right", "lost") if key in rules] if isinstance(rules, dict) else []
     told = [text[:1].upper() + text[1:] + "." for text in told]
     return Section(
         "Where answers are lost", tuple(told), (StackedChart("Where answers are lost", parts, tuple(rows)),), (table,)
     )
 
 
-def corrected(run: Run) -> Section:
+def corrected(run: BenchRun) -> Section:
     """The scores against the corrected gold answers beside those against the published ones."""
     rubrics = [rubric for rubric in RUBRICS if any(rubric in one.corrected_verdicts for one in run.asked)]
     rows = []
@@ -106,13 +118,15 @@ def corrected(run: Run) -> Section:
         changed = sum(bool(one.corrected_scores) for one in mine)
         if changed:
             found = [
-                mean(values(mine, get))
+                mean_with_interval(values(mine, get))
                 for get in (
-                    composite(), composite(corrected=True), part("token_f1"), part("token_f1", corrected=True)
+                    composite(), composite(corrected=True), score_part("token_f1"), score_part("token_f1", corrected=True)
                 )
             ]  # fmt: skip
-            found += [share(verdicts(mine, rubric, corrected=c)) for rubric in rubrics for c in (False, True)]
-            rows.append((plain(name), str(len(mine)), str(changed), *map(with_interval, found)))
+            found += [
+                share_with_interval(verdicts(mine, rubric, corrected=c)) for rubric in rubrics for c in (False, True)
+            ]
+            rows.append((clean_line(name), str(len(mine)), str(changed), *map(format_interval, found)))
     if not rows:
         return Section("Corrected gold answers")
     heads = [f"{score}, {kind}" for score in ("L", "token F1", *(f"J {rubric}" for rubric in rubrics))
@@ -122,7 +136,7 @@ def corrected(run: Run) -> Section:
     return Section("Corrected gold answers", (about,), (), (Table("Both scores", columns, tuple(rows)),))
 
 
-def samples(run: Run) -> Section:
+def samples(run: BenchRun) -> Section:
     columns = [Column(head, False) for head in ("question", "category", "asked", "gold answer", "answer", "lost")]
     columns.append(Column("token F1"))
     tables = []
@@ -133,7 +147,9 @@ def samples(run: Run) -> Section:
             picked = found[:: max(1, len(found) // SAMPLES)][:SAMPLES]
             if picked:
                 tables.append(
-                    Table(f"{plain(name)}: counted as {title}", tuple(columns), tuple(_sample(one) for one in picked))
+                    Table(
+                        f"{clean_line(name)}: counted as {title}", tuple(columns), tuple(_sample(one) for one in picked)
+                    )
                 )
     return Section("Some answers", (), (), tuple(tables))
 
@@ -141,9 +157,9 @@ def samples(run: Run) -> Section:
 # ------------------------------------------------------------------------------------------------ parts
 
 
-def _sample(one: Asked) -> tuple[str, ...]:
-    gold = one.gold if one.corrected_gold is None else f"{one.gold} (corrected: {one.corrected_gold})"
-    f1 = one.scores.get("token_f1")
-    words = [plain(text) or ABSENT for text in (one.question, gold, one.answer)]
-    figure = number(None if f1 is None else 100 * f1)
-    return (plain(one.question_id), category_name(one.category), *words, one.lost or ABSENT, figure)
+def _sample(result: QuestionResult) -> tuple[str, ...]:
+    gold = result.gold if result.corrected_gold is None else f"{result.gold} (corrected: {result.corrected_gold})"
+    f1 = result.scores.get("token_f1")
+    words = [clean_line(text) or MISSING for text in (result.question, gold, result.answer)]
+    figure = format_number(None if f1 is None else 100 * f1)
+    return (clean_line(result.question_id), category_name(result.category), *words, result.lost or MISSING, figure)

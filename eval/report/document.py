@@ -6,7 +6,7 @@ import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-ABSENT = "–"  # a figure that there is none of
+MISSING = "–"  # a figure that there is none of
 MAX_TEXT = 400  # characters of one text from data or a model
 
 _BIDI = frozenset("\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\ufeff")
@@ -16,7 +16,7 @@ _BIDI = frozenset("\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\
 class Column:
     head: str
     numeric: bool = True
-    of_the_paper: bool = False
+    is_from_paper: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ class Section:
     paragraphs: tuple[str, ...] = ()
     charts: tuple[Chart, ...] = ()
     tables: tuple[Table, ...] = ()
-    points: tuple[str, ...] = field(default=())  # a list
+    bullet_points: tuple[str, ...] = field(default=())  # a list
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ class Document:
     sections: tuple[Section, ...]
 
 
-def plain(value: object, limit: int = MAX_TEXT) -> str:
+def clean_line(value: object, limit: int = MAX_TEXT) -> str:
     """A value as one line that can drive no terminal and no reading direction, cut where it is endless."""
     text = str(value)
     cut = len(text) > limit
@@ -86,4 +86,4 @@ def plain(value: object, limit: int = MAX_TEXT) -> str:
 
 
 def without_empty(sections: Iterable[Section]) -> tuple[Section, ...]:
-    return tuple(s for s in sections if s.paragraphs or s.charts or s.tables or s.points)
+    return tuple(s for s in sections if s.paragraphs or s.charts or s.tables or s.bullet_points)

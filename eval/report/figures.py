@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 
 from memlora_mlx.eval.metrics.intervals import Difference, Interval, bootstrap_mean, paired_bootstrap, wilson
-from memlora_mlx.eval.report.document import ABSENT
-from memlora_mlx.eval.results import CATEGORIES, SCORED, Asked, Run
+from memlora_mlx.eval.report.document import MISSING
+from memlora_mlx.eval.results import CATEGORIES, SCORED, BenchRun, QuestionResult
 
 PARTS: Mapping[str, str] = {
     "rouge_1": "ROUGE-1",
@@ -16,13 +16,13 @@ PARTS: Mapping[str, str] = {
     "sentence_bert": "SentenceBERT",
 }
 
-Value = Callable[[Asked], float | None]
+ValueOf = Callable[[QuestionResult], float | None]
 
 
-def part(name: str, *, corrected: bool = False) -> Value:
+def score_part(name: str, *, corrected: bool = False) -> ValueOf:
     """The value of a score, x 100; corrected: against the corrected gold answer where there is one."""
 
-    def value(one: Asked) -> float | None:
+    def value(one: QuestionResult) -> float | None:
         scores = one.corrected_scores if corrected and one.corrected_scores else one.scores
         found = scores.get(name)
         return None if found is None else 100.0 * found
@@ -30,11 +30,11 @@ def part(name: str, *, corrected: bool = False) -> Value:
     return value
 
 
-def composite(*, corrected: bool = False) -> Value:
+def composite(*, corrected: bool = False) -> ValueOf:
     """L: the plain mean of its four parts, x 100."""
-    parts = [part(name, corrected=corrected) for name in PARTS]
+    parts = [score_part(name, corrected=corrected) for name in PARTS]
 
-    def value(one: Asked) -> float | None:
+    def value(one: QuestionResult) -> float | None:
         found = [get(one) for get in parts]
         told = [each for each in found if each is not None]
         return sum(told) / len(told) if len(told) == len(found) else None
@@ -42,12 +42,12 @@ def composite(*, corrected: bool = False) -> Value:
     return value
 
 
-def scored_rows(run: Run, system: str) -> list[Asked]:
+def scored_rows(run: BenchRun, system: str) -> list[QuestionResult]:
     """A system's answers in the categories that L and J are taken over."""
     return [one for one in run.asked if one.system == system and one.category in SCORED]
 
 
-def systems_of(run: Run, table: str | None = None) -> list[str]:
+def systems_of(run: BenchRun, table: str | None = None) -> list[str]:
     """The systems in the order of the run; only those of one table where it is named."""
     named = run.origin.get("systems")
     listed = [name for name in named if isinstance(name, str)] if isinstance(named, list | tuple) else []
@@ -61,11 +61,11 @@ def category_name(category: int) -> str:
     return f"{category} {CATEGORIES.get(category, 'unknown')}"
 
 
-def values(rows: Iterable[Asked], value: Value) -> tuple[float, ...]:
+def values(rows: Iterable[QuestionResult], value: ValueOf) -> tuple[float, ...]:
     return tuple(found for one in rows if (found := value(one)) is not None)
 
 
-def mean(found: Sequence[float]) -> Interval | None:
+def mean_with_interval(found: Sequence[float]) -> Interval | None:
     """The mean with its bootstrap interval; None where there is nothing to take it of."""
     return _mean(tuple(found)) if found else None
 
@@ -75,7 +75,7 @@ def _mean(found: tuple[float, ...]) -> Interval:
     return bootstrap_mean(found)
 
 
-def share(found: Sequence[bool]) -> Interval | None:
+def share_with_interval(found: Sequence[bool]) -> Interval | None:
     """A share x 100 with Wilson's interval."""
     if not found:
         return None
@@ -83,13 +83,13 @@ def share(found: Sequence[bool]) -> Interval | None:
     return Interval(100 * interval.value, 100 * interval.low, 100 * interval.high)
 
 
-def verdicts(rows: Iterable[Asked], rubric: str, *, corrected: bool = False) -> list[bool]:
+def verdicts(rows: Iterable[QuestionResult], rubric: str, *, corrected: bool = False) -> list[bool]:
     """A judge's verdicts; corrected: by the corrected gold answer where there is one."""
     told = (one.corrected_verdicts if corrected and one.corrected_gold else one.verdicts for one in rows)
     return [found[rubric] for found in told if rubric in found]
 
 
-def paired(a: Sequence[Asked], b: Sequence[Asked], value: Value) -> Difference | None:
+def paired_difference(a: Sequence[QuestionResult], b: Sequence[QuestionResult], value: ValueOf) -> Difference | None:
     """By how much the first is better on the questions that both have a value for."""
     mine, theirs = ({one.question_id: found for one in rows if (found := value(one)) is not None} for rows in (a, b))
     both = [question for question in mine if question in theirs]
@@ -101,7 +101,7 @@ def _paired(a: tuple[float, ...], b: tuple[float, ...]) -> Difference:
     return paired_bootstrap(a, b)
 
 
-def recall_at(one: Asked, k: int | None = None) -> float | None:
+def recall_at(one: QuestionResult, k: int | None = None) -> float | None:
     """The recall of the nearest `k` memories; None: of all that the answer was given."""
     if k is None or not one.recall:
         return one.recall
@@ -113,7 +113,7 @@ def recall_at(one: Asked, k: int | None = None) -> float | None:
     return one.recall * near / all_given if all_given else None
 
 
-def recalls(rows: Iterable[Asked], k: int | None = None) -> tuple[float, ...]:
+def recall_values(rows: Iterable[QuestionResult], k: int | None = None) -> tuple[float, ...]:
     """Recall at `k` x 100, where it can be told."""
     return tuple(100 * found for one in rows if (found := recall_at(one, k)) is not None)
 
@@ -121,17 +121,17 @@ def recalls(rows: Iterable[Asked], k: int | None = None) -> tuple[float, ...]:
 # ------------------------------------------------------------------------------------------------ as text
 
 
-def number(value: float | None, digits: int = 1) -> str:
-    return ABSENT if value is None else f"{value:,.{digits}f}"
+def format_number(value: float | None, digits: int = 1) -> str:
+    return MISSING if value is None else f"{value:,.{digits}f}"
 
 
 def average(found: Sequence[float]) -> str:
     """A mean alone; it costs no bootstrap."""
-    return number(sum(found) / len(found)) if found else ABSENT
+    return format_number(sum(found) / len(found)) if found else MISSING
 
 
-def with_interval(interval: Interval | None) -> str:
-    return ABSENT if interval is None else f"{interval.value:.1f} [{interval.low:.1f}, {interval.high:.1f}]"
+def format_interval(interval: Interval | None) -> str:
+    return MISSING if interval is None else f"{interval.value:.1f} [{interval.low:.1f}, {interval.high:.1f}]"
 
 
 def p_value(p: float) -> str:

@@ -68,8 +68,8 @@ def as_html(document: Document) -> str:
 def _section(section: Section, number: int, charts: Iterable[int]) -> str:
     parts = [f'<section aria-labelledby="s{number}">\n<h2 id="s{number}">{escape(section.title)}</h2>\n']
     parts += [f"<p>{escape(text)}</p>\n" for text in section.paragraphs]
-    if section.points:
-        parts.append(f"<ul>{''.join(f'<li>{escape(point)}</li>' for point in section.points)}</ul>\n")
+    if section.bullet_points:
+        parts.append(f"<ul>{''.join(f'<li>{escape(point)}</li>' for point in section.bullet_points)}</ul>\n")
     if section.charts:
         drawn = [draw(chart, i) for chart, i in zip(section.charts, charts, strict=False)]
         parts.append(f'<div class="charts">{"".join(drawn)}</div>\n')
@@ -79,7 +79,8 @@ def _section(section: Section, number: int, charts: Iterable[int]) -> str:
 
 def _table(table: Table, name: str) -> str:
     kinds = [
-        ("number" if column.numeric else "text") + (" paper" if column.of_the_paper else "") for column in table.columns
+        ("number" if column.numeric else "text") + (" paper" if column.is_from_paper else "")
+        for column in table.columns
     ]
     heads = "".join(
         f'<th scope="col" class="{kind}{_short(column.head)}">{escape(column.head)}</th>'

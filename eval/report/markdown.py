@@ -26,9 +26,9 @@ def _lines(document: Document) -> Iterator[str]:
         for text in section.paragraphs:
             yield ""
             yield escaped(text)
-        if section.points:
+        if section.bullet_points:
             yield ""
-            for point in section.points:
+            for point in section.bullet_points:
                 yield f"- {escaped(point)}"
         for table in section.tables:
             yield ""

@@ -10,27 +10,27 @@ from memlora_mlx.eval.metrics.intervals import Interval
 from memlora_mlx.eval.metrics.judges import RUBRICS
 from memlora_mlx.eval.metrics.statistics import holm, mcnemar
 from memlora_mlx.eval.report import paper
-from memlora_mlx.eval.report.document import ABSENT, Bar, BarChart, Chart, Column, Section, Table, plain
+from memlora_mlx.eval.report.document import MISSING, Bar, BarChart, Chart, Column, Section, Table, clean_line
 from memlora_mlx.eval.report.figures import (
     PARTS,
-    Value,
+    ValueOf,
     average,
     category_name,
     composite,
-    mean,
-    number,
+    format_interval,
+    format_number,
+    mean_with_interval,
     p_value,
-    paired,
-    part,
-    recalls,
+    paired_difference,
+    recall_values,
+    score_part,
     scored_rows,
-    share,
+    share_with_interval,
     systems_of,
     values,
     verdicts,
-    with_interval,
 )
-from memlora_mlx.eval.results import SCORED, Asked, Run
+from memlora_mlx.eval.results import SCORED, BenchRun, QuestionResult
 
 TRUSTED = 0.8  # the least share of control answers that a judge has to label as they are
 
@@ -40,20 +40,20 @@ _PAPER_NOTE = (
 )
 
 
-def encoders(run: Run) -> str:
+def encoders(run: BenchRun) -> str:
     """What L was computed with, in a word: it stands in the head of every column of L."""
     metrics = run.origin.get("metrics")
     if not isinstance(metrics, dict):
         return "encoder not named"
-    token = plain(metrics.get("bert_score", "not named"), 60).partition(";")[0]
-    sentence = plain(metrics.get("sentence_bert", "not named"), 60)
+    token = clean_line(metrics.get("bert_score", "not named"), 60).partition(";")[0]
+    sentence = clean_line(metrics.get("sentence_bert", "not named"), 60)
     told = [token if sentence in token else f"{token} and {sentence}"]
     if "no synonyms" in str(metrics.get("meteor")):
         told.append("METEOR without synonyms")
     return "; ".join(told)
 
 
-def quality(run: Run) -> Section:
+def quality(run: BenchRun) -> Section:
     """Table 1: every system over categories 1 to 4, and what the paper measured."""
     names = [name for name in systems_of(run, "systems") if scored_rows(run, name)]
     if not names:
@@ -64,7 +64,7 @@ def quality(run: Run) -> Section:
             Table(
                 "For reference, the paper's Table 1",
                 (Column("system", False), Column("paper: L", True, True), Column("paper: J", True, True)),
-                tuple((name, number(l_), number(j)) for name, l_, j in paper.TABLE_1),
+                tuple((name, format_number(l_), format_number(j)) for name, l_, j in paper.TABLE_1),
                 (_PAPER_NOTE,),
             )
         )
@@ -82,13 +82,11 @@ def quality(run: Run) -> Section:
     judge = run.origin.get("judge")
     judged = "There was no judge, so there is no J."
     if isinstance(judge, dict):
-        judged = (
-            f"J is the share that the judge {plain(judge.get('name', ''))} calls correct. {_controls(judge)}".strip()
-        )
+        judged = f"J is the share that the judge {clean_line(judge.get('name', ''))} calls correct. {_controls(judge)}".strip()
     return Section("Answers", (about, judged), tuple(charts), tuple(tables))
 
 
-def quality_table(run: Run, names: Sequence[str], title: str, counterpart: Sequence[Sequence[str]] = ()) -> Table:
+def quality_table(run: BenchRun, names: Sequence[str], title: str, counterpart: Sequence[Sequence[str]] = ()) -> Table:
     """L with its parts, token F1, exact match and J of some systems.
 
     Args:
@@ -97,7 +95,7 @@ def quality_table(run: Run, names: Sequence[str], title: str, counterpart: Seque
     """
     rubrics = [rubric for rubric in RUBRICS if any(rubric in one.verdicts for one in run.asked)]
     beside = [list(told) for told in counterpart] or [_same_student(run, name) for name in names]
-    is_beside = any(any(cell != ABSENT for cell in told) for told in beside)
+    is_beside = any(any(cell != MISSING for cell in told) for told in beside)
     columns = [Column("system", False), Column("n"), Column(f"L ({encoders(run)})"), *map(Column, PARTS.values())]
     columns += [Column("token F1"), Column("exact"), *(Column(f"J {rubric}") for rubric in rubrics)]
     if is_beside:
@@ -105,24 +103,24 @@ def quality_table(run: Run, names: Sequence[str], title: str, counterpart: Seque
     rows = []
     for name, told in zip(names, beside, strict=True):
         mine = scored_rows(run, name)
-        cells = [plain(name), str(len(mine)), with_interval(mean(values(mine, composite())))]
-        cells += [average(values(mine, part(each))) for each in PARTS]
-        cells += [with_interval(mean(values(mine, part("token_f1")))), _exact(mine)]
+        cells = [clean_line(name), str(len(mine)), format_interval(mean_with_interval(values(mine, composite())))]
+        cells += [average(values(mine, score_part(each))) for each in PARTS]
+        cells += [format_interval(mean_with_interval(values(mine, score_part("token_f1")))), _exact(mine)]
         cells += [_judged(mine, rubric) for rubric in rubrics]
         rows.append((*cells, *(told if is_beside else ())))
     notes = [
         "n: questions asked. In brackets 95 % intervals: bootstrap over the questions for means, Wilson's for shares."
     ]
     if missing := {name: _unscored(run, name) for name in names if _unscored(run, name)}:
-        notes.append(f"Without scores: {', '.join(f'{plain(name)} {count}' for name, count in missing.items())}.")
+        notes.append(f"Without scores: {', '.join(f'{clean_line(name)} {count}' for name, count in missing.items())}.")
     titles = [(name, run.systems.get(name, {}).get("title")) for name in names]
-    told_titles = [f"{plain(name)}: {plain(title)}" for name, title in titles if title and title != name]
+    told_titles = [f"{clean_line(name)}: {clean_line(title)}" for name, title in titles if title and title != name]
     if told_titles:
         notes.append("; ".join(told_titles) + ".")
     return Table(title, tuple(columns), tuple(rows), (*notes, *((_PAPER_NOTE,) if is_beside else ())))
 
 
-def by_category(run: Run) -> Section:
+def by_category(run: BenchRun) -> Section:
     names = [name for name in systems_of(run, "systems") if scored_rows(run, name)]
     rubrics = [rubric for rubric in RUBRICS if any(rubric in one.verdicts for one in run.asked)]
     columns = (
@@ -136,10 +134,16 @@ def by_category(run: Run) -> Section:
             mine = [one for one in scored_rows(run, name) if one.category == category]
             if not mine:
                 continue
-            f1 = mean(values(mine, part("token_f1")))
-            figures = [with_interval(mean(values(mine, composite()))), with_interval(f1), _exact(mine)]
+            f1 = mean_with_interval(values(mine, score_part("token_f1")))
+            figures = [
+                format_interval(mean_with_interval(values(mine, composite()))),
+                format_interval(f1),
+                _exact(mine),
+            ]
             figures += [_judged(mine, rubric) for rubric in rubrics]
-            rows.append((category_name(category), plain(name), str(len(mine)), *figures, average(recalls(mine))))
+            rows.append(
+                (category_name(category), clean_line(name), str(len(mine)), *figures, average(recall_values(mine)))
+            )
             bars.append(_bar(name, f1))
         if told := tuple(bar for bar in bars if bar):
             groups.append((category_name(category), told))
@@ -153,7 +157,7 @@ def by_category(run: Run) -> Section:
     return Section("By category", (), charts, (Table("Scores by category", columns, tuple(rows), (note,)),))
 
 
-def comparisons(run: Run) -> Section:
+def comparisons(run: BenchRun) -> Section:
     """Every other system against the first one, on the same questions."""
     names = [name for name in systems_of(run, "systems") if scored_rows(run, name)]
     if len(names) < 2:
@@ -168,11 +172,15 @@ def comparisons(run: Run) -> Section:
             both = len({one.question_id for one in a} & {one.question_id for one in b})
             if not both:
                 continue
-            cells = [f"{plain(first)} − {plain(name)}", category_name(category) if category else "1 to 4", str(both)]
+            cells = [
+                f"{clean_line(first)} − {clean_line(name)}",
+                category_name(category) if category else "1 to 4",
+                str(both),
+            ]
             tests: list[float | None] = []
-            for get in (composite(), part("token_f1")):
-                difference = paired(a, b, get)
-                cells.append(_signed(difference.interval) if difference else ABSENT)
+            for get in (composite(), score_part("token_f1")):
+                difference = paired_difference(a, b, get)
+                cells.append(_signed(difference.interval) if difference else MISSING)
                 tests.append(difference.p_value if difference else None)
             for rubric in rubrics:
                 mine, theirs = (
@@ -180,7 +188,7 @@ def comparisons(run: Run) -> Section:
                 )
                 judged = [question for question in mine if question in theirs]
                 odd = mcnemar([mine[q] for q in judged], [theirs[q] for q in judged])
-                cells.append(f"{odd.only_a} : {odd.only_b}" if judged else ABSENT)
+                cells.append(f"{odd.only_a} : {odd.only_b}" if judged else MISSING)
                 tests.append(odd.p_value if judged else None)
             found.append((cells, tests))
     if not found:
@@ -208,7 +216,7 @@ def comparisons(run: Run) -> Section:
         ),
     )
     return Section(
-        "Differences", (), (), (Table(f"{plain(first)} against the others", tuple(columns), tuple(rows), notes),)
+        "Differences", (), (), (Table(f"{clean_line(first)} against the others", tuple(columns), tuple(rows), notes),)
     )
 
 
@@ -219,11 +227,11 @@ def _controls(judge: Mapping[str, Any]) -> str:
     told = judge.get("controls")
     if not isinstance(told, dict):
         return ""
-    counts = ", ".join(f"{right} of {of} by the {plain(rubric)} rubric" for rubric, (right, of) in told.items())
+    counts = ", ".join(f"{right} of {of} by the {clean_line(rubric)} rubric" for rubric, (right, of) in told.items())
     return f"Of control answers whose label is clear it labelled as they are: {counts}."
 
 
-def doubtful_judge(run: Run) -> str:
+def doubtful_judge(run: BenchRun) -> str:
     """A warning where the judge fails on too many control answers; else empty."""
     judge = run.origin.get("judge")
     if not isinstance(judge, dict):
@@ -234,44 +242,46 @@ def doubtful_judge(run: Run) -> str:
     return f"the judge cannot be trusted, and neither can J: {_controls(judge)[:-1]}"
 
 
-def _headline(run: Run) -> list[tuple[str, Callable[[Sequence[Asked]], Interval | None]]]:
+def _headline(run: BenchRun) -> list[tuple[str, Callable[[Sequence[QuestionResult]], Interval | None]]]:
     """What the first charts show, and how it is computed."""
 
-    def judged(rubric: str, rows: Sequence[Asked]) -> Interval | None:
-        return share(verdicts(rows, rubric))
+    def judged(rubric: str, rows: Sequence[QuestionResult]) -> Interval | None:
+        return share_with_interval(verdicts(rows, rubric))
 
-    def scored(value: Value, rows: Sequence[Asked]) -> Interval | None:
-        return mean(values(rows, value))
+    def scored(value: ValueOf, rows: Sequence[QuestionResult]) -> Interval | None:
+        return mean_with_interval(values(rows, value))
 
     rubrics = [rubric for rubric in RUBRICS if any(rubric in one.verdicts for one in run.asked)]
     return [
         *((f"J, {rubric} rubric", partial(judged, rubric)) for rubric in rubrics),
         (f"L ({encoders(run)})", partial(scored, composite())),
-        ("Token F1", partial(scored, part("token_f1"))),
+        ("Token F1", partial(scored, score_part("token_f1"))),
     ]
 
 
 def _bar(name: str, interval: Interval | None) -> Bar | None:
     if interval is None:
         return None
-    return Bar(plain(name), interval.value, with_interval(interval), interval.low, interval.high)
+    return Bar(clean_line(name), interval.value, format_interval(interval), interval.low, interval.high)
 
 
-def _has_scores(run: Run) -> bool:
+def _has_scores(run: BenchRun) -> bool:
     return any("rouge_1" in one.scores for one in run.asked)
 
 
-def _unscored(run: Run, name: str) -> int:
+def _unscored(run: BenchRun, name: str) -> int:
     return sum(composite()(one) is None for one in scored_rows(run, name))
 
 
-def _exact(rows: Sequence[Asked]) -> str:
-    return with_interval(share([one.scores["exact"] > 0 for one in rows if "exact" in one.scores]))
+def _exact(rows: Sequence[QuestionResult]) -> str:
+    return format_interval(share_with_interval([one.scores["exact"] > 0 for one in rows if "exact" in one.scores]))
 
 
-def _judged(rows: Sequence[Asked], rubric: str) -> str:
+def _judged(rows: Sequence[QuestionResult], rubric: str) -> str:
     found = verdicts(rows, rubric)
-    return with_interval(share(found)) + (f" of {len(found)}" if found and len(found) < len(rows) else "")
+    return format_interval(share_with_interval(found)) + (
+        f" of {len(found)}" if found and len(found) < len(rows) else ""
+    )
 
 
 def _signed(interval: Interval) -> str:
@@ -280,16 +290,16 @@ def _signed(interval: Interval) -> str:
 
 def _adjusted(found: Sequence[float | None]) -> list[str]:
     given = iter(holm([p for p in found if p is not None]))
-    return [ABSENT if p is None else p_value(next(given)) for p in found]
+    return [MISSING if p is None else p_value(next(given)) for p in found]
 
 
-def _same_student(run: Run, name: str) -> list[str]:
+def _same_student(run: BenchRun, name: str) -> list[str]:
     """The paper's row of the same student, for our own two systems."""
     about = run.systems.get(name, {})
     known = paper.student(str(about.get("student", "")))
     has_experts = bool(about.get("has_experts"))
     is_ours = name in ("memlora", "base") or about.get("table") == "scales"
     if known is None or not is_ours or (known, has_experts) not in paper.QUALITY:
-        return [ABSENT] * 3
+        return [MISSING] * 3
     l_, j = paper.QUALITY[known, has_experts]
-    return [known + " + experts" * has_experts, number(l_), number(j)]
+    return [known + " + experts" * has_experts, format_number(l_), format_number(j)]

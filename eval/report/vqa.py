@@ -7,9 +7,9 @@ from typing import Any
 
 from memlora_mlx.eval.metrics.intervals import Interval, wilson
 from memlora_mlx.eval.report import paper
-from memlora_mlx.eval.report.document import ABSENT, Bar, BarChart, Column, Section, Table, plain
-from memlora_mlx.eval.report.figures import number, p_value, with_interval
-from memlora_mlx.eval.results import Run
+from memlora_mlx.eval.report.document import MISSING, Bar, BarChart, Column, Section, Table, clean_line
+from memlora_mlx.eval.report.figures import format_interval, format_number, p_value
+from memlora_mlx.eval.results import BenchRun
 
 KINDS: Mapping[str, str] = {
     "unusual": "a detail of an unusual object",
@@ -26,13 +26,13 @@ _ABOUT: Mapping[str, str] = {
 }
 
 
-def images(run: Run) -> Section:
+def images(run: BenchRun) -> Section:
     """V, overall and by kind, as `eval.vqa` describes its result."""
     found = run.extra.get("vqa")
     systems = found.get("systems") if isinstance(found, Mapping) else None
     if not isinstance(found, Mapping) or not isinstance(systems, Mapping) or not systems:
         return Section("Images")
-    benchmark = plain(found.get("benchmark", "not named"))
+    benchmark = clean_line(found.get("benchmark", "not named"))
     kinds = [kind for kind in KINDS if any(kind in one["kinds"] for one in systems.values())]
     columns = (
         Column("system", False),
@@ -45,47 +45,47 @@ def images(run: Run) -> Section:
     )
     rows = [
         (
-            f"{plain(name)}: {plain(one.get('title', ''))}",
-            plain(one["overall"]["n"]),
+            f"{clean_line(name)}: {clean_line(one.get('title', ''))}",
+            clean_line(one["overall"]["n"]),
             _told(one["overall"]),
             *(_told(one["kinds"].get(kind)) for kind in kinds),
             *(
-                number(one.get(key), digits)
+                format_number(one.get(key), digits)
                 for key, digits in (("seconds", 2), ("input_tokens", 0), ("output_tokens", 0))
             ),
         )
         for name, one in systems.items()
     ]
     intervals = [(name, _share(one["overall"])) for name, one in systems.items()]
-    bars = tuple(Bar(plain(name), i.value, with_interval(i), i.low, i.high) for name, i in intervals if i)
+    bars = tuple(Bar(clean_line(name), i.value, format_interval(i), i.low, i.high) for name, i in intervals if i)
     tables = [Table(f"V: the right word, × 100, on the {benchmark}", columns, tuple(rows))]
     if tests := found.get("tests"):
         tables.append(_tests(tests))
     if benchmark == "locomo":
         tables.append(_paper())
-    teachers = ", ".join(map(plain, found.get("teachers", ())))
+    teachers = ", ".join(map(clean_line, found.get("teachers", ())))
     about = (
-        f"Questions about {plain(found.get('images', ABSENT))} images of the benchmark {benchmark} (split "
-        f"{plain(found.get('split', ABSENT))}, rows {plain(found.get('rows_sha256', ''))[:16]}, asked by {teachers}). An answer "
+        f"Questions about {clean_line(found.get('images', MISSING))} images of the benchmark {benchmark} (split "
+        f"{clean_line(found.get('split', MISSING))}, rows {clean_line(found.get('rows_sha256', ''))[:16]}, asked by {teachers}). An answer "
         "is right if it is the very word, lower case and trimmed. " + _ABOUT.get(benchmark, "")
     ).strip()
-    notes = tuple(plain(note) for note in found.get("notes", ()))
+    notes = tuple(clean_line(note) for note in found.get("notes", ()))
     chart = BarChart("V, all kinds, with 95 % intervals", (("", bars),), 100.0)
     return Section("Images", (about, *notes), (chart,), tuple(tables))
 
 
-def images_line(run: Run) -> str:
+def images_line(run: BenchRun) -> str:
     """V of each system in one line; empty where no images were asked about."""
     found = run.extra.get("vqa")
     systems = found.get("systems", {}) if isinstance(found, Mapping) else {}
     if not isinstance(found, Mapping) or not systems:
         return ""
-    told = [f"{plain(name)} {_told(one['overall'])}" for name, one in systems.items()]
+    told = [f"{clean_line(name)} {_told(one['overall'])}" for name, one in systems.items()]
     some = next(iter(systems.values()))["overall"]["n"]
     tests = found.get("tests") or ()
     against = next((test for test in tests if (test["a"], test["b"]) == ("memlora", "base")), None)
     gain = f" The expert against the base: p {p_value(against['p'])} (McNemar)." if against else ""
-    return f"Images ({plain(found.get('benchmark'))}, {some} questions), V: {', '.join(told)}.{gain}"
+    return f"Images ({clean_line(found.get('benchmark'))}, {some} questions), V: {', '.join(told)}.{gain}"
 
 
 def _tests(tests: Sequence[Mapping[str, Any]]) -> Table:
@@ -94,9 +94,9 @@ def _tests(tests: Sequence[Mapping[str, Any]]) -> Table:
         (Column("systems", False), Column("only the first"), Column("only the second"), Column("p"), Column("p, Holm")),
         tuple(
             (
-                f"{plain(test['a'])} against {plain(test['b'])}",
-                plain(test["only_a"]),
-                plain(test["only_b"]),
+                f"{clean_line(test['a'])} against {clean_line(test['b'])}",
+                clean_line(test["only_a"]),
+                clean_line(test["only_b"]),
                 p_value(test["p"]),
                 p_value(test["p_holm"]),
             )
@@ -110,7 +110,7 @@ def _paper() -> Table:
     return Table(
         "For reference, the paper's V (Tables 2 and E8)",
         (Column("system", False), Column("paper: V", True, True)),
-        tuple((name, number(v)) for name, v in paper.TABLE_2_V),
+        tuple((name, format_number(v)) for name, v in paper.TABLE_2_V),
         (_OF_THE_PAPER,),
     )
 
@@ -124,4 +124,4 @@ def _share(counts: Mapping[str, Any] | None) -> Interval | None:
 
 def _told(counts: Mapping[str, Any] | None) -> str:
     interval = _share(counts)
-    return ABSENT if interval is None else with_interval(interval)
+    return MISSING if interval is None else format_interval(interval)

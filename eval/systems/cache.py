@@ -28,7 +28,7 @@ def bench_folder(workspace: Workspace) -> Path:
     return workspace.settings.home / "bench"
 
 
-def digest(value: object) -> str:
+def content_key(value: object) -> str:
     """Thirty-two hex digits of a JSON-able value."""
     text = json.dumps(value, ensure_ascii=True, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
@@ -62,7 +62,7 @@ class Cache:
     def __init__(self, root: Path) -> None:
         self.folder = root / f"v{FORMAT}"
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.notes = [
+        self.warnings = [
             f"the cache in {other} is of another version of memlora and was not used; it can be deleted"
             for other in sorted(root.iterdir())
             if other != self.folder and other.is_dir()
@@ -99,7 +99,7 @@ class Cache:
 
     # Phases: a file each
 
-    def phase(self, name: str, key: str) -> dict[str, Any] | None:
+    def get_phase(self, name: str, key: str) -> dict[str, Any] | None:
         """What a finished phase left, or None."""
         path = self._phase_file(name, key)
         try:
@@ -110,10 +110,10 @@ class Cache:
             value = None
         if isinstance(value, dict) and value.get("format") == FORMAT and isinstance(value.get("value"), dict):
             return value["value"]  # type: ignore[no-any-return]
-        self.notes.append(f"{path} is damaged or of another version; that phase is done again")
+        self.warnings.append(f"{path} is damaged or of another version; that phase is done again")
         return None
 
-    def keep_phase(self, name: str, key: str, value: Mapping[str, Any]) -> None:
+    def put_phase(self, name: str, key: str, value: Mapping[str, Any]) -> None:
         path = self._phase_file(name, key)
         path.parent.mkdir(parents=True, exist_ok=True)
         scratch = path.with_suffix(f".{os.getpid()}.partial")
@@ -126,7 +126,7 @@ class Cache:
         """Where the store of a finished ingest lies, or would."""
         return self.folder / "stores" / key
 
-    def keep_store(self, key: str, made: Path) -> None:
+    def put_store(self, key: str, made: Path) -> None:
         """Take over a finished store's folder."""
         place = self.store_folder(key)
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -146,11 +146,13 @@ class Cache:
         except sqlite3.DatabaseError:
             aside = path.with_suffix(".damaged")
             path.replace(aside)
-            self.notes.append(f"the cache of model calls was damaged; it lies in {aside} now, and a new one is begun")
+            self.warnings.append(
+                f"the cache of model calls was damaged; it lies in {aside} now, and a new one is begun"
+            )
             return _connection(path)
 
 
-class Shelf(MutableMapping[str, Any]):
+class CacheNamespace(MutableMapping[str, Any]):
     """The entries of a cache under one name, as a mapping."""
 
     def __init__(self, cache: Cache, name: str) -> None:

@@ -14,23 +14,23 @@ from importlib.metadata import version
 from typing import Any
 
 from memlora_mlx.errors import MemloraError
-from memlora_mlx.eval.cases import Case
-from memlora_mlx.eval.results import Phase, StageCost
-from memlora_mlx.eval.systems.cache import digest
-from memlora_mlx.eval.systems.calls import Calls
-from memlora_mlx.eval.systems.mem0_baseline import StudentServer, mem0_memory
+from memlora_mlx.eval.cases import BenchmarkCase
+from memlora_mlx.eval.results import PhaseCost, StageCost
+from memlora_mlx.eval.systems.cache import content_key
+from memlora_mlx.eval.systems.cached_engine import CachedEngine
+from memlora_mlx.eval.systems.mem0_server import StudentServer, mem0_memory
 from memlora_mlx.eval.systems.provenance import Provenance
 from memlora_mlx.eval.systems.system import (
-    Ground,
-    OnDone,
-    Outcome,
-    Reply,
+    OnPhaseProgress,
+    RunContext,
+    SystemAnswer,
+    SystemResult,
     add_cost,
-    answered_phase,
+    cached_answer_phase,
     complete_all,
+    measure_phase,
     reply,
-    retrieved,
-    timed,
+    retrieved_turn,
 )
 from memlora_mlx.extras import require
 from memlora_mlx.memory import stages
@@ -46,11 +46,11 @@ class Mem0System:
 
     name = "mem0"
 
-    def __init__(self, workspace: Workspace, calls: Calls, ground: Ground) -> None:
+    def __init__(self, workspace: Workspace, calls: CachedEngine, context: RunContext) -> None:
         require("mem0", "the comparison with mem0ai 1.0.x")
-        self.workspace, self.calls, self.ground = workspace, calls, ground
+        self.workspace, self.calls, self.context = workspace, calls, context
 
-    def run(self, case: Case, on_done: OnDone) -> Outcome:
+    def run(self, case: BenchmarkCase, on_done: OnPhaseProgress) -> SystemResult:
         """Read and answer in one: the store of mem0 is filled anew wherever the answers are not known.
 
         Raises:
@@ -63,25 +63,25 @@ class Mem0System:
         except Exception as error:  # its own, its store's or its client's
             raise MemloraError(f"mem0ai failed: {error!r}") from error
 
-    def _run(self, case: Case, on_done: OnDone) -> Outcome:
+    def _run(self, case: BenchmarkCase, on_done: OnPhaseProgress) -> SystemResult:
         made: dict[str, Any] = {}
 
-        def ask() -> list[Reply]:
+        def ask() -> list[SystemAnswer]:
             logging.getLogger("mem0").setLevel(logging.CRITICAL)  # a line for each answer that does not parse
-            count, running = self._counted(costs), self.ground.clock.running
+            count, running = self._counted(costs), self.context.clock.running
             server = StudentServer(self.workspace, self._recall, self._remember, count, running)
             with mem0_memory(self.workspace, chat=server, embed=self.calls.embed) as memory:
-                with timed(self.ground.clock) as spent:
+                with measure_phase(self.context.clock) as spent:
                     provenance, counts = self._read(memory, case, server, on_done)
                 made.update(costs=costs, memory=counts, spent=spent)
                 return self._answers(memory, case, provenance, on_done)
 
         costs: dict[str, list[float]] = {}
-        identity = ["mem0", version("mem0ai"), case.said, self.calls.identity("generation"), self.ground.top_k]
-        value, replies, cost, answers = answered_phase(self.name, case, identity, self.ground, ask, made)
+        identity = ["mem0", version("mem0ai"), case.content_key, self.calls.identity("generation"), self.context.top_k]
+        value, replies, cost, answers = cached_answer_phase(self.name, case, identity, self.context, ask, made)
         ingest = value["spent"]
         phases = (
-            Phase(
+            PhaseCost(
                 self.name,
                 "ingest",
                 ingest["seconds"],
@@ -89,7 +89,7 @@ class Mem0System:
                 answers.from_cache,
                 ingest["kept_seconds"],
             ),
-            Phase(
+            PhaseCost(
                 self.name,
                 "answers",
                 answers.seconds - ingest["seconds"],
@@ -99,15 +99,15 @@ class Mem0System:
             ),
         )
         stage_costs = [StageCost(self.name, stage, *numbers) for stage, numbers in value["costs"].items()]
-        return Outcome(tuple(replies), (*stage_costs, cost), phases, value["memory"])
+        return SystemResult(tuple(replies), (*stage_costs, cost), phases, value["memory"])
 
     def _read(
-        self, memory: Any, case: Case, server: StudentServer, on_done: OnDone
+        self, memory: Any, case: BenchmarkCase, server: StudentServer, on_done: OnPhaseProgress
     ) -> tuple[Provenance, dict[str, Any]]:
         provenance = Provenance()
         counts: dict[str, Any] = {"operations": {}, "errors": 0}
         for done, exchange in enumerate(case.exchanges, 1):
-            self.ground.check()
+            self.context.check()
             messages = [{"role": m.role, "content": f"{m.speaker}: {m.text}"} for m in exchange.messages]
             refs = [message.ref for message in exchange.messages if message.ref]
             said_at = exchange.said_at.isoformat() if exchange.said_at else None
@@ -119,23 +119,25 @@ class Mem0System:
                 counts["errors"] += 1
                 continue
             for change in found["results"]:
-                provenance.wrote(change["event"], change["id"], change["memory"], refs)
+                provenance.record_write(change["event"], change["id"], change["memory"], refs)
                 counts["operations"][change["event"]] = counts["operations"].get(change["event"], 0) + 1
             on_done("ingest", done, len(case.exchanges))
         counts["memories"] = len(provenance.texts)
         return provenance, counts
 
-    def _answers(self, memory: Any, case: Case, provenance: Provenance, on_done: OnDone) -> list[Reply]:
+    def _answers(
+        self, memory: Any, case: BenchmarkCase, provenance: Provenance, on_done: OnPhaseProgress
+    ) -> list[SystemAnswer]:
         owners = list(dict.fromkeys(exchange.owner for exchange in case.exchanges))
         requests, used = [], []
         for question in case.questions:
             found = []
             for owner in owners:
-                items = memory.search(question.text, user_id=owner.user_id, limit=self.ground.top_k)["results"]
+                items = memory.search(question.text, user_id=owner.user_id, limit=self.context.top_k)["results"]
                 found += [(item, owner_name(owner)) for item in items]
             found.sort(key=lambda pair: -pair[0]["score"])
             recalled = [stages.PromptMemory(stages.clean_line(i["memory"]), _said_at(i), name) for i, name in found]
-            budget = min(self.ground.rules.max_context, self.calls.student.context) - stages.ANSWER_TOKENS
+            budget = min(self.context.rules.max_context, self.calls.student.context) - stages.ANSWER_TOKENS
             fitted = stages.fit_prompt(
                 lambda kept, text=question.text, all_of=recalled: stages.answer_chat(text, all_of[:kept]),  # type: ignore[misc]
                 len(recalled),
@@ -144,11 +146,11 @@ class Mem0System:
             )
             requests.append(Request("generation", fitted.chat, None, stages.ANSWER_TOKENS))
             used.append([item for item, _ in found[: fitted.kept]])
-        answers = complete_all(self.calls, requests, self.ground, on_done)
-        given, standing, replies = provenance.given, provenance.standing, []
+        answers = complete_all(self.calls, requests, self.context, on_done)
+        given, standing, replies = provenance.ever_stored, provenance.still_stored, []
         for question, items, answer in zip(case.questions, used, answers, strict=True):
             shown = tuple(
-                retrieved(item["memory"], provenance.refs_of(item["id"]), max(0.0, 2 - 2 * item["score"]) ** 0.5)
+                retrieved_turn(item["memory"], provenance.refs_of(item["id"]), max(0.0, 2 - 2 * item["score"]) ** 0.5)
                 for item in items
             )
             refs = {ref for one in shown for ref in one["refs"]}
@@ -156,18 +158,18 @@ class Mem0System:
         return replies
 
     def _recall(self, asked: Mapping[str, Any]) -> Any:
-        known = self.ground.cache.get(self._key(asked))
+        known = self.context.cache.get(self._key(asked))
         if known is not None:
-            self.ground.clock.keep(known["seconds"])
+            self.context.clock.add_cached(known["seconds"])
         return known
 
     def _remember(self, asked: Mapping[str, Any], answer: Mapping[str, Any]) -> None:
-        self.ground.cache.put(self._key(asked), answer)
+        self.context.cache.put(self._key(asked), answer)
 
     def _key(self, asked: Mapping[str, Any]) -> str:
         turns = [[turn["role"], _TODAY.sub("", str(turn["content"]))] for turn in asked["messages"]]
         rest = {name: asked.get(name) for name in ("max_tokens", "temperature", "top_p")}
-        return digest(["mem0", self.calls.identity("generation"), turns, rest])
+        return content_key(["mem0", self.calls.identity("generation"), turns, rest])
 
     def _counted(self, costs: dict[str, list[float]]) -> Any:
         def count(asked: Mapping[str, Any], prompt: int, output: int, seconds: float) -> None:

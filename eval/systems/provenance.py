@@ -6,9 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from memlora_mlx.eval.results import Lost
+from memlora_mlx.eval.results import FailureStage
 
-KEPT_WORDS = 0.5  # share of a text's words that must stand in the words that followed, for it not to be overwritten
+MIN_REMAINING_WORDS = (
+    0.5  # share of a text's words that must stand in the words that followed, for it not to be overwritten
+)
 
 
 @dataclass(slots=True)
@@ -22,7 +24,7 @@ class Provenance:
     written: dict[str, list[tuple[str, tuple[str, ...]]]] = field(default_factory=dict)  # memory: texts and their turns
     texts: dict[str, str] = field(default_factory=dict)  # as they stand; a deleted memory has none
 
-    def wrote(
+    def record_write(
         self,
         event: Literal["ADD", "UPDATE", "DELETE"] | str,
         memory_id: str,
@@ -41,16 +43,16 @@ class Provenance:
         if memory_id not in self.texts:
             return ()
         now = self.texts[memory_id]
-        found = [ref for text, refs in self.written.get(memory_id, ()) if _stands(text, now) for ref in refs]
+        found = [ref for text, refs in self.written.get(memory_id, ()) if _words_remain(text, now) for ref in refs]
         return tuple(dict.fromkeys(found))
 
     @property
-    def given(self) -> set[str]:
+    def ever_stored(self) -> set[str]:
         """Turns of exchanges that ever gave a memory."""
         return {ref for writes in self.written.values() for _, refs in writes for ref in refs}
 
     @property
-    def standing(self) -> set[str]:
+    def still_stored(self) -> set[str]:
         """Turns of exchanges that a memory still holds words of."""
         return {ref for memory_id in self.texts for ref in self.refs_of(memory_id)}
 
@@ -63,9 +65,9 @@ class Provenance:
         return cls(written, dict(value["texts"]))
 
 
-def lost_at(
+def failure_stage(
     evidence: Iterable[str], *, known: Iterable[str], given: set[str], standing: set[str], retrieved: set[str]
-) -> Lost | None:
+) -> FailureStage | None:
     """How far the evidence came, should the answer be wrong; None where the evidence names no turn that was read.
 
     With several turns it is the first stage that one of them did not pass: such an answer needs all of them.
@@ -86,6 +88,6 @@ def recall(evidence: Iterable[str], *, known: Iterable[str], retrieved: set[str]
     return len(wanted & retrieved) / len(wanted) if wanted else None
 
 
-def _stands(text: str, now: str) -> bool:
+def _words_remain(text: str, now: str) -> bool:
     before, after = set(text.casefold().split()), set(now.casefold().split())
-    return not before or len(before & after) >= KEPT_WORDS * len(before)
+    return not before or len(before & after) >= MIN_REMAINING_WORDS * len(before)

@@ -16,43 +16,43 @@ from importlib.resources import files
 from typing import Any, Protocol
 
 from memlora_mlx.errors import Cancelled
-from memlora_mlx.eval.cases import Case, Question
-from memlora_mlx.eval.results import Lost, Phase, StageCost
-from memlora_mlx.eval.systems.cache import Cache, digest
-from memlora_mlx.eval.systems.calls import Calls, ModelClock
-from memlora_mlx.eval.systems.provenance import lost_at, recall
+from memlora_mlx.eval.cases import BenchmarkCase, Question
+from memlora_mlx.eval.results import FailureStage, PhaseCost, StageCost
+from memlora_mlx.eval.systems.cache import Cache, content_key
+from memlora_mlx.eval.systems.cached_engine import CachedEngine, ModelClock
+from memlora_mlx.eval.systems.provenance import failure_stage, recall
 from memlora_mlx.memory.changes import EmbeddingFingerprint
 from memlora_mlx.memory.pipeline import MAX_IN_FLIGHT, PipelineOptions
 from memlora_mlx.records import Completion, Request
 
-OnDone = Callable[[str, int, int], None]  # phase, done, total
+OnPhaseProgress = Callable[[str, int, int], None]  # phase, done, total
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class SystemAnswer:
     """What a system said to one question."""
 
     answer: str
     retrieved: tuple[Mapping[str, Any], ...]
     recall: float | None
-    lost_at: Lost | None  # should the answer be wrong
+    failure_stage: FailureStage | None  # should the answer be wrong
     input_tokens: int
     output_tokens: int
     seconds: float
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class SystemResult:
     """One system on one conversation."""
 
-    replies: tuple[Reply, ...]
+    replies: tuple[SystemAnswer, ...]
     costs: tuple[StageCost, ...]
-    phases: tuple[Phase, ...]
+    phases: tuple[PhaseCost, ...]
     memory: Mapping[str, Any] = field(default_factory=dict)  # sums: memories, facts, operations, rejected, duplicates
 
 
 @dataclass(frozen=True, slots=True)
-class Ground:
+class RunContext:
     """What all systems of a run stand on."""
 
     cache: Cache
@@ -72,11 +72,11 @@ class Ground:
 class System(Protocol):
     name: str
 
-    def run(self, case: Case, on_done: OnDone) -> Outcome:
+    def run(self, case: BenchmarkCase, on_done: OnPhaseProgress) -> SystemResult:
         """Read the conversation and answer its questions."""
 
 
-def retrieved(text: str, refs: Sequence[str], distance: float | None) -> dict[str, Any]:
+def retrieved_turn(text: str, refs: Sequence[str], distance: float | None) -> dict[str, Any]:
     return {"text": text, "refs": list(refs), "distance": None if distance is None else round(float(distance), 6)}
 
 
@@ -89,40 +89,40 @@ def reply(
     known: set[str] | frozenset[str],
     given: set[str],
     standing: set[str],
-) -> Reply:
-    return Reply(
+) -> SystemAnswer:
+    return SystemAnswer(
         answer=completion.text.strip(),
         retrieved=shown,
         recall=recall(question.evidence, known=known, retrieved=refs),
-        lost_at=lost_at(question.evidence, known=known, given=given, standing=standing, retrieved=refs),
+        failure_stage=failure_stage(question.evidence, known=known, given=given, standing=standing, retrieved=refs),
         input_tokens=completion.prompt_tokens,
         output_tokens=completion.output_tokens,
         seconds=completion.seconds,
     )
 
 
-def answered_phase(
+def cached_answer_phase(
     name: str,
-    case: Case,
+    case: BenchmarkCase,
     identity: object,
-    ground: Ground,
-    ask: Callable[[], list[Reply]],
+    context: RunContext,
+    ask: Callable[[], list[SystemAnswer]],
     more: Mapping[str, Any] | None = None,
-) -> tuple[dict[str, Any], list[Reply], StageCost, Phase]:
+) -> tuple[dict[str, Any], list[SystemAnswer], StageCost, PhaseCost]:
     """The answers phase of any system, from the cache where it was done before.
 
     Args:
         more: what `ask` leaves to be kept beside its replies.
     """
-    key = digest([identity, [asdict(question) for question in case.questions], code_digest()])
-    value = ground.cache.phase("answers", key)
+    key = content_key([identity, [asdict(question) for question in case.questions], code_fingerprint()])
+    value = context.cache.get_phase("answers", key)
     is_cached = value is not None
     if value is None:
-        with timed(ground.clock) as spent:
+        with measure_phase(context.clock) as spent:
             replies = ask()
         value = {"replies": [asdict(one) for one in replies], **spent, **(more or {})}
-        ground.cache.keep_phase("answers", key, value)
-    replies = [Reply(**{**one, "retrieved": tuple(one["retrieved"])}) for one in value["replies"]]
+        context.cache.put_phase("answers", key, value)
+    replies = [SystemAnswer(**{**one, "retrieved": tuple(one["retrieved"])}) for one in value["replies"]]
     cost = StageCost(
         name,
         "generation",
@@ -132,15 +132,17 @@ def answered_phase(
         sum(one.seconds for one in replies),
     )
     taken = [value[name] for name in ("seconds", "model_seconds", "kept_seconds")]
-    return value, replies, cost, Phase(name, "answers", taken[0], taken[1], is_cached, taken[2])
+    return value, replies, cost, PhaseCost(name, "answers", taken[0], taken[1], is_cached, taken[2])
 
 
-def complete_all(calls: Calls, requests: Sequence[Request], ground: Ground, on_done: OnDone) -> list[Completion]:
+def complete_all(
+    calls: CachedEngine, requests: Sequence[Request], context: RunContext, on_done: OnPhaseProgress
+) -> list[Completion]:
     return calls.complete_all(
         requests,
-        ahead=ground.ahead,
+        ahead=context.ahead,
         on_done=lambda done: on_done("answers", done, len(requests)),
-        cancelled=ground.cancelled,
+        cancelled=context.cancelled,
     )
 
 
@@ -151,7 +153,7 @@ def add_cost(costs: dict[str, list[float]], stage: str, prompt: int, output: int
 
 
 @contextmanager
-def timed(clock: ModelClock) -> Iterator[dict[str, float]]:
+def measure_phase(clock: ModelClock) -> Iterator[dict[str, float]]:
     """Wall and model seconds of the block, and those of kept calls, filled in when it ends."""
     spent: dict[str, float] = {}
     wall, model, kept = time.perf_counter(), clock.seconds, clock.kept
@@ -163,11 +165,11 @@ def timed(clock: ModelClock) -> Iterator[dict[str, float]]:
 # What decides what a phase gives, as files of the package.
 _CODE = (
     "conversations/__init__.py",
-    "eval/systems/calls.py",
-    "eval/systems/memories.py",
+    "eval/systems/cached_engine.py",
+    "eval/systems/memory_system.py",
     "eval/systems/provenance.py",
     "eval/systems/system.py",
-    "eval/systems/turns.py",
+    "eval/systems/baselines.py",
     "memory/inputs.py",
     "memory/pipeline.py",
     "memory/retrieval/search.py",
@@ -185,7 +187,7 @@ _CODE = (
 
 
 @once
-def code_digest() -> str:
+def code_fingerprint() -> str:
     """Names the code that decides what a phase gives: where it changes, phases are done again (from kept calls)."""
     package = files("memlora_mlx")
-    return digest([(package / name).read_text(encoding="utf-8") for name in _CODE])
+    return content_key([(package / name).read_text(encoding="utf-8") for name in _CODE])

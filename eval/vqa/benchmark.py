@@ -24,12 +24,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from memlora_mlx.distill import vqa
-from memlora_mlx.distill.rows import Chat, Row, Split, prompt_hash, read_rows
+from memlora_mlx.distill import vqa_dataset
+from memlora_mlx.distill.examples import ChatMessages, Split, TrainingExample, prompt_hash, read_examples
 from memlora_mlx.errors import BadTrainingData, UsageError
 from memlora_mlx.eval.metrics.intervals import wilson
 from memlora_mlx.eval.metrics.statistics import holm, mcnemar
-from memlora_mlx.eval.systems.calls import Calls
+from memlora_mlx.eval.systems.cached_engine import CachedEngine
 from memlora_mlx.memory import stages
 from memlora_mlx.records import Completion, Request
 
@@ -44,13 +44,13 @@ SPLITS: Mapping[str, tuple[Split, ...]] = {
     "val": ("validation",),
     "test": ("test",),
     "train": ("train",),
-    "all": vqa.SPLITS_IN_ORDER,
+    "all": vqa_dataset.SPLITS_IN_ORDER,
 }
 
 OnProgress = Callable[[str, int, int], None]  # a system, and how many questions it has answered, of how many
 
 
-def questions(folder: Path, split: str, limit: int | None = None) -> tuple[list[Row], list[str]]:
+def questions(folder: Path, split: str, limit: int | None = None) -> tuple[list[TrainingExample], list[str]]:
     """The rows of a split whose image is there, and what is to be said of the others.
 
     Args:
@@ -62,29 +62,31 @@ def questions(folder: Path, split: str, limit: int | None = None) -> tuple[list[
     """
     if split not in SPLITS:
         raise UsageError(f"there is no split {split!r}; known are {', '.join(SPLITS)}")
-    asked = [row for row in read_rows(folder / vqa.ROWS) if row.stage == "vqa" and row.split in SPLITS[split]]
-    here = [row for row in asked if row.image is not None and vqa.image_of(folder, row.image) is not None]
+    asked = [
+        row for row in read_examples(folder / vqa_dataset.ROWS) if row.stage == "vqa" and row.split in SPLITS[split]
+    ]
+    here = [row for row in asked if row.image is not None and vqa_dataset.image_of(folder, row.image) is not None]
     if not here:
         why = f"none of the images of its {len(asked)} questions is there" if asked else f"it has no split {split}"
         raise BadTrainingData(f"the benchmark in {folder} cannot be asked: {why}; `memlora vqa build` makes it again")
     lost = len(asked) - len(here)
     notes = [f"{lost} questions are left out: their images are not there, or not what they were"] if lost else []
-    return here if limit is None else _spread(here, limit), notes
+    return here if limit is None else _sample_evenly(here, limit), notes
 
 
-def _spread(rows: Sequence[Row], limit: int) -> list[Row]:
+def _sample_evenly(rows: Sequence[TrainingExample], limit: int) -> list[TrainingExample]:
     kept: set[int] = set()
-    for kind in dict.fromkeys(map(vqa.kind_of, rows)):
-        places = [at for at, row in enumerate(rows) if vqa.kind_of(row) == kind]
+    for kind in dict.fromkeys(map(vqa_dataset.question_kind, rows)):
+        places = [at for at, row in enumerate(rows) if vqa_dataset.question_kind(row) == kind]
         kept |= {places[len(places) * i // limit] for i in range(limit)} if limit < len(places) else set(places)
     return [rows[at] for at in sorted(kept)]
 
 
 def run(
     folder: Path,
-    looking: Mapping[str, Calls],
+    engines: Mapping[str, CachedEngine],
     *,
-    sees: bool,
+    has_vision: bool,
     split: str = "val",
     limit: int | None = None,
     ahead: int = 8,
@@ -102,14 +104,14 @@ def run(
         UsageError, BadTrainingData: see `questions`.
         Cancelled: `cancelled` was set; what was answered is in the calls' cache.
     """
-    manifest = vqa.read_manifest(folder)
+    manifest = vqa_dataset.read_manifest(folder)
     asked, notes = questions(folder, split, limit)
     captions = {image["file"]: str(image.get("caption") or "") for image in manifest["images"]}
-    guess = vqa.guesser(list(read_rows(folder / vqa.ROWS)))
+    guess = vqa_dataset.majority_baseline(list(read_examples(folder / vqa_dataset.ROWS)))
     answers: dict[str, list[str]] = {}
     costs: dict[str, dict[str, float]] = {}
 
-    def ask(name: str, calls: Calls, requests: Sequence[Request]) -> None:
+    def ask(name: str, calls: CachedEngine, requests: Sequence[Request]) -> None:
         done = calls.complete_all(
             requests, ahead=ahead, on_done=lambda count: on_progress(name, count, len(requests)), cancelled=cancelled
         )
@@ -120,15 +122,15 @@ def run(
     has_captions = all(told)
     if not has_captions:
         notes.append("no system is told captions: not every image has one")
-    for name, calls in looking.items():
-        if sees:
+    for name, calls in engines.items():
+        if has_vision:
             ask(name, calls, [_request(row.chat, folder / str(row.image)) for row in asked])
         if has_captions:
             also = "captions" if name == "base" else f"{name} captions"
             chats = [_with_caption(row.chat, caption) for row, caption in zip(asked, told, strict=True)]
             ask(also, calls, [_request(chat) for chat in chats])
     answers["blind"] = [guess(row) or "" for row in asked]
-    gold = [vqa.word_of(row) for row in asked]
+    gold = [vqa_dataset.answer_word(row) for row in asked]
     right = {
         name: [_same(word, wanted) for word, wanted in zip(answers[name], gold, strict=True)]
         for name in TITLES
@@ -137,7 +139,7 @@ def run(
     return {
         "benchmark": str(manifest["benchmark"]),
         "note": str(manifest.get("note", "")),
-        "rows_sha256": vqa.file_digest(folder / vqa.ROWS),
+        "rows_sha256": vqa_dataset.file_digest(folder / vqa_dataset.ROWS),
         "split": split,
         "images": len({row.image for row in asked}),
         "teachers": sorted({row.teacher for row in asked}),
@@ -149,7 +151,7 @@ def run(
             {
                 "conversation": row.conversation,
                 "exchange": row.exchange,
-                "kind": vqa.kind_of(row),
+                "kind": vqa_dataset.question_kind(row),
                 "image": row.image,
                 "question": _question(row),
                 "gold": wanted,
@@ -163,17 +165,17 @@ def run(
 # ------------------------------------------------------------------------------------------------ inside
 
 
-def _request(chat: Chat, image: Path | None = None) -> Request:
+def _request(chat: ChatMessages, image: Path | None = None) -> Request:
     return Request("vqa", chat, stages.visual_answer_grammar(), stages.VISUAL_ANSWER_TOKENS, image)
 
 
-def _with_caption(chat: Chat, caption: str) -> Chat:
+def _with_caption(chat: ChatMessages, caption: str) -> ChatMessages:
     """The question with a caption where the image would be: before the words of the user."""
     role, words = chat[-1]
     return (*chat[:-1], (role, f"Image: {stages.clean_line(caption)}\n{words}"))
 
 
-def _question(row: Row) -> str:
+def _question(row: TrainingExample) -> str:
     return row.chat[-1][1].rpartition("Question: ")[2]
 
 
@@ -181,9 +183,10 @@ def _same(word: str, gold: str) -> bool:
     return word.strip().lower() == gold
 
 
-def _scored(name: str, right: Sequence[bool], asked: Sequence[Row]) -> dict[str, Any]:
+def _scored(name: str, right: Sequence[bool], asked: Sequence[TrainingExample]) -> dict[str, Any]:
     of_kind = {
-        kind: [one for one, row in zip(right, asked, strict=True) if vqa.kind_of(row) == kind] for kind in vqa.KINDS
+        kind: [one for one, row in zip(right, asked, strict=True) if vqa_dataset.question_kind(row) == kind]
+        for kind in vqa_dataset.KINDS
     }
     kinds = {kind: _figure(found) for kind, found in of_kind.items() if found}
     return {"title": TITLES[name], "overall": _figure(right), "kinds": kinds}

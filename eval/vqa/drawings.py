@@ -17,20 +17,20 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from memlora_mlx.distill.rows import Row, Split
-from memlora_mlx.distill.vqa import Kind, vqa_row, write_benchmark
+from memlora_mlx.distill.examples import Split, TrainingExample
+from memlora_mlx.distill.vqa_dataset import QuestionKind, vqa_example, write_benchmark
 from memlora_mlx.errors import UsageError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
     from PIL.ImageDraw import ImageDraw
 
-Value = TypeVar("Value")
+T = TypeVar("T")
 
 VERSION = 1  # of scenes and drawing: figures of two versions are not comparable
-SIDE = 224  # pixels
+IMAGE_PIXELS = 224  # pixels
 COUNT = 300  # scenes
-FINE = 2  # drawn so many times larger, then made smaller: smooth edges
+SUPERSAMPLING = 2  # drawn so many times larger, then made smaller: smooth edges
 CELLS = 4  # a side; each thing has a cell of its own, so nothing overlaps
 
 COLOURS = {
@@ -51,12 +51,18 @@ BACKGROUNDS = {
 }
 SHAPES = ("circle", "square", "triangle", "star", "ring", "cross")
 PATTERNS = ("plain", "striped", "dotted", "checked")
-ODD = {"house": "door", "fish": "eye", "cup": "handle", "boat": "flag", "kite": "tail"}  # and its small part
-MOST = 8  # of the shapes that are counted
+OBJECTS_WITH_PARTS = {
+    "house": "door",
+    "fish": "eye",
+    "cup": "handle",
+    "boat": "flag",
+    "kite": "tail",
+}  # and its small part
+MAX_COUNT = 8  # of the shapes that are counted
 
 
 @dataclass(frozen=True, slots=True)
-class Placed:
+class PlacedShape:
     """A shape in its cell."""
 
     shape: str
@@ -74,9 +80,9 @@ class Scene:
     split: Split
     background: str
     counted: str  # the shape of the group
-    group: tuple[Placed, ...]
-    others: tuple[Placed, ...]
-    odd: Placed
+    group: tuple[PlacedShape, ...]
+    others: tuple[PlacedShape, ...]
+    odd: PlacedShape
     part: str
     part_colour: str
     pattern: str
@@ -87,12 +93,12 @@ class Scene:
         return f"a drawing of some {_plural(self.counted)}, other shapes and a {self.odd.shape} on a {self.background} ground"
 
 
-def scenes(count: int = COUNT, seed: int = 0) -> list[Scene]:
+def benchmark_scenes(count: int = COUNT, seed: int = 0) -> list[Scene]:
     """So many scenes, no two alike: of each five one tests, one validates and three train."""
     random = Random(f"memlora drawings {VERSION} {seed}")
     roles: tuple[Split, ...] = ("train", "train", "train", "validation", "test")
     splits = _spread(roles, count, random)
-    counts = _spread(range(1, MOST + 1), count, random)
+    counts = _spread(range(1, MAX_COUNT + 1), count, random)
     parts = _spread(tuple(COLOURS), count, random)
     patterns = _spread(PATTERNS, count, random)
     chosen = zip(splits, counts, parts, patterns, strict=True)
@@ -103,15 +109,17 @@ def draw(scene: Scene) -> Image:
     """The drawing, RGB, 224 x 224 pixels."""
     from PIL import Image, ImageDraw
 
-    image = Image.new("RGB", (SIDE * FINE, SIDE * FINE), BACKGROUNDS[scene.background])
+    image = Image.new(
+        "RGB", (IMAGE_PIXELS * SUPERSAMPLING, IMAGE_PIXELS * SUPERSAMPLING), BACKGROUNDS[scene.background]
+    )
     pen = ImageDraw.Draw(image)
     for placed in (*scene.group, *scene.others):
         _shape(pen, placed)
     _odd(image, scene)
-    return image.resize((SIDE, SIDE), Image.Resampling.LANCZOS)
+    return image.resize((IMAGE_PIXELS, IMAGE_PIXELS), Image.Resampling.LANCZOS)
 
 
-def asked(scene: Scene) -> Iterator[tuple[Kind, str, str, str]]:
+def scene_questions(scene: Scene) -> Iterator[tuple[QuestionKind, str, str, str]]:
     """Kind, question, one-word answer and reason, one of each kind."""
     odd, count = scene.odd.shape, len(scene.group)
     looks = "has no pattern" if scene.pattern == "plain" else f"is {scene.pattern}"
@@ -132,12 +140,12 @@ def asked(scene: Scene) -> Iterator[tuple[Kind, str, str, str]]:
     yield "count", f"How many {_plural(scene.counted)} are there? Answer in digits.", str(count), seen
 
 
-def rows_of(scene: Scene, image: str) -> list[Row]:
+def rows_of(scene: Scene, image: str) -> list[TrainingExample]:
     """The rows of a scene, whose drawing is the file `image`."""
     name = f"drawing-{scene.number:04}"
     return [
-        vqa_row(*about, image=image, teacher="drawings", conversation=name, turn="1", split=scene.split)
-        for about in asked(scene)
+        vqa_example(*about, image=image, teacher="drawings", conversation=name, turn="1", split=scene.split)
+        for about in scene_questions(scene)
     ]
 
 
@@ -151,12 +159,12 @@ def build(
     """
     import PIL
 
-    rows: list[Row] = []
+    rows: list[TrainingExample] = []
     images: list[dict[str, Any]] = []
     try:
         _own(folder)
         (folder / "images").mkdir(parents=True, exist_ok=True)
-        for scene in scenes(count, seed):
+        for scene in benchmark_scenes(count, seed):
             out = BytesIO()
             draw(scene).save(out, "PNG")
             digest = hashlib.sha256(out.getvalue()).hexdigest()
@@ -186,7 +194,7 @@ def build(
 
 def scenes_digest(count: int = COUNT, seed: int = 0) -> str:
     """SHA-256 of the scenes' records: the same on every machine, whatever the version of Pillow."""
-    return hashlib.sha256(json.dumps([asdict(scene) for scene in scenes(count, seed)]).encode()).hexdigest()
+    return hashlib.sha256(json.dumps([asdict(scene) for scene in benchmark_scenes(count, seed)]).encode()).hexdigest()
 
 
 # ------------------------------------------------------------------------------------------------ inside
@@ -209,7 +217,7 @@ def _own(folder: Path) -> None:
         image.unlink()
 
 
-def _spread(values: Sequence[Value], count: int, random: Random) -> list[Value]:
+def _spread(values: Sequence[T], count: int, random: Random) -> list[T]:
     """So many of the values, each as often as the others, in no order."""
     made = [values[at % len(values)] for at in range(count)]
     random.shuffle(made)
@@ -221,34 +229,38 @@ def _scene(number: int, split: Split, count: int, part_colour: str, pattern: str
     counted, *other_shapes = random.sample(SHAPES, len(SHAPES))
     body, group_colour, *other_colours = random.sample([name for name in COLOURS if name != part_colour], 7)
 
-    def placed(shape: str, colour: str, least: int, most: int) -> Placed:
+    def placed(shape: str, colour: str, least: int, most: int) -> PlacedShape:
         radius = random.randint(least, most)
-        room = SIDE // CELLS // 2 - 2 - radius
+        room = IMAGE_PIXELS // CELLS // 2 - 2 - radius
         shift = (random.randint(-room, room), random.randint(-room, room))
-        return Placed(shape, colour, cells.pop(), radius, shift)
+        return PlacedShape(shape, colour, cells.pop(), radius, shift)
 
-    odd = placed(random.choice(tuple(ODD)), body, 24, 25)
+    odd = placed(random.choice(tuple(OBJECTS_WITH_PARTS)), body, 24, 25)
     group = tuple(placed(counted, group_colour, 12, 19) for _ in range(count))
     others = tuple(
         placed(random.choice(other_shapes), random.choice(other_colours), 12, 19) for _ in range(random.randint(2, 6))
     )
     background = random.choice(tuple(BACKGROUNDS))
-    return Scene(number, split, background, counted, group, others, odd, ODD[odd.shape], part_colour, pattern)
+    return Scene(
+        number, split, background, counted, group, others, odd, OBJECTS_WITH_PARTS[odd.shape], part_colour, pattern
+    )
 
 
 def _plural(shape: str) -> str:
     return "crosses" if shape == "cross" else f"{shape}s"
 
 
-def _centre(placed: Placed) -> tuple[float, float]:
+def _centre(placed: PlacedShape) -> tuple[float, float]:
     """In pixels of the large drawing."""
-    size = SIDE // CELLS
+    size = IMAGE_PIXELS // CELLS
     column, row = placed.cell % CELLS, placed.cell // CELLS
-    return (column * size + size / 2 + placed.shift[0]) * FINE, (row * size + size / 2 + placed.shift[1]) * FINE
+    return (column * size + size / 2 + placed.shift[0]) * SUPERSAMPLING, (
+        row * size + size / 2 + placed.shift[1]
+    ) * SUPERSAMPLING
 
 
-def _shape(pen: ImageDraw, placed: Placed) -> None:
-    (x, y), r, colour = _centre(placed), placed.radius * FINE, COLOURS[placed.colour]
+def _shape(pen: ImageDraw, placed: PlacedShape) -> None:
+    (x, y), r, colour = _centre(placed), placed.radius * SUPERSAMPLING, COLOURS[placed.colour]
     match placed.shape:
         case "circle":
             pen.ellipse((x - r, y - r, x + r, y + r), fill=colour)
@@ -283,7 +295,7 @@ def _odd(image: Image, scene: Scene) -> None:
     from PIL import Image as Pixels
     from PIL import ImageDraw
 
-    (x, y), r = _centre(scene.odd), scene.odd.radius * FINE
+    (x, y), r = _centre(scene.odd), scene.odd.radius * SUPERSAMPLING
     mask = Pixels.new("L", image.size)
     outline = ImageDraw.Draw(mask)
     match scene.odd.shape:

@@ -17,14 +17,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memlora_mlx.eval.vqa import drawings
-from memlora_mlx.eval.vqa.drawings import BACKGROUNDS, CELLS, COLOURS, ODD, PATTERNS, SHAPES, SIDE, Placed, Scene
+from memlora_mlx.eval.vqa.drawings import (
+    BACKGROUNDS,
+    CELLS,
+    COLOURS,
+    IMAGE_PIXELS,
+    OBJECTS_WITH_PARTS,
+    PATTERNS,
+    SHAPES,
+    PlacedShape,
+    Scene,
+)
 
 FIRST_SEED = 7_000_000  # of its scenes, as `drawings.scenes` takes it; every block of them has the next one
 PIXELS = 112  # of a picture as the student sees it, a side
 CELL = PIXELS // CELLS
 NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight")
 
-Picture = NDArray[np.uint8]  # (PIXELS, PIXELS, 3)
+Pixels = NDArray[np.uint8]  # (PIXELS, PIXELS, 3)
 
 
 # ------------------------------------------------------------------------------------------------ scenes
@@ -32,22 +42,24 @@ Picture = NDArray[np.uint8]  # (PIXELS, PIXELS, 3)
 
 @cache
 def _of_the_benchmark() -> frozenset[object]:
-    return frozenset(map(contents, drawings.scenes()))
+    return frozenset(map(scene_key, drawings.benchmark_scenes()))
 
 
-def contents(scene: Scene) -> object:
+def scene_key(scene: Scene) -> object:
     """What a scene shows and where, whatever its sizes and shifts."""
     shapes = frozenset((one.shape, one.colour, one.cell) for one in (*scene.group, *scene.others))
     odd = (scene.odd.shape, scene.odd.colour, scene.odd.cell, scene.part_colour, scene.pattern)
     return scene.background, shapes, odd
 
 
-def scenes(count: int, block: int) -> list[Scene]:
+def training_scenes(count: int, block: int) -> list[Scene]:
     """About so many scenes, the same ones for a block; what the default benchmark shows is not among them."""
-    return [one for one in drawings.scenes(count, FIRST_SEED + block) if contents(one) not in _of_the_benchmark()]
+    return [
+        one for one in drawings.benchmark_scenes(count, FIRST_SEED + block) if scene_key(one) not in _of_the_benchmark()
+    ]
 
 
-class Cells:
+class CellImages:
     """Drawn cells by what is in them.
 
     Args:
@@ -57,9 +69,9 @@ class Cells:
 
     def __init__(self, sheets: int, seed: int = 0, on_progress: Callable[[int], None] = lambda done: None) -> None:
         self._random = Random(f"memlora drawings cells {seed}")
-        found: dict[object, list[Picture]] = {}
+        found: dict[object, list[Pixels]] = {}
         for number in range(sheets):
-            scene = self._sheet(number)
+            scene = self._cell_grid(number)
             picture = small(drawings.draw(scene))
             for one in scene.others:
                 found.setdefault((scene.background, one.shape, one.colour), []).append(_cell(picture, one.cell))
@@ -67,7 +79,7 @@ class Cells:
             on_progress(number + 1)
         self._cells = {key: np.stack(some) for key, some in found.items()}
 
-    def picture(self, scene: Scene, random: Random) -> Picture | None:
+    def picture(self, scene: Scene, random: Random) -> Pixels | None:
         """A picture of what the scene shows; None where no cell was drawn for a part of it."""
         made = np.empty((PIXELS, PIXELS, 3), np.uint8)
         made[:] = BACKGROUNDS[scene.background]
@@ -79,10 +91,10 @@ class Cells:
             _cell(made, cell)[:] = some[random.randrange(len(some))]
         return made
 
-    def _sheet(self, number: int) -> Scene:
+    def _cell_grid(self, number: int) -> Scene:
         """Fifteen shapes of any kind, and the odd things in turn."""
         random, bodies = self._random, list(COLOURS)
-        at, odd_names = number, list(ODD)
+        at, odd_names = number, list(OBJECTS_WITH_PARTS)
         at, shape = divmod(at, len(odd_names))
         at, pattern = divmod(at, len(PATTERNS))
         at, background = divmod(at, len(BACKGROUNDS))
@@ -90,21 +102,36 @@ class Cells:
         part_colour = [name for name in bodies if name != bodies[body]][at % (len(bodies) - 1)]
         cells = random.sample(range(CELLS * CELLS), CELLS * CELLS)
 
-        def placed(kind: str, colour: str, least: int, most: int) -> Placed:
+        def placed(kind: str, colour: str, least: int, most: int) -> PlacedShape:
             radius = random.randint(least, most)
-            room = SIDE // CELLS // 2 - 2 - radius
-            return Placed(kind, colour, cells.pop(), radius, (random.randint(-room, room), random.randint(-room, room)))
+            room = IMAGE_PIXELS // CELLS // 2 - 2 - radius
+            return PlacedShape(
+                kind, colour, cells.pop(), radius, (random.randint(-room, room), random.randint(-room, room))
+            )
 
         odd = placed(odd_names[shape], bodies[body], 24, 25)
         others = tuple(placed(random.choice(SHAPES), random.choice(bodies), 12, 19) for _ in cells[:])
         name = list(BACKGROUNDS)[background]
-        return Scene(number, "train", name, "circle", (), others, odd, ODD[odd.shape], part_colour, PATTERNS[pattern])
+        return Scene(
+            number,
+            "train",
+            name,
+            "circle",
+            (),
+            others,
+            odd,
+            OBJECTS_WITH_PARTS[odd.shape],
+            part_colour,
+            PATTERNS[pattern],
+        )
 
 
-ALL_ODD = len(ODD) * len(PATTERNS) * len(BACKGROUNDS) * len(COLOURS) * (len(COLOURS) - 1)  # sheets for each of them
+ALL_ODD = (
+    len(OBJECTS_WITH_PARTS) * len(PATTERNS) * len(BACKGROUNDS) * len(COLOURS) * (len(COLOURS) - 1)
+)  # sheets for each of them
 
 
-def small(image: object) -> Picture:
+def small(image: object) -> Pixels:
     """A drawing at the student's size, as its processor makes it."""
     from PIL import Image
 
@@ -112,7 +139,7 @@ def small(image: object) -> Picture:
     return np.asarray(image.resize((PIXELS, PIXELS), Image.Resampling.BICUBIC))
 
 
-def _cell(picture: Picture, cell: int) -> Picture:
+def _cell(picture: Pixels, cell: int) -> Pixels:
     y, x = divmod(cell, CELLS)
     return picture[y * CELL : (y + 1) * CELL, x * CELL : (x + 1) * CELL]
 
@@ -125,19 +152,19 @@ def _odd_key(scene: Scene) -> object:
 
 
 @dataclass(frozen=True, slots=True)
-class Lesson:
+class DrawingsExample:
     """Something to be said about a picture."""
 
     question: str
     answer: str
 
 
-def lesson(scene: Scene, random: Random, is_chatty: bool = False) -> Lesson:
+def make_example(scene: Scene, random: Random, is_chatty: bool = False) -> DrawingsExample:
     """One question about a scene and what to say; which, and in which words, is random."""
     make = random.choices(list(_KINDS), list(_KINDS.values()))[0]
     question, answer = make(scene, random)
     also = random.choice((_which_odd, _of_body, _of_group, _ground))(scene, random)[1]
-    return Lesson(*_dressed(question, answer, also, random, is_chatty))
+    return DrawingsExample(*_dressed(question, answer, also, random, is_chatty))
 
 
 def _thing(scene: Scene) -> str:
@@ -263,5 +290,5 @@ def _plural(shape: str) -> str:
 def texts(count: int) -> list[str]:
     """Questions and answers to train a tokenizer on."""
     random = Random("memlora drawings words")
-    taught = [lesson(scene, random, at % 7 == 0) for at, scene in enumerate(scenes(count, 0))]
+    taught = [make_example(scene, random, at % 7 == 0) for at, scene in enumerate(training_scenes(count, 0))]
     return [text for one in taught for text in (one.question, one.answer)]

@@ -19,9 +19,9 @@ import mlx.core as mx  # isort: skip  (memlora_mlx.models prepares it)
 import mlx.nn as nn  # isort: skip
 from mlx.utils import tree_flatten  # isort: skip
 
-PATCH = 14  # pixels; four patches, two a side, are a cell, and one token of the language model
+PATCH_PIXELS = 14  # pixels; four patches, two a side, are a cell, and one token of the language model
 VOCABULARY = 800
-SPECIALS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<img>", "</img>", "<IMG_CONTEXT>")
+SPECIAL_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<img>", "</img>", "<IMG_CONTEXT>")
 END, CONTEXT = 2, 5  # places of the above
 TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
@@ -33,7 +33,7 @@ VISION: dict[str, Any] = {
     "num_attention_heads": 2,
     "num_hidden_layers": 3,
     "intermediate_size": 192,
-    "patch_size": PATCH,
+    "patch_size": PATCH_PIXELS,
     "image_size": PIXELS,
     "norm_type": "layer_norm",
     "qkv_bias": True,
@@ -63,7 +63,7 @@ def tokenizer() -> Tokenizer:
     trainer = trainers.BpeTrainer(
         vocab_size=VOCABULARY,
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        special_tokens=[AddedToken(name, special=True, normalized=False) for name in SPECIALS],
+        special_tokens=[AddedToken(name, special=True, normalized=False) for name in SPECIAL_TOKENS],
         show_progress=False,
     )
     prompts = [
@@ -114,7 +114,7 @@ def model(seed: int = 0) -> nn.Module:
     return built
 
 
-def seen(built: nn.Module, pictures: mx.array) -> mx.array:
+def vision_states(built: nn.Module, pictures: mx.array) -> mx.array:
     """What the image tower makes of pictures, four patches a cell: (pictures, 16, 4 * dim).
 
     Args:
@@ -122,28 +122,28 @@ def seen(built: nn.Module, pictures: mx.array) -> mx.array:
     """
     from mlx_vlm.models.base import pixel_shuffle
 
-    tower, side = built.vision_model, PIXELS // PATCH
+    tower, side = built.vision_model, PIXELS // PATCH_PIXELS
     patches, begin = tower.embeddings.patch_embedding, tower.embeddings.class_embedding
     # The convolution as a product of matrices, which MLX's CPU back end does faster.
-    cut = pictures.reshape(-1, side, PATCH, side, PATCH, 3).transpose(0, 1, 3, 2, 4, 5)
-    x = cut.reshape(-1, side * side, PATCH**2 * 3) @ patches.weight.reshape(patches.weight.shape[0], -1).T
+    cut = pictures.reshape(-1, side, PATCH_PIXELS, side, PATCH_PIXELS, 3).transpose(0, 1, 3, 2, 4, 5)
+    x = cut.reshape(-1, side * side, PATCH_PIXELS**2 * 3) @ patches.weight.reshape(patches.weight.shape[0], -1).T
     x = mx.concatenate([mx.broadcast_to(begin, (x.shape[0], 1, x.shape[2])), x + patches.bias], axis=1)
     x, _ = tower.encoder(x + tower.embeddings.position_embedding, output_hidden_states=False)
     return pixel_shuffle(x[:, 1:], shuffle_ratio=0.5)
 
 
-def joined(built: nn.Module, states: mx.array) -> mx.array:
+def project_features(built: nn.Module, states: mx.array) -> mx.array:
     """The tower's states as the language model reads them, a token a cell: (pictures, 16, dim)."""
     for layer in built.mlp1:
         states = layer(states)
     return states
 
 
-def normalised(pictures: Sequence[drawings_lessons.Picture]) -> mx.array:
+def normalise_pixels(pictures: Sequence[drawings_lessons.Pixels]) -> mx.array:
     return mx.array(((np.stack(pictures) / 255.0 - MEAN) / DEVIATION).astype(np.float32))
 
 
-def write(built: nn.Module, words: Tokenizer, folder: Path) -> None:
+def write_model(built: nn.Module, words: Tokenizer, folder: Path) -> None:
     """A model folder in 16 bits, with a manifest as pulled models have."""
     folder.mkdir(parents=True, exist_ok=True)
     arrays = {name: array.astype(mx.float16) for name, array in tree_flatten(built.parameters())}

@@ -24,18 +24,27 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from memlora_mlx.eval.vqa import drawings_lessons
-from memlora_mlx.eval.vqa.drawings import BACKGROUNDS, CELLS, COLOURS, MOST, ODD, PATTERNS, SHAPES, Scene
-from memlora_mlx.eval.vqa.drawings_lessons import Cells, Lesson, lesson
+from memlora_mlx.eval.vqa.drawings import (
+    BACKGROUNDS,
+    CELLS,
+    COLOURS,
+    MAX_COUNT,
+    OBJECTS_WITH_PARTS,
+    PATTERNS,
+    SHAPES,
+    Scene,
+)
+from memlora_mlx.eval.vqa.drawings_lessons import CellImages, DrawingsExample, make_example
 from memlora_mlx.eval.vqa.drawings_parts import (
     CONTEXT,
     END,
     LANGUAGE,
-    joined,
     model,
-    normalised,
-    seen,
+    normalise_pixels,
+    project_features,
     tokenizer,
-    write,
+    vision_states,
+    write_model,
 )
 from memlora_mlx.models import cpu_kernels
 from memlora_mlx.models.safetensors_files import load_arrays_and_words
@@ -45,14 +54,14 @@ import mlx.nn as nn  # isort: skip
 import mlx.optimizers as optim  # isort: skip
 from mlx.utils import tree_flatten, tree_unflatten  # isort: skip
 
-LOOKED_AT = 64  # pictures a step of the image tower's own
+CELL_BATCH_SIZE = 64  # pictures a step of the image tower's own
 SAVED_EVERY = 50  # steps
-QUIET = 0.3  # of a feature's variance: below, it is noise
+MIN_VARIANCE_SHARE = 0.3  # of a feature's variance: below, it is noise
 Loss = Callable[..., mx.array]
 
 
 @dataclass(frozen=True, slots=True)
-class Schooling:
+class DrawingsTrainingConfig:
     """How it is trained."""
 
     looking: int = 500  # steps of the image tower
@@ -73,15 +82,18 @@ def labels(scene: Scene) -> NDArray[np.int32]:
     colours = {name: at for at, name in enumerate(COLOURS, 1)}
     for one in (*scene.group, *scene.others):
         found[one.cell, :2] = 1 + SHAPES.index(one.shape), colours[one.colour]
-    thing, pattern = 1 + len(SHAPES) + list(ODD).index(scene.odd.shape), 1 + PATTERNS.index(scene.pattern)
+    thing, pattern = (
+        1 + len(SHAPES) + list(OBJECTS_WITH_PARTS).index(scene.odd.shape),
+        1 + PATTERNS.index(scene.pattern),
+    )
     found[scene.odd.cell] = thing, colours[scene.odd.colour], colours[scene.part_colour], pattern
     return found
 
 
-ANSWERS = (1 + len(SHAPES) + len(ODD), 1 + len(COLOURS), 1 + len(COLOURS), 1 + len(PATTERNS))
+ANSWERS = (1 + len(SHAPES) + len(OBJECTS_WITH_PARTS), 1 + len(COLOURS), 1 + len(COLOURS), 1 + len(PATTERNS))
 
 
-class Looking(nn.Module):
+class CellClassifier(nn.Module):
     """The image tower with a head that says what is in each cell."""
 
     def __init__(self, built: nn.Module) -> None:
@@ -90,10 +102,10 @@ class Looking(nn.Module):
         self.head = nn.Linear(LANGUAGE["hidden_size"], sum(ANSWERS))
 
     def loss(self, pictures: mx.array, told: mx.array) -> mx.array:
-        return _several(self.head(joined(self, seen(self, pictures))), told, ANSWERS)
+        return _cell_loss(self.head(project_features(self, vision_states(self, pictures))), told, ANSWERS)
 
 
-def _several(logits: mx.array, told: mx.array, sizes: Sequence[int]) -> mx.array:
+def _cell_loss(logits: mx.array, told: mx.array, sizes: Sequence[int]) -> mx.array:
     """Cross-entropy of several answers given at once: logits (..., sum of sizes), told (..., number of sizes)."""
     parts = mx.split(logits, np.cumsum(sizes)[:-1].tolist(), axis=-1)
     return sum(nn.losses.cross_entropy(part, told[..., i]).mean() for i, part in enumerate(parts))
@@ -103,7 +115,7 @@ def _several(logits: mx.array, told: mx.array, sizes: Sequence[int]) -> mx.array
 
 
 @dataclass(frozen=True, slots=True)
-class Class:
+class DrawingsBatch:
     """One step's pictures and lessons as arrays. `places` point into sequences * time."""
 
     pictures: mx.array  # (pictures, PIXELS, PIXELS, 3)
@@ -112,7 +124,7 @@ class Class:
     targets: mx.array
 
 
-class Desk:
+class ExampleEncoder:
     """Makes lessons into arrays."""
 
     def __init__(self, words: Tokenizer) -> None:
@@ -124,7 +136,7 @@ class Desk:
     def prompt(self, question: str) -> list[int]:
         return [*self._before, *self._words.encode(question, add_special_tokens=False).ids, *self._after]
 
-    def lay(self, pictures: Sequence[drawings_lessons.Picture], taught: Sequence[Lesson]) -> Class:
+    def encode(self, pictures: Sequence[drawings_lessons.Pixels], taught: Sequence[DrawingsExample]) -> DrawingsBatch:
         rows = [(self.prompt(one.question), [*self._words.encode(one.answer).ids, END]) for one in taught]
         width = -(-max(len(a) + len(b) - 1 for a, b in rows) // 8) * 8
         tokens = np.zeros((len(rows), width), np.int32)
@@ -135,22 +147,31 @@ class Desk:
             tokens[at, : len(whole)] = whole
             places += range(at * width + len(prompt) - 1, at * width + len(whole))
             targets += answer
-        return Class(normalised(pictures), mx.array(tokens), mx.array(places), mx.array(targets))
+        return DrawingsBatch(normalise_pixels(pictures), mx.array(tokens), mx.array(places), mx.array(targets))
 
 
 def record(scene: Scene) -> list[int]:
     """The whole scene: odd thing, its colour, its part's, its pattern, background, counted shape, its colour, how many."""
-    colours, odd = list(COLOURS), list(ODD).index(scene.odd.shape)
+    colours, odd = list(COLOURS), list(OBJECTS_WITH_PARTS).index(scene.odd.shape)
     body, part, of_group = (colours.index(one) for one in (scene.odd.colour, scene.part_colour, scene.group[0].colour))
     ground, counted = list(BACKGROUNDS).index(scene.background), SHAPES.index(scene.counted)
     return [odd, body, part, PATTERNS.index(scene.pattern), ground, counted, of_group, len(scene.group) - 1]
 
 
 _COLOURS = len(COLOURS)
-RECORD = (len(ODD), _COLOURS, _COLOURS, len(PATTERNS), len(BACKGROUNDS), len(SHAPES), _COLOURS, MOST)
+RECORD = (
+    len(OBJECTS_WITH_PARTS),
+    _COLOURS,
+    _COLOURS,
+    len(PATTERNS),
+    len(BACKGROUNDS),
+    len(SHAPES),
+    _COLOURS,
+    MAX_COUNT,
+)
 
 
-class Lessons(nn.Module):
+class DescriptionModel(nn.Module):
     """The language model, with a head that says right behind the image what the whole scene is.
 
     Without it the model takes long to find out that the image is what the questions are about.
@@ -175,7 +196,7 @@ class Lessons(nn.Module):
         words = mx.concatenate([words[:, :start], shown, words[:, start + CELLS**2 :]], axis=1)
         hidden = self.language_model.model(None, inputs_embeds=words)
         logits = self.language_model.model.embed_tokens.as_linear(hidden.reshape(-1, hidden.shape[-1])[places])
-        scenes = _several(self.head(hidden[:, start + CELLS**2]), mx.repeat(told, several, axis=0), RECORD)
+        scenes = _cell_loss(self.head(hidden[:, start + CELLS**2]), mx.repeat(told, several, axis=0), RECORD)
         return nn.losses.cross_entropy(logits, targets).mean() + 0.2 * scenes
 
 
@@ -186,20 +207,20 @@ def _image_start(tokens: mx.array) -> int:
 # ------------------------------------------------------------------------------------------------ schooling
 
 
-class School:
+class DrawingsTrainer:
     """Trains a student in its folder: training.log says how it goes, and school/ is what a stop leaves."""
 
-    def __init__(self, plan: Schooling, words: Tokenizer, folder: Path) -> None:
-        self.plan, self._folder, self._desk = plan, folder, Desk(words)
+    def __init__(self, plan: DrawingsTrainingConfig, words: Tokenizer, folder: Path) -> None:
+        self.plan, self._folder, self._desk = plan, folder, ExampleEncoder(words)
         began = time.perf_counter()
-        self._cells = Cells(plan.sheets, plan.seed)
+        self._cells = CellImages(plan.sheets, plan.seed)
         self._say(f"{plan.sheets} sheets drawn in {time.perf_counter() - began:.0f} s")
 
     def train(self, built: nn.Module) -> None:
-        looking, plan = Looking(built), self.plan
+        looking, plan = CellClassifier(built), self.plan
         self._steps("looking", looking, looking.loss, self._pictures, plan.looking)
         self._even(built)
-        lessons = Lessons(built)
+        lessons = DescriptionModel(built)
         self._steps("lessons", lessons, lessons.loss, partial(self._class, built), plan.steps)
 
     def _even(self, built: nn.Module) -> None:
@@ -208,14 +229,14 @@ class School:
         Out of the tower whether a cell is empty is a thousand times as loud as its pattern, which the language model would
         not hear.
         """
-        _, pictures = self.shown(4 * LOOKED_AT, 0, Random("memlora drawings"))
+        _, pictures = self.shown(4 * CELL_BATCH_SIZE, 0, Random("memlora drawings"))
         with cpu_kernels.without_gradients():
-            features = joined(built, seen(built, normalised(pictures)))
+            features = project_features(built, vision_states(built, normalise_pixels(pictures)))
         found = np.array(features, np.float64).reshape(-1, features.shape[-1])
         middle = found.mean(axis=0)
         values, directions = np.linalg.eigh(np.cov(found.T))
         words = np.array(built.language_model.model.embed_tokens.weight)
-        turn = directions / np.sqrt(np.maximum(values, 0) + QUIET)
+        turn = directions / np.sqrt(np.maximum(values, 0) + MIN_VARIANCE_SHARE)
         turn *= np.sqrt((words**2).mean() / (((found - middle) @ turn) ** 2).mean())
         last = built.mlp1[-1]
         weight, bias = np.array(last.weight, np.float64), np.array(last.bias, np.float64)
@@ -223,22 +244,22 @@ class School:
         last.bias = mx.array(((bias - middle) @ turn).astype(np.float32))
         mx.eval(built.parameters())
 
-    def shown(self, count: int, block: int, random: Random) -> tuple[list[Scene], list[drawings_lessons.Picture]]:
+    def shown(self, count: int, block: int, random: Random) -> tuple[list[Scene], list[drawings_lessons.Pixels]]:
         """Scenes of a block with their pictures."""
-        made = [(scene, self._cells.picture(scene, random)) for scene in drawings_lessons.scenes(count, block)]
+        made = [(scene, self._cells.picture(scene, random)) for scene in drawings_lessons.training_scenes(count, block)]
         return [scene for scene, picture in made if picture is not None], [p for _, p in made if p is not None]
 
     def _pictures(self, step: int, random: Random) -> tuple[mx.array, ...]:
-        some, pictures = self.shown(LOOKED_AT, 10 * step + 1, random)
-        return normalised(pictures), mx.array(np.stack([labels(scene) for scene in some]))
+        some, pictures = self.shown(CELL_BATCH_SIZE, 10 * step + 1, random)
+        return normalise_pixels(pictures), mx.array(np.stack([labels(scene) for scene in some]))
 
     def _class(self, built: nn.Module, step: int, random: Random) -> tuple[mx.array, ...]:
         some, pictures = self.shown(self.plan.pictures, 10 * step + 2, random)
         is_chatty = random.random() < 0.12  # sequences of one step are about as long
-        taught = [lesson(scene, random, is_chatty) for scene in some for _ in range(self.plan.lessons)]
-        made = self._desk.lay(pictures, taught)
+        taught = [make_example(scene, random, is_chatty) for scene in some for _ in range(self.plan.lessons)]
+        made = self._desk.encode(pictures, taught)
         with cpu_kernels.without_gradients():
-            features = joined(built, seen(built, made.pictures))
+            features = project_features(built, vision_states(built, made.pictures))
         return features, mx.array([record(scene) for scene in some]), made.tokens, made.places, made.targets
 
     def _steps(
@@ -298,12 +319,12 @@ def _restored(state: Path, trained: nn.Module, optimizer: optim.Optimizer) -> in
     return int(words["step"])
 
 
-def make(folder: Path, plan: Schooling) -> None:
+def train_drawings_student(folder: Path, plan: DrawingsTrainingConfig) -> None:
     """Train a student and write its folder."""
     folder.mkdir(parents=True, exist_ok=True)
     words, built = tokenizer(), model(plan.seed)
-    School(plan, words, folder).train(built)
-    write(built, words, folder)
+    DrawingsTrainer(plan, words, folder).train(built)
+    write_model(built, words, folder)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -312,12 +333,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         description="Make the drawings student; run it again to go on.",
     )
     parser.add_argument("folder", type=Path)
-    usual = Schooling()
+    usual = DrawingsTrainingConfig()
     parser.add_argument("--looking", type=int, default=usual.looking, help="steps of the image tower alone")
     parser.add_argument("--steps", type=int, default=usual.steps, help="steps of the language model")
     parser.add_argument("--seed", type=int, default=usual.seed)
     given = parser.parse_args(arguments)
-    make(given.folder, Schooling(looking=given.looking, steps=given.steps, seed=given.seed))
+    train_drawings_student(
+        given.folder, DrawingsTrainingConfig(looking=given.looking, steps=given.steps, seed=given.seed)
+    )
 
 
 if __name__ == "__main__":

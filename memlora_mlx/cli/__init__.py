@@ -2,72 +2,25 @@
 
 Results go to standard output, progress and notes to standard error. Exit codes: 0 fine, 1 failure, 2 usage,
 130 interrupted. Only `main` turns errors into text; a bug keeps its traceback.
+
+This module defines nothing but `main`, so that no name here hides a submodule; `cli/app.py` builds the app.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import NoReturn
 
 import typer
 
-from memlora_mlx.cli import adapters, bench, memory, models, vqa
-from memlora_mlx.cli.ask import ask
-from memlora_mlx.cli.chat import chat
-from memlora_mlx.cli.demo import demo
-from memlora_mlx.cli.doctor import doctor
-from memlora_mlx.cli.ingest import ingest
-from memlora_mlx.cli.teach import teach
-from memlora_mlx.cli.train import TrainCommand, train
 from memlora_mlx.errors import MemloraError
 from memlora_mlx.extras import missing_extra
-
-app = typer.Typer(
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    add_completion=True,
-    help="A long-term memory for chat assistants, on this machine alone.",
-)
-app.command()(ingest)
-app.command()(ask)
-app.command()(chat)
-app.add_typer(memory.app, name="memory")
-app.add_typer(models.app, name="models")
-app.command()(teach)
-app.command(cls=TrainCommand)(train)
-app.add_typer(adapters.app, name="adapters")
-app.add_typer(bench.app, name="bench")
-app.add_typer(vqa.app, name="vqa")
-app.command()(doctor)
-app.command()(demo)
-
-
-def _print_version(wanted: bool) -> None:
-    if wanted:
-        from memlora_mlx import __version__
-
-        typer.echo(f"memlora {__version__}")
-        raise typer.Exit
-
-
-@app.callback()
-def _root(
-    home: Annotated[
-        Path | None, typer.Option(help="Folder of models, memories and config.toml (MEMLORA_HOME).", show_default=False)
-    ] = None,
-    version: Annotated[
-        bool,
-        typer.Option("--version", help="Print the version and leave.", is_eager=True, callback=_print_version),
-    ] = False,
-) -> None:
-    if home is not None:  # settings are read where they are needed; this is how all of them see it
-        os.environ["MEMLORA_HOME"] = str(home.expanduser())
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line and leave the process with its exit code."""
+    from memlora_mlx.cli.app import app
+
     # `app` itself ends the process, silently, when a reader is gone (`memlora memory list | head`).
     try:
         code = app(argv, prog_name="memlora", standalone_mode=False)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from memlora_mlx.cli.options import AsJson, Student, print_json, workspace
+from memlora_mlx.cli.options import JsonOption, StudentOption, open_workspace, print_json
 
 if TYPE_CHECKING:
     from memlora_mlx.memory.workspace import Workspace
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help="List, show, verify, install and export experts.")
 
-Which = Annotated[str, typer.Argument(metavar="STAGE|FOLDER", help="A stage's expert, or one in a folder.")]
+ExpertArgument = Annotated[str, typer.Argument(metavar="STAGE|FOLDER", help="A stage's expert, or one in a folder.")]
 
 
 @app.command("list")
-def list_adapters(as_json: AsJson = False) -> None:
+def list_adapters(as_json: JsonOption = False) -> None:
     """Show the experts that came with memlora and those that were installed, which go before them."""
     from memlora_mlx.errors import AdapterMismatch
     from memlora_mlx.models.adapter_registry import WEIGHTS, list_experts, read_card
@@ -41,10 +41,10 @@ def list_adapters(as_json: AsJson = False) -> None:
                 "origin": place.origin,
                 "is_used": place.is_active,
                 "state": state,
-                "base": _at(card, "base", "name"),
-                "data": _at(card, "data", "teachers") or {},
-                "licence": _at(card, "data", "licence"),
-                "validation_loss": _at(card, "metrics", "validation_loss"),
+                "base": _resolve(card, "base", "name"),
+                "data": _resolve(card, "data", "teachers") or {},
+                "licence": _resolve(card, "data", "licence"),
+                "validation_loss": _resolve(card, "metrics", "validation_loss"),
                 "bytes": weights.stat().st_size if weights.is_file() else 0,
                 "path": str(place.folder),
             }
@@ -58,12 +58,12 @@ def list_adapters(as_json: AsJson = False) -> None:
 
 
 @app.command()
-def show(which: Which, student: Student = None, as_json: AsJson = False) -> None:
+def show(which: ExpertArgument, student: StudentOption = None, as_json: JsonOption = False) -> None:
     """Print all that an expert says of itself."""
     from memlora_mlx.models.adapter_registry import read_config
 
-    with workspace(models=False, student=student) as opened:
-        folder = _find(opened, which)
+    with open_workspace(models=False, student=student) as opened:
+        folder = _find_experts(opened, which)
     config = read_config(folder)
     card = {"folder": str(folder), **config.pop("memlora", {"card": "none"}), "adapter_config": config}
     if as_json:
@@ -83,22 +83,25 @@ def verify(
         typer.Option(metavar="FILE[:N]", help="The rows it was trained with, in place of those the card names."),
     ] = None,
     stage: Annotated[str | None, typer.Option(help="Where no card says it.", show_default=False)] = None,
-    student: Student = None,
-    as_json: AsJson = False,
+    student: StudentOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Measure experts anew: files, base, validation loss; exit code 1 if something differs from the card."""
-    from memlora_mlx.distill import shelf
+    from memlora_mlx.distill import adapter_operations
     from memlora_mlx.errors import ModelMissing
 
-    with workspace(embedder=False, student=student) as opened:
-        folders = [_find(opened, name) for name in which or opened.expert_stages]
+    with open_workspace(embedder=False, student=student) as opened:
+        folders = [_find_experts(opened, name) for name in which or opened.expert_stages]
         if not folders:
             raise ModelMissing(f"{opened.student_name} has no experts; `memlora train --stage extraction` makes one")
         base, home, known = _student(opened), opened.settings.home, None if stage is None else _stage(stage)
-        found = {folder: shelf.verify(folder, base, home, stage=known, data=data or []) for folder in folders}
+        found = {
+            folder: adapter_operations.verify_expert(folder, base, home, stage=known, data=data or [])
+            for folder in folders
+        }
     if as_json:
         rows = [
-            {"folder": str(path), "what": f.what, "is_right": f.is_right, "says": f.says}
+            {"folder": str(path), "what": f.subject, "is_right": f.is_right, "says": f.message}
             for path in found
             for f in found[path]
         ]
@@ -108,7 +111,7 @@ def verify(
         for folder, findings in found.items():
             typer.echo(str(folder))
             for finding in findings:
-                typer.echo(f"  {marks[finding.is_right]}  {finding.what}: {finding.says}")
+                typer.echo(f"  {marks[finding.is_right]}  {finding.subject}: {finding.message}")
     if any(finding.is_right is False for findings in found.values() for finding in findings):
         raise typer.Exit(1)
 
@@ -117,14 +120,14 @@ def verify(
 def install(
     folder: Annotated[Path, typer.Argument(help="Of an expert, or of a training run that made one.")],
     stage: Annotated[str | None, typer.Option(help="Where no card says it.", show_default=False)] = None,
-    student: Student = None,
+    student: StudentOption = None,
 ) -> None:
     """Let a student use an expert from now on; print the folder it is in."""
-    from memlora_mlx.distill import shelf
+    from memlora_mlx.distill import adapter_operations
 
     known = None if stage is None else _stage(stage)
-    with workspace(embedder=False, student=student) as opened:
-        place = shelf.install(
+    with open_workspace(embedder=False, student=student) as opened:
+        place = adapter_operations.install_expert(
             folder.expanduser(), _student(opened), opened.student_name, opened.settings.home, stage=known
         )
         name = opened.student_name
@@ -134,17 +137,17 @@ def install(
 
 @app.command()
 def export(
-    which: Which,
+    which: ExpertArgument,
     folder: Annotated[Path, typer.Argument(help="A new folder.")],
-    student: Student = None,
+    student: StudentOption = None,
 ) -> None:
     """Copy an expert in mlx-lm's format, as `mlx_lm.generate --adapter-path FOLDER` takes it."""
-    from memlora_mlx.distill import shelf
+    from memlora_mlx.distill import adapter_operations
     from memlora_mlx.errors import MemloraError
 
     target = folder.expanduser()
-    with workspace(models=False, student=student) as opened:
-        shelf.export(_find(opened, which), target)
+    with open_workspace(models=False, student=student) as opened:
+        adapter_operations.export_expert(_find_experts(opened, which), target)
         try:
             model = str(opened.student_folder)
         except MemloraError:
@@ -166,7 +169,7 @@ def _stage(name: str) -> Stage:
     raise UsageError(f"there is no stage {name!r}; known are {', '.join(STAGES)}")
 
 
-def _find(opened: Workspace, which: str) -> Path:
+def _find_experts(opened: Workspace, which: str) -> Path:
     """The folder of a stage's expert in use, or the folder itself."""
     from memlora_mlx.errors import ModelMissing, UsageError
     from memlora_mlx.models.adapter_registry import CONFIG
@@ -194,7 +197,7 @@ def _student(opened: Workspace) -> Any:
     return Model.load(opened.student_folder, name if name in ENTRIES else None)
 
 
-def _at(card: Mapping[str, Any], *names: str) -> Any:
+def _resolve(card: Mapping[str, Any], *names: str) -> Any:
     """A value deep in a card; None where it is not there."""
     found: Any = card
     for name in names:
@@ -220,14 +223,14 @@ def _print_table(rows: list[dict[str, Any]]) -> None:
             origin if row["is_used"] else f"({origin})",
             escape("\n".join(row["data"])) or "?",
             escape("\n".join(part.partition(" (")[0] for part in (row["licence"] or "?").split("; "))),
-            _fall(row["validation_loss"]),
+            _format_loss_change(row["validation_loss"]),
             f"{row['bytes'] / 1e6:.1f} MB",
             style=None if row["is_used"] else "dim",
         )
     Console().print(table)
 
 
-def _fall(loss: object) -> str:
+def _format_loss_change(loss: object) -> str:
     """A card's validation losses, from where the training began to the expert; cards come from anywhere."""
     if not isinstance(loss, Mapping):
         return "?"

@@ -7,7 +7,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from memlora_mlx.cli.options import AsJson, Experts, Limit, Mode, Student, User, print_json, print_row, workspace, write
+from memlora_mlx.cli.options import (
+    ExpertsOption,
+    JsonOption,
+    LimitOption,
+    ModeOption,
+    StudentOption,
+    UserOption,
+    open_workspace,
+    print_columns,
+    print_json,
+    write_text_piece,
+)
 
 if TYPE_CHECKING:
     from memlora_mlx.memory.pipeline import Answer
@@ -15,15 +26,15 @@ if TYPE_CHECKING:
     from memlora_mlx.records import Hit
 
 
-def ask(
+def ask_command(
     question: Annotated[str, typer.Argument(help="What you want to know.")],
-    user: User = None,
-    limit: Limit = None,
+    user: UserOption = None,
+    limit: LimitOption = None,
     image: Annotated[Path | None, typer.Option(help="A picture the question is about.")] = None,
-    student: Student = None,
-    experts: Experts = None,
-    mode: Mode = None,
-    as_json: AsJson = False,
+    student: StudentOption = None,
+    experts: ExpertsOption = None,
+    mode: ModeOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Answer a question from what is remembered, and name the memories used.
 
@@ -36,32 +47,32 @@ def ask(
     if not question.strip():
         raise UsageError('the question is empty; ask as in `memlora ask "Where does Anna work?"`')
     looks = image is not None
-    with workspace(embedder=not looks, student=student, experts=experts, expert_mode=mode, limit=limit) as opened:
+    with open_workspace(embedder=not looks, student=student, experts=experts, expert_mode=mode, limit=limit) as opened:
         if image is None:
             opened.require_store()
-        streamed = None if as_json or looks else write
+        streamed = None if as_json or looks else write_text_piece
         answer = Memory.of(opened).ask(question, user_id=user, image=image, on_text=streamed)
     if as_json:
         print_json(_as_dict(question, answer))
         return
     if image is not None:
         assert answer.look is not None
-        print_row("", answer.text)
-        print_row("", answer.look.reason)
+        print_columns("", answer.text)
+        print_columns("", answer.look.reason)
         return
     typer.echo()
     if answer.look is not None:
         assert answer.look.memory is not None
         typer.echo()
         label = f"Looked at {answer.look.picture} of {answer.look.memory.id[:8]}: "
-        print_row(label, f"{answer.look.answer}. {answer.look.reason}")
+        print_columns(label, f"{answer.look.answer}. {answer.look.reason}")
     typer.echo()
     if not answer.hits:
         typer.echo("No memories were found.")
         return
     typer.echo(f"From {len(answer.hits)} memories" + _cut_note(answer.cost.truncated) + ":")
     for hit in answer.hits:
-        print_row(f"  {hit.memory.id[:8]}  {_day(hit):<18} ", hit.memory.text)
+        print_columns(f"  {hit.memory.id[:8]}  {_day(hit):<18} ", hit.memory.text)
 
 
 def _day(hit: Hit) -> str:

@@ -11,12 +11,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from memlora_mlx.cli.ingest import interruptible
-from memlora_mlx.cli.live import LiveLine, duration
-from memlora_mlx.cli.options import AsJson, Experts, Student, existing_files, notes, print_json, workspace
+from memlora_mlx.cli.ingest import interrupt_event
+from memlora_mlx.cli.options import (
+    ExpertsOption,
+    JsonOption,
+    StudentOption,
+    open_workspace,
+    print_json,
+    require_files,
+    stderr_console,
+)
+from memlora_mlx.cli.progress import ProgressLine, format_duration
 
 if TYPE_CHECKING:
-    from memlora_mlx.eval.results import Run
+    from memlora_mlx.eval.results import BenchRun
     from memlora_mlx.memory.workspace import Workspace
 
 _RUN = "run"
@@ -33,7 +41,7 @@ class BenchGroup(TyperGroup):
 
 app = typer.Typer(cls=BenchGroup, help="Measure the memory: LoCoMo, or your own conversations.")
 
-Out = Annotated[
+OutOption = Annotated[
     Path | None,
     typer.Option(help="Folder of results.json, report.md and report.html; by default one below <home>/bench/runs."),
 ]
@@ -49,8 +57,8 @@ def bench(
     conversations: Annotated[
         list[str] | None, typer.Option(help="Only this conversation; may be given several times.")
     ] = None,
-    student: Student = None,
-    experts: Experts = None,
+    student: StudentOption = None,
+    experts: ExpertsOption = None,
     systems: Annotated[
         str | None,
         typer.Option(help="Comma-separated: memlora, base, mem0, full-context, rag, oracle; by default all."),
@@ -95,19 +103,19 @@ def bench(
     mine: Annotated[
         bool, typer.Option("--mine", help="Ask about your own conversations; nothing leaves them.")
     ] = False,
-    out: Out = None,
-    as_json: AsJson = False,
+    out: OutOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Let systems read conversations and answer questions about them; score, compare, report.
 
     It has stores of its own: your memories are not touched. Stop it any time and run it again: it goes on where it
     stopped. `memlora bench report RUN` writes a report anew.
     """
-    from memlora_mlx.distill.vqa import benchmark_in
+    from memlora_mlx.distill.vqa_dataset import find_dataset
     from memlora_mlx.errors import Cancelled, UsageError
     from memlora_mlx.eval.bench import run
+    from memlora_mlx.eval.bench_config import SYSTEMS, BenchConfig
     from memlora_mlx.eval.locomo.questions import read_corrections
-    from memlora_mlx.eval.plan import SYSTEMS, Plan
     from memlora_mlx.settings import load_settings
 
     images = vqa or vqa_from is not None
@@ -116,8 +124,8 @@ def bench(
     if file is not None and mine:
         raise UsageError("--mine asks about your own conversations; leave FILE out")
     chosen = tuple(part.strip() for part in systems.split(",") if part.strip()) if systems else SYSTEMS
-    plan = Plan(
-        file=existing_files([file])[0] if file else None,
+    plan = BenchConfig(
+        file=require_files([file])[0] if file else None,
         split=split,
         conversations=tuple(conversations or ()),
         systems=chosen,
@@ -129,17 +137,17 @@ def bench(
         scales=scales,
         efficiency=efficiency,
         conflict=conflict,
-        vqa=benchmark_in(load_settings().home, vqa_from) if images else None,
+        vqa=find_dataset(load_settings().home, vqa_from) if images else None,
         mine=mine,
         judge=judge,
-        predictions=tuple(existing_files(predictions or [])),
-        corrections=read_corrections(existing_files([gold_corrections])[0]) if gold_corrections else {},
+        predictions=tuple(require_files(predictions or [])),
+        corrections=read_corrections(require_files([gold_corrections])[0]) if gold_corrections else {},
         command=str(ctx.parent.obj) if ctx.parent else "",
     )
     with (
-        workspace(embedder=plan.embeds, student=student, experts=experts) as opened,
-        interruptible() as cancelled,
-        Display() as display,
+        open_workspace(embedder=plan.embeds, student=student, experts=experts) as opened,
+        interrupt_event() as cancelled,
+        BenchProgress() as display,
     ):
         try:
             made = run(plan, opened, on_progress=display.show, cancelled=cancelled)
@@ -149,34 +157,34 @@ def bench(
                 raise Cancelled("stopped; with --mine nothing is kept") from None
             raise Cancelled("stopped; what was measured is kept, and the same command goes on") from None
         folder = out or _new_folder(opened)
-    _deliver(made, folder, as_json)
+    _write_and_print(made, folder, as_json)
 
 
-@app.command()
-def report(
+@app.command("report")
+def report_command(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder or results.json.")],
     out: Annotated[Path | None, typer.Option(help="Folder of the report; by default the run's own.")] = None,
-    as_json: AsJson = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Write the report of a run anew."""
     from memlora_mlx.eval.results import read_run
 
     read = read_run(run)
-    _deliver(read, out or (run if run.is_dir() else run.parent), as_json, keep=out is not None)
+    _write_and_print(read, out or (run if run.is_dir() else run.parent), as_json, keep=out is not None)
 
 
-def _deliver(run: Run, folder: Path, as_json: bool, *, keep: bool = True) -> None:
+def _write_and_print(run: BenchRun, folder: Path, as_json: bool, *, keep: bool = True) -> None:
     """Write results.json and the reports, and show the summary."""
     from memlora_mlx.eval.results import write_run
 
-    console = notes()
+    console = stderr_console()
     if keep:
         write_run(run, folder)
     for failure in run.failures:
         console.print(failure, style="yellow", markup=False)
     from memlora_mlx.eval import report as reports
 
-    reports.write(run, folder)
+    reports.write_report(run, folder)
     if as_json:
         print_json(run.as_json())
         return
@@ -192,7 +200,7 @@ def _new_folder(opened: Workspace) -> Path:
     return bench_folder(opened) / "runs" / f"{datetime.now():%Y-%m-%d-%H%M%S}"
 
 
-class Display(LiveLine):
+class BenchProgress(ProgressLine):
     """The live line of a run on a terminal; a line now and then elsewhere."""
 
     def __init__(self) -> None:
@@ -201,14 +209,14 @@ class Display(LiveLine):
         self._clock = time.monotonic
         super().__init__("loading the student", "", every=15.0)
         self._phase: tuple[str, str, str] = ("", "", "")
-        self._began, self._first, self._start = 0.0, 0, self._clock()
+        self._started, self._first, self._start = 0.0, 0, self._clock()
 
     def show(self, system: str, conversation: str, phase: str, done: int, total: int) -> None:
         now = self._clock()
         if (system, conversation, phase) != self._phase:
-            self._phase, self._began, self._first = (system, conversation, phase), now, done
+            self._phase, self._started, self._first = (system, conversation, phase), now, done
         made = done - self._first
-        left = f"{duration((now - self._began) / made * (total - done))} left" if made > 0 else ""
+        left = f"{format_duration((now - self._started) / made * (total - done))} left" if made > 0 else ""
         name = " ".join(filter(None, (system, conversation, phase)))
-        self.update(description=name, completed=done, total=total, says=left)
-        self.tell(now - self._start, f"{name}: {done}/{total} {left}".rstrip())
+        self.update(description=name, completed=done, total=total, details=left)
+        self.log_every(now - self._start, f"{name}: {done}/{total} {left}".rstrip())

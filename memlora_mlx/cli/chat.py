@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING, Annotated, Self
 
 import typer
 
-from memlora_mlx.cli.options import Experts, Mode, Student, notes, workspace, write
+from memlora_mlx.cli.options import (
+    ExpertsOption,
+    ModeOption,
+    StudentOption,
+    open_workspace,
+    stderr_console,
+    write_text_piece,
+)
 
 if TYPE_CHECKING:
     from memlora_mlx.memory.chat import Chat
@@ -21,11 +28,11 @@ if TYPE_CHECKING:
 _HELP = "/memories shows what is remembered, /forget takes back the last change, /quit (or Ctrl-D) ends"
 
 
-def chat(
+def chat_command(
     user: Annotated[str | None, typer.Option(help="Whose memory this is.")] = None,
-    student: Student = None,
-    experts: Experts = None,
-    mode: Mode = None,
+    student: StudentOption = None,
+    experts: ExpertsOption = None,
+    mode: ModeOption = None,
     plain: Annotated[bool, typer.Option("--plain", help="Line by line, without the full-screen app.")] = False,
 ) -> None:
     """Chat with the student; what you tell it is remembered.
@@ -38,12 +45,12 @@ def chat(
         return
     from memlora_mlx.memory.chat import Chat
 
-    with workspace(student=student, experts=experts, expert_mode=mode, user=user) as opened:
+    with open_workspace(student=student, experts=experts, expert_mode=mode, user=user) as opened:
         talk = Chat(opened.pipeline, opened.settings.user, limit=opened.settings.limit)
-        speak = notes()
+        speak = stderr_console()
         if sys.stdin.isatty():
             speak.print(f"{opened.student_name}, all on this machine. {_HELP}", style="dim")
-        with _Background(talk) as background, _line_history(opened.settings.home):
+        with _MemoryWorker(talk) as background, _line_history(opened.settings.home):
             while (line := _read()) is not None:
                 if not line.strip():
                     continue
@@ -53,7 +60,7 @@ def chat(
                     background.wait()
                     _command(line.strip(), talk)
                     continue
-                reply = _answer(talk, line)
+                reply = _reply(talk, line)
                 if reply is not None:
                     background.remember(line, reply)
 
@@ -66,7 +73,7 @@ def _can_be_full_screen() -> bool:
     try:
         require("tui", "the full-screen chat")
     except ExtraMissing as missing:
-        notes().print(f"This is the plain chat: {missing}", style="dim", markup=False)
+        stderr_console().print(f"This is the plain chat: {missing}", style="dim", markup=False)
         return False
     return True
 
@@ -75,18 +82,18 @@ def _full_screen(**flags: object) -> None:
     import gc
 
     from memlora_mlx.settings import load_settings
-    from memlora_mlx.tui.images import ask_terminal
+    from memlora_mlx.tui.terminal_images import detect_graphics
 
     gc.disable()  # a start leaves no garbage; the app turns it on again behind its first frame
     settings = load_settings(flags)
-    ask_terminal()
+    detect_graphics()
     from memlora_mlx.tui.app import MemloraApp
 
     app = MemloraApp(settings)
     try:
         app.run()
     finally:
-        app.session.close()
+        app.backend.close()
 
 
 def _read() -> str | None:
@@ -102,14 +109,14 @@ def _read() -> str | None:
             typer.echo(err=True)
 
 
-def _answer(talk: Chat, line: str) -> str | None:
+def _reply(chat: Chat, line: str) -> str | None:
     """Stream a reply to the terminal; Ctrl-C stops it, and what was said until then counts."""
     pieces: list[str] = []
-    stream = talk.reply(line)
+    stream = chat.reply(line)
     try:
         for piece in stream:
             pieces.append(piece)
-            write(piece)
+            write_text_piece(piece)
     except KeyboardInterrupt:
         stream.close()
         typer.echo(" [stopped]", nl=False)
@@ -117,27 +124,27 @@ def _answer(talk: Chat, line: str) -> str | None:
     return "".join(pieces).strip() or None
 
 
-def _command(line: str, talk: Chat) -> None:
+def _command(line: str, chat: Chat) -> None:
     from memlora_mlx.errors import MemloraError
     from memlora_mlx.memory.stages import format_day
 
     if line == "/memories":
-        for memory in talk.list_memories():
+        for memory in chat.list_memories():
             typer.echo(f"  {format_day(memory.said_at):<18} {memory.text}")
     elif line == "/forget":
         try:
-            typer.echo(f"  undone: {talk.undo()}")
+            typer.echo(f"  undone: {chat.undo()}")
         except MemloraError as error:
             typer.echo(f"  {error}", err=True)
     else:
         typer.echo(f"  {_HELP}", err=True)
 
 
-class _Background:
+class _MemoryWorker:
     """Remembers exchanges while the user types on; waits for the last ones at the end."""
 
-    def __init__(self, talk: Chat) -> None:
-        self._talk, self._speak = talk, notes()
+    def __init__(self, chat: Chat) -> None:
+        self._chat, self._console = chat, stderr_console()
         self._pool = ThreadPoolExecutor(1)
         self._waiting: list[Future[ExchangeResult]] = []
 
@@ -146,13 +153,13 @@ class _Background:
 
     def __exit__(self, *_: object) -> None:
         if any(not job.done() for job in self._waiting):
-            self._speak.print("remembering the last of it ...", style="dim")
+            self._console.print("remembering the last of it ...", style="dim")
         self.wait()
         self._pool.shutdown()
 
     def remember(self, said: str, replied: str) -> None:
         self._waiting.append(
-            self._pool.submit(self._talk.remember, said, replied, key=uuid.uuid4().hex, said_at=datetime.now(UTC))
+            self._pool.submit(self._chat.remember, said, replied, key=uuid.uuid4().hex, said_at=datetime.now(UTC))
         )
         self._report()
 
@@ -170,11 +177,11 @@ class _Background:
             try:
                 for change in job.result().applied:
                     if change.rejected is None:
-                        self._speak.print(
+                        self._console.print(
                             f"  [{change.event.lower()}] {change.text or change.old_text}", style="dim", markup=False
                         )
             except MemloraError as error:
-                self._speak.print(f"  not remembered: {error}", style="red", markup=False)
+                self._console.print(f"  not remembered: {error}", style="red", markup=False)
 
 
 @contextlib.contextmanager

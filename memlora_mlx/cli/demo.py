@@ -6,7 +6,14 @@ from importlib.resources import as_file, files
 
 import typer
 
-from memlora_mlx.cli.options import Experts, Mode, Student, notes, workspace, write
+from memlora_mlx.cli.options import (
+    ExpertsOption,
+    ModeOption,
+    StudentOption,
+    open_workspace,
+    stderr_console,
+    write_text_piece,
+)
 
 QUESTIONS = (
     "Where does Maya work?",
@@ -17,7 +24,7 @@ QUESTIONS = (
 )
 
 
-def demo(student: Student = None, experts: Experts = None, mode: Mode = None) -> None:
+def demo_command(student: StudentOption = None, experts: ExpertsOption = None, mode: ModeOption = None) -> None:
     """Read a short made-up conversation, live, and answer five questions from it.
 
     It uses a store of its own, which is gone afterwards: your memories are not touched.
@@ -26,7 +33,7 @@ def demo(student: Student = None, experts: Experts = None, mode: Mode = None) ->
     from dataclasses import replace
     from pathlib import Path
 
-    from memlora_mlx.cli.ingest import Display, interruptible, summary
+    from memlora_mlx.cli.ingest import IngestProgress, interrupt_event, summarise
     from memlora_mlx.conversations import read_conversations
     from memlora_mlx.memory.api import Memory
     from memlora_mlx.memory.ingest import IngestStats, ingest
@@ -34,17 +41,17 @@ def demo(student: Student = None, experts: Experts = None, mode: Mode = None) ->
     from memlora_mlx.memory.stages import format_day
     from memlora_mlx.memory.workspace import Workspace
 
-    speak = notes()
+    speak = stderr_console()
     with (
         tempfile.TemporaryDirectory(prefix="memlora-demo-") as folder,
         as_file(files("memlora_mlx") / "data" / "demo.txt") as file,
-        workspace(student=student, experts=experts, expert_mode=mode) as opened,
+        open_workspace(student=student, experts=experts, expert_mode=mode) as opened,
     ):
         own = Workspace(replace(opened.settings, home=Path(folder)), models_folder=opened.settings.models_folder)
         conversations = read_conversations(file)
         typer.echo(f"Two friends talk, over five days. {own.student_name} reads along and remembers.\n")
 
-        with own, Display() as display:
+        with own, IngestProgress() as display:
             display.note_grounding(own.student_name, own.verbatim_stages)
             day_shown = ""
 
@@ -63,16 +70,16 @@ def demo(student: Student = None, experts: Experts = None, mode: Mode = None) ->
                         whose = owner_name(last.exchange.owner) or ""
                         print(f"  {mark} {words if words.startswith(whose) else f'{whose}: {words}'}", flush=True)
 
-            with interruptible() as cancelled:
+            with interrupt_event() as cancelled:
                 tally = ingest(own.pipeline, conversations, user="me", on_progress=progress, cancelled=cancelled)
             display.close()
-            typer.echo(f"\n{summary(tally)}\n")
+            typer.echo(f"\n{summarise(tally)}\n")
 
             memory = Memory.of(own)
             for question in QUESTIONS:
                 typer.echo(f"? {question}")
                 typer.echo("  ", nl=False)
-                answer = memory.ask(question, limit=6, on_text=write)
+                answer = memory.ask(question, limit=6, on_text=write_text_piece)
                 nearest = answer.hits[0].memory if answer.hits else None
                 typer.echo(
                     f"\n    nearest memory: {format_day(nearest.said_at)}, {nearest.text}\n" if nearest else "\n"

@@ -11,8 +11,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from memlora_mlx.cli.live import LiveLine, duration
-from memlora_mlx.cli.options import AsJson, Experts, Mode, Student, existing_files, print_json, workspace
+from memlora_mlx.cli.options import (
+    ExpertsOption,
+    JsonOption,
+    ModeOption,
+    StudentOption,
+    open_workspace,
+    print_json,
+    require_files,
+)
+from memlora_mlx.cli.progress import ProgressLine, format_duration
 
 if TYPE_CHECKING:
     from memlora_mlx.conversations import Conversation
@@ -20,7 +28,7 @@ if TYPE_CHECKING:
     from memlora_mlx.memory.pipeline import ExchangeResult
 
 
-def ingest(
+def ingest_command(
     files: Annotated[
         list[Path],
         typer.Argument(
@@ -35,10 +43,10 @@ def ingest(
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many exchanges of each.")] = None,
     user: Annotated[str | None, typer.Option(help="The owner of conversations that name nobody.")] = None,
-    student: Student = None,
-    experts: Experts = None,
-    mode: Mode = None,
-    as_json: AsJson = False,
+    student: StudentOption = None,
+    experts: ExpertsOption = None,
+    mode: ModeOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Read conversations and remember what they say.
 
@@ -48,12 +56,12 @@ def ingest(
     from memlora_mlx.memory.ingest import IngestStats
     from memlora_mlx.memory.ingest import ingest as read_in
 
-    chosen = conversations_of(existing_files(files), conversation)
+    chosen = select_conversations(require_files(files), conversation)
     tally = IngestStats()
     with (
-        workspace(student=student, experts=experts, expert_mode=mode, user=user) as opened,
-        interruptible() as cancelled,
-        Display() as display,
+        open_workspace(student=student, experts=experts, expert_mode=mode, user=user) as opened,
+        interrupt_event() as cancelled,
+        IngestProgress() as display,
     ):
         display.note_grounding(opened.student_name, opened.verbatim_stages)
 
@@ -78,43 +86,43 @@ def ingest(
                 " same command goes on from here"
             ) from None
     if as_json:
-        print_json(as_dict(tally))
+        print_json(ingest_as_json(tally))
     else:
-        typer.echo(summary(tally))
+        typer.echo(summarise(tally))
 
 
-def summary(tally: IngestStats) -> str:
+def summarise(stats: IngestStats) -> str:
     """One or two lines on what an ingest did."""
-    before = f", {tally.already_stored} were read before" if tally.already_stored else ""
+    before = f", {stats.already_stored} were read before" if stats.already_stored else ""
     line = (
-        f"{tally.done} exchanges read in {tally.seconds:.1f} s{before}: {tally.added} memories added, "
-        f"{tally.updated} updated, {tally.deleted} deleted"
+        f"{stats.done} exchanges read in {stats.seconds:.1f} s{before}: {stats.added} memories added, "
+        f"{stats.updated} updated, {stats.deleted} deleted"
     )
     odd = [
         f"{count} {what}"
         for count, what in (
-            (tally.duplicates, "facts known already"),
-            (tally.rejected, "decisions rejected"),
-            (tally.cut, "prompts cut to fit"),
+            (stats.duplicates, "facts known already"),
+            (stats.rejected, "decisions rejected"),
+            (stats.cut, "prompts cut to fit"),
         )
         if count
     ]
-    lost = len(tally.image_problems)
-    told = [f"{lost} images could not be kept, the first because {tally.image_problems[0]}"] if lost else []
+    lost = len(stats.image_problems)
+    told = [f"{lost} images could not be kept, the first because {stats.image_problems[0]}"] if lost else []
     return "\n".join([line, *([f"({', '.join(odd)})"] if odd else []), *told])
 
 
-def as_dict(tally: IngestStats) -> dict[str, object]:
+def ingest_as_json(stats: IngestStats) -> dict[str, object]:
     names = ("total", "before", "done", "facts", "added", "updated", "deleted", "duplicates", "rejected", "cut")
     attributes = {"before": "already_stored"}  # the key stays what it was
-    return {name: getattr(tally, attributes.get(name, name)) for name in names} | {
-        "tokens": dict(tally.tokens),
-        "image_problems": tally.image_problems,
-        "seconds": round(tally.seconds, 3),
+    return {name: getattr(stats, attributes.get(name, name)) for name in names} | {
+        "tokens": dict(stats.tokens),
+        "image_problems": stats.image_problems,
+        "seconds": round(stats.seconds, 3),
     }
 
 
-def conversations_of(files: list[Path], names: list[str] | None) -> list[Conversation]:
+def select_conversations(files: list[Path], names: list[str] | None) -> list[Conversation]:
     """The conversations of the files, or those of these names."""
     from memlora_mlx.conversations import read_conversations
     from memlora_mlx.errors import UsageError
@@ -130,7 +138,7 @@ def conversations_of(files: list[Path], names: list[str] | None) -> list[Convers
 
 
 @contextmanager
-def interruptible() -> Iterator[threading.Event]:
+def interrupt_event() -> Iterator[threading.Event]:
     """An event that Ctrl-C sets, and a `kill` as well; a second one interrupts at once."""
     event = threading.Event()
     handled = (signal.SIGINT, signal.SIGTERM)
@@ -148,7 +156,7 @@ def interruptible() -> Iterator[threading.Event]:
             signal.signal(number, handler)
 
 
-class Display(LiveLine):
+class IngestProgress(ProgressLine):
     """The live line of an ingest on a terminal; a line now and then elsewhere."""
 
     def __init__(self) -> None:
@@ -162,12 +170,12 @@ class Display(LiveLine):
                 style="dim",
             )
 
-    def show(self, tally: IngestStats, last: ExchangeResult | None) -> None:
-        pace = f"{tally.output_tokens / tally.seconds:.0f} tokens/s" if tally.seconds else "loading the student"
-        if (left := tally.seconds_left) is not None:
-            pace += f", {duration(left)} left"
-        memories = f"+{tally.added} ~{tally.updated} -{tally.deleted}"
+    def show(self, stats: IngestStats, last: ExchangeResult | None) -> None:
+        pace = f"{stats.output_tokens / stats.seconds:.0f} tokens/s" if stats.seconds else "loading the student"
+        if (left := stats.seconds_left) is not None:
+            pace += f", {format_duration(left)} left"
+        memories = f"+{stats.added} ~{stats.updated} -{stats.deleted}"
         name = last.exchange.source if last else "reading"
-        done = tally.already_stored + tally.done
-        self.update(description=name, completed=done, total=tally.total, says=f"{memories} {pace}")
-        self.tell(tally.seconds, f"{name}: {done}/{tally.total} exchanges, {memories}, {pace}")
+        done = stats.already_stored + stats.done
+        self.update(description=name, completed=done, total=stats.total, details=f"{memories} {pace}")
+        self.log_every(stats.seconds, f"{name}: {done}/{stats.total} exchanges, {memories}, {pace}")

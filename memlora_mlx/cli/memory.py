@@ -10,34 +10,42 @@ from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
-from memlora_mlx.cli.options import AsJson, Limit, User, notes, print_json, print_row, workspace
+from memlora_mlx.cli.options import (
+    JsonOption,
+    LimitOption,
+    UserOption,
+    open_workspace,
+    print_columns,
+    print_json,
+    stderr_console,
+)
 
 if TYPE_CHECKING:
     from memlora_mlx.records import Hit, MemoryRecord
 
 app = typer.Typer(no_args_is_help=True, help="List, search, show, edit, delete, undo, export and import memories.")
 
-Id = Annotated[str, typer.Argument(metavar="ID", help="A memory's id; its first characters are enough.")]
-Source = Annotated[str | None, typer.Option(help="Only from the conversation of this name.")]
-Since = Annotated[str | None, typer.Option(help="Only what was said on this day or later.")]
-Until = Annotated[str | None, typer.Option(help="Only what was said before this day.")]
+IdArgument = Annotated[str, typer.Argument(metavar="ID", help="A memory's id; its first characters are enough.")]
+SourceOption = Annotated[str | None, typer.Option(help="Only from the conversation of this name.")]
+SinceOption = Annotated[str | None, typer.Option(help="Only what was said on this day or later.")]
+UntilOption = Annotated[str | None, typer.Option(help="Only what was said before this day.")]
 
 
 @app.command("list")
 def list_memories(
-    user: User = None,
-    source: Source = None,
-    since: Since = None,
-    until: Until = None,
-    limit: Limit = None,
-    as_json: AsJson = False,
+    user: UserOption = None,
+    source: SourceOption = None,
+    since: SinceOption = None,
+    until: UntilOption = None,
+    limit: LimitOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Show what is remembered, the newest first."""
     from memlora_mlx.memory.api import memory_to_mem0
     from memlora_mlx.memory.retrieval.filters import parse_filters
 
     filters = parse_filters(user or (), source, since or "", until or "")
-    with workspace(models=False) as opened:
+    with open_workspace(models=False) as opened:
         store = opened.require_store()
         memories = store.list(filters=filters, limit=limit or (None if as_json else 50))
         total = store.count(filters=filters)
@@ -45,20 +53,20 @@ def list_memories(
         print_json([memory_to_mem0(memory) for memory in memories])
         return
     for memory in memories:
-        print_row(_head(memory), memory.text)
+        print_columns(_head(memory), memory.text)
     if total > len(memories):
-        notes().print(f"{len(memories)} of {total} memories; --limit shows more", style="dim")
+        stderr_console().print(f"{len(memories)} of {total} memories; --limit shows more", style="dim")
 
 
 @app.command()
 def search(
     query: Annotated[str, typer.Argument(help="What to look for.")],
-    user: User = None,
-    source: Source = None,
-    since: Since = None,
-    until: Until = None,
-    limit: Limit = None,
-    as_json: AsJson = False,
+    user: UserOption = None,
+    source: SourceOption = None,
+    since: SinceOption = None,
+    until: UntilOption = None,
+    limit: LimitOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Find the memories nearest to some words."""
     from memlora_mlx.memory.api import Memory as System
@@ -66,23 +74,23 @@ def search(
     from memlora_mlx.memory.retrieval.filters import parse_filters
 
     filters = parse_filters(user or (), source, since or "", until or "")
-    with workspace(models=False, limit=limit) as opened:
+    with open_workspace(models=False, limit=limit) as opened:
         opened.require_store()
         hits: list[Hit] = System.of(opened).find(query, limit=opened.settings.limit, filters=filters)
     if as_json:
         print_json([hit_to_mem0(hit) for hit in hits])
         return
     for hit in hits:
-        print_row(f"{hit.score:5.2f}  {_head(hit.memory)}", hit.memory.text)
+        print_columns(f"{hit.score:5.2f}  {_head(hit.memory)}", hit.memory.text)
 
 
 @app.command()
-def show(memory_id: Id, as_json: AsJson = False) -> None:
+def show(memory_id: IdArgument, as_json: JsonOption = False) -> None:
     """Show one memory: its words, times, owner, picture, and the exchange it came from."""
     from memlora_mlx.memory.api import memory_to_mem0
     from memlora_mlx.memory.stages import format_day
 
-    with workspace(models=False) as opened:
+    with open_workspace(models=False) as opened:
         store = opened.require_store()
         memory = store.find_by_prefix(memory_id)
         exchange = store.exchange(memory.exchange_key) if memory.exchange_key else None
@@ -118,7 +126,7 @@ def show(memory_id: Id, as_json: AsJson = False) -> None:
         for message in exchange.messages:
             typer.echo(f"    {message.speaker or message.role}: {message.text}")
     if small is not None and sys.stdout.isatty():
-        from memlora_mlx.cli.picture import print_picture
+        from memlora_mlx.cli.terminal_image import print_picture
         from memlora_mlx.errors import ExtraMissing
 
         typer.echo()
@@ -130,40 +138,42 @@ def show(memory_id: Id, as_json: AsJson = False) -> None:
 
 @app.command()
 def edit(
-    memory_id: Id,
+    memory_id: IdArgument,
     text: Annotated[str | None, typer.Argument(help="The new words; without them your editor opens.")] = None,
 ) -> None:
     """Give a memory new words. `memlora memory undo` takes it back."""
     from memlora_mlx.errors import UsageError
     from memlora_mlx.memory.api import Memory as System
 
-    with workspace(models=False) as opened:
+    with open_workspace(models=False) as opened:
         memory = opened.require_store().find_by_prefix(memory_id)
         if text is None and (text := _edited(memory.text)) == memory.text:
             raise UsageError("nothing was changed; give the new words after the id, or save them in the editor")
         System.of(opened).update(memory.id, text)
-        print_row(_head(memory), opened.store.find_by_prefix(memory.id).text)
+        print_columns(_head(memory), opened.store.find_by_prefix(memory.id).text)
 
 
 @app.command()
 def delete(ids: Annotated[list[str], typer.Argument(metavar="ID...", help="Ids, or their first characters.")]) -> None:
     """Delete memories. `memlora memory undo` brings each back, but not a picture that no other memory uses."""
-    with workspace(models=False) as opened:
+    with open_workspace(models=False) as opened:
         store = opened.require_store()
         for memory in [store.find_by_prefix(memory_id) for memory_id in ids]:
             had = memory.image is not None and store.images.path(memory.image.sha256) is not None
             store.delete(memory.id)
-            print_row(f"deleted  {_head(memory)}", memory.text)
+            print_columns(f"deleted  {_head(memory)}", memory.text)
             if had and memory.image and store.images.path(memory.image.sha256) is None:
-                notes().print("no other memory used its picture, which is erased: undo brings back the words alone")
+                stderr_console().print(
+                    "no other memory used its picture, which is erased: undo brings back the words alone"
+                )
 
 
 @app.command()
-def history(memory_id: Id, as_json: AsJson = False) -> None:
+def history(memory_id: IdArgument, as_json: JsonOption = False) -> None:
     """Show all that happened to a memory, also to one that is gone."""
     from memlora_mlx.memory.api import Memory as System
 
-    with workspace(models=False) as opened:
+    with open_workspace(models=False) as opened:
         store = opened.require_store()
         lines = System.of(opened).history(store.resolve_id(memory_id))
     if as_json:
@@ -186,7 +196,7 @@ def undo(
     """Take back one change."""
     from memlora_mlx.memory.api import Memory as System
 
-    with workspace(models=False) as opened:
+    with open_workspace(models=False) as opened:
         opened.require_store()
         line = System.of(opened).undo(revision)
     was = {"ADD": "brought back", "DELETE": "removed again", "UPDATE": "put back to"}[line["event"]]
@@ -200,7 +210,7 @@ def export_memories(
     """Write all memories as JSON lines, for a backup or another machine."""
     from memlora_mlx.errors import UsageError
 
-    with workspace(models=False) as opened:
+    with open_workspace(models=False) as opened:
         lines = (json.dumps(row, ensure_ascii=False) for row in opened.require_store().export())
         if str(file) == "-":
             for line in lines:
@@ -220,17 +230,17 @@ def export_memories(
             with contextlib.suppress(OSError):
                 partial.unlink()
             raise UsageError(f"cannot write {file}: {error.strerror}; choose another place") from error
-    notes().print(f"{count} memories in {file}")
+    stderr_console().print(f"{count} memories in {file}")
 
 
 @app.command("import")
 def import_memories(file: Annotated[Path, typer.Argument(help="What `export` wrote; - is standard input.")]) -> None:
     """Take in exported memories; those already here are left as they are."""
-    from memlora_mlx.cli.options import existing_files
+    from memlora_mlx.cli.options import require_files
     from memlora_mlx.errors import UsageError
 
-    existing_files([file])
-    with workspace(models=False) as opened, contextlib.ExitStack() as stack:
+    require_files([file])
+    with open_workspace(models=False) as opened, contextlib.ExitStack() as stack:
         lines: TextIO = sys.stdin
         if str(file) != "-":
             try:

@@ -20,24 +20,24 @@ if TYPE_CHECKING:
 
     from memlora_mlx.memory.workspace import Workspace
 
-Student = Annotated[
+StudentOption = Annotated[
     str | None, typer.Option(help="A student from `memlora models list`, a local MLX folder or a hub id.")
 ]
-Experts = Annotated[
+ExpertsOption = Annotated[
     str | None,
     typer.Option(help="A folder of experts, one sub-folder a stage, or of a single one; 'none' for the base."),
 ]
-Mode = Annotated[str | None, typer.Option("--expert-mode", help="swap (smallest) or fused (float bases only).")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-User = Annotated[list[str] | None, typer.Option("--user", help="Whose memories; may be given several times.")]
-Limit = Annotated[int | None, typer.Option("--limit", min=1, max=1_000_000, help="At most so many.")]
+ModeOption = Annotated[str | None, typer.Option("--expert-mode", help="swap (smallest) or fused (float bases only).")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+UserOption = Annotated[list[str] | None, typer.Option("--user", help="Whose memories; may be given several times.")]
+LimitOption = Annotated[int | None, typer.Option("--limit", min=1, max=1_000_000, help="At most so many.")]
 
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-STARTERS = ("smollm2-135m", "all-minilm-l6-v2")
+STARTER_MODELS = ("smollm2-135m", "all-minilm-l6-v2")
 
 
 @contextmanager
-def workspace(*, models: bool = True, embedder: bool = True, **flags: object) -> Iterator[Workspace]:
+def open_workspace(*, models: bool = True, embedder: bool = True, **flags: object) -> Iterator[Workspace]:
     """The user's workspace, closed at the end.
 
     Args:
@@ -52,11 +52,11 @@ def workspace(*, models: bool = True, embedder: bool = True, **flags: object) ->
     opened = Workspace(load_settings(flags))
     with opened:
         if models:
-            _ensure_models(opened, STARTERS if embedder else STARTERS[:1])
+            _require_models(opened, STARTER_MODELS if embedder else STARTER_MODELS[:1])
         yield opened
 
 
-def _ensure_models(opened: Workspace, starters: Sequence[str]) -> None:
+def _require_models(opened: Workspace, starters: Sequence[str]) -> None:
     from memlora_mlx.errors import ModelMissing
     from memlora_mlx.models.catalog import ENTRIES
 
@@ -82,14 +82,14 @@ def _ensure_models(opened: Workspace, starters: Sequence[str]) -> None:
     )
 
 
-def notes() -> Console:
+def stderr_console() -> Console:
     """Where progress and notes go: standard error. Lines are broken on a terminal only."""
     from rich.console import Console
 
     return Console(stderr=True, highlight=False, soft_wrap=not sys.stderr.isatty())
 
 
-def write(piece: str) -> None:
+def write_text_piece(piece: str) -> None:
     """A piece of the student's words to standard output, without what could drive a terminal.
 
     It may be called on the engine's thread, which has no use for the news that the reader is gone.
@@ -100,7 +100,7 @@ def write(piece: str) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def print_row(head: str, words: str) -> None:
+def print_columns(head: str, words: str) -> None:
     """A line of a listing to standard output; on a terminal long words go on below where they began."""
     if sys.stdout.isatty():
         width = max(shutil.get_terminal_size().columns, len(head) + 20)
@@ -112,7 +112,7 @@ def print_json(value: Any) -> None:
     typer.echo(json.dumps(value, ensure_ascii=False, indent=1, default=str))
 
 
-def existing_files(paths: list[Path]) -> list[Path]:
+def require_files(paths: list[Path]) -> list[Path]:
     """The paths; the first that is not there is a usage error, before any model loads."""
     from memlora_mlx.errors import UsageError
 

@@ -9,20 +9,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from memlora_mlx.cli.ingest import conversations_of, interruptible
-from memlora_mlx.cli.live import LiveLine, duration
-from memlora_mlx.cli.options import AsJson, existing_files, notes, print_json, workspace
+from memlora_mlx.cli.ingest import interrupt_event, select_conversations
+from memlora_mlx.cli.options import JsonOption, open_workspace, print_json, require_files, stderr_console
+from memlora_mlx.cli.progress import ProgressLine, format_duration
 
 if TYPE_CHECKING:
-    from memlora_mlx.distill.local_teachers import LocalTeacher, Made
-    from memlora_mlx.distill.prompts import Selection
-    from memlora_mlx.distill.rows import Row, Splits
-    from memlora_mlx.distill.teacher import Lesson, Tally
+    from memlora_mlx.distill.examples import Splits, TrainingExample
+    from memlora_mlx.distill.local_teachers import GeneratedExamples, LocalTeacher
+    from memlora_mlx.distill.teacher_client import AnnotationJob, AnnotationStats
+    from memlora_mlx.distill.teacher_prompts import SelectedExchanges
     from memlora_mlx.memory.workspace import Workspace
     from memlora_mlx.records import Stage
 
 
-def teach(
+def teach_command(
     stage: Annotated[
         str,
         typer.Option(
@@ -54,42 +54,42 @@ def teach(
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many exchanges of each.")] = None,
     lives: Annotated[int, typer.Option(min=1, help="With --teacher synthetic: lives to train on.")] = 400,
     seed: Annotated[int, typer.Option(min=0, help="With --teacher synthetic: which lives.")] = 0,
-    as_json: AsJson = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Ask a teacher about conversations, and keep its cleaned answers as training rows.
 
     Stop it any time and run it again: it goes on where it stopped, and nothing is asked twice.
     """
-    from memlora_mlx.distill.answers import Answers, teacher_file
-    from memlora_mlx.distill.prompts import select
-    from memlora_mlx.distill.rows import SPLITS
-    from memlora_mlx.distill.teacher import Lesson, Teacher
+    from memlora_mlx.distill.answer_files import AnswerFiles, teacher_file
+    from memlora_mlx.distill.examples import SPLITS
+    from memlora_mlx.distill.teacher_client import AnnotationJob, Teacher
+    from memlora_mlx.distill.teacher_prompts import select_exchanges
     from memlora_mlx.errors import Cancelled, UsageError
 
     wanted = _stage(stage)  # before anything is read or asked
     if split not in SPLITS:
         raise UsageError(f"there is no split {split!r}; known are {', '.join(sorted(SPLITS))}")
     if teacher is not None:
-        local = _local(teacher)
+        local = _local_teacher(teacher)
         if model is not None or base_url:
             raise UsageError(f"the teacher {teacher} needs no server; leave --model and --base-url out, or --teacher")
-        given, names = existing_files(files or []), conversation or []
-        made = _make(local, wanted, SPLITS[split], files=given, names=names, count=lives, seed=seed)
+        given, names = require_files(files or []), conversation or []
+        made = _generate_locally(local, wanted, SPLITS[split], files=given, names=names, count=lives, seed=seed)
         if as_json:
-            print_json({"rows": made.rows, "file": str(made.path), "skipped_test_conversations": made.skipped})
+            print_json({"rows": made.examples, "file": str(made.path), "skipped_test_conversations": made.skipped})
         else:
-            typer.echo(f"{made.rows} rows written: {made.path}")
+            typer.echo(f"{made.examples} rows written: {made.path}")
         return
     if model is None or not files:
         raise UsageError("name DATA, --model and --base-url of a server, or --teacher synthetic, which needs none")
-    conversations = conversations_of(existing_files(files), conversation)
-    with workspace(models=False) as opened, interruptible() as cancelled, Display(model) as display:
-        selection = select(conversations, SPLITS[split], user=opened.settings.user, limit=limit)
+    conversations = select_conversations(require_files(files), conversation)
+    with open_workspace(models=False) as opened, interrupt_event() as cancelled, TeachProgress(model) as display:
+        selection = select_exchanges(conversations, SPLITS[split], user=opened.settings.user, limit=limit)
         display.note_skipped(selection)
         key = api_key or os.environ.get("OPENAI_API_KEY") or "none"
         path = teacher_file(opened.settings.home, wanted, model)
         if wanted == "generation":
-            written = _generation(model, selection, opened, existing_files(files), SPLITS[split], path)
+            written = _generation(model, selection, opened, require_files(files), SPLITS[split], path)
             display.close()
             if as_json:
                 print_json({"rows": written, "file": str(path), "skipped_test_exchanges": selection.skipped})
@@ -97,20 +97,20 @@ def teach(
                 typer.echo(f"{written} rows written: {path}")
             return
         server = Teacher(base_url or [], model, api_key=key, concurrency=concurrency, max_tokens=max_tokens)
-        with Answers(path) as answers:
-            lesson = Lesson(server, answers, on_progress=display.show)
+        with AnswerFiles(path) as answers:
+            lesson = AnnotationJob(server, answers, on_progress=display.show)
             try:
                 tally = _ask(lesson, wanted, selection, opened, cancelled)
             except Cancelled:
                 display.close()
                 raise Cancelled(
-                    f"stopped after {lesson.tally.done} of {lesson.tally.total} questions; all answers are kept, and"
+                    f"stopped after {lesson.stats.done} of {lesson.stats.total} questions; all answers are kept, and"
                     " the same command goes on from here"
                 ) from None
     if as_json:
-        print_json(as_dict(tally, path, selection))
+        print_json(teach_as_json(tally, path, selection))
     else:
-        typer.echo(summary(tally, path))
+        typer.echo(summarise(tally, path))
 
 
 def _stage(name: str) -> Stage:
@@ -125,7 +125,7 @@ def _stage(name: str) -> Stage:
     raise UsageError(f"there is no stage {name!r}; known are {', '.join(STAGES)}")
 
 
-def _local(name: str) -> LocalTeacher:
+def _local_teacher(name: str) -> LocalTeacher:
     from memlora_mlx.errors import UsageError
 
     if name not in ("observations", "synthetic"):
@@ -133,14 +133,14 @@ def _local(name: str) -> LocalTeacher:
     return "observations" if name == "observations" else "synthetic"
 
 
-def _make(teacher: LocalTeacher, stage: Stage, splits: Splits, **options: Any) -> Made:
+def _generate_locally(teacher: LocalTeacher, stage: Stage, splits: Splits, **options: Any) -> GeneratedExamples:
     from rich.progress import Progress
 
-    from memlora_mlx.distill.local_teachers import make_rows
+    from memlora_mlx.distill.local_teachers import make_examples
 
-    console = notes()
+    console = stderr_console()
     with (
-        workspace(models=False) as opened,
+        open_workspace(models=False) as opened,
         Progress(console=console, transient=True, disable=not console.is_terminal) as bar,
     ):
         task = bar.add_task(f"{teacher}, {stage}", total=None)
@@ -148,108 +148,110 @@ def _make(teacher: LocalTeacher, stage: Stage, splits: Splits, **options: Any) -
         def progress(done: int, total: int) -> None:
             bar.update(task, completed=done, total=total)
 
-        return make_rows(teacher, stage, opened, splits, on_progress=progress, **options)
+        return make_examples(teacher, stage, opened, splits, on_progress=progress, **options)
 
 
-def make_synthetic(stage: Stage, lives: int, seed: int) -> Made:
+def generate_synthetic_examples(stage: Stage, lives: int, seed: int) -> GeneratedExamples:
     """Rows of so many synthetic lives for a stage, as `--teacher synthetic --seed` makes them."""
-    from memlora_mlx.distill.rows import SPLITS
+    from memlora_mlx.distill.examples import SPLITS
 
-    return _make("synthetic", stage, SPLITS["paper"], count=lives, seed=seed)
+    return _generate_locally("synthetic", stage, SPLITS["paper"], count=lives, seed=seed)
 
 
 def _generation(
-    model: str, selection: Selection, opened: Workspace, files: list[Path], splits: Splits, path: Path
+    model: str, selection: SelectedExchanges, opened: Workspace, files: list[Path], splits: Splits, path: Path
 ) -> int:
     """Questions over the bank that this teacher's facts and decisions build; nobody is asked."""
-    from memlora_mlx.distill.answers import Answers, kept_answers, teacher_file
-    from memlora_mlx.distill.banks import empty_bank, generation_rows
-    from memlora_mlx.distill.observations import read_annotated
-    from memlora_mlx.distill.prompts import teach_update
-    from memlora_mlx.distill.rows import write_rows
-    from memlora_mlx.distill.teacher import Lesson, Teacher
+    from memlora_mlx.distill.answer_files import AnswerFiles, read_answers, teacher_file
+    from memlora_mlx.distill.examples import write_examples
+    from memlora_mlx.distill.observations_teacher import read_annotated
+    from memlora_mlx.distill.replay import generation_examples, temporary_store
+    from memlora_mlx.distill.teacher_client import AnnotationJob, Teacher
+    from memlora_mlx.distill.teacher_prompts import annotate_updates
     from memlora_mlx.errors import UsageError
 
     home = opened.settings.home
-    extracted = kept_answers(teacher_file(home, "extraction", model))
+    extracted = read_answers(teacher_file(home, "extraction", model))
     updates = teacher_file(home, "update", model)
     if not updates.is_file():
         raise UsageError(f"there are no update rows of {model}; run the same command with `--stage update` first")
     annotated = [conversation for file in files for conversation in read_annotated(file)]
-    rows: list[Row] = []
-    with empty_bank(opened) as bank, Answers(updates) as answers:
-        silent = Lesson(Teacher(["http://127.0.0.1:9/v1"], model), answers)
-        tally = teach_update(silent, selection, extracted, bank, cancelled=threading.Event())
+    rows: list[TrainingExample] = []
+    with temporary_store(opened) as bank, AnswerFiles(updates) as answers:
+        silent = AnnotationJob(Teacher(["http://127.0.0.1:9/v1"], model), answers)
+        tally = annotate_updates(silent, selection, extracted, bank, cancelled=threading.Event())
         if tally.written or tally.waiting:
             raise UsageError(f"the update rows of {model} are not complete; run the same command with `--stage update`")
         for conversation in annotated:
             owners = list(dict.fromkeys(exchange.owner for exchange in conversation.exchanges))
-            if splits.of(conversation.name) != "test":
-                rows += generation_rows(
+            if splits.split_of(conversation.name) != "test":
+                rows += generation_examples(
                     bank, owners, conversation.questions, conversation=conversation.name, teacher=model, splits=splits
                 )
-    return write_rows(path, rows)
+    return write_examples(path, rows)
 
 
-def _ask(lesson: Lesson, stage: Stage, selection: Selection, opened: Workspace, cancelled: threading.Event) -> Tally:
-    from memlora_mlx.distill.answers import kept_answers, teacher_file
-    from memlora_mlx.distill.banks import empty_bank
-    from memlora_mlx.distill.prompts import teach_extraction, teach_update
+def _ask(
+    job: AnnotationJob, stage: Stage, selection: SelectedExchanges, opened: Workspace, cancelled: threading.Event
+) -> AnnotationStats:
+    from memlora_mlx.distill.answer_files import read_answers, teacher_file
+    from memlora_mlx.distill.replay import temporary_store
+    from memlora_mlx.distill.teacher_prompts import annotate_extraction, annotate_updates
     from memlora_mlx.errors import UsageError
 
     if stage == "extraction":
-        return teach_extraction(lesson, selection, cancelled=cancelled)
+        return annotate_extraction(job, selection, cancelled=cancelled)
     if stage == "update":
-        extracted = kept_answers(teacher_file(opened.settings.home, "extraction", lesson.teacher.model))
-        with empty_bank(opened) as bank:
-            return teach_update(lesson, selection, extracted, bank, cancelled=cancelled)
+        extracted = read_answers(teacher_file(opened.settings.home, "extraction", job.teacher.model))
+        with temporary_store(opened) as bank:
+            return annotate_updates(job, selection, extracted, bank, cancelled=cancelled)
     raise UsageError(f"{stage} rows are not made yet")
 
 
-def summary(tally: Tally, path: Path) -> str:
+def summarise(stats: AnnotationStats, path: Path) -> str:
     """A few lines on what a run did."""
-    before = f", {tally.before} were answered before" if tally.before else ""
+    before = f", {stats.before} were answered before" if stats.before else ""
     lines = [
-        f"{tally.written} rows written in {tally.seconds:.1f} s{before}: {path}",
-        f"{tally.prompt_tokens} tokens in, {tally.output_tokens} out, {tally.retries} requests tried again",
+        f"{stats.written} rows written in {stats.seconds:.1f} s{before}: {path}",
+        f"{stats.prompt_tokens} tokens in, {stats.output_tokens} out, {stats.retries} requests tried again",
     ]
-    if tally.refused:
-        reasons = ", ".join(f"{count} {reason}" for reason, count in tally.refused.most_common())
-        lines.append(f"{tally.refused.total()} answers could not be cleaned and are kept aside: {reasons}")
-    if tally.waiting:
-        lines.append(f"{tally.waiting} exchanges wait for facts before them; run `--stage extraction` again first")
+    if stats.refused:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in stats.refused.most_common())
+        lines.append(f"{stats.refused.total()} answers could not be cleaned and are kept aside: {reasons}")
+    if stats.waiting:
+        lines.append(f"{stats.waiting} exchanges wait for facts before them; run `--stage extraction` again first")
     return "\n".join(lines)
 
 
-def as_dict(tally: Tally, path: Path, selection: Selection) -> dict[str, object]:
+def teach_as_json(stats: AnnotationStats, path: Path, selection: SelectedExchanges) -> dict[str, object]:
     names = ("total", "before", "written", "waiting", "retries", "prompt_tokens", "output_tokens")
-    return {name: getattr(tally, name) for name in names} | {
-        "refused": dict(tally.refused),
-        "seconds": round(tally.seconds, 3),
+    return {name: getattr(stats, name) for name in names} | {
+        "refused": dict(stats.refused),
+        "seconds": round(stats.seconds, 3),
         "skipped_test_exchanges": selection.skipped,
         "file": str(path),
     }
 
 
-class Display(LiveLine):
+class TeachProgress(ProgressLine):
     """The live line of a run on a terminal; a line now and then elsewhere."""
 
     def __init__(self, teacher: str) -> None:
         super().__init__(teacher, "waiting for the first answer")
         self._teacher = teacher
 
-    def note_skipped(self, selection: Selection) -> None:
+    def note_skipped(self, selection: SelectedExchanges) -> None:
         if selection.skipped:
             self.print(
                 f"{selection.skipped} exchanges of test conversations are left out: no student may see them",
                 style="dim",
             )
 
-    def show(self, tally: Tally) -> None:
-        pace = f"{tally.output_tokens / tally.seconds:.0f} tokens/s" if tally.seconds else ""
-        if tally.refused:
-            pace += f", {tally.refused.total()} put aside"
-        if (left := tally.seconds_left) is not None:
-            pace += f", {duration(left)} left"
-        self.update(completed=tally.done, total=tally.total, says=pace)
-        self.tell(tally.seconds, f"{self._teacher}: {tally.done}/{tally.total} questions, {pace}")
+    def show(self, stats: AnnotationStats) -> None:
+        pace = f"{stats.output_tokens / stats.seconds:.0f} tokens/s" if stats.seconds else ""
+        if stats.refused:
+            pace += f", {stats.refused.total()} put aside"
+        if (left := stats.seconds_left) is not None:
+            pace += f", {format_duration(left)} left"
+        self.update(completed=stats.done, total=stats.total, details=pace)
+        self.log_every(stats.seconds, f"{self._teacher}: {stats.done}/{stats.total} questions, {pace}")

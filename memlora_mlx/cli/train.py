@@ -13,18 +13,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from memlora_mlx.cli.ingest import interruptible
-from memlora_mlx.cli.options import AsJson, Student, workspace
-from memlora_mlx.cli.training_progress import Progress, report
+from memlora_mlx.cli.ingest import interrupt_event
+from memlora_mlx.cli.options import JsonOption, StudentOption, open_workspace
+from memlora_mlx.cli.training_progress import TrainingProgress, print_training_result
 
 if TYPE_CHECKING:
     from memlora_mlx.distill.recipes import Recipe
-    from memlora_mlx.distill.workflow import Order
+    from memlora_mlx.distill.training_runs import TrainingConfig
     from memlora_mlx.memory.workspace import Workspace
     from memlora_mlx.records import Stage
 
 NEWEST = "newest"
-GOING_ON = 1 / 15  # of the recipe's learning rate, where a run goes on from the expert in use: what it knows is to stay
+CONTINUE_LEARNING_RATE_FACTOR = (
+    1 / 15
+)  # of the recipe's learning rate, where a run goes on from the expert in use: what it knows is to stay
 
 
 class TrainCommand(TyperCommand):
@@ -39,7 +41,7 @@ class TrainCommand(TyperCommand):
         return super().parse_args(ctx, given)
 
 
-def train(
+def train_command(
     ctx: typer.Context,
     stage: Annotated[
         str | None, typer.Option(help="extraction, update, generation or vqa.", show_default=False)
@@ -52,7 +54,7 @@ def train(
             " the data folder.",
         ),
     ] = None,
-    student: Student = None,
+    student: StudentOption = None,
     recipe: Annotated[Path | None, typer.Option(help="A YAML file; by default the stage's own.")] = None,
     start: Annotated[
         str | None,
@@ -94,15 +96,15 @@ def train(
     exchanges: Annotated[int | None, typer.Option(min=1, help="With --search: only the first so many.")] = None,
     no_test: Annotated[bool, typer.Option("--no-test", help="With --search: leave the final test run out.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Make synthetic data without asking if there is none.")] = False,
-    as_json: AsJson = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Train the expert of a stage.
 
     Stop it any time: `memlora train --resume` goes on to the same result. Under `mlx.launch -n N` the processes share
     each batch.
     """
-    from memlora_mlx.distill import processes, workflow
-    from memlora_mlx.distill.recipes import checked, read_recipe
+    from memlora_mlx.distill import distributed, training_runs
+    from memlora_mlx.distill.recipes import check_recipe, read_recipe
     from memlora_mlx.errors import Cancelled, MemloraError, UsageError
     from memlora_mlx.extras import require
 
@@ -120,7 +122,7 @@ def train(
     }
 
     if search:
-        from memlora_mlx.cli.search import run_search
+        from memlora_mlx.cli.train_search import run_search
 
         if stage == "vqa":
             raise UsageError(
@@ -156,7 +158,7 @@ def train(
 
     require("train", "training")
 
-    def ordered(opened: Workspace) -> tuple[Order, Path]:
+    def ordered(opened: Workspace) -> tuple[TrainingConfig, Path]:
         """What is to be done and where; the first process decides."""
         wanted = None if stage is None else _stage(stage)
         if resume is not None:
@@ -166,66 +168,66 @@ def train(
             return _resumed(resume, wanted, opened.settings.home)
         if wanted is None:
             raise UsageError("which stage? give --stage extraction, update, generation or vqa")
-        home, name = opened.settings.home, portable(opened.student_name)
+        home, name = opened.settings.home, absolute_student(opened.student_name)
         chosen = read_recipe(wanted, recipe, student=name).changed(**changes)
-        checked(chosen)
-        begun = _beginning_folder(start, opened, chosen) if start or recipe is None else None
+        check_recipe(chosen)
+        begun = _start_expert_folder(start, opened, chosen) if start or recipe is None else None
         if begun is not None and start is None and learning_rate is None:
-            chosen = chosen.changed(learning_rate=chosen.learning_rate * GOING_ON)
-        files = [absolute(given) for given in data] if data else data_or_synthetic(wanted, home, yes)
-        folder = out.expanduser().resolve() if out else workflow.new_folder(home, wanted, date.today())
-        if workflow.is_run(folder):
+            chosen = chosen.changed(learning_rate=chosen.learning_rate * CONTINUE_LEARNING_RATE_FACTOR)
+        files = [absolute_data(given) for given in data] if data else data_or_offer_synthetic(wanted, home, yes)
+        folder = out.expanduser().resolve() if out else training_runs.new_run_folder(home, wanted, date.today())
+        if training_runs.is_run(folder):
             raise UsageError(f"{folder} holds a run already; --resume {folder} goes on with it")
-        return workflow.Order(wanted, name, tuple(files), chosen, rows, start=begun), folder
+        return training_runs.TrainingConfig(wanted, name, tuple(files), chosen, rows, start=begun), folder
 
     try:
-        with workspace(embedder=False, student=student) as opened:
-            first = processes.rank() == 0
-            order, folder = _shared(ordered(opened) if first else None)  # it may ask: Ctrl-C leaves
-            with interruptible() as cancelled:
+        with open_workspace(embedder=False, student=student) as opened:
+            first = distributed.rank() == 0
+            order, folder = _broadcast_config(ordered(opened) if first else None)  # it may ask: Ctrl-C leaves
+            with interrupt_event() as cancelled:
                 expert = _train(opened, order, folder, ctx.obj, cancelled)
         if first:
-            report(order, folder, expert, as_json)
+            print_training_result(order, folder, expert, as_json)
     except MemloraError as error:
-        if processes.rank() == 0:
+        if distributed.rank() == 0:
             raise
         if isinstance(error, Cancelled):  # the first process says so
             raise typer.Exit(error.exit_code) from None
-        raise type(error)(f"process {processes.rank()} on {socket.gethostname()}: {error}") from None
+        raise type(error)(f"process {distributed.rank()} on {socket.gethostname()}: {error}") from None
 
 
-def _train(opened: Workspace, order: Order, folder: Path, command: str, cancelled: threading.Event) -> Path:
-    from memlora_mlx.distill import processes, workflow
+def _train(opened: Workspace, config: TrainingConfig, folder: Path, command: str, cancelled: threading.Event) -> Path:
+    from memlora_mlx.distill import distributed, training_runs
     from memlora_mlx.distill.training import read_points
     from memlora_mlx.errors import Cancelled
     from memlora_mlx.models.downloads import resolve
     from memlora_mlx.models.student import Student as Model
 
-    name = None if Path(order.student).is_absolute() else order.student
-    folder_of_student = resolve(order.student, opened.models_folder)
+    name = None if Path(config.student).is_absolute() else config.student
+    folder_of_student = resolve(config.student, opened.models_folder)
     student = Model.load(folder_of_student, name, image_tiles=opened.settings.image_tiles)
-    first = processes.rank() == 0
-    with Progress(order, read_points(folder), quiet=not first) as progress:
+    first = distributed.rank() == 0
+    with TrainingProgress(config, read_points(folder), quiet=not first) as progress:
         try:
-            if first and not workflow.is_run(folder):
-                workflow.begin(order, folder, command)
-            return workflow.train(
+            if first and not training_runs.is_run(folder):
+                training_runs.create_run(config, folder, command)
+            return training_runs.train(
                 student,
-                order,
+                config,
                 folder,
                 on_start=progress.start,
                 on_point=progress.show,
                 cancelled=cancelled,
-                command=workflow.begun_by(folder) or command,
+                command=training_runs.starting_command(folder) or command,
             )
         except Cancelled as error:
             progress.close()
-            done, best = str(error).partition(";")[0], folder / workflow.BEST_SO_FAR
+            done, best = str(error).partition(";")[0], folder / training_runs.BEST_SO_FAR
             also = f"; the best so far can be tried: --experts {best}" if best.is_dir() else ""
             raise Cancelled(f"{done}; all of it is kept, and `memlora train --resume {folder}` goes on{also}") from None
         finally:
             if first:
-                workflow.forget(folder)
+                training_runs.discard_empty_run(folder)
 
 
 # ------------------------------------------------------------------------------------------------ what is asked for
@@ -241,7 +243,7 @@ def _stage(name: str) -> Stage:
     raise UsageError(f"there is no stage {name!r}; known are {', '.join(STAGES)}")
 
 
-def _beginning_folder(given: str | None, opened: Workspace, recipe: Recipe) -> str | None:
+def _start_expert_folder(given: str | None, opened: Workspace, recipe: Recipe) -> str | None:
     """The expert that a run goes on from: the one named, or the one in use if it adapts what the recipe adapts."""
     from memlora_mlx.models.adapter_registry import read_card
 
@@ -268,7 +270,7 @@ def _layers(name: str | None) -> tuple[str, ...] | None:
     return known[name]
 
 
-def portable(student: str) -> str:
+def absolute_student(student: str) -> str:
     """A student's name that means the same in any folder."""
     from memlora_mlx.models.catalog import ENTRIES
 
@@ -276,13 +278,13 @@ def portable(student: str) -> str:
     return str(local.resolve()) if student not in ENTRIES and local.is_dir() else student
 
 
-def absolute(given: str) -> str:
+def absolute_data(data: str) -> str:
     """FILE or FILE:N with the file's whole path; of a benchmark's folder, its rows."""
-    from memlora_mlx.distill.vqa import ROWS
-    from memlora_mlx.distill.workflow import counted
+    from memlora_mlx.distill.training_runs import parse_file_and_count
+    from memlora_mlx.distill.vqa_dataset import ROWS
     from memlora_mlx.errors import UsageError
 
-    name, count = counted(given)
+    name, count = parse_file_and_count(data)
     path = Path(name).expanduser()
     if (path / ROWS).is_file():
         path /= ROWS
@@ -291,8 +293,8 @@ def absolute(given: str) -> str:
     return f"{path.resolve()}" + ("" if count is None else f":{count}")
 
 
-def data_or_synthetic(stage: Stage, home: Path, yes: bool) -> list[str]:
-    from memlora_mlx.distill.workflow import default_data, offer
+def data_or_offer_synthetic(stage: Stage, home: Path, yes: bool) -> list[str]:
+    from memlora_mlx.distill.training_runs import default_data, local_data_offer
     from memlora_mlx.errors import BadTrainingData
 
     try:
@@ -300,7 +302,8 @@ def data_or_synthetic(stage: Stage, home: Path, yes: bool) -> list[str]:
     except BadTrainingData as error:
         on_terminal = sys.stdin.isatty() and sys.stderr.isatty()
         if not yes and not (
-            on_terminal and typer.confirm(f"No teacher data for {stage}. {offer(stage)} now?", default=True, err=True)
+            on_terminal
+            and typer.confirm(f"No teacher data for {stage}. {local_data_offer(stage)} now?", default=True, err=True)
         ):
             raise BadTrainingData(f"{error}; --yes does the first") from None
     if stage == "vqa":
@@ -308,36 +311,36 @@ def data_or_synthetic(stage: Stage, home: Path, yes: bool) -> list[str]:
 
         build(home / "vqa" / "drawings")
         return list(map(str, default_data(stage, home)))
-    from memlora_mlx.cli.teach import make_synthetic
-    from memlora_mlx.distill.local_teachers import FEW_LIVES, LIVES, UNREAD
+    from memlora_mlx.cli.teach import generate_synthetic_examples
+    from memlora_mlx.distill.local_teachers import CPU_DIALOGUES, DEFAULT_DIALOGUES, UNUSED_SEED
     from memlora_mlx.models import device
 
-    make_synthetic(stage, FEW_LIVES if device.on_cpu() else LIVES, UNREAD)
+    generate_synthetic_examples(stage, CPU_DIALOGUES if device.on_cpu() else DEFAULT_DIALOGUES, UNUSED_SEED)
     return list(map(str, default_data(stage, home)))
 
 
-def _resumed(run: str, stage: Stage | None, home: Path) -> tuple[Order, Path]:
-    from memlora_mlx.distill import workflow
+def _resumed(run: str, stage: Stage | None, home: Path) -> tuple[TrainingConfig, Path]:
+    from memlora_mlx.distill import training_runs
     from memlora_mlx.errors import UsageError
 
     folder = Path(run).expanduser()
     if run == NEWEST:
-        folder = workflow.newest_unfinished(home, stage)
+        folder = training_runs.newest_unfinished(home, stage)
     elif not folder.exists() and (home / "runs" / run).is_dir():
         folder = home / "runs" / run
-    order = workflow.resumed(folder)
+    order = training_runs.read_run_config(folder)
     if stage is not None and order.stage != stage:
         raise UsageError(f"the run in {folder} is of {order.stage}, not of {stage}; leave --stage away")
     return order, folder.resolve()
 
 
-def _shared(decided: tuple[Order, Path] | None) -> tuple[Order, Path]:
+def _broadcast_config(decided: tuple[TrainingConfig, Path] | None) -> tuple[TrainingConfig, Path]:
     """What the first process decided, in all of them."""
     import json
 
-    from memlora_mlx.distill import processes
-    from memlora_mlx.distill.workflow import order_as_json, order_from_json
+    from memlora_mlx.distill import distributed
+    from memlora_mlx.distill.training_runs import config_from_json, config_to_json
 
-    mine = b"" if decided is None else json.dumps([order_as_json(decided[0]), str(decided[1])]).encode()
-    order, folder = json.loads(processes.shared(mine))
-    return order_from_json(order), Path(folder)
+    mine = b"" if decided is None else json.dumps([config_to_json(decided[0]), str(decided[1])]).encode()
+    order, folder = json.loads(distributed.broadcast(mine))
+    return config_from_json(order), Path(folder)

@@ -9,43 +9,43 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from memlora_mlx.cli.live import LiveLine, duration
-from memlora_mlx.cli.options import notes, print_json
+from memlora_mlx.cli.options import print_json, stderr_console
+from memlora_mlx.cli.progress import ProgressLine, format_duration
 
 if TYPE_CHECKING:
-    from memlora_mlx.distill.training import Point
-    from memlora_mlx.distill.workflow import Data, Order
+    from memlora_mlx.distill.training import MetricsPoint
+    from memlora_mlx.distill.training_runs import TrainingConfig, TrainingData
 
 
-class Progress(LiveLine):
+class TrainingProgress(ProgressLine):
     """The live lines of a run on a terminal; a line now and then elsewhere.
 
     Args:
         before: the points of a run that is gone on with.
     """
 
-    def __init__(self, order: Order, before: Sequence[Point], *, quiet: bool) -> None:
-        width = notes().width
-        super().__init__(order.stage, "reading the rows", bar_width=6 if width < 110 else 16, every=30.0, quiet=quiet)
-        self._is_narrow = self.is_drawn and width < 110
-        self._stage = order.stage
-        self._beginning = _beginning(order)
-        self._begun: tuple[int, float] | None = None  # steps and seconds at this process's first step
+    def __init__(self, config: TrainingConfig, before: Sequence[MetricsPoint], *, quiet: bool) -> None:
+        width = stderr_console().width
+        super().__init__(config.stage, "reading the rows", bar_width=6 if width < 110 else 16, every=30.0, quiet=quiet)
+        self._is_narrow = self.is_live and width < 110
+        self._stage = config.stage
+        self._beginning = _beginning(config)
+        self._started: tuple[int, float] | None = None  # steps and seconds at this process's first step
         validated = [point.validation_loss for point in before if point.validation_loss is not None]
         self._best: float | None = min(validated, default=None)
         self._last: float | None = validated[-1] if validated else None
 
-    def start(self, data: Data, left_out: int) -> None:
+    def start(self, data: TrainingData, left_out: int) -> None:
         count = len(data.training) - left_out
         teachers = ", ".join(data.origin["teachers"])
         self.print(f"{self._stage}: {count} rows to train on, {len(data.validation)} to validate with, by {teachers}")
-        self.update(says=f"measuring {self._beginning}")
+        self.update(details=f"measuring {self._beginning}")
         if blind := data.origin.get("rows_without_image"):
             self.print(f"{blind} rows are left out: their images are not there, or not what they were")
         if left_out:
             self.print(f"{left_out} rows are too long and left out; --max-seq-length sets the limit")
 
-    def show(self, point: Point) -> None:
+    def show(self, point: MetricsPoint) -> None:
         place = f"{self._stage}: step {point.step} of at most {point.steps}"
         if point.validation_loss is not None:
             best = self._best is None or point.validation_loss < self._best
@@ -56,13 +56,13 @@ class Progress(LiveLine):
             mark = f", {self._beginning}" if point.step == 0 else ", the best so far" if best else ""
             self.print(f"{place}: validation loss {point.validation_loss:.4f}{mark}")
             return
-        if self._begun is None:
-            self._begun = point.step, point.seconds
-        says = self._says(point)
-        self.update(completed=point.step, total=point.steps, says=says)
-        self.tell(point.seconds, f"{place}: {says}")
+        if self._started is None:
+            self._started = point.step, point.seconds
+        says = self._details(point)
+        self.update(completed=point.step, total=point.steps, details=says)
+        self.log_every(point.seconds, f"{place}: {says}")
 
-    def _says(self, point: Point) -> str:
+    def _details(self, point: MetricsPoint) -> str:
         narrow = self._is_narrow
         parts = ["no number" if point.train_loss is None else f"loss {point.train_loss:.3f}"]
         if self._best is not None:
@@ -70,42 +70,42 @@ class Progress(LiveLine):
             parts.append(f"best {self._best:.2f}" if narrow else both)
         pace = f"{point.tokens_per_second or 0:.0f} {'tok/s' if narrow else 'tokens/s'}"
         parts += [pace, f"{(point.memory_bytes or 0) / 1e9:.1f} GB"]
-        step, seconds = self._begun or (point.step, point.seconds)
+        step, seconds = self._started or (point.step, point.seconds)
         if point.step > step:
             left = (point.steps - point.step) * (point.seconds - seconds) / (point.step - step)
-            parts.append(f"{duration(left)} left")
+            parts.append(f"{format_duration(left)} left")
         return ", ".join(parts)
 
     def print(self, line: str, style: str | None = "dim") -> None:
         super().print(line, style)
 
 
-def _beginning(order: Order) -> str:
+def _beginning(config: TrainingConfig) -> str:
     """What a run's first validation is of."""
-    return "the expert it began with" if order.start else "the base"
+    return "the expert it began with" if config.start else "the base"
 
 
-def report(order: Order, folder: Path, expert: Path, as_json: bool) -> None:
+def print_training_result(config: TrainingConfig, folder: Path, expert: Path, as_json: bool) -> None:
     """What came of a run: numbers and the next command to standard output, its curve to standard error."""
-    from memlora_mlx.distill.training import NO_NUMBER
+    from memlora_mlx.distill.training import NAN_LOSS
     from memlora_mlx.errors import TrainingFailed
     from memlora_mlx.models.adapter_registry import read_card
 
     card = read_card(expert)
     metrics, student = card["metrics"], card["base"]["name"]
     loss, ended, is_better = metrics["validation_loss"], metrics["ended"], metrics["step"] > 0
-    first, beginning = loss.get("base", loss.get("start")), _beginning(order)
-    _draw(order, folder, curve=not as_json)
-    if ended == NO_NUMBER:
+    first, beginning = loss.get("base", loss.get("start")), _beginning(config)
+    _draw_curve(config, folder, curve=not as_json)
+    if ended == NAN_LOSS:
         kept = f"the weights of step {metrics['step']}, the best until then, are in {expert}"
         raise TrainingFailed(
-            f"{NO_NUMBER} at step {metrics['steps']}; {kept if is_better else f'nothing was better than {beginning} until then'}."
-            f" Try a lower --learning-rate than {order.recipe.learning_rate:g}"
+            f"{NAN_LOSS} at step {metrics['steps']}; {kept if is_better else f'nothing was better than {beginning} until then'}."
+            f" Try a lower --learning-rate than {config.recipe.learning_rate:g}"
         )
     if as_json:
         print_json(
             {
-                "stage": order.stage,
+                "stage": config.stage,
                 "student": student,
                 "run": str(folder),
                 "expert": str(expert),
@@ -115,12 +115,12 @@ def report(order: Order, folder: Path, expert: Path, as_json: bool) -> None:
         )
         return
     typer.echo(
-        f"{order.stage} expert for {student}: validation loss {first:.4f} ({beginning}) -> {loss['expert']:.4f}, "
-        f"best at step {metrics['step']} of {metrics['steps']} ({ended}, {duration(metrics['seconds'])})"
+        f"{config.stage} expert for {student}: validation loss {first:.4f} ({beginning}) -> {loss['expert']:.4f}, "
+        f"best at step {metrics['step']} of {metrics['steps']} ({ended}, {format_duration(metrics['seconds'])})"
     )
     if is_better:
         typer.echo(f"{expert}\nUse it always: memlora adapters install {shlex.quote(str(expert))}")
-        shown = " --image PICTURE" if order.stage == "vqa" else ""
+        shown = " --image PICTURE" if config.stage == "vqa" else ""
         typer.echo(f"or once: memlora ask QUESTION{shown} --experts {shlex.quote(str(expert))}")
     else:
         typer.echo(
@@ -128,14 +128,14 @@ def report(order: Order, folder: Path, expert: Path, as_json: bool) -> None:
         )
 
 
-def _draw(order: Order, folder: Path, *, curve: bool) -> None:
-    from memlora_mlx.distill.curves import terminal_curve, write_png
+def _draw_curve(config: TrainingConfig, folder: Path, *, curve: bool) -> None:
+    from memlora_mlx.distill.loss_curves import terminal_loss_curve, write_loss_png
     from memlora_mlx.distill.training import read_points
 
-    console, points = notes(), read_points(folder)
+    console, points = stderr_console(), read_points(folder)
     if curve:
-        typer.echo(terminal_curve(points, colours=console.is_terminal, width=min(console.width, 100)), err=True)
+        typer.echo(terminal_loss_curve(points, colours=console.is_terminal, width=min(console.width, 100)), err=True)
     try:
-        write_png(points, folder / "loss.png", f"{order.stage}, {order.student}")
+        write_loss_png(points, folder / "loss.png", f"{config.stage}, {config.student}")
     except OSError as error:
         console.print(f"cannot write {folder / 'loss.png'} ({error.strerror}); all else is written", markup=False)

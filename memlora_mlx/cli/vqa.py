@@ -11,19 +11,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from memlora_mlx.cli.ingest import conversations_of, interruptible
-from memlora_mlx.cli.options import AsJson, existing_files, notes, print_json
+from memlora_mlx.cli.ingest import interrupt_event, select_conversations
+from memlora_mlx.cli.options import JsonOption, print_json, require_files, stderr_console
 
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-    from memlora_mlx.distill.vqa_build import Tally
+    from memlora_mlx.distill.vqa_build import VqaBuildStats
 
 app = typer.Typer(no_args_is_help=True, help="Make a benchmark of questions about images.")
 
 
 @app.callback()
-def group() -> None:
+def callback() -> None:
     """Keeps `build` a command of its own."""
 
 
@@ -53,7 +53,7 @@ def build(
     delay: Annotated[float, typer.Option(min=0, help="Seconds between two requests to a host of images.")] = 1.0,
     count: Annotated[int, typer.Option(min=5, max=9999, help="With --drawings: how many.")] = 300,
     seed: Annotated[int, typer.Option(min=0, help="With --drawings: which.")] = 0,
-    as_json: AsJson = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Fetch the images of conversations and ask a teacher for questions about each; or draw some.
 
@@ -75,7 +75,7 @@ def build(
         raise UsageError("a teacher is named by --model and --base-url together; without both only images are fetched")
     options = {"concurrency": concurrency, "delay_seconds": delay}
     key = api_key or os.environ.get("OPENAI_API_KEY") or "none"
-    with interruptible() as cancelled:
+    with interrupt_event() as cancelled:
         folder = out or home / "vqa" / "locomo"
         tally = _build(files, split, folder, images_from, (base_url or [], model, key), options, cancelled)
     if as_json:
@@ -93,52 +93,54 @@ def _build(
     server: tuple[list[str], str | None, str],
     options: dict[str, Any],
     cancelled: threading.Event,
-) -> Tally:
+) -> VqaBuildStats:
     from memlora_mlx.distill import vqa_build
-    from memlora_mlx.distill.fetching import fetch
-    from memlora_mlx.distill.ledger import Ledger
-    from memlora_mlx.distill.rows import SPLITS
-    from memlora_mlx.distill.teacher import Teacher
+    from memlora_mlx.distill.examples import SPLITS
+    from memlora_mlx.distill.image_downloads import download_images
+    from memlora_mlx.distill.journal import Journal
+    from memlora_mlx.distill.teacher_client import Teacher
     from memlora_mlx.errors import UsageError
 
     if split not in SPLITS:
         raise UsageError(f"there is no split {split!r}; known are {', '.join(sorted(SPLITS))}")
-    shared = vqa_build.shared_images(conversations_of(existing_files(files), None), SPLITS[split])
+    shared = vqa_build.linked_images(select_conversations(require_files(files), None), SPLITS[split])
     urls, model, key = server
     teacher = Teacher(urls, model, api_key=key, concurrency=options["concurrency"]) if model else None
     addresses = list(dict.fromkeys(image.url for image in shared))
-    tally = vqa_build.Tally(links=len(addresses))
-    with Ledger(folder / "fetched.jsonl") as links, Ledger(folder / "asked.jsonl") as answers, _bar() as bar:
+    tally = vqa_build.VqaBuildStats(links=len(addresses))
+    with Journal(folder / "fetched.jsonl") as links, Journal(folder / "asked.jsonl") as answers, _bar() as bar:
         if images_from is not None:
-            tally.fetched = vqa_build.images_in(images_from, shared, folder, links)
+            tally.fetched = vqa_build.import_images(images_from, shared, folder, links)
         else:
             task = bar.add_task("images", total=len(addresses))
 
             def fetched(now: Counter[str]) -> None:
                 bar.update(task, completed=now.total())
 
-            tally.fetched = fetch(addresses, folder, links, on_progress=fetched, cancelled=cancelled, **options)
-        images, tally.in_two_splits = vqa_build.in_one_split(shared, folder, links)
+            tally.fetched = download_images(
+                addresses, folder, links, on_progress=fetched, cancelled=cancelled, **options
+            )
+        images, tally.in_two_splits = vqa_build.unique_images(shared, folder, links)
         tally.images = len(images)
         if teacher is not None and model is not None:
             asking = bar.add_task("questions", total=len(images) * 3)
 
-            def answered(now: Tally) -> None:
+            def answered(now: VqaBuildStats) -> None:
                 bar.update(asking, completed=now.rows + now.refused.total())
 
-            vqa_build.ask(teacher, images, folder, answers, tally, on_progress=answered, cancelled=cancelled)
-            vqa_build.write(folder, images, shared, model, links, answers, tally)
+            vqa_build.ask_teacher(teacher, images, folder, answers, tally, on_progress=answered, cancelled=cancelled)
+            vqa_build.write_dataset(folder, images, shared, model, links, answers, tally)
     return tally
 
 
 def _bar() -> Progress:
     from rich.progress import Progress
 
-    console = notes()
+    console = stderr_console()
     return Progress(console=console, transient=True, disable=not console.is_terminal)
 
 
-def _summary(tally: Tally, folder: Path, *, asked: bool) -> str:
+def _summary(tally: VqaBuildStats, folder: Path, *, asked: bool) -> str:
     became = ", ".join(f"{count} {status}" for status, count in tally.fetched.most_common()) or "none fetched"
     lines = [f"{tally.links} links: {became}; {tally.images} images to ask about"]
     if tally.in_two_splits:

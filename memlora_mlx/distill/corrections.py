@@ -13,16 +13,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from memlora_mlx.distill.cleaning import Cleaned, clean
-from memlora_mlx.distill.prompts import extraction_prompt
-from memlora_mlx.distill.rows import SPLITS, Chat, Row, read_rows, write_rows
+from memlora_mlx.distill.answer_cleaning import CleanedAnswer, clean_answer
+from memlora_mlx.distill.examples import SPLITS, ChatMessages, TrainingExample, read_examples, write_examples
+from memlora_mlx.distill.teacher_prompts import extraction_prompt
 from memlora_mlx.errors import StoreError
 from memlora_mlx.memory import stages
 from memlora_mlx.memory.store.store import Store
 from memlora_mlx.records import Event, Exchange, Revision, Stage
 from memlora_mlx.settings import CORRECTIONS
 
-CORRECTED: tuple[Stage, ...] = ("extraction", "update")
+CORRECTABLE_STAGES: tuple[Stage, ...] = ("extraction", "update")
 _WRITING = threading.Lock()
 
 
@@ -34,7 +34,7 @@ def corrections_file(home: Path, stage: Stage) -> Path:
 def count_corrections(home: Path) -> int:
     """How many training pairs the user's corrections have given so far."""
     count = 0
-    for stage in CORRECTED:
+    for stage in CORRECTABLE_STAGES:
         try:
             with corrections_file(home, stage).open("rb") as file:
                 count += sum(1 for line in file if line.strip())
@@ -43,7 +43,7 @@ def count_corrections(home: Path) -> int:
     return count
 
 
-def record_corrections(store: Store, home: Path, memory_id: str, *, facts: Sequence[str] = ()) -> int:
+def update_corrections(store: Store, home: Path, memory_id: str, *, facts: Sequence[str] = ()) -> int:
     """Bring the pairs of the exchanges that made or changed this memory up to date. Returns how many there are now.
 
     Args:
@@ -57,20 +57,20 @@ def record_corrections(store: Store, home: Path, memory_id: str, *, facts: Seque
     keys = [line.exchange_key for line in store.history(memory_id) if line.exchange_key and line.actor == "model"]
     found = 0
     for key in dict.fromkeys(keys):
-        rows = pairs(store, key, facts if key == keys[-1] else ())
+        rows = correction_examples(store, key, facts if key == keys[-1] else ())
         found += len(rows)
-        for stage in CORRECTED:
+        for stage in CORRECTABLE_STAGES:
             _replace(corrections_file(home, stage), key, [row for row in rows if row.stage == stage])
     return found
 
 
-def pairs(store: Store, key: str, facts: Sequence[str] = ()) -> list[Row]:
+def correction_examples(store: Store, key: str, facts: Sequence[str] = ()) -> list[TrainingExample]:
     """What the experts should have answered about an exchange, at most one row a stage; none where they were right."""
     try:
         exchange = store.exchange(key)
     except StoreError:  # its words were forgotten
         return []
-    split = SPLITS["paper"].of(exchange.source)
+    split = SPLITS["paper"].split_of(exchange.source)
     if split == "test":  # nothing of a test conversation is ever trained on
         return []
     lines = [line for line in store.exchange_changes(key) if line.actor == "model"]
@@ -81,14 +81,14 @@ def pairs(store: Store, key: str, facts: Sequence[str] = ()) -> list[Row]:
         facts = [line.new_text or "" for line in lines]
     answers = [_extraction(exchange, facts, verdicts), _update(facts, verdicts)]
     return [
-        Row(stage, chat, answer, "user", exchange.source, exchange.key, split)
-        for stage, (chat, answer) in zip(CORRECTED, answers, strict=True)
+        TrainingExample(stage, chat, answer, "user", exchange.source, exchange.key, split)
+        for stage, (chat, answer) in zip(CORRECTABLE_STAGES, answers, strict=True)
         if answer
     ]
 
 
 @dataclass(frozen=True, slots=True)
-class _Verdict:
+class _ReviewedChange:
     """A change of the student's, and what the user made of it."""
 
     line: Revision
@@ -100,9 +100,9 @@ class _Verdict:
         return self.event == self.line.event and self.text == (self.line.new_text or "")
 
 
-def _verdict(line: Revision, history: Sequence[Revision]) -> _Verdict:
+def _verdict(line: Revision, history: Sequence[Revision]) -> _ReviewedChange:
     if line.undone:
-        return _Verdict(line, "NONE", "")
+        return _ReviewedChange(line, "NONE", "")
     event, text = line.event, line.new_text or ""
     for later in history:
         if later.id <= line.id or later.undone or later.actor == "undo":
@@ -113,19 +113,21 @@ def _verdict(line: Revision, history: Sequence[Revision]) -> _Verdict:
             text = later.new_text or ""
         elif later.event == "DELETE":
             event, text = ("NONE", "") if line.event == "ADD" else ("DELETE", "")
-    return _Verdict(line, event, text)
+    return _ReviewedChange(line, event, text)
 
 
-def _extraction(exchange: Exchange, facts: Sequence[str], verdicts: Sequence[_Verdict]) -> tuple[Chat, str]:
+def _extraction(
+    exchange: Exchange, facts: Sequence[str], verdicts: Sequence[_ReviewedChange]
+) -> tuple[ChatMessages, str]:
     """The prompt and its answer; no answer where the extraction was right."""
     right = _corrected(facts, verdicts)
     if right == list(facts):
         return (), ""
-    answer = clean("extraction", json.dumps({"facts": right}, ensure_ascii=False))
-    return extraction_prompt(exchange), answer.text if isinstance(answer, Cleaned) else ""
+    answer = clean_answer("extraction", json.dumps({"facts": right}, ensure_ascii=False))
+    return extraction_prompt(exchange), answer.text if isinstance(answer, CleanedAnswer) else ""
 
 
-def _corrected(facts: Sequence[str], verdicts: Sequence[_Verdict]) -> list[str]:
+def _corrected(facts: Sequence[str], verdicts: Sequence[_ReviewedChange]) -> list[str]:
     """The facts in the user's words, without those that are not worth keeping."""
     words: dict[str, str] = {}
     for verdict in verdicts:
@@ -137,7 +139,7 @@ def _corrected(facts: Sequence[str], verdicts: Sequence[_Verdict]) -> list[str]:
     return list(dict.fromkeys(text for fact in facts if (text := words.get(fact, fact))))
 
 
-def _update(facts: Sequence[str], verdicts: Sequence[_Verdict]) -> tuple[Chat, str]:
+def _update(facts: Sequence[str], verdicts: Sequence[_ReviewedChange]) -> tuple[ChatMessages, str]:
     """The prompt, with the memories that were touched as the old ones, and its answer; none where it was right."""
     touching = [verdict for verdict in verdicts if verdict.line.event in ("UPDATE", "DELETE")]
     right = _corrected(facts, verdicts)
@@ -151,17 +153,17 @@ def _update(facts: Sequence[str], verdicts: Sequence[_Verdict]) -> tuple[Chat, s
     ]
     added = [verdict.text for verdict in verdicts if verdict.line.event == "ADD" and verdict.event == "ADD"]
     entries += [{"id": str(len(old) + i), "text": text, "event": "ADD"} for i, text in enumerate(added)]
-    answer = clean("update", json.dumps({"memory": entries}, ensure_ascii=False), old=old, facts=right)
-    return stages.update_chat(old, right), answer.text if isinstance(answer, Cleaned) else ""
+    answer = clean_answer("update", json.dumps({"memory": entries}, ensure_ascii=False), old=old, facts=right)
+    return stages.update_chat(old, right), answer.text if isinstance(answer, CleanedAnswer) else ""
 
 
-def _replace(path: Path, key: str, rows: Sequence[Row]) -> None:
+def _replace(path: Path, key: str, rows: Sequence[TrainingExample]) -> None:
     """Put an exchange's rows in place of those it had."""
     with _WRITING:
-        before = list(read_rows(path)) if path.is_file() else []
+        before = list(read_examples(path)) if path.is_file() else []
         after = [row for row in before if row.exchange != key] + list(rows)
         if after:
             if after != before:
-                write_rows(path, after)
+                write_examples(path, after)
         else:
             path.unlink(missing_ok=True)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from memlora_mlx.distill.rows import Row
+from memlora_mlx.distill.examples import TrainingExample
 from memlora_mlx.errors import BadTrainingData
 from memlora_mlx.memory import stages
 from memlora_mlx.records import Stage
@@ -32,7 +32,7 @@ _WINDOW = 16  # batches in which rows are sorted by length
 
 
 @dataclass(frozen=True, slots=True)
-class Example:
+class TokenizedExample:
     """A row as the student reads it."""
 
     tokens: NDArray[np.int32]  # prompt, answer and end mark; what is negative names a feature of an image
@@ -41,26 +41,26 @@ class Example:
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class TrainingBatch:
     """What one step reads: arrays of numpy, made into MLX's where they are used."""
 
     tokens: NDArray[np.int32]  # (rows, time)
-    places: NDArray[np.int32]  # (targets,) into rows * time: where the next token is learnt
+    positions: NDArray[np.int32]  # (targets,) into rows * time: where the next token is learnt
     targets: NDArray[np.int32]  # (targets,)
     weights: NDArray[np.float32]  # (targets,)
     total: float  # weight of the whole batch over the number of processes that share it
     read: int  # tokens of the whole batch's prompts and answers, padding not counted
 
 
-def examples(
+def tokenize_examples(
     student: Student,
-    rows: Sequence[Row],
+    rows: Sequence[TrainingExample],
     *,
     longest: int,
     decision_weight: float,
     what: str = "train on",
     images: Mapping[str, Path] = MappingProxyType({}),
-) -> tuple[list[Example], int]:
+) -> tuple[list[TokenizedExample], int]:
     """The rows as token sequences, and how many were left out because they are longer than `longest` tokens.
 
     Args:
@@ -78,7 +78,9 @@ def examples(
     return fitting, len(made) - len(fitting)
 
 
-def _example(student: Student, row: Row, decision_weight: float, images: Mapping[str, Path]) -> Example:
+def _example(
+    student: Student, row: TrainingExample, decision_weight: float, images: Mapping[str, Path]
+) -> TokenizedExample:
     prompt = student.encode(row.chat, None if row.image is None else images[row.image])
     answer, spans = student.tokenize_with_spans(row.answer)
     weights = np.ones(len(answer) + 1, np.float32)  # the end mark is one more token
@@ -87,10 +89,10 @@ def _example(student: Student, row: Row, decision_weight: float, images: Mapping
         for i, (start, end) in enumerate(spans):
             weights[i] = per_character[start:end].max(initial=0.0) if end > start else 1.0
     tokens = np.array([*prompt, *answer, student.end_token], np.int32)
-    return Example(tokens, len(prompt), weights)
+    return TokenizedExample(tokens, len(prompt), weights)
 
 
-def _character_weights(row: Row, heavy: float) -> NDArray[np.float32]:
+def _character_weights(row: TrainingExample, heavy: float) -> NDArray[np.float32]:
     """How much each character of a JSON answer weighs.
 
     Most of an update is copied text, which is learnt first and drowns the few tokens that decide: which memory, where its
@@ -98,15 +100,15 @@ def _character_weights(row: Row, heavy: float) -> NDArray[np.float32]:
     forces (old_memory) needs hardly any learning.
     """
     weights = np.ones(len(row.answer), np.float32)
-    for pattern, weight in _DECIDING[row.stage]:
+    for pattern, weight in _DECISION_PATTERNS[row.stage]:
         for found in re.finditer(pattern, row.answer):
             weights[slice(*found.span(1))] = heavy if weight is None else weight
-    for place in _forks(row) if row.stage == "update" else ():
+    for place in _first_difference(row) if row.stage == "update" else ():
         weights[place] = heavy
     return weights
 
 
-def _forks(row: Row) -> Iterator[int]:
+def _first_difference(row: TrainingExample) -> Iterator[int]:
     """The characters of an update at which a text parts from the others that begin alike: its memory's own (which would be
     deleted), and the facts. There, and not at the event behind it, the student decides."""
     found = stages.parse_update_chat(row.chat)
@@ -123,7 +125,7 @@ def _forks(row: Row) -> Iterator[int]:
 
 _STRING = r'"(?:[^"\\]|\\.)*"'
 # (pattern, weight of its first group; None: the recipe's decision weight)
-_DECIDING: Mapping[Stage, list[tuple[str, float | None]]] = {
+_DECISION_PATTERNS: Mapping[Stage, list[tuple[str, float | None]]] = {
     "update": [
         (rf'"old_memory": ({_STRING})', 0.05),
         (r'"id": "([0-9]+)"', None),
@@ -139,7 +141,9 @@ _DECIDING: Mapping[Stage, list[tuple[str, float | None]]] = {
 # ------------------------------------------------------------------------------------------------ batches
 
 
-def batches(data: Sequence[Example], size: int, *, seed: int | None, rank: int = 0, world: int = 1) -> Iterator[Batch]:
+def training_batches(
+    data: Sequence[TokenizedExample], size: int, *, seed: int | None, rank: int = 0, world: int = 1
+) -> Iterator[TrainingBatch]:
     """One pass over the data, every example once, those of like length together.
 
     Args:
@@ -147,11 +151,11 @@ def batches(data: Sequence[Example], size: int, *, seed: int | None, rank: int =
         seed: of the order; None: by length, as for validation.
         rank, world: this process's place among those that share each step.
     """
-    for chosen in plan([len(example.tokens) for example in data], size, seed=seed):
+    for chosen in plan_batches([len(example.tokens) for example in data], size, seed=seed):
         yield _batch([data[i] for i in chosen], rank, world)
 
 
-def plan(lengths: Sequence[int], size: int, *, seed: int | None) -> list[list[int]]:
+def plan_batches(lengths: Sequence[int], size: int, *, seed: int | None) -> list[list[int]]:
     """Which examples make each batch."""
     if seed is None:
         order = np.argsort(np.array(lengths), kind="stable")
@@ -165,7 +169,7 @@ def plan(lengths: Sequence[int], size: int, *, seed: int | None) -> list[list[in
     return [made[i] for i in random.permutation(len(made))]
 
 
-def _batch(chosen: list[Example], rank: int, world: int) -> Batch:
+def _batch(chosen: list[TokenizedExample], rank: int, world: int) -> TrainingBatch:
     total = sum(float(example.weights.sum()) for example in chosen)
     width = max(len(example.tokens) for example in chosen) - 1  # the last token is only a target
     width = -(-width // _MULTIPLE) * _MULTIPLE
@@ -179,7 +183,7 @@ def _batch(chosen: list[Example], rank: int, world: int) -> Batch:
     weights = np.concatenate([example.weights for example in mine]) * (0.0 if idle else 1.0)
     targets = np.concatenate([example.tokens[example.prompt :] for example in mine])
     spare = -len(targets) % _TARGETS  # these weigh nothing
-    return Batch(
+    return TrainingBatch(
         tokens,
         np.pad(np.concatenate(places), (0, spare)).astype(np.int32),
         np.pad(targets, (0, spare)),

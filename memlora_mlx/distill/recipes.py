@@ -87,18 +87,18 @@ def read_recipe(stage: Stage, path: Path | None = None, *, student: str | None =
             seed=int(config.get("seed", 0)),
             grad_checkpoint=bool(config.get("grad_checkpoint", False)),
             origin=config,
-            **{name: kind(ours[name]) for name, kind in _OURS.items() if name in ours},
+            **{name: kind(ours[name]) for name, kind in _OWN_KEYS.items() if name in ours},
         )
-        if unknown := set(ours) - set(_OURS):
+        if unknown := set(ours) - set(_OWN_KEYS):
             raise ValueError(f"unknown names below memlora: {', '.join(sorted(unknown))}")
     except (yaml.YAMLError, KeyError, TypeError, ValueError, IndexError) as error:
         reason = f"{error} is missing" if isinstance(error, KeyError) else str(error).splitlines()[0]
         raise UsageError(f"the recipe {path} cannot be used ({reason}); compare it with memlora's own") from error
-    checked(recipe)
+    check_recipe(recipe)
     return recipe
 
 
-_OURS: Mapping[str, type] = {
+_OWN_KEYS: Mapping[str, type] = {
     "warmup": float,
     "epochs": float,
     "patience": int,
@@ -107,7 +107,7 @@ _OURS: Mapping[str, type] = {
 }
 
 
-def checked(recipe: Recipe) -> None:
+def check_recipe(recipe: Recipe) -> None:
     """Raises UsageError for values no run can use."""
     positive = ("rank", "scale", "learning_rate", "batch_size", "epochs", "patience", "validations", "max_seq_length")
     for name in positive:

@@ -28,10 +28,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from memlora_mlx.distill import processes
-from memlora_mlx.distill.datasets import Example, batches
+from memlora_mlx.distill import distributed
+from memlora_mlx.distill.datasets import TokenizedExample, training_batches
 from memlora_mlx.distill.recipes import Recipe
-from memlora_mlx.distill.steps import Dropout, DropoutKeys, as_arrays, checkpointing, loss_of, schedule, validation_loss
+from memlora_mlx.distill.training_step import (
+    Dropout,
+    DropoutKeys,
+    batch_arrays,
+    gradient_checkpointing,
+    learning_rate_schedule,
+    masked_loss,
+    validation_loss,
+)
 from memlora_mlx.errors import AdapterMismatch, Cancelled, TrainingFailed, UsageError
 from memlora_mlx.models import cpu_kernels
 from memlora_mlx.models.experts import Matrices, adapted_layers, read_expert
@@ -45,11 +53,11 @@ if TYPE_CHECKING:
     from memlora_mlx.models.student import Student
 
 _BETTER = 1e-4  # by how much a validation loss must be below the best to count
-NO_NUMBER = "the loss became no number"
+NAN_LOSS = "the loss became no number"
 
 
 @dataclass(frozen=True, slots=True)
-class Point:
+class MetricsPoint:
     """One line of metrics.jsonl: where the run stands."""
 
     step: int
@@ -64,7 +72,7 @@ class Point:
 
 
 @dataclass(slots=True)
-class Progress:
+class TrainerState:
     """What a run must know to go on; written with the weights."""
 
     step: int = 0
@@ -78,15 +86,15 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class TrainingResult:
     """The trained expert and how it came about."""
 
-    matrices: Matrices  # the best ones
-    progress: Progress
-    points: list[Point] = field(default_factory=list)
+    lora_weights: Matrices  # the best ones
+    progress: TrainerState
+    points: list[MetricsPoint] = field(default_factory=list)
 
 
-class Run:
+class Trainer:
     """A training run in a folder of its own: state.safetensors, state.json and metrics.jsonl.
 
     Args:
@@ -105,29 +113,29 @@ class Run:
         self,
         student: Student,
         recipe: Recipe,
-        training: Sequence[Example],
-        validation: Sequence[Example],
+        training: Sequence[TokenizedExample],
+        validation: Sequence[TokenizedExample],
         folder: Path,
         *,
         start: Path | None = None,
-        on_point: Callable[[Point], None] = lambda point: None,
+        on_point: Callable[[MetricsPoint], None] = lambda point: None,
         cancelled: threading.Event | None = None,
     ) -> None:
         self.student, self.recipe, self.folder = student, recipe, folder
         self.training, self.validation = training, validation
-        self.progress = Progress()
-        self.points: list[Point] = []
+        self.progress = TrainerState()
+        self.points: list[MetricsPoint] = []
         self._on_point, self._cancelled = on_point, cancelled
-        self._rank, self._world = processes.rank(), processes.world()
+        self._rank, self._world = distributed.rank(), distributed.world_size()
         self._per_epoch = -(-len(training) // recipe.batch_size)
         self.steps = max(1, round(self._per_epoch * recipe.epochs))
         self._stretch = max(1, self._per_epoch // recipe.validations)
         self._keys = DropoutKeys()
         self._adapt()
         if start is not None:
-            self._begin_from(start)
+            self._load_start_expert(start)
         self._optimizer = optim.AdamW(
-            learning_rate=schedule(recipe, self.steps),
+            learning_rate=learning_rate_schedule(recipe, self.steps),
             betas=list(recipe.betas),
             weight_decay=recipe.weight_decay,
             bias_correction=True,
@@ -135,7 +143,7 @@ class Run:
         self._optimizer.init(student.model.trainable_parameters())
         self._best = self._weights()
 
-    def train(self) -> Outcome:
+    def train(self) -> TrainingResult:
         """Train until validation stops improving, or all epochs are done.
 
         Raises:
@@ -145,7 +153,7 @@ class Run:
         self._same_everywhere()
         self._restore()
         mx.reset_peak_memory()
-        with checkpointing(self.student.model, self.recipe.grad_checkpoint), cpu_kernels.with_gradients():
+        with gradient_checkpointing(self.student.model, self.recipe.grad_checkpoint), cpu_kernels.with_gradients():
             while self.progress.ended is None:
                 at_border = self.progress.step % self._stretch == 0 or self.progress.step == self.steps
                 if at_border and self.progress.validated != self.progress.step:
@@ -158,16 +166,16 @@ class Run:
                 "the student's loss on the validation rows is no number before any training; the model is damaged, or its"
                 " precision too low"
             )
-        return self.outcome()
+        return self.result()
 
-    def outcome(self) -> Outcome:
+    def result(self) -> TrainingResult:
         """The best weights so far, and how they came about."""
         matrices = {
             name.removesuffix(".lora_a"): (array, self._best[name.removesuffix("a") + "b"])
             for name, array in self._best.items()
             if name.endswith(".lora_a")
         }
-        return Outcome(matrices, self.progress, self.points)
+        return TrainingResult(matrices, self.progress, self.points)
 
     # ------------------------------------------------------------------ inside
 
@@ -191,7 +199,7 @@ class Run:
             adapted[name].dropout = Dropout(recipe.dropout, self._keys, number)
         mx.eval(model.parameters())
 
-    def _begin_from(self, start: Path) -> None:
+    def _load_start_expert(self, start: Path) -> None:
         expert = read_expert(start, self.recipe.stage, self.student.fingerprint)
         arrays: dict[str, mx.array] = {}
         for name, (a, b) in expert.matrices.items():
@@ -217,7 +225,7 @@ class Run:
                 run.progress.seconds = before + time.perf_counter() - started
                 run._after_step(info)
                 if info["iteration"] == count:
-                    raise _Reached  # else it would write the weights once more
+                    raise _StretchDone  # else it would write the weights once more
 
         args = TrainingArgs(
             batch_size=self.recipe.batch_size,
@@ -233,19 +241,19 @@ class Run:
                     self.training,
                     None,
                     args=args,
-                    loss=loss_of(self.student, self._keys),
-                    iterate_batches=self._coming,
+                    loss=masked_loss(self.student, self._keys),
+                    iterate_batches=self._next_batches,
                     training_callback=Report(),
                 )
-        except _Reached:
+        except _StretchDone:
             pass
         finally:
             self.student.model.eval()
 
     def _after_step(self, info: dict[str, Any]) -> None:
         loss = float(info["train_loss"])
-        self._note(
-            Point(
+        self._write_point(
+            MetricsPoint(
                 self.progress.step,
                 self.steps,
                 self.progress.step / self._per_epoch,
@@ -257,13 +265,13 @@ class Run:
             )
         )
         if not math.isfinite(loss):
-            self.progress.ended = NO_NUMBER
+            self.progress.ended = NAN_LOSS
             self._save()
-            raise _Reached
+            raise _StretchDone
         self._stop_if_asked()
 
     def _stop_if_asked(self) -> None:
-        if processes.anybody(self._cancelled is not None and self._cancelled.is_set()):
+        if distributed.any_process(self._cancelled is not None and self._cancelled.is_set()):
             self._save()
             raise Cancelled(
                 f"stopped after step {self.progress.step} of at most {self.steps}; `--resume` goes on from there"
@@ -278,7 +286,7 @@ class Run:
         if progress.first_loss is None and math.isfinite(loss):
             progress.first_loss = loss
         if not math.isfinite(loss):
-            progress.ended = NO_NUMBER
+            progress.ended = NAN_LOSS
         elif loss < progress.best_loss - _BETTER:
             progress.best_loss, progress.best_step, progress.worse = loss, progress.step, 0
             self._best = self._weights()
@@ -288,8 +296,8 @@ class Run:
             progress.ended = "early stop"
         elif progress.ended is None and progress.step >= self.steps:
             progress.ended = "all epochs"
-        self._note(
-            Point(
+        self._write_point(
+            MetricsPoint(
                 progress.step,
                 self.steps,
                 progress.step / self._per_epoch,
@@ -298,26 +306,26 @@ class Run:
             )
         )
 
-    def _coming(self, **_: Any) -> Iterator[tuple[mx.array | None, ...]]:
+    def _next_batches(self, **_: Any) -> Iterator[tuple[mx.array | None, ...]]:
         """The batches from where the run stands."""
         recipe, step = self.recipe, self.progress.step
         while True:
             epoch, skip = divmod(step, self._per_epoch)
             seed = 1_000_003 * recipe.seed + epoch
-            passing = batches(self.training, recipe.batch_size, seed=seed, rank=self._rank, world=self._world)
+            passing = training_batches(self.training, recipe.batch_size, seed=seed, rank=self._rank, world=self._world)
             for batch in itertools.islice(passing, skip, None):
                 self._tokens = batch.read
-                yield *as_arrays(self.student, batch), _key(recipe.seed, step, self._rank)
+                yield *batch_arrays(self.student, batch), _key(recipe.seed, step, self._rank)
                 step += 1
 
-    def _note(self, point: Point) -> None:
+    def _write_point(self, point: MetricsPoint) -> None:
         self.points.append(point)
         if self._rank == 0:
             try:
                 with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
                     file.write(_line(point))
             except OSError as error:
-                raise _unwritable(self.folder, error) from error
+                raise _write_error(self.folder, error) from error
             self._on_point(point)
 
     # ------------------------------------------------------------------ state
@@ -342,12 +350,12 @@ class Run:
         except (OSError, RuntimeError) as error:
             with contextlib.suppress(OSError):
                 scratch.unlink(missing_ok=True)
-            raise _unwritable(self.folder, error) from error
+            raise _write_error(self.folder, error) from error
 
     def _same_everywhere(self) -> None:
         """All processes must have the same rows: each takes its share of a batch by its own count."""
         self._examples = _digest(self.training, self.validation)
-        if processes.shared(self._examples.encode()) != self._examples.encode():
+        if distributed.broadcast(self._examples.encode()) != self._examples.encode():
             raise TrainingFailed(
                 "this machine has other training rows than the first one; copy the teacher data to all of them"
             )
@@ -356,7 +364,7 @@ class Run:
         """Go on from the first process's written state, if there is one."""
         state = self.folder / "state.safetensors"
         try:
-            written = processes.shared(state.read_bytes() if self._rank == 0 and state.is_file() else b"")
+            written = distributed.broadcast(state.read_bytes() if self._rank == 0 and state.is_file() else b"")
             if not written:
                 return
             with tempfile.TemporaryDirectory() as scratch:
@@ -369,12 +377,12 @@ class Run:
                 f"the run in {self.folder} cannot be resumed ({error}); start anew without --resume"
             ) from error
         if self._rank == 0:
-            self._forget_later_points()
+            self._drop_later_points()
 
     def _read_state(self, state: Path) -> None:
         # The numbers are read from the file with the weights, so that they belong together.
         arrays, words = load_arrays_and_words(state)
-        progress = Progress(**json.loads(words["progress"]))
+        progress = TrainerState(**json.loads(words["progress"]))
         parts: dict[str, dict[str, mx.array]] = {"weights": {}, "best": {}, "optimizer": {}, "random": {}}
         for name, array in arrays.items():
             part, _, rest = name.partition(".")
@@ -389,7 +397,7 @@ class Run:
         mx.eval(self.student.model.parameters(), self._optimizer.state, self._best)
         self.progress = progress
 
-    def _forget_later_points(self) -> None:
+    def _drop_later_points(self) -> None:
         """Drop the lines of metrics.jsonl after the state: what they tell of is done again."""
         self.points = [point for point in read_points(self.folder) if point.step <= self.progress.step]
         scratch = self.folder / "metrics.partial"
@@ -397,20 +405,20 @@ class Run:
             scratch.write_text("".join(map(_line, self.points)), encoding="utf-8")
             os.replace(scratch, self.folder / "metrics.jsonl")
         except OSError as error:
-            raise _unwritable(self.folder, error) from error
+            raise _write_error(self.folder, error) from error
 
 
-def read_points(folder: Path) -> list[Point]:
+def read_points(folder: Path) -> list[MetricsPoint]:
     """The lines of a run's metrics.jsonl; one that a kill has torn is left out."""
     file = folder / "metrics.jsonl"
     lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
-    return [Point(**json.loads(line)) for line in lines if line.endswith("}")]
+    return [MetricsPoint(**json.loads(line)) for line in lines if line.endswith("}")]
 
 
 # ------------------------------------------------------------------------------------------------ small parts
 
 
-class _Reached(Exception):
+class _StretchDone(Exception):
     """A stretch is done."""
 
 
@@ -420,7 +428,7 @@ def _key(seed: int, step: int, rank: int) -> mx.array:
     return key
 
 
-def _digest(*data: Sequence[Example]) -> str:
+def _digest(*data: Sequence[TokenizedExample]) -> str:
     digest = hashlib.sha256()
     for examples in data:
         digest.update(len(examples).to_bytes(8))
@@ -429,13 +437,13 @@ def _digest(*data: Sequence[Example]) -> str:
     return digest.hexdigest()[:16]
 
 
-def _line(point: Point) -> str:
+def _line(point: MetricsPoint) -> str:
     """Of metrics.jsonl. A loss that is no number is left out: JSON has no word for it."""
     known = {name: value for name, value in asdict(point).items() if value is not None and math.isfinite(value)}
     return json.dumps(known) + "\n"
 
 
-def _unwritable(folder: Path, error: Exception) -> TrainingFailed:
+def _write_error(folder: Path, error: Exception) -> TrainingFailed:
     return TrainingFailed(
         f"cannot write to {folder} ({error}); the last state written there is whole: make room and `--resume`"
     )

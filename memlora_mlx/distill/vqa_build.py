@@ -18,18 +18,18 @@ from typing import Any
 from urllib.parse import unquote
 
 from memlora_mlx.conversations import Conversation
-from memlora_mlx.distill import fetching
-from memlora_mlx.distill.cleaning import MAX_RAW, Refused, last_object
-from memlora_mlx.distill.ledger import Ledger
-from memlora_mlx.distill.rows import Chat, Row, Split, Splits, prompt_hash
-from memlora_mlx.distill.teacher import Teacher, Unanswerable
-from memlora_mlx.distill.vqa import KINDS, Kind, one_word, vqa_row, write_benchmark
+from memlora_mlx.distill import image_downloads
+from memlora_mlx.distill.answer_cleaning import MAX_ANSWER_CHARACTERS, RejectedAnswer, last_object
+from memlora_mlx.distill.examples import ChatMessages, Split, Splits, TrainingExample, prompt_hash
+from memlora_mlx.distill.journal import Journal
+from memlora_mlx.distill.teacher_client import RejectedRequest, Teacher
+from memlora_mlx.distill.vqa_dataset import KINDS, QuestionKind, as_one_word, vqa_example, write_benchmark
 from memlora_mlx.errors import UsageError
 from memlora_mlx.memory.stages import clean_line
 from memlora_mlx.memory.store.image_normalisation import read_image_file
 
 MAX_QUESTION = 300  # characters
-_ABOUT: dict[Kind, str] = {
+_ABOUT: dict[QuestionKind, str] = {
     "unusual": "a detail of an object in it that is unusual",
     "colour": "the colour of a small part of something in it",
     "count": "how many there are of something in it that can be counted",
@@ -44,7 +44,7 @@ Answer with this JSON object alone: {{"question": "...", "answer": "<one word>",
 
 
 @dataclass(frozen=True, slots=True)
-class Shared:
+class LinkedImage:
     """An image that a turn of a conversation links to."""
 
     conversation: str
@@ -55,16 +55,16 @@ class Shared:
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class AvailableImage:
     """An image that is here, with the first turn that links to it."""
 
-    shared: Shared
+    shared: LinkedImage
     file: str  # relative to the benchmark's folder
     sha256: str
 
 
 @dataclass(slots=True)
-class Tally:
+class VqaBuildStats:
     """What became of the images and the questions."""
 
     links: int = 0  # addresses, each once
@@ -77,22 +77,22 @@ class Tally:
     retries: int = 0
 
 
-def shared_images(conversations: Sequence[Conversation], splits: Splits) -> list[Shared]:
+def linked_images(conversations: Sequence[Conversation], splits: Splits) -> list[LinkedImage]:
     """The images that conversations link to, in their order. Raises UsageError: there are none."""
     found = []
     for conversation in conversations:
-        split = splits.of(conversation.name)
+        split = splits.split_of(conversation.name)
         for number, session in enumerate(conversation.sessions, 1):
             for at, turn in enumerate(session.turns, 1):
                 if turn.image is not None and turn.image.source[:8].lower().startswith(("http://", "https://")):
                     place, image = turn.ref or f"{number}:{at}", turn.image
-                    found.append(Shared(conversation.name, place, image.source, image.caption, split))
+                    found.append(LinkedImage(conversation.name, place, image.source, image.caption, split))
     if not found:
         raise UsageError("these conversations link to no images on the web; LoCoMo's do")
     return found
 
 
-def images_in(source: Path, shared: Sequence[Shared], folder: Path, ledger: Ledger) -> Counter[str]:
+def import_images(source: Path, shared: Sequence[LinkedImage], folder: Path, journal: Journal) -> Counter[str]:
     """Take images from a folder instead of the web: files named as the link ends, or `conv-26_D1-3.jpg` by their turn.
 
     Raises:
@@ -105,49 +105,49 @@ def images_in(source: Path, shared: Sequence[Shared], folder: Path, ledger: Ledg
     for image in shared:
         name = unquote(image.url.partition("?")[0].partition("#")[0]).rpartition("/")[2]
         path = files.get(name) or stems.get(f"{image.conversation}_{image.turn}".replace(":", "-"))
-        if path is None or fetching.is_done(ledger.entries.get(image.url), folder):
+        if path is None or image_downloads.is_finished(journal.entries.get(image.url), folder):
             continue
         try:
-            ledger.add(image.url, **fetching.keep(read_image_file(path), path.name, folder))
+            journal.add(image.url, **image_downloads.save_image(read_image_file(path), path.name, folder))
         except UsageError as error:
-            ledger.add(image.url, status="no image", says=str(error))
+            journal.add(image.url, status="no image", says=str(error))
         except OSError as error:
             raise UsageError(str(error)) from error
     urls = list(dict.fromkeys(image.url for image in shared))
-    found = fetching.count(urls, ledger)
+    found = image_downloads.count_by_status(urls, journal)
     return found + Counter({"not there": len(urls) - found.total()})
 
 
-def in_one_split(shared: Sequence[Shared], folder: Path, ledger: Ledger) -> tuple[list[Seen], int]:
+def unique_images(shared: Sequence[LinkedImage], folder: Path, journal: Journal) -> tuple[list[AvailableImage], int]:
     """The images that are here, each once, and how many were left out as they stand in two splits."""
     splits: defaultdict[str, set[Split]] = defaultdict(set)
-    first: dict[str, Seen] = {}
+    first: dict[str, AvailableImage] = {}
     for image in shared:
-        entry = ledger.entries.get(image.url)
-        if entry is not None and entry["status"] == "kept" and fetching.is_done(entry, folder):
+        entry = journal.entries.get(image.url)
+        if entry is not None and entry["status"] == "kept" and image_downloads.is_finished(entry, folder):
             splits[entry["sha256"]].add(image.split)
-            first.setdefault(entry["sha256"], Seen(image, entry["file"], entry["sha256"]))
+            first.setdefault(entry["sha256"], AvailableImage(image, entry["file"], entry["sha256"]))
     kept = [seen for digest, seen in first.items() if len(splits[digest]) == 1]
     return kept, len(first) - len(kept)
 
 
-def asked_of_teacher(kind: Kind) -> Chat:
+def teacher_question(kind: QuestionKind) -> ChatMessages:
     return (("user", _INSTRUCTION.format(about=_ABOUT[kind])),)
 
 
 def teacher_prompts() -> dict[str, str]:
     """The hash of what a teacher is asked, by kind."""
-    return {kind: prompt_hash(asked_of_teacher(kind)) for kind in KINDS}
+    return {kind: prompt_hash(teacher_question(kind)) for kind in KINDS}
 
 
-def ask(
+def ask_teacher(
     teacher: Teacher,
-    images: Sequence[Seen],
+    images: Sequence[AvailableImage],
     folder: Path,
-    ledger: Ledger,
-    tally: Tally,
+    journal: Journal,
+    stats: VqaBuildStats,
     *,
-    on_progress: Callable[[Tally], None] | None = None,
+    on_progress: Callable[[VqaBuildStats], None] | None = None,
     cancelled: threading.Event | None = None,
 ) -> None:
     """Ask for a question of each kind about each image; what was answered before is not asked again.
@@ -156,9 +156,9 @@ def ask(
         Cancelled, TeacherFailed: see `Teacher.work`.
     """
     jobs: list[Callable[[], Awaitable[None]]] = []
-    tally.questions = len(images) * len(KINDS)
+    stats.questions = len(images) * len(KINDS)
 
-    async def one(seen: Seen, kind: Kind) -> None:
+    async def one(seen: AvailableImage, kind: QuestionKind) -> None:
         try:
             data = (folder / seen.file).read_bytes()
         except OSError as error:
@@ -166,43 +166,43 @@ def ask(
         form = "png" if seen.file.endswith(".png") else "jpeg"
         address = f"data:image/{form};base64,{base64.b64encode(data).decode()}"
         try:
-            reply = await teacher.ask(asked_of_teacher(kind), address)
-        except Unanswerable as error:
+            reply = await teacher.ask(teacher_question(kind), address)
+        except RejectedRequest as error:
             result: dict[str, Any] = {"refused": error.reason, "raw": str(error)}
         else:
-            result = parsed(reply.text) if reply.is_whole else {"refused": "cut off"}
-            result["raw"] = reply.text[-MAX_RAW:]
-        ledger.add(_key(seen, kind, teacher.model), **result)
-        tally.retries = teacher.retries
-        _count(tally, result)
+            result = parse_question(reply.text) if reply.is_complete else {"refused": "cut off"}
+            result["raw"] = reply.text[-MAX_ANSWER_CHARACTERS:]
+        journal.add(_key(seen, kind, teacher.model), **result)
+        stats.retries = teacher.retries
+        _count(stats, result)
         if on_progress:
-            on_progress(tally)
+            on_progress(stats)
 
     for seen in images:
         for kind in KINDS:
-            if (known := ledger.entries.get(_key(seen, kind, teacher.model))) is not None:
-                _count(tally, known)
+            if (known := journal.entries.get(_key(seen, kind, teacher.model))) is not None:
+                _count(stats, known)
             else:
                 jobs.append(partial(one, seen, kind))
     if on_progress:
-        on_progress(tally)
+        on_progress(stats)
     if jobs:
-        teacher.work(jobs, cancelled=cancelled)
+        teacher.run_jobs(jobs, cancelled=cancelled)
 
 
-def parsed(raw: str) -> dict[str, Any]:
+def parse_question(raw: str) -> dict[str, Any]:
     """A teacher's answer as {"question", "answer", "reason"}, or {"refused": why}."""
     if not raw.strip():
         return {"refused": "empty"}
-    value = last_object(raw[-MAX_RAW:], lambda value: {"question", "answer", "reason"} <= value.keys())
-    if isinstance(value, Refused):
+    value = last_object(raw[-MAX_ANSWER_CHARACTERS:], lambda value: {"question", "answer", "reason"} <= value.keys())
+    if isinstance(value, RejectedAnswer):
         return {"refused": value.reason}
     question, reason = (
         clean_line(value[name]) if isinstance(value[name], str) else "" for name in ("question", "reason")
     )
     if not question or not reason or len(question) > MAX_QUESTION:
         return {"refused": "wrong shape"}
-    word = one_word(value["answer"])
+    word = as_one_word(value["answer"])
     if word is None:
         return {"refused": "not one word"}
     if word.lower() in question.lower().replace("?", " ").split():
@@ -210,22 +210,22 @@ def parsed(raw: str) -> dict[str, Any]:
     return {"question": question, "answer": word, "reason": reason}
 
 
-def write(
+def write_dataset(
     folder: Path,
-    images: Sequence[Seen],
-    shared: Sequence[Shared],
+    images: Sequence[AvailableImage],
+    shared: Sequence[LinkedImage],
     teacher: str,
-    links: Ledger,
-    ledger: Ledger,
-    tally: Tally,
+    links: Journal,
+    journal: Journal,
+    stats: VqaBuildStats,
 ) -> dict[str, Any]:
     """Write rows and manifest of all that was answered. Returns the manifest."""
-    rows: list[Row] = []
+    rows: list[TrainingExample] = []
     for seen in images:
         for kind in KINDS:
-            entry = ledger.entries.get(_key(seen, kind, teacher), {"refused": "not asked"})
+            entry = journal.entries.get(_key(seen, kind, teacher), {"refused": "not asked"})
             if "refused" not in entry:
-                row = vqa_row(
+                row = vqa_example(
                     kind,
                     entry["question"],
                     entry["answer"],
@@ -237,7 +237,7 @@ def write(
                     split=seen.shared.split,
                 )
                 rows.append(row)
-    tally.rows = len(rows)
+    stats.rows = len(rows)
     entries = [
         {
             "file": seen.file,
@@ -255,8 +255,8 @@ def write(
         "teacher": teacher,
         "teacher_prompts": teacher_prompts(),
         "links": [_link(url, links.entries.get(url)) for url in dict.fromkeys(image.url for image in shared)],
-        "in_two_splits": tally.in_two_splits,
-        "refused": dict(tally.refused),
+        "in_two_splits": stats.in_two_splits,
+        "refused": dict(stats.refused),
     }
     try:
         return write_benchmark(folder, rows, entries, described)
@@ -269,13 +269,13 @@ def _link(url: str, entry: dict[str, Any] | None) -> dict[str, Any]:
     return {"url": url, **{name: told[name] for name in ("status", "sha256", "bytes", "says") if name in told}}
 
 
-def _key(seen: Seen, kind: Kind, teacher: str) -> str:
+def _key(seen: AvailableImage, kind: QuestionKind, teacher: str) -> str:
     """Names a question to a teacher: another image, kind, teacher or prompt is another one."""
-    parts = (seen.sha256, kind, teacher, prompt_hash(asked_of_teacher(kind)))
+    parts = (seen.sha256, kind, teacher, prompt_hash(teacher_question(kind)))
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
 
 
-def _count(tally: Tally, entry: dict[str, Any]) -> None:
+def _count(tally: VqaBuildStats, entry: dict[str, Any]) -> None:
     if "refused" in entry:
         tally.refused[entry["refused"]] += 1
     else:

@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from homes import TALK, contents, environment, exchanges_done, run, start
-from tiny import expert_folder, model
+from cli_home import TALK, environment, exchanges_done, run_command, start_command, store_contents
+from tiny_models import expert_folder, model
 
 from memlora_mlx import Memory
 from memlora_mlx.models.folders import move_into_place
@@ -36,7 +36,7 @@ def stored(tiny_home: Path) -> dict[str, object]:
     """A store with something in it, and what that is."""
     with Memory() as memory:
         memory.add("Ann likes tea", user_id="ann", infer=False)
-    return dict(contents(tiny_home))
+    return dict(store_contents(tiny_home))
 
 
 # Files
@@ -69,75 +69,77 @@ FILES: dict[str, tuple[bytes, list[str]]] = {
 
 @pytest.mark.parametrize("name", FILES)
 def test_a_bad_file_is_one_line_and_nothing_is_lost(
-    stored: dict[str, object], tiny_home: Path, tmp_path: Path, memlora: Command, name: str
+    stored: dict[str, object], tiny_home: Path, tmp_path: Path, run_memlora: Command, name: str
 ) -> None:
     content, words = FILES[name]
     (tmp_path / "bad.json").write_bytes(content)
     (tmp_path / "good.json").write_text(json.dumps(CHAT))
-    check_line(memlora("ingest", tmp_path / "good.json", tmp_path / "bad.json"), 1, str(tmp_path / "bad.json"), *words)
-    assert contents(tiny_home) == stored, "and of the good file nothing is half read"
+    check_line(
+        run_memlora("ingest", tmp_path / "good.json", tmp_path / "bad.json"), 1, str(tmp_path / "bad.json"), *words
+    )
+    assert store_contents(tiny_home) == stored, "and of the good file nothing is half read"
 
 
-def test_a_line_of_200_megabytes_is_given_up_early(tiny_home: Path, tmp_path: Path, memlora: Command) -> None:
+def test_a_line_of_200_megabytes_is_given_up_early(tiny_home: Path, tmp_path: Path, run_memlora: Command) -> None:
     with (tmp_path / "huge.json").open("wb") as file:
         file.write(b'{"role": "user", "content": "')
         file.truncate(200 << 20)  # a hole: no disk is used
-    check_line(memlora("ingest", tmp_path / "huge.json"), 1, "line 1 is longer than 32 MB")
+    check_line(run_memlora("ingest", tmp_path / "huge.json"), 1, "line 1 is longer than 32 MB")
 
 
-def test_files_that_are_not_there_or_no_files(tiny_home: Path, tmp_path: Path, memlora: Command) -> None:
-    check_line(memlora("ingest", tmp_path / "nowhere.json"), 2, "there is no file")
-    check_line(memlora("ingest", tmp_path), 2, "is a folder")
-    check_line(memlora("memory", "import", tmp_path / "nowhere"), 2, "there is no file")
-    check_line(memlora("memory", "import", tmp_path), 2, "cannot read")
+def test_files_that_are_not_there_or_no_files(tiny_home: Path, tmp_path: Path, run_memlora: Command) -> None:
+    check_line(run_memlora("ingest", tmp_path / "nowhere.json"), 2, "there is no file")
+    check_line(run_memlora("ingest", tmp_path), 2, "is a folder")
+    check_line(run_memlora("memory", "import", tmp_path / "nowhere"), 2, "there is no file")
+    check_line(run_memlora("memory", "import", tmp_path), 2, "cannot read")
 
 
 def test_a_bad_import_or_export_loses_nothing(
-    stored: dict[str, object], tiny_home: Path, tmp_path: Path, memlora: Command
+    stored: dict[str, object], tiny_home: Path, tmp_path: Path, run_memlora: Command
 ) -> None:
     (tmp_path / "talk.txt").write_text(TALK)
-    check_line(memlora("memory", "import", tmp_path / "talk.txt"), 1, "line 1 is not JSON; nothing was imported")
-    assert memlora("memory", "export", tmp_path / "backup")[0] == 0
+    check_line(run_memlora("memory", "import", tmp_path / "talk.txt"), 1, "line 1 is not JSON; nothing was imported")
+    assert run_memlora("memory", "export", tmp_path / "backup")[0] == 0
     lines = (tmp_path / "backup").read_text().splitlines()
     (tmp_path / "cut").write_text("\n".join([*lines[:-1], lines[-1][:-9]]))
-    check_line(memlora("memory", "import", tmp_path / "cut"), 1, f"line {len(lines)}", "nothing was imported")
-    check_line(memlora("memory", "export", tmp_path / "no" / "where"), 2, "cannot write")
+    check_line(run_memlora("memory", "import", tmp_path / "cut"), 1, f"line {len(lines)}", "nothing was imported")
+    check_line(run_memlora("memory", "export", tmp_path / "no" / "where"), 2, "cannot write")
     (tmp_path / "folder").mkdir()
-    check_line(memlora("memory", "export", tmp_path / "folder"), 2, "cannot write")
+    check_line(run_memlora("memory", "export", tmp_path / "folder"), 2, "cannot write")
     assert sorted(path.name for path in tmp_path.glob("*.part")) == []
-    assert contents(tiny_home) == stored
+    assert store_contents(tiny_home) == stored
 
 
 # Models and experts
 
 
-def test_a_missing_model_says_what_to_type(own_home: Path, tmp_path: Path, memlora: Command) -> None:
+def test_a_missing_model_says_what_to_type(isolated_home: Path, tmp_path: Path, run_memlora: Command) -> None:
     (tmp_path / "talk.txt").write_text(TALK)
     pull = "`memlora models pull smollm2-135m all-minilm-l6-v2`"
     for command in (("ingest", tmp_path / "talk.txt"), ("ask", "Who?"), ("chat",), ("demo",)):
-        check_line(memlora(*command), 1, "not on this disk", pull)
+        check_line(run_memlora(*command), 1, "not on this disk", pull)
     check_line(
-        memlora("ask", "Who?", "--student", "qwen2.5-0.5"), 1, "no model is called 'qwen2.5-0.5'", "did you mean"
+        run_memlora("ask", "Who?", "--student", "qwen2.5-0.5"), 1, "no model is called 'qwen2.5-0.5'", "did you mean"
     )
-    check_line(memlora("ask", "Who?", "--student", "org/tiny"), 1, "org/tiny", "`memlora models pull org/tiny`")
-    check_line(memlora("ask", "Who?", "--student", "./nowhere"), 1, "there is no model folder ./nowhere")
-    assert not (own_home / "store").exists()
+    check_line(run_memlora("ask", "Who?", "--student", "org/tiny"), 1, "org/tiny", "`memlora models pull org/tiny`")
+    check_line(run_memlora("ask", "Who?", "--student", "./nowhere"), 1, "there is no model folder ./nowhere")
+    assert not (isolated_home / "store").exists()
 
 
 def test_without_a_student_memories_can_be_looked_at_and_changed(
-    stored: dict[str, object], memlora: Command, monkeypatch: pytest.MonkeyPatch
+    stored: dict[str, object], run_memlora: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("MEMLORA_STUDENT")
-    [memory] = json.loads(memlora("memory", "search", "tea", "--json")[1])
-    assert memlora("memory", "edit", memory["id"], "Ann likes milk")[0] == 0
-    assert memlora("memory", "undo")[0] == 0
+    [memory] = json.loads(run_memlora("memory", "search", "tea", "--json")[1])
+    assert run_memlora("memory", "edit", memory["id"], "Ann likes milk")[0] == 0
+    assert run_memlora("memory", "undo")[0] == 0
     monkeypatch.setenv("MEMLORA_EMBEDDER", "all-minilm-l6-v2")
-    assert "Ann likes tea" in memlora("memory", "list")[1]
-    check_line(memlora("memory", "search", "tea"), 1, "`memlora models pull all-minilm-l6-v2`")
+    assert "Ann likes tea" in run_memlora("memory", "list")[1]
+    check_line(run_memlora("memory", "search", "tea"), 1, "`memlora models pull all-minilm-l6-v2`")
 
 
 def test_a_half_downloaded_model_is_named(
-    tiny_home: Path, tiny_student: Path, memlora: Command, monkeypatch: pytest.MonkeyPatch
+    tiny_home: Path, tiny_student: Path, run_memlora: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place = tiny_home / "models" / "qwen2.5-0.5b"
     staged = shutil.copytree(tiny_student, tiny_home / "staged")
@@ -145,67 +147,69 @@ def test_a_half_downloaded_model_is_named(
     move_into_place("qwen2.5-0.5b", {"repository": "org/tiny", "revision": "0"}, staged, place, hashes=False)
     monkeypatch.setenv("MEMLORA_STUDENT", "qwen2.5-0.5b")
     os.truncate(place / "model.safetensors", 1000)
-    check_line(memlora("ask", "Who?"), 1, "qwen2.5-0.5b", "half-downloaded", "`memlora models pull qwen2.5-0.5b`")
+    check_line(run_memlora("ask", "Who?"), 1, "qwen2.5-0.5b", "half-downloaded", "`memlora models pull qwen2.5-0.5b`")
 
 
 def test_a_local_model_folder_that_is_cut_off_is_named(
-    tiny_home: Path, tiny_student: Path, tmp_path: Path, memlora: Command
+    tiny_home: Path, tiny_student: Path, tmp_path: Path, run_memlora: Command
 ) -> None:
     broken = shutil.copytree(tiny_student, tmp_path / "broken")
     os.truncate(broken / "model.safetensors", 1000)
-    check_line(memlora("ask", "Who?", "--student", broken), 1, "damaged or cut off")
-    check_line(memlora("ask", "Who?", "--student", tmp_path), 1, "is no MLX model folder")
+    check_line(run_memlora("ask", "Who?", "--student", broken), 1, "damaged or cut off")
+    check_line(run_memlora("ask", "Who?", "--student", tmp_path), 1, "is no MLX model folder")
 
 
 def test_experts_of_another_base_are_refused(
-    stored: dict[str, object], tiny_home: Path, tmp_path: Path, memlora: Command
+    stored: dict[str, object], tiny_home: Path, tmp_path: Path, run_memlora: Command
 ) -> None:
     base, _ = model()
     card = {"base": {"name": "qwen2.5-0.5b", "fingerprint": "0123456789abcdef"}}
     expert_folder(tmp_path / "other" / "generation", base, card=card)
-    refused = memlora("ask", "Who?", "--experts", tmp_path / "other")
+    refused = run_memlora("ask", "Who?", "--experts", tmp_path / "other")
     check_line(refused, 1, "trained on qwen2.5-0.5b", "set experts to 'none'")
 
-    from tiny import mx
+    from tiny_models import mx
 
     file = expert_folder(tmp_path / "wide" / "generation", base) / "adapters.safetensors"
     arrays = {name: mx.concatenate([array, array]) for name, array in mx.load(str(file)).items()}
     mx.save_safetensors(str(file), arrays)
-    check_line(memlora("ask", "Who?", "--experts", tmp_path / "wide"), 1, "another base model")
+    check_line(run_memlora("ask", "Who?", "--experts", tmp_path / "wide"), 1, "another base model")
     (tmp_path / "talk.txt").write_text(TALK)
-    check_line(memlora("ingest", tmp_path / "talk.txt", "--experts", tmp_path / "wide"), 1, "another base model")
-    assert contents(tiny_home)["memories"] == stored["memories"]
+    check_line(run_memlora("ingest", tmp_path / "talk.txt", "--experts", tmp_path / "wide"), 1, "another base model")
+    assert store_contents(tiny_home)["memories"] == stored["memories"]
 
-    check_line(memlora("ask", "Who?", "--experts", tmp_path), 1, "holds no experts")
-    assert memlora("ask", "Who?", "--experts", "none")[0] == 0
+    check_line(run_memlora("ask", "Who?", "--experts", tmp_path), 1, "holds no experts")
+    assert run_memlora("ask", "Who?", "--experts", "none")[0] == 0
 
 
 # The store
 
 
-def test_a_store_of_a_newer_version_is_left_alone(stored: dict[str, object], tiny_home: Path, memlora: Command) -> None:
+def test_a_store_of_a_newer_version_is_left_alone(
+    stored: dict[str, object], tiny_home: Path, run_memlora: Command
+) -> None:
     with sqlite3.connect(tiny_home / "store" / "memories.db") as connection:
         connection.execute("PRAGMA user_version = 999")
     connection.close()
     for command in (("memory", "list"), ("ask", "Who?"), ("memory", "undo")):
-        check_line(memlora(*command), 1, "newer memlora", "upgrade memlora")
-    code, out, _ = memlora("doctor")
+        check_line(run_memlora(*command), 1, "newer memlora", "upgrade memlora")
+    code, out, _ = run_memlora("doctor")
     assert code == 1 and "newer memlora" in out
-    assert contents(tiny_home) == stored
+    assert store_contents(tiny_home) == stored
 
 
-def test_a_damaged_store_is_named_and_left_alone(tiny_home: Path, memlora: Command) -> None:
+def test_a_damaged_store_is_named_and_left_alone(tiny_home: Path, run_memlora: Command) -> None:
     (tiny_home / "store").mkdir(parents=True)
     damaged = b"not a database, but long enough to look like one" * 100
     (tiny_home / "store" / "memories.db").write_bytes(damaged)
-    check_line(memlora("memory", "list"), 1, "is damaged")
-    assert memlora("doctor", "--repair")[0] == 1
+    check_line(run_memlora("memory", "list"), 1, "is damaged")
+    assert run_memlora("doctor", "--repair")[0] == 1
     assert (tiny_home / "store" / "memories.db").read_bytes() == damaged
 
 
-def test_a_home_that_is_no_folder(tiny_home: Path, memlora: Command) -> None:
+def test_a_home_that_is_no_folder(tiny_home: Path, run_memlora: Command) -> None:
     tiny_home.write_text("")
-    code, _, err = memlora("memory", "list")
+    code, _, err = run_memlora("memory", "list")
     assert code == 1 and err.startswith("memlora: ") and err.count("\n") == 1
 
 
@@ -220,7 +224,11 @@ def anybodys_folder() -> Iterator[Path]:
 
 
 def test_a_read_only_store_can_be_asked_but_not_written(
-    anybodys_folder: Path, tiny_student: Path, tiny_embedder: Path, memlora: Command, monkeypatch: pytest.MonkeyPatch
+    anybodys_folder: Path,
+    tiny_student: Path,
+    tiny_embedder: Path,
+    run_memlora: Command,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     for name, folder in (("student", tiny_student), ("embedder", tiny_embedder)):
         shutil.copytree(folder, anybodys_folder / name)
@@ -230,18 +238,20 @@ def test_a_read_only_store_can_be_asked_but_not_written(
     (anybodys_folder / "chat.json").write_text(json.dumps(CHAT))
     with Memory() as memory:
         memory.add("Ann likes tea", user_id="ann", infer=False)
-    assert memlora("ask", "What does Ann like?")[0] == 0  # imports what it needs, while the installation can be read
+    assert (
+        run_memlora("ask", "What does Ann like?")[0] == 0
+    )  # imports what it needs, while the installation can be read
     subprocess.run(["chmod", "-R", "a-w,a+rX", str(home)], check=True)
     is_root = os.geteuid() == 0
     if is_root:  # whom file permissions do not bind
         os.seteuid(65534)
     try:
-        assert "Ann likes tea" in memlora("memory", "list")[1]
-        assert memlora("ask", "What does Ann like?")[0] == 0
-        check_line(memlora("ingest", anybodys_folder / "chat.json"), 1, "cannot be written; check the permissions")
-        check_line(memlora("memory", "undo"), 1, "cannot be written")
+        assert "Ann likes tea" in run_memlora("memory", "list")[1]
+        assert run_memlora("ask", "What does Ann like?")[0] == 0
+        check_line(run_memlora("ingest", anybodys_folder / "chat.json"), 1, "cannot be written; check the permissions")
+        check_line(run_memlora("memory", "undo"), 1, "cannot be written")
         if not is_root:  # the doctor reads the installation too, which `nobody` may not be allowed
-            code, out, _ = memlora("doctor")
+            code, out, _ = run_memlora("doctor")
             assert code == 0 and "memories can be read and asked only" in out
     finally:
         if is_root:
@@ -249,13 +259,13 @@ def test_a_read_only_store_can_be_asked_but_not_written(
 
 
 def test_a_full_disk_loses_nothing_and_the_same_command_goes_on(
-    tiny_home: Path, lively_student: Path, tiny_embedder: Path, tmp_path: Path
+    tiny_home: Path, varied_student: Path, tiny_embedder: Path, tmp_path: Path
 ) -> None:
     """A limit on the size of files is refused by the system as a full disk is."""
-    environ = environment(tiny_home, lively_student, tiny_embedder)
+    environ = environment(tiny_home, varied_student, tiny_embedder)
     (tmp_path / "talk.txt").write_text(TALK)
-    assert run(environ, "ingest", tmp_path / "talk.txt", "--limit", 2)[0] == 0
-    before = contents(tiny_home)
+    assert run_command(environ, "ingest", tmp_path / "talk.txt", "--limit", 2)[0] == 0
+    before = store_contents(tiny_home)
     room = (tiny_home / "store" / "memories.db").stat().st_size
 
     # The limit comes after the libraries, which the loader may copy into memory files.
@@ -267,21 +277,21 @@ def test_a_full_disk_loses_nothing_and_the_same_command_goes_on(
     )
     full = (done.returncode, done.stdout, done.stderr)
     check_line(full, 1, "no room to write", "free some disk space", "what was stored before is whole")
-    after = contents(tiny_home)
+    after = store_contents(tiny_home)
     assert all(after[name][: len(rows)] == rows for name, rows in before.items() if name in ("exchanges", "messages"))
-    assert run(environ, "doctor")[0] == 0
+    assert run_command(environ, "doctor")[0] == 0
     left = exchanges_done(tiny_home)
-    assert run(environ, "ingest", tmp_path / "talk.txt", "--limit", left + 2)[0] == 0
+    assert run_command(environ, "ingest", tmp_path / "talk.txt", "--limit", left + 2)[0] == 0
     assert exchanges_done(tiny_home) == left + 2
 
 
 def test_one_process_writes_while_another_waits(
-    stored: dict[str, object], tiny_home: Path, tiny_student: Path, tiny_embedder: Path, memlora: Command
+    stored: dict[str, object], tiny_home: Path, tiny_student: Path, tiny_embedder: Path, run_memlora: Command
 ) -> None:
     other = sqlite3.connect(tiny_home / "store" / "memories.db", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
-    assert "Ann likes tea" in memlora("memory", "list")[1], "reading does not wait"
-    with start(environment(tiny_home, tiny_student, tiny_embedder), "memory", "undo") as waiting:
+    assert "Ann likes tea" in run_memlora("memory", "list")[1], "reading does not wait"
+    with start_command(environment(tiny_home, tiny_student, tiny_embedder), "memory", "undo") as waiting:
         try:
             waiting.wait(1.5)
             raise AssertionError("it did not wait")
@@ -295,7 +305,7 @@ def test_one_process_writes_while_another_waits(
 # Settings and the command line
 
 
-def test_settings_that_cannot_be(tiny_home: Path, memlora: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_settings_that_cannot_be(tiny_home: Path, run_memlora: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     tiny_home.mkdir(parents=True)
     config = tiny_home / "config.toml"
     for text, words in (
@@ -305,10 +315,10 @@ def test_settings_that_cannot_be(tiny_home: Path, memlora: Command, monkeypatch:
         ("home = '/elsewhere'", ["--home or MEMLORA_HOME"]),
     ):
         config.write_text(text)
-        check_line(memlora("memory", "list"), 2, str(config), *words)
+        check_line(run_memlora("memory", "list"), 2, str(config), *words)
     config.unlink()
     monkeypatch.setenv("MEMLORA_EXPERT_MODE", "fast")
-    check_line(memlora("memory", "list"), 2, "the environment: expert_mode cannot be 'fast'", "swap or fused")
+    check_line(run_memlora("memory", "list"), 2, "the environment: expert_mode cannot be 'fast'", "swap or fused")
 
 
 @pytest.mark.parametrize(
@@ -328,14 +338,14 @@ def test_settings_that_cannot_be(tiny_home: Path, memlora: Command, monkeypatch:
     ],
 )
 def test_a_wrong_command_line_is_one_line(
-    stored: dict[str, object], memlora: Command, arguments: list[str], words: list[str]
+    stored: dict[str, object], run_memlora: Command, arguments: list[str], words: list[str]
 ) -> None:
-    check_line(memlora(*arguments), 2, *words)
+    check_line(run_memlora(*arguments), 2, *words)
 
 
-def test_help_and_version_go_to_standard_output(tiny_home: Path, memlora: Command) -> None:
+def test_help_and_version_go_to_standard_output(tiny_home: Path, run_memlora: Command) -> None:
     for arguments in (["--help"], ["ask", "--help"], ["--version"]):
-        code, out, err = memlora(*arguments)
+        code, out, err = run_memlora(*arguments)
         assert (code, err) == (0, "") and "memlora" in out
 
 
@@ -347,13 +357,13 @@ def test_ctrl_c_while_it_starts_is_one_line(tiny_home: Path) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "memlora: stopped\n")
 
 
-def test_numbers_beyond_counting_and_a_folder_to_write_to_are_one_line(tiny_home: Path, memlora: Command) -> None:
+def test_numbers_beyond_counting_and_a_folder_to_write_to_are_one_line(tiny_home: Path, run_memlora: Command) -> None:
     with Memory() as memory:
         memory.add("Ann likes tea", user_id="me", infer=False)
     for arguments, code, says in (
         (("memory", "undo", 99999999999999999999), 1, "no change has the number"),
         (("memory", "export", "."), 2, "name a file"),
     ):
-        done = memlora(*arguments)
+        done = run_memlora(*arguments)
         assert done[0] == code and done[2].startswith("memlora: ") and says in done[2] and done[2].count("\n") == 1
-    assert memlora("memory", "search", "caf\udce9")[0] == 0, "a shell's bytes that are no UTF-8"
+    assert run_memlora("memory", "search", "caf\udce9")[0] == 0, "a shell's bytes that are no UTF-8"

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from homes import contents, environment, run, start
+from cli_home import environment, run_command, start_command, store_contents
 
 from memlora_mlx import Memory
 from memlora_mlx.memory.chat import MAX_TURNS, Chat
@@ -17,14 +17,16 @@ from memlora_mlx.settings import load_settings
 
 
 @pytest.fixture
-def environ(tiny_home: Path, lively_student: Path, tiny_embedder: Path) -> dict[str, str]:
-    return environment(tiny_home, lively_student, tiny_embedder, user="zoe")
+def environ(tiny_home: Path, varied_student: Path, tiny_embedder: Path) -> dict[str, str]:
+    return environment(tiny_home, varied_student, tiny_embedder, user="zoe")
 
 
 def test_two_lines_are_answered_and_remembered(environ: dict[str, str], tiny_home: Path) -> None:
-    code, out, err = run(environ, "chat", said="I moved to Rome.\n\nI like tea.\n/memories\n/quit\nnever read\n")
+    code, out, err = run_command(
+        environ, "chat", said="I moved to Rome.\n\nI like tea.\n/memories\n/quit\nnever read\n"
+    )
     assert code == 0, err
-    found = contents(tiny_home)
+    found = store_contents(tiny_home)
     assert [(owner, source) for _, owner, source, *_ in found["exchanges"]] == [("zoe", "chat")] * 2
     said = [(role, text) for _, _, role, _, text, *_ in found["messages"]]
     assert [text for role, text in said if role == "user"] == ["I moved to Rome.", "I like tea."]
@@ -36,18 +38,18 @@ def test_two_lines_are_answered_and_remembered(environ: dict[str, str], tiny_hom
     assert "Traceback" not in err
 
 
-def test_forget_takes_back_the_last_change(environ: dict[str, str], tiny_home: Path, lively_student: Path) -> None:
-    with Memory({"student": str(lively_student)}) as memory:
+def test_forget_takes_back_the_last_change(environ: dict[str, str], tiny_home: Path, varied_student: Path) -> None:
+    with Memory({"student": str(varied_student)}) as memory:
         memory.add("Zoe likes tea", user_id="zoe", infer=False)
-    code, out, err = run(environ, "chat", said="/memories\n/forget\n/memories\n/forget\n/what\n")
+    code, out, err = run_command(environ, "chat", said="/memories\n/forget\n/memories\n/forget\n/what\n")
     assert code == 0
     assert out.count("Zoe likes tea") == 2 and "undone: Zoe likes tea" in out
     assert "there is nothing to undo" in err and "/memories shows" in err
-    assert contents(tiny_home)["memories"] == []
+    assert store_contents(tiny_home)["memories"] == []
 
 
 def test_ctrl_c_ends_a_chat_from_a_pipe(environ: dict[str, str], tiny_home: Path) -> None:
-    with start(environ, "chat") as process:
+    with start_command(environ, "chat") as process:
         assert process.stdin is not None and process.stdout is not None
         process.stdin.write("/memories\n/forget\n")
         process.stdin.flush()
@@ -66,9 +68,9 @@ def test_ctrl_c_ends_a_chat_from_a_pipe(environ: dict[str, str], tiny_home: Path
 
 
 def test_a_reply_sees_the_nearest_memories_and_the_last_turns(
-    tiny_home: Path, lively_student: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_home: Path, varied_student: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("MEMLORA_STUDENT", str(lively_student))
+    monkeypatch.setenv("MEMLORA_STUDENT", str(varied_student))
     with Workspace(load_settings()) as workspace:
         memory = Memory.of(workspace)
         for text in ("ann likes tea", "the doctor said no", "seven green apples"):

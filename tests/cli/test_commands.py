@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from homes import TALK, contents, environment, run, start
+from cli_home import TALK, environment, run_command, start_command, store_contents
 
 from memlora_mlx import Memory
 
@@ -42,12 +42,12 @@ def lines_of(out: str) -> list[list[str]]:
 # ingest
 
 
-def test_ingest_reads_a_file_and_says_what_it_did(tiny_home: Path, tmp_path: Path, memlora: Command) -> None:
+def test_ingest_reads_a_file_and_says_what_it_did(tiny_home: Path, tmp_path: Path, run_memlora: Command) -> None:
     (tmp_path / "talk.txt").write_text(TALK)
-    code, out, err = memlora("ingest", tmp_path / "talk.txt", "--limit", 3)
+    code, out, err = run_memlora("ingest", tmp_path / "talk.txt", "--limit", 3)
     assert (code, err) == (0, "")
     assert out.startswith("3 exchanges read in ") and "memories added" in out
-    code, out, _ = memlora("ingest", tmp_path / "talk.txt", "--limit", 4, "--json")
+    code, out, _ = run_memlora("ingest", tmp_path / "talk.txt", "--limit", 4, "--json")
     counted = json.loads(out)
     assert (code, counted["total"], counted["before"], counted["done"]) == (0, 4, 3, 1)
     assert counted["tokens"]["extraction in"] > 0 and counted["seconds"] > 0
@@ -57,34 +57,36 @@ def test_ingest_reads_standard_input_for_the_user_named(
     tiny_home: Path, tiny_student: Path, tiny_embedder: Path
 ) -> None:
     chat = json.dumps([{"role": "user", "content": "I moved to Rome."}, {"role": "assistant", "content": "Nice."}])
-    code, out, err = run(environment(tiny_home, tiny_student, tiny_embedder), "ingest", "-", "--user", "zoe", said=chat)
+    code, out, err = run_command(
+        environment(tiny_home, tiny_student, tiny_embedder), "ingest", "-", "--user", "zoe", said=chat
+    )
     assert (code, err) == (0, "") and "1 exchanges read" in out
-    assert [owner for _, owner, *_ in contents(tiny_home)["exchanges"]] == ["zoe"]
+    assert [owner for _, owner, *_ in store_contents(tiny_home)["exchanges"]] == ["zoe"]
 
 
-def test_ingest_of_one_conversation_among_several(tiny_home: Path, tmp_path: Path, memlora: Command) -> None:
+def test_ingest_of_one_conversation_among_several(tiny_home: Path, tmp_path: Path, run_memlora: Command) -> None:
     chats = [{"id": name, "messages": [{"role": "user", "content": f"I like {name}."}]} for name in ("tea", "milk")]
     (tmp_path / "chats.json").write_text(json.dumps(chats))
-    assert memlora("ingest", tmp_path / "chats.json", "--conversation", "milk")[0] == 0
-    assert [row[2] for row in contents(tiny_home)["exchanges"]] == ["milk"]
-    code, _, err = memlora("ingest", tmp_path / "chats.json", "--conversation", "beer")
+    assert run_memlora("ingest", tmp_path / "chats.json", "--conversation", "milk")[0] == 0
+    assert [row[2] for row in store_contents(tiny_home)["exchanges"]] == ["milk"]
+    code, _, err = run_memlora("ingest", tmp_path / "chats.json", "--conversation", "beer")
     assert code == 2 and err == "memlora: there is no conversation 'beer'; the files hold milk, tea\n"
 
 
 def test_a_cut_prompt_is_shown(
-    tiny_home: Path, tmp_path: Path, memlora: Command, monkeypatch: pytest.MonkeyPatch
+    tiny_home: Path, tmp_path: Path, run_memlora: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MEMLORA_MAX_CONTEXT", "800")
     (tmp_path / "long.txt").write_text("Ann: " + "apples " * 2000 + "\nBob: Oh.\n")
-    code, out, _ = memlora("ingest", tmp_path / "long.txt")
+    code, out, _ = run_memlora("ingest", tmp_path / "long.txt")
     assert code == 0 and "prompts cut to fit" in out
 
 
 # ask
 
 
-def test_ask_streams_an_answer_and_names_the_memories_with_their_days(ids: list[str], memlora: Command) -> None:
-    code, out, err = memlora("ask", "Where did Ann move?", "--limit", 2)
+def test_ask_streams_an_answer_and_names_the_memories_with_their_days(ids: list[str], run_memlora: Command) -> None:
+    code, out, err = run_memlora("ask", "Where did Ann move?", "--limit", 2)
     assert (code, err) == (0, "")
     answer, _, memories = out.rpartition("\n\nFrom 2 memories:\n")
     assert answer
@@ -92,8 +94,8 @@ def test_ask_streams_an_answer_and_names_the_memories_with_their_days(ids: list[
         assert any(line.split()[0] == memory_id[:8] for memory_id in ids) and "2023" in line
 
 
-def test_ask_as_json_holds_what_a_program_needs(ids: list[str], memlora: Command) -> None:
-    code, out, err = memlora("ask", "ann likes tea", "--json")
+def test_ask_as_json_holds_what_a_program_needs(ids: list[str], run_memlora: Command) -> None:
+    code, out, err = run_memlora("ask", "ann likes tea", "--json")
     found = json.loads(out)
     assert (code, err) == (0, "")
     assert found["question"] == "ann likes tea" and isinstance(found["answer"], str)
@@ -109,27 +111,27 @@ def test_ask_as_json_holds_what_a_program_needs(ids: list[str], memlora: Command
     assert found["tokens"]["in"] > 0 and found["memories_cut"] == 0
 
 
-def test_ask_gives_each_user_named_the_limit(ids: list[str], memlora: Command) -> None:
+def test_ask_gives_each_user_named_the_limit(ids: list[str], run_memlora: Command) -> None:
     def owners(*options: object) -> list[str]:
-        return sorted(m["user_id"] for m in json.loads(memlora("ask", "likes?", "--json", *options)[1])["memories"])
+        return sorted(m["user_id"] for m in json.loads(run_memlora("ask", "likes?", "--json", *options)[1])["memories"])
 
     assert owners("--user", "Ann_1", "--user", "Bob_1", "--limit", 1) == ["Ann_1", "Bob_1"]
     assert owners("--user", "Bob_1") == ["Bob_1", "Bob_1"]
     assert len(owners("--limit", 3)) == 3
 
 
-def test_ask_without_anything_remembered(tiny_home: Path, memlora: Command) -> None:
-    code, out, err = memlora("ask", "Where does Ann live?")
+def test_ask_without_anything_remembered(tiny_home: Path, run_memlora: Command) -> None:
+    code, out, err = run_memlora("ask", "Where does Ann live?")
     assert (code, out) == (1, "")
     assert err.startswith("memlora: nothing is remembered yet in ") and "`memlora ingest FILE`" in err
     with Memory() as memory:
         memory.delete(memory.add("x", user_id="ann", infer=False)["results"][0]["id"])
-    code, out, _ = memlora("ask", "Where does Ann live?")
+    code, out, _ = run_memlora("ask", "Where does Ann live?")
     assert code == 0 and out.endswith("No memories were found.\n")
 
 
-def test_ask_about_an_image_needs_a_student_that_sees(ids: list[str], memlora: Command) -> None:
-    code, out, err = memlora("ask", "What is on it?", "--image", "photo.jpg")
+def test_ask_about_an_image_needs_a_student_that_sees(ids: list[str], run_memlora: Command) -> None:
+    code, out, err = run_memlora("ask", "What is on it?", "--image", "photo.jpg")
     assert (code, out) == (1, "")
     assert err.count("\n") == 1 and "reads text only" in err
 
@@ -137,8 +139,8 @@ def test_ask_about_an_image_needs_a_student_that_sees(ids: list[str], memlora: C
 # memory
 
 
-def test_list_shows_the_newest_first_and_what_is_left_out(ids: list[str], memlora: Command) -> None:
-    code, out, err = memlora("memory", "list", "--limit", 3)
+def test_list_shows_the_newest_first_and_what_is_left_out(ids: list[str], run_memlora: Command) -> None:
+    code, out, err = run_memlora("memory", "list", "--limit", 3)
     assert code == 0 and err == "3 of 4 memories; --limit shows more\n"
     assert lines_of(out)[0] == [ids[3][:8], "1", "July", "2023", "Bob", "Bob likes apples"]
     assert [row[0] for row in lines_of(out)] == [memory_id[:8] for memory_id in ids[:0:-1]]
@@ -154,89 +156,89 @@ def test_list_shows_the_newest_first_and_what_is_left_out(ids: list[str], memlor
         (["--source", "elsewhere"], []),
     ],
 )
-def test_list_of_a_part(ids: list[str], memlora: Command, options: list[str], kept: list[int]) -> None:
-    code, out, _ = memlora("memory", "list", "--json", *options)
+def test_list_of_a_part(ids: list[str], run_memlora: Command, options: list[str], kept: list[int]) -> None:
+    code, out, _ = run_memlora("memory", "list", "--json", *options)
     assert code == 0 and [memory["id"] for memory in json.loads(out)] == [ids[number] for number in kept]
 
 
-def test_search_finds_the_nearest(ids: list[str], memlora: Command) -> None:
-    code, out, err = memlora("memory", "search", "ann likes tea", "--limit", 2)
+def test_search_finds_the_nearest(ids: list[str], run_memlora: Command) -> None:
+    code, out, err = run_memlora("memory", "search", "ann likes tea", "--limit", 2)
     first, _ = out.splitlines()
     assert (code, err) == (0, "") and first.split()[:2] == ["1.00", ids[1][:8]]
-    found = json.loads(memlora("memory", "search", "ann likes tea", "--json", "--user", "Bob_1")[1])
+    found = json.loads(run_memlora("memory", "search", "ann likes tea", "--json", "--user", "Bob_1")[1])
     assert [memory["user_id"] for memory in found] == ["Bob_1", "Bob_1"]
     assert found[0]["score"] >= found[1]["score"]
 
 
-def test_show_tells_a_memorys_whole_story(ids: list[str], memlora: Command) -> None:
-    code, out, _ = memlora("memory", "show", ids[0][:8])
+def test_show_tells_a_memorys_whole_story(ids: list[str], run_memlora: Command) -> None:
+    code, out, _ = run_memlora("memory", "show", ids[0][:8])
     assert code == 0 and out.startswith("Ann moved to Rome\n")
     for words in (ids[0], "Ann_1", "8 May 2023", "api", "user: Ann moved to Rome"):
         assert words in out
-    shown = json.loads(memlora("memory", "show", ids[0], "--json")[1])
+    shown = json.loads(run_memlora("memory", "show", ids[0], "--json")[1])
     assert shown["exchange"] == [{"role": "user", "speaker": None, "text": "Ann moved to Rome", "ref": None}]
 
 
-def test_edit_history_and_undo(ids: list[str], memlora: Command) -> None:
-    code, out, _ = memlora("memory", "edit", ids[1][:8], "Ann likes mint tea")
+def test_edit_history_and_undo(ids: list[str], run_memlora: Command) -> None:
+    code, out, _ = run_memlora("memory", "edit", ids[1][:8], "Ann likes mint tea")
     assert code == 0 and "Ann likes mint tea" in out
-    lines = json.loads(memlora("memory", "history", ids[1], "--json")[1])
+    lines = json.loads(run_memlora("memory", "history", ids[1], "--json")[1])
     assert [(line["event"], line["old_memory"], line["actor_id"]) for line in lines] == [
         ("ADD", None, "user"),
         ("UPDATE", "Ann likes tea", "user"),
     ]
-    assert memlora("memory", "undo") == (0, "put back to: Ann likes tea\n", "")
-    assert "(undone)" in memlora("memory", "history", ids[1])[1]
+    assert run_memlora("memory", "undo") == (0, "put back to: Ann likes tea\n", "")
+    assert "(undone)" in run_memlora("memory", "history", ids[1])[1]
 
-    assert "deleted" in memlora("memory", "delete", ids[0][:8], ids[2][:8])[1]
-    assert len(json.loads(memlora("memory", "list", "--json")[1])) == 2
-    assert memlora("memory", "history", ids[0][:8])[0] == 0, "also of a memory that is gone"
-    assert memlora("memory", "undo")[1] == "brought back: Bob bought a red bicycle\n"
-    code, _, err = memlora("memory", "show", ids[0])
+    assert "deleted" in run_memlora("memory", "delete", ids[0][:8], ids[2][:8])[1]
+    assert len(json.loads(run_memlora("memory", "list", "--json")[1])) == 2
+    assert run_memlora("memory", "history", ids[0][:8])[0] == 0, "also of a memory that is gone"
+    assert run_memlora("memory", "undo")[1] == "brought back: Bob bought a red bicycle\n"
+    code, _, err = run_memlora("memory", "show", ids[0])
     assert code == 1 and "was deleted; `memlora memory undo` can bring it back" in err
-    code, _, err = memlora("memory", "undo", 999)
+    code, _, err = run_memlora("memory", "undo", 999)
     assert (code, err) == (1, "memlora: no change has the number 999\n")
 
 
 def test_edit_in_the_users_editor(
-    ids: list[str], memlora: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ids: list[str], run_memlora: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     editor = tmp_path / "editor.py"
     editor.write_text("import pathlib, sys\nfile = pathlib.Path(sys.argv[1])\n"
                       "file.write_text(file.read_text().replace('tea', 'black tea'))\n")  # fmt: skip
     monkeypatch.delenv("VISUAL", raising=False)
     monkeypatch.setenv("EDITOR", f"{sys.executable} {editor}")
-    code, out, _ = memlora("memory", "edit", ids[1])
+    code, out, _ = run_memlora("memory", "edit", ids[1])
     assert code == 0 and "Ann likes black tea" in out
-    code, _, err = memlora("memory", "edit", ids[0])
+    code, _, err = run_memlora("memory", "edit", ids[0])
     assert code == 2 and "nothing was changed" in err
     monkeypatch.setenv("EDITOR", "no-such-editor")
-    code, _, err = memlora("memory", "edit", ids[0])
+    code, _, err = run_memlora("memory", "edit", ids[0])
     assert code == 2 and err.startswith("memlora: the editor 'no-such-editor' failed") and err.count("\n") == 1
 
 
-def test_an_id_may_be_shortened_while_it_is_clear(ids: list[str], memlora: Command, tiny_home: Path) -> None:
+def test_an_id_may_be_shortened_while_it_is_clear(ids: list[str], run_memlora: Command, tiny_home: Path) -> None:
     with sqlite3.connect(tiny_home / "store" / "memories.db") as connection:
         connection.execute("UPDATE memories SET public_id = 'abc1' WHERE public_id = ?", [ids[0]])
         connection.execute("UPDATE memories SET public_id = 'abc2' WHERE public_id = ?", [ids[1]])
     connection.close()
-    assert memlora("memory", "show", "abc1")[0] == 0
-    code, _, err = memlora("memory", "show", "abc")
+    assert run_memlora("memory", "show", "abc1")[0] == 0
+    code, _, err = run_memlora("memory", "show", "abc")
     assert code == 1 and err == "memlora: several memories have ids that begin with 'abc'; give more of it\n"
-    code, _, err = memlora("memory", "show", "zzz")
+    code, _, err = run_memlora("memory", "show", "zzz")
     assert code == 1 and err == "memlora: no memory has the id 'zzz'; `memlora memory list` shows them\n"
-    assert memlora("memory", "delete", "abc1", "zzz")[0] == 1
-    assert memlora("memory", "show", "abc1")[0] == 0, "one wrong id, and nothing is deleted"
+    assert run_memlora("memory", "delete", "abc1", "zzz")[0] == 1
+    assert run_memlora("memory", "show", "abc1")[0] == 0, "one wrong id, and nothing is deleted"
 
 
-def test_export_and_import_move_the_memories(ids: list[str], memlora: Command, tmp_path: Path) -> None:
+def test_export_and_import_move_the_memories(ids: list[str], run_memlora: Command, tmp_path: Path) -> None:
     file = tmp_path / "backup.jsonl"
-    assert memlora("memory", "export", file) == (0, "", f"4 memories in {file}\n")
-    assert memlora("memory", "export")[1] == file.read_text()
-    before = json.loads(memlora("memory", "list", "--json")[1])
-    assert memlora("memory", "import", file)[1] == "0 memories added, 4 were here already\n"
-    assert memlora("--home", tmp_path / "other", "memory", "import", file)[1].startswith("4 memories added")
-    moved = json.loads(memlora("--home", tmp_path / "other", "memory", "list", "--json")[1])
+    assert run_memlora("memory", "export", file) == (0, "", f"4 memories in {file}\n")
+    assert run_memlora("memory", "export")[1] == file.read_text()
+    before = json.loads(run_memlora("memory", "list", "--json")[1])
+    assert run_memlora("memory", "import", file)[1] == "0 memories added, 4 were here already\n"
+    assert run_memlora("--home", tmp_path / "other", "memory", "import", file)[1].startswith("4 memories added")
+    moved = json.loads(run_memlora("--home", tmp_path / "other", "memory", "list", "--json")[1])
     assert moved == before
 
 
@@ -262,8 +264,8 @@ def test_a_reader_that_leaves_is_no_error(
 # doctor
 
 
-def findings(memlora: Command, *options: str) -> tuple[int, dict[str, str]]:
-    code, out, err = memlora("doctor", "--json", *options)
+def findings(run_memlora: Command, *options: str) -> tuple[int, dict[str, str]]:
+    code, out, err = run_memlora("doctor", "--json", *options)
     assert err == ""
     found: list[dict[str, Any]] = json.loads(out)
     says: dict[str, str] = {}
@@ -272,83 +274,83 @@ def findings(memlora: Command, *options: str) -> tuple[int, dict[str, str]]:
     return code, says
 
 
-def test_the_doctor_finds_all_well(ids: list[str], memlora: Command) -> None:
-    code, found = findings(memlora)
+def test_the_doctor_finds_all_well(ids: list[str], run_memlora: Command) -> None:
+    code, found = findings(run_memlora)
     assert code == 0 and not any(says.startswith("problem") for says in found.values())
     assert found["store"].startswith("ok: 4 memories of 2 owners")
     assert "the base student does these stages" in found["experts"]
     if sys.platform == "linux":
         assert re.match(r"ok: OpenBLAS \d[.\d]*, kernels for \w+, \d+ threads?$", found["blas"].strip())
-    code, out, _ = memlora("doctor")
+    code, out, _ = run_memlora("doctor")
     assert code == 0 and "PROBLEM" not in out and out.count("\n") >= len(found)
 
 
-def test_the_doctor_before_anything_is_remembered(tiny_home: Path, memlora: Command) -> None:
-    code, found = findings(memlora)
+def test_the_doctor_before_anything_is_remembered(tiny_home: Path, run_memlora: Command) -> None:
+    code, found = findings(run_memlora)
     assert code == 0 and found["store"].startswith("note: nothing is remembered yet")
 
 
-def test_the_doctor_mends_embeddings(ids: list[str], memlora: Command, tiny_home: Path) -> None:
+def test_the_doctor_mends_embeddings(ids: list[str], run_memlora: Command, tiny_home: Path) -> None:
     with sqlite3.connect(tiny_home / "store" / "memories.db") as connection:
         connection.execute("DELETE FROM embeddings WHERE memory = 2")
     connection.close()
-    code, found = findings(memlora)
+    code, found = findings(run_memlora)
     assert code == 1 and "1 memories have no sound embedding" in found["store"] and "doctor --repair" in found["store"]
-    assert findings(memlora, "--repair")[0] == 0
-    assert findings(memlora)[0] == 0
-    assert memlora("memory", "search", "ann likes tea")[1].splitlines()[0].split()[1] == ids[1][:8]
+    assert findings(run_memlora, "--repair")[0] == 0
+    assert findings(run_memlora)[0] == 0
+    assert run_memlora("memory", "search", "ann likes tea")[1].splitlines()[0].split()[1] == ids[1][:8]
 
 
 def test_the_doctor_moves_a_store_to_another_embedder(
-    ids: list[str], memlora: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ids: list[str], run_memlora: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tiny import embedder_folder
+    from tiny_models import embedder_folder
 
     monkeypatch.setenv("MEMLORA_EMBEDDER", str(embedder_folder(tmp_path / "other", seed=9)))
-    code, _, err = memlora("memory", "search", "tea")
+    code, _, err = run_memlora("memory", "search", "tea")
     assert code == 1 and "use that embedder, or embed it again with `memlora doctor --repair`" in err
-    assert findings(memlora)[0] == 1
-    assert findings(memlora, "--repair")[0] == 0
-    assert memlora("memory", "search", "ann likes tea")[1].splitlines()[0].split()[:2] == ["1.00", ids[1][:8]]
+    assert findings(run_memlora)[0] == 1
+    assert findings(run_memlora, "--repair")[0] == 0
+    assert run_memlora("memory", "search", "ann likes tea")[1].splitlines()[0].split()[:2] == ["1.00", ids[1][:8]]
 
 
-def test_the_doctor_says_what_to_pull(ids: list[str], memlora: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_doctor_says_what_to_pull(ids: list[str], run_memlora: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MEMLORA_STUDENT", "qwen2.5-0.5b")
-    code, found = findings(memlora)
+    code, found = findings(run_memlora)
     assert code == 1 and "`memlora models pull qwen2.5-0.5b`" in found["student"]
     assert found["store"].startswith("ok: 4 memories")
     monkeypatch.setenv("MEMLORA_EMBEDDER", "all-minilm-l6-v2")
-    code, found = findings(memlora)
+    code, found = findings(run_memlora)
     assert code == 1 and "`memlora models pull all-minilm-l6-v2`" in found["embedder"]
 
 
-def test_what_has_expired_is_no_illness(ids: list[str], memlora: Command) -> None:
+def test_what_has_expired_is_no_illness(ids: list[str], run_memlora: Command) -> None:
     with Memory() as memory:
         memory.add("Ann is away", user_id="ann", infer=False, expiration_date=datetime(2020, 1, 1))
-    assert findings(memlora)[0] == 0
+    assert findings(run_memlora)[0] == 0
 
 
 # demo
 
 
 def test_the_demo_runs_through_and_leaves_the_users_store_alone(
-    ids: list[str], tiny_home: Path, lively_student: Path, tiny_embedder: Path
+    ids: list[str], tiny_home: Path, varied_student: Path, tiny_embedder: Path
 ) -> None:
     from memlora_mlx.cli.demo import QUESTIONS
 
-    before = contents(tiny_home)
-    code, out, err = run(environment(tiny_home, lively_student, tiny_embedder), "demo")
+    before = store_contents(tiny_home)
+    code, out, err = run_command(environment(tiny_home, varied_student, tiny_embedder), "demo")
     assert code == 0, err
     for words in ("3 March 2024", "20 May 2024", "exchanges read in", *QUESTIONS):
         assert words in out
     assert "memlora ingest" in err and "Traceback" not in err
-    assert contents(tiny_home) == before
+    assert store_contents(tiny_home) == before
 
 
 def test_a_reader_that_leaves_in_the_middle_of_an_answer_is_no_error(
     ids: list[str], tiny_home: Path, tiny_student: Path, tiny_embedder: Path
 ) -> None:
-    with start(environment(tiny_home, tiny_student, tiny_embedder), "ask", "Where did Ann move?") as asking:
+    with start_command(environment(tiny_home, tiny_student, tiny_embedder), "ask", "Where did Ann move?") as asking:
         assert asking.stdout is not None and asking.stderr is not None
         asking.stdout.close()
         assert asking.wait(60) in (0, 1)

@@ -15,10 +15,10 @@ run = CliRunner().invoke
 
 
 @pytest.fixture
-def qwen(own_home: Path, tiny_student: Path) -> Path:
+def qwen(isolated_home: Path, tiny_student: Path) -> Path:
     """A tiny model, in place as if `qwen2.5-0.5b` had been pulled."""
-    place = own_home / "models" / "qwen2.5-0.5b"
-    staged = shutil.copytree(tiny_student, own_home / "staged")
+    place = isolated_home / "models" / "qwen2.5-0.5b"
+    staged = shutil.copytree(tiny_student, isolated_home / "staged")
     place.parent.mkdir(parents=True)
     move_into_place("qwen2.5-0.5b", {"repository": "org/tiny", "revision": "0"}, staged, place, hashes=False)
     return place

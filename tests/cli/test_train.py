@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import shutil
@@ -11,20 +10,20 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from homes import environment, run, start
+from cli_home import environment, run_command, start_command
 
-from memlora_mlx.cli.train import GOING_ON
-from memlora_mlx.cli.training_progress import Progress
-from memlora_mlx.distill import workflow
+from memlora_mlx.cli import teach
+from memlora_mlx.cli.train import CONTINUE_LEARNING_RATE_FACTOR
+from memlora_mlx.cli.training_progress import TrainingProgress
+from memlora_mlx.distill import training_runs
+from memlora_mlx.distill.examples import TrainingExample, write_examples
 from memlora_mlx.distill.recipes import read_recipe
-from memlora_mlx.distill.rows import Row, write_rows
-from memlora_mlx.distill.training import Point
+from memlora_mlx.distill.training import MetricsPoint
 from memlora_mlx.models import adapter_registry
 from memlora_mlx.models.adapter_registry import experts_in
 
 Command = Callable[..., tuple[int, str, str]]
 
-TEACH = importlib.import_module("memlora_mlx.cli.teach")  # the package's own attribute is the command
 STEPS = ("--epochs", "2", "--batch-size", "4", "--learning-rate", "0.005", "--validations", "2")
 
 
@@ -33,14 +32,14 @@ def nothing_shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(adapter_registry, "SHIPPED", tmp_path / "shipped")
 
 
-def rows(count: int = 24) -> list[Row]:
+def rows(count: int = 24) -> list[TrainingExample]:
     found = []
     for number in range(count):
         thing = ("tea", "apples", "Rome")[number % 3]
         answer = json.dumps({"facts": [f"Ann likes {thing}"]})
         chat = (("user", f"user: Ann: I like {thing} for {number} days."),)
         split = "train" if number % 4 else "validation"
-        found.append(Row("extraction", chat, answer, "synthetic", f"life-{number}", "0", split))
+        found.append(TrainingExample("extraction", chat, answer, "synthetic", f"life-{number}", "0", split))
     return found
 
 
@@ -48,7 +47,7 @@ def rows(count: int = 24) -> list[Row]:
 def data(tiny_home: Path) -> Path:
     """Teacher data where `memlora train` looks for it."""
     path = tiny_home / "teacher" / "extraction" / "synthetic.jsonl"
-    write_rows(path, rows())
+    write_examples(path, rows())
     return path
 
 
@@ -61,8 +60,8 @@ def one_line(done: tuple[int, str, str], code: int, *parts: str) -> None:
         assert part in last
 
 
-def test_a_stage_is_trained_with_no_further_argument(data: Path, tiny_home: Path, memlora: Command) -> None:
-    code, out, err = memlora("train", "--stage", "extraction", *STEPS)
+def test_a_stage_is_trained_with_no_further_argument(data: Path, tiny_home: Path, run_memlora: Command) -> None:
+    code, out, err = run_memlora("train", "--stage", "extraction", *STEPS)
     [folder] = (tiny_home / "runs").iterdir()
     assert code == 0 and folder.name.startswith("extraction-20") and folder.name.endswith("-1")
     expert = folder / "expert"
@@ -79,33 +78,33 @@ def test_a_stage_is_trained_with_no_further_argument(data: Path, tiny_home: Path
     assert order["recipe"]["learning_rate"] == 0.005 and order["data"] == [str(data)]
     assert order["command"].startswith("memlora train --stage extraction --epochs 2")
 
-    code, out, _ = memlora("ask", "Where did Ann go?", "--experts", expert)
+    code, out, _ = run_memlora("ask", "Where did Ann go?", "--experts", expert)
     assert code == 1 or out  # nothing is remembered yet, but the expert is not refused
-    assert memlora("adapters", "verify", expert)[0] == 0
+    assert run_memlora("adapters", "verify", expert)[0] == 0
 
 
-def test_a_run_goes_on_from_the_expert_in_use(data: Path, tiny_home: Path, memlora: Command) -> None:
-    assert memlora("train", "--stage", "extraction", *STEPS, "--out", tiny_home / "runs" / "first")[0] == 0
-    assert memlora("adapters", "install", tiny_home / "runs" / "first" / "expert")[0] == 0
+def test_a_run_goes_on_from_the_expert_in_use(data: Path, tiny_home: Path, run_memlora: Command) -> None:
+    assert run_memlora("train", "--stage", "extraction", *STEPS, "--out", tiny_home / "runs" / "first")[0] == 0
+    assert run_memlora("adapters", "install", tiny_home / "runs" / "first" / "expert")[0] == 0
     going_on = [value for value in STEPS if value not in ("--learning-rate", "0.005")]
 
-    code, out, _ = memlora("train", "--stage", "extraction", *going_on, "--out", tiny_home / "runs" / "second")
+    code, out, _ = run_memlora("train", "--stage", "extraction", *going_on, "--out", tiny_home / "runs" / "second")
     assert code == 0 and "(the expert it began with) -> " in out
     order = json.loads((tiny_home / "runs" / "second" / "run.json").read_text())
     card = (tiny_home / "runs" / "second" / "expert" / "adapter_config.json").read_text()
     assert "--out runs/second" in card and str(tiny_home) not in card, "a card tells nothing of the machine's folders"
     assert (
         order["start"].endswith("adapters/tiny-llama/extraction")
-        and order["recipe"]["learning_rate"] == 0.002 * GOING_ON
+        and order["recipe"]["learning_rate"] == 0.002 * CONTINUE_LEARNING_RATE_FACTOR
     )
 
     for anew in (("--from", "none"), ("--layers", "all")):  # the base; other layers than the expert's
-        code, out, _ = memlora("train", "--stage", "extraction", *STEPS, *anew)
+        code, out, _ = run_memlora("train", "--stage", "extraction", *STEPS, *anew)
         assert code == 0 and "(the base) -> " in out
 
 
-def test_json_is_one_object(data: Path, memlora: Command) -> None:
-    code, out, err = memlora("train", "--stage", "extraction", *STEPS, "--json", "--layers", "all", "--rank", 2)
+def test_json_is_one_object(data: Path, run_memlora: Command) -> None:
+    code, out, err = run_memlora("train", "--stage", "extraction", *STEPS, "--json", "--layers", "all", "--rank", 2)
     told = json.loads(out)
     assert (code, told["stage"], told["is_better"], told["ended"]) == (0, "extraction", True, "all epochs")
     assert told["validation_loss"]["expert"] < told["validation_loss"]["base"]
@@ -114,46 +113,49 @@ def test_json_is_one_object(data: Path, memlora: Command) -> None:
     assert "┤" not in err
 
 
-def test_rows_are_taken_from_the_files_named(data: Path, tmp_path: Path, memlora: Command) -> None:
+def test_rows_are_taken_from_the_files_named(data: Path, tmp_path: Path, run_memlora: Command) -> None:
     shutil.copy(data, tmp_path / "mine.jsonl")
-    code, _, err = memlora(
+    code, _, err = run_memlora(
         "train", "--stage", "extraction", "--data", tmp_path / "mine.jsonl", "--data", f"{data}:5", *STEPS
     )
     assert code == 0 and "23 rows to train on, 12 to validate with" in err
-    code, _, err = memlora("train", "--stage", "extraction", "--rows", 7, *STEPS)
+    code, _, err = run_memlora("train", "--stage", "extraction", "--rows", 7, *STEPS)
     assert code == 0 and "7 rows to train on" in err
 
 
 def test_without_data_it_says_which_command_makes_some_or_makes_it(
-    tiny_home: Path, memlora: Command, monkeypatch: pytest.MonkeyPatch
+    tiny_home: Path, run_memlora: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[object] = []
 
     def make(stage: str, *_: object) -> None:
         asked.append(stage)
-        write_rows(tiny_home / "teacher" / stage / "synthetic.jsonl", rows())
+        write_examples(tiny_home / "teacher" / stage / "synthetic.jsonl", rows())
 
-    monkeypatch.setattr(TEACH, "make_synthetic", make)
+    monkeypatch.setattr(teach, "generate_synthetic_examples", make)
     one_line(
-        memlora("train", "--stage", "extraction"), 1, "`memlora teach --stage extraction --teacher synthetic`", "--yes"
+        run_memlora("train", "--stage", "extraction"),
+        1,
+        "`memlora teach --stage extraction --teacher synthetic`",
+        "--yes",
     )
     assert asked == [] and not (tiny_home / "runs").exists()
-    assert memlora("train", "--stage", "extraction", *STEPS, "--yes")[0] == 0
+    assert run_memlora("train", "--stage", "extraction", *STEPS, "--yes")[0] == 0
     assert asked == ["extraction"]
 
 
 @pytest.mark.parametrize(("answer", "code"), [(True, 0), (False, 1)])
 def test_on_a_terminal_it_offers_to_make_some(
-    tiny_home: Path, memlora: Command, monkeypatch: pytest.MonkeyPatch, answer: bool, code: int
+    tiny_home: Path, run_memlora: Command, monkeypatch: pytest.MonkeyPatch, answer: bool, code: int
 ) -> None:
     def make(stage: str, *_: object) -> None:
-        write_rows(tiny_home / "teacher" / stage / "synthetic.jsonl", rows())
+        write_examples(tiny_home / "teacher" / stage / "synthetic.jsonl", rows())
 
-    monkeypatch.setattr(TEACH, "make_synthetic", make)
+    monkeypatch.setattr(teach, "generate_synthetic_examples", make)
     monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
     monkeypatch.setattr("typer.confirm", lambda question, **_: answer)
-    assert memlora("train", "--stage", "extraction", *STEPS)[0] == code
+    assert run_memlora("train", "--stage", "extraction", *STEPS)[0] == code
 
 
 @pytest.mark.parametrize(
@@ -176,9 +178,9 @@ def test_on_a_terminal_it_offers_to_make_some(
     ],
 )
 def test_what_cannot_be_done_is_one_line(
-    data: Path, tiny_home: Path, memlora: Command, arguments: tuple[str, ...], code: int, says: str
+    data: Path, tiny_home: Path, run_memlora: Command, arguments: tuple[str, ...], code: int, says: str
 ) -> None:
-    one_line(memlora("train", *arguments), code, says)
+    one_line(run_memlora("train", *arguments), code, says)
     assert not (tiny_home / "runs").exists()
 
 
@@ -187,30 +189,30 @@ def test_what_cannot_be_done_is_one_line(
     [("", "0 rows to train on"), ('{"stage": ', "line 1 is not JSON"), ("[]", "line 1 is no training row")],
 )
 def test_a_run_that_cannot_begin_leaves_no_folder(
-    data: Path, tiny_home: Path, memlora: Command, text: str, says: str
+    data: Path, tiny_home: Path, run_memlora: Command, text: str, says: str
 ) -> None:
     data.write_text(text)
-    one_line(memlora("train", "--stage", "extraction"), 1, says)
+    one_line(run_memlora("train", "--stage", "extraction"), 1, says)
     assert not any((tiny_home / "runs").glob("*"))
 
 
-def test_an_expert_no_better_than_the_base_is_called_that(data: Path, memlora: Command) -> None:
-    code, out, _ = memlora("train", "--stage", "extraction", "--epochs", 1, "--learning-rate", 1e-12)
+def test_an_expert_no_better_than_the_base_is_called_that(data: Path, run_memlora: Command) -> None:
+    code, out, _ = run_memlora("train", "--stage", "extraction", "--epochs", 1, "--learning-rate", 1e-12)
     assert code == 0 and "no better than the base" in out and "adapters install" not in out
 
 
-def test_a_loss_that_is_no_number_is_a_failure(data: Path, memlora: Command) -> None:
-    done = memlora("train", "--stage", "extraction", "--epochs", 2, "--learning-rate", 1e30)
+def test_a_loss_that_is_no_number_is_a_failure(data: Path, run_memlora: Command) -> None:
+    done = run_memlora("train", "--stage", "extraction", "--epochs", 2, "--learning-rate", 1e30)
     one_line(done, 1, "the loss became no number at step", "nothing was better than the base", "--learning-rate")
 
 
-def test_a_folder_holds_one_run(data: Path, tmp_path: Path, memlora: Command) -> None:
+def test_a_folder_holds_one_run(data: Path, tmp_path: Path, run_memlora: Command) -> None:
     out = tmp_path / "mine"
-    assert memlora("train", "--stage", "extraction", *STEPS, "--out", out)[0] == 0
-    one_line(memlora("train", "--stage", "extraction", "--out", out), 2, "holds a run already")
-    code, said, _ = memlora("train", "--resume", out)
+    assert run_memlora("train", "--stage", "extraction", *STEPS, "--out", out)[0] == 0
+    one_line(run_memlora("train", "--stage", "extraction", "--out", out), 2, "holds a run already")
+    code, said, _ = run_memlora("train", "--resume", out)
     assert code == 0 and str(out / "expert") in said, "a finished run says again what came of it"
-    one_line(memlora("train", "--resume", out, "--stage", "update"), 2, "is of extraction, not of update")
+    one_line(run_memlora("train", "--resume", out, "--stage", "update"), 2, "is of extraction, not of update")
 
 
 @pytest.mark.parametrize(
@@ -222,13 +224,13 @@ def test_an_interrupted_run_goes_on_to_the_same_expert(
     tiny_student: Path,
     tiny_embedder: Path,
     tmp_path: Path,
-    memlora: Command,
+    run_memlora: Command,
     how: str,
     by: signal.Signals,
 ) -> None:
     environ = environment(tiny_home, tiny_student, tiny_embedder)
     asked = ("train", "--stage", "extraction", *STEPS, "--epochs", "8", "--patience", "99")
-    with start(environ, *asked) as process:
+    with start_command(environ, *asked) as process:
         assert process.stderr is not None
         for line in process.stderr:
             if "step 6 of" in line:
@@ -237,15 +239,15 @@ def test_an_interrupted_run_goes_on_to_the_same_expert(
         said = process.stderr.read()
         assert process.wait(60) == 130
     [folder] = (tiny_home / "runs").iterdir()
-    last, best = said.splitlines()[-1], folder / workflow.BEST_SO_FAR
+    last, best = said.splitlines()[-1], folder / training_runs.BEST_SO_FAR
     assert f"all of it is kept, and `memlora train --resume {folder}` goes on" in last
     assert last.endswith(f"--experts {best}") and set(experts_in(best)) == {"extraction"}
 
     which = {"--resume": (), "name": (folder.name,), "folder": (folder,)}[how]
-    code, _, err = memlora("train", "--resume", *which)
+    code, _, err = run_memlora("train", "--resume", *which)
     assert code == 0 and "step 40 of at most 40" in err and "step 2 of" not in err
     whole = tmp_path / "whole"
-    assert memlora(*asked, "--out", whole)[0] == 0
+    assert run_memlora(*asked, "--out", whole)[0] == 0
     weights = "expert/adapters.safetensors"
     assert (folder / weights).read_bytes() == (whole / weights).read_bytes()
     assert json.loads((folder / "expert" / "adapter_config.json").read_text())["memlora"]["command"].endswith(
@@ -257,35 +259,35 @@ def test_the_newest_unfinished_run_of_a_stage_is_taken(tiny_home: Path, data: Pa
     for number, stage in enumerate(("extraction", "update", "extraction")):
         recipe = read_recipe(stage)  # type: ignore[arg-type]
         folder = tiny_home / "runs" / f"{stage}-{number}"
-        workflow.begin(workflow.Order(stage, "tiny", (), recipe), folder)  # type: ignore[arg-type]
+        training_runs.create_run(training_runs.TrainingConfig(stage, "tiny", (), recipe), folder)  # type: ignore[arg-type]
         os.utime(folder / "run.json", (number, number))
     finished = tiny_home / "runs" / "extraction-2" / "expert"
     finished.mkdir()
-    assert workflow.newest_unfinished(tiny_home, "extraction").name == "extraction-2"
+    assert training_runs.newest_unfinished(tiny_home, "extraction").name == "extraction-2"
     (finished / "adapter_config.json").write_text("{}")
-    assert workflow.newest_unfinished(tiny_home, "extraction").name == "extraction-0"
-    assert workflow.newest_unfinished(tiny_home, None).name == "update-1"
+    assert training_runs.newest_unfinished(tiny_home, "extraction").name == "extraction-0"
+    assert training_runs.newest_unfinished(tiny_home, None).name == "update-1"
 
 
 def test_a_run_in_a_pipe_prints_its_result_alone(
     data: Path, tiny_home: Path, tiny_student: Path, tiny_embedder: Path
 ) -> None:
     environ = environment(tiny_home, tiny_student, tiny_embedder)
-    code, out, err = run(environ, "train", "--stage", "extraction", *STEPS)
+    code, out, err = run_command(environ, "train", "--stage", "extraction", *STEPS)
     assert code == 0 and len(out.splitlines()) == 4 and "\x1b" not in out + err
 
 
-def test_a_folder_that_cannot_be_made_is_one_line(data: Path, tmp_path: Path, memlora: Command) -> None:
+def test_a_folder_that_cannot_be_made_is_one_line(data: Path, tmp_path: Path, run_memlora: Command) -> None:
     (tmp_path / "afile").write_text("")
-    code, out, err = memlora("train", "--stage", "extraction", *STEPS, "--out", tmp_path / "afile" / "run")
+    code, out, err = run_memlora("train", "--stage", "extraction", *STEPS, "--out", tmp_path / "afile" / "run")
     assert (code, out) == (1, "") and err.splitlines()[-1].startswith("memlora: cannot write to")
 
 
 def test_a_resumed_run_knows_the_best_of_before(capsys: pytest.CaptureFixture[str], data: Path) -> None:
-    order = workflow.Order("extraction", "tiny-llama", (str(data),), read_recipe("extraction", None))
-    before = [Point(5, 20, 0.5, validation_loss=0.5, seconds=1.0)]
-    with Progress(order, before, quiet=False) as progress:
-        progress.show(Point(10, 20, 1.0, validation_loss=1.9, seconds=2.0))
-        progress.show(Point(15, 20, 1.5, validation_loss=0.4, seconds=3.0))
+    order = training_runs.TrainingConfig("extraction", "tiny-llama", (str(data),), read_recipe("extraction", None))
+    before = [MetricsPoint(5, 20, 0.5, validation_loss=0.5, seconds=1.0)]
+    with TrainingProgress(order, before, quiet=False) as progress:
+        progress.show(MetricsPoint(10, 20, 1.0, validation_loss=1.9, seconds=2.0))
+        progress.show(MetricsPoint(15, 20, 1.5, validation_loss=0.4, seconds=3.0))
     worse, better = capsys.readouterr().err.splitlines()
     assert worse.endswith("1.9000") and better.endswith("0.4000, the best so far")

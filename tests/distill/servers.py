@@ -14,7 +14,7 @@ from typing import Any
 Answer = str | tuple[int, dict[str, str], bytes] | None  # a completion's text; status, headers and body; None: hang up
 
 
-class Served:
+class LocalServer:
     """What a server was asked, and how it answers."""
 
     def __init__(self, answer: Callable[[str], Answer], *, seconds: float = 0.0) -> None:
@@ -37,14 +37,14 @@ class Served:
 
 
 @contextmanager
-def serving(answer: Callable[[str], Answer], *, seconds: float = 0.0, port: int = 0) -> Iterator[Served]:
+def local_server(answer: Callable[[str], Answer], *, seconds: float = 0.0, port: int = 0) -> Iterator[LocalServer]:
     """A running server.
 
     Args:
         answer: called with the words of the last message, by as many threads as there are requests.
         seconds: what each answer takes.
     """
-    served = Served(answer, seconds=seconds)
+    served = LocalServer(answer, seconds=seconds)
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
@@ -101,9 +101,9 @@ def completion(text: str, finish: str = "stop") -> tuple[int, dict[str, str], by
     return 200, {}, json.dumps(body).encode()
 
 
-def refusal(status: int, message: str, **headers: str) -> tuple[int, dict[str, str], bytes]:
+def error_response(status: int, message: str, **headers: str) -> tuple[int, dict[str, str], bytes]:
     return status, headers, json.dumps({"error": {"message": message, "type": "error", "code": status}}).encode()
 
 
-def page(status: int = 200) -> tuple[int, dict[str, str], bytes]:
+def html_response(status: int = 200) -> tuple[int, dict[str, str], bytes]:
     return status, {"Content-Type": "text/html"}, b"<!doctype html><html><body>Welcome!</body></html>"

@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tiny import embedder_folder
+from tiny_models import embedder_folder
 
-from memlora_mlx.distill import observations, synthetic
-from memlora_mlx.distill.banks import NOT_MENTIONED, empty_bank
-from memlora_mlx.distill.lives import Fact, bank, live
-from memlora_mlx.distill.local_teachers import make_rows
-from memlora_mlx.distill.rows import SPLITS, read_rows
+from memlora_mlx.distill import observations_teacher, synthetic_teacher
+from memlora_mlx.distill.examples import SPLITS, read_examples
+from memlora_mlx.distill.local_teachers import make_examples
+from memlora_mlx.distill.replay import NOT_MENTIONED, temporary_store
+from memlora_mlx.distill.synthetic_dialogues import Fact, expected_memories, generate_dialogue
 from memlora_mlx.errors import BadConversation, UsageError
 from memlora_mlx.memory import stages
 from memlora_mlx.memory.workspace import Workspace
@@ -32,10 +32,10 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
 
 @pytest.mark.parametrize("seed", range(4))
 def test_the_decisions_of_a_life_lead_to_its_bank(workspace: Workspace, seed: int) -> None:
-    life = live(seed, steps=synthetic.STEPS)
+    life = generate_dialogue(seed, steps=synthetic_teacher.STEPS)
     memories: list[str] = []
-    with empty_bank(workspace) as real:
-        rows = list(synthetic.update_rows(life, real, "train"))
+    with temporary_store(workspace) as real:
+        rows = list(synthetic_teacher.synthetic_update_examples(life, real, "train"))
     for row in rows if seed % 4 == 0 else []:  # these lives keep every row
         old = [memory["text"] for memory in json.loads(row.chat[0][1].split(". New retrieved")[0].split(":", 1)[1])]
         for decision in stages.parse_update(row.answer, old).operations:
@@ -46,7 +46,7 @@ def test_the_decisions_of_a_life_lead_to_its_bank(workspace: Workspace, seed: in
                 place = memories.index(old[decision.memory_index])
                 memories[place : place + 1] = [decision.text] if decision.event == "UPDATE" else []
     assert rows
-    assert seed % 4 or memories == bank(life, len(life.steps))
+    assert seed % 4 or memories == expected_memories(life, len(life.steps))
 
 
 def test_the_right_answer_names_offered_memories_first_and_counts_on() -> None:
@@ -58,7 +58,7 @@ def test_the_right_answer_names_offered_memories_first_and_counts_on() -> None:
         Fact("Ann paints", "ADD", None),
     ]
     offered = ["Ann lives in Oslo", "Ann works as a nurse", "Ann drives a Fiat"]
-    answer = synthetic.right_answer(facts, offered)
+    answer = synthetic_teacher.expected_update_answer(facts, offered)
     assert answer is not None
     assert [(entry["id"], entry["event"]) for entry in json.loads(answer)["memory"]] == [
         ("0", "UPDATE"),
@@ -66,12 +66,12 @@ def test_the_right_answer_names_offered_memories_first_and_counts_on() -> None:
         ("3", "ADD"),
         ("4", "ADD"),
     ]
-    assert synthetic.right_answer(facts, offered[:2]) is None  # what is withdrawn was not found
+    assert synthetic_teacher.expected_update_answer(facts, offered[:2]) is None  # what is withdrawn was not found
 
 
 def test_no_life_is_in_two_splits() -> None:
     parts = [(split, seed) for split in ("train", "validation", "test") for seed in (0, 9, 10, 25)]
-    names = [{life.name for life in synthetic.lives(5, split, seed=seed)} for split, seed in parts]
+    names = [{life.name for life in synthetic_teacher.generate_dialogues(5, split, seed=seed)} for split, seed in parts]
     assert sum(map(len, names)) == len(set.union(*names)) == 60
 
 
@@ -122,8 +122,8 @@ def locomo(tmp_path: Path) -> Path:
 
 
 def test_observations_of_an_exchange_are_its_facts(workspace: Workspace, locomo: Path) -> None:
-    made = make_rows("observations", "extraction", workspace, PAPER, files=[locomo])
-    rows = list(read_rows(made.path))
+    made = make_examples("observations", "extraction", workspace, PAPER, files=[locomo])
+    rows = list(read_examples(made.path))
     assert {row.conversation for row in rows} == {"conv-26", "conv-42"} and made.skipped == 1
     assert {row.split for row in rows if row.conversation == "conv-26"} == {"validation"}
     told = {row.answer for row in rows}
@@ -132,14 +132,14 @@ def test_observations_of_an_exchange_are_its_facts(workspace: Workspace, locomo:
 
 
 def test_observations_replayed_are_added_and_answer_the_questions(workspace: Workspace, locomo: Path) -> None:
-    made = make_rows("observations", "update", workspace, PAPER, files=[locomo], names=["conv-42"])
-    rows = list(read_rows(made.path))
+    made = make_examples("observations", "update", workspace, PAPER, files=[locomo], names=["conv-42"])
+    rows = list(read_examples(made.path))
     assert [json.loads(row.answer)["memory"] for row in rows] == [
         [{"id": "0", "text": "Ann moved to Rome", "event": "ADD"}],
         [{"id": "0", "text": "Bob bought a red bicycle", "event": "ADD"}],
     ]
-    made = make_rows("observations", "generation", workspace, PAPER, files=[locomo], names=["conv-42"])
-    rows = list(read_rows(made.path))
+    made = make_examples("observations", "generation", workspace, PAPER, files=[locomo], names=["conv-42"])
+    rows = list(read_examples(made.path))
     assert [row.answer for row in rows][:2] == ["the week before 8 May 2023", "1"]
     assert [row.answer for row in rows].count(NOT_MENTIONED) == 1  # nothing tells what Ann bought
     assert "Ann moved to Rome (8 May 2023)" in rows[0].chat[0][1]
@@ -147,20 +147,20 @@ def test_observations_replayed_are_added_and_answer_the_questions(workspace: Wor
 
 def test_what_cannot_be_made_is_said(workspace: Workspace, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="name its file"):
-        make_rows("observations", "extraction", workspace, PAPER)
+        make_examples("observations", "extraction", workspace, PAPER)
     with pytest.raises(UsageError, match="hold no questions"):
-        make_rows("synthetic", "generation", workspace, PAPER)
+        make_examples("synthetic", "generation", workspace, PAPER)
     bare = tmp_path / "bare.json"
     bare.write_text(json.dumps([{k: v for k, v in sample("conv-42").items() if k != "observation"}]))
     with pytest.raises(BadConversation, match="has no observations"):
-        observations.read_annotated(bare)
+        observations_teacher.read_annotated(bare)
 
 
 def test_synthetic_rows_are_the_same_for_a_seed(workspace: Workspace) -> None:
-    first = make_rows("synthetic", "extraction", workspace, PAPER, count=3)
+    first = make_examples("synthetic", "extraction", workspace, PAPER, count=3)
     before = first.path.read_bytes()
-    again = make_rows("synthetic", "extraction", workspace, PAPER, count=3)
+    again = make_examples("synthetic", "extraction", workspace, PAPER, count=3)
     assert before == again.path.read_bytes()
-    assert {row.split for row in read_rows(again.path)} == {"train", "validation"}
-    other = make_rows("synthetic", "extraction", workspace, PAPER, count=3, seed=1)
+    assert {row.split for row in read_examples(again.path)} == {"train", "validation"}
+    other = make_examples("synthetic", "extraction", workspace, PAPER, count=3, seed=1)
     assert other.path.read_bytes() != before

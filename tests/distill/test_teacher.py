@@ -14,23 +14,23 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from homes import EXCHANGES, TALK, environment, start
-from servers import Served, completion, page, refusal, serving
+from cli_home import EXCHANGES, TALK, environment, start_command
+from servers import LocalServer, completion, error_response, html_response, local_server
 
 from memlora_mlx.conversations import read_conversations
-from memlora_mlx.distill.answers import Answers, kept_answers, refused_file, teacher_file
-from memlora_mlx.distill.banks import empty_bank
-from memlora_mlx.distill.cleaning import Cleaned, Refused
-from memlora_mlx.distill.prompts import (
+from memlora_mlx.distill.answer_cleaning import CleanedAnswer, RejectedAnswer
+from memlora_mlx.distill.answer_files import AnswerFiles, read_answers, rejected_file, teacher_file
+from memlora_mlx.distill.examples import SPLITS, read_examples
+from memlora_mlx.distill.replay import temporary_store
+from memlora_mlx.distill.teacher_client import AnnotationJob, AnnotationStats, Teacher
+from memlora_mlx.distill.teacher_prompts import (
     TEACHER_EXTRACTION,
     TEACHER_UPDATE,
-    Selection,
-    select,
-    teach_extraction,
-    teach_update,
+    SelectedExchanges,
+    annotate_extraction,
+    annotate_updates,
+    select_exchanges,
 )
-from memlora_mlx.distill.rows import SPLITS, read_rows
-from memlora_mlx.distill.teacher import Lesson, Tally, Teacher
 from memlora_mlx.errors import BadTrainingData, Cancelled, ExtraMissing, TeacherFailed, UsageError
 from memlora_mlx.memory.workspace import Workspace
 from memlora_mlx.settings import load_settings
@@ -46,11 +46,11 @@ def talk(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def selection(talk: Path) -> Selection:
-    return select(read_conversations(talk), SPLITS["paper"], user="me")
+def selection(talk: Path) -> SelectedExchanges:
+    return select_exchanges(read_conversations(talk), SPLITS["paper"], user="me")
 
 
-class Time:
+class FakeClock:
     """A clock that only sleeping moves."""
 
     def __init__(self) -> None:
@@ -62,24 +62,24 @@ class Time:
         self.now += seconds
         await asyncio.sleep(0.001)
 
-    def teacher(self, *servers: Served | str, **options: Any) -> Teacher:
+    def teacher(self, *servers: LocalServer | str, **options: Any) -> Teacher:
         urls = [server if isinstance(server, str) else server.url for server in servers]
         return Teacher(urls, MODEL, sleep=self.sleep, clock=lambda: self.now, jitter=lambda: 0.5, **options)
 
 
-def extract(home: Path, selection: Selection, teacher: Teacher, **options: Any) -> Tally:
-    with Answers(teacher_file(home, "extraction", MODEL)) as answers:
-        return teach_extraction(Lesson(teacher, answers), selection, **options)
+def extract(home: Path, selection: SelectedExchanges, teacher: Teacher, **options: Any) -> AnnotationStats:
+    with AnswerFiles(teacher_file(home, "extraction", MODEL)) as answers:
+        return annotate_extraction(AnnotationJob(teacher, answers), selection, **options)
 
 
-def said(prompt: str) -> str:
+def answer_text(prompt: str) -> str:
     """The words of the exchange's owner, whom a good teacher takes its facts from."""
     found = re.search(r"^user: (\w+: .*)$", prompt, re.MULTILINE)
     return found[1] if found else ""
 
 
 def facts(prompt: str) -> str:
-    return json.dumps({"facts": [said(prompt)]})
+    return json.dumps({"facts": [answer_text(prompt)]})
 
 
 def a_free_port() -> int:
@@ -93,12 +93,12 @@ def a_free_port() -> int:
 # ------------------------------------------------------------------------------------------------ all goes well
 
 
-def test_every_exchange_is_asked_once_and_its_answer_is_a_row(tmp_path: Path, selection: Selection) -> None:
+def test_every_exchange_is_asked_once_and_its_answer_is_a_row(tmp_path: Path, selection: SelectedExchanges) -> None:
     def answer(prompt: str) -> str:
         return f"<think>Hm.</think>```json\n{facts(prompt)}\n```" if "Oslo" in prompt else facts(prompt)
 
-    with serving(answer, seconds=0.05) as server:
-        tally = extract(tmp_path, selection, Time().teacher(server, api_key="key", concurrency=4))
+    with local_server(answer, seconds=0.05) as server:
+        tally = extract(tmp_path, selection, FakeClock().teacher(server, api_key="key", concurrency=4))
 
     assert (tally.written, tally.total, tally.before, tally.refused.total()) == (EXCHANGES, EXCHANGES, 0, 0)
     assert (tally.prompt_tokens, tally.output_tokens) == (10 * EXCHANGES, 5 * EXCHANGES)
@@ -108,41 +108,41 @@ def test_every_exchange_is_asked_once_and_its_answer_is_a_row(tmp_path: Path, se
     assert asked["key"] == "Bearer key"
     assert asked["messages"][0] == {"role": "system", "content": TEACHER_EXTRACTION}
 
-    rows = list(read_rows(tmp_path / "teacher" / "extraction" / "org--big-1.5b.jsonl"))
+    rows = list(read_examples(tmp_path / "teacher" / "extraction" / "org--big-1.5b.jsonl"))
     assert {row.prompt_hash for row in rows} == {row.prompt_hash for row in rows} and len(rows) == EXCHANGES
     assert {row.exchange for row in rows} == {exchange.key for exchange in selection.exchanges}
     for row in rows:
         [(role, prompt)] = row.chat
         assert role == "user" and prompt.startswith("Extract and organize relevant details.")
         assert (row.teacher, row.conversation, row.split, row.answer) == (MODEL, "talk", "train", facts(prompt))
-        assert (row.raw or "").startswith("<think>") == ("Oslo" in prompt)
-    assert refused_file(teacher_file(tmp_path, "extraction", MODEL)).read_text() == ""
+        assert (row.teacher_answer or "").startswith("<think>") == ("Oslo" in prompt)
+    assert rejected_file(teacher_file(tmp_path, "extraction", MODEL)).read_text() == ""
 
 
 def test_what_cannot_be_cleaned_is_kept_aside_with_its_reason_and_not_asked_again(
-    tmp_path: Path, selection: Selection
+    tmp_path: Path, selection: SelectedExchanges
 ) -> None:
     def answer(prompt: str) -> Any:
         if "Rome" in prompt:
             return "They moved. \ud83d"  # half an emoji
         return completion(facts(prompt), "length") if "Moss" in prompt else facts(prompt)
 
-    with serving(answer) as server:
-        tally = extract(tmp_path, selection, Time().teacher(server))
-        again = extract(tmp_path, selection, Time().teacher(server))
+    with local_server(answer) as server:
+        tally = extract(tmp_path, selection, FakeClock().teacher(server))
+        again = extract(tmp_path, selection, FakeClock().teacher(server))
     assert tally.refused == {"no JSON": 2, "cut off": 2} and tally.written == EXCHANGES - 4
     assert (again.before, again.asked) == (EXCHANGES, 0) and server.most_often == 1
-    aside = [json.loads(line) for line in refused_file(teacher_file(tmp_path, "extraction", MODEL)).open()]
+    aside = [json.loads(line) for line in rejected_file(teacher_file(tmp_path, "extraction", MODEL)).open()]
     assert {(row["reason"], row["raw"]) for row in aside if row["reason"] == "no JSON"} == {
         ("no JSON", "They moved. ?")
     }
     assert all(row["messages"][-1]["role"] == "user" and row["prompt_hash"] for row in aside)
 
 
-def test_a_prompt_that_comes_twice_is_asked_once(tmp_path: Path, selection: Selection) -> None:
-    doubled = Selection(selection.exchanges * 2, selection.splits)
-    with serving(facts, seconds=0.02) as server:
-        tally = extract(tmp_path, doubled, Time().teacher(server))
+def test_a_prompt_that_comes_twice_is_asked_once(tmp_path: Path, selection: SelectedExchanges) -> None:
+    doubled = SelectedExchanges(selection.exchanges * 2, selection.splits)
+    with local_server(facts, seconds=0.02) as server:
+        tally = extract(tmp_path, doubled, FakeClock().teacher(server))
     assert (tally.written, tally.before, server.most_often) == (EXCHANGES, EXCHANGES, 1)
 
 
@@ -154,88 +154,98 @@ def test_no_teacher_sees_a_test_conversation(tmp_path: Path) -> None:
 
     path = tmp_path / "locomo.json"
     path.write_text(json.dumps([sample(f"conv-{number}") for number in (26, 30, 41, 42)]))
-    selection = select(read_conversations(path), SPLITS["paper"], user="me")
+    selection = select_exchanges(read_conversations(path), SPLITS["paper"], user="me")
     assert {exchange.source for exchange in selection.exchanges} == {"conv-26", "conv-42"}
     assert selection.skipped == 4
-    with serving(facts) as server:
-        extract(tmp_path, selection, Time().teacher(server))
+    with local_server(facts) as server:
+        extract(tmp_path, selection, FakeClock().teacher(server))
     assert not any("conv-30" in prompt or "conv-41" in prompt for prompt in server.prompts)
-    rows = read_rows(teacher_file(tmp_path, "extraction", MODEL))
+    rows = read_examples(teacher_file(tmp_path, "extraction", MODEL))
     assert {(row.conversation, row.split) for row in rows} == {("conv-26", "validation"), ("conv-42", "train")}
 
 
 @pytest.mark.parametrize("concurrency", [1, 6])
 def test_a_template_without_a_system_role_gets_the_instruction_with_the_prompt(
-    tmp_path: Path, selection: Selection, concurrency: int
+    tmp_path: Path, selection: SelectedExchanges, concurrency: int
 ) -> None:
-    with serving(facts, seconds=0.05) as server:
+    with local_server(facts, seconds=0.05) as server:
         right = server.answer
 
         def answer(prompt: str) -> Any:
-            return right(prompt) if prompt.startswith(TEACHER_EXTRACTION) else refusal(400, "System role not supported")
+            return (
+                right(prompt)
+                if prompt.startswith(TEACHER_EXTRACTION)
+                else error_response(400, "System role not supported")
+            )
 
         server.answer = answer
-        tally = extract(tmp_path, selection, Time().teacher(server, concurrency=concurrency))
+        tally = extract(tmp_path, selection, FakeClock().teacher(server, concurrency=concurrency))
     assert tally.written == EXCHANGES and tally.retries == 0
     assert EXCHANGES < len(server.asked) <= EXCHANGES + concurrency  # those in flight, and never again
     assert [message["role"] for message in server.asked[-1]["messages"]] == ["user"]
-    assert next(read_rows(teacher_file(tmp_path, "extraction", MODEL))).chat[0][1].startswith("Extract and organize")
+    assert (
+        next(read_examples(teacher_file(tmp_path, "extraction", MODEL))).chat[0][1].startswith("Extract and organize")
+    )
 
 
 # ------------------------------------------------------------------------------------------------ servers that fail
 
 
-def test_a_server_that_dies_midway_ends_the_run_and_nothing_is_lost(tmp_path: Path, selection: Selection) -> None:
+def test_a_server_that_dies_midway_ends_the_run_and_nothing_is_lost(
+    tmp_path: Path, selection: SelectedExchanges
+) -> None:
     port = a_free_port()
-    with serving(facts, port=port) as server:
+    with local_server(facts, port=port) as server:
         right = server.answer
         server.answer = lambda prompt: right(prompt) if len(server.asked) <= 5 else None
         with pytest.raises(TeacherFailed) as failed:
-            extract(tmp_path, selection, Time().teacher(server, concurrency=1))
+            extract(tmp_path, selection, FakeClock().teacher(server, concurrency=1))
     assert "no longer answers" in str(failed.value) and "is kept" in str(failed.value)
     assert "\n" not in str(failed.value)
     path = teacher_file(tmp_path, "extraction", MODEL)
-    first = list(read_rows(path))
+    first = list(read_examples(path))
     assert len(first) == 5
 
-    with serving(facts, port=port) as revived:
-        tally = extract(tmp_path, selection, Time().teacher(revived))
+    with local_server(facts, port=port) as revived:
+        tally = extract(tmp_path, selection, FakeClock().teacher(revived))
     assert (tally.before, tally.written) == (5, EXCHANGES - 5) and len(revived.asked) == EXCHANGES - 5
-    assert len({row.prompt_hash for row in read_rows(path)}) == EXCHANGES == len(list(read_rows(path)))
+    assert len({row.prompt_hash for row in read_examples(path)}) == EXCHANGES == len(list(read_examples(path)))
 
 
-def test_a_server_that_comes_back_is_waited_for(tmp_path: Path, selection: Selection) -> None:
+def test_a_server_that_comes_back_is_waited_for(tmp_path: Path, selection: SelectedExchanges) -> None:
     answers: list[str] = []
 
     def answer(prompt: str) -> Any:
         answers.append(prompt)
         return None if 4 <= len(answers) <= 8 else facts(prompt)
 
-    clock = Time()
-    with serving(answer) as server:
+    clock = FakeClock()
+    with local_server(answer) as server:
         tally = extract(tmp_path, selection, clock.teacher(server, concurrency=1))
     assert tally.written == EXCHANGES and tally.retries == 5
     assert clock.now >= 1 + 2 + 4 + 8 + 16
 
 
-def test_an_address_where_nobody_listens_is_said_after_a_few_tries(tmp_path: Path, selection: Selection) -> None:
-    clock = Time()
+def test_an_address_where_nobody_listens_is_said_after_a_few_tries(
+    tmp_path: Path, selection: SelectedExchanges
+) -> None:
+    clock = FakeClock()
     with pytest.raises(TeacherFailed, match=r"127\.0\.0\.1.*(?i:connect|refused)"):
         extract(tmp_path, selection, clock.teacher(f"http://127.0.0.1:{a_free_port()}/v1"))
     assert clock.now < 10
 
 
-def test_of_two_servers_the_living_one_answers_all(tmp_path: Path, selection: Selection) -> None:
-    with serving(facts, seconds=0.02) as server:
+def test_of_two_servers_the_living_one_answers_all(tmp_path: Path, selection: SelectedExchanges) -> None:
+    with local_server(facts, seconds=0.02) as server:
         dead = f"http://127.0.0.1:{a_free_port()}/v1"
-        tally = extract(tmp_path, selection, Time().teacher(dead, server, concurrency=2))
+        tally = extract(tmp_path, selection, FakeClock().teacher(dead, server, concurrency=2))
     assert tally.written == EXCHANGES and server.most_often == 1
     assert server.most_in_flight <= 2  # its own places, not the dead one's as well
 
 
-def test_two_servers_share_the_work(tmp_path: Path, selection: Selection) -> None:
-    with serving(facts, seconds=0.05) as one, serving(facts, seconds=0.05) as two:
-        tally = extract(tmp_path, selection, Time().teacher(one, two, one, concurrency=2))
+def test_two_servers_share_the_work(tmp_path: Path, selection: SelectedExchanges) -> None:
+    with local_server(facts, seconds=0.05) as one, local_server(facts, seconds=0.05) as two:
+        tally = extract(tmp_path, selection, FakeClock().teacher(one, two, one, concurrency=2))
     assert tally.written == EXCHANGES
     assert len(one.asked) + len(two.asked) == EXCHANGES and min(len(one.asked), len(two.asked)) >= 3
 
@@ -243,8 +253,8 @@ def test_two_servers_share_the_work(tmp_path: Path, selection: Selection) -> Non
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
-        (page(), "a web page"),
-        (page(404), "404 and a web page"),
+        (html_response(), "a web page"),
+        (html_response(404), "404 and a web page"),
         ((200, {}, b'{"status": "ok"}'), "something else"),
         ((200, {}, b'{"choices": []}'), "something else"),
         ((200, {}, b'{"choices": [{"message": {"content": ["x"]}, "finish_reason": "stop"}]}'), "no text"),
@@ -252,28 +262,30 @@ def test_two_servers_share_the_work(tmp_path: Path, selection: Selection) -> Non
         ((200, {}, b'"hello"'), "something else"),
     ],
 )
-def test_what_is_no_such_server_is_said_at_once(tmp_path: Path, selection: Selection, answer: Any, words: str) -> None:
+def test_what_is_no_such_server_is_said_at_once(
+    tmp_path: Path, selection: SelectedExchanges, answer: Any, words: str
+) -> None:
     with (
-        serving(lambda _: answer) as server,
+        local_server(lambda _: answer) as server,
         pytest.raises(TeacherFailed, match=f"does not answer as an OpenAI-compatible server.*{words}"),
     ):
-        extract(tmp_path, selection, Time().teacher(server, concurrency=1))
+        extract(tmp_path, selection, FakeClock().teacher(server, concurrency=1))
     assert len(server.asked) == 1
 
 
 @pytest.mark.parametrize(
     "answer",
     [
-        refusal(429, "slow down", **{"Retry-After": "7"}),
-        refusal(503, "starting"),
-        page(502),
+        error_response(429, "slow down", **{"Retry-After": "7"}),
+        error_response(503, "starting"),
+        html_response(502),
         (200, {"Content-Length": "5000"}, completion("half an answer")[2]),  # it dies while it sends
         None,
     ],
 )
-def test_what_may_pass_is_tried_again(tmp_path: Path, selection: Selection, answer: Any) -> None:
-    clock = Time()
-    with serving(facts) as server:
+def test_what_may_pass_is_tried_again(tmp_path: Path, selection: SelectedExchanges, answer: Any) -> None:
+    clock = FakeClock()
+    with local_server(facts) as server:
         right = server.answer
         server.answer = lambda prompt: right(prompt) if len(server.asked) > 2 else answer
         tally = extract(tmp_path, selection, clock.teacher(server, concurrency=1))
@@ -282,57 +294,61 @@ def test_what_may_pass_is_tried_again(tmp_path: Path, selection: Selection, answ
     assert "half an answer" not in teacher_file(tmp_path, "extraction", MODEL).read_text()
 
 
-def test_many_failures_at_once_count_as_one(tmp_path: Path, selection: Selection) -> None:
-    with serving(facts, seconds=0.05) as server:
+def test_many_failures_at_once_count_as_one(tmp_path: Path, selection: SelectedExchanges) -> None:
+    with local_server(facts, seconds=0.05) as server:
         right = server.answer
-        server.answer = lambda prompt: right(prompt) if len(server.asked) > 12 else refusal(500, "hiccup")
-        tally = extract(tmp_path, selection, Time().teacher(server, concurrency=12))
+        server.answer = lambda prompt: right(prompt) if len(server.asked) > 12 else error_response(500, "hiccup")
+        tally = extract(tmp_path, selection, FakeClock().teacher(server, concurrency=12))
     assert tally.written == EXCHANGES and tally.retries <= 12
 
 
 @pytest.mark.parametrize(("status", "message"), [(401, "invalid key"), (404, "The model `x` does not exist.")])
 def test_a_refusal_is_said_at_once_in_the_servers_words(
-    tmp_path: Path, selection: Selection, status: int, message: str
+    tmp_path: Path, selection: SelectedExchanges, status: int, message: str
 ) -> None:
     with (
-        serving(lambda _: refusal(status, message)) as server,
+        local_server(lambda _: error_response(status, message)) as server,
         pytest.raises(TeacherFailed, match=f"answered {status}: {re.escape(message)}"),
     ):
-        extract(tmp_path, selection, Time().teacher(server, concurrency=1))
+        extract(tmp_path, selection, FakeClock().teacher(server, concurrency=1))
     assert len(server.asked) == 1
 
 
-def test_one_prompt_that_a_server_fails_on_does_not_stop_the_others(tmp_path: Path, selection: Selection) -> None:
+def test_one_prompt_that_a_server_fails_on_does_not_stop_the_others(
+    tmp_path: Path, selection: SelectedExchanges
+) -> None:
     def answer(prompt: str) -> Any:
         if "Rome" in prompt:
-            return refusal(500, "unexpected tokens remaining in message header")
+            return error_response(500, "unexpected tokens remaining in message header")
         return (
-            refusal(400, "This model's maximum context length is 8192 tokens.") if "Moss" in prompt else facts(prompt)
+            error_response(400, "This model's maximum context length is 8192 tokens.")
+            if "Moss" in prompt
+            else facts(prompt)
         )
 
-    with serving(answer) as server:
-        tally = extract(tmp_path, selection, Time().teacher(server, concurrency=2))
+    with local_server(answer) as server:
+        tally = extract(tmp_path, selection, FakeClock().teacher(server, concurrency=2))
     assert tally.written == EXCHANGES - 4 and tally.refused == {"no answer": 2, "too long": 2}
-    known = kept_answers(teacher_file(tmp_path, "extraction", MODEL))
-    assert set(known.values()) >= {Refused("no answer"), Refused("too long")}
+    known = read_answers(teacher_file(tmp_path, "extraction", MODEL))
+    assert set(known.values()) >= {RejectedAnswer("no answer"), RejectedAnswer("too long")}
 
 
-def test_a_server_that_fails_on_everything_refuses_no_row(tmp_path: Path, selection: Selection) -> None:
+def test_a_server_that_fails_on_everything_refuses_no_row(tmp_path: Path, selection: SelectedExchanges) -> None:
     calls = itertools.count()
-    dead = refusal(500, "the engine is dead")
+    dead = error_response(500, "the engine is dead")
     with (
-        serving(lambda prompt: dead if next(calls) else facts(prompt)) as server,
+        local_server(lambda prompt: dead if next(calls) else facts(prompt)) as server,
         pytest.raises(TeacherFailed, match="the engine is dead"),
     ):
-        extract(tmp_path, selection, Time().teacher(server, concurrency=2))
-    assert len(kept_answers(teacher_file(tmp_path, "extraction", MODEL))) == 1
+        extract(tmp_path, selection, FakeClock().teacher(server, concurrency=2))
+    assert len(read_answers(teacher_file(tmp_path, "extraction", MODEL))) == 1
 
 
 # ------------------------------------------------------------------------------------------------ files
 
 
 def test_a_full_disk_is_said_and_the_file_stays_whole(
-    tmp_path: Path, selection: Selection, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, selection: SelectedExchanges, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Disk:
         """A file on a disk that has room for half of the fourth row."""
@@ -352,59 +368,59 @@ def test_a_full_disk_is_said_and_the_file_stays_whole(
             return getattr(self.file, name)
 
     path = teacher_file(tmp_path, "extraction", MODEL)
-    with serving(facts) as server:
-        with Answers(path) as answers:
+    with local_server(facts) as server:
+        with AnswerFiles(path) as answers:
             monkeypatch.setattr(answers, "_rows", Disk(answers._rows))
             with pytest.raises(TeacherFailed, match=r"disk of .* is full.*is kept"):
-                teach_extraction(Lesson(Time().teacher(server, concurrency=1), answers), selection)
-        assert path.read_bytes().endswith(b"}\n") and len(list(read_rows(path))) == 3
-        tally = extract(tmp_path, selection, Time().teacher(server))
+                annotate_extraction(AnnotationJob(FakeClock().teacher(server, concurrency=1), answers), selection)
+        assert path.read_bytes().endswith(b"}\n") and len(list(read_examples(path))) == 3
+        tally = extract(tmp_path, selection, FakeClock().teacher(server))
     assert (tally.before, tally.written) == (3, EXCHANGES - 3)
 
 
-def test_a_torn_last_line_is_asked_again(tmp_path: Path, selection: Selection) -> None:
+def test_a_torn_last_line_is_asked_again(tmp_path: Path, selection: SelectedExchanges) -> None:
     path = teacher_file(tmp_path, "extraction", MODEL)
-    with serving(facts) as server:
-        extract(tmp_path, selection, Time().teacher(server))
+    with local_server(facts) as server:
+        extract(tmp_path, selection, FakeClock().teacher(server))
         whole = path.read_bytes()
         for torn in (whole[:-30], whole[: whole.index(b"\n", 500) + 3], whole[:-1]):
             path.write_bytes(torn)
-            tally = extract(tmp_path, selection, Time().teacher(server))
+            tally = extract(tmp_path, selection, FakeClock().teacher(server))
             assert tally.written == EXCHANGES - len([line for line in torn.split(b"\n") if line.endswith(b"}")])
             assert sorted(path.read_bytes().splitlines()) == sorted(whole.splitlines())
 
 
-def test_a_line_that_is_no_row_is_named_and_left_alone(tmp_path: Path, selection: Selection) -> None:
+def test_a_line_that_is_no_row_is_named_and_left_alone(tmp_path: Path, selection: SelectedExchanges) -> None:
     path = teacher_file(tmp_path, "extraction", MODEL)
     path.parent.mkdir(parents=True)
     path.write_text('{"broken": \n{"stage": 1}\n')
     with pytest.raises(BadTrainingData, match="line 1"):
-        extract(tmp_path, selection, Time().teacher("http://127.0.0.1:9/v1"))
+        extract(tmp_path, selection, FakeClock().teacher("http://127.0.0.1:9/v1"))
     path.write_text("")
-    refused_file(path).write_text("{}\n")
+    rejected_file(path).write_text("{}\n")
     with pytest.raises(BadTrainingData, match=r"refused\.jsonl, line 1"):
-        extract(tmp_path, selection, Time().teacher("http://127.0.0.1:9/v1"))
+        extract(tmp_path, selection, FakeClock().teacher("http://127.0.0.1:9/v1"))
 
 
 def test_two_runs_do_not_write_the_same_file(tmp_path: Path) -> None:
     path = teacher_file(tmp_path, "extraction", MODEL)
-    with Answers(path), pytest.raises(UsageError, match="another `memlora teach`"), Answers(path):
+    with AnswerFiles(path), pytest.raises(UsageError, match="another `memlora teach`"), AnswerFiles(path):
         pass
-    with Answers(path):  # the lock is free again
+    with AnswerFiles(path):  # the lock is free again
         pass
 
 
 def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     (tmp_path / "home").write_text("a file where a folder should be")
-    with pytest.raises(TeacherFailed, match="cannot write"), Answers(tmp_path / "home" / "x" / "a.jsonl"):
+    with pytest.raises(TeacherFailed, match="cannot write"), AnswerFiles(tmp_path / "home" / "x" / "a.jsonl"):
         pass
 
 
-def test_stopping_keeps_what_was_answered(tmp_path: Path, selection: Selection) -> None:
+def test_stopping_keeps_what_was_answered(tmp_path: Path, selection: SelectedExchanges) -> None:
     import threading
 
     stop = threading.Event()
-    with serving(facts) as server:
+    with local_server(facts) as server:
         right = server.answer
 
         def answer(prompt: str) -> Any:
@@ -415,8 +431,8 @@ def test_stopping_keeps_what_was_answered(tmp_path: Path, selection: Selection) 
 
         server.answer = answer
         with pytest.raises(Cancelled):
-            extract(tmp_path, selection, Time().teacher(server, concurrency=1), cancelled=stop)
-    assert len(list(read_rows(teacher_file(tmp_path, "extraction", MODEL)))) == 3
+            extract(tmp_path, selection, FakeClock().teacher(server, concurrency=1), cancelled=stop)
+    assert len(list(read_examples(teacher_file(tmp_path, "extraction", MODEL)))) == 3
 
 
 # ------------------------------------------------------------------------------------------------ updates
@@ -442,25 +458,27 @@ def decide(prompt: str) -> str:
     return json.dumps({"memory": entries})
 
 
-def update(workspace: Workspace, selection: Selection, teacher: Teacher) -> Tally:
+def update(workspace: Workspace, selection: SelectedExchanges, teacher: Teacher) -> AnnotationStats:
     home = workspace.settings.home
-    extracted = kept_answers(teacher_file(home, "extraction", MODEL))
-    with empty_bank(workspace) as bank, Answers(teacher_file(home, "update", MODEL)) as answers:
-        return teach_update(Lesson(teacher, answers), selection, extracted, bank)
+    extracted = read_answers(teacher_file(home, "extraction", MODEL))
+    with temporary_store(workspace) as bank, AnswerFiles(teacher_file(home, "update", MODEL)) as answers:
+        return annotate_updates(AnnotationJob(teacher, answers), selection, extracted, bank)
 
 
-def test_updates_are_asked_about_what_the_teacher_itself_decided(workspace: Workspace, selection: Selection) -> None:
+def test_updates_are_asked_about_what_the_teacher_itself_decided(
+    workspace: Workspace, selection: SelectedExchanges
+) -> None:
     home = workspace.settings.home
-    with serving(decide) as server:
-        extract(home, selection, Time().teacher(server))
+    with local_server(decide) as server:
+        extract(home, selection, FakeClock().teacher(server))
         asked = len(server.asked)
-        tally = update(workspace, selection, Time().teacher(server))
-        again = update(workspace, selection, Time().teacher(server))
+        tally = update(workspace, selection, FakeClock().teacher(server))
+        again = update(workspace, selection, FakeClock().teacher(server))
     assert (tally.written, tally.total, tally.waiting) == (EXCHANGES, EXCHANGES, 0)
     assert (again.before, again.asked) == (EXCHANGES, 0) and len(server.asked) == asked + EXCHANGES
     assert server.asked[-1]["messages"][0]["content"] == TEACHER_UPDATE
 
-    rows = {row.exchange: row for row in read_rows(teacher_file(home, "update", MODEL))}
+    rows = {row.exchange: row for row in read_examples(teacher_file(home, "update", MODEL))}
     ann = [rows[e.key] for e in selection.exchanges if e.owner.user_id == "Ann"]
     assert [row.chat[0][1].count('"text":') for row in ann] == [0, 1, 2, 3, 4, 4]  # each sees what those before it made
     assert all("Bob: " not in row.chat[0][1] for row in ann)
@@ -470,43 +488,45 @@ def test_updates_are_asked_about_what_the_teacher_itself_decided(workspace: Work
     assert '"id": "4", "text": "Ann: I cancelled the run.", "event": "ADD"' in ann[5].answer
 
 
-def test_updates_that_were_stopped_go_on_without_asking_twice(workspace: Workspace, selection: Selection) -> None:
+def test_updates_that_were_stopped_go_on_without_asking_twice(
+    workspace: Workspace, selection: SelectedExchanges
+) -> None:
     home = workspace.settings.home
-    with serving(decide) as server:
-        extract(home, selection, Time().teacher(server))
+    with local_server(decide) as server:
+        extract(home, selection, FakeClock().teacher(server))
         server.asked.clear()
-        server.answer = lambda prompt: decide(prompt) if len(server.asked) <= 7 else refusal(401, "gone")
+        server.answer = lambda prompt: decide(prompt) if len(server.asked) <= 7 else error_response(401, "gone")
         with pytest.raises(TeacherFailed, match="gone"):
-            update(workspace, selection, Time().teacher(server))
-        kept = {row.prompt_hash for row in read_rows(teacher_file(home, "update", MODEL))}
+            update(workspace, selection, FakeClock().teacher(server))
+        kept = {row.prompt_hash for row in read_examples(teacher_file(home, "update", MODEL))}
         assert 6 <= len(kept) <= 7
         server.answer = decide
         server.asked.clear()
-        tally = update(workspace, selection, Time().teacher(server))
+        tally = update(workspace, selection, FakeClock().teacher(server))
     assert tally.before == len(kept) and len(server.asked) == EXCHANGES - len(kept)
 
 
-def test_updates_need_facts_and_wait_where_they_are_missing(workspace: Workspace, selection: Selection) -> None:
+def test_updates_need_facts_and_wait_where_they_are_missing(workspace: Workspace, selection: SelectedExchanges) -> None:
     home = workspace.settings.home
-    with serving(decide) as server:
+    with local_server(decide) as server:
         with pytest.raises(UsageError, match="--stage extraction"):
-            update(workspace, selection, Time().teacher(server))
+            update(workspace, selection, FakeClock().teacher(server))
         assert server.asked == []
-        extract(home, Selection(selection.exchanges[:5], selection.splits), Time().teacher(server))
-        tally = update(workspace, selection, Time().teacher(server))
+        extract(home, SelectedExchanges(selection.exchanges[:5], selection.splits), FakeClock().teacher(server))
+        tally = update(workspace, selection, FakeClock().teacher(server))
     assert (tally.written, tally.waiting) == (5, EXCHANGES - 5)
 
 
-def test_an_update_that_cannot_be_cleaned_changes_nothing(workspace: Workspace, selection: Selection) -> None:
+def test_an_update_that_cannot_be_cleaned_changes_nothing(workspace: Workspace, selection: SelectedExchanges) -> None:
     home = workspace.settings.home
     ghost = json.dumps({"memory": [{"id": "77", "text": "x", "event": "UPDATE"}]})
-    with serving(lambda prompt: ghost if "Moss" in prompt.partition("facts")[2] else decide(prompt)) as server:
+    with local_server(lambda prompt: ghost if "Moss" in prompt.partition("facts")[2] else decide(prompt)) as server:
         server.answer, wrong = decide, server.answer
-        extract(home, selection, Time().teacher(server))
+        extract(home, selection, FakeClock().teacher(server))
         server.answer = wrong
-        tally = update(workspace, selection, Time().teacher(server))
+        tally = update(workspace, selection, FakeClock().teacher(server))
     assert tally.refused == {"unknown id": 1} and tally.written == EXCHANGES - 1
-    assert not any("Moss" in row.chat[0][1] for row in read_rows(teacher_file(home, "update", MODEL)))
+    assert not any("Moss" in row.chat[0][1] for row in read_examples(teacher_file(home, "update", MODEL)))
 
 
 # ------------------------------------------------------------------------------------------------ the command
@@ -515,52 +535,52 @@ def test_an_update_that_cannot_be_cleaned_changes_nothing(workspace: Workspace, 
 def test_the_command_resumes_after_a_kill_and_asks_nothing_twice(tiny_home: Path, talk: Path) -> None:
     environ = environment(tiny_home, Path("none"), Path("none"))
     path = teacher_file(tiny_home, "extraction", MODEL)
-    with serving(facts, seconds=0.1) as server:
+    with local_server(facts, seconds=0.1) as server:
         arguments = ["teach", talk, "--stage", "extraction", "--base-url", server.url, "--model", MODEL]
-        with start(environ, *arguments, "--concurrency", 1) as process:
+        with start_command(environ, *arguments, "--concurrency", 1) as process:
             until = time.monotonic() + 30
             while len(server.asked) < 6 and time.monotonic() < until:
                 time.sleep(0.01)
             process.send_signal(signal.SIGKILL)
-        kept = {row.chat[0][1] for row in read_rows(path)}
+        kept = {row.chat[0][1] for row in read_examples(path)}
         assert 4 <= len(kept) < EXCHANGES
         before = set(server.prompts) - kept  # in flight when it was killed: nobody has its answer
         assert len(before) <= 1
-        with start(environ, *arguments, "--json") as process:
+        with start_command(environ, *arguments, "--json") as process:
             out, err = process.communicate(timeout=60)
     assert process.returncode == 0, err
     told = json.loads(out)
     assert (told["before"], told["written"], told["total"]) == (len(kept), EXCHANGES - len(kept), EXCHANGES)
     assert told["file"] == str(path) and told["refused"] == {}
     assert all(server.prompts.count(prompt) == 1 for prompt in set(server.prompts) - before)
-    assert len(list(read_rows(path))) == EXCHANGES
+    assert len(list(read_examples(path))) == EXCHANGES
 
 
 def test_the_command_stops_at_ctrl_c_and_says_how_far_it_came(tiny_home: Path, talk: Path) -> None:
     environ = environment(tiny_home, Path("none"), Path("none"))
-    with serving(facts, seconds=0.1) as server:
+    with local_server(facts, seconds=0.1) as server:
         arguments = ["teach", talk, "--stage", "extraction", "--base-url", server.url, "--model", MODEL]
-        with start(environ, *arguments, "--concurrency", 1) as process:
+        with start_command(environ, *arguments, "--concurrency", 1) as process:
             until = time.monotonic() + 30
             while len(server.asked) < 4 and time.monotonic() < until:
                 time.sleep(0.01)
             process.send_signal(signal.SIGINT)
             _, err = process.communicate(timeout=30)
-    kept = len(list(read_rows(teacher_file(tiny_home, "extraction", MODEL))))
+    kept = len(list(read_examples(teacher_file(tiny_home, "extraction", MODEL))))
     assert process.returncode == 130 and 3 <= kept < EXCHANGES
     assert f"stopped after {kept} of {EXCHANGES} questions; all answers are kept" in err
 
 
 def test_the_command_tells_what_it_did(
-    memlora: Callable[..., tuple[int, str, str]], tiny_home: Path, talk: Path
+    run_memlora: Callable[..., tuple[int, str, str]], tiny_home: Path, talk: Path
 ) -> None:
-    with serving(lambda prompt: "no" if "Rome" in prompt else decide(prompt)) as server:
+    with local_server(lambda prompt: "no" if "Rome" in prompt else decide(prompt)) as server:
         common = ("--base-url", server.url, "--model", MODEL)
-        code, out, err = memlora("teach", talk, "--stage", "extraction", *common)
+        code, out, err = run_memlora("teach", talk, "--stage", "extraction", *common)
         assert code == 0, err
         assert f"{EXCHANGES - 2} rows written" in out and "kept aside: 2 no JSON" in out
-        assert memlora("teach", talk, "--stage", "extraction", *common)[1].startswith("0 rows written")
-        code, out, err = memlora("teach", talk, "--stage", "update", *common, "--json")
+        assert run_memlora("teach", talk, "--stage", "extraction", *common)[1].startswith("0 rows written")
+        code, out, err = run_memlora("teach", talk, "--stage", "update", *common, "--json")
         assert code == 0, err
         assert json.loads(out)["written"] == EXCHANGES - 2
 
@@ -577,9 +597,13 @@ def test_the_command_tells_what_it_did(
     ],
 )
 def test_bad_usage_is_one_line(
-    memlora: Callable[..., tuple[int, str, str]], tiny_home: Path, talk: Path, arguments: tuple[str, ...], words: str
+    run_memlora: Callable[..., tuple[int, str, str]],
+    tiny_home: Path,
+    talk: Path,
+    arguments: tuple[str, ...],
+    words: str,
 ) -> None:
-    code, out, err = memlora("teach", talk, "--model", MODEL, *arguments)
+    code, out, err = run_memlora("teach", talk, "--model", MODEL, *arguments)
     assert (code, out) == (2, "") and words in err and err.count("\n") == 1
 
 
@@ -589,23 +613,25 @@ def test_without_the_client_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) 
         Teacher(["http://127.0.0.1:9/v1"], MODEL)
 
 
-def test_a_real_server_answers(tmp_path: Path, tiny_student: Path, tiny_embedder: Path, selection: Selection) -> None:
+def test_a_real_server_answers(
+    tmp_path: Path, tiny_student: Path, tiny_embedder: Path, selection: SelectedExchanges
+) -> None:
     """`mlx_lm.server` on a student of random weights: what it says is noise, and it is all kept."""
-    from memlora_mlx.eval.systems.mem0_baseline import mlx_server
+    from memlora_mlx.eval.systems.mem0_server import mlx_server
 
     settings = load_settings({"student": str(tiny_student), "embedder": str(tiny_embedder)})
-    some = Selection(selection.exchanges[:6], selection.splits)
+    some = SelectedExchanges(selection.exchanges[:6], selection.splits)
     path = teacher_file(tmp_path, "extraction", str(tiny_student))
-    with Workspace(settings) as opened, mlx_server(opened) as url, Answers(path) as answers:
+    with Workspace(settings) as opened, mlx_server(opened) as url, AnswerFiles(path) as answers:
         teacher = Teacher([url], str(tiny_student), max_tokens=24, concurrency=3)
-        tally = teach_extraction(Lesson(teacher, answers), some)
+        tally = annotate_extraction(AnnotationJob(teacher, answers), some)
     assert tally.asked == 6 and tally.retries == 0
     assert tally.prompt_tokens > 6 * 100 and 6 <= tally.output_tokens <= 6 * 24
     assert tally.refused.total() == 6  # random weights write no JSON
-    aside = [json.loads(line) for line in refused_file(path).open()]
+    aside = [json.loads(line) for line in rejected_file(path).open()]
     assert len({row["prompt_hash"] for row in aside}) == 6
 
-    with Answers(path) as answers:  # the server is gone, and is not missed
-        again = teach_extraction(Lesson(Teacher([url], str(tiny_student)), answers), some)
+    with AnswerFiles(path) as answers:  # the server is gone, and is not missed
+        again = annotate_extraction(AnnotationJob(Teacher([url], str(tiny_student)), answers), some)
     assert (again.before, again.asked) == (6, 0)
-    assert isinstance(next(iter(kept_answers(path).values())), Refused | Cleaned)
+    assert isinstance(next(iter(read_answers(path).values())), RejectedAnswer | CleanedAnswer)

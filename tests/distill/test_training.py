@@ -20,14 +20,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny import ALL_LINEAR, student_folder
+from tiny_models import ALL_LINEAR, student_folder
 
-from memlora_mlx.distill import workflow
-from memlora_mlx.distill.datasets import Example, batches, examples, plan
+from memlora_mlx.distill import training_runs
+from memlora_mlx.distill.datasets import TokenizedExample, plan_batches, tokenize_examples, training_batches
+from memlora_mlx.distill.examples import TrainingExample, write_examples
 from memlora_mlx.distill.recipes import Recipe, read_recipe
-from memlora_mlx.distill.rows import Row, write_rows
-from memlora_mlx.distill.steps import as_arrays, loss_of, memory_needed, validation_loss
-from memlora_mlx.distill.training import NO_NUMBER, Outcome, Point, Run, read_points
+from memlora_mlx.distill.training import NAN_LOSS, MetricsPoint, Trainer, TrainingResult, read_points
+from memlora_mlx.distill.training_step import batch_arrays, estimate_memory, masked_loss, validation_loss
 from memlora_mlx.errors import AdapterMismatch, BadTrainingData, Cancelled, TrainingFailed, UsageError
 from memlora_mlx.memory.stages import update_chat
 from memlora_mlx.memory.workspace import Workspace
@@ -54,11 +54,13 @@ RECIPE = Recipe(
 THINGS = ("tea", "apples", "Rome", "the market", "a red bicycle")
 
 
-def row(number: int, *, thing: str | None = None, conversation: str = "life-1", split: Any = "train") -> Row:
+def row(
+    number: int, *, thing: str | None = None, conversation: str = "life-1", split: Any = "train"
+) -> TrainingExample:
     thing = thing or THINGS[number % len(THINGS)]
     prompt = f"user: Ann: I like {thing}, {'really ' * (number % 4)}for {number} days."
     answer = json.dumps({"facts": [f"Ann likes {thing}"]})
-    return Row("extraction", (("user", prompt),), answer, "synthetic", conversation, str(number), split)
+    return TrainingExample("extraction", (("user", prompt),), answer, "synthetic", conversation, str(number), split)
 
 
 ROWS = [row(i) for i in range(30)]
@@ -75,29 +77,29 @@ def load(tiny_student: Path) -> Callable[[], Student]:
     return lambda: Student.load(tiny_student)
 
 
-def read(student: Student, rows: Sequence[Row]) -> list[Example]:
-    return examples(student, rows, longest=128, decision_weight=2.0)[0]
+def read(student: Student, rows: Sequence[TrainingExample]) -> list[TokenizedExample]:
+    return tokenize_examples(student, rows, longest=128, decision_weight=2.0)[0]
 
 
-def run_of(student: Student, folder: Path, recipe: Recipe = RECIPE, **options: Any) -> Run:
+def run_of(student: Student, folder: Path, recipe: Recipe = RECIPE, **options: Any) -> Trainer:
     folder.mkdir(exist_ok=True)
-    return Run(student, recipe, read(student, ROWS), read(student, HELD), folder, **options)
+    return Trainer(student, recipe, read(student, ROWS), read(student, HELD), folder, **options)
 
 
-def weights_of(outcome: Outcome) -> dict[str, np.ndarray]:
-    return {f"{name}.{i}": np.array(part) for name, pair in outcome.matrices.items() for i, part in enumerate(pair)}
+def weights_of(outcome: TrainingResult) -> dict[str, np.ndarray]:
+    return {f"{name}.{i}": np.array(part) for name, pair in outcome.lora_weights.items() for i, part in enumerate(pair)}
 
 
 def same(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> bool:
     return a.keys() == b.keys() and all(np.array_equal(a[name], b[name]) for name in a)
 
 
-def losses(points: Sequence[Point]) -> list[tuple[int, float]]:
+def losses(points: Sequence[MetricsPoint]) -> list[tuple[int, float]]:
     return [(p.step, p.train_loss if p.validation_loss is None else p.validation_loss) for p in points]  # type: ignore[misc]
 
 
-def files(folder: Path, rows: Sequence[Row]) -> Path:
-    write_rows(folder / "rows.jsonl", rows)
+def files(folder: Path, rows: Sequence[TrainingExample]) -> Path:
+    write_examples(folder / "rows.jsonl", rows)
     return folder / "rows.jsonl"
 
 
@@ -107,9 +109,11 @@ def files(folder: Path, rows: Sequence[Row]) -> Path:
 def test_the_expert_that_is_written_has_the_best_validation_loss_wherever_it_is_loaded(
     tiny_student: Path, tmp_path: Path, load: Callable[[], Student]
 ) -> None:
-    order = workflow.Order("extraction", str(tiny_student), (str(files(tmp_path, [*ROWS, *HELD])),), RECIPE)
-    workflow.begin(order, tmp_path / "run")
-    expert = workflow.train(load(), order, tmp_path / "run")
+    order = training_runs.TrainingConfig(
+        "extraction", str(tiny_student), (str(files(tmp_path, [*ROWS, *HELD])),), RECIPE
+    )
+    training_runs.create_run(order, tmp_path / "run")
+    expert = training_runs.train(load(), order, tmp_path / "run")
 
     points = read_points(tmp_path / "run")
     validations = [point.validation_loss for point in points if point.validation_loss is not None]
@@ -150,7 +154,7 @@ def test_a_quantised_base_is_trained_and_stays_as_it_was(student: Student, tmp_p
 
 def test_only_the_blocks_asked_for_are_adapted(student: Student, tmp_path: Path) -> None:
     outcome = run_of(student, tmp_path / "run", replace(RECIPE, num_layers=1, epochs=0.2)).train()
-    assert set(outcome.matrices) == {"model.layers.1.self_attn.q_proj", "model.layers.1.self_attn.v_proj"}
+    assert set(outcome.lora_weights) == {"model.layers.1.self_attn.q_proj", "model.layers.1.self_attn.v_proj"}
 
 
 def test_layers_that_the_student_does_not_have_are_refused(student: Student, tmp_path: Path) -> None:
@@ -162,7 +166,7 @@ def test_early_stopping_keeps_the_best_weights_not_the_last(student: Student, tm
     """What is trained on contradicts what validates, so the loss falls while the form is learnt and then rises."""
     against = [replace(one, answer=json.dumps({"facts": ["Bob said no"]})) for one in ROWS]
     recipe = replace(RECIPE, epochs=60, patience=2, learning_rate=2e-2)
-    run = Run(student, recipe, read(student, against), read(student, HELD), tmp_path)
+    run = Trainer(student, recipe, read(student, against), read(student, HELD), tmp_path)
     outcome = run.train()
     found = [(p.step, p.validation_loss) for p in outcome.points if p.validation_loss is not None]
     best = min(found, key=lambda pair: pair[1])
@@ -172,7 +176,7 @@ def test_early_stopping_keeps_the_best_weights_not_the_last(student: Student, tm
     student.model.load_weights(
         [
             (f"{n}.lora_{part}", array)
-            for n, pair in outcome.matrices.items()
+            for n, pair in outcome.lora_weights.items()
             for part, array in zip("ab", pair, strict=True)
         ],
         strict=False,
@@ -183,13 +187,13 @@ def test_early_stopping_keeps_the_best_weights_not_the_last(student: Student, tm
 def test_a_run_goes_on_from_an_expert(tiny_student: Path, tmp_path: Path, load: Callable[[], Student]) -> None:
     data = files(tmp_path, [*ROWS, *HELD])
     order = order_for(data, tiny_student)
-    workflow.begin(order, tmp_path / "first")
-    first = workflow.train(load(), order, tmp_path / "first")
+    training_runs.create_run(order, tmp_path / "first")
+    first = training_runs.train(load(), order, tmp_path / "first")
     card = json.loads((first / "adapter_config.json").read_text())["memlora"]
 
     order = replace(order, start=str(first), recipe=replace(order.recipe, epochs=1, scale=4.0, seed=1))
-    workflow.begin(order, tmp_path / "second")
-    second = workflow.train(load(), workflow.resumed(tmp_path / "second"), tmp_path / "second")
+    training_runs.create_run(order, tmp_path / "second")
+    second = training_runs.train(load(), training_runs.read_run_config(tmp_path / "second"), tmp_path / "second")
     told = json.loads((second / "adapter_config.json").read_text())["memlora"]
     assert told["start"] == card
     before = card["metrics"]["validation_loss"]["expert"]
@@ -215,11 +219,11 @@ def test_a_run_goes_on_from_an_expert(tiny_student: Path, tmp_path: Path, load: 
 def test_an_epoch_holds_every_example_once_and_puts_like_lengths_together(
     lengths: list[int], size: int, seed: int
 ) -> None:
-    made = plan(lengths, size, seed=seed)
+    made = plan_batches(lengths, size, seed=seed)
     assert Counter(i for batch in made for i in batch) == Counter(range(len(lengths)))
     assert len(made) == -(-len(lengths) // size) and max(map(len, made)) <= size
-    assert plan(lengths, size, seed=seed) == made
-    by_length = plan(lengths, size, seed=None)
+    assert plan_batches(lengths, size, seed=seed) == made
+    by_length = plan_batches(lengths, size, seed=None)
     assert [lengths[i] for batch in by_length for i in batch] == sorted(lengths)
 
 
@@ -229,10 +233,11 @@ def test_processes_share_a_batch_without_losing_or_repeating_a_row(
 ) -> None:
     """Each example is marked by its one answer token."""
     data = [
-        Example(np.array([1] * (i % 7) + [2, i], np.int32), i % 7 + 1, np.ones(1, np.float32)) for i in range(count)
+        TokenizedExample(np.array([1] * (i % 7) + [2, i], np.int32), i % 7 + 1, np.ones(1, np.float32))
+        for i in range(count)
     ]
-    alone = list(batches(data, size, seed=seed))
-    shares = [list(batches(data, size, seed=seed, rank=rank, world=world)) for rank in range(world)]
+    alone = list(training_batches(data, size, seed=seed))
+    shares = [list(training_batches(data, size, seed=seed, rank=rank, world=world)) for rank in range(world)]
     for whole, *parts in zip(alone, *shares, strict=True):
         learnt = [[int(t) for t, w in zip(b.targets, b.weights, strict=True) if w > 0] for b in (whole, *parts)]
         assert sorted(learnt[0]) == sorted(target for part in learnt[1:] for target in part)
@@ -243,12 +248,12 @@ def test_processes_share_a_batch_without_losing_or_repeating_a_row(
 def test_only_answer_tokens_are_learnt_and_never_padding(student: Student) -> None:
     """A padded batch has the loss and the gradient that its rows have alone, without any padding."""
     data = read(student, [row(0), row(3), row(7, thing="tea")])
-    [batch] = batches(data, 8, seed=0)
+    [batch] = training_batches(data, 8, seed=0)
     answers = Counter(int(token) for example in data for token in example.tokens[example.prompt :])
     assert Counter(int(t) for t, w in zip(batch.targets, batch.weights, strict=True) if w > 0) == answers
     assert (batch.weights == 0).sum() == -sum(answers.values()) % 64
     flat = batch.tokens.reshape(-1)
-    assert all(flat[p] != 0 for p, w in zip(batch.places, batch.weights, strict=True) if w > 0)
+    assert all(flat[p] != 0 for p, w in zip(batch.positions, batch.weights, strict=True) if w > 0)
 
     def alone(model: nn.Module) -> mx.array:
         total = mx.array(0.0)
@@ -260,7 +265,9 @@ def test_only_answer_tokens_are_learnt_and_never_padding(student: Student) -> No
 
     model = student.model
     with cpu_kernels.with_gradients():
-        loss, gradient = nn.value_and_grad(model, lambda m: loss_of(student)(m, *as_arrays(student, batch))[0])(model)
+        loss, gradient = nn.value_and_grad(model, lambda m: masked_loss(student)(m, *batch_arrays(student, batch))[0])(
+            model
+        )
     with cpu_kernels.without_cpu_kernels():
         expected_loss, expected = nn.value_and_grad(model, alone)(model)
     assert loss.item() == pytest.approx(expected_loss.item(), rel=1e-5)
@@ -271,8 +278,8 @@ def test_only_answer_tokens_are_learnt_and_never_padding(student: Student) -> No
 def test_the_tokens_that_decide_weigh_more(student: Student) -> None:
     answer = '{"memory": [{"id": "0", "text": "Ann moved to Rome", "event": "UPDATE", "old_memory": "Ann likes tea"}]}'
     chat = update_chat(["Ann likes tea"], ["Ann moved to Rome", "Ann moved to a flat"])
-    one = Row("update", chat, answer, "synthetic", "life-1", "0", "train")
-    [example] = examples(student, [one], longest=256, decision_weight=8.0)[0]
+    one = TrainingExample("update", chat, answer, "synthetic", "life-1", "0", "train")
+    [example] = tokenize_examples(student, [one], longest=256, decision_weight=8.0)[0]
     _, spans = student.tokenize_with_spans(answer)
     heavy = "".join(answer[slice(*span)] for span, w in zip(spans, example.weights, strict=False) if w == 8.0)
     light = "".join(answer[slice(*span)] for span, w in zip(spans, example.weights, strict=False) if w < 1.0)
@@ -300,9 +307,9 @@ def test_no_test_conversation_reaches_training_whatever_its_rows_say(
     rows = [row(i, conversation=name, split=split) for i, (name, split) in enumerate(given_rows)]
     with tempfile.TemporaryDirectory() as folder:
         name = str(files(Path(folder), rows)) + ("" if count is None else f":{count}")
-        order = workflow.Order("extraction", "tiny", (name,), RECIPE, rows=limit)
+        order = training_runs.TrainingConfig("extraction", "tiny", (name,), RECIPE, rows=limit)
         try:
-            data = workflow.read_data(order)
+            data = training_runs.read_data(order)
         except BadTrainingData:
             return
     used = {one.conversation for one in (*data.training, *data.validation)}
@@ -316,23 +323,23 @@ def test_no_test_conversation_reaches_training_whatever_its_rows_say(
 # Interruptions
 
 
-class Killed(Exception):
+class KilledProcess(Exception):
     """The process is gone: nothing more is written."""
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory: pytest.TempPathFactory, tiny_student: Path) -> Outcome:
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory, tiny_student: Path) -> TrainingResult:
     return run_of(Student.load(tiny_student), tmp_path_factory.mktemp("whole")).train()
 
 
 @pytest.mark.parametrize("stops", [[1], [4], [8, 9], [3, 12, 23]])  # 4, 8 and 12 are before validations
 def test_an_interrupted_run_ends_with_the_same_weights(
-    uninterrupted: Outcome, load: Callable[[], Student], tmp_path: Path, stops: list[int]
+    uninterrupted: TrainingResult, load: Callable[[], Student], tmp_path: Path, stops: list[int]
 ) -> None:
     for stop in stops:
         cancelled = threading.Event()
 
-        def at(point: Point, stop: int = stop, cancelled: threading.Event = cancelled) -> None:
+        def at(point: MetricsPoint, stop: int = stop, cancelled: threading.Event = cancelled) -> None:
             if point.step == stop and point.train_loss is not None:
                 cancelled.set()
 
@@ -346,18 +353,18 @@ def test_an_interrupted_run_ends_with_the_same_weights(
     assert replace_seconds(outcome) == replace_seconds(uninterrupted)
 
 
-def replace_seconds(outcome: Outcome) -> Any:
+def replace_seconds(outcome: TrainingResult) -> Any:
     return replace(outcome.progress, seconds=0.0)
 
 
 def test_a_killed_run_goes_on_from_its_last_validation(
-    uninterrupted: Outcome, load: Callable[[], Student], tmp_path: Path
+    uninterrupted: TrainingResult, load: Callable[[], Student], tmp_path: Path
 ) -> None:
-    def die(point: Point) -> None:
+    def die(point: MetricsPoint) -> None:
         if point.step == 11:
-            raise Killed
+            raise KilledProcess
 
-    with pytest.raises(Killed):
+    with pytest.raises(KilledProcess):
         run_of(load(), tmp_path / "run", on_point=die).train()
     with (tmp_path / "run" / "metrics.jsonl").open("a") as file:
         file.write('{"step": 12, "steps": 24, "epo')
@@ -385,7 +392,7 @@ def test_what_does_not_belong_to_a_run_does_not_resume_it(load: Callable[[], Stu
     with pytest.raises(TrainingFailed, match="another recipe or student"):
         run_of(load(), tmp_path / "run", replace(RECIPE, rank=4)).train()
     student = load()
-    other = Run(student, RECIPE, read(student, ROWS[:-1]), read(student, HELD), tmp_path / "run")
+    other = Trainer(student, RECIPE, read(student, ROWS[:-1]), read(student, HELD), tmp_path / "run")
     with pytest.raises(TrainingFailed, match="its rows have changed since"):
         other.train()
     state = tmp_path / "run" / "state.safetensors"
@@ -395,17 +402,19 @@ def test_what_does_not_belong_to_a_run_does_not_resume_it(load: Callable[[], Stu
 
 
 def test_only_one_process_trains_in_a_folder(tiny_student: Path, tmp_path: Path, load: Callable[[], Student]) -> None:
-    order = workflow.Order("extraction", str(tiny_student), (str(files(tmp_path, [*ROWS, *HELD])),), RECIPE)
-    workflow.begin(order, tmp_path / "run")
-    with workflow._alone(tmp_path / "run"), pytest.raises(UsageError, match="another process is training in"):
-        workflow.train(load(), order, tmp_path / "run")
+    order = training_runs.TrainingConfig(
+        "extraction", str(tiny_student), (str(files(tmp_path, [*ROWS, *HELD])),), RECIPE
+    )
+    training_runs.create_run(order, tmp_path / "run")
+    with training_runs._run_lock(tmp_path / "run"), pytest.raises(UsageError, match="another process is training in"):
+        training_runs.train(load(), order, tmp_path / "run")
 
 
 # Ways to train
 
 
 def test_checkpointing_gives_the_same_losses_and_leaves_the_class_as_it_was(
-    uninterrupted: Outcome, load: Callable[[], Student], tmp_path: Path
+    uninterrupted: TrainingResult, load: Callable[[], Student], tmp_path: Path
 ) -> None:
     """With dropout: the second time, a block must drop out what it did the first time."""
     student = load()
@@ -418,10 +427,10 @@ def test_checkpointing_gives_the_same_losses_and_leaves_the_class_as_it_was(
     assert [x for _, x in losses(outcome.points)] == pytest.approx([x for _, x in expected], rel=1e-5)
 
 
-def test_two_processes_give_the_loss_curve_of_one(tiny_student: Path, own_home: Path, tmp_path: Path) -> None:
+def test_two_processes_give_the_loss_curve_of_one(tiny_student: Path, isolated_home: Path, tmp_path: Path) -> None:
     """Through the command. Batches of 5 over 26 rows: the processes get 3 and 2, and of the last batch 1 and none."""
     data = files(tmp_path, [*ROWS[:26], *HELD])
-    text = (Path(workflow.__file__).parents[1] / "adapters" / "extraction.yaml").read_text()
+    text = (Path(training_runs.__file__).parents[1] / "adapters" / "extraction.yaml").read_text()
     (tmp_path / "recipe.yaml").write_text(text.replace("dropout: 0.1", "dropout: 0.0"))
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -462,25 +471,27 @@ def test_too_little_memory_is_refused_with_numbers(
 ) -> None:
     from memlora_mlx.models import device
 
-    order = workflow.Order("extraction", str(tiny_student), (str(files(tmp_path, [*ROWS, *HELD])),), RECIPE)
-    workflow.begin(order, tmp_path / "run")
+    order = training_runs.TrainingConfig(
+        "extraction", str(tiny_student), (str(files(tmp_path, [*ROWS, *HELD])),), RECIPE
+    )
+    training_runs.create_run(order, tmp_path / "run")
     monkeypatch.setattr(device, "usable_memory", lambda: 2**20)
     with pytest.raises(TrainingFailed, match=r"needs about 0\.\d GiB and there are 0\.0 GiB; .*--batch-size than 4"):
-        workflow.train(load(), order, tmp_path / "run")
+        training_runs.train(load(), order, tmp_path / "run")
     student = load()
     data = read(student, ROWS)
     small, large = replace(RECIPE, batch_size=2), replace(RECIPE, batch_size=16)
-    assert memory_needed(student, small, data) < memory_needed(student, large, data)
+    assert estimate_memory(student, small, data) < estimate_memory(student, large, data)
     spared = replace(large, grad_checkpoint=True)
-    assert memory_needed(student, spared, data) < memory_needed(student, large, data)
+    assert estimate_memory(student, spared, data) < estimate_memory(student, large, data)
 
 
 def test_mlx_lm_takes_the_recipes_and_the_rows(tiny_student: Path, tmp_path: Path) -> None:
     for name in ("train", "valid"):
-        write_rows(tmp_path / f"{name}.jsonl", ROWS[:8])
+        write_examples(tmp_path / f"{name}.jsonl", ROWS[:8])
     for stage in ("extraction", "update", "generation"):
         read_recipe(stage)  # type: ignore[arg-type]
-    recipe = Path(workflow.__file__).parents[1] / "adapters" / "extraction.yaml"
+    recipe = Path(training_runs.__file__).parents[1] / "adapters" / "extraction.yaml"
     done = subprocess.run(
         [sys.executable, "-m", "mlx_lm", "lora", "-c", str(recipe), "--train", "--iters", "1", "--batch-size", "2"]
         + ["--model", str(tiny_student), "--data", str(tmp_path), "--adapter-path", str(tmp_path / "plain")],
@@ -497,8 +508,8 @@ def test_mlx_lm_takes_the_recipes_and_the_rows(tiny_student: Path, tmp_path: Pat
 # Bad input
 
 
-def order_for(path: Path, student: Path, **changes: Any) -> workflow.Order:
-    return workflow.Order("extraction", str(student), (str(path),), replace(RECIPE, **changes))
+def order_for(path: Path, student: Path, **changes: Any) -> training_runs.TrainingConfig:
+    return training_runs.TrainingConfig("extraction", str(student), (str(path),), replace(RECIPE, **changes))
 
 
 @pytest.mark.parametrize(
@@ -519,7 +530,7 @@ def test_bad_rows_are_one_line_that_says_where(tmp_path: Path, tiny_student: Pat
     path = tmp_path / "rows.jsonl"
     path.write_text("\n".join(text))
     with pytest.raises(BadTrainingData, match=says) as raised:
-        workflow.read_data(order_for(path, tiny_student))
+        training_runs.read_data(order_for(path, tiny_student))
     assert "\n" not in str(raised.value)
 
 
@@ -528,33 +539,35 @@ def test_rows_that_are_too_long_are_left_out_and_counted(
 ) -> None:
     long = [replace(row(i), chat=(("user", "apples " * 200),)) for i in range(3)]
     order = order_for(files(tmp_path, [*ROWS, *long, *HELD]), tiny_student, epochs=0.1)
-    workflow.begin(order, tmp_path / "run")
+    training_runs.create_run(order, tmp_path / "run")
     told: list[int] = []
-    workflow.train(load(), order, tmp_path / "run", on_start=lambda data, left_out: told.append(left_out))
+    training_runs.train(load(), order, tmp_path / "run", on_start=lambda data, left_out: told.append(left_out))
     assert told == [3]
     order = order_for(files(tmp_path, [*long, *HELD]), tiny_student)
     with pytest.raises(BadTrainingData, match="all 3 rows are longer than 128 tokens"):
-        workflow.train(load(), order, tmp_path / "run")
+        training_runs.train(load(), order, tmp_path / "run")
     order = order_for(files(tmp_path, [*ROWS, *(replace(one, split="validation") for one in long)]), tiny_student)
     with pytest.raises(BadTrainingData, match="nothing to validate with: all 3 rows"):
-        workflow.train(load(), order, tmp_path / "run")
+        training_runs.train(load(), order, tmp_path / "run")
 
 
 def test_rows_without_a_split_are_divided_by_conversation(tmp_path: Path, tiny_student: Path) -> None:
     rows = [row(i, conversation=f"talk-{i % 12}") for i in range(36)]
-    data = workflow.read_data(order_for(files(tmp_path, rows), tiny_student))
+    data = training_runs.read_data(order_for(files(tmp_path, rows), tiny_student))
     held = {one.conversation for one in data.validation}
     assert len(held) == 2 and held & {one.conversation for one in data.training} == set()
-    alone = workflow.read_data(order_for(files(tmp_path, rows[:1] * 2), tiny_student))
+    alone = training_runs.read_data(order_for(files(tmp_path, rows[:1] * 2), tiny_student))
     assert (len(alone.training), len(alone.validation)) == (1, 1)
 
 
 def test_a_card_says_how_an_update_expert_is_asked_and_the_pipeline_asks_it_so(
     tmp_path: Path, tiny_student: Path, tiny_embedder: Path
 ) -> None:
-    def updates(facts: list[str], text: str) -> Row:
+    def updates(facts: list[str], text: str) -> TrainingExample:
         answer = json.dumps({"memory": [{"id": "1", "text": text, "event": "ADD"}]})
-        return Row("update", update_chat(["Ann likes tea"], facts), answer, "synthetic", "life-1", "0", "train")
+        return TrainingExample(
+            "update", update_chat(["Ann likes tea"], facts), answer, "synthetic", "life-1", "0", "train"
+        )
 
     one, two, free = (
         updates(["Ann ran"], "Ann ran"),
@@ -566,7 +579,7 @@ def test_a_card_says_how_an_update_expert_is_asked_and_the_pipeline_asks_it_so(
         ([one, two], {"copied_texts": True}),
         ([one, free], {"one_fact": True}),
     ):
-        assert workflow._shared_by(rows) == says
+        assert training_runs._shared_images(rows) == says
         folder = tmp_path / str(len(list(tmp_path.iterdir()))) / "update"
         matrices = random_matrices(Student.load(tiny_student).model, Q_V)
         write_expert(folder, matrices, scale=2.0, card=says)
@@ -585,24 +598,24 @@ def test_a_card_says_how_an_update_expert_is_asked_and_the_pipeline_asks_it_so(
 
 def test_a_card_names_the_licence_of_locomo_whoever_taught(tmp_path: Path, tiny_student: Path) -> None:
     rows = [replace(row(i, conversation=f"conv-{42 + i % 2}"), teacher="openai/gpt-oss-120b") for i in range(8)]
-    data = workflow.read_data(order_for(files(tmp_path, [*rows, *ROWS]), tiny_student))
+    data = training_runs.read_data(order_for(files(tmp_path, [*rows, *ROWS]), tiny_student))
     assert "CC BY-NC 4.0" in data.origin["licence"] and "Apache-2.0" in data.origin["licence"]
     assert data.origin["files"] == ["rows.jsonl"]
     (tmp_path / "teacher" / "extraction").mkdir(parents=True)
     below = files(tmp_path / "teacher" / "extraction", ROWS)
-    data = workflow.read_data(order_for(Path(f"{below}:20"), tiny_student))
+    data = training_runs.read_data(order_for(Path(f"{below}:20"), tiny_student))
     assert data.origin["files"] == ["teacher/extraction/rows.jsonl:20"] and len(data.training) <= 20
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full to write to")
 @pytest.mark.parametrize("name", ["state.partial.safetensors", "metrics.jsonl"])
 def test_a_full_disk_stops_a_run_and_loses_nothing(
-    uninterrupted: Outcome, load: Callable[[], Student], tmp_path: Path, name: str
+    uninterrupted: TrainingResult, load: Callable[[], Student], tmp_path: Path, name: str
 ) -> None:
     folder = tmp_path / "run"
     kept: dict[str, bytes] = {}
 
-    def fill(point: Point) -> None:
+    def fill(point: MetricsPoint) -> None:
         if point.step == 6 and not kept:
             kept["state"] = (folder / "state.safetensors").read_bytes()
             if name == "metrics.jsonl":
@@ -625,26 +638,26 @@ def test_an_expert_that_cannot_be_written_is_not_lost(
     tiny_student: Path, tmp_path: Path, load: Callable[[], Student]
 ) -> None:
     order = order_for(files(tmp_path, [*ROWS, *HELD]), tiny_student, epochs=1)
-    workflow.begin(order, tmp_path / "run")
+    training_runs.create_run(order, tmp_path / "run")
     (tmp_path / "run" / "expert").write_text("in the way")
     with pytest.raises(TrainingFailed, match="cannot write the expert .*make room and `--resume`"):
-        workflow.train(load(), order, tmp_path / "run")
+        training_runs.train(load(), order, tmp_path / "run")
     (tmp_path / "run" / "expert").unlink()
     steps = len(read_points(tmp_path / "run"))
-    expert = workflow.train(load(), order, tmp_path / "run")
+    expert = training_runs.train(load(), order, tmp_path / "run")
     assert (expert / "adapter_config.json").is_file() and len(read_points(tmp_path / "run")) == steps
 
 
 def test_a_loss_that_is_no_number_stops_the_run_with_the_last_good_weights(
-    uninterrupted: Outcome, student: Student, tmp_path: Path
+    uninterrupted: TrainingResult, student: Student, tmp_path: Path
 ) -> None:
-    def spoil(point: Point) -> None:
+    def spoil(point: MetricsPoint) -> None:
         if point.step == 10:
             layer = student.model.layers[0].self_attn.q_proj
             layer.lora_b = layer.lora_b + float("nan")
 
     outcome = run_of(student, tmp_path / "run", on_point=spoil).train()
-    assert outcome.progress.ended == NO_NUMBER and outcome.progress.step == 11
+    assert outcome.progress.ended == NAN_LOSS and outcome.progress.step == 11
     assert outcome.progress.best_step == 8
     assert all(np.isfinite(part).all() for part in weights_of(outcome).values())
     assert outcome.progress.best_loss == dict(losses([p for p in uninterrupted.points if p.validation_loss]))[8]
@@ -653,8 +666,8 @@ def test_a_loss_that_is_no_number_stops_the_run_with_the_last_good_weights(
 
 def test_a_learning_rate_that_is_far_too_high_ends_with_the_base(student: Student, tmp_path: Path) -> None:
     outcome = run_of(student, tmp_path / "run", replace(RECIPE, learning_rate=1e30)).train()
-    assert outcome.progress.ended == NO_NUMBER and outcome.progress.best_step == 0
-    assert not any(np.array(b).any() for _, b in outcome.matrices.values())  # which adds nothing to the base
+    assert outcome.progress.ended == NAN_LOSS and outcome.progress.best_step == 0
+    assert not any(np.array(b).any() for _, b in outcome.lora_weights.values())  # which adds nothing to the base
 
 
 def test_a_damaged_student_is_named(student: Student, tmp_path: Path) -> None:
@@ -666,7 +679,9 @@ def test_a_damaged_student_is_named(student: Student, tmp_path: Path) -> None:
 
 def test_tokens_are_counted_without_padding(student: Student, tmp_path: Path) -> None:
     data = read(student, ROWS)
-    assert sum(batch.read for batch in batches(data, 4, seed=0)) == sum(len(example.tokens) for example in data)
+    assert sum(batch.read for batch in training_batches(data, 4, seed=0)) == sum(
+        len(example.tokens) for example in data
+    )
     points = run_of(student, tmp_path / "run", replace(RECIPE, epochs=0.2)).train().points
     assert all(point.tokens_per_second for point in points if point.train_loss is not None)
 

@@ -18,13 +18,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from servers import Served, refusal, serving
+from servers import LocalServer, error_response, local_server
 
-from memlora_mlx.distill.fetching import AGENT, fetch
-from memlora_mlx.distill.ledger import Ledger
-from memlora_mlx.distill.rows import read_rows
-from memlora_mlx.distill.vqa import KINDS, kind_of, word_of
-from memlora_mlx.distill.vqa_build import parsed
+from memlora_mlx.distill.examples import read_examples
+from memlora_mlx.distill.image_downloads import USER_AGENT, download_images
+from memlora_mlx.distill.journal import Journal
+from memlora_mlx.distill.vqa_build import parse_question
+from memlora_mlx.distill.vqa_dataset import KINDS, answer_word, question_kind
 from memlora_mlx.errors import Cancelled, UsageError
 
 Command = Callable[..., tuple[int, str, str]]
@@ -126,7 +126,7 @@ def locomo(folder: Path, links: dict[str, list[str]]) -> Path:
     return file
 
 
-def statuses(ledger: Ledger) -> dict[str, str]:
+def statuses(ledger: Journal) -> dict[str, str]:
     return {key.rpartition("/")[2]: entry["status"] for key, entry in ledger.entries.items()}
 
 
@@ -151,8 +151,8 @@ def test_every_link_ends_in_a_status_and_none_is_fatal(tmp_path: Path) -> None:
             "ftp://h/f.jpg",
             "http://[/x.jpg",
         ]
-        with Ledger(tmp_path / "fetched.jsonl") as ledger:
-            found = fetch(urls, tmp_path, ledger, delay_seconds=0, timeout_seconds=0.4, most_bytes=20_000)
+        with Journal(tmp_path / "fetched.jsonl") as ledger:
+            found = download_images(urls, tmp_path, ledger, delay_seconds=0, timeout_seconds=0.4, max_bytes=20_000)
             assert statuses(ledger) == {
                 "a.jpg": "kept",
                 "moved.jpg": "kept",
@@ -170,7 +170,7 @@ def test_every_link_ends_in_a_status_and_none_is_fatal(tmp_path: Path) -> None:
                 "trap.jpg": "dead",
             }
         assert found.total() == len(urls) and found["kept"] == 2
-        assert {agent for _, _, agent in host.asked} == {AGENT} and "memlora" in AGENT
+        assert {agent for _, _, agent in host.asked} == {USER_AGENT} and "memlora" in USER_AGENT
         assert host.most_in_flight == 1, "one request a host at a time"
     assert len(list((tmp_path / "images").iterdir())) == 1, "named by its content, so once"
 
@@ -179,18 +179,18 @@ def test_fetching_goes_on_where_it_stopped_and_asks_nothing_twice(tmp_path: Path
     with web(a_jpg=jpeg("red"), b_jpg=jpeg("blue"), c_jpg=503) as host:
         urls = [host.url(f"{name}.jpg") for name in "abcd"]
         stop = threading.Event()
-        with Ledger(tmp_path / "fetched.jsonl") as ledger, pytest.raises(Cancelled):
-            fetch(urls, tmp_path, ledger, delay_seconds=0, on_progress=lambda _: stop.set(), cancelled=stop)
+        with Journal(tmp_path / "fetched.jsonl") as ledger, pytest.raises(Cancelled):
+            download_images(urls, tmp_path, ledger, delay_seconds=0, on_progress=lambda _: stop.set(), cancelled=stop)
         assert host.paths == {"a.jpg": 1}
         with (tmp_path / "fetched.jsonl").open("ab") as file:
             file.write(b'{"key": "torn')  # as a kill leaves it
         for _ in range(2):
-            with Ledger(tmp_path / "fetched.jsonl") as ledger:
-                fetch(urls, tmp_path, ledger, delay_seconds=0)
+            with Journal(tmp_path / "fetched.jsonl") as ledger:
+                download_images(urls, tmp_path, ledger, delay_seconds=0)
         assert host.paths == {"a.jpg": 1, "b.jpg": 1, "c.jpg": 2, "d.jpg": 1}, "what may pass is tried again"
         (tmp_path / ledger.entries[urls[1]]["file"]).unlink()
-        with Ledger(tmp_path / "fetched.jsonl") as ledger:
-            assert fetch(urls, tmp_path, ledger, delay_seconds=0)["kept"] == 2
+        with Journal(tmp_path / "fetched.jsonl") as ledger:
+            assert download_images(urls, tmp_path, ledger, delay_seconds=0)["kept"] == 2
         assert host.paths["b.jpg"] == 2, "a lost file is fetched again"
 
 
@@ -198,15 +198,19 @@ def test_a_host_is_left_alone_between_two_requests_and_others_go_on(tmp_path: Pa
     with web(a_jpg=jpeg("red"), b_jpg=jpeg("blue"), c_jpg=jpeg("lime")) as host:
         urls = [host.url(f"{name}.jpg", at) for name in "abc" for at in ("127.0.0.1", "localhost")]
         started = time.monotonic()
-        with Ledger(tmp_path / "fetched.jsonl") as ledger:
-            assert fetch(urls, tmp_path, ledger, delay_seconds=0.3)["kept"] == 6
+        with Journal(tmp_path / "fetched.jsonl") as ledger:
+            assert download_images(urls, tmp_path, ledger, delay_seconds=0.3)["kept"] == 6
         took = time.monotonic() - started
         assert 0.6 <= took < 1.6, "two rests for each host, side by side"
         assert host.most_in_flight <= 2
 
 
 def test_two_processes_do_not_write_the_same_ledger(tmp_path: Path) -> None:
-    with Ledger(tmp_path / "l.jsonl"), pytest.raises(UsageError, match="another process"), Ledger(tmp_path / "l.jsonl"):
+    with (
+        Journal(tmp_path / "l.jsonl"),
+        pytest.raises(UsageError, match="another process"),
+        Journal(tmp_path / "l.jsonl"),
+    ):
         pass
 
 
@@ -214,19 +218,19 @@ def test_two_processes_do_not_write_the_same_ledger(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def vlm() -> Iterator[Served]:
-    with serving(lambda _: GOOD) as served:
+def vlm() -> Iterator[LocalServer]:
+    with local_server(lambda _: GOOD) as served:
         yield served
 
 
-def build(memlora: Command, *arguments: object) -> dict[str, Any]:
-    code, out, err = memlora("vqa", "build", *arguments, "--delay", 0, "--json")
+def build(run_memlora: Command, *arguments: object) -> dict[str, Any]:
+    code, out, err = run_memlora("vqa", "build", *arguments, "--delay", 0, "--json")
     assert code == 0, err
     return dict(json.loads(out))
 
 
 def test_the_benchmark_is_built_from_links_and_a_teacher(
-    own_home: Path, tmp_path: Path, memlora: Command, vlm: Served
+    isolated_home: Path, tmp_path: Path, run_memlora: Command, vlm: LocalServer
 ) -> None:
     with web(a_jpg=jpeg("red"), b_jpg=jpeg("blue"), c_jpg=jpeg("lime"), again_jpg=jpeg("red")) as host:
         links = {
@@ -235,16 +239,16 @@ def test_the_benchmark_is_built_from_links_and_a_teacher(
             "conv-43": [host.url("c.jpg"), host.url("again.jpg")],
         }
         data = locomo(tmp_path, links)
-        told = build(memlora, data, "--base-url", vlm.url, "--model", "big-vl")
+        told = build(run_memlora, data, "--base-url", vlm.url, "--model", "big-vl")
         asked, fetched = len(vlm.asked), len(host.asked)
-        assert build(memlora, data, "--base-url", vlm.url, "--model", "big-vl") == told
+        assert build(run_memlora, data, "--base-url", vlm.url, "--model", "big-vl") == told
         assert (len(vlm.asked), len(host.asked)) == (asked, fetched), "all of it was done"
     assert told["fetched"] == {"kept": 4, "dead": 1} and told["in_two_splits"] == 1
     assert (told["images"], told["questions"], told["rows"]) == (2, 6, 6) and asked == 6
-    folder = own_home / "vqa" / "locomo"
-    rows = list(read_rows(folder / "rows.jsonl"))
+    folder = isolated_home / "vqa" / "locomo"
+    rows = list(read_examples(folder / "rows.jsonl"))
     assert {row.conversation for row in rows} == {"conv-42", "conv-43"}, "red stands in validation and in training"
-    assert Counter(map(kind_of, rows)) == dict.fromkeys(KINDS, 2) and {word_of(row) for row in rows} == {"3"}
+    assert Counter(map(question_kind, rows)) == dict.fromkeys(KINDS, 2) and {answer_word(row) for row in rows} == {"3"}
     assert {row.teacher for row in rows} == {"big-vl"} and {row.split for row in rows} == {"train"}
     manifest = json.loads((folder / "manifest.json").read_text())
     assert set(manifest["teacher_prompts"]) == set(KINDS) and len(set(manifest["teacher_prompts"].values())) == 3
@@ -259,7 +263,7 @@ def test_the_benchmark_is_built_from_links_and_a_teacher(
         assert "one word" in words["text"] and body["temperature"] == 0
 
 
-def test_bad_answers_are_counted_by_reason_and_not_asked_again(tmp_path: Path, memlora: Command) -> None:
+def test_bad_answers_are_counted_by_reason_and_not_asked_again(tmp_path: Path, run_memlora: Command) -> None:
     answers = iter(
         [
             '{"question": "What is on the red cart?", "answer": "Red", "reason": "It is."}',
@@ -270,40 +274,40 @@ def test_bad_answers_are_counted_by_reason_and_not_asked_again(tmp_path: Path, m
     (pictures := tmp_path / "pictures").mkdir()
     (pictures / "a.jpg").write_bytes(jpeg("red"))
     data = locomo(tmp_path, {"conv-42": ["https://example.org/x/a.jpg?w=1", "https://example.org/b.jpg"]})
-    with serving(lambda _: next(answers)) as vlm:
+    with local_server(lambda _: next(answers)) as vlm:
         options = (data, "--images-from", pictures, "--base-url", vlm.url, "--model", "vl", "--out", tmp_path / "out")
-        told = build(memlora, *options)
+        told = build(run_memlora, *options)
         assert told["refused"] == {"answer in the question": 1, "not one word": 1, "no JSON": 1}
         assert told["rows"] == 0 and told["fetched"] == {"kept": 1, "not there": 1}
-        assert build(memlora, *options)["refused"] == told["refused"] and len(vlm.asked) == 3
+        assert build(run_memlora, *options)["refused"] == told["refused"] and len(vlm.asked) == 3
 
 
-def test_a_teacher_that_breaks_off_costs_nothing(tmp_path: Path, memlora: Command) -> None:
+def test_a_teacher_that_breaks_off_costs_nothing(tmp_path: Path, run_memlora: Command) -> None:
     (pictures := tmp_path / "pictures").mkdir()
     (pictures / "conv-42_D1-1.png").write_bytes(jpeg("red"))
     data = locomo(tmp_path, {"conv-42": ["https://example.org/what"]})
     left = [GOOD]
     options = ("--images-from", pictures, "--out", tmp_path / "out", "--concurrency", 1, "--model", "vl", "--base-url")
-    with serving(lambda _: left.pop() if left else refusal(401, "no such key")) as vlm:
-        code, _, err = memlora("vqa", "build", data, *options, vlm.url)
+    with local_server(lambda _: left.pop() if left else error_response(401, "no such key")) as vlm:
+        code, _, err = run_memlora("vqa", "build", data, *options, vlm.url)
         assert code == 1 and "no such key" in err and "kept" in err and err.count("\n") == 1
-    with serving(lambda _: GOOD) as vlm:
-        assert build(memlora, data, *options, vlm.url)["rows"] == 3 and len(vlm.asked) == 2
+    with local_server(lambda _: GOOD) as vlm:
+        assert build(run_memlora, data, *options, vlm.url)["rows"] == 3 and len(vlm.asked) == 2
 
 
-def test_without_a_teacher_the_images_are_fetched_alone(tmp_path: Path, memlora: Command) -> None:
+def test_without_a_teacher_the_images_are_fetched_alone(tmp_path: Path, run_memlora: Command) -> None:
     with web(a_jpg=jpeg("red")) as host:
         data = locomo(tmp_path, {"conv-42": [host.url("a.jpg")]})
-        code, out, _ = memlora("vqa", "build", data, "--out", tmp_path / "out", "--delay", 0)
+        code, out, _ = run_memlora("vqa", "build", data, "--out", tmp_path / "out", "--delay", 0)
     assert code == 0 and "1 kept" in out and "nobody was asked" in out
     assert not (tmp_path / "out" / "manifest.json").exists()
 
 
-def test_the_command_draws_the_drawings(own_home: Path, memlora: Command) -> None:
-    code, out, _ = memlora("vqa", "build", "--drawings", "--count", 5)
+def test_the_command_draws_the_drawings(isolated_home: Path, run_memlora: Command) -> None:
+    code, out, _ = run_memlora("vqa", "build", "--drawings", "--count", 5)
     assert code == 0 and "5 drawings with 15 questions" in out and "nothing about photographs" in out
-    rows = list(read_rows(own_home / "vqa" / "drawings" / "rows.jsonl"))
-    assert len(rows) == 15 and all((own_home / "vqa" / "drawings" / str(row.image)).is_file() for row in rows)
+    rows = list(read_examples(isolated_home / "vqa" / "drawings" / "rows.jsonl"))
+    assert len(rows) == 15 and all((isolated_home / "vqa" / "drawings" / str(row.image)).is_file() for row in rows)
 
 
 @pytest.mark.parametrize(
@@ -318,10 +322,10 @@ def test_the_command_draws_the_drawings(own_home: Path, memlora: Command) -> Non
         (("TALK",), "link to no images"),
     ],
 )
-def test_slips_are_one_line(tmp_path: Path, memlora: Command, arguments: tuple[str, ...], says: str) -> None:
+def test_slips_are_one_line(tmp_path: Path, run_memlora: Command, arguments: tuple[str, ...], says: str) -> None:
     (talk := tmp_path / "talk.txt").write_text("Ann: hello\nBob: hello\n")
     files = {"DATA": locomo(tmp_path, {"conv-42": ["https://example.org/a.jpg"]}), "TALK": talk}
-    code, _, err = memlora("vqa", "build", *(files.get(one, one) for one in arguments))
+    code, _, err = run_memlora("vqa", "build", *(files.get(one, one) for one in arguments))
     assert code == 2 and says in err and err.count("\n") == 1
 
 
@@ -330,9 +334,9 @@ def test_slips_are_one_line(tmp_path: Path, memlora: Command, arguments: tuple[s
     st.one_of(st.text(max_size=80), st.binary(max_size=80).map(lambda data: GOOD[: len(data)] + data.decode("latin-1")))
 )
 def test_whatever_a_teacher_says_is_a_question_or_a_reason(raw: str) -> None:
-    value = parsed(raw)
+    value = parse_question(raw)
     assert "refused" in value or (len(value["answer"].split()) == 1 and value["question"])
 
 
 def test_a_thinking_teacher_is_understood() -> None:
-    assert parsed(f"<think>{{}} hm</think>```json\n{GOOD}\n```")["answer"] == "3"
+    assert parse_question(f"<think>{{}} hm</think>```json\n{GOOD}\n```")["answer"] == "3"

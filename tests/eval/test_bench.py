@@ -15,9 +15,9 @@ from locomo import QUESTIONS, locomo_file, sample
 
 from memlora_mlx.errors import Cancelled, UsageError
 from memlora_mlx.eval.bench import run
-from memlora_mlx.eval.locomo.scoring import abstains
-from memlora_mlx.eval.plan import Plan
-from memlora_mlx.eval.results import Run, read_run, write_run
+from memlora_mlx.eval.bench_config import BenchConfig
+from memlora_mlx.eval.locomo.scoring import is_abstention
+from memlora_mlx.eval.results import BenchRun, read_run, write_run
 from memlora_mlx.memory import stages
 from memlora_mlx.memory.workspace import Workspace
 from memlora_mlx.settings import Settings, load_settings
@@ -39,10 +39,10 @@ def short_outputs() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def settings(
-    tmp_path_factory: pytest.TempPathFactory, lively_student: Path, tiny_embedder: Path, tiny_experts: Path
+    tmp_path_factory: pytest.TempPathFactory, varied_student: Path, tiny_embedder: Path, tiny_experts: Path
 ) -> Settings:
     """A home that the tests share, and so its cache."""
-    models = {"student": lively_student, "embedder": tiny_embedder, "experts": tiny_experts}
+    models = {"student": varied_student, "embedder": tiny_embedder, "experts": tiny_experts}
     home = tmp_path_factory.mktemp("home")
     return load_settings({"home": str(home), "limit": 3} | {name: str(path) for name, path in models.items()}, {})
 
@@ -54,21 +54,21 @@ def workspace(settings: Settings) -> Iterator[Workspace]:
 
 
 @pytest.fixture(scope="module")
-def plan(tmp_path_factory: pytest.TempPathFactory) -> Plan:
-    return Plan(locomo_file(tmp_path_factory.mktemp("data")), systems=OURS)
+def plan(tmp_path_factory: pytest.TempPathFactory) -> BenchConfig:
+    return BenchConfig(locomo_file(tmp_path_factory.mktemp("data")), systems=OURS)
 
 
 @pytest.fixture(scope="module")
-def whole(settings: Settings, plan: Plan) -> Run:
+def whole(settings: Settings, plan: BenchConfig) -> BenchRun:
     with Workspace(settings) as opened:
         return run(plan, opened)
 
 
-def of(made: Run, system: str) -> list[Any]:
+def of(made: BenchRun, system: str) -> list[Any]:
     return [one for one in made.asked if one.system == system]
 
 
-def timeless(made: Run) -> dict[str, Any]:
+def timeless(made: BenchRun) -> dict[str, Any]:
     """A run without what the clock said, and where it came from."""
     value = json.loads(json.dumps(made.as_json()))
     for cost in value["costs"]:
@@ -79,7 +79,7 @@ def timeless(made: Run) -> dict[str, Any]:
     return value
 
 
-def test_every_system_answers_every_question_and_says_where_from(whole: Run) -> None:
+def test_every_system_answers_every_question_and_says_where_from(whole: BenchRun) -> None:
     assert whole.failures == ()
     assert list(dict.fromkeys(one.system for one in whole.asked)) == list(OURS)
     assert all(len(of(whole, name)) == len(QUESTIONS) for name in OURS)
@@ -95,7 +95,7 @@ def test_every_system_answers_every_question_and_says_where_from(whole: Run) -> 
         assert distances == sorted(distances)
 
 
-def test_what_is_measured_beside_the_answers(whole: Run) -> None:
+def test_what_is_measured_beside_the_answers(whole: BenchRun) -> None:
     stages = {(cost.system, cost.stage): cost for cost in whole.costs}
     assert stages["memlora", "extraction"].calls == 8  # four exchanges of either speaker
     assert {stage for system, stage in stages if system == "rag"} == {"generation"}
@@ -109,7 +109,7 @@ def test_what_is_measured_beside_the_answers(whole: Run) -> None:
     assert whole.systems["base"]["experts_bytes"] == 0 < told["experts_bytes"]
 
 
-def test_category_5_is_scored_as_abstention_alone(whole: Run) -> None:
+def test_category_5_is_scored_as_abstention_alone(whole: BenchRun) -> None:
     for one in whole.asked:
         if one.category == 5:
             assert set(one.scores) == {"abstained"}
@@ -118,7 +118,7 @@ def test_category_5_is_scored_as_abstention_alone(whole: Run) -> None:
             assert {"token_f1", "rouge_1", "abstained"} <= set(one.scores)
 
 
-def test_nothing_is_lost_where_the_answer_is_right(settings: Settings, plan: Plan, tmp_path: Path) -> None:
+def test_nothing_is_lost_where_the_answer_is_right(settings: Settings, plan: BenchConfig, tmp_path: Path) -> None:
     mine = tmp_path / "mine.json"
     mine.write_text(json.dumps({f"conv-26/{i}": str(q.get("answer", "")) for i, q in enumerate(QUESTIONS)}))
     with Workspace(settings) as opened:
@@ -128,7 +128,9 @@ def test_nothing_is_lost_where_the_answer_is_right(settings: Settings, plan: Pla
     assert {one.lost for one in of(made, "oracle") if one.category != 5} == {"answered wrongly"}
 
 
-def test_a_second_run_loads_no_student_and_gives_the_same(whole: Run, workspace: Workspace, plan: Plan) -> None:
+def test_a_second_run_loads_no_student_and_gives_the_same(
+    whole: BenchRun, workspace: Workspace, plan: BenchConfig
+) -> None:
     again = run(plan, workspace)
 
     assert timeless(again) == timeless(whole)
@@ -136,7 +138,7 @@ def test_a_second_run_loads_no_student_and_gives_the_same(whole: Run, workspace:
     assert workspace.engine._student is None
 
 
-def test_a_run_that_was_stopped_goes_on(whole: Run, settings: Settings, plan: Plan, tmp_path: Path) -> None:
+def test_a_run_that_was_stopped_goes_on(whole: BenchRun, settings: Settings, plan: BenchConfig, tmp_path: Path) -> None:
     """Stopped in the middle of reading and of answering, it asks only what was not asked yet, and ends the same."""
     elsewhere = replace(settings, home=tmp_path / "home")
     plan = replace(plan, systems=("base",), efficiency=True)  # one after the other, so that it can be stopped between
@@ -166,7 +168,7 @@ def test_a_run_that_was_stopped_goes_on(whole: Run, settings: Settings, plan: Pl
     assert not (tmp_path / "home" / "store").exists()  # the user's own
 
 
-def _pairs(a: Run, b: Run) -> list[tuple[Any, Any]]:
+def _pairs(a: BenchRun, b: BenchRun) -> list[tuple[Any, Any]]:
     return list(zip(of(a, "base"), of(b, "base"), strict=True))
 
 
@@ -183,7 +185,9 @@ def _counting(opened: Workspace) -> list[object]:
     return heard
 
 
-def test_another_judge_asks_no_student_again(whole: Run, settings: Settings, plan: Plan, tiny_student: Path) -> None:
+def test_another_judge_asks_no_student_again(
+    whole: BenchRun, settings: Settings, plan: BenchConfig, tiny_student: Path
+) -> None:
     plan = replace(plan, systems=("base", "oracle"), judge=f"mlx:{tiny_student}")
     with Workspace(settings) as opened:
         made = run(plan, opened)
@@ -213,12 +217,12 @@ def test_another_judge_asks_no_student_again(whole: Run, settings: Settings, pla
     ],
 )
 def test_of_a_judge_that_gives_no_verdict_all_else_is_kept(
-    settings: Settings, plan: Plan, answer: Answer, reason: str, monkeypatch: pytest.MonkeyPatch
+    settings: Settings, plan: BenchConfig, answer: Answer, reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And what it said before is still a verdict."""
     for seconds in ("FIRST_REST", "LONGEST_REST"):
-        monkeypatch.setattr(f"memlora_mlx.distill.teacher.{seconds}", 0.01)
-    monkeypatch.setattr("memlora_mlx.eval.metrics.judges.CONTROLS", ())
+        monkeypatch.setattr(f"memlora_mlx.distill.teacher_client.{seconds}", 0.01)
+    monkeypatch.setattr("memlora_mlx.eval.metrics.judges.CONTROL_ANSWERS", ())
     first = QUESTIONS[0]["question"]
 
     def judge(prompt: str) -> Answer:
@@ -234,14 +238,14 @@ def test_of_a_judge_that_gives_no_verdict_all_else_is_kept(
     assert reason in line
 
 
-def test_a_judge_that_cannot_be_opened_costs_nothing_else(settings: Settings, plan: Plan) -> None:
+def test_a_judge_that_cannot_be_opened_costs_nothing_else(settings: Settings, plan: BenchConfig) -> None:
     with Workspace(settings) as opened:
         made = run(replace(plan, systems=("oracle",), judge="mlx:no-such-judge"), opened)
     assert len(made.asked) == len(QUESTIONS)
     assert [line for line in made.failures if line.startswith("no answer was judged")]
 
 
-def test_the_ends_of_the_ablation_are_base_and_experts(whole: Run, settings: Settings, plan: Plan) -> None:
+def test_the_ends_of_the_ablation_are_base_and_experts(whole: BenchRun, settings: Settings, plan: BenchConfig) -> None:
     with Workspace(settings) as opened:
         made = run(replace(plan, systems=("base",), ablation=True), opened)
     rows = [name for name, told in made.systems.items() if told["table"] == "ablation"]
@@ -256,7 +260,7 @@ def test_the_ends_of_the_ablation_are_base_and_experts(whole: Run, settings: Set
     }
 
 
-def test_one_call_at_a_time_is_another_measurement(whole: Run, settings: Settings, plan: Plan) -> None:
+def test_one_call_at_a_time_is_another_measurement(whole: BenchRun, settings: Settings, plan: BenchConfig) -> None:
     """Seconds of calls that shared the student are not taken for those of calls that had it alone."""
     with Workspace(settings) as opened:
         heard = _counting(opened)
@@ -266,7 +270,7 @@ def test_one_call_at_a_time_is_another_measurement(whole: Run, settings: Setting
     assert made.origin["calls"] == "one at a time"
 
 
-def test_every_student_on_this_disk(settings: Settings, plan: Plan) -> None:
+def test_every_student_on_this_disk(settings: Settings, plan: BenchConfig) -> None:
     with Workspace(settings) as opened:
         made = run(replace(plan, systems=("oracle",), scales=True), opened)
     tables = {name: told["table"] for name, told in made.systems.items() if told["table"] == "scales"}
@@ -276,7 +280,7 @@ def test_every_student_on_this_disk(settings: Settings, plan: Plan) -> None:
 
 
 def test_conflicts_need_no_file_and_are_kept(settings: Settings) -> None:
-    plan = Plan(conflict=True, systems=("base",), questions=1)
+    plan = BenchConfig(conflict=True, systems=("base",), questions=1)
     with Workspace(settings) as opened:
         made = run(plan, opened)
     assert made.asked == ()
@@ -287,7 +291,7 @@ def test_conflicts_need_no_file_and_are_kept(settings: Settings) -> None:
     assert again.extra == json.loads(json.dumps(made.extra))
 
 
-def test_two_students_share_an_ablation(settings: Settings, plan: Plan, tiny_student: Path) -> None:
+def test_two_students_share_an_ablation(settings: Settings, plan: BenchConfig, tiny_student: Path) -> None:
     with Workspace(settings) as opened:
         made = run(replace(plan, systems=("oracle",), ablation_with=str(tiny_student), limit=2, questions=1), opened)
     rows = [name for name, told in made.systems.items() if told["table"] == "ablation"]
@@ -302,7 +306,7 @@ def test_two_students_share_an_ablation(settings: Settings, plan: Plan, tiny_stu
 
 
 def test_a_system_that_cannot_run_leaves_the_others(
-    settings: Settings, plan: Plan, monkeypatch: pytest.MonkeyPatch
+    settings: Settings, plan: BenchConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "mem0", None)
     with Workspace(replace(settings, experts="none")) as opened:
@@ -313,7 +317,7 @@ def test_a_system_that_cannot_run_leaves_the_others(
 
 
 def test_whatever_breaks_in_mem0_leaves_the_others(
-    settings: Settings, plan: Plan, monkeypatch: pytest.MonkeyPatch
+    settings: Settings, plan: BenchConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def breaks(*_: object) -> None:
         raise KeyError("payload")
@@ -326,7 +330,9 @@ def test_whatever_breaks_in_mem0_leaves_the_others(
     assert made.failures == ("mem0 on conv-26: mem0ai failed: KeyError('payload')",)
 
 
-def test_missing_predictions_count_as_unanswered_and_are_named(settings: Settings, plan: Plan, tmp_path: Path) -> None:
+def test_missing_predictions_count_as_unanswered_and_are_named(
+    settings: Settings, plan: BenchConfig, tmp_path: Path
+) -> None:
     theirs = tmp_path / "theirs.jsonl"
     theirs.write_text('{"question_id": "conv-26/0", "answer": "Rome"}\n{"question_id": "conv-26/2", "answer": 7}\n')
     with Workspace(settings) as opened:
@@ -339,12 +345,12 @@ def test_missing_predictions_count_as_unanswered_and_are_named(settings: Setting
     assert "conv-26/1" in line
 
 
-def test_a_prediction_file_cannot_take_a_systems_name(workspace: Workspace, plan: Plan, tmp_path: Path) -> None:
+def test_a_prediction_file_cannot_take_a_systems_name(workspace: Workspace, plan: BenchConfig, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="'base' is taken"):
         run(replace(plan, predictions=(tmp_path / "base.json",)), workspace)
 
 
-def test_corrected_gold_answers_are_scored_beside_the_old(settings: Settings, plan: Plan) -> None:
+def test_corrected_gold_answers_are_scored_beside_the_old(settings: Settings, plan: BenchConfig) -> None:
     with Workspace(settings) as opened:
         made = run(replace(plan, systems=("oracle",), corrections={"conv-26/0": "in Rome"}), opened)
     first, second, *_ = of(made, "oracle")
@@ -354,13 +360,13 @@ def test_corrected_gold_answers_are_scored_beside_the_old(settings: Settings, pl
     assert not second.corrected_scores
 
 
-def test_corrections_of_other_questions_are_named(settings: Settings, plan: Plan) -> None:
+def test_corrections_of_other_questions_are_named(settings: Settings, plan: BenchConfig) -> None:
     with Workspace(settings) as opened:
         made = run(replace(plan, systems=("oracle",), corrections={"26/0": "in Rome"}), opened)
     assert made.failures == ("none of the 1 corrections is of a question of this run: '26/0' is none, 'conv-26/0' is",)
 
 
-def test_a_judge_has_verdicts_on_the_corrected_answers_too(settings: Settings, plan: Plan) -> None:
+def test_a_judge_has_verdicts_on_the_corrected_answers_too(settings: Settings, plan: BenchConfig) -> None:
     def judge(prompt: str) -> Answer:
         return '{"label": "CORRECT"}' if "in Rome" in prompt else '{"label": "WRONG"}'
 
@@ -375,9 +381,9 @@ def test_a_judge_has_verdicts_on_the_corrected_answers_too(settings: Settings, p
 
 def test_what_the_user_said_goes_to_no_judge_elsewhere(workspace: Workspace) -> None:
     with pytest.raises(UsageError, match="nothing leaves this machine"):
-        run(Plan(mine=True, judge="openai:http://gpu1:8000/v1,big"), workspace)
+        run(BenchConfig(mine=True, judge="openai:http://gpu1:8000/v1,big"), workspace)
     with pytest.raises(UsageError, match="names no judge"):
-        run(Plan(mine=True, judge="gpt-4"), workspace)
+        run(BenchConfig(mine=True, judge="gpt-4"), workspace)
 
 
 def test_bad_questions_are_left_out_and_named(settings: Settings, tmp_path: Path) -> None:
@@ -390,7 +396,7 @@ def test_bad_questions_are_left_out_and_named(settings: Settings, tmp_path: Path
     ]
     file = locomo_file(tmp_path, sample("conv-26", questions), sample("conv-1", sessions=()), sample("conv-26"))
     with Workspace(settings) as opened:
-        made = run(Plan(file, split="all", systems=("oracle",)), opened)
+        made = run(BenchConfig(file, split="all", systems=("oracle",)), opened)
     assert [one.question_id for one in made.asked] == ["conv-26/0", "conv-26/1"]
     told = "\n".join(made.failures)
     for words in (
@@ -403,12 +409,14 @@ def test_bad_questions_are_left_out_and_named(settings: Settings, tmp_path: Path
         assert words in told
 
 
-def test_a_split_that_is_not_in_the_file(workspace: Workspace, plan: Plan) -> None:
+def test_a_split_that_is_not_in_the_file(workspace: Workspace, plan: BenchConfig) -> None:
     with pytest.raises(UsageError, match=r"no conversation of the test split \(conv-30, conv-41\): .* holds conv-26"):
         run(replace(plan, split="test"), workspace)
 
 
-def test_a_cache_of_another_version_is_ignored_with_a_note(whole: Run, settings: Settings, plan: Plan) -> None:
+def test_a_cache_of_another_version_is_ignored_with_a_note(
+    whole: BenchRun, settings: Settings, plan: BenchConfig
+) -> None:
     cache = settings.home / "bench" / "cache"
     (cache / "v0").mkdir()
     for kept in (cache / "v1" / "answers").glob("*.json"):
@@ -421,7 +429,7 @@ def test_a_cache_of_another_version_is_ignored_with_a_note(whole: Run, settings:
     (cache / "v0").rmdir()
 
 
-def test_a_run_of_another_version_is_refused(tmp_path: Path, whole: Run) -> None:
+def test_a_run_of_another_version_is_refused(tmp_path: Path, whole: BenchRun) -> None:
     path = write_run(whole, tmp_path)
     assert json.dumps(read_run(tmp_path).as_json()) == json.dumps(whole.as_json())
     for broken in ('{"format": 99}', "[]", "{", '{"format": 1}'):
@@ -447,4 +455,4 @@ def test_a_run_of_another_version_is_refused(tmp_path: Path, whole: Run) -> None
     ],
 )
 def test_what_counts_as_abstention(answer: str, abstained: bool) -> None:
-    assert abstains(answer) is abstained
+    assert is_abstention(answer) is abstained

@@ -13,7 +13,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from homes import EXCHANGES, TALK, contents, dump, environment, exchanges_done, run, start
+from cli_home import (
+    EXCHANGES,
+    TALK,
+    dump_store,
+    environment,
+    exchanges_done,
+    run_command,
+    start_command,
+    store_contents,
+)
 
 from memlora_mlx.conversations import read_conversations
 from memlora_mlx.errors import Cancelled
@@ -32,18 +41,18 @@ def talk(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def models(lively_student: Path, tiny_embedder: Path) -> dict[str, Path]:
-    return {"student": lively_student, "embedder": tiny_embedder}
+def models(varied_student: Path, tiny_embedder: Path) -> dict[str, Path]:
+    return {"student": varied_student, "embedder": tiny_embedder}
 
 
 @pytest.fixture(scope="module")
 def quiet_run(tmp_path_factory: pytest.TempPathFactory, talk: Path, models: dict[str, Path]) -> dict[str, Any]:
     """The store of an uninterrupted run."""
     home = tmp_path_factory.mktemp("quiet")
-    code, out, err = run(environment(home, **models), "ingest", talk)
+    code, out, err = run_command(environment(home, **models), "ingest", talk)
     assert code == 0, err
     assert f"{EXCHANGES} exchanges read" in out
-    found = contents(home)
+    found = store_contents(home)
     assert len(found["exchanges"]) == EXCHANGES
     events = {event for _, event, *_ in found["history"]}
     assert events > {"ADD"}, "a run that only adds would prove little"
@@ -91,14 +100,14 @@ def test_kill_9_at_20_moments_gives_the_store_of_a_quiet_run(
         assert process.returncode == 0
     assert progress == sorted(progress)
     assert len(set(progress)) > 3, f"the moments missed the work: {progress}"
-    assert contents(tmp_path) == quiet_run
+    assert store_contents(tmp_path) == quiet_run
 
 
 def test_ctrl_c_stops_with_one_line_and_the_same_command_goes_on(
     tmp_path: Path, talk: Path, models: dict[str, Path], quiet_run: dict[str, Any]
 ) -> None:
     environ = environment(tmp_path, **models)
-    with start(environ, "ingest", talk) as process:
+    with start_command(environ, "ingest", talk) as process:
         while exchanges_done(tmp_path) < 2:
             assert process.poll() is None
             time.sleep(0.02)
@@ -112,29 +121,29 @@ def test_ctrl_c_stops_with_one_line_and_the_same_command_goes_on(
     assert err == f"memlora: {line}\n"
     assert done < EXCHANGES
 
-    code, out, _ = run(environ, "ingest", talk)
+    code, out, _ = run_command(environ, "ingest", talk)
     assert code == 0 and f"{EXCHANGES - done} exchanges read" in out and f"{done} were read before" in out
-    assert contents(tmp_path) == quiet_run
+    assert store_contents(tmp_path) == quiet_run
 
-    before = dump(tmp_path)
-    code, out, _ = run(environ, "ingest", talk)
+    before = dump_store(tmp_path)
+    code, out, _ = run_command(environ, "ingest", talk)
     assert code == 0 and out.startswith("0 exchanges read")
-    assert dump(tmp_path) == before
+    assert dump_store(tmp_path) == before
 
 
 def test_two_processes_may_read_the_same_file_at_once_while_others_look(
     tmp_path: Path, talk: Path, models: dict[str, Path], quiet_run: dict[str, Any]
 ) -> None:
     environ = environment(tmp_path, **models)
-    with start(environ, "ingest", talk) as one, start(environ, "ingest", talk) as other:
+    with start_command(environ, "ingest", talk) as one, start_command(environ, "ingest", talk) as other:
         while exchanges_done(tmp_path) < 2:
             assert one.poll() is None or other.poll() is None
             time.sleep(0.02)
-        looks = [run(environ, "ask", "Where does Ann live?"), run(environ, "memory", "list")]
+        looks = [run_command(environ, "ask", "Where does Ann live?"), run_command(environ, "memory", "list")]
         ends = [process.communicate(timeout=120) + (process.returncode,) for process in (one, other)]
     assert [code for *_, code in ends] == [0, 0], ends
     assert [code for code, _, err in looks if not err] == [0, 0], looks
-    assert contents(tmp_path) == quiet_run
+    assert store_contents(tmp_path) == quiet_run
 
 
 # In this process, where the steps can be watched
@@ -164,7 +173,7 @@ def test_a_first_part_and_then_the_whole_is_the_whole(
     assert [left for left, _ in seen] == list(range(EXCHANGES - 3, -1, -1))
     assert seen[0][1] is None and all(last is not None for _, last in seen[1:])
     workspace.close()
-    assert contents(tmp_path) == quiet_run
+    assert store_contents(tmp_path) == quiet_run
 
 
 def test_the_tally_adds_up(workspace: Workspace, talk: Path) -> None:
@@ -220,4 +229,4 @@ def test_what_another_process_has_just_read_is_not_stored_twice(
     tally = ingest(workspace.pipeline, conversations, user="me", on_progress=read_by_another)
     assert (tally.already_stored, tally.done) == (4, EXCHANGES - 4)
     workspace.close()
-    assert contents(tmp_path) == quiet_run
+    assert store_contents(tmp_path) == quiet_run

@@ -6,7 +6,7 @@ import random
 from pathlib import Path
 
 import pytest
-from tiny import ALL_LINEAR, CORPUS, Q_V, expert_folder, student_folder
+from tiny_models import ALL_LINEAR, CORPUS, Q_V, expert_folder, student_folder
 
 from memlora_mlx.memory import stages
 from memlora_mlx.models.batching import DecodingBatch, PrefixCache

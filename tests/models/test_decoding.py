@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tiny import CORPUS, student_folder
+from tiny_models import CORPUS, student_folder
 
 from memlora_mlx.memory.stages import (
     UPDATE_TOKENS,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny import embedder_folder
+from tiny_models import embedder_folder
 
 from memlora_mlx.errors import ModelBroken
 from memlora_mlx.models.embedding import Embedder

@@ -6,7 +6,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from tiny import relative_error
+from tiny_models import relative_error
 
 from memlora_mlx.errors import Cancelled, EngineClosed, ModelBroken, ModelMissing, VisionMissing
 from memlora_mlx.models.engine import Engine

@@ -7,7 +7,7 @@ import random
 from pathlib import Path
 
 import pytest
-from tiny import ALL_LINEAR, Q_V, expert_folder, model, relative_error
+from tiny_models import ALL_LINEAR, Q_V, expert_folder, model, relative_error
 
 from memlora_mlx.errors import AdapterMismatch
 from memlora_mlx.models.experts import ExpertTable, read_expert, read_experts, weight_fingerprint

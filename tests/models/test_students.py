@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tiny import model, relative_error, student_folder
+from tiny_models import model, relative_error, student_folder
 
 from memlora_mlx.errors import ModelBroken
 from memlora_mlx.models.student import Student

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image, ImageDraw
-from tiny import ALL_LINEAR, Q_V, expert_folder, relative_error, vision_model, vision_student_folder
+from tiny_models import ALL_LINEAR, Q_V, expert_folder, relative_error, vision_model, vision_student_folder
 
 from memlora_mlx.errors import AdapterMismatch, ModelBroken, UsageError, VisionMissing
 from memlora_mlx.memory import stages

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from PIL import Image, ImageDraw
-from tiny import SHAPE, tokenizer
+from tiny_models import SHAPE, tokenizer
 
 from memlora_mlx.errors import VisionMissing
 from memlora_mlx.memory import stages

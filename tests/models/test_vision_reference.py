@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tiny import SHAPE, vision_student_folder, vision_tokenizer
+from tiny_models import SHAPE, vision_student_folder, vision_tokenizer
 
 from memlora_mlx.models.student import Student
 from memlora_mlx.models.vision_student import VisionStudent

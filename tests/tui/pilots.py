@@ -17,7 +17,7 @@ SECONDS = 30.0  # that a condition may take on a busy machine
 Script = Callable[[MemloraApp, "Pilot[Any]"], Awaitable[None]]
 
 
-def drive(script: Script, *, size: tuple[int, int] = (110, 32), settings: Settings | None = None) -> None:
+def run_app(script: Script, *, size: tuple[int, int] = (110, 32), settings: Settings | None = None) -> None:
     """Start the app at this size, run the script in it, and close it."""
 
     async def run() -> None:
@@ -26,12 +26,12 @@ def drive(script: Script, *, size: tuple[int, int] = (110, 32), settings: Settin
             async with app.run_test(size=size, notifications=True) as pilot:
                 await script(app, pilot)
         finally:
-            app.session.close()
+            app.backend.close()
 
     asyncio.run(run())
 
 
-async def until(pilot: Pilot[Any], condition: Callable[[], object], what: str = "") -> None:
+async def wait_until(pilot: Pilot[Any], condition: Callable[[], object], what: str = "") -> None:
     """Wait until something is so. Raises AssertionError when it takes too long."""
     end = time.monotonic() + SECONDS
     while time.monotonic() < end:
@@ -41,9 +41,9 @@ async def until(pilot: Pilot[Any], condition: Callable[[], object], what: str = 
     raise AssertionError(f"still not so: {what or condition}")
 
 
-async def ready(app: MemloraApp, pilot: Pilot[Any]) -> None:
+async def wait_until_loaded(app: MemloraApp, pilot: Pilot[Any]) -> None:
     """Wait until the models are loaded, or cannot be."""
-    await until(pilot, lambda: app.session.status.phase in ("ready", "failed"), "models loaded")
+    await wait_until(pilot, lambda: app.backend.status.phase in ("ready", "failed"), "models loaded")
 
 
 def text_of(app: MemloraApp) -> str:

@@ -22,7 +22,7 @@ THEMES = ("memlora-dark", "memlora-light")
 _LETTERS = string.ascii_lowercase + string.ascii_uppercase + string.digits + "!#$%&()*+,-./:;<=>?@[]^_{|}~"
 
 
-def hold_status(app: MemloraApp, *parts: str) -> None:
+def freeze_status(app: MemloraApp, *parts: str) -> None:
     """Give the status bar words that do not depend on the machine."""
     told = parts or ("tiny-llama", "idle", "41 tok/s", "706 MB", "9 memories", "offline")
     for bar in app.screen.query(StatusBar):
@@ -34,7 +34,7 @@ async def check(app: MemloraApp, name: str) -> None:
     """Compare the screen, once it has come to rest, with its snapshot of this name, size and theme."""
     width, height = app.size
     path = FOLDER / f"{name}-{width}x{height}-{app.theme.removeprefix('memlora-')}.txt"
-    now = await _at_rest(app, path)
+    now = await _wait_until_idle(app, path)
     if os.environ.get("UPDATE_SNAPSHOTS"):
         FOLDER.mkdir(exist_ok=True)
         path.write_text(now, encoding="utf-8")
@@ -45,18 +45,18 @@ async def check(app: MemloraApp, name: str) -> None:
     assert now.splitlines() == before.splitlines(), f"{path.name} looks different; look at it, then update it"
 
 
-async def _at_rest(app: MemloraApp, path: Path) -> str:
+async def _wait_until_idle(app: MemloraApp, path: Path) -> str:
     """The screen once it is as expected, or as it still is after a while."""
     expected = path.read_text(encoding="utf-8") if path.is_file() and not os.environ.get("UPDATE_SNAPSHOTS") else None
     for _ in range(80 if expected is not None else 30):
-        now = drawn(app)
+        now = render_text(app)
         if now == expected:
             break
         await asyncio.sleep(0.1)
     return now
 
 
-def drawn(app: MemloraApp) -> str:
+def render_text(app: MemloraApp) -> str:
     """The screen: its words, a letter for the style of each cell, and the letters' meaning."""
     letters: dict[str, str] = {}
     words, styles = [], []

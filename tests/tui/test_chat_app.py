@@ -10,32 +10,32 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from homes import contents
-from pilots import drive, ready, text_of, until
+from cli_home import store_contents
+from pilots import run_app, text_of, wait_until, wait_until_loaded
 from textual.events import Key, Paste
 from textual.pilot import Pilot
 from textual.widgets import TextArea
 
 from memlora_mlx.distill.corrections import corrections_file
-from memlora_mlx.distill.rows import read_rows
+from memlora_mlx.distill.examples import read_examples
 from memlora_mlx.memory.api import Memory
 from memlora_mlx.models.engine import Engine
 from memlora_mlx.records import Priority, Request
 from memlora_mlx.settings import load_settings
 from memlora_mlx.tui.app import MemloraApp
-from memlora_mlx.tui.demo import seed
+from memlora_mlx.tui.sample_data import seed
 from memlora_mlx.tui.screens.chat import ChatScreen
 from memlora_mlx.tui.screens.dialogs import ConfirmDialog, EditDialog, SourceDialog
 from memlora_mlx.tui.widgets.exchange import ExchangeView
 from memlora_mlx.tui.widgets.memory_panel import MemoryItem
-from memlora_mlx.tui.widgets.status import fitted
+from memlora_mlx.tui.widgets.status import fit_parts
 
 HELLO = "I moved to Rome."
 
 
 @pytest.fixture
-def home(tiny_home: Path, lively_student: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("MEMLORA_STUDENT", str(lively_student))
+def home(tiny_home: Path, varied_student: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("MEMLORA_STUDENT", str(varied_student))
     return tiny_home
 
 
@@ -52,13 +52,13 @@ def chat_of(app: MemloraApp) -> ChatScreen:
 
 
 async def say(app: MemloraApp, pilot: Pilot[Any], words: str) -> None:
-    chat_of(app).prompt.write(words)
+    chat_of(app).prompt.set_text(words)
     await pilot.press("enter")
 
 
 async def settled(app: MemloraApp, pilot: Pilot[Any], number: int = 1) -> None:
     chat = chat_of(app)
-    await until(
+    await wait_until(
         pilot,
         lambda: len(chat.turns) == number and all(turn.memory in ("done", "failed") for turn in chat.turns),
         "the exchange remembered",
@@ -72,33 +72,33 @@ def test_what_is_said_is_answered_shown_and_remembered(home: Path) -> None:
         [turn] = chat_of(app).turns
         assert turn.reply and turn.problem is None
         assert HELLO in text_of(app)
-        found = contents(home)
+        found = store_contents(home)
         assert [(speaker, text) for _, _, role, speaker, text, *_ in found["messages"] if role == "user"] == [
             ("User", HELLO)
         ]
         assert turn.remembered is not None and turn.remembered.exchange.key == turn.key
-        await until(pilot, lambda: app.session.memories == len(found["memories"]))
-        await until(pilot, lambda: "offline" in text_of(app) and "lively-llama" in text_of(app))
+        await wait_until(pilot, lambda: app.backend.memories == len(found["memories"]))
+        await wait_until(pilot, lambda: "offline" in text_of(app) and "lively-llama" in text_of(app))
 
-    drive(script, size=(120, 40))
+    run_app(script, size=(120, 40))
 
 
 def test_escape_stops_a_reply_at_once_and_the_next_question_is_answered(talkative: None) -> None:
     async def script(app: MemloraApp, pilot: Pilot[Any]) -> None:
-        await ready(app, pilot)
+        await wait_until_loaded(app, pilot)
         chat = chat_of(app)
         await say(app, pilot, "Tell me everything.")
-        await until(pilot, lambda: chat.turns and chat.turns[0].reply)
+        await wait_until(pilot, lambda: chat.turns and chat.turns[0].reply)
         await pilot.press("escape")
-        await until(pilot, lambda: chat.turns[0].stopped)
+        await wait_until(pilot, lambda: chat.turns[0].stopped)
         stopped_at = chat.turns[0].reply
-        await until(pilot, lambda: "■ stopped" in text_of(app))
+        await wait_until(pilot, lambda: "■ stopped" in text_of(app))
         await say(app, pilot, "And now?")
-        await until(pilot, lambda: len(chat.turns) == 2 and chat.turns[1].reply)
+        await wait_until(pilot, lambda: len(chat.turns) == 2 and chat.turns[1].reply)
         assert chat.turns[0].reply == stopped_at
         await pilot.press("escape")
 
-    drive(script)
+    run_app(script)
 
 
 def test_a_question_goes_before_memory_work_that_has_begun(
@@ -140,137 +140,137 @@ def test_a_question_goes_before_memory_work_that_has_begun(
     monkeypatch.setattr(Engine, "submit", watched)
 
     async def script(app: MemloraApp, pilot: Pilot[Any]) -> None:
-        await ready(app, pilot)
+        await wait_until_loaded(app, pilot)
         await say(app, pilot, "I like tea. " * 40)
-        await until(pilot, begun.is_set, "the memory work has begun")
+        await wait_until(pilot, begun.is_set, "the memory work has begun")
         await say(app, pilot, "And you?")
-        await until(pilot, lambda: "memory" in order)
+        await wait_until(pilot, lambda: "memory" in order)
         assert order[0] == "reply"
 
-    drive(script)
+    run_app(script)
 
 
 def test_typing_is_not_held_up_by_a_reply(talkative: None) -> None:
     async def script(app: MemloraApp, pilot: Pilot[Any]) -> None:
-        await ready(app, pilot)
+        await wait_until_loaded(app, pilot)
         chat = chat_of(app)
-        await app.session.run(lambda workspace: Memory.of(workspace).add("Ann likes tea", user_id="me", infer=False))
+        await app.backend.run(lambda workspace: Memory.of(workspace).add("Ann likes tea", user_id="me", infer=False))
         await say(app, pilot, "Tell me everything.")
-        await until(pilot, lambda: chat.turns and chat.turns[0].reply)
-        await until(pilot, lambda: chat.panel.query(MemoryItem), "the memories it uses, while it is coming")
+        await wait_until(pilot, lambda: chat.turns and chat.turns[0].reply)
+        await wait_until(pilot, lambda: chat.panel.query(MemoryItem), "the memories it uses, while it is coming")
         app.post_message(Key("x", "x"))
         while chat.prompt.text != "x":
             await asyncio.sleep(0.001)
         assert chat.check_action("stop_reply", ()), "the reply is still coming"
         await pilot.press("enter")
-        await until(pilot, lambda: len(chat.turns) == 2)
+        await wait_until(pilot, lambda: len(chat.turns) == 2)
         await pilot.press("escape")
-        await until(pilot, lambda: chat.turns[1].reply, "replies come one after the other")
+        await wait_until(pilot, lambda: chat.turns[1].reply, "replies come one after the other")
         await pilot.press("escape")
 
-    drive(script, size=(120, 32))
+    run_app(script, size=(120, 32))
 
 
 def test_the_panel_edits_undoes_deletes_and_opens_the_source(home: Path) -> None:
     async def script(app: MemloraApp, pilot: Pilot[Any]) -> None:
-        await ready(app, pilot)
-        turns = await app.session.run(seed)
+        await wait_until_loaded(app, pilot)
+        turns = await app.backend.run(seed)
         chat = chat_of(app)
         await chat.show(turns[1])
-        await until(pilot, lambda: len(chat.panel.query(MemoryItem)) == 3)
-        await until(pilot, lambda: all(word in text_of(app) for word in ("~ changed", "was", "distance 0.64")))
+        await wait_until(pilot, lambda: len(chat.panel.query(MemoryItem)) == 3)
+        await wait_until(pilot, lambda: all(word in text_of(app) for word in ("~ changed", "was", "distance 0.64")))
 
         changed = list(chat.panel.query(MemoryItem))[2]
         changed.focus()
-        await until(pilot, lambda: chat.focused is changed)
+        await wait_until(pilot, lambda: chat.focused is changed)
         await pilot.press("enter")
-        await until(pilot, lambda: isinstance(app.screen, SourceDialog) and "moved again" in text_of(app))
+        await wait_until(pilot, lambda: isinstance(app.screen, SourceDialog) and "moved again" in text_of(app))
         await pilot.press("escape")
 
         await pilot.press("e")
-        await until(pilot, lambda: isinstance(app.screen, EditDialog))
+        await wait_until(pilot, lambda: isinstance(app.screen, EditDialog))
         app.screen.query_one(TextArea).text = "Lives in Bergen,\nup on Floyen"
         await pilot.press("enter")
-        store = (await app.session.run(lambda workspace: workspace)).store
-        await until(
+        store = (await app.backend.run(lambda workspace: workspace)).store
+        await wait_until(
             pilot, lambda: store.find_by_prefix(changed.entry.memory_id).text == "Lives in Bergen, up on Floyen"
         )
-        await until(pilot, lambda: app.session.corrections == 2 and "2 corrections" in text_of(app))
-        [row] = read_rows(corrections_file(home, "update"))
+        await wait_until(pilot, lambda: app.backend.corrections == 2 and "2 corrections" in text_of(app))
+        [row] = read_examples(corrections_file(home, "update"))
         assert json.loads(row.answer)["memory"][0]["text"] == "Lives in Bergen, up on Floyen"
 
         async def press(key: str) -> None:
-            await until(pilot, lambda: isinstance(chat.focused, MemoryItem))
+            await wait_until(pilot, lambda: isinstance(chat.focused, MemoryItem))
             list(chat.panel.query(MemoryItem))[2].focus()
             await pilot.press(key)
 
         await press("u")  # the edit
-        await until(
+        await wait_until(
             pilot, lambda: store.find_by_prefix(changed.entry.memory_id).text == "Lives in Bergen, up on the hill"
         )
-        await until(pilot, lambda: app.session.corrections == 0)
-        await until(pilot, lambda: "undone" in text_of(app))
+        await wait_until(pilot, lambda: app.backend.corrections == 0)
+        await wait_until(pilot, lambda: "undone" in text_of(app))
         await press("u")  # the student's change
-        await until(
+        await wait_until(
             pilot, lambda: store.find_by_prefix(changed.entry.memory_id).text == "Lives in Bergen, near the harbour"
         )
         await press("d")
-        await until(pilot, lambda: store.get(changed.entry.memory_id) is None)
-        await until(pilot, lambda: "» deleted" in text_of(app))
+        await wait_until(pilot, lambda: store.get(changed.entry.memory_id) is None)
+        await wait_until(pilot, lambda: "» deleted" in text_of(app))
         await press("u")
-        await until(pilot, lambda: store.get(changed.entry.memory_id) is not None)
+        await wait_until(pilot, lambda: store.get(changed.entry.memory_id) is not None)
 
-    drive(script, size=(120, 40))
+    run_app(script, size=(120, 40))
 
 
 def test_commands_complete_and_act(home: Path, tmp_path: Path) -> None:
     async def script(app: MemloraApp, pilot: Pilot[Any]) -> None:
-        await ready(app, pilot)
+        await wait_until_loaded(app, pilot)
         chat = chat_of(app)
         await pilot.press(*"/rem")
-        await until(pilot, lambda: chat.prompt._completions.display)
+        await wait_until(pilot, lambda: chat.prompt._completions.display)
         await pilot.press("tab")
         assert chat.prompt.text == "/remember "
         await pilot.press(*"Ann likes tea", "enter")
-        await until(pilot, lambda: app.session.memories == 1)
+        await wait_until(pilot, lambda: app.backend.memories == 1)
         await say(app, pilot, "/search tea")
-        await until(pilot, lambda: "Nearest to" in text_of(app) and "Ann likes tea" in text_of(app))
+        await wait_until(pilot, lambda: "Nearest to" in text_of(app) and "Ann likes tea" in text_of(app))
         target = tmp_path / "out.jsonl"
         await say(app, pilot, f"/export {target}")
-        await until(pilot, target.is_file)
+        await wait_until(pilot, target.is_file)
         assert "Ann likes tea" in target.read_text()
         await say(app, pilot, f"/export {target}")
-        await until(pilot, lambda: "is there already" in text_of(app), "a file is never overwritten")
+        await wait_until(pilot, lambda: "is there already" in text_of(app), "a file is never overwritten")
         await say(app, pilot, "/forget tea")
-        await until(pilot, lambda: isinstance(app.screen, ConfirmDialog))
+        await wait_until(pilot, lambda: isinstance(app.screen, ConfirmDialog))
         await pilot.press("y")
-        await until(pilot, lambda: app.session.memories == 0)
+        await wait_until(pilot, lambda: app.backend.memories == 0)
         await say(app, pilot, "/undo")
-        await until(pilot, lambda: app.session.memories == 1)
+        await wait_until(pilot, lambda: app.backend.memories == 1)
         await say(app, pilot, "/etc/passwd is a file")
-        await until(pilot, lambda: len(chat.turns) == 1, "not a command, so it is said")
-        await until(pilot, lambda: chat.turns[0].memory != "none")
+        await wait_until(pilot, lambda: len(chat.turns) == 1, "not a command, so it is said")
+        await wait_until(pilot, lambda: chat.turns[0].memory != "none")
         await say(app, pilot, "/clear")
-        await until(pilot, lambda: not chat.query(ExchangeView))
+        await wait_until(pilot, lambda: not chat.query(ExchangeView))
 
-    drive(script)
+    run_app(script)
 
 
 def test_completions_never_take_the_place_of_what_was_typed_fast(home: Path) -> None:
     """Keys arrive faster than the completions follow when the machine is busy, or a multiplexer sends a whole line."""
 
     async def script(app: MemloraApp, pilot: Pilot[Any]) -> None:
-        await ready(app, pilot)
+        await wait_until_loaded(app, pilot)
         chat = chat_of(app)
         await pilot.press(*"/rem")
-        await until(pilot, lambda: chat.prompt._completions.display)
+        await wait_until(pilot, lambda: chat.prompt._completions.display)
         for character in "ember Ann likes tea":
             chat.prompt.post_message(Key("space" if character == " " else character, character))
         chat.prompt.post_message(Key("enter", "\r"))
-        await until(pilot, lambda: app.session.memories == 1, "all of it was sent")
-        assert [memory[2] for memory in contents(home)["memories"]] == ["Ann likes tea"]
+        await wait_until(pilot, lambda: app.backend.memories == 1, "all of it was sent")
+        assert [memory[2] for memory in store_contents(home)["memories"]] == ["Ann likes tea"]
 
-    drive(script)
+    run_app(script)
 
 
 def test_what_is_typed_on_a_reply_in_focus_goes_to_the_prompt(home: Path, tmp_path: Path) -> None:
@@ -280,54 +280,56 @@ def test_what_is_typed_on_a_reply_in_focus_goes_to_the_prompt(home: Path, tmp_pa
         chat = chat_of(app)
         [view] = chat.query(ExchangeView)
         for words in ("the quick brown fox", "a second one"):
-            chat.prompt.write("")
+            chat.prompt.set_text("")
             view.focus()
-            await until(pilot, lambda: chat.focused is view)
+            await wait_until(pilot, lambda: chat.focused is view)
             for character in words:  # faster than the focus moves
                 view.post_message(Key("space" if character == " " else character, character))
-            await until(pilot, lambda words=words: chat.prompt.text == words, "every key, in order")
+            await wait_until(pilot, lambda words=words: chat.prompt.text == words, "every key, in order")
         view.focus()
-        await until(pilot, lambda: chat.focused is view)
+        await wait_until(pilot, lambda: chat.focused is view)
         view.post_message(Paste(" and a paste"))
-        await until(pilot, lambda: chat.prompt.text == "a second one and a paste")
+        await wait_until(pilot, lambda: chat.prompt.text == "a second one and a paste")
         (tmp_path / "notes.txt").write_text("tea")
-        chat.prompt.write("look at ")
+        chat.prompt.set_text("look at ")
         chat.prompt.post_message(Paste(str(tmp_path / "notes.txt")))
-        await until(pilot, lambda: chat.prompt.text == f"look at {tmp_path / 'notes.txt'}", "no image, so it is text")
+        await wait_until(
+            pilot, lambda: chat.prompt.text == f"look at {tmp_path / 'notes.txt'}", "no image, so it is text"
+        )
 
-    drive(script)
+    run_app(script)
 
 
 def test_enter_sends_the_path_that_was_typed_and_up_goes_on_past_commands(home: Path, tmp_path: Path) -> None:
     async def script(app: MemloraApp, pilot: Pilot[Any]) -> None:
-        await ready(app, pilot)
+        await wait_until_loaded(app, pilot)
         chat = chat_of(app)
         (tmp_path / "notes.md").write_text("there already")
         for words in ("hello one", f"/export {tmp_path / 'notes'}"):
             await say(app, pilot, words)
-        await until(pilot, (tmp_path / "notes").is_file, "not the longer name beside it")
-        await until(pilot, lambda: len(chat.turns) == 1 and chat.turns[0].reply)
+        await wait_until(pilot, (tmp_path / "notes").is_file, "not the longer name beside it")
+        await wait_until(pilot, lambda: len(chat.turns) == 1 and chat.turns[0].reply)
         await say(app, pilot, "hello two")
         for words in ("hello two", f"/export {tmp_path / 'notes'}", "hello one"):
             await pilot.press("up")
             assert chat.prompt.text == words
 
-    drive(script)
+    run_app(script)
 
 
 def test_a_long_paste_is_folded_and_sent_whole(home: Path) -> None:
     async def script(app: MemloraApp, pilot: Pilot[Any]) -> None:
-        await ready(app, pilot)
+        await wait_until_loaded(app, pilot)
         chat = chat_of(app)
         long = "\n".join(f"line {i} \x1b[31mred" for i in range(40))
         chat.prompt.post_message(Paste(long))
-        await until(pilot, lambda: "pasted text 1: 40 lines" in chat.prompt.text)
+        await wait_until(pilot, lambda: "pasted text 1: 40 lines" in chat.prompt.text)
         await pilot.press(*" ok", "enter")
-        await until(pilot, lambda: chat.turns)
+        await wait_until(pilot, lambda: chat.turns)
         assert chat.turns[0].question.startswith("line 0 [31mred\nline 1")
         assert chat.turns[0].question.endswith("ok") and "\x1b" not in chat.turns[0].question
 
-    drive(script)
+    run_app(script)
 
 
 def test_lines_history_and_a_draft(home: Path) -> None:
@@ -345,8 +347,8 @@ def test_lines_history_and_a_draft(home: Path) -> None:
         await pilot.press("down")
         assert prompt.text == "draft"
 
-    drive(first)
-    drive(later)
+    run_app(first)
+    run_app(later)
 
 
 def test_an_image_goes_with_its_caption_to_a_student_that_cannot_see(home: Path, tmp_path: Path) -> None:
@@ -358,28 +360,28 @@ def test_an_image_goes_with_its_caption_to_a_student_that_cannot_see(home: Path,
     (tmp_path / "broken.png").write_bytes(b"no image")
 
     async def script(app: MemloraApp, pilot: Pilot[Any]) -> None:
-        await ready(app, pilot)
+        await wait_until_loaded(app, pilot)
         chat = chat_of(app)
         chat.prompt.post_message(Paste(f"'{picture}'"))  # as a terminal gives what is dropped on it
-        await until(pilot, lambda: chat.attachment is not None)
-        await until(pilot, lambda: "cannot see" in text_of(app))
+        await wait_until(pilot, lambda: chat.attachment is not None)
+        await wait_until(pilot, lambda: "cannot see" in text_of(app))
         await pilot.press("backspace")
-        await until(pilot, lambda: chat.attachment is None)
+        await wait_until(pilot, lambda: chat.attachment is None)
         await say(app, pilot, f"/image {tmp_path / 'broken.png'}")
-        await until(pilot, lambda: "cannot be read" in text_of(app) or "is not an image" in text_of(app))
+        await wait_until(pilot, lambda: "cannot be read" in text_of(app) or "is not an image" in text_of(app))
         assert chat.attachment is None
         await say(app, pilot, f"/image {picture} Moss asleep on the sofa")
-        await until(pilot, lambda: chat.attachment is not None)
+        await wait_until(pilot, lambda: chat.attachment is not None)
         await say(app, pilot, "Look at him.")
         await settled(app, pilot)
         assert "▀" in text_of(app) or "▄" in text_of(app), "half-blocks, as this is no terminal that shows pictures"
         [turn] = chat.turns
         assert turn.problem is None and turn.image is not None and turn.image.caption == "Moss asleep on the sofa"
-        store = (await app.session.run(lambda workspace: workspace)).store
+        store = (await app.backend.run(lambda workspace: workspace)).store
         message = store.exchange(turn.key).messages[0]
         assert message.image is not None and message.image.caption == "Moss asleep on the sofa"
 
-    drive(script, size=(110, 50))
+    run_app(script, size=(110, 50))
 
 
 def test_hostile_words_are_only_words(home: Path) -> None:
@@ -387,64 +389,64 @@ def test_hostile_words_are_only_words(home: Path) -> None:
 
     async def script(app: MemloraApp, pilot: Pilot[Any]) -> None:
         from memlora_mlx.records import Hit
-        from memlora_mlx.tui.talk import Turn
+        from memlora_mlx.tui.chat_controller import ChatTurn
 
-        await ready(app, pilot)
-        Memory.of(await app.session.run(lambda workspace: workspace)).add(
+        await wait_until_loaded(app, pilot)
+        Memory.of(await app.backend.run(lambda workspace: workspace)).add(
             "[bold]tea[/bold] is nice", user_id="me", infer=False
         )
-        store = (await app.session.run(lambda workspace: workspace)).store
-        [memory] = store.list(app.session.owner)
-        turn = Turn(nasty, reply=f"{nasty}\n\n```\n{nasty}\n```\n", hits=(Hit(memory, 0.5),), problem=nasty)
+        store = (await app.backend.run(lambda workspace: workspace)).store
+        [memory] = store.list(app.backend.owner)
+        turn = ChatTurn(nasty, reply=f"{nasty}\n\n```\n{nasty}\n```\n", hits=(Hit(memory, 0.5),), problem=nasty)
         await chat_of(app).show(turn)
-        await until(pilot, lambda: "[bold]tea[/bold] is nice" in text_of(app))
-        app.report(ValueError(nasty))
-        await until(pilot, lambda: "That did not work" in text_of(app))
+        await wait_until(pilot, lambda: "[bold]tea[/bold] is nice" in text_of(app))
+        app.report_error(ValueError(nasty))
+        await wait_until(pilot, lambda: "That did not work" in text_of(app))
         shown = text_of(app)
         assert "\x1b" not in shown and "\x07" not in shown and "\u202e" not in shown
         assert "[red]no[/red]" in shown and "[@click=app.quit]x[/]" in shown
 
-    drive(script, size=(140, 45))
+    run_app(script, size=(140, 45))
 
 
 def test_resizing_and_themes_lose_nothing(home: Path) -> None:
     async def script(app: MemloraApp, pilot: Pilot[Any]) -> None:
-        await ready(app, pilot)
+        await wait_until_loaded(app, pilot)
         chat = chat_of(app)
-        for turn in await app.session.run(seed):
+        for turn in await app.backend.run(seed):
             await chat.show(turn)
         await pilot.press(*"half a thought")
         assert chat.panel.region.width > 0
         await pilot.resize_terminal(80, 24)
-        await until(pilot, lambda: chat.panel.region.width == 0, "the panel makes room")
+        await wait_until(pilot, lambda: chat.panel.region.width == 0, "the panel makes room")
         assert chat.prompt.text == "half a thought" and "half a thought" in text_of(app)
         await pilot.press("ctrl+o")
-        await until(pilot, lambda: isinstance(chat.focused, MemoryItem))
+        await wait_until(pilot, lambda: isinstance(chat.focused, MemoryItem))
         await pilot.press("ctrl+t", "ctrl+o")
-        await until(pilot, lambda: chat.panel.region.width == 0)
+        await wait_until(pilot, lambda: chat.panel.region.width == 0)
         assert app.theme == "memlora-light" and chat.focused is chat.prompt
         await pilot.resize_terminal(150, 45)
         assert chat.prompt.text == "half a thought" and len(chat.query(ExchangeView)) == 2
-        await until(pilot, lambda: load_settings().theme == "light", "kept for the next time")
+        await wait_until(pilot, lambda: load_settings().theme == "light", "kept for the next time")
         assert load_settings().panel, "where there is little room it is only put away"
         chat.show_panel()
-        await until(pilot, lambda: chat.panel.region.width > 0)
+        await wait_until(pilot, lambda: chat.panel.region.width > 0)
         await pilot.press("ctrl+o")
-        await until(pilot, lambda: not load_settings().panel)
+        await wait_until(pilot, lambda: not load_settings().panel)
 
     async def next_time(app: MemloraApp, pilot: Pilot[Any]) -> None:
         assert app.theme == "memlora-light" and chat_of(app).panel.region.width == 0
-        await ready(app, pilot)
+        await wait_until_loaded(app, pilot)
 
-    drive(script)
-    drive(next_time, size=(150, 45))
+    run_app(script)
+    run_app(next_time, size=(150, 45))
 
 
 def test_leaving_waits_for_the_last_exchange(home: Path) -> None:
     async def script(app: MemloraApp, pilot: Pilot[Any]) -> None:
-        await ready(app, pilot)
+        await wait_until_loaded(app, pilot)
         await say(app, pilot, HELLO)
-        await until(pilot, lambda: chat_of(app).turns and chat_of(app).turns[0].memory != "none")
+        await wait_until(pilot, lambda: chat_of(app).turns and chat_of(app).turns[0].memory != "none")
         await pilot.press("ctrl+q")
         for _ in range(1000):
             if app._exit:
@@ -452,14 +454,14 @@ def test_leaving_waits_for_the_last_exchange(home: Path) -> None:
             await asyncio.sleep(0.02)
 
     begun = time.monotonic()
-    drive(script)
+    run_app(script)
     assert time.monotonic() - begun < 60
-    assert [text for _, _, role, _, text, *_ in contents(home)["messages"] if role == "user"] == [HELLO]
+    assert [text for _, _, role, _, text, *_ in store_contents(home)["messages"] if role == "user"] == [HELLO]
 
 
 @pytest.mark.parametrize("width", [140, 96, 78, 60, 30])
 def test_the_status_line_gives_up_figures_before_words_and_never_the_last(width: int) -> None:
     parts = [("smollm2-135m", 0), ("▶ chat + extraction expert", 0), ("6 tok/s", 1), ("777 MB", 2)]
-    line = fitted([*parts, ("9 memories", 0), ("2 corrections", 3), ("offline", 0)], width)
+    line = fit_parts([*parts, ("9 memories", 0), ("2 corrections", 3), ("offline", 0)], width)
     assert len(line) <= width and line.endswith("│ " + "offline" if width < 140 else "│  offline")
     assert ("9 memories" in line) == (width >= 70) and ("2 corrections" in line) == (width > 100)

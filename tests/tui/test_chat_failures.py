@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pilots import drive, ready, text_of, until
+from pilots import run_app, text_of, wait_until, wait_until_loaded
 from textual.pilot import Pilot
 
 from memlora_mlx.models.batching import DecodingBatch
@@ -18,29 +18,29 @@ from memlora_mlx.tui.screens.chat import ChatScreen
 async def say(app: MemloraApp, pilot: Pilot[Any], words: str) -> ChatScreen:
     chat = app.screen
     assert isinstance(chat, ChatScreen)
-    chat.prompt.write(words)
+    chat.prompt.set_text(words)
     await pilot.press("enter")
     return chat
 
 
-def test_without_models_the_app_says_how_to_get_them(own_home: Path) -> None:
+def test_without_models_the_app_says_how_to_get_them(isolated_home: Path) -> None:
     async def script(app: MemloraApp, pilot: Pilot[Any]) -> None:
-        await until(pilot, lambda: "models pull" in text_of(app), "a notice")
-        await until(pilot, lambda: "not loaded" in text_of(app), "the status bar")
+        await wait_until(pilot, lambda: "models pull" in text_of(app), "a notice")
+        await wait_until(pilot, lambda: "not loaded" in text_of(app), "the status bar")
         chat = await say(app, pilot, "Hello?")
-        await until(pilot, lambda: chat.turns and chat.turns[0].problem)
-        await until(pilot, lambda: "✗" in text_of(app))
+        await wait_until(pilot, lambda: chat.turns and chat.turns[0].problem)
+        await wait_until(pilot, lambda: "✗" in text_of(app))
         assert chat.turns[0].memory == "none"
         await pilot.press("f1")
-        await until(pilot, lambda: "Keys and commands" in text_of(app), "the app goes on")
+        await wait_until(pilot, lambda: "Keys and commands" in text_of(app), "the app goes on")
 
-    drive(script)
+    run_app(script)
 
 
 def test_a_student_that_runs_out_of_memory_answers_the_next_question(
-    tiny_home: Path, lively_student: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_home: Path, varied_student: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("MEMLORA_STUDENT", str(lively_student))
+    monkeypatch.setenv("MEMLORA_STUDENT", str(varied_student))
     step = DecodingBatch.step
 
     def fails_once(self: DecodingBatch) -> Any:
@@ -48,28 +48,28 @@ def test_a_student_that_runs_out_of_memory_answers_the_next_question(
         raise RuntimeError("[metal::malloc] out of memory")
 
     async def script(app: MemloraApp, pilot: Pilot[Any]) -> None:
-        await ready(app, pilot)
+        await wait_until_loaded(app, pilot)
         monkeypatch.setattr(DecodingBatch, "step", fails_once)
         chat = await say(app, pilot, "I like tea.")
-        await until(pilot, lambda: "out of memory" in text_of(app))
+        await wait_until(pilot, lambda: "out of memory" in text_of(app))
         await say(app, pilot, "I still like tea.")
-        await until(pilot, lambda: len(chat.turns) == 2 and chat.turns[1].memory == "done")
+        await wait_until(pilot, lambda: len(chat.turns) == 2 and chat.turns[1].memory == "done")
         assert chat.turns[1].reply and chat.turns[0].memory == "none"
 
-    drive(script)
+    run_app(script)
 
 
 def test_a_full_disk_loses_no_memory_and_can_be_tried_again(
-    tiny_home: Path, lively_student: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_home: Path, varied_student: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("MEMLORA_STUDENT", str(lively_student))
+    monkeypatch.setenv("MEMLORA_STUDENT", str(varied_student))
     file = tiny_home / "store" / "memories.db"
 
     async def script(app: MemloraApp, pilot: Pilot[Any]) -> None:
-        await ready(app, pilot)
+        await wait_until_loaded(app, pilot)
         await say(app, pilot, "/remember Ann likes tea")
-        await until(pilot, lambda: app.session.memories == 1)
-        store = (await app.session.run(lambda workspace: workspace)).store
+        await wait_until(pilot, lambda: app.backend.memories == 1)
+        store = (await app.backend.run(lambda workspace: workspace)).store
         full: list[sqlite3.Connection] = []
         write = store.database.write
 
@@ -91,18 +91,18 @@ def test_a_full_disk_loses_no_memory_and_can_be_tried_again(
 
         monkeypatch.setattr(store.database, "write", no_room)
         chat = await say(app, pilot, "I moved to Rome. " * 600)
-        await until(pilot, lambda: chat.turns and chat.turns[0].memory == "failed")
-        await until(pilot, lambda: "Not remembered" in text_of(app))
+        await wait_until(pilot, lambda: chat.turns and chat.turns[0].memory == "failed")
+        await wait_until(pilot, lambda: "Not remembered" in text_of(app))
         assert store.count() == 1 and store.check() == []
 
         monkeypatch.undo()
         for connection in full:
             connection.execute("PRAGMA max_page_count = 1073741823")
         await say(app, pilot, "/retry")
-        await until(pilot, lambda: chat.turns[0].memory == "done")
+        await wait_until(pilot, lambda: chat.turns[0].memory == "done")
         assert store.check() == []
 
-    drive(script)
+    run_app(script)
     connection = sqlite3.connect(file)
     assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
     connection.close()

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from homes import contents, environment
+from cli_home import environment, store_contents
 
 pytestmark = pytest.mark.skipif(shutil.which("tmux") is None, reason="tmux is not installed")
 
@@ -77,9 +77,9 @@ def tmux(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tmux]:
 
 
 def test_what_is_told_is_there_after_a_restart(
-    tmux: Tmux, tiny_home: Path, lively_student: Path, tiny_embedder: Path
+    tmux: Tmux, tiny_home: Path, varied_student: Path, tiny_embedder: Path
 ) -> None:
-    environ = environment(tiny_home, lively_student, tiny_embedder)
+    environ = environment(tiny_home, varied_student, tiny_embedder)
     tmux.start(environ)
     tmux.wait(lambda screen: "Say something" in screen and "offline" in screen, "the app is up")
     tmux.type("I moved to Rome last week.")
@@ -87,7 +87,7 @@ def test_what_is_told_is_there_after_a_restart(
     tmux.wait(lambda screen: "+ remembered" in screen, "the notice")
     tmux("send-keys", "C-q")
     tmux.wait_for_the_end()
-    found = contents(tiny_home)
+    found = store_contents(tiny_home)
     assert "I moved to Rome last week." in [text for _, _, _, _, text, *_ in found["messages"]]
     assert "the doctor said no to coffee" in [memory[2] for memory in found["memories"]]
 

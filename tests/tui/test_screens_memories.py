@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pilots import drive, ready, text_of, until
+from pilots import run_app, text_of, wait_until, wait_until_loaded
 from textual.pilot import Pilot
 from textual.widgets import Input, Select
 
@@ -17,11 +17,11 @@ from memlora_mlx.memory.workspace import Workspace
 from memlora_mlx.records import Exchange, Message, Scope
 from memlora_mlx.settings import load_settings
 from memlora_mlx.tui.app import MemloraApp
-from memlora_mlx.tui.demo import seed
+from memlora_mlx.tui.sample_data import seed
 from memlora_mlx.tui.screens.dialogs import ConfirmDialog, EditDialog, SourceDialog
 from memlora_mlx.tui.screens.forms import FormDialog, HistoryDialog
 from memlora_mlx.tui.screens.memories import DELETED, MemoriesScreen
-from memlora_mlx.tui.widgets.rows import Rows
+from memlora_mlx.tui.widgets.row_table import RowTable
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 
@@ -40,112 +40,114 @@ def many(workspace: Workspace, count: int = 1000) -> None:
 
 
 async def at_memories(app: MemloraApp, pilot: Pilot[Any]) -> MemoriesScreen:
-    await ready(app, pilot)
+    await wait_until_loaded(app, pilot)
     await pilot.press("f3")
-    await until(pilot, lambda: isinstance(app.screen, MemoriesScreen) and "first" in text_of(app), "the list")
+    await wait_until(pilot, lambda: isinstance(app.screen, MemoriesScreen) and "first" in text_of(app), "the list")
     assert isinstance(app.screen, MemoriesScreen)
     return app.screen
 
 
 def test_search_filters_and_days(tiny_home: Path) -> None:
     async def script(app: MemloraApp, pilot: Pilot[Any]) -> None:
-        await ready(app, pilot)
-        await app.session.run(seed)
+        await wait_until_loaded(app, pilot)
+        await app.backend.run(seed)
         screen = await at_memories(app, pilot)
         await pilot.press("slash", *"hazelnuts")
-        await until(pilot, lambda: "nearest in meaning" in text_of(app))
+        await wait_until(pilot, lambda: "nearest in meaning" in text_of(app))
         await pilot.press("escape")
-        assert screen.at is not None and screen._shown[screen.at.id].distance >= 0, "measured, nearest first"
+        assert screen.selected_memory is not None and screen._shown[screen.selected_memory.id].distance >= 0, (
+            "measured, nearest first"
+        )
         screen.query_one("#words", Input).value = '"hazelnut"'
-        await until(pilot, lambda: "1 memory · that hold these words" in text_of(app))
+        await wait_until(pilot, lambda: "1 memory · that hold these words" in text_of(app))
         await pilot.press("escape")
-        await until(pilot, lambda: "9 memories · newest first" in text_of(app), "Escape clears the search")
+        await wait_until(pilot, lambda: "9 memories · newest first" in text_of(app), "Escape clears the search")
         screen.query_one("#since", Input).value = "2026-03-01"
-        await until(pilot, lambda: "3 memories" in text_of(app))
+        await wait_until(pilot, lambda: "3 memories" in text_of(app))
         screen.query_one("#since", Input).value = "no day"
-        await until(pilot, lambda: "cannot read the day" in text_of(app))
+        await wait_until(pilot, lambda: "cannot read the day" in text_of(app))
         screen.query_one("#since", Input).value = ""
-        await until(pilot, lambda: "9 memories" in text_of(app), "the screen goes on")
+        await wait_until(pilot, lambda: "9 memories" in text_of(app), "the screen goes on")
         await pilot.press("s")
-        await until(pilot, lambda: "oldest first" in text_of(app))
+        await wait_until(pilot, lambda: "oldest first" in text_of(app))
 
-    drive(script)
+    run_app(script)
 
 
 def test_editing_deleting_and_undoing_from_the_list(tiny_home: Path) -> None:
     async def script(app: MemloraApp, pilot: Pilot[Any]) -> None:
-        await ready(app, pilot)
-        await app.session.run(seed)
+        await wait_until_loaded(app, pilot)
+        await app.backend.run(seed)
         screen = await at_memories(app, pilot)
-        store = (await app.session.run(lambda workspace: workspace)).store
-        memory = screen.at
+        store = (await app.backend.run(lambda workspace: workspace)).store
+        memory = screen.selected_memory
         assert memory is not None
         await pilot.press("e")
-        await until(pilot, lambda: isinstance(app.screen, EditDialog))
+        await wait_until(pilot, lambda: isinstance(app.screen, EditDialog))
         await pilot.press(*" soon", "enter")
-        await until(pilot, lambda: store.find_by_prefix(memory.id).text == f"{memory.text} soon")
-        await until(pilot, lambda: f"~ changed {memory.text} soon" in text_of(app))
+        await wait_until(pilot, lambda: store.find_by_prefix(memory.id).text == f"{memory.text} soon")
+        await wait_until(pilot, lambda: f"~ changed {memory.text} soon" in text_of(app))
         await pilot.press("d")
-        await until(pilot, lambda: isinstance(app.screen, ConfirmDialog))
+        await wait_until(pilot, lambda: isinstance(app.screen, ConfirmDialog))
         await pilot.press("n")
-        await until(pilot, lambda: app.screen is screen)
+        await wait_until(pilot, lambda: app.screen is screen)
         assert store.get(memory.id) is not None, "no means no"
         await pilot.press("d")
-        await until(pilot, lambda: isinstance(app.screen, ConfirmDialog))
+        await wait_until(pilot, lambda: isinstance(app.screen, ConfirmDialog))
         await pilot.press("y")
-        await until(pilot, lambda: store.get(memory.id) is None and "✗ deleted" in text_of(app))
+        await wait_until(pilot, lambda: store.get(memory.id) is None and "✗ deleted" in text_of(app))
         await pilot.press("u")
-        await until(pilot, lambda: store.get(memory.id) is not None and "↶ undone" in text_of(app))
+        await wait_until(pilot, lambda: store.get(memory.id) is not None and "↶ undone" in text_of(app))
         await pilot.press("h")
-        await until(pilot, lambda: isinstance(app.screen, HistoryDialog) and "~ changed" in text_of(app))
+        await wait_until(pilot, lambda: isinstance(app.screen, HistoryDialog) and "~ changed" in text_of(app))
         await pilot.press("escape", "enter")
-        await until(pilot, lambda: isinstance(app.screen, SourceDialog) and "Said" in text_of(app))
+        await wait_until(pilot, lambda: isinstance(app.screen, SourceDialog) and "Said" in text_of(app))
         await pilot.press("escape", "U")
-        await until(
+        await wait_until(
             pilot, lambda: store.find_by_prefix(memory.id).text == memory.text, "the last change of all is the edit"
         )
 
-    drive(script)
+    run_app(script)
 
 
 def test_thousands_are_read_as_they_are_reached(tiny_home: Path) -> None:
     async def script(app: MemloraApp, pilot: Pilot[Any]) -> None:
-        await ready(app, pilot)
-        await app.session.run(many)
+        await wait_until_loaded(app, pilot)
+        await app.backend.run(many)
         screen = await at_memories(app, pilot)
-        table = screen.query_one("#memories", Rows)
+        table = screen.query_one("#memories", RowTable)
         assert table.row_count == 200 and "1,000 memories" in text_of(app)
         for known in (200, 400, 600, 800):
-            await until(pilot, lambda known=known: table.row_count >= known and not screen._is_reading)
+            await wait_until(pilot, lambda known=known: table.row_count >= known and not screen._is_reading)
             await pilot.press("end")
-        await until(pilot, lambda: table.row_count == 1000)
+        await wait_until(pilot, lambda: table.row_count == 1000)
         assert len(screen._shown) == 1000, "none twice"
-        await until(pilot, lambda: len(screen.query_one("#person", Select)._options) == 3)
+        await wait_until(pilot, lambda: len(screen.query_one("#person", Select)._options) == 3)
         screen.query_one("#person", Select).value = "bob"
-        await until(pilot, lambda: "500 memories" in text_of(app))
+        await wait_until(pilot, lambda: "500 memories" in text_of(app))
         screen.query_one("#source", Select).value = "talk-a"
-        await until(pilot, lambda: "0 memories · none matches" in text_of(app))
+        await wait_until(pilot, lambda: "0 memories · none matches" in text_of(app))
 
-    drive(script)
+    run_app(script)
 
 
 def test_the_next_page_leaves_nothing_out_behind_deletions(tiny_home: Path) -> None:
     async def script(app: MemloraApp, pilot: Pilot[Any]) -> None:
-        await ready(app, pilot)
-        await app.session.run(lambda workspace: many(workspace, 260))
+        await wait_until_loaded(app, pilot)
+        await app.backend.run(lambda workspace: many(workspace, 260))
         screen = await at_memories(app, pilot)
         for deleted in (1, 2, 3):
             await pilot.press("d")
-            await until(pilot, lambda: isinstance(app.screen, ConfirmDialog))
+            await wait_until(pilot, lambda: isinstance(app.screen, ConfirmDialog))
             await pilot.press("y")
-            await until(pilot, lambda deleted=deleted: list(screen._states.values()) == [DELETED] * deleted)
+            await wait_until(pilot, lambda deleted=deleted: list(screen._states.values()) == [DELETED] * deleted)
             await pilot.press("down")
         await pilot.press("end")
-        await until(
-            pilot, lambda: screen.query_one("#memories", Rows).row_count == 260, "all that are left, and the three"
+        await wait_until(
+            pilot, lambda: screen.query_one("#memories", RowTable).row_count == 260, "all that are left, and the three"
         )
 
-    drive(script)
+    run_app(script)
 
 
 @pytest.mark.parametrize("name", ["out.jsonl", "out.md"])
@@ -153,17 +155,17 @@ def test_export(tiny_home: Path, tmp_path: Path, name: str) -> None:
     target = tmp_path / name
 
     async def script(app: MemloraApp, pilot: Pilot[Any]) -> None:
-        await ready(app, pilot)
-        await app.session.run(seed)
+        await wait_until_loaded(app, pilot)
+        await app.backend.run(seed)
         screen = await at_memories(app, pilot)
         for told in ("Exported", "is there already"):
             await pilot.press("x")
-            await until(pilot, lambda: isinstance(app.screen, FormDialog))
+            await wait_until(pilot, lambda: isinstance(app.screen, FormDialog))
             app.screen.query_one("#path", Input).value = str(target)
             await pilot.press("enter")
-            await until(pilot, lambda told=told: app.screen is screen and told in text_of(app))
+            await wait_until(pilot, lambda told=told: app.screen is screen and told in text_of(app))
 
-    drive(script)
+    run_app(script)
     text = target.read_text(encoding="utf-8")
     assert "hazelnuts" in text and not list(tmp_path.glob("*.part"))
     if name.endswith("jsonl"):
@@ -181,31 +183,31 @@ def test_hostile_memories_are_words_and_an_empty_store_says_so(tiny_home: Path) 
         Memory.of(workspace).add(nasty, user_id="[bold]ann[/bold]", infer=False)
 
     async def script(app: MemloraApp, pilot: Pilot[Any]) -> None:
-        await ready(app, pilot)
+        await wait_until_loaded(app, pilot)
         await pilot.press("f3")
-        await until(pilot, lambda: "nothing is remembered yet" in text_of(app))
+        await wait_until(pilot, lambda: "nothing is remembered yet" in text_of(app))
         await pilot.press("e", "d", "u", "h")  # on nothing
-        await app.session.run(add)
+        await app.backend.run(add)
         await pilot.press("ctrl+r")
-        await until(pilot, lambda: "1 memory" in text_of(app))
+        await wait_until(pilot, lambda: "1 memory" in text_of(app))
         shown = text_of(app)
         assert "[red]no[/red]" in shown and "[@click=app.quit]x[/]" in shown
         assert not {"\x1b", "\x07", "\u202e"} & set(shown)
 
-    drive(script)
+    run_app(script)
 
 
 def test_without_an_embedder_the_screen_says_what_to_fetch(tiny_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MEMLORA_EMBEDDER", "all-minilm-l6-v2")
 
     async def script(app: MemloraApp, pilot: Pilot[Any]) -> None:
-        await ready(app, pilot)
+        await wait_until_loaded(app, pilot)
         await pilot.press("f3")
-        await until(pilot, lambda: "✗ all-minilm-l6-v2 is not on this disk" in text_of(app))
+        await wait_until(pilot, lambda: "✗ all-minilm-l6-v2 is not on this disk" in text_of(app))
         await pilot.press("slash", *"cello", "escape", "f7")
-        await until(pilot, lambda: "Experts" in text_of(app), "the app goes on")
+        await wait_until(pilot, lambda: "Experts" in text_of(app), "the app goes on")
 
-    drive(script)
+    run_app(script)
 
 
 def test_a_store_without_its_embedder_is_looked_at_and_deleted_from(
@@ -217,28 +219,30 @@ def test_a_store_without_its_embedder_is_looked_at_and_deleted_from(
 
     async def script(app: MemloraApp, pilot: Pilot[Any]) -> None:
         screen = await at_memories(app, pilot)
-        assert app.session.status.phase == "failed" and "9 memories" in text_of(app)
+        assert app.backend.status.phase == "failed" and "9 memories" in text_of(app)
         await pilot.press("enter")
-        await until(pilot, lambda: isinstance(app.screen, SourceDialog))
+        await wait_until(pilot, lambda: isinstance(app.screen, SourceDialog))
         await pilot.press("escape", "slash", *"hazelnut", "escape")
-        await until(pilot, lambda: "without an embedder there is no meaning" in text_of(app))
+        await wait_until(pilot, lambda: "without an embedder there is no meaning" in text_of(app))
         await pilot.press("escape")
-        await until(pilot, lambda: "newest first" in text_of(app))
-        memory = screen.at
+        await wait_until(pilot, lambda: "newest first" in text_of(app))
+        memory = screen.selected_memory
         assert memory is not None
         await pilot.press("d")
-        await until(pilot, lambda: isinstance(app.screen, ConfirmDialog))
+        await wait_until(pilot, lambda: isinstance(app.screen, ConfirmDialog))
         await pilot.press("y")
-        await until(pilot, lambda: "✗ deleted" in text_of(app))
+        await wait_until(pilot, lambda: "✗ deleted" in text_of(app))
         await pilot.press("u")
-        await until(pilot, lambda: "all-minilm-l6-v2 is not on this disk" in text_of(app), "undoing takes an embedder")
+        await wait_until(
+            pilot, lambda: "all-minilm-l6-v2 is not on this disk" in text_of(app), "undoing takes an embedder"
+        )
         # It comes, as after a pull.
         monkeypatch.setenv("MEMLORA_EMBEDDER", str(tiny_embedder))
-        app.session.settings = load_settings()
+        app.backend.settings = load_settings()
         app.load_models()
-        await until(pilot, lambda: app.session.status.phase == "ready")
+        await wait_until(pilot, lambda: app.backend.status.phase == "ready")
         await pilot.press("u")
-        await until(pilot, lambda: "↶ undone" in text_of(app))
-        assert (await app.session.run(lambda opened: opened.store.get(memory.id))) == memory
+        await wait_until(pilot, lambda: "↶ undone" in text_of(app))
+        assert (await app.backend.run(lambda opened: opened.store.get(memory.id))) == memory
 
-    drive(script)
+    run_app(script)

@@ -8,24 +8,24 @@ from typing import Any
 
 import pilots
 import pytest
-from homes import contents
-from pilots import drive, ready, text_of, until
+from cli_home import store_contents
+from pilots import run_app, text_of, wait_until, wait_until_loaded
 from textual.binding import Binding
 from textual.pilot import Pilot
 from textual.widgets import Input, OptionList, Select
 
-from memlora_mlx.distill.rows import Row, write_rows
+from memlora_mlx.distill.examples import TrainingExample, write_examples
 from memlora_mlx.errors import UsageError
-from memlora_mlx.eval.results import Asked, Run, write_run
-from memlora_mlx.tui.app import PAGES, MemloraApp
-from memlora_mlx.tui.preferences import keep
+from memlora_mlx.eval.results import BenchRun, QuestionResult, write_run
+from memlora_mlx.tui.app import SCREENS_BY_KEY, MemloraApp
+from memlora_mlx.tui.backend import Backend
+from memlora_mlx.tui.preferences import save_preferences
 from memlora_mlx.tui.screens.bench import BenchScreen
 from memlora_mlx.tui.screens.dialogs import ConfirmDialog
 from memlora_mlx.tui.screens.forms import TextDialog
 from memlora_mlx.tui.screens.ingest import IngestScreen
 from memlora_mlx.tui.screens.models import ModelsScreen
 from memlora_mlx.tui.screens.train import TrainScreen
-from memlora_mlx.tui.session import Session
 
 
 @pytest.fixture(autouse=True)
@@ -35,16 +35,16 @@ def patient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def go(app: MemloraApp, pilot: Pilot[Any], key: str, wanted: type[Any]) -> Any:
-    await ready(app, pilot)
+    await wait_until_loaded(app, pilot)
     await pilot.press(key)
-    await until(pilot, lambda: isinstance(app.screen, wanted))
+    await wait_until(pilot, lambda: isinstance(app.screen, wanted))
     return app.screen
 
 
 def make_report(folder: Path, student: str = "tiny") -> Path:
     scores = {name: 0.6 for name in ("rouge_1", "meteor", "bert_score", "sentence_bert", "token_f1")}
     asked = tuple(
-        Asked(
+        QuestionResult(
             system, "conv-26", f"conv-26/{number}", number % 4 + 1, "[b]where[/b]?", "Rome", ("D1:1",), "Rome",
             recall=0.5, scores={**scores, "exact": 0.0, "abstained": 0.0},
         )
@@ -52,15 +52,17 @@ def make_report(folder: Path, student: str = "tiny") -> Path:
         for number in range(8)
     )  # fmt: skip
     origin = {"student": student, "data": {"file": "data.json"}, "systems": ["memlora", "base"], "environment": {}}
-    return write_run(Run(origin, asked), folder)
+    return write_run(BenchRun(origin, asked), folder)
 
 
 def teacher_rows(home: Path, count: int = 24) -> None:
     rows = [
-        Row("extraction", (("user", f"Ann: {n}"),), '{"facts": ["tea"]}', "teacher", f"talk-{n % 6}", str(n), "train")
+        TrainingExample(
+            "extraction", (("user", f"Ann: {n}"),), '{"facts": ["tea"]}', "teacher", f"talk-{n % 6}", str(n), "train"
+        )
         for n in range(count)
     ]
-    write_rows(home / "teacher" / "extraction" / "test.jsonl", rows)
+    write_examples(home / "teacher" / "extraction" / "test.jsonl", rows)
 
 
 def test_every_key_has_its_action_and_every_action_is_in_the_palette(tiny_home: Path) -> None:
@@ -69,15 +71,18 @@ def test_every_key_has_its_action_and_every_action_is_in_the_palette(tiny_home: 
 
         for mode in ("memories", "ingest", "train", "bench", "models"):
             app.action_page(mode)
-            await until(
-                pilot, lambda mode=mode: app.current_mode == mode and getattr(app.screen, "NAME", "") == PAGES[mode][1]
+            await wait_until(
+                pilot,
+                lambda mode=mode: (
+                    app.current_mode == mode and getattr(app.screen, "NAME", "") == SCREENS_BY_KEY[mode][1]
+                ),
             )
             offered = [hit.text async for hit in ScreenActions(app.screen).discover()]
             for binding in Binding.make_bindings(type(app.screen).BINDINGS):
                 assert hasattr(app.screen, f"action_{binding.action.partition('(')[0]}"), binding
-                assert binding.tooltip and f"{PAGES[mode][1]}: {binding.description}" in offered
+                assert binding.tooltip and f"{SCREENS_BY_KEY[mode][1]}: {binding.description}" in offered
 
-    drive(script)
+    run_app(script)
 
 
 # Long enough that it can be stopped on the way, however fast the machine is.
@@ -88,9 +93,9 @@ EXCHANGES = 150
 
 
 def test_ingest_pauses_and_goes_on(
-    tiny_home: Path, lively_student: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    tiny_home: Path, varied_student: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setenv("MEMLORA_STUDENT", str(lively_student))
+    monkeypatch.setenv("MEMLORA_STUDENT", str(varied_student))
     file = tmp_path / "talk.txt"
     file.write_text(LONG_TALK, encoding="utf-8")
     (tmp_path / "bad.json").write_text('{"a": [red', encoding="utf-8")
@@ -98,29 +103,29 @@ def test_ingest_pauses_and_goes_on(
     async def script(app: MemloraApp, pilot: Pilot[Any]) -> None:
         screen = await go(app, pilot, "f4", IngestScreen)
         await pilot.press("ctrl+r")
-        await until(pilot, lambda: "there is nothing to read" in text_of(app))
+        await wait_until(pilot, lambda: "there is nothing to read" in text_of(app))
         screen.add(tmp_path / "bad.json")
-        await until(pilot, lambda: "✗" in text_of(app), "a file that cannot be read says why")
+        await wait_until(pilot, lambda: "✗" in text_of(app), "a file that cannot be read says why")
         await pilot.press("slash")
         screen.query_one("#path", Input).value = str(file)
         await pilot.press("enter")
-        await until(pilot, lambda: "ready; Ctrl+R" in text_of(app))
+        await wait_until(pilot, lambda: "ready; Ctrl+R" in text_of(app))
         await pilot.press("ctrl+r")
-        await until(pilot, lambda: screen._tally is not None and screen._tally.done >= 1, "it reads")
+        await wait_until(pilot, lambda: screen._tally is not None and screen._tally.done >= 1, "it reads")
         await pilot.press("escape")
-        await until(pilot, lambda: screen._stop is None)
+        await wait_until(pilot, lambda: screen._stop is None)
         assert "paused; Ctrl+R goes on" in text_of(app)
-        store = (await app.session.run(lambda workspace: workspace)).store
+        store = (await app.backend.run(lambda workspace: workspace)).store
         before = store.sources()[0].done
         assert 0 < before < EXCHANGES, "it stopped on the way"
         await pilot.press("p")
-        await until(
+        await wait_until(
             pilot, lambda: screen._stop is None and "✓ read" in text_of(app) and store.sources()[0].done == EXCHANGES
         )
-        await until(pilot, lambda: f"{before} were read before" in text_of(app))
+        await wait_until(pilot, lambda: f"{before} were read before" in text_of(app))
 
-    drive(script)
-    assert len(contents(tiny_home)["exchanges"]) == EXCHANGES
+    run_app(script)
+    assert len(store_contents(tiny_home)["exchanges"]) == EXCHANGES
 
 
 def test_train_draws_stops_keeps_the_best_resumes_and_installs(tiny_home: Path) -> None:
@@ -129,50 +134,52 @@ def test_train_draws_stops_keeps_the_best_resumes_and_installs(tiny_home: Path) 
     async def script(app: MemloraApp, pilot: Pilot[Any]) -> None:
         screen = await go(app, pilot, "f5", TrainScreen)
         await pilot.press("i")
-        await until(pilot, lambda: "there is no run yet" in text_of(app))
+        await wait_until(pilot, lambda: "there is no run yet" in text_of(app))
         await pilot.press("ctrl+r")
-        await until(pilot, lambda: any(run.best and run.best.step for run in screen._known.values()), "a validation")
+        await wait_until(
+            pilot, lambda: any(run.best and run.best.step for run in screen._known.values()), "a validation"
+        )
         [run] = screen._known.values()
         await pilot.press("ctrl+r")
-        await until(pilot, lambda: "is training; wait for it" in text_of(app))
+        await wait_until(pilot, lambda: "is training; wait for it" in text_of(app))
         await pilot.press("escape")
-        await until(pilot, lambda: screen._job is None and "‖ stopped" in text_of(app))
+        await wait_until(pilot, lambda: screen._job is None and "‖ stopped" in text_of(app))
         assert (run.folder / "best-so-far" / "adapter_config.json").is_file()
         assert "validation" in text_of(app) and "best" in text_of(app)
         steps = screen._known[run.folder.name].points[-1].step
 
         await pilot.press("i")
-        await until(pilot, lambda: isinstance(app.screen, ConfirmDialog))
+        await wait_until(pilot, lambda: isinstance(app.screen, ConfirmDialog))
         await pilot.press("y")
-        await until(pilot, lambda: "Installed." in text_of(app))
+        await wait_until(pilot, lambda: "Installed." in text_of(app))
         await pilot.press("n")
         assert list((tiny_home / "adapters").glob("*/extraction/adapter_config.json"))
 
         await pilot.press("r")
-        await until(pilot, lambda: screen._known[run.folder.name].points[-1].step > steps, "it goes on")
+        await wait_until(pilot, lambda: screen._known[run.folder.name].points[-1].step > steps, "it goes on")
         await pilot.press("escape")
-        await until(pilot, lambda: screen._job is None)
+        await wait_until(pilot, lambda: screen._job is None)
 
-    drive(script)
+    run_app(script)
 
 
 def test_train_offers_the_synthetic_set_and_tells_failures(tiny_home: Path, tmp_path: Path) -> None:
     async def script(app: MemloraApp, pilot: Pilot[Any]) -> None:
         screen = await go(app, pilot, "f5", TrainScreen)
         await pilot.press("ctrl+r")
-        await until(pilot, lambda: isinstance(app.screen, ConfirmDialog) and "synthetic set" in text_of(app))
+        await wait_until(pilot, lambda: isinstance(app.screen, ConfirmDialog) and "synthetic set" in text_of(app))
         await pilot.press("n")
-        await until(pilot, lambda: app.screen is screen)
+        await wait_until(pilot, lambda: app.screen is screen)
         screen.query_one("#stage", Select).value = "generation"
         await pilot.press("ctrl+r")
-        await until(pilot, lambda: "hold no questions" in text_of(app))
+        await wait_until(pilot, lambda: "hold no questions" in text_of(app))
         (tmp_path / "rows.jsonl").write_text("{broken\n", encoding="utf-8")
         screen.query_one("#data", Input).value = str(tmp_path / "rows.jsonl")
         await pilot.press("ctrl+r")
-        await until(pilot, lambda: "The training ended" in text_of(app), "its own words")
+        await wait_until(pilot, lambda: "The training ended" in text_of(app), "its own words")
         assert "rows.jsonl" in text_of(app) and screen._job is None
 
-    drive(script)
+    run_app(script)
 
 
 def test_a_damaged_run_is_listed_as_one(tiny_home: Path) -> None:
@@ -182,9 +189,9 @@ def test_a_damaged_run_is_listed_as_one(tiny_home: Path) -> None:
 
     async def script(app: MemloraApp, pilot: Pilot[Any]) -> None:
         await go(app, pilot, "f5", TrainScreen)
-        await until(pilot, lambda: "✗ damaged" in text_of(app) and "update-[red]x" in text_of(app))
+        await wait_until(pilot, lambda: "✗ damaged" in text_of(app) and "update-[red]x" in text_of(app))
 
-    drive(script)
+    run_app(script)
 
 
 def test_reports_open_as_tables_and_bars_and_damaged_ones_are_told(tiny_home: Path, tmp_path: Path) -> None:
@@ -195,18 +202,20 @@ def test_reports_open_as_tables_and_bars_and_damaged_ones_are_told(tiny_home: Pa
 
     async def script(app: MemloraApp, pilot: Pilot[Any]) -> None:
         screen = await go(app, pilot, "f6", BenchScreen)
-        await until(pilot, lambda: "✗ damaged" in text_of(app) and "[red]tiny" in text_of(app))
+        await wait_until(pilot, lambda: "✗ damaged" in text_of(app) and "[red]tiny" in text_of(app))
         screen.open_report(broken)
-        await until(pilot, lambda: "no benchmark run of this version" in text_of(app))
+        await wait_until(pilot, lambda: "no benchmark run of this version" in text_of(app))
         screen.open_report(tiny_home / "bench" / "runs" / "one")
-        await until(pilot, lambda: "60.0 [60.0, 60.0]" in text_of(app) and "█" in text_of(app), "bars with figures")
+        await wait_until(
+            pilot, lambda: "60.0 [60.0, 60.0]" in text_of(app) and "█" in text_of(app), "bars with figures"
+        )
         await pilot.press("n")
-        await until(pilot, lambda: "multi-hop" in text_of(app))
+        await wait_until(pilot, lambda: "multi-hop" in text_of(app))
         sections = screen.query_one("#sections", OptionList)
         shown = [str(sections.get_option_at_index(i).prompt) for i in range(sections.option_count)]
         assert "Retrieval" in shown and "By category" in shown
 
-    drive(script, size=(120, 40))
+    run_app(script, size=(120, 40))
 
 
 def test_a_benchmark_that_cannot_run_says_why(tiny_home: Path, tmp_path: Path) -> None:
@@ -216,14 +225,14 @@ def test_a_benchmark_that_cannot_run_says_why(tiny_home: Path, tmp_path: Path) -
         screen = await go(app, pilot, "f6", BenchScreen)
         for name, told in (("", "LoCoMo needs its file"), (str(tmp_path / "empty.json"), "The benchmark ended")):
             await pilot.press("ctrl+r")
-            await until(pilot, lambda: app.screen is not screen)
+            await wait_until(pilot, lambda: app.screen is not screen)
             app.screen.query_one("#file", Input).value = name
             app.screen.query_one("#file", Input).focus()
             await pilot.press("enter")
-            await until(pilot, lambda told=told: app.screen is screen and told in text_of(app))
+            await wait_until(pilot, lambda told=told: app.screen is screen and told in text_of(app))
         assert screen._job is None
 
-    drive(script)
+    run_app(script)
 
 
 def test_models_mode_and_student_are_changed_and_kept(
@@ -236,20 +245,20 @@ def test_models_mode_and_student_are_changed_and_kept(
 
     async def script(app: MemloraApp, pilot: Pilot[Any]) -> None:
         screen = await go(app, pilot, "f7", ModelsScreen)
-        await until(pilot, lambda: "gemma2-2b" in text_of(app) and "at work" in text_of(app))
+        await wait_until(pilot, lambda: "gemma2-2b" in text_of(app) and "at work" in text_of(app))
         await pilot.press("m")
-        await until(pilot, lambda: "experts: fused" in text_of(app))
-        assert app.session.settings.expert_mode == "fused" and app.session.status.phase == "ready"
+        await wait_until(pilot, lambda: "experts: fused" in text_of(app))
+        assert app.backend.settings.expert_mode == "fused" and app.backend.status.phase == "ready"
         await pilot.press("c")
-        await until(pilot, lambda: "is not here yet; p fetches it" in text_of(app))
+        await wait_until(pilot, lambda: "is not here yet; p fetches it" in text_of(app))
         await pilot.press("d")
-        await until(pilot, lambda: "is not on this disk" in text_of(app))
+        await wait_until(pilot, lambda: "is not on this disk" in text_of(app))
         screen.query_one("#experts").focus()
-        await until(pilot, lambda: "shipped" in text_of(app))
+        await wait_until(pilot, lambda: "shipped" in text_of(app))
         await pilot.press("enter")
-        await until(pilot, lambda: isinstance(app.screen, TextDialog) and "fingerprint" in text_of(app))
+        await wait_until(pilot, lambda: isinstance(app.screen, TextDialog) and "fingerprint" in text_of(app))
 
-    drive(script, size=(120, 40))
+    run_app(script, size=(120, 40))
     text = (tiny_home / "config.toml").read_text(encoding="utf-8")
     assert tomllib.loads(text) == {"limit": 7, "expert_mode": "fused"} and "# few" in text
 
@@ -258,16 +267,16 @@ def test_a_pull_that_fails_says_why(tiny_home: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     told: list[str] = []  # all that the status bar was given: a pull that fails at once may be over before one looks
     watched = property(lambda _: told[-1], lambda _, words: told.append(words))
-    monkeypatch.setattr(Session, "network", watched, raising=False)
+    monkeypatch.setattr(Backend, "has_network_activity", watched, raising=False)
 
     async def script(app: MemloraApp, pilot: Pilot[Any]) -> None:
         screen = await go(app, pilot, "f7", ModelsScreen)
-        await until(pilot, lambda: screen.table.row_count > 0)
+        await wait_until(pilot, lambda: screen.table.row_count > 0)
         await pilot.press("down", "p")
-        await until(pilot, lambda: "qwen2.5-3b did not come" in text_of(app))
+        await wait_until(pilot, lambda: "qwen2.5-3b did not come" in text_of(app))
         assert told == ["offline", "fetching qwen2.5-3b", "offline"] and screen._job is None
 
-    drive(script)
+    run_app(script)
 
 
 @pytest.mark.parametrize(
@@ -278,17 +287,17 @@ def test_a_pull_that_fails_says_why(tiny_home: Path, monkeypatch: pytest.MonkeyP
         ("limit = 3", {"student": 'a "b"\\c', "limit": 3}),
     ],
 )
-def test_a_setting_is_kept_beside_the_others(own_home: Path, before: str, after: dict[str, Any]) -> None:
-    own_home.mkdir()
-    (own_home / "config.toml").write_text(before, encoding="utf-8")
-    keep(own_home, student='a "b"\\c')
-    assert tomllib.loads((own_home / "config.toml").read_text(encoding="utf-8")) == after
+def test_a_setting_is_kept_beside_the_others(isolated_home: Path, before: str, after: dict[str, Any]) -> None:
+    isolated_home.mkdir()
+    (isolated_home / "config.toml").write_text(before, encoding="utf-8")
+    save_preferences(isolated_home, student='a "b"\\c')
+    assert tomllib.loads((isolated_home / "config.toml").read_text(encoding="utf-8")) == after
 
 
 @pytest.mark.parametrize("text", ['student = """\nx\n"""\n', "not toml ["])
-def test_a_file_that_is_not_understood_is_left_alone(own_home: Path, text: str) -> None:
-    own_home.mkdir()
-    (own_home / "config.toml").write_text(text, encoding="utf-8")
+def test_a_file_that_is_not_understood_is_left_alone(isolated_home: Path, text: str) -> None:
+    isolated_home.mkdir()
+    (isolated_home / "config.toml").write_text(text, encoding="utf-8")
     with pytest.raises(UsageError):
-        keep(own_home, student="y")
-    assert (own_home / "config.toml").read_text(encoding="utf-8") == text
+        save_preferences(isolated_home, student="y")
+    assert (isolated_home / "config.toml").read_text(encoding="utf-8") == text

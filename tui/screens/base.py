@@ -21,7 +21,7 @@ from memlora_mlx.tui.widgets.status import StatusBar
 
 if TYPE_CHECKING:
     from memlora_mlx.tui.app import MemloraApp
-    from memlora_mlx.tui.session import Session
+    from memlora_mlx.tui.backend import Backend
 
 
 class MainScreen(Screen[None]):
@@ -46,10 +46,10 @@ class MainScreen(Screen[None]):
         return cast("MemloraApp", self.app)
 
     @property
-    def session(self) -> Session:
-        return self.memlora.session
+    def backend(self) -> Backend:
+        return self.memlora.backend
 
     def on_worker_state_changed(self, event: Worker.StateChanged) -> None:
         """A worker started with `exit_on_error=False` that fails is told of, and the app goes on."""
         if event.state is WorkerState.ERROR and event.worker.error is not None:
-            self.memlora.report(event.worker.error)
+            self.memlora.report_error(event.worker.error)

@@ -21,11 +21,11 @@ from textual.widgets import DataTable, OptionList, Static
 from memlora_mlx.errors import MemloraError, UsageError
 from memlora_mlx.tui.jobs import Job
 from memlora_mlx.tui.screens.base import MainScreen
-from memlora_mlx.tui.screens.forms import Ask, FormDialog
-from memlora_mlx.tui.text import plain
+from memlora_mlx.tui.screens.forms import FormDialog, FormField
+from memlora_mlx.tui.text import clean_line
 from memlora_mlx.tui.widgets.actions import ScreenActions
 from memlora_mlx.tui.widgets.plots import BarPlot
-from memlora_mlx.tui.widgets.rows import Rows
+from memlora_mlx.tui.widgets.row_table import RowTable
 
 if TYPE_CHECKING:
     from memlora_mlx.eval.report.document import Chart, Document, Section, Table
@@ -56,7 +56,7 @@ class BenchScreen(MainScreen):
         self._answers: dict[str, str] = {}  # the last ones to what a run should be
 
     def compose_body(self) -> Iterable[Widget]:
-        yield Rows((("report", 0), ("student", 18), ("questions", 9)), id="reports")
+        yield RowTable((("report", 0), ("student", 18), ("questions", 9)), id="reports")
         yield Static("", classes="says", markup=False, id="says")
         with Container(id="bench-body"):
             yield OptionList(id="sections", markup=False)
@@ -66,30 +66,30 @@ class BenchScreen(MainScreen):
         self.call_after_refresh(self._begin)  # the widgets within widgets are there then
 
     def _begin(self) -> None:
-        self._say("Ctrl+R measures the memory on a benchmark; o opens the report of a run.")
+        self._show_message("Ctrl+R measures the memory on a benchmark; o opens the report of a run.")
         self.query_one("#bench-body").display = False
         self.set_interval(INTERVAL, self._watch)
         self.table.focus()
 
     def on_screen_resume(self) -> None:
-        self.call_after_refresh(self.look)
+        self.call_after_refresh(self.refresh_list)
 
     @property
-    def table(self) -> Rows:
-        return self.query_one("#reports", Rows)
+    def table(self) -> RowTable:
+        return self.query_one("#reports", RowTable)
 
     # ------------------------------------------------------------------ reports
 
     @work(group="look", exclusive=True, exit_on_error=False)
-    async def look(self) -> None:
+    async def refresh_list(self) -> None:
         """List the reports of runs made here and those opened, the newest first."""
-        folder = self.session.settings.home / "bench" / "runs"
+        folder = self.backend.settings.home / "bench" / "runs"
         found = await asyncio.to_thread(lambda: sorted(folder.glob("*/results.json"), reverse=True))
         self._files = [*(file for file in self._files if file not in found), *found]
-        self.table.fill([(str(file), await asyncio.to_thread(_cells, file)) for file in self._files])
+        self.table.set_rows([(str(file), await asyncio.to_thread(_cells, file)) for file in self._files])
 
     @on(DataTable.RowSelected, "#reports")
-    def selected(self, event: DataTable.RowSelected) -> None:
+    def report_highlighted(self, event: DataTable.RowSelected) -> None:
         self.open_report(Path(str(event.row_key.value)))
 
     @work(group="pick", exclusive=True, exit_on_error=False)
@@ -97,7 +97,7 @@ class BenchScreen(MainScreen):
         from textual_fspicker import FileOpen, Filters
 
         filters = Filters(("Reports", lambda path: path.suffix == ".json"), ("All files", lambda path: True))
-        folder = self.session.settings.home / "bench" / "runs"
+        folder = self.backend.settings.home / "bench" / "runs"
         dialog = FileOpen(str(folder) if folder.is_dir() else ".", "A report's results.json", filters=filters)
         path = await self.memlora.push_screen_wait(dialog)
         if path is not None:
@@ -105,7 +105,7 @@ class BenchScreen(MainScreen):
 
     @work(group="pick", exclusive=True, exit_on_error=False)
     async def action_path(self) -> None:
-        form = FormDialog("Open a report", [Ask("path", "A results.json, or the folder that holds one")])
+        form = FormDialog("Open a report", [FormField("path", "A results.json, or the folder that holds one")])
         answers = await self.memlora.push_screen_wait(form)
         if answers and answers["path"].strip():
             self.open_report(Path(answers["path"].strip()).expanduser())
@@ -117,31 +117,31 @@ class BenchScreen(MainScreen):
         from memlora_mlx.eval.results import read_run
 
         if self._job is None:
-            self._say("reading …")
+            self._show_message("reading …")
         try:
             document = await asyncio.to_thread(lambda: build(read_run(path)))
         except (KeyError, ValueError, TypeError, AttributeError, IndexError) as error:
-            self._say("")
+            self._show_message("")
             raise UsageError(f"{path} holds figures that cannot be reported ({error!r})") from error
         except MemloraError:
-            self._say("")
+            self._show_message("")
             raise
         file = path / "results.json" if path.is_dir() else path
         if file not in self._files:
             self._files.insert(0, file)
-            self.look()
+            self.refresh_list()
         self._document = document
         if self._job is None:
-            self._say(document.subtitle)
+            self._show_message(document.subtitle)
         self.query_one("#bench-body").display = True
         sections = self.query_one("#sections", OptionList)
         sections.clear_options()
-        sections.add_options([Text(plain(section.title, 40)) for section in document.sections])
+        sections.add_options([Text(clean_line(section.title, 40)) for section in document.sections])
         sections.highlighted = 0
         sections.focus()
 
     @on(OptionList.OptionHighlighted, "#sections")
-    def chosen(self, event: OptionList.OptionHighlighted) -> None:
+    def section_chosen(self, event: OptionList.OptionHighlighted) -> None:
         if self._document is not None:
             self.show_section(self._document.sections[event.option_index])
 
@@ -149,7 +149,7 @@ class BenchScreen(MainScreen):
     async def show_section(self, section: Section) -> None:
         view = self.query_one("#section", VerticalScroll)
         widgets: list[Widget] = [Static(Content(words), markup=False) for words in section.paragraphs]
-        widgets += [Static(Content(f"• {words}"), markup=False) for words in section.points]
+        widgets += [Static(Content(f"• {words}"), markup=False) for words in section.bullet_points]
         plots: list[tuple[BarPlot, list[tuple[str, float]], float]] = []
         for chart in section.charts:
             bars, maximum = _bars(chart)
@@ -178,7 +178,7 @@ class BenchScreen(MainScreen):
 
     @work(group="run", exclusive=True, exit_on_error=False)
     async def action_run_bench(self) -> None:
-        from memlora_mlx.eval.plan import SYSTEMS
+        from memlora_mlx.eval.bench_config import SYSTEMS
 
         if self._job is not None:
             raise UsageError("a benchmark is running; wait for it, or stop it with Esc")
@@ -186,11 +186,11 @@ class BenchScreen(MainScreen):
         form = FormDialog(
             "Run a benchmark",
             [
-                Ask("what", "What", kept.get("what", WHAT[0]), options=WHAT),
-                Ask("file", "File of LoCoMo's form", kept.get("file", ""), "locomo10.json; for LoCoMo alone"),
-                Ask("split", "Split", kept.get("split", "val"), options=("val", "train", "test", "all")),
-                Ask("systems", "Systems", kept.get("systems", ",".join(SYSTEMS))),
-                Ask("questions", "Questions of each conversation", kept.get("questions", ""), "empty: all"),
+                FormField("what", "What", kept.get("what", WHAT[0]), options=WHAT),
+                FormField("file", "File of LoCoMo's form", kept.get("file", ""), "locomo10.json; for LoCoMo alone"),
+                FormField("split", "Split", kept.get("split", "val"), options=("val", "train", "test", "all")),
+                FormField("systems", "Systems", kept.get("systems", ",".join(SYSTEMS))),
+                FormField("questions", "Questions of each conversation", kept.get("questions", ""), "empty: all"),
             ],
         )
         answers = await self.memlora.push_screen_wait(form)
@@ -198,14 +198,14 @@ class BenchScreen(MainScreen):
             return
         self._answers = answers
         arguments = _arguments(answers)
-        runs = self.session.settings.home / "bench" / "runs"
+        runs = self.backend.settings.home / "bench" / "runs"
         folder = runs / f"{datetime.now():%Y-%m-%d-%H%M%S}"
-        student = self.session.settings.student or self.session.status.student
+        student = self.backend.settings.student or self.backend.status.student
         arguments += ["--student", student] if student else []
         log = runs / f"{folder.name}.log"
-        self._job = Job(["memlora_mlx", "bench", *arguments, "--out", str(folder)], self.session.settings, log)
+        self._job = Job(["memlora_mlx", "bench", *arguments, "--out", str(folder)], self.backend.settings, log)
         self._out = folder
-        self._say("▶ loading the student … Esc stops it")
+        self._show_message("▶ loading the student … Esc stops it")
 
     def _watch(self) -> None:
         """Show how far the run is, and its report once it has one."""
@@ -214,18 +214,18 @@ class BenchScreen(MainScreen):
             return
         if (code := job.poll()) is None:
             if not job.is_stopped and job.last_line:
-                self._say(f"▶ {plain(job.last_line, 200)} · Esc stops it")
+                self._show_message(f"▶ {clean_line(job.last_line, 200)} · Esc stops it")
             return
         self._job = None
         if code == 0:
             self.notify("Its report is open.", title="The benchmark is done", markup=False)
-            self.look()
+            self.refresh_list()
             self.open_report(self._out)
         elif job.is_stopped:
-            self._say(f"‖ {plain(job.reason(), 200)}")
+            self._show_message(f"‖ {clean_line(job.failure_reason(), 200)}")
         else:
-            self._say(f"✗ {plain(job.reason(), 300)}")
-            self.memlora.report(MemloraError(job.reason()), "The benchmark ended")
+            self._show_message(f"✗ {clean_line(job.failure_reason(), 300)}")
+            self.memlora.report_error(MemloraError(job.failure_reason()), "The benchmark ended")
 
     def on_unmount(self) -> None:
         if self._job is not None:
@@ -234,11 +234,11 @@ class BenchScreen(MainScreen):
     def action_stop(self) -> None:
         if self._job is not None:
             self._job.stop()
-            self._say("‖ stopping …")
+            self._show_message("‖ stopping …")
         else:
             self.table.focus()
 
-    def _say(self, words: str) -> None:
+    def _show_message(self, words: str) -> None:
         self.query_one("#says", Static).update(Content(words))
 
 
@@ -260,7 +260,7 @@ def _arguments(answers: dict[str, str]) -> list[str]:
         arguments += ["--systems", answers["systems"].strip()]
     if count:
         if not count.isdigit() or count == "0":
-            raise UsageError(f"{plain(count, 40)!r} is no number of questions; leave it empty for all")
+            raise UsageError(f"{clean_line(count, 40)!r} is no number of questions; leave it empty for all")
         arguments += ["--questions", count]
     return arguments
 
@@ -283,13 +283,13 @@ def _bars(chart: Chart) -> tuple[list[tuple[str, float]], float]:
 
     if isinstance(chart, BarChart):
         bars = [
-            (plain(f"{group} {bar.label}".strip(), 28) + f"  {plain(bar.text, 24)}", bar.value)
+            (clean_line(f"{group} {bar.label}".strip(), 28) + f"  {clean_line(bar.text, 24)}", bar.value)
             for group, found in chart.groups
             for bar in found
         ]
         return bars, chart.maximum
     bars = [
-        (f"{plain(name, 18)}, {plain(part, 22)}  {count}", float(count))
+        (f"{clean_line(name, 18)}, {clean_line(part, 22)}  {count}", float(count))
         for name, counts in chart.rows
         for part, count in zip(chart.parts, counts, strict=True)
         if count
@@ -297,11 +297,13 @@ def _bars(chart: Chart) -> tuple[list[tuple[str, float]], float]:
     return bars, max((value for _, value in bars), default=1.0)
 
 
-def _grid(table: Table, number: int) -> Rows:
+def _grid(table: Table, number: int) -> RowTable:
     """A table as wide as its words; it scrolls sideways where that is wider than the screen."""
     cells = [[column.head for column in table.columns], *table.rows]
-    widths = [min(CELL, max(len(plain(row[i])) for row in cells if i < len(row))) for i in range(len(table.columns))]
-    heads = [plain(column.head) for column in table.columns]
-    grid = Rows([(head, max(1, width)) for head, width in zip(heads, widths, strict=True)], id=f"table-{number}")
+    widths = [
+        min(CELL, max(len(clean_line(row[i])) for row in cells if i < len(row))) for i in range(len(table.columns))
+    ]
+    heads = [clean_line(column.head) for column in table.columns]
+    grid = RowTable([(head, max(1, width)) for head, width in zip(heads, widths, strict=True)], id=f"table-{number}")
     grid.extend([(str(i), row) for i, row in enumerate(table.rows)])
     return grid

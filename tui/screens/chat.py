@@ -19,12 +19,12 @@ from textual.widgets import Static, TextArea
 from memlora_mlx.errors import UsageError
 from memlora_mlx.records import Image
 from memlora_mlx.settings import APP_HISTORY
+from memlora_mlx.tui.chat_controller import ChatController, ChatTurn
 from memlora_mlx.tui.commands import parse
 from memlora_mlx.tui.screens.base import MainScreen
-from memlora_mlx.tui.talk import Talk, Turn
-from memlora_mlx.tui.text import plain, printable
+from memlora_mlx.tui.text import clean_line, clean_text
 from memlora_mlx.tui.widgets.exchange import ExchangeView
-from memlora_mlx.tui.widgets.memory_panel import Entry, MemoryItem, MemoryPanel
+from memlora_mlx.tui.widgets.memory_panel import MemoryItem, MemoryPanel, PanelEntry
 from memlora_mlx.tui.widgets.prompt import History, Prompt, PromptBox
 
 WELCOME = """\
@@ -51,14 +51,14 @@ class ChatScreen(MainScreen):
 
     def __init__(self) -> None:
         super().__init__()
-        self.turns: list[Turn] = []
+        self.turns: list[ChatTurn] = []
         self.attachment: Image | None = None
         self._current: ExchangeView | None = None  # the one whose memories the panel shows
         self.states: dict[str, str] = {}  # what the user did to memories, by their ids
-        self._one_reply = asyncio.Lock()
+        self._reply_lock = asyncio.Lock()
 
     def compose_body(self) -> Iterable[Widget]:
-        history = History(self.session.settings.home / APP_HISTORY)
+        history = History(self.backend.settings.home / APP_HISTORY)
         yield Horizontal(
             Vertical(
                 VerticalScroll(Static(WELCOME, id="welcome", markup=False), id="log", can_focus=False),
@@ -71,14 +71,14 @@ class ChatScreen(MainScreen):
         )
 
     def compose(self) -> ComposeResult:
-        self.talk = self.memlora.talk = Talk(self.session, self._turn_changed)
+        self.controller = self.memlora.chat = ChatController(self.backend, self._turn_changed)
         yield from super().compose()
 
     def on_mount(self) -> None:
         self.query_one("#attachment").display = False
-        self.set_class(not self.session.settings.panel, "-no-panel")
+        self.set_class(not self.backend.settings.panel, "-no-panel")
         self.prompt.focus()
-        self.run_worker(self.talk.remember_for_ever(), group="remember", exit_on_error=False)
+        self.run_worker(self.controller.run_memory_worker(), group="remember", exit_on_error=False)
 
     # ------------------------------------------------------------------ parts
 
@@ -104,11 +104,11 @@ class ChatScreen(MainScreen):
 
             ChatCommands(self).run(*command)
             return
-        turn = Turn(event.text or NO_WORDS, self.attachment)
+        turn = ChatTurn(event.text or NO_WORDS, self.attachment)
         self.detach()
         self.answer(turn)
 
-    async def show(self, turn: Turn) -> ExchangeView:
+    async def show(self, turn: ChatTurn) -> ExchangeView:
         """Put a turn at the end of the conversation."""
         view = ExchangeView(turn)
         self.turns.append(turn)
@@ -120,37 +120,37 @@ class ChatScreen(MainScreen):
         return view
 
     @work(group="reply", exit_on_error=False)
-    async def answer(self, turn: Turn) -> None:
+    async def answer(self, turn: ChatTurn) -> None:
         """Show the question at once, and its reply as it comes; replies come one after the other."""
-        self.talk.unanswered += 1
+        self.controller.pending_replies += 1
         try:
             view = await self.show(turn)
-            async with self._one_reply:
-                if self.talk.is_leaving:
+            async with self._reply_lock:
+                if self.controller.is_shutting_down:
                     turn.stopped = True
                 else:
                     await self._stream(turn, view)
             self._turn_changed(turn)
             if turn.problem is None:
-                self.talk.remember(turn)
+                self.controller.remember(turn)
         finally:
-            self.talk.unanswered -= 1
+            self.controller.pending_replies -= 1
 
-    async def _stream(self, turn: Turn, view: ExchangeView) -> None:
-        self.talk.stop = stop = asyncio.Event()
+    async def _stream(self, turn: ChatTurn, view: ExchangeView) -> None:
+        self.controller.stop = stop = asyncio.Event()
         self.refresh_bindings()
         view.add_class("-replying")
         stream = view.markdown.get_stream(view.markdown)
         try:
-            async for piece in self.talk.reply(turn, stop):
+            async for piece in self.controller.reply(turn, stop):
                 if turn.reply == piece:  # the first one: the memories are chosen
                     self._turn_changed(turn)
-                await stream.write(printable(piece))
+                await stream.write(clean_text(piece))
         except Exception as error:
-            turn.problem = plain(str(error)) or type(error).__name__
-            self.memlora.report(error, "No reply")
+            turn.problem = clean_line(str(error)) or type(error).__name__
+            self.memlora.report_error(error, "No reply")
         finally:
-            self.talk.stop = None
+            self.controller.stop = None
             self.refresh_bindings()
             await stream.stop()
             view.remove_class("-replying")
@@ -163,29 +163,31 @@ class ChatScreen(MainScreen):
         self.query_one("#welcome").display = True
         self.refresh_panel()
 
-    def _turn_changed(self, turn: Turn) -> None:
+    def _turn_changed(self, turn: ChatTurn) -> None:
         """Show what is new of a turn: below its reply, in the panel, in the counts."""
         for view in self.query(ExchangeView):
             if view.turn is turn:
-                view.tell()
+                view.refresh_note()
         if self._current is not None and self._current.turn is turn:
             self.refresh_panel()
         if turn.memory == "failed":
-            self.notify(plain(turn.problem or ""), title="Not remembered", severity="error", timeout=12, markup=False)
+            self.notify(
+                clean_line(turn.problem or ""), title="Not remembered", severity="error", timeout=12, markup=False
+            )
         if turn.memory == "done":
-            self.recount()
+            self.refresh_counts()
 
     @work(group="panel", exclusive=True, exit_on_error=False)
     async def refresh_panel(self) -> None:
         await self.panel.show(self._current.turn if self._current else None, self.states)
 
     @work(group="count", exclusive=True, exit_on_error=False)
-    async def recount(self) -> None:
-        await self.session.count()
+    async def refresh_counts(self) -> None:
+        await self.backend.refresh_counts()
 
     @on(TextArea.Changed)
     def typed(self) -> None:
-        self.talk.touch()
+        self.controller.note_activity()
 
     # ------------------------------------------------------------------ images
 
@@ -196,7 +198,7 @@ class ChatScreen(MainScreen):
     @work(group="attach", exclusive=True, exit_on_error=False)
     async def attach(self, path: Path, caption: str, pasted: str = "") -> None:
         """Take an image to the next question, once it is seen to be one; if it is none, what was pasted is text."""
-        from memlora_mlx.tui.images import thumbnail
+        from memlora_mlx.tui.terminal_images import thumbnail
 
         try:
             await asyncio.to_thread(thumbnail, path)
@@ -206,14 +208,14 @@ class ChatScreen(MainScreen):
             self.prompt.insert(pasted)
             return
         self.attachment = Image(str(path), caption or None)
-        student = plain(self.session.status.student or "the student", 30)
-        told = f"caption: {plain(caption, 60)}" if caption else "add a caption with /image PATH WORDS"
-        if self.session.status.sees:
+        student = clean_line(self.backend.status.student or "the student", 30)
+        told = f"caption: {clean_line(caption, 60)}" if caption else "add a caption with /image PATH WORDS"
+        if self.backend.status.has_vision:
             does = f"{student} looks at it"
         else:
             does = f"{student} cannot see: it reads your words and the caption"
         chip = self.query_one("#attachment", Static)
-        chip.update(Content(f"▣ {plain(path.name, 40)} ({told})\n  {does}. Backspace takes it off."))
+        chip.update(Content(f"▣ {clean_line(path.name, 40)} ({told})\n  {does}. Backspace takes it off."))
         chip.display = True
         self.prompt.may_be_empty = True
 
@@ -223,7 +225,7 @@ class ChatScreen(MainScreen):
         self.query_one("#attachment").display = False
 
     @on(Prompt.Emptied)
-    def emptied(self) -> None:
+    def prompt_emptied(self) -> None:
         self.detach()
 
     # ------------------------------------------------------------------ memories
@@ -239,53 +241,53 @@ class ChatScreen(MainScreen):
     @work(group="memory", exit_on_error=False)
     async def act(self, event: MemoryItem.Acted) -> None:
         """Do to a memory what its key says; a failure is told and changes nothing."""
-        from memlora_mlx.tui import changes
+        from memlora_mlx.tui import memory_edits
         from memlora_mlx.tui.screens.dialogs import EditDialog
 
         entry = event.entry
-        if event.deed == "source":
+        if event.action == "source":
             await self._open_source(entry)
             return
-        if event.deed == "edit":
-            words = await self.memlora.push_screen_wait(EditDialog(self._words_of(entry)))
+        if event.action == "edit":
+            words = await self.memlora.push_screen_wait(EditDialog(self._memory_text(entry)))
             if words is None:
                 return
-            memory = await self.session.run(partial(changes.revise, memory_id=entry.memory_id, text=words))
+            memory = await self.backend.run(partial(memory_edits.revise, memory_id=entry.memory_id, text=words))
             self.states[entry.memory_id] = f"edited: {memory.text}"
-        elif event.deed == "undo":
+        elif event.action == "undo":
             read = self._current.turn.remembered if self._current else None
             facts = read.facts if read and any(c.memory_id == entry.memory_id for c in read.applied) else ()
-            line = await self.session.run(partial(changes.undo, memory_id=entry.memory_id, facts=facts))
+            line = await self.backend.run(partial(memory_edits.undo, memory_id=entry.memory_id, facts=facts))
             self.states[entry.memory_id] = f"undone; now: {line.new_text or 'gone'}"
         else:
-            await self.session.run(partial(changes.delete, memory_id=entry.memory_id))
+            await self.backend.run(partial(memory_edits.delete, memory_id=entry.memory_id))
             self.states[entry.memory_id] = "deleted; u brings it back"
-        await self.session.count()
+        await self.backend.refresh_counts()
         self.refresh_panel()
 
-    def _words_of(self, entry: Entry) -> str:
+    def _memory_text(self, entry: PanelEntry) -> str:
         state = self.states.get(entry.memory_id, "")
         return state.removeprefix("edited: ") if state.startswith("edited: ") else entry.text
 
-    async def _open_source(self, entry: Entry) -> None:
-        from memlora_mlx.tui.listing import story
+    async def _open_source(self, entry: PanelEntry) -> None:
+        from memlora_mlx.tui.memory_queries import memory_details
         from memlora_mlx.tui.screens.dialogs import SourceDialog
 
-        found = await self.session.run(partial(story, memory_id=entry.memory_id))
+        found = await self.backend.run(partial(memory_details, memory_id=entry.memory_id))
         await self.memlora.push_screen(SourceDialog(found.text or entry.text, found.exchanges, found.history))
 
     # ------------------------------------------------------------------ keys
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         if action == "stop_reply":
-            return self.talk.stop is not None
+            return self.controller.stop is not None
         if action == "browse":
-            return self.talk.stop is None
+            return self.controller.stop is None
         return super().check_action(action, parameters)
 
     def action_stop_reply(self) -> None:
-        if self.talk.stop is not None:
-            self.talk.stop.set()
+        if self.controller.stop is not None:
+            self.controller.stop.set()
 
     def action_browse(self) -> None:
         """From the prompt to the newest reply, and from anywhere back to the prompt."""
@@ -304,7 +306,7 @@ class ChatScreen(MainScreen):
         else:
             self.show_panel()
         if not self.has_class("-narrow"):
-            self.memlora.keep(panel=not is_shown)
+            self.memlora.save_preferences(panel=not is_shown)
         elif not is_shown:  # it takes the chat's place until it is closed
             self.call_after_refresh(self.panel.focus_first)
 

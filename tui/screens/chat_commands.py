@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from memlora_mlx.errors import UsageError
-from memlora_mlx.tui import changes, listing
+from memlora_mlx.tui import memory_edits, memory_queries
+from memlora_mlx.tui.chat_controller import ChatTurn, as_markdown
 from memlora_mlx.tui.commands import Command
 from memlora_mlx.tui.screens.dialogs import ConfirmDialog
-from memlora_mlx.tui.talk import Turn, as_markdown
-from memlora_mlx.tui.text import plain
+from memlora_mlx.tui.text import clean_line
 
 if TYPE_CHECKING:
     from memlora_mlx.memory.workspace import Workspace
@@ -59,42 +59,42 @@ class ChatCommands:
         self.chat.action_toggle_panel()
 
     async def command_search(self, words: str) -> None:
-        hits = await self.chat.session.run(
-            partial(_nearest, words=words or " ", limit=self.chat.session.settings.limit)
+        hits = await self.chat.backend.run(
+            partial(_nearest, words=words or " ", limit=self.chat.backend.settings.limit)
         )
         self.chat.show_panel()
-        await self.chat.panel.show_hits(f"Nearest to “{plain(words, 30)}”", hits)
+        await self.chat.panel.show_hits(f"Nearest to “{clean_line(words, 30)}”", hits)
 
     async def command_remember(self, words: str) -> None:
         if not words:
             raise UsageError("say what to remember: /remember I am allergic to nuts")
-        await self.chat.session.run(partial(_keep, words=words))
-        await self.chat.session.count()
-        self.chat.notify(plain(words), title="+ remembered", markup=False)
+        await self.chat.backend.run(partial(_keep, words=words))
+        await self.chat.backend.refresh_counts()
+        self.chat.notify(clean_line(words), title="+ remembered", markup=False)
 
     async def command_forget(self, words: str) -> None:
         if not words:
             await self.command_undo("")
             return
-        hits = await self.chat.session.run(partial(_nearest, words=words, limit=1))
+        hits = await self.chat.backend.run(partial(_nearest, words=words, limit=1))
         if not hits:
             raise UsageError("there are no memories yet")
         memory = hits[0].memory
         if await self.chat.memlora.push_screen_wait(
             ConfirmDialog("Delete this memory? /undo brings it back.", memory.text)
         ):
-            await self.chat.session.run(partial(changes.delete, memory_id=memory.id))
+            await self.chat.backend.run(partial(memory_edits.delete, memory_id=memory.id))
             self.chat.states[memory.id] = "deleted; u brings it back"
-            await self.chat.session.count()
+            await self.chat.backend.refresh_counts()
             self.chat.refresh_panel()
-            self.chat.notify(plain(memory.text), title="- removed", markup=False)
+            self.chat.notify(clean_line(memory.text), title="- removed", markup=False)
 
     async def command_undo(self, _: str) -> None:
-        line = await self.chat.session.run(changes.undo)
+        line = await self.chat.backend.run(memory_edits.undo)
         self.chat.states[line.memory_id] = f"undone; now: {line.new_text or 'gone'}"
-        await self.chat.session.count()
+        await self.chat.backend.refresh_counts()
         self.chat.refresh_panel()
-        self.chat.notify(plain(line.old_text or line.new_text or ""), title="Undone", markup=False)
+        self.chat.notify(clean_line(line.old_text or line.new_text or ""), title="Undone", markup=False)
 
     async def command_image(self, argument: str) -> None:
         path, caption = _path_and_words(argument) if argument else (await self._pick_image(), "")
@@ -110,26 +110,26 @@ class ChatCommands:
 
     async def command_clear(self, _: str) -> None:
         self.chat.action_stop_reply()
-        self.chat.talk.forget_turns()
+        self.chat.controller.clear_turns()
         await self.chat.clear()
 
     async def command_retry(self, _: str) -> None:
         failed = [turn for turn in self.chat.turns if turn.memory == "failed"]
         for turn in failed:
-            self.chat.talk.remember(turn)
+            self.chat.controller.remember(turn)
         if not failed:
             raise UsageError("nothing has failed to be remembered")
 
     async def command_export(self, path: str) -> None:
         target = Path(path or "memories.jsonl").expanduser()
-        count = await self.chat.session.run(partial(listing.export, path=target))
-        self.chat.notify(f"{count:,} memories in {plain(str(target), 120)}", title="Exported", markup=False)
+        count = await self.chat.backend.run(partial(memory_queries.export, path=target))
+        self.chat.notify(f"{count:,} memories in {clean_line(str(target), 120)}", title="Exported", markup=False)
 
     async def command_save(self, path: str) -> None:
         target = Path(path or "conversation.md").expanduser()
-        turns: Sequence[Turn] = list(self.chat.turns)
-        await self.chat.session.run(lambda _: _write_new(target, as_markdown(list(turns))))
-        self.chat.notify(plain(str(target), 120), title="Saved", markup=False)
+        turns: Sequence[ChatTurn] = list(self.chat.turns)
+        await self.chat.backend.run(lambda _: _write_new(target, as_markdown(list(turns))))
+        self.chat.notify(clean_line(str(target), 120), title="Saved", markup=False)
 
 
 def _nearest(workspace: Workspace, words: str, limit: int) -> list[Hit]:
@@ -163,4 +163,4 @@ def _path_and_words(argument: str) -> tuple[Path, str]:
         path = Path(" ".join(words[:count]).strip("\"'")).expanduser()
         if path.is_file():
             return path, " ".join(words[count:]).strip()
-    raise UsageError(f"there is no file {plain(argument, 120)}; check the path")
+    raise UsageError(f"there is no file {clean_line(argument, 120)}; check the path")

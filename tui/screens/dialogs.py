@@ -14,8 +14,8 @@ from textual.widgets import Footer, Static, TextArea
 
 from memlora_mlx.memory.stages import MAX_TEXT
 from memlora_mlx.records import Exchange, Revision
-from memlora_mlx.tui.text import plain, printable
-from memlora_mlx.tui.when import when
+from memlora_mlx.tui.text import clean_line, clean_text
+from memlora_mlx.tui.times import format_time
 
 
 class EditDialog(ModalScreen[str | None]):
@@ -28,7 +28,7 @@ class EditDialog(ModalScreen[str | None]):
 
     def __init__(self, text: str, title: str = "Edit this memory") -> None:
         super().__init__()
-        self._text, self._title = printable(text), title
+        self._text, self._title = clean_text(text), title
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="dialog"):
@@ -62,7 +62,7 @@ class ConfirmDialog(ModalScreen[bool]):
         with Vertical(classes="dialog"):
             yield Static(self._question, classes="dialog-title", markup=False)
             if self._words:
-                yield Static(Content(plain(self._words)), markup=False)
+                yield Static(Content(clean_line(self._words)), markup=False)
             yield Footer(show_command_palette=False)
 
     def action_answer(self, yes: bool) -> None:
@@ -82,7 +82,7 @@ class SourceDialog(ModalScreen[None]):
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="dialog wide"):
-            yield Static(Content(plain(self._text)), classes="dialog-title", markup=False)
+            yield Static(Content(clean_line(self._text)), classes="dialog-title", markup=False)
             with VerticalScroll(can_focus=True):
                 yield Static(self._source(), markup=False)
                 yield Static(self._changes(), markup=False)
@@ -95,23 +95,27 @@ class SourceDialog(ModalScreen[None]):
             )
         parts: list[Content] = []
         for exchange in self._exchanges:
-            head = f"\nSaid {when(exchange.said_at)} in {plain(exchange.source, 60)}\n"
+            head = f"\nSaid {format_time(exchange.said_at)} in {clean_line(exchange.source, 60)}\n"
             parts.append(Content.styled(head, "$foreground 60%"))
             for message in exchange.messages:
                 known = {"user": "you", "assistant": "memlora"}
-                name = plain(message.speaker or known.get(message.role, message.role), 40)
-                words = printable(message.text)[:4000]
+                name = clean_line(message.speaker or known.get(message.role, message.role), 40)
+                words = clean_text(message.text)[:4000]
                 parts.append(Content.assemble((f"\n{name}  ", "bold $text-primary"), words, "\n"))
                 if message.image is not None:
-                    parts.append(Content(f"  image: {plain(message.image.caption or message.image.source, 120)}\n"))
+                    parts.append(
+                        Content(f"  image: {clean_line(message.image.caption or message.image.source, 120)}\n")
+                    )
         return Content("").join(parts)
 
     def _changes(self) -> Content:
         parts: list[Content] = [Content.styled("\nWhat happened to it\n", "$foreground 60%")]
         for line in self._history:
             undone = "  (undone)" if line.undone else ""
-            words = plain(line.new_text or line.old_text or "")
-            parts.append(Content(f"\n{line.event.lower():<7} {when(line.at)}  by {line.actor}{undone}\n  {words}\n"))
+            words = clean_line(line.new_text or line.old_text or "")
+            parts.append(
+                Content(f"\n{line.event.lower():<7} {format_time(line.at)}  by {line.actor}{undone}\n  {words}\n")
+            )
         return Content("").join(parts)
 
 

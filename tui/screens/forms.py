@@ -14,12 +14,12 @@ from textual.screen import ModalScreen
 from textual.widgets import Footer, Input, Select, Static
 
 from memlora_mlx.records import Revision
-from memlora_mlx.tui.text import plain, printable
-from memlora_mlx.tui.when import when
+from memlora_mlx.tui.text import clean_line, clean_text
+from memlora_mlx.tui.times import format_time
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class FormField:
     """One field."""
 
     name: str
@@ -34,21 +34,21 @@ class FormDialog(ModalScreen[dict[str, str] | None]):
 
     CSS_PATH = "pages.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter,ctrl+s", "done", "Do it", priority=True, tooltip="With these answers", id="form.done"),
+        Binding("enter,ctrl+s", "submit", "Do it", priority=True, tooltip="With these answers", id="form.done"),
         Binding("tab", "app.focus_next", "Next field", id="form.next"),
         Binding("escape", "dismiss", "Back", tooltip="Leave all as it is", id="form.back"),
     ]
 
-    def __init__(self, title: str, asks: Sequence[Ask], about: str = "") -> None:
+    def __init__(self, title: str, fields: Sequence[FormField], about: str = "") -> None:
         super().__init__()
-        self._title, self._asks, self._about = title, asks, about
+        self._title, self._fields, self._about = title, fields, about
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="dialog"):
             yield Static(self._title, classes="dialog-title", markup=False)
             if self._about:
-                yield Static(Content(plain(self._about)), classes="hint", markup=False)
-            for ask in self._asks:
+                yield Static(Content(clean_line(self._about)), classes="hint", markup=False)
+            for ask in self._fields:
                 with Vertical(classes="form"):
                     yield Static(ask.label, markup=False)
                     if ask.options:
@@ -59,13 +59,13 @@ class FormDialog(ModalScreen[dict[str, str] | None]):
             yield Footer(show_command_palette=False)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        if action == "done":  # in a list of choices Enter opens and chooses
+        if action == "submit":  # in a list of choices Enter opens and chooses
             return not (isinstance(self.focused, Select) or any(select.expanded for select in self.query(Select)))
         return super().check_action(action, parameters)
 
-    def action_done(self) -> None:
+    def action_submit(self) -> None:
         answers = {}
-        for ask in self._asks:
+        for ask in self._fields:
             field = self.query_one(f"#{ask.name}")
             assert isinstance(field, Input | Select)
             answers[ask.name] = str(field.value)
@@ -84,16 +84,16 @@ class HistoryDialog(ModalScreen[None]):
     def compose(self) -> ComposeResult:
         signs = {"ADD": "+ added", "UPDATE": "~ changed", "DELETE": "− deleted", "NONE": "○ left"}
         with Vertical(classes="dialog wide"):
-            yield Static(Content(plain(self._text)), classes="dialog-title", markup=False)
+            yield Static(Content(clean_line(self._text)), classes="dialog-title", markup=False)
             with VerticalScroll(can_focus=True):
                 for line in self._history:
                     parts = [
                         (f"{signs[line.event]}  ", "bold"),
-                        (f"{when(line.at)}, by {plain(line.actor, 20)}", "$foreground 60%"),
+                        (f"{format_time(line.at)}, by {clean_line(line.actor, 20)}", "$foreground 60%"),
                         ("  ↶ undone" if line.undone else "", "bold"),
                     ]
-                    words = [f"\n  was  {plain(line.old_text)}"] if line.old_text else []
-                    words += [f"\n  now  {plain(line.new_text)}"] if line.new_text else []
+                    words = [f"\n  was  {clean_line(line.old_text)}"] if line.old_text else []
+                    words += [f"\n  now  {clean_line(line.new_text)}"] if line.new_text else []
                     yield Static(Content.assemble(*parts, *words, "\n"), markup=False)
             yield Footer(show_command_palette=False)
 
@@ -109,7 +109,7 @@ class TextDialog(ModalScreen[None]):
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="dialog wide"):
-            yield Static(Content(plain(self._title)), classes="dialog-title", markup=False)
+            yield Static(Content(clean_line(self._title)), classes="dialog-title", markup=False)
             with VerticalScroll(can_focus=True):
-                yield Static(Content(printable(self._text)[:100_000]), markup=False)
+                yield Static(Content(clean_text(self._text)[:100_000]), markup=False)
             yield Footer(show_command_palette=False)

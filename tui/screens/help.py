@@ -80,7 +80,9 @@ def _key(key: str) -> str:
 
 
 def _title(widget: Widget) -> str:
-    return {"Prompt": "prompt", "MemoryItem": "memory"}.get(type(widget).__name__, type(widget).__name__)
+    return {"Prompt": "prompt", "MemoryItem": "memory", "RowTable": "Rows"}.get(
+        type(widget).__name__, type(widget).__name__
+    )
 
 
 def _section(title: str, rows: Iterable[tuple[str, str]]) -> Iterable[Widget]:

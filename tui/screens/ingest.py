@@ -21,12 +21,12 @@ from textual.widgets import Input, ProgressBar, RichLog, Static
 
 from memlora_mlx.errors import Cancelled, EngineClosed, MemloraError, UsageError
 from memlora_mlx.tui.screens.base import MainScreen
-from memlora_mlx.tui.text import plain
-from memlora_mlx.tui.when import lasting
+from memlora_mlx.tui.text import clean_line
+from memlora_mlx.tui.times import format_duration
 from memlora_mlx.tui.widgets.actions import ScreenActions
-from memlora_mlx.tui.widgets.exchange import SIGNS
+from memlora_mlx.tui.widgets.exchange import EVENT_SIGNS
 from memlora_mlx.tui.widgets.prompt import dropped_path
-from memlora_mlx.tui.widgets.rows import Rows
+from memlora_mlx.tui.widgets.row_table import RowTable
 
 if TYPE_CHECKING:
     from memlora_mlx.conversations import Conversation
@@ -49,7 +49,7 @@ class IngestScreen(MainScreen):
         Binding("ctrl+r", "read", "Read", tooltip="Read the files in, or go on after a pause", id="page.run"),
         Binding("p", "pause_or_read", "Pause", tooltip="Pause the reading, or go on with it", id="ingest.pause"),
         Binding("escape", "pause", "Stop", show=False, tooltip="Pause; what was read is kept", id="page.back"),
-        Binding("d,delete", "take_off", "Take off", tooltip="Take the file off the list", id="ingest.delete"),
+        Binding("d,delete", "remove_file", "Take off", tooltip="Take the file off the list", id="ingest.delete"),
     ]
 
     def __init__(self) -> None:
@@ -59,12 +59,12 @@ class IngestScreen(MainScreen):
         self._sources: list[Source] = []
         self._stop: threading.Event | None = None  # of the reading under way
         self._tally: IngestStats | None = None
-        self._news: deque[ExchangeResult] = deque(maxlen=LINES)
+        self._log_lines: deque[ExchangeResult] = deque(maxlen=LINES)
 
     def compose_body(self) -> Iterable[Widget]:
         with Horizontal(classes="fields"):
             yield Input(placeholder="/ path of a conversation file; Enter adds it", compact=True, id="path")
-        yield Rows((("file or conversation", 0), ("exchanges", 11), ("state", 30)), id="files")
+        yield RowTable((("file or conversation", 0), ("exchanges", 11), ("state", 30)), id="files")
         yield ProgressBar(total=None, show_eta=False, id="progress")
         yield Static("", classes="says", markup=False, id="says")
         yield RichLog(max_lines=LINES, wrap=True, markup=False, highlight=False, id="changes")
@@ -74,20 +74,20 @@ class IngestScreen(MainScreen):
 
     def _begin(self) -> None:
         self.query_one("#progress").display = False
-        self.set_interval(INTERVAL, self._tell)
-        self._say("LoCoMo, OpenAI-style JSON or JSONL, a ChatGPT export, or a `Name: text` transcript.")
+        self.set_interval(INTERVAL, self._refresh_progress)
+        self._show_message("LoCoMo, OpenAI-style JSON or JSONL, a ChatGPT export, or a `Name: text` transcript.")
         self.query_one("#files").focus()
 
     def on_screen_resume(self) -> None:
-        self.call_after_refresh(self.look)
+        self.call_after_refresh(self.refresh_list)
 
     def on_unmount(self) -> None:
         if self._stop is not None:
             self._stop.set()
 
     @property
-    def table(self) -> Rows:
-        return self.query_one("#files", Rows)
+    def table(self) -> RowTable:
+        return self.query_one("#files", RowTable)
 
     # ------------------------------------------------------------------ files
 
@@ -124,7 +124,7 @@ class IngestScreen(MainScreen):
             self._files[key] = await asyncio.to_thread(read_conversations, path)
             self._states[key] = "ready; Ctrl+R reads it in"
         except MemloraError as error:
-            self._states[key] = f"✗ {plain(str(error)).removeprefix(f'{key}: ')}"
+            self._states[key] = f"✗ {clean_line(str(error)).removeprefix(f'{key}: ')}"
             raise
         finally:
             self._list()
@@ -132,15 +132,15 @@ class IngestScreen(MainScreen):
     def action_path(self) -> None:
         self.query_one("#path", Input).focus()
 
-    def action_take_off(self) -> None:
+    def action_remove_file(self) -> None:
         key = self.table.key_at_cursor or ""
         if key in self._files and not self._is_reading:
             del self._files[key]
             self._list()
 
     @work(group="look", exclusive=True, exit_on_error=False)
-    async def look(self) -> None:
-        self._sources = await self.session.run(lambda workspace: workspace.store.sources())
+    async def refresh_list(self) -> None:
+        self._sources = await self.backend.run(lambda workspace: workspace.store.sources())
         self._list()
 
     def _list(self) -> None:
@@ -156,7 +156,7 @@ class IngestScreen(MainScreen):
             if source.name not in chosen or not self._is_reading:
                 state = "✓ read" if source.finished_at else "‖ stopped; add its file to go on"
                 rows.append((f"source:{source.name}", (source.name, f"{source.done}/{source.exchanges}", state)))
-        self.table.fill(rows)
+        self.table.set_rows(rows)
 
     # ------------------------------------------------------------------ reading
 
@@ -170,7 +170,7 @@ class IngestScreen(MainScreen):
     def action_pause(self) -> None:
         if self._stop is not None:
             self._stop.set()
-            self._say("pausing behind the exchange under way …")
+            self._show_message("pausing behind the exchange under way …")
         else:
             self.table.focus()
 
@@ -184,11 +184,11 @@ class IngestScreen(MainScreen):
             raise UsageError("there is nothing to read; o picks a file, / takes its path")
         stop = self._stop = threading.Event()
         self._tally = None
-        self._say("loading the student …")
+        self._show_message("loading the student …")
         bar = self.query_one("#progress", ProgressBar)
         bar.display = True
         try:
-            tally = await self.session.run(partial(self._ingest, chosen, stop))
+            tally = await self.backend.run(partial(self._ingest, chosen, stop))
         except Cancelled:
             self._end("‖ paused; Ctrl+R goes on")
         except EngineClosed:
@@ -200,8 +200,8 @@ class IngestScreen(MainScreen):
             self._end("✓ read", tally)
         finally:
             self._stop = None
-            await self.session.count()
-            self.look()
+            await self.backend.refresh_counts()
+            self.refresh_list()
 
     def _ingest(self, chosen: list[Conversation], stop: threading.Event, workspace: Workspace) -> IngestStats:
         """On a thread: the screen looks at what is left here, several times a second."""
@@ -210,24 +210,24 @@ class IngestScreen(MainScreen):
         def progress(tally: IngestStats, last: ExchangeResult | None) -> None:
             self._tally = tally
             if last is not None:
-                self._news.append(last)
+                self._log_lines.append(last)
 
         return ingest(workspace.pipeline, chosen, user=workspace.settings.user, on_progress=progress, cancelled=stop)
 
     def _end(self, state: str, tally: IngestStats | None = None) -> None:
-        self._tell()
+        self._refresh_progress()
         tally = tally or self._tally
         for key, conversations in self._files.items():
             if conversations:
                 self._states[key] = state
-        self._say(f"{state}: {_summary(tally)}" if tally else state)
+        self._show_message(f"{state}: {_summary(tally)}" if tally else state)
         self._tally = None
 
-    def _tell(self) -> None:
+    def _refresh_progress(self) -> None:
         """Show how far it is, and what has changed since the last look."""
         log = self.query_one("#changes", RichLog)
-        while self._news:
-            for line in _changes(self._news.popleft()):
+        while self._log_lines:
+            for line in _changes(self._log_lines.popleft()):
                 log.write(line)
         tally = self._tally
         if tally is None or self._stop is None:
@@ -241,20 +241,20 @@ class IngestScreen(MainScreen):
                 f"{60 * tally.done / tally.seconds:.0f} a minute, {tally.output_tokens / tally.seconds:.0f} tok/s"
             )
         if (left := tally.seconds_left) is not None:
-            parts.append(f"{lasting(left)} left")
+            parts.append(f"{format_duration(left)} left")
         parts.append(f"+{tally.added} ~{tally.updated} -{tally.deleted}")
         if self._stop.is_set():
             parts.append("pausing …")
-        self._say(" · ".join(parts))
+        self._show_message(" · ".join(parts))
 
-    def _say(self, words: str) -> None:
+    def _show_message(self, words: str) -> None:
         self.query_one("#says", Static).update(Content(words))
 
 
 def _summary(tally: IngestStats) -> str:
     before = f", {tally.already_stored} were read before" if tally.already_stored else ""
     return (
-        f"{tally.done} exchanges in {lasting(tally.seconds)}{before}; "
+        f"{tally.done} exchanges in {format_duration(tally.seconds)}{before}; "
         f"{tally.added} memories added, {tally.updated} changed, {tally.deleted} removed"
     )
 
@@ -263,5 +263,5 @@ def _changes(read: ExchangeResult) -> Iterable[Text]:
     """What reading one exchange did, a line each."""
     for change in read.applied:
         if change.rejected is None and change.event != "NONE":
-            was = f"  (was: {plain(change.old_text, 120)})" if change.event == "UPDATE" and change.old_text else ""
-            yield Text(f"{SIGNS[change.event]} {plain(change.text or change.old_text or '', 200)}{was}")
+            was = f"  (was: {clean_line(change.old_text, 120)})" if change.event == "UPDATE" and change.old_text else ""
+            yield Text(f"{EVENT_SIGNS[change.event]} {clean_line(change.text or change.old_text or '', 200)}{was}")

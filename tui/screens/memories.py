@@ -19,14 +19,14 @@ from textual.widget import Widget
 from textual.widgets import DataTable, Input, Select, Static
 
 from memlora_mlx.records import Hit, MemoryRecord
-from memlora_mlx.tui import changes, listing
+from memlora_mlx.tui import memory_edits, memory_queries
 from memlora_mlx.tui.screens.base import MainScreen
 from memlora_mlx.tui.screens.dialogs import ConfirmDialog, EditDialog, SourceDialog
-from memlora_mlx.tui.screens.forms import Ask, FormDialog, HistoryDialog
-from memlora_mlx.tui.text import plain, printable
-from memlora_mlx.tui.when import when
+from memlora_mlx.tui.screens.forms import FormDialog, FormField, HistoryDialog
+from memlora_mlx.tui.text import clean_line, clean_text
+from memlora_mlx.tui.times import format_time
 from memlora_mlx.tui.widgets.actions import ScreenActions
-from memlora_mlx.tui.widgets.rows import Rows
+from memlora_mlx.tui.widgets.row_table import RowTable
 
 DEBOUNCE = 0.2  # seconds without a key before a search begins
 NEAR_THE_END = 40  # rows before the last at which the next page is read
@@ -53,12 +53,12 @@ class MemoriesScreen(MainScreen):
 
     def __init__(self) -> None:
         super().__init__()
-        self._question = listing.Question()
-        self._looked = self._question  # what the list shows
+        self._question = memory_queries.MemoryQuery()
+        self._refreshed_at = self._question  # what the list shows
         self._shown: dict[str, Hit] = {}
         self._states: dict[str, str] = {}  # what was done to memories here
         self._was_left = True
-        self._is_whole = True
+        self._is_complete = True
         self._is_reading = False
 
     def compose_body(self) -> Iterable[Widget]:
@@ -70,12 +70,12 @@ class MemoriesScreen(MainScreen):
             yield Input(placeholder="since 2023-05-08", compact=True, classes="date", id="since")
             yield Input(placeholder="before", compact=True, classes="date", id="until")
         yield Static("", classes="says", markup=False, id="says")
-        yield Rows((("said", 12), ("who", 10), ("memory", 0), ("dist.", 5)), id="memories")
+        yield RowTable((("said", 12), ("who", 10), ("memory", 0), ("dist.", 5)), id="memories")
         yield Static("", classes="detail", markup=False, id="detail")
 
     @property
-    def table(self) -> Rows:
-        return self.query_one("#memories", Rows)
+    def table(self) -> RowTable:
+        return self.query_one("#memories", RowTable)
 
     def on_mount(self) -> None:
         self.call_after_refresh(self._begin)  # the widgets within widgets are there then
@@ -94,76 +94,76 @@ class MemoriesScreen(MainScreen):
 
     @on(Input.Changed)
     @on(Select.Changed)
-    def asked(self) -> None:
+    def current_query(self) -> None:
         def chosen(name: str) -> str | None:
             value = self.query_one(f"#{name}", Select).value
             return str(value) if value not in (ALL, Select.NULL) else None
 
         question = replace(
             self._question,
-            words=self.query_one("#words", Input).value,
+            text=self.query_one("#words", Input).value,
             since=self.query_one("#since", Input).value,
             until=self.query_one("#until", Input).value,
-            person=chosen("person"),
+            owner=chosen("person"),
             source=chosen("source"),
         )
         if question != self._question:
             self._question = question
-            self.look()
+            self.refresh_list()
 
     @on(Input.Submitted)
-    def to_list(self) -> None:
+    def focus_list(self) -> None:
         self.table.focus()
 
     @work(group="look", exclusive=True, exit_on_error=False)
-    async def look(self, wait: float = DEBOUNCE) -> None:
+    async def refresh_list(self, wait: float = DEBOUNCE) -> None:
         """Read the first page of what is asked for; the cursor stays on its memory."""
         await asyncio.sleep(wait)
         try:
-            page = await self.session.run(partial(listing.page, question=self._question))
+            page = await self.backend.run(partial(memory_queries.memory_page, query=self._question))
         except Exception as error:
-            self.query_one("#says", Static).update(Content(f"✗ {plain(str(error))}"))
+            self.query_one("#says", Static).update(Content(f"✗ {clean_line(str(error))}"))
             self._shown = {}
             self.table.clear()
             raise
         self._states.clear()
         self._shown = {hit.memory.id: hit for hit in page.hits}
-        self._is_whole, self._is_reading = page.is_last, False
-        self.table.fill([(hit.memory.id, self._cells(hit)) for hit in page.hits])
-        if self._question != self._looked:
-            self._looked = self._question
+        self._is_complete, self._is_reading = page.is_last, False
+        self.table.set_rows([(hit.memory.id, self._cells(hit)) for hit in page.hits])
+        if self._question != self._refreshed_at:
+            self._refreshed_at = self._question
             self.table.move_cursor(row=0)
         count = f"{page.total:,} {'memory' if page.total == 1 else 'memories'}"
         told = page.note or f"{self._question.order} first"
         if not page.total:
-            anything = self._question != listing.Question(order=self._question.order)
+            anything = self._question != memory_queries.MemoryQuery(order=self._question.order)
             told = "none matches" if anything else "nothing is remembered yet; chat, or F4 reads conversations in"
         self.query_one("#says", Static).update(Content(f"{count} · {told}"))
-        self._tell()
+        self._show_details()
 
     @work(group="more", exit_on_error=False)
     async def more(self) -> None:
         """Read the next page behind the ones that are shown."""
         gone = sum(state == DELETED for state in self._states.values())  # shown, and no longer in the store
         question, offset = self._question, len(self._shown) - gone
-        page = await self.session.run(partial(listing.page, question=question, offset=offset))
+        page = await self.backend.run(partial(memory_queries.memory_page, query=question, offset=offset))
         if question == self._question:
             new = [hit for hit in page.hits if hit.memory.id not in self._shown]
             self._shown |= {hit.memory.id: hit for hit in new}
             self.table.extend([(hit.memory.id, self._cells(hit)) for hit in new])
-            self._is_whole = page.is_last or not new
+            self._is_complete = page.is_last or not new
         self._is_reading = False
 
     @work(group="choices", exclusive=True, exit_on_error=False)
     async def fill_choices(self) -> None:
-        found = await self.session.run(listing.choices)
+        found = await self.backend.run(memory_queries.filter_choices)
         for name, every, options in (
-            ("person", "everybody", found.people),
+            ("person", "everybody", found.owners),
             ("source", "all sources", tuple((source, source) for source in found.sources)),
         ):
             select = self.query_one(f"#{name}", Select)
             shown: list[tuple[Text, str]] = [(Text(every), ALL)]
-            shown += [(Text(plain(label, 40)), value) for label, value in options]
+            shown += [(Text(clean_line(label, 40)), value) for label, value in options]
             before = select.value
             with self.prevent(Select.Changed):
                 select.set_options(shown)
@@ -179,29 +179,29 @@ class MemoriesScreen(MainScreen):
     # ------------------------------------------------------------------ the memory under the cursor
 
     @property
-    def at(self) -> MemoryRecord | None:
+    def selected_memory(self) -> MemoryRecord | None:
         hit = self._shown.get(self.table.key_at_cursor or "")
         return hit.memory if hit else None
 
     @on(DataTable.RowHighlighted, "#memories")
-    def moved(self, event: DataTable.RowHighlighted) -> None:
-        self._tell()
-        if not (self._is_whole or self._is_reading) and event.cursor_row >= self.table.row_count - NEAR_THE_END:
+    def cursor_moved(self, event: DataTable.RowHighlighted) -> None:
+        self._show_details()
+        if not (self._is_complete or self._is_reading) and event.cursor_row >= self.table.row_count - NEAR_THE_END:
             self._is_reading = True
             self.more()
 
-    def _tell(self) -> None:
-        memory = self.at
+    def _show_details(self) -> None:
+        memory = self.selected_memory
         detail = self.query_one("#detail", Static)
         if memory is None:
             detail.update("")
             return
-        facts = [f"said {when(memory.said_at)}", f"stored {when(memory.stored_at)}"]
-        facts += [f"changed {when(memory.changed_at)}"] if memory.changed_at else []
-        facts += [f"from {plain(memory.source, 40)}"] if memory.source else []
-        facts += [f"image {plain(memory.image.caption or memory.image.source, 60)}"] if memory.image else []
+        facts = [f"said {format_time(memory.said_at)}", f"stored {format_time(memory.stored_at)}"]
+        facts += [f"changed {format_time(memory.changed_at)}"] if memory.changed_at else []
+        facts += [f"from {clean_line(memory.source, 40)}"] if memory.source else []
+        facts += [f"image {clean_line(memory.image.caption or memory.image.source, 60)}"] if memory.image else []
         state = self._states.get(memory.id)
-        words = printable(memory.text)[:4000]
+        words = clean_text(memory.text)[:4000]
         detail.update(
             Content.assemble(
                 *([(f"{state}  ", "bold")] if state else []), words, "\n", (" · ".join(facts), "$foreground 60%")
@@ -211,89 +211,89 @@ class MemoriesScreen(MainScreen):
     @on(DataTable.RowSelected, "#memories")
     @work(group="act", exit_on_error=False)
     async def open_source(self, event: DataTable.RowSelected) -> None:
-        found = await self.session.run(partial(listing.story, memory_id=str(event.row_key.value)))
+        found = await self.backend.run(partial(memory_queries.memory_details, memory_id=str(event.row_key.value)))
         await self.memlora.push_screen(SourceDialog(found.text, found.exchanges, found.history))
 
     @work(group="act", exit_on_error=False)
     async def action_history(self) -> None:
-        if memory := self.at:
-            found = await self.session.run(partial(listing.story, memory_id=memory.id))
+        if memory := self.selected_memory:
+            found = await self.backend.run(partial(memory_queries.memory_details, memory_id=memory.id))
             await self.memlora.push_screen(HistoryDialog(found.text, found.history))
 
     @work(group="act", exit_on_error=False)
     async def action_edit(self) -> None:
-        if (memory := self.at) is None:
+        if (memory := self.selected_memory) is None:
             return
         words = await self.memlora.push_screen_wait(EditDialog(memory.text))
         if words is not None and words != memory.text:
-            changed = await self.session.run(partial(changes.revise, memory_id=memory.id, text=words))
-            await self._did(changed, "~ changed")
+            changed = await self.backend.run(partial(memory_edits.revise, memory_id=memory.id, text=words))
+            await self._after_change(changed, "~ changed")
 
     @work(group="act", exit_on_error=False)
     async def action_delete(self) -> None:
-        if (memory := self.at) is None or self._states.get(memory.id) == DELETED:
+        if (memory := self.selected_memory) is None or self._states.get(memory.id) == DELETED:
             return
         if await self.memlora.push_screen_wait(ConfirmDialog("Delete this memory? Undo brings it back.", memory.text)):
-            await self.session.run(partial(changes.delete, memory_id=memory.id))
-            await self._did(memory, DELETED)
+            await self.backend.run(partial(memory_edits.delete, memory_id=memory.id))
+            await self._after_change(memory, DELETED)
 
     @work(group="act", exit_on_error=False)
     async def action_undo(self) -> None:
-        if memory := self.at:
-            line = await self.session.run(partial(changes.undo, memory_id=memory.id))
-            await self._undone(memory, line.new_text)
+        if memory := self.selected_memory:
+            line = await self.backend.run(partial(memory_edits.undo, memory_id=memory.id))
+            await self._after_undo(memory, line.new_text)
 
     @work(group="act", exit_on_error=False)
     async def action_undo_last(self) -> None:
-        line = await self.session.run(changes.undo)
+        line = await self.backend.run(memory_edits.undo)
         hit = self._shown.get(line.memory_id)
         if hit is None:
-            self.notify(plain(line.new_text or line.old_text or ""), title="Undone", markup=False)
-            await self.session.count()
-            self.look(wait=0.0)
+            self.notify(clean_line(line.new_text or line.old_text or ""), title="Undone", markup=False)
+            await self.backend.refresh_counts()
+            self.refresh_list(wait=0.0)
         else:
-            await self._undone(hit.memory, line.new_text)
+            await self._after_undo(hit.memory, line.new_text)
 
-    async def _undone(self, memory: MemoryRecord, words: str | None) -> None:
-        await self._did(replace(memory, text=words or memory.text), "↶ undone" if words else DELETED)
+    async def _after_undo(self, memory: MemoryRecord, words: str | None) -> None:
+        await self._after_change(replace(memory, text=words or memory.text), "↶ undone" if words else DELETED)
 
-    async def _did(self, memory: MemoryRecord, state: str) -> None:
+    async def _after_change(self, memory: MemoryRecord, state: str) -> None:
         """Show in its row what became of a memory; it stays there until the list is read again."""
         self._states[memory.id] = state
         if memory.id in self._shown:
             hit = self._shown[memory.id] = replace(self._shown[memory.id], memory=memory)
             self.table.show_row(memory.id, self._cells(hit))
-        self._tell()
-        await self.session.count()
+        self._show_details()
+        await self.backend.refresh_counts()
 
     # ------------------------------------------------------------------ the list as a whole
 
     def action_sort(self) -> None:
-        orders = listing.ORDERS
+        orders = memory_queries.ORDERS
         following = orders[(orders.index(self._question.order) + 1) % len(orders)]
         self._question = replace(self._question, order=following)
-        if self._question.words.strip():
+        if self._question.text.strip():
             self.notify("A search shows the nearest first; the order is that of the whole list.", markup=False)
-        self.look(wait=0.0)
+        self.refresh_list(wait=0.0)
 
     @work(group="export", exit_on_error=False)
     async def action_export(self) -> None:
         form = FormDialog(
             "Export all memories",
-            [Ask("path", "File", "memories.jsonl", "memories.jsonl, or memories.md for Markdown")],
+            [FormField("path", "File", "memories.jsonl", "memories.jsonl, or memories.md for Markdown")],
         )
         answers = await self.memlora.push_screen_wait(form)
         if answers and (name := answers["path"].strip()):
             path = Path(name).expanduser()
-            count = await self.session.run(partial(listing.export, path=path))
-            self.notify(f"{count:,} memories in {plain(str(path), 200)}", title="Exported", markup=False)
+            count = await self.backend.run(partial(memory_queries.export, path=path))
+            self.notify(f"{count:,} memories in {clean_line(str(path), 200)}", title="Exported", markup=False)
 
     def action_find(self) -> None:
         self.query_one("#words", Input).focus()
 
     def action_refresh_list(self) -> None:
         self.fill_choices()
-        self.look(wait=0.0)
+        self.refresh_list(wait=0.0)
 
     def action_back(self) -> None:
         words = self.query_one("#words", Input)

@@ -19,13 +19,13 @@ from textual.widgets import DataTable, ProgressBar, Static
 
 from memlora_mlx.errors import MemloraError, UsageError
 from memlora_mlx.tui.jobs import Job
-from memlora_mlx.tui.preferences import keep, overridden
+from memlora_mlx.tui.preferences import is_overridden, save_preferences
 from memlora_mlx.tui.screens.base import MainScreen
 from memlora_mlx.tui.screens.dialogs import ConfirmDialog
 from memlora_mlx.tui.screens.forms import TextDialog
-from memlora_mlx.tui.text import plain, size
+from memlora_mlx.tui.text import clean_line, format_bytes
 from memlora_mlx.tui.widgets.actions import ScreenActions
-from memlora_mlx.tui.widgets.rows import Rows
+from memlora_mlx.tui.widgets.row_table import RowTable
 
 if TYPE_CHECKING:
     from memlora_mlx.models.adapter_registry import RegisteredExpert
@@ -45,22 +45,22 @@ class ModelsScreen(MainScreen):
         Binding("escape", "cancel", "Stop", show=False, tooltip="Stop the pull; the next one goes on", id="page.back"),
         Binding("m", "mode", "Mode", tooltip="How experts work: swap or fused", id="models.mode"),
         Binding("d,delete", "remove", "Delete", tooltip="Remove the model from this disk", id="models.delete"),
-        Binding("ctrl+r", "look", "Refresh", show=False, tooltip="Look at the disk again", id="page.run"),
+        Binding("ctrl+r", "refresh_list", "Refresh", show=False, tooltip="Look at the disk again", id="page.run"),
     ]
 
     def __init__(self) -> None:
         super().__init__()
-        self._here: dict[str, Installed] = {}
-        self._places: dict[str, RegisteredExpert] = {}
+        self._installed: dict[str, Installed] = {}
+        self._experts: dict[str, RegisteredExpert] = {}
         self._job: Job | None = None
-        self._pulling = ""
+        self._download = ""
 
     def compose_body(self) -> Iterable[Widget]:
         yield Static("", classes="says", markup=False, id="says")
-        yield Rows((("model", 0), ("kind", 8), ("size", 8), ("licence", 12), ("here", 9)), id="models")
+        yield RowTable((("model", 0), ("kind", 8), ("size", 8), ("licence", 12), ("here", 9)), id="models")
         yield ProgressBar(total=None, show_eta=False, id="progress")
         yield Static("", classes="head", markup=False, id="experts-head")
-        yield Rows((("stage", 11), ("made for", 0), ("validation", 16), ("origin", 10)), id="experts")
+        yield RowTable((("stage", 11), ("made for", 0), ("validation", 16), ("origin", 10)), id="experts")
 
     def on_mount(self) -> None:
         self.call_after_refresh(self._begin)  # the widgets within widgets are there then
@@ -71,62 +71,62 @@ class ModelsScreen(MainScreen):
         self.table.focus()
 
     def on_screen_resume(self) -> None:
-        self.call_after_refresh(self.action_look)
+        self.call_after_refresh(self.action_refresh_list)
 
     def on_unmount(self) -> None:
         if self._job is not None:
             self._job.stop()
 
     @property
-    def table(self) -> Rows:
-        return self.query_one("#models", Rows)
+    def table(self) -> RowTable:
+        return self.query_one("#models", RowTable)
 
     @property
     def folder(self) -> Path:
-        return self.session.settings.models_folder
+        return self.backend.settings.models_folder
 
     # ------------------------------------------------------------------ what is here
 
     @work(group="look", exclusive=True, exit_on_error=False)
-    async def action_look(self) -> None:
+    async def action_refresh_list(self) -> None:
         from memlora_mlx.models.adapter_registry import list_experts
         from memlora_mlx.models.catalog import ENTRIES
         from memlora_mlx.models.downloads import installed
 
-        self._here = {model.name: model for model in await asyncio.to_thread(installed, self.folder)}
+        self._installed = {model.name: model for model in await asyncio.to_thread(installed, self.folder)}
         rows = []
-        for name in [*ENTRIES, *sorted(self._here.keys() - ENTRIES.keys())]:
+        for name in [*ENTRIES, *sorted(self._installed.keys() - ENTRIES.keys())]:
             rows.append((name, self._cells(name)))
-        student = self.session.settings.student or self.session.status.student
+        student = self.backend.settings.student or self.backend.status.student
         if student and student not in dict(rows):
             rows.append((student, (Path(student).name, "student", "", "a folder", "▶ at work")))
-        self.table.fill(rows)
-        self._tell()
-        found = await asyncio.to_thread(list_experts, self.session.settings.home)
-        self._places = {str(place.folder): place for place in found}
+        self.table.set_rows(rows)
+        self._show_details()
+        found = await asyncio.to_thread(list_experts, self.backend.settings.home)
+        self._experts = {str(place.folder): place for place in found}
         shown = await asyncio.to_thread(lambda: [(str(place.folder), _expert_cells(place)) for place in found])
-        self.query_one("#experts", Rows).fill(shown)
+        self.query_one("#experts", RowTable).set_rows(shown)
         head = "Experts" if shown else "Experts: none yet; F5 trains them"
         self.query_one("#experts-head", Static).update(head)
 
     def _cells(self, name: str) -> tuple[str, ...]:
         from memlora_mlx.models.catalog import ENTRIES
 
-        entry, model = ENTRIES.get(name), self._here.get(name)
+        entry, model = ENTRIES.get(name), self._installed.get(name)
         taken = model.size_bytes if model else entry.download_bytes if entry else 0
-        at_work = {self.session.settings.student or self.session.status.student, self.session.settings.embedder}
+        at_work = {self.backend.settings.student or self.backend.status.student, self.backend.settings.embedder}
         here = (
             "" if model is None else "✗ half" if not model.is_complete else "▶ at work" if name in at_work else "✓ here"
         )
-        if name == self._pulling:
+        if name == self._download:
             here = "… coming"
         label = f"{name} ({entry.precision})" if entry and entry.precision not in name else name
-        return label, entry.kind if entry else "", size(taken), entry.licence if entry else "", here
+        return label, entry.kind if entry else "", format_bytes(taken), entry.licence if entry else "", here
 
-    def _tell(self) -> None:
-        settings = self.session.settings
-        student = settings.student or self.session.status.student or "none"
-        free = [f"student {plain(Path(student).name, 40)}", f"experts {MODES[settings.expert_mode]}"]
+    def _show_details(self) -> None:
+        settings = self.backend.settings
+        student = settings.student or self.backend.status.student or "none"
+        free = [f"student {clean_line(Path(student).name, 40)}", f"experts {MODES[settings.expert_mode]}"]
         model = self.table.key_at_cursor or ""
         from memlora_mlx.models.catalog import ENTRIES
 
@@ -139,13 +139,13 @@ class ModelsScreen(MainScreen):
         self.query_one("#says", Static).update(Content(" · ".join(free).replace(" · \n", "\n")))
 
     @on(DataTable.RowHighlighted, "#models")
-    def moved(self) -> None:
-        self._tell()
+    def cursor_moved(self) -> None:
+        self._show_details()
 
     @on(DataTable.RowSelected, "#models")
-    def opened(self) -> None:
+    def row_opened(self) -> None:
         """Enter does what is next: fetch what is not here, choose what is."""
-        model = self._here.get(self.table.key_at_cursor or "")
+        model = self._installed.get(self.table.key_at_cursor or "")
         self.action_choose() if model and model.is_complete else self.action_pull()
 
     @on(DataTable.RowSelected, "#experts")
@@ -164,8 +164,8 @@ class ModelsScreen(MainScreen):
     async def action_choose(self) -> None:
         from memlora_mlx.models.catalog import ENTRIES
 
-        name = self._at()
-        entry, model = ENTRIES.get(name), self._here.get(name)
+        name = self._row_at_cursor()
+        entry, model = ENTRIES.get(name), self._installed.get(name)
         if entry is not None and entry.kind == "embedder":
             raise UsageError(
                 "another embedder means that every memory is embedded again: set it in config.toml, then `memlora doctor"
@@ -173,73 +173,73 @@ class ModelsScreen(MainScreen):
             )
         if model is not None and not model.is_complete or model is None and name in ENTRIES:
             raise UsageError(f"{name} is not here yet; p fetches it")
-        await self._change("student", name, f"{plain(Path(name).name, 40)} answers from now on")
+        await self._change("student", name, f"{clean_line(Path(name).name, 40)} answers from now on")
 
     @work(group="choose", exclusive=True, exit_on_error=False)
     async def action_mode(self) -> None:
-        other = "fused" if self.session.settings.expert_mode == "swap" else "swap"
+        other = "fused" if self.backend.settings.expert_mode == "swap" else "swap"
         await self._change("expert_mode", other, f"experts: {MODES[other]}")
 
-    async def _change(self, setting: str, value: str, told: str) -> None:
+    async def _change(self, setting: str, value: str, message: str) -> None:
         """Load the models anew under another setting; keep it for the next time once it works."""
-        if self.session.engine is not None and self.session.engine.activity().doing:
+        if self.backend.engine is not None and self.backend.engine.activity().doing:
             question = "The student is at work. Change it all the same?"
             if not await self.memlora.push_screen_wait(ConfirmDialog(question, "What it is doing ends.")):
                 return
-        before = getattr(self.session.settings, setting)
+        before = getattr(self.backend.settings, setting)
         try:
-            await self.session.reopen(**{setting: value})
+            await self.backend.reopen(**{setting: value})
         except MemloraError:
-            await self.session.reopen(**{setting: before})
+            await self.backend.reopen(**{setting: before})
             raise
         finally:
-            self.action_look()
-        await asyncio.to_thread(partial(keep, self.session.settings.home, **{setting: value}))
-        if overridden(setting):
-            told += f"; MEMLORA_{setting.upper()} in the environment wins at the next start"
-        self.notify(told, markup=False)
+            self.action_refresh_list()
+        await asyncio.to_thread(partial(save_preferences, self.backend.settings.home, **{setting: value}))
+        if is_overridden(setting):
+            message += f"; MEMLORA_{setting.upper()} in the environment wins at the next start"
+        self.notify(message, markup=False)
 
     # ------------------------------------------------------------------ fetching and removing
 
     @work(group="pull", exit_on_error=False)
     async def action_pull(self) -> None:
         if self._job is not None:
-            raise UsageError(f"{self._pulling} is being fetched; wait for it, or stop it with Esc")
-        name = self._at()
-        if (model := self._here.get(name)) is not None and model.is_complete:
+            raise UsageError(f"{self._download} is being fetched; wait for it, or stop it with Esc")
+        name = self._row_at_cursor()
+        if (model := self._installed.get(name)) is not None and model.is_complete:
             raise UsageError(f"{name} is here already")
         log = Path(tempfile.gettempdir()) / f"memlora-pull-{name.replace('/', '--')}.log"
-        self._job = Job(["memlora_mlx.tui.pulling", name, str(self.folder)], self.session.settings, log)
-        self._pulling, self.session.network = name, f"fetching {plain(name, 30)}"
+        self._job = Job(["memlora_mlx.tui.download_process", name, str(self.folder)], self.backend.settings, log)
+        self._download, self.backend.has_network_activity = name, f"fetching {clean_line(name, 30)}"
         bar = self.query_one("#progress", ProgressBar)
         bar.update(total=None, progress=0)
         bar.display = True
-        self.action_look()
+        self.action_refresh_list()
 
     def _watch(self) -> None:
         """Look how far the pull is, and end it once it has ended."""
         job = self._job
         if job is None:
             return
-        said = job.log_fields()
+        said = job.progress_fields()
         if said is not None:
             phase, done, total = said
             self.query_one("#progress", ProgressBar).update(total=total or None, progress=done)
-            of = f"{size(done)} of {size(total)}" if total else ""
-            self.query_one("#says", Static).update(Content(f"{self._pulling}: {phase} {of} · Esc stops it"))
+            of = f"{format_bytes(done)} of {format_bytes(total)}" if total else ""
+            self.query_one("#says", Static).update(Content(f"{self._download}: {phase} {of} · Esc stops it"))
         if (code := job.poll()) is None:
             return
-        name, self._job, self._pulling, self.session.network = self._pulling, None, "", "offline"
+        name, self._job, self._download, self.backend.has_network_activity = self._download, None, "", "offline"
         self.query_one("#progress").display = False
         if code == 0:
-            self.notify(f"{plain(name, 60)} is here; c chooses it.", markup=False)
-            if self.session.status.phase == "failed":
+            self.notify(f"{clean_line(name, 60)} is here; c chooses it.", markup=False)
+            if self.backend.status.phase == "failed":
                 self.memlora.load_models()
         elif job.is_stopped:
-            self.notify(f"Stopped; p goes on with {plain(name, 60)}.", markup=False)
+            self.notify(f"Stopped; p goes on with {clean_line(name, 60)}.", markup=False)
         else:
-            self.memlora.report(MemloraError(job.reason()), f"{plain(name, 60)} did not come")
-        self.action_look()
+            self.memlora.report_error(MemloraError(job.failure_reason()), f"{clean_line(name, 60)} did not come")
+        self.action_refresh_list()
 
     def action_cancel(self) -> None:
         if self._job is not None:
@@ -251,17 +251,17 @@ class ModelsScreen(MainScreen):
     async def action_remove(self) -> None:
         from memlora_mlx.models.downloads import remove
 
-        name = self._at()
-        if name not in self._here:
+        name = self._row_at_cursor()
+        if name not in self._installed:
             raise UsageError(f"{name} is not on this disk")
-        if name in (self.session.status.student, self.session.settings.embedder):
+        if name in (self.backend.status.student, self.backend.settings.embedder):
             raise UsageError(f"{name} is at work; choose another one first")
-        question = f"Remove {plain(name, 60)} from this disk?"
-        if await self.memlora.push_screen_wait(ConfirmDialog(question, size(self._here[name].size_bytes))):
+        question = f"Remove {clean_line(name, 60)} from this disk?"
+        if await self.memlora.push_screen_wait(ConfirmDialog(question, format_bytes(self._installed[name].size_bytes))):
             await asyncio.to_thread(remove, name, self.folder)
-            self.action_look()
+            self.action_refresh_list()
 
-    def _at(self) -> str:
+    def _row_at_cursor(self) -> str:
         name = self.table.key_at_cursor
         if name is None:
             raise UsageError("no model is under the cursor")

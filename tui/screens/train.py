@@ -23,14 +23,14 @@ from textual.widgets import DataTable, Input, Select, Static
 from memlora_mlx.errors import MemloraError, UsageError
 from memlora_mlx.records import STAGES
 from memlora_mlx.tui import runs
-from memlora_mlx.tui.jobs import Job, stop_left_behind
+from memlora_mlx.tui.jobs import Job, stop_orphaned_job
 from memlora_mlx.tui.screens.base import MainScreen
 from memlora_mlx.tui.screens.dialogs import ConfirmDialog
-from memlora_mlx.tui.text import plain
-from memlora_mlx.tui.when import lasting
+from memlora_mlx.tui.text import clean_line
+from memlora_mlx.tui.times import format_duration
 from memlora_mlx.tui.widgets.actions import ScreenActions
 from memlora_mlx.tui.widgets.plots import LossPlot
-from memlora_mlx.tui.widgets.rows import Rows
+from memlora_mlx.tui.widgets.row_table import RowTable
 
 INTERVAL = 1.0  # seconds between two looks at a run's folder
 SIGNS = {"training": "▶ training", "stopped": "‖ stopped", "done": "✓ done", "damaged": "✗ damaged"}
@@ -53,12 +53,12 @@ class TrainScreen(MainScreen):
     def __init__(self) -> None:
         super().__init__()
         self._job: Job | None = None  # that this screen began
-        self._ours: Path | None = None  # its folder
+        self._own_job: Path | None = None  # its folder
         self._folder: Path | None = None  # of the run that is shown
-        self._known: dict[str, runs.TrainingRun] = {}
-        self._listed: list[tuple[str, tuple[str, str, str]]] = []
-        self._is_looking = False
-        self._told = ""
+        self._finished_runs: dict[str, runs.TrainingRun] = {}
+        self._shown_runs: list[tuple[str, tuple[str, str, str]]] = []
+        self._is_refreshing = False
+        self._last_message = ""
 
     def compose_body(self) -> Iterable[Widget]:
         with Horizontal(classes="fields"):
@@ -69,33 +69,35 @@ class TrainScreen(MainScreen):
         with Container(id="train-body"):
             yield LossPlot(id="curve")
             with Container(id="side"):
-                yield Rows((("run", 0), ("best", 7), ("state", 12)), id="runs")
+                yield RowTable((("run", 0), ("best", 7), ("state", 12)), id="runs")
 
     def on_mount(self) -> None:
         self.call_after_refresh(self._begin)  # the widgets within widgets are there then
 
     def _begin(self) -> None:
-        self._say("Ctrl+R trains the expert of a stage; it goes on when you leave, and this screen finds it again.")
-        self.set_interval(INTERVAL, self.look)
+        self._show_message(
+            "Ctrl+R trains the expert of a stage; it goes on when you leave, and this screen finds it again."
+        )
+        self.set_interval(INTERVAL, self.refresh_list)
         self.table.focus()
 
     def on_screen_resume(self) -> None:
         self.call_after_refresh(self.fill_students)
 
     @property
-    def table(self) -> Rows:
-        return self.query_one("#runs", Rows)
+    def table(self) -> RowTable:
+        return self.query_one("#runs", RowTable)
 
     @property
     def home(self) -> Path:
-        return self.session.settings.home
+        return self.backend.settings.home
 
     @work(group="students", exclusive=True, exit_on_error=False)
     async def fill_students(self) -> None:
         from memlora_mlx.models.catalog import ENTRIES
         from memlora_mlx.models.downloads import installed
 
-        found = await asyncio.to_thread(installed, self.session.settings.models_folder)
+        found = await asyncio.to_thread(installed, self.backend.settings.models_folder)
         names = [
             m.name for m in found if m.is_complete and (m.name not in ENTRIES or ENTRIES[m.name].kind == "student")
         ]
@@ -103,38 +105,38 @@ class TrainScreen(MainScreen):
         before = select.value
         select.set_options([("the student at work", ""), *((name, name) for name in names)])
         select.value = before if before in names else ""
-        self.look()
+        self.refresh_list()
 
     # ------------------------------------------------------------------ what is shown
 
     @work(group="look", exit_on_error=False)
-    async def look(self) -> None:
+    async def refresh_list(self) -> None:
         """Look at the runs' folders; those that cannot change are read once."""
         self._job_ended()
-        if self._is_looking or not self.is_current:
+        if self._is_refreshing or not self.is_current:
             return
-        self._is_looking = True
+        self._is_refreshing = True
         try:
-            await self._look()
+            await self._refresh_list()
         finally:
-            self._is_looking = False
+            self._is_refreshing = False
 
-    async def _look(self) -> None:
+    async def _refresh_list(self) -> None:
         folders = await asyncio.to_thread(runs.runs, self.home)
         for folder in folders:
-            known = self._known.get(folder.name)
-            if known is None or known.state == "training" or folder in (self._folder, self._ours):
-                self._known[folder.name] = await asyncio.to_thread(runs.read, folder)
+            known = self._finished_runs.get(folder.name)
+            if known is None or known.state == "training" or folder in (self._folder, self._own_job):
+                self._finished_runs[folder.name] = await asyncio.to_thread(runs.read, folder)
         names = [folder.name for folder in folders]
-        self._known = {name: self._known[name] for name in names}
-        rows = [(name, self._cells(self._known[name])) for name in names]
-        if rows != self._listed:
-            self._listed = rows
-            self.table.fill(rows)
-        if self._folder not in folders and self._ours is None:
+        self._finished_runs = {name: self._finished_runs[name] for name in names}
+        rows = [(name, self._cells(self._finished_runs[name])) for name in names]
+        if rows != self._shown_runs:
+            self._shown_runs = rows
+            self.table.set_rows(rows)
+        if self._folder not in folders and self._own_job is None:
             self._folder = folders[0] if folders else None
-        if self._folder is not None and self._folder.name in self._known:
-            self._draw(self._known[self._folder.name])
+        if self._folder is not None and self._folder.name in self._finished_runs:
+            self._draw(self._finished_runs[self._folder.name])
 
     def _cells(self, run: runs.TrainingRun) -> tuple[str, str, str]:
         best = run.best
@@ -142,19 +144,19 @@ class TrainScreen(MainScreen):
 
     def _draw(self, run: runs.TrainingRun) -> None:
         told = f"{run.folder.name}{len(run.points)}{run.state}{self.app.theme}"
-        if told == self._told:
+        if told == self._last_message:
             return
-        self._told = told
-        title = f"{run.order.stage}, {Path(run.order.student).name}" if run.order else run.folder.name
-        self.query_one("#curve", LossPlot).show(run.points, plain(title, 60))
+        self._last_message = told
+        title = f"{run.config.stage}, {Path(run.config.student).name}" if run.config else run.folder.name
+        self.query_one("#curve", LossPlot).show(run.points, clean_line(title, 60))
         if run.state == "damaged":
-            self._say(f"✗ {run.folder.name} cannot be read: {plain(run.problem or '', 200)}")
+            self._show_message(f"✗ {run.folder.name} cannot be read: {clean_line(run.problem or '', 200)}")
         elif run.points:
-            self._say(_describe(run))
+            self._show_message(_describe(run))
 
     @on(DataTable.RowHighlighted, "#runs")
-    def moved(self, event: DataTable.RowHighlighted) -> None:
-        run = self._known.get(str(event.row_key.value))
+    def cursor_moved(self, event: DataTable.RowHighlighted) -> None:
+        run = self._finished_runs.get(str(event.row_key.value))
         if run is not None and self.focused is self.table:
             self._folder = run.folder
             self._draw(run)
@@ -164,7 +166,7 @@ class TrainScreen(MainScreen):
     @work(group="begin", exclusive=True, exit_on_error=False)
     async def action_begin(self) -> None:
         """Begin a run; where there is no data for it, offer to make the synthetic set."""
-        from memlora_mlx.distill.workflow import default_data, new_folder, offer
+        from memlora_mlx.distill.training_runs import default_data, local_data_offer, new_run_folder
         from memlora_mlx.errors import BadTrainingData
 
         self._check_free()
@@ -183,36 +185,36 @@ class TrainScreen(MainScreen):
                         "there is no teacher data for generation, and synthetic lives hold no questions; `memlora teach"
                         " --stage generation` makes some of LoCoMo or with a teacher"
                     ) from None
-                question = f"There is no teacher data for {stage}. {offer(stage)} now?"
+                question = f"There is no teacher data for {stage}. {local_data_offer(stage)} now?"
                 if not await self.memlora.push_screen_wait(ConfirmDialog(question, "It needs no server.")):
                     return
                 arguments.append("--yes")
         for given in data:
             arguments += ["--data", given]
-        student = self.query_one("#student", Select).value or self.session.status.student
+        student = self.query_one("#student", Select).value or self.backend.status.student
         if student:
             arguments += ["--student", str(student)]
-        folder = new_folder(self.home, stage, date.today())
+        folder = new_run_folder(self.home, stage, date.today())
         self._start(folder, [*arguments, "--out", str(folder)])
 
     @work(group="begin", exclusive=True, exit_on_error=False)
     async def action_resume(self) -> None:
         self._check_free()
-        run = self._at()
+        run = self._row_at_cursor()
         if run.state != "stopped":
             raise UsageError(f"{run.folder.name} is {run.state}; only a run that was stopped goes on")
         self._start(run.folder, ["--resume", str(run.folder)])
 
     def _start(self, folder: Path, arguments: list[str]) -> None:
-        self._folder = self._ours = folder
+        self._folder = self._own_job = folder
         log = folder.with_name(f"{folder.name}.log")
-        self._job = Job(["memlora_mlx", "train", *arguments], self.session.settings, log)
-        self._told = ""
-        self._say(f"▶ {folder.name}: loading the student and the data …")
-        self.look()
+        self._job = Job(["memlora_mlx", "train", *arguments], self.backend.settings, log)
+        self._last_message = ""
+        self._show_message(f"▶ {folder.name}: loading the student and the data …")
+        self.refresh_list()
 
     def _check_free(self) -> None:
-        busy = [run for run in self._known.values() if run.state == "training"]
+        busy = [run for run in self._finished_runs.values() if run.state == "training"]
         if self._job is not None or busy:
             name = busy[0].folder.name if busy else "a run"
             raise UsageError(f"{name} is training; wait for it, or stop it with Esc")
@@ -223,73 +225,73 @@ class TrainScreen(MainScreen):
         if job is None:
             return
         if (code := job.poll()) is None:
-            known = self._known.get(self._ours.name) if self._ours else None
+            known = self._finished_runs.get(self._own_job.name) if self._own_job else None
             if (known is None or not known.points) and not job.is_stopped and (line := job.last_line):
-                self._say(f"▶ {line}")
+                self._show_message(f"▶ {line}")
             return
-        folder = self._ours
-        self._job, self._ours, self._told = None, None, ""
+        folder = self._own_job
+        self._job, self._own_job, self._last_message = None, None, ""
         if code == 0:
             self.notify(job.lines()[-1] if job.lines() else "", title="The training is done", markup=False)
         elif job.is_stopped:
-            told = plain(job.reason()).partition(";")[0]
+            told = clean_line(job.failure_reason()).partition(";")[0]
             run = runs.read(folder) if folder is not None else None
-            if run is not None and run.order is not None:
+            if run is not None and run.config is not None:
                 told += f"; r goes on with it{', i installs its best' if run.expert else ''}"
-            self._say(f"‖ {told}")
+            self._show_message(f"‖ {told}")
             self.notify(told, title="Stopped", markup=False)
         else:
-            self._say(f"✗ {plain(job.reason(), 300)}")
-            self.memlora.report(MemloraError(job.reason()), "The training ended")
+            self._show_message(f"✗ {clean_line(job.failure_reason(), 300)}")
+            self.memlora.report_error(MemloraError(job.failure_reason()), "The training ended")
 
     def action_stop(self) -> None:
         """Stop the run under way, ours or one of an earlier time."""
         if self._job is not None:
             self._job.stop()
-            self._say("‖ stopping behind the step under way …")
+            self._show_message("‖ stopping behind the step under way …")
             return
-        for run in self._known.values():
-            if run.state == "training" and stop_left_behind(run.folder.with_name(f"{run.folder.name}.log")):
-                self._say("‖ stopping behind the step under way …")
+        for run in self._finished_runs.values():
+            if run.state == "training" and stop_orphaned_job(run.folder.with_name(f"{run.folder.name}.log")):
+                self._show_message("‖ stopping behind the step under way …")
                 return
         self.table.focus()
 
     @work(group="install", exclusive=True, exit_on_error=False)
     async def action_install(self) -> None:
         """Install the expert of the run under the cursor, and load it if the user wants that."""
-        run = self._at()
+        run = self._row_at_cursor()
         expert = run.expert
-        if expert is None or run.order is None:
+        if expert is None or run.config is None:
             raise UsageError(f"{run.folder.name} has no expert yet; it has one after its first better validation")
-        question = f"Install this {run.order.stage} expert for {plain(Path(run.order.student).name, 40)}?"
+        question = f"Install this {run.config.stage} expert for {clean_line(Path(run.config.student).name, 40)}?"
         if not await self.memlora.push_screen_wait(ConfirmDialog(question, _describe(run))):
             return
-        arguments = ["memlora_mlx", "adapters", "install", str(expert), "--student", run.order.student]
-        job = Job(arguments, self.session.settings, self.home / "runs" / "install.log")
+        arguments = ["memlora_mlx", "adapters", "install", str(expert), "--student", run.config.student]
+        job = Job(arguments, self.backend.settings, self.home / "runs" / "install.log")
         while (code := job.poll()) is None:
             await asyncio.sleep(0.1)
         if code:
-            raise MemloraError(job.reason())
+            raise MemloraError(job.failure_reason())
         if await self.memlora.push_screen_wait(
             ConfirmDialog("Installed. Load it now?", "The models are loaded anew, which ends what they are doing.")
         ):
-            await self.session.reopen()
-            self.notify(f"The {run.order.stage} expert is at work.", markup=False)
+            await self.backend.reopen()
+            self.notify(f"The {run.config.stage} expert is at work.", markup=False)
 
     def action_data(self) -> None:
         self.query_one("#data", Input).focus()
 
     @on(Input.Submitted)
-    def to_runs(self) -> None:
+    def focus_runs(self) -> None:
         self.table.focus()
 
-    def _at(self) -> runs.TrainingRun:
-        run = self._known.get(self.table.key_at_cursor or "")
+    def _row_at_cursor(self) -> runs.TrainingRun:
+        run = self._finished_runs.get(self.table.key_at_cursor or "")
         if run is None:
             raise UsageError("there is no run yet; Ctrl+R begins one")
         return run
 
-    def _say(self, words: str) -> None:
+    def _show_message(self, words: str) -> None:
         self.query_one("#says", Static).update(Content(words))
 
 
@@ -308,7 +310,7 @@ def _describe(run: runs.TrainingRun) -> str:
     if run.state == "training" and last.tokens_per_second:
         parts.append(f"{last.tokens_per_second:.0f} tok/s")
         if last.step:
-            parts.append(f"at most {lasting(last.seconds / last.step * (last.steps - last.step))} left")
+            parts.append(f"at most {format_duration(last.seconds / last.step * (last.steps - last.step))} left")
     if run.ended:
         parts.append(f"■ {run.ended}" if run.ended == "early stop" else run.ended)
     return " · ".join(parts)

@@ -13,13 +13,13 @@ from textual.message import Message
 from textual.widgets import Static
 
 from memlora_mlx.errors import MemloraError
-from memlora_mlx.tui.talk import Turn
-from memlora_mlx.tui.text import plain, printable
+from memlora_mlx.tui.chat_controller import ChatTurn
+from memlora_mlx.tui.text import clean_line, clean_text
 from memlora_mlx.tui.widgets.prompt import Prompt
 
-SHOWN = 4000  # characters of a question that are drawn; all of it is sent and kept
-SIGNS = {"ADD": "+", "UPDATE": "~", "DELETE": "-"}
-WORDS = {"ADD": "added", "UPDATE": "changed", "DELETE": "removed"}
+MAX_SHOWN_CHARACTERS = 4000  # characters of a question that are drawn; all of it is sent and kept
+EVENT_SIGNS = {"ADD": "+", "UPDATE": "~", "DELETE": "-"}
+EVENT_WORDS = {"ADD": "added", "UPDATE": "changed", "DELETE": "removed"}
 
 
 class ExchangeView(Vertical, can_focus=True):
@@ -30,25 +30,25 @@ class ExchangeView(Vertical, can_focus=True):
             super().__init__()
             self.view = view
 
-    def __init__(self, turn: Turn) -> None:
+    def __init__(self, turn: ChatTurn) -> None:
         super().__init__(classes="exchange")
         self.turn = turn
         from textual.widgets import Markdown  # here: the first frame has no use for it
 
-        self.markdown = Markdown(printable(turn.reply), classes="reply", open_links=False)
+        self.markdown = Markdown(clean_text(turn.reply), classes="reply", open_links=False)
         self._note = Static(classes="note", markup=False)
 
     def compose(self) -> ComposeResult:
-        words = printable(self.turn.question)
-        more = f"\n… {len(words) - SHOWN:,} characters more" if len(words) > SHOWN else ""
-        yield Static(Content(words[:SHOWN] + more), classes="question", markup=False)
+        words = clean_text(self.turn.question)
+        more = f"\n… {len(words) - MAX_SHOWN_CHARACTERS:,} characters more" if len(words) > MAX_SHOWN_CHARACTERS else ""
+        yield Static(Content(words[:MAX_SHOWN_CHARACTERS] + more), classes="question", markup=False)
         if self.turn.image is not None:
-            yield Picture(Path(self.turn.image.source))
+            yield ImageView(Path(self.turn.image.source))
         yield self.markdown
         yield self._note
 
     def on_mount(self) -> None:
-        self.tell()
+        self.refresh_note()
 
     def on_focus(self) -> None:
         self.post_message(self.Chosen(self))
@@ -73,39 +73,39 @@ class ExchangeView(Vertical, can_focus=True):
         prompt.post_message(events.Paste(event.text))
         event.stop()
 
-    def tell(self) -> None:
+    def refresh_note(self) -> None:
         """Bring the line below the reply up to date."""
         self._note.update(Content(summary(self.turn)))
 
 
-class Picture(Static):
+class ImageView(Static):
     """An image: as a picture where the terminal can show one, in half-blocks elsewhere, by its name if it is broken."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__(Content(f"image: {plain(path.name, 60)}"), classes="picture", markup=False)
+        super().__init__(Content(f"image: {clean_line(path.name, 60)}"), classes="picture", markup=False)
         self._path = path
 
     def on_mount(self) -> None:
         self.run_worker(self._show(), exit_on_error=False)
 
     async def _show(self) -> None:
-        from memlora_mlx.tui.images import image_widget, thumbnail
+        from memlora_mlx.tui.terminal_images import image_widget, thumbnail
 
         try:
             small = await asyncio.to_thread(thumbnail, self._path)
         except MemloraError:
-            self.update(Content(f"image: {plain(self._path.name, 60)} (cannot be shown)"))
+            self.update(Content(f"image: {clean_line(self._path.name, 60)} (cannot be shown)"))
             return
         await self.mount(image_widget(small))
 
 
-def summary(turn: Turn) -> str:
+def summary(turn: ChatTurn) -> str:
     """One line: how the reply ended, how many memories it used, and what was remembered of the exchange."""
     parts = [] if turn.reply or turn.stopped or turn.problem else ["…"]
     if turn.stopped:
         parts.append("■ stopped")
     if turn.problem and turn.memory != "failed":
-        parts.append(f"✗ {plain(turn.problem)}")
+        parts.append(f"✗ {clean_line(turn.problem)}")
     if turn.hits:
         parts.append(f"● {len(turn.hits)} {'memory' if len(turn.hits) == 1 else 'memories'} used")
     if turn.memory == "waiting":
@@ -113,9 +113,11 @@ def summary(turn: Turn) -> str:
     elif turn.memory == "working":
         parts.append("◔ remembering …")
     elif turn.memory == "failed":
-        parts.append(f"✗ not remembered: {plain(turn.problem or '', 120)} (/retry)")
+        parts.append(f"✗ not remembered: {clean_line(turn.problem or '', 120)} (/retry)")
     elif turn.remembered is not None:
         done = [change.event for change in turn.remembered.applied if change.rejected is None]
-        counts = [f"{SIGNS[event]} {done.count(event)} {WORDS[event]}" for event in SIGNS if event in done]
+        counts = [
+            f"{EVENT_SIGNS[event]} {done.count(event)} {EVENT_WORDS[event]}" for event in EVENT_SIGNS if event in done
+        ]
         parts.append("  ".join(counts) or "○ nothing new to remember")
     return "   ".join(parts)

@@ -14,16 +14,16 @@ from textual.message import Message
 from textual.widgets import Static
 
 from memlora_mlx.records import Event, Hit
-from memlora_mlx.tui.talk import Turn
-from memlora_mlx.tui.text import plain
-from memlora_mlx.tui.when import when
-from memlora_mlx.tui.widgets.exchange import SIGNS, WORDS
+from memlora_mlx.tui.chat_controller import ChatTurn
+from memlora_mlx.tui.text import clean_line
+from memlora_mlx.tui.times import format_time
+from memlora_mlx.tui.widgets.exchange import EVENT_SIGNS, EVENT_WORDS
 
-Deed = Literal["source", "edit", "undo", "delete"]
+MemoryAction = Literal["source", "edit", "undo", "delete"]
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class PanelEntry:
     """One memory as the panel shows it."""
 
     memory_id: str
@@ -47,29 +47,29 @@ class MemoryItem(Static, can_focus=True):
     ]
 
     class Acted(Message):
-        def __init__(self, entry: Entry, deed: Deed) -> None:
+        def __init__(self, entry: PanelEntry, action: MemoryAction) -> None:
             super().__init__()
-            self.entry, self.deed = entry, deed
+            self.entry, self.action = entry, action
 
-    def __init__(self, entry: Entry) -> None:
+    def __init__(self, entry: PanelEntry) -> None:
         super().__init__(self._words(entry), classes="memory", markup=False)
         self.entry = entry
 
-    def action_act(self, deed: Deed) -> None:
-        self.post_message(self.Acted(self.entry, deed))
+    def action_act(self, action: MemoryAction) -> None:
+        self.post_message(self.Acted(self.entry, action))
 
     def on_click(self) -> None:
         self.focus()
 
     @staticmethod
-    def _words(entry: Entry) -> Content:
+    def _words(entry: PanelEntry) -> Content:
         parts: list[Content | tuple[str, str]] = []
         if entry.event != "NONE":
             colour = {"ADD": "$text-success", "UPDATE": "$text-warning", "DELETE": "$text-error"}[entry.event]
-            parts.append((f"{SIGNS[entry.event]} {WORDS[entry.event]}  ", colour))
-        parts.append((plain(entry.text), "strike" if entry.event == "DELETE" else ""))
+            parts.append((f"{EVENT_SIGNS[entry.event]} {EVENT_WORDS[entry.event]}  ", colour))
+        parts.append((clean_line(entry.text), "strike" if entry.event == "DELETE" else ""))
         if entry.event == "UPDATE" and entry.old_text:
-            parts += [("\nwas  ", "$foreground 60%"), (plain(entry.old_text), "$foreground 60%")]
+            parts += [("\nwas  ", "$foreground 60%"), (clean_line(entry.old_text), "$foreground 60%")]
         if entry.note:
             parts.append((f"\n{entry.note}", "$foreground 60%"))
         if entry.state:
@@ -87,7 +87,7 @@ class MemoryPanel(VerticalScroll, can_focus=False):
     def compose(self) -> ComposeResult:
         yield Static("The memories of a reply show here.", classes="empty", markup=False)
 
-    async def show(self, turn: Turn | None, states: dict[str, str]) -> None:
+    async def show(self, turn: ChatTurn | None, states: dict[str, str]) -> None:
         """
         Args:
             states: what the user has done to memories since, by their ids.
@@ -95,12 +95,12 @@ class MemoryPanel(VerticalScroll, can_focus=False):
         if turn is None:
             await self._fill([("No reply yet", [], "The memories of a reply show here.")])
             return
-        used = [_of_hit(hit, states) for hit in turn.hits]
+        used = [_entry_from_hit(hit, states) for hit in turn.hits]
         kept = (
             []
             if turn.remembered is None
             else [
-                Entry(
+                PanelEntry(
                     change.memory_id,
                     change.text or change.old_text or "",
                     "",
@@ -115,16 +115,16 @@ class MemoryPanel(VerticalScroll, can_focus=False):
         empty = {
             "waiting": "◌ when you pause",
             "working": "◔ remembering …",
-            "failed": f"✗ {plain(turn.problem or '', 200)}",
+            "failed": f"✗ {clean_line(turn.problem or '', 200)}",
             "done": "○ nothing new",
         }.get(turn.memory, "○ nothing yet")
         await self._fill([("Used for this reply", used, "○ none"), ("Remembered from it", kept, empty)])
 
     async def show_hits(self, title: str, hits: Sequence[Hit]) -> None:
         """The memories that a search found."""
-        await self._fill([(title, [_of_hit(hit, {}) for hit in hits], "○ none")])
+        await self._fill([(title, [_entry_from_hit(hit, {}) for hit in hits], "○ none")])
 
-    async def _fill(self, sections: list[tuple[str, list[Entry], str]]) -> None:
+    async def _fill(self, sections: list[tuple[str, list[PanelEntry], str]]) -> None:
         wanted = tuple((title, tuple(entries), empty) for title, entries, empty in sections)
         if wanted == self._entries:
             return
@@ -133,7 +133,9 @@ class MemoryPanel(VerticalScroll, can_focus=False):
         at = focused.entry if isinstance(focused, MemoryItem) else None
         widgets: list[Static] = []
         for title, entries, empty in sections:
-            widgets.append(Static(Content(f"{plain(title, 60)} ({len(entries)})"), classes="section", markup=False))
+            widgets.append(
+                Static(Content(f"{clean_line(title, 60)} ({len(entries)})"), classes="section", markup=False)
+            )
             widgets += [MemoryItem(entry) for entry in entries] or [Static(empty, classes="empty", markup=False)]
         async with self.batch():
             await self.remove_children()
@@ -154,6 +156,6 @@ class MemoryPanel(VerticalScroll, can_focus=False):
         return bool(items)
 
 
-def _of_hit(hit: Hit, states: dict[str, str]) -> Entry:
-    note = f"{when(hit.memory.said_at)} · distance {hit.distance:.2f}"
-    return Entry(hit.memory.id, hit.memory.text, note, state=states.get(hit.memory.id, ""))
+def _entry_from_hit(hit: Hit, states: dict[str, str]) -> PanelEntry:
+    note = f"{format_time(hit.memory.said_at)} · distance {hit.distance:.2f}"
+    return PanelEntry(hit.memory.id, hit.memory.text, note, state=states.get(hit.memory.id, ""))

@@ -14,10 +14,10 @@ class Navigation(Static):
     """
 
     def __init__(self, current: str) -> None:
-        from memlora_mlx.tui.app import PAGES
+        from memlora_mlx.tui.app import SCREENS_BY_KEY
 
         parts = []
-        for mode, (key, name, _) in PAGES.items():
+        for mode, (key, name, _) in SCREENS_BY_KEY.items():
             if mode == current:
                 parts.append(Content.assemble((key.upper(), "$foreground 60%"), (f"[{name}]", "bold $text-accent")))
             else:

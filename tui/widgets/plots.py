@@ -9,21 +9,21 @@ from textual.color import Color
 from textual_plotext import PlotextPlot
 
 if TYPE_CHECKING:
-    from memlora_mlx.distill.training import Point
+    from memlora_mlx.distill.training import MetricsPoint
 
-GROUPS = 60  # of steps that a training curve is averaged over; single batches are noise
+MAX_POINTS = 60  # of steps that a training curve is averaged over; single batches are noise
 
 
 class LossPlot(PlotextPlot):
     """Training loss as dots, validation loss as a line, and a line down at the best validation."""
 
-    def show(self, points: Sequence[Point], title: str) -> None:
+    def show(self, points: Sequence[MetricsPoint], title: str) -> None:
         plot = self.plt
         plot.clear_figure()
         train = [(point.step, point.train_loss) for point in points if point.train_loss is not None]
         validation = [(point.step, point.validation_loss) for point in points if point.validation_loss is not None]
         if train:
-            size = max(1, len(train) // GROUPS)
+            size = max(1, len(train) // MAX_POINTS)
             groups = [train[i : i + size] for i in range(0, len(train), size)]
             steps = [sum(step for step, _ in group) / len(group) for group in groups]
             losses = [sum(loss for _, loss in group) / len(group) for group in groups]

@@ -18,12 +18,12 @@ from textual.widgets import OptionList, TextArea
 from textual.widgets.option_list import Option
 
 from memlora_mlx.tui.commands import complete
-from memlora_mlx.tui.text import plain, printable
+from memlora_mlx.tui.text import clean_line, clean_text
 
 LONG_PASTE = 2000  # characters or
 MANY_LINES = 12  # lines of a paste, above which a short name stands for it
 HISTORY = 1000  # prompts kept
-COMPLETING = ("up", "down", "escape", "tab", "enter")  # the keys that open completions may take
+COMPLETION_KEYS = ("up", "down", "escape", "tab", "enter")  # the keys that open completions may take
 _NAMED = re.compile(r"⟦pasted text (\d+): [^⟧\n]*⟧")
 
 
@@ -77,7 +77,7 @@ class Prompt(TextArea):
 
     def _on_key(self, event: events.Key) -> None:  # type: ignore[override]
         """Keys that the completions take, and Enter, in the order they were typed; the rest is TextArea's."""
-        if event.key in COMPLETING and self._complete(event.key):
+        if event.key in COMPLETION_KEYS and self._complete(event.key):
             event.stop()
             event.prevent_default()
         elif event.key in ("enter", "ctrl+j", "shift+enter", "alt+enter"):
@@ -94,7 +94,7 @@ class Prompt(TextArea):
         They are those of the text as it stands: `Changed` arrives behind keys that were typed meanwhile, and completions
         of a text's beginning must not take the place of the whole of it.
         """
-        self._completions.follow(self.text)
+        self._completions.update_for(self.text)
         if not self._completions.display:
             return False
         chosen = self._completions.chosen()
@@ -103,15 +103,15 @@ class Prompt(TextArea):
         elif key == "escape":
             self._completions.close()
         elif key == "tab" or (
-            key == "enter" and self._completions.are_names and chosen and chosen.strip() != self.text
+            key == "enter" and self._completions.offers_commands and chosen and chosen.strip() != self.text
         ):
-            self.write(chosen or self.text)
+            self.set_text(chosen or self.text)
         else:
             return False
         return True
 
     async def _on_paste(self, event: events.Paste) -> None:
-        text = printable(event.text.replace("\r\n", "\n").replace("\r", "\n"))
+        text = clean_text(event.text.replace("\r\n", "\n").replace("\r", "\n"))
         event.stop()
         event.prevent_default()
         path = dropped_path(text)
@@ -125,44 +125,44 @@ class Prompt(TextArea):
         self._replace_via_keyboard(text, *self.selection)
 
     def on_text_area_changed(self) -> None:
-        self._completions.follow(self.text)
+        self._completions.update_for(self.text)
 
     def action_new_line(self) -> None:
         self._replace_via_keyboard("\n", *self.selection)
 
     def action_send(self) -> None:
-        text = _NAMED.sub(self._unfold, self.text).strip()
+        text = _NAMED.sub(self._expand_pastes, self.text).strip()
         if not text and not self.may_be_empty:
             return
         self._history.add(self.text.strip() if len(text) > 10 * LONG_PASTE else text)
-        self.write("")
+        self.set_text("")
         self._pastes.clear()
         self.post_message(self.Sent(text))
 
     def action_earlier(self) -> None:
         if self.cursor_at_first_line and (text := self._history.earlier(self.text)) is not None:
-            self._recall(text)
+            self._show_history_entry(text)
         else:
             self.action_cursor_up()
 
     def action_later(self) -> None:
         if self.cursor_at_last_line and (text := self._history.later()) is not None:
-            self._recall(text)
+            self._show_history_entry(text)
         else:
             self.action_cursor_down()
 
-    def _recall(self, text: str) -> None:
+    def _show_history_entry(self, text: str) -> None:
         """Show what was sent before; Up and Down go on through the history, so nothing is to be completed."""
-        self.write(text)
-        self._completions.follow(text)
+        self.set_text(text)
+        self._completions.update_for(text)
         self._completions.close()
 
-    def write(self, text: str) -> None:
+    def set_text(self, text: str) -> None:
         """Put a text in place of what stands there, the cursor at its end."""
         self.text = text
         self.move_cursor(self.document.end)
 
-    def _unfold(self, match: re.Match[str]) -> str:
+    def _expand_pastes(self, match: re.Match[str]) -> str:
         number = int(match[1]) - 1
         return self._pastes[number] if number < len(self._pastes) else match[0]
 
@@ -176,7 +176,7 @@ class Completions(OptionList, can_focus=False):
         self._offered: list[str] = []
         self._text = ""
 
-    def follow(self, text: str) -> None:
+    def update_for(self, text: str) -> None:
         """Offer what this text could become; what was closed for it stays closed."""
         if text == self._text:
             return
@@ -187,14 +187,15 @@ class Completions(OptionList, can_focus=False):
         self.clear_options()
         self._offered = [text for text, _ in pairs]
         self.add_options(
-            Option(Content.assemble((plain(text, 60), "bold"), "  ", (note, "$foreground 60%"))) for text, note in pairs
+            Option(Content.assemble((clean_line(text, 60), "bold"), "  ", (note, "$foreground 60%")))
+            for text, note in pairs
         )
         self.display = bool(pairs)
         if pairs:
             self.highlighted = 0
 
     @property
-    def are_names(self) -> bool:
+    def offers_commands(self) -> bool:
         """Whether a command's name is offered: Enter takes that, but of a path it sends what was typed."""
         return " " not in self._text
 
@@ -224,7 +225,7 @@ class History:
         for line in lines[-HISTORY:]:
             with contextlib.suppress(ValueError):  # a damaged line: a history is not worth an error
                 if isinstance(text := json.loads(line), str):
-                    self._lines.append(printable(text))
+                    self._lines.append(clean_text(text))
         self._at = len(self._lines)
 
     def add(self, text: str) -> None:
@@ -269,7 +270,7 @@ class PromptBox(Widget):
     def clicked(self, event: OptionList.OptionSelected) -> None:
         event.stop()
         if (chosen := self.completions.chosen()) is not None:
-            self.prompt.write(chosen)
+            self.prompt.set_text(chosen)
             self.prompt.focus()
 
 

@@ -11,7 +11,7 @@ from rich.cells import cell_len, set_cell_size
 from textual.content import Content
 from textual.widgets import Static
 
-from memlora_mlx.tui.text import plain, size
+from memlora_mlx.tui.text import clean_line, format_bytes
 
 if TYPE_CHECKING:
     from memlora_mlx.tui.app import MemloraApp
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 INTERVAL = 0.25  # seconds between two looks at the engine
 
 
-Part = tuple[str, int]  # words, and how soon they go where there is little room; 0: never
+StatusPart = tuple[str, int]  # words, and how soon they go where there is little room; 0: never
 
 
 class StatusBar(Static):
@@ -40,7 +40,7 @@ class StatusBar(Static):
         self.refresh_status()
 
     def refresh_status(self) -> None:
-        line = fitted(self.parts(), self.size.width - 2)
+        line = fit_parts(self.parts(), self.size.width - 2)
         if line != self._shown:
             self._shown = line
             self.update(Content(line))
@@ -48,31 +48,31 @@ class StatusBar(Static):
     def on_resize(self) -> None:
         self.refresh_status()
 
-    def parts(self) -> list[Part]:
-        session = cast("MemloraApp", self.app).session
+    def parts(self) -> list[StatusPart]:
+        session = cast("MemloraApp", self.app).backend
         status = session.status
-        student = plain(Path(status.student or "no student").name, 24)
+        student = clean_line(Path(status.student or "no student").name, 24)
         if status.phase in ("waiting", "opening"):
-            return [("opening the store …", 0), (session.network, 0)]
+            return [("opening the store …", 0), (session.has_network_activity, 0)]
         if status.phase == "loading":
-            return [(f"{student}: loading … {status.seconds:.0f} s", 0), (session.network, 0)]
-        parts: list[Part] = [(student, 0)]
+            return [(f"{student}: loading … {status.seconds:.0f} s", 0), (session.has_network_activity, 0)]
+        parts: list[StatusPart] = [(student, 0)]
         engine = session.engine
         if status.phase == "failed" or engine is None:
             parts.append(("✗ not loaded", 0))
         else:
             activity = engine.activity()
-            self._measure(activity.tokens)
+            self._tokens_per_second(activity.tokens)
             parts.append((f"▶ {' + '.join(activity.doing)}" if activity.doing else "idle", 0))
             if self._rate is not None:
                 parts.append((f"{self._rate:.0f} tok/s", 1))
-            parts.append((size(activity.bytes), 2))
+            parts.append((format_bytes(activity.bytes), 2))
         parts.append((_count(session.memories, "memory", "memories"), 0))
         if session.corrections:
             parts.append((_count(session.corrections, "correction", "corrections"), 3))
-        return [*parts, (session.network, 0)]
+        return [*parts, (session.has_network_activity, 0)]
 
-    def _measure(self, tokens: int) -> None:
+    def _tokens_per_second(self, tokens: int) -> None:
         """Tokens a second since the last look at which some were written; the last figure stays while idle."""
         now = monotonic()
         if tokens > self._tokens:
@@ -82,7 +82,7 @@ class StatusBar(Static):
             self._tokens, self._at = tokens, now
 
 
-def fitted(parts: Sequence[Part], width: int) -> str:
+def fit_parts(parts: Sequence[StatusPart], width: int) -> str:
     """The parts in one line of at most `width` cells; the last one, which says whether we are offline, always whole."""
     kept = list(parts)
     line = "  │  ".join(words for words, _ in kept)

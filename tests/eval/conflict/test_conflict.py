@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from memlora_mlx.distill import phrases
 from memlora_mlx.errors import UsageError
 from memlora_mlx.eval.conflict.__main__ import main
-from memlora_mlx.eval.conflict.benchmark import FAILURES, judge, run, summarise
+from memlora_mlx.eval.conflict.benchmark import FAILURES, judge_dialogue, run, summarise
 from memlora_mlx.eval.conflict.templates import CLASSES, Dialogue, Required, generate, matches, set_hash
 from memlora_mlx.memory.workspace import Workspace
 from memlora_mlx.models.engine import Engine
@@ -179,9 +179,9 @@ RIGHT = ["Ada uses a kayak", "Ada sings"]
     ],
 )
 def test_each_failure_is_told(states: list[list[str]], failures: list[str]) -> None:
-    verdict = judge(TALE, states)
+    verdict = judge_dialogue(TALE, states)
     assert verdict.failures == failures
-    assert (not verdict.found) == (not failures)
+    assert (not verdict.failures_found) == (not failures)
 
 
 @pytest.mark.parametrize(
@@ -242,8 +242,8 @@ def test_any_memory_can_be_judged_and_written(memories: list[str]) -> None:
 
 
 @pytest.fixture
-def workspace(tiny_home: Path, lively_student: Path, tiny_experts: Path) -> Iterator[Workspace]:
-    chosen = {"student": str(lively_student), "experts": str(tiny_experts)}
+def workspace(tiny_home: Path, varied_student: Path, tiny_experts: Path) -> Iterator[Workspace]:
+    chosen = {"student": str(varied_student), "experts": str(tiny_experts)}
     with Workspace(load_settings(chosen)) as opened:
         yield opened
 

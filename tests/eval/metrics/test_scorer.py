@@ -171,7 +171,7 @@ def test_l_is_the_plain_mean_of_its_four_parts() -> None:
 @pytest.mark.parametrize("empty", ["", " ", "\n\t"])
 def test_an_empty_answer_scores_nothing(empty: str) -> None:
     encoder = Encoder()
-    assert scorer(encoder).score([(empty, "a dog"), ("a dog", empty), (empty, empty)]) == [metrics.NOTHING] * 3
+    assert scorer(encoder).score([(empty, "a dog"), ("a dog", empty), (empty, empty)]) == [metrics.ZERO_SCORES] * 3
     assert encoder.calls == [] and scorer(encoder).score([]) == []
 
 

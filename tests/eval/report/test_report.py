@@ -18,16 +18,16 @@ from rich.console import Console
 from memlora_mlx.errors import MemloraError, UsageError
 from memlora_mlx.eval import report
 from memlora_mlx.eval.metrics.intervals import wilson
-from memlora_mlx.eval.report.document import ABSENT, Document, Table
+from memlora_mlx.eval.report.document import MISSING, Document, Table
 from memlora_mlx.eval.report.figures import recall_at
 from memlora_mlx.eval.report.paper import ablation_row, student
-from memlora_mlx.eval.results import Asked, Phase, Run, StageCost, read_run, write_run
+from memlora_mlx.eval.results import BenchRun, PhaseCost, QuestionResult, StageCost, read_run, write_run
 
 PARTS = ("rouge_1", "meteor", "bert_score", "sentence_bert")
 HOSTILE = "<script>alert(1)</script><img src=http://x.example/a.png> | `x` *y* \x1b[31m\u202e" + "z" * 9000
 
 
-def ask(system: str, number: int, category: int = 4, **fields: Any) -> Asked:
+def ask(system: str, number: int, category: int = 4, **fields: Any) -> QuestionResult:
     defaults: dict[str, Any] = {
         "conversation": "conv-26",
         "question": f"What is {number}?",
@@ -37,7 +37,7 @@ def ask(system: str, number: int, category: int = 4, **fields: Any) -> Asked:
         "retrieved": ({"text": "a memory", "refs": ["D1:1"], "distance": 0.2},),
         "recall": 0.5,
     }
-    return Asked(system=system, question_id=f"conv-26/{number}", category=category, **{**defaults, **fields})
+    return QuestionResult(system=system, question_id=f"conv-26/{number}", category=category, **{**defaults, **fields})
 
 
 def scores(value: float) -> dict[str, float]:
@@ -46,7 +46,7 @@ def scores(value: float) -> dict[str, float]:
 
 
 @pytest.fixture
-def run() -> Run:
+def run() -> BenchRun:
     """Two systems on 24 questions of all categories; `memlora` is the better one."""
     asked = []
     for system, luck in (("memlora", 0.4), ("base", 0.0)):
@@ -80,13 +80,13 @@ def run() -> Run:
         StageCost("memlora", "update", 10, 2000, 500, 10.0),
         StageCost("memlora", "generation", 24, 4800, 240, 12.0),
     )
-    phases = (Phase("memlora", "ingest", 8.0, 7.9, False, 2.0), Phase("base", "ingest", 5.0, 4.0, True))
+    phases = (PhaseCost("memlora", "ingest", 8.0, 7.9, False, 2.0), PhaseCost("base", "ingest", 5.0, 4.0, True))
     systems = {
         name: {"title": f"{name}, in words", "table": "systems", "stages": {}, "student": "smollm2-135m",
                "has_experts": name == "memlora", "size_bytes": 2**30, "experts_bytes": 2**29}
         for name in ("memlora", "base")
     }  # fmt: skip
-    return Run(origin, tuple(asked), costs, phases, systems)
+    return BenchRun(origin, tuple(asked), costs, phases, systems)
 
 
 def table(document: Document, title: str) -> Table:
@@ -103,7 +103,7 @@ def cell(document: Document, title: str, row: str | Sequence[str], head: str) ->
     return found[column]
 
 
-def shown(run: Run) -> str:
+def shown(run: BenchRun) -> str:
     out = StringIO()
     Console(file=out, width=80).print(report.summary(run))
     return out.getvalue()
@@ -138,7 +138,7 @@ class Page(HTMLParser):
 # ---------------------------------------------------------------------- by hand
 
 
-def test_the_main_row_is_computed_again_from_the_json(run: Run, tmp_path: Path) -> None:
+def test_the_main_row_is_computed_again_from_the_json(run: BenchRun, tmp_path: Path) -> None:
     write_run(run, tmp_path)
     rows = json.loads((tmp_path / "results.json").read_text())["asked"]
     mine = [row for row in rows if row["system"] == "memlora" and row["category"] != 5]
@@ -163,7 +163,7 @@ def test_the_main_row_is_computed_again_from_the_json(run: Run, tmp_path: Path) 
     assert cell(document, "Scores by category", ("2 temporal", "memlora"), "token F1").startswith(f"{mean:.1f} [")
 
 
-def test_costs_are_means_over_the_stages(run: Run) -> None:
+def test_costs_are_means_over_the_stages(run: BenchRun) -> None:
     document = report.build(run)
     # 20, 50 and 10 tokens; 0.5, 1.0 and 0.5 seconds a call
     speed = "Size and speed"
@@ -177,7 +177,7 @@ def test_costs_are_means_over_the_stages(run: Run) -> None:
     assert "overhead, is 1.00 %" in told  # of the phases that were not kept from before, and of those calls
 
 
-def test_systems_are_compared_on_the_questions_that_both_answered(run: Run) -> None:
+def test_systems_are_compared_on_the_questions_that_both_answered(run: BenchRun) -> None:
     gone = replace(run, asked=tuple(one for one in run.asked if one.system == "memlora" or one.question_id[-1] != "0"))
     document = report.build(gone)
     title, row = "memlora against the others", ("memlora − base", "1 to 4")
@@ -189,7 +189,7 @@ def test_systems_are_compared_on_the_questions_that_both_answered(run: Run) -> N
     assert cell(document, title, row, "J strict") == f"{alone} : 0"
 
 
-def test_category_5_is_abstention_and_in_no_other_figure(run: Run) -> None:
+def test_category_5_is_abstention_and_in_no_other_figure(run: BenchRun) -> None:
     spoilt = replace(
         run, asked=tuple(replace(one, scores=scores(1.0)) if one.category == 5 else one for one in run.asked)
     )
@@ -209,7 +209,7 @@ def test_recall_at_k_counts_the_nearest_memories() -> None:
     assert [recall_at(shorter, k) for k in (1, 2)] == [0.0, 1.0]
 
 
-def test_corrected_gold_answers_stand_beside_the_published_ones(run: Run) -> None:
+def test_corrected_gold_answers_stand_beside_the_published_ones(run: BenchRun) -> None:
     asked = tuple(
         replace(one, corrected_gold="right", corrected_scores=scores(1.0)) if one.question_id == "conv-26/0" else one
         for one in run.asked
@@ -224,7 +224,7 @@ def test_corrected_gold_answers_stand_beside_the_published_ones(run: Run) -> Non
     assert not [column for column in table(document, "Both scores").columns if column.head.startswith("J ")]
 
 
-def test_j_by_the_corrected_gold_answers_stands_beside_the_published(run: Run) -> None:
+def test_j_by_the_corrected_gold_answers_stands_beside_the_published(run: BenchRun) -> None:
     """An answer without a correction counts in both as it is."""
     asked = tuple(
         replace(one, corrected_gold="right", corrected_scores=scores(1.0), corrected_verdicts={"generous": True},
@@ -238,7 +238,7 @@ def test_j_by_the_corrected_gold_answers_stands_beside_the_published(run: Run) -
     assert told == ["5.0", "10.0"]
 
 
-def test_lost_answers_add_up(run: Run) -> None:
+def test_lost_answers_add_up(run: BenchRun) -> None:
     for row in table(report.build(run), "what became of them").rows:
         assert sum(map(int, row[1:])) == 20
 
@@ -246,15 +246,15 @@ def test_lost_answers_add_up(run: Run) -> None:
 # ---------------------------------------------------------------------- beside the paper
 
 
-def test_an_l_names_its_encoder_and_the_papers_figures_their_paper(run: Run) -> None:
+def test_an_l_names_its_encoder_and_the_papers_figures_their_paper(run: BenchRun) -> None:
     document = report.build(run)
     heads = [column.head for section in document.sections for made in section.tables for column in made.columns]
     assert all("all-minilm-l6-v2, last layer" in head for head in heads if head.startswith("L ("))
     assert not any(
-        column.of_the_paper for column in table(document, "Answers, categories").columns
+        column.is_from_paper for column in table(document, "Answers, categories").columns
     )  # no such student there
     for made in (table(document, "paper's Table 1"), table(document, "paper's Table 3")):
-        assert all(column.head.startswith("paper: ") for column in made.columns if column.of_the_paper)
+        assert all(column.head.startswith("paper: ") for column in made.columns if column.is_from_paper)
 
     about = {name: {**told, "student": "qwen2.5-1.5b"} for name, told in run.systems.items()}
     beside = report.build(replace(run, systems=about))
@@ -277,7 +277,7 @@ def test_only_the_papers_own_students_stand_beside_it(name: str, known: str | No
     assert student(name) == known
 
 
-def test_rows_of_the_ablation_find_their_counterpart(run: Run) -> None:
+def test_rows_of_the_ablation_find_their_counterpart(run: BenchRun) -> None:
     rows = {
         "a": ("small", "small", "small"),
         "b": ("small + expert", "small", "small"),
@@ -293,15 +293,15 @@ def test_rows_of_the_ablation_find_their_counterpart(run: Run) -> None:
         name: {"table": "ablation", "stages": dict(zip(stages, labels, strict=True))} for name, labels in rows.items()
     }
     origin = {**run.origin, "student": "small", "systems": list(rows)}
-    document = report.build(Run(origin, tuple(asked), systems=systems))
+    document = report.build(BenchRun(origin, tuple(asked), systems=systems))
     assert [row[-2] for row in table(document, "Table 4's form").rows] == ["29.1", "32.9", "34.7", "38.6"]
 
 
 # ---------------------------------------------------------------------- the page
 
 
-def test_the_page_fetches_nothing_and_runs_nothing(run: Run, tmp_path: Path) -> None:
-    paths = report.write(run, tmp_path / "new" / "folder")
+def test_the_page_fetches_nothing_and_runs_nothing(run: BenchRun, tmp_path: Path) -> None:
+    paths = report.write_report(run, tmp_path / "new" / "folder")
     assert [path.name for path in paths] == ["report.md", "report.html"]
     text = paths[1].read_text()
     page = Page(text)
@@ -314,7 +314,7 @@ def test_the_page_fetches_nothing_and_runs_nothing(run: Run, tmp_path: Path) -> 
     assert "prefers-color-scheme: dark" in text and "width=device-width" in text
 
 
-def test_the_page_can_be_read_without_seeing_it(run: Run) -> None:
+def test_the_page_can_be_read_without_seeing_it(run: BenchRun) -> None:
     from memlora_mlx.eval.report.html import as_html
 
     text = as_html(report.build(run))
@@ -334,7 +334,7 @@ def test_the_page_can_be_read_without_seeing_it(run: Run) -> None:
     assert any(word.startswith("A right") for word in page.words) and f"A {right}" in page.words
 
 
-def test_what_data_and_models_say_stays_text(run: Run, tmp_path: Path) -> None:
+def test_what_data_and_models_say_stays_text(run: BenchRun, tmp_path: Path) -> None:
     asked = tuple(
         replace(one, question=HOSTILE, answer=HOSTILE, gold=HOSTILE, system=f"{one.system}{HOSTILE}")
         for one in run.asked
@@ -347,8 +347,8 @@ def test_what_data_and_models_say_stays_text(run: Run, tmp_path: Path) -> None:
         "command": HOSTILE,
         "judge": {"name": HOSTILE},
     }
-    hostile = Run(origin, asked, run.costs, run.phases, systems, (HOSTILE,), {"conflict": {"systems": {}}})
-    markdown, html = (path.read_text() for path in report.write(hostile, tmp_path))
+    hostile = BenchRun(origin, asked, run.costs, run.phases, systems, (HOSTILE,), {"conflict": {"systems": {}}})
+    markdown, html = (path.read_text() for path in report.write_report(hostile, tmp_path))
     names = {tag for tag, _ in Page(html).tags}
     assert names.isdisjoint({"script", "img"})
     assert "\x1b" not in markdown + html and "\u202e" not in markdown + html and len(html) < 1_000_000
@@ -379,7 +379,7 @@ def test_markdown_shows_text_as_it_is(text: str, marked: str) -> None:
     assert escaped(text) == marked
 
 
-def test_the_summary_fits_a_terminal(run: Run) -> None:
+def test_the_summary_fits_a_terminal(run: BenchRun) -> None:
     out = shown(run)
     assert max(len(line) for line in out.splitlines()) <= 80
     assert "J generous" in out and "…" not in out and "all-minilm-l6-v2" in out
@@ -388,7 +388,7 @@ def test_the_summary_fits_a_terminal(run: Run) -> None:
 # ---------------------------------------------------------------------- runs with little in them
 
 
-def test_without_a_judge_there_is_no_j(run: Run) -> None:
+def test_without_a_judge_there_is_no_j(run: BenchRun) -> None:
     bare = replace(
         run, origin={**run.origin, "judge": None}, asked=tuple(replace(one, verdicts={}) for one in run.asked)
     )
@@ -397,7 +397,7 @@ def test_without_a_judge_there_is_no_j(run: Run) -> None:
     assert "There was no judge, so there is no J." in document.sections[0].paragraphs
 
 
-def test_a_judge_that_fails_its_controls_is_not_to_be_trusted(run: Run) -> None:
+def test_a_judge_that_fails_its_controls_is_not_to_be_trusted(run: BenchRun) -> None:
     for right, is_trusted in ((12, True), (5, False)):
         judge = {"name": "mlx:small", "controls": {"generous": [right, 12], "strict": [14, 14]}}
         judged = replace(run, origin={**run.origin, "judge": judge})
@@ -406,7 +406,7 @@ def test_a_judge_that_fails_its_controls_is_not_to_be_trusted(run: Run) -> None:
         assert ("cannot be trusted" in shown(judged)) == (document.sections[0].title == "What went wrong") != is_trusted
 
 
-def test_a_share_of_the_judged_says_so(run: Run) -> None:
+def test_a_share_of_the_judged_says_so(run: BenchRun) -> None:
     asked = tuple(replace(one, verdicts={}) if one.question_id == "conv-26/0" else one for one in run.asked)
     told = cell(report.build(replace(run, asked=asked)), "Answers, categories", "base", "J generous")
     assert told.endswith("] of 19")
@@ -414,28 +414,31 @@ def test_a_share_of_the_judged_says_so(run: Run) -> None:
 
 @pytest.mark.parametrize("extra", [{}, {"conflict": None}, {"conflict": {"systems": {}}}])
 def test_a_run_of_nothing_is_said(extra: dict[str, Any], tmp_path: Path) -> None:
-    empty = Run({}, (), extra=extra)
-    markdown, _ = (path.read_text() for path in report.write(empty, tmp_path))
+    empty = BenchRun({}, (), extra=extra)
+    markdown, _ = (path.read_text() for path in report.write_report(empty, tmp_path))
     assert "student not named" in markdown and shown(empty)
 
 
-def test_an_efficiency_run_has_costs_and_no_scores(run: Run) -> None:
+def test_an_efficiency_run_has_costs_and_no_scores(run: BenchRun) -> None:
     bare = replace(run, asked=())
     titles = [section.title for section in report.build(bare).sections]
     assert "What it costs" in titles and "Answers" not in titles and shown(bare)
 
 
-def test_an_unknown_category_and_unscored_answers_are_named(run: Run) -> None:
+def test_an_unknown_category_and_unscored_answers_are_named(run: BenchRun) -> None:
     odd = ask("memlora", 90, 7, scores=scores(1.0))
     unscored = ask("memlora", 91, 1)
     document = report.build(replace(run, asked=(*run.asked, odd, unscored), failures=("mem0 is left out",)))
-    assert document.sections[0].points == ("mem0 is left out", "1 answers of the unknown category 7 are in no figure")
+    assert document.sections[0].bullet_points == (
+        "mem0 is left out",
+        "1 answers of the unknown category 7 are in no figure",
+    )
     main = table(document, "Answers, categories")
     assert cell(document, "Answers, categories", "memlora", "n") == "21"
     assert any("Without scores: memlora 1." in note for note in main.notes)
 
 
-def test_a_system_of_predictions_has_no_description(run: Run) -> None:
+def test_a_system_of_predictions_has_no_description(run: BenchRun) -> None:
     other = [
         replace(one, system="theirs", retrieved=(), recall=None, lost=None) for one in run.asked if one.system == "base"
     ]
@@ -444,7 +447,7 @@ def test_a_system_of_predictions_has_no_description(run: Run) -> None:
     assert [row[0] for row in table(document, "Evidence among").rows] == ["memlora", "base"]
 
 
-def test_the_conflict_benchmark_is_shown_by_class(run: Run) -> None:
+def test_the_conflict_benchmark_is_shown_by_class(run: BenchRun) -> None:
     counts = {"n": 4, "exact": 3, "missing": 1, "stale": 0, "interval": [0.3, 0.95]}
     systems = {"memlora": {"classes": {"flip": counts}, "overall": counts, "dialogues": [], "seconds": 1.0}}
     extra = {
@@ -457,7 +460,7 @@ def test_the_conflict_benchmark_is_shown_by_class(run: Run) -> None:
             "systems": systems,
         }
     }
-    alone = Run({}, (), extra=extra)
+    alone = BenchRun({}, (), extra=extra)
     for each in (alone, replace(run, extra=extra)):
         document = report.build(each)
         assert cell(document, "Exact final memories by class", "a change", "memlora").startswith("3 of 4 (75.0 [")
@@ -465,7 +468,7 @@ def test_the_conflict_benchmark_is_shown_by_class(run: Run) -> None:
         assert "memlora 3 of 4" in shown(each)
 
 
-def test_where_a_run_comes_from_is_told_name_by_name(run: Run) -> None:
+def test_where_a_run_comes_from_is_told_name_by_name(run: BenchRun) -> None:
     nested = {
         **run.origin,
         "machines": [{"device": "one"}, {"device": "two"}],
@@ -475,10 +478,10 @@ def test_where_a_run_comes_from_is_told_name_by_name(run: Run) -> None:
     assert rows["machines.2.device"] == "two" and rows["left_out"] == "conv-7"
     assert rows["data.sha256"] == "79fa" and rows["judge.prompts.strict"] == "500"
     absent = dict(table(report.build(replace(run, origin={"judge": None, "x": 1})), "with what").rows)
-    assert absent["judge"] == ABSENT
+    assert absent["judge"] == MISSING
 
 
-def test_a_run_of_another_format_is_refused(run: Run, tmp_path: Path) -> None:
+def test_a_run_of_another_format_is_refused(run: BenchRun, tmp_path: Path) -> None:
     path = write_run(run, tmp_path)
     written = json.loads(path.read_text())
     for spoilt in ({**written, "format": 99}, {"asked": []}, [1]):
@@ -487,7 +490,7 @@ def test_a_run_of_another_format_is_refused(run: Run, tmp_path: Path) -> None:
             read_run(tmp_path)
 
 
-def test_a_folder_that_cannot_be_written_is_said(run: Run, tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_said(run: BenchRun, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(MemloraError, match="choose another --out"):
-        report.write(run, tmp_path / "file" / "folder")
+        report.write_report(run, tmp_path / "file" / "folder")

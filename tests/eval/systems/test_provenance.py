@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import pytest
 
-from memlora_mlx.eval.systems.provenance import Provenance, lost_at, recall
+from memlora_mlx.eval.systems.provenance import Provenance, failure_stage, recall
 
 
 @pytest.fixture
 def written() -> Provenance:
     made = Provenance()
-    made.wrote("ADD", "a", "Ann lives in Rome", ["D1:1"])
-    made.wrote("ADD", "b", "Bob has a red bicycle", ["D1:2"])
-    made.wrote("ADD", "c", "Ann drinks tea", ["D1:3"])
-    made.wrote("UPDATE", "a", "since June she is at home by the sea", ["D2:1"])  # nothing of Rome is left
-    made.wrote("UPDATE", "c", "Ann drinks tea with milk", ["D2:2"])  # the old words stand in the new ones
-    made.wrote("DELETE", "b", None, ["D2:3"])
+    made.record_write("ADD", "a", "Ann lives in Rome", ["D1:1"])
+    made.record_write("ADD", "b", "Bob has a red bicycle", ["D1:2"])
+    made.record_write("ADD", "c", "Ann drinks tea", ["D1:3"])
+    made.record_write("UPDATE", "a", "since June she is at home by the sea", ["D2:1"])  # nothing of Rome is left
+    made.record_write("UPDATE", "c", "Ann drinks tea with milk", ["D2:2"])  # the old words stand in the new ones
+    made.record_write("DELETE", "b", None, ["D2:3"])
     return made
 
 
@@ -23,8 +23,8 @@ def test_a_memory_comes_from_every_turn_whose_words_stand_in_it(written: Provena
     assert written.refs_of("a") == ("D2:1",)
     assert written.refs_of("b") == ()
     assert written.refs_of("c") == ("D1:3", "D2:2")
-    assert written.standing == {"D2:1", "D1:3", "D2:2"}
-    assert Provenance.from_json(written.as_json()).standing == written.standing
+    assert written.still_stored == {"D2:1", "D1:3", "D2:2"}
+    assert Provenance.from_json(written.as_json()).still_stored == written.still_stored
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,9 @@ def test_the_first_stage_that_one_turn_did_not_pass(
     written: Provenance, evidence: tuple[str, ...], expected: str | None
 ) -> None:
     known = {"D1:1", "D1:2", "D1:3", "D1:4", "D2:1", "D2:2", "D2:3"}
-    found = lost_at(evidence, known=known, given=written.given, standing=written.standing, retrieved={"D1:3", "D2:2"})
+    found = failure_stage(
+        evidence, known=known, given=written.ever_stored, standing=written.still_stored, retrieved={"D1:3", "D2:2"}
+    )
     assert found == expected
 
 

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from memlora_mlx.distill.rows import read_rows
-from memlora_mlx.distill.vqa import KINDS, blind, kind_of, word_of
+from memlora_mlx.distill.examples import read_examples
+from memlora_mlx.distill.vqa_dataset import KINDS, answer_word, majority_baseline_scores, question_kind
 from memlora_mlx.errors import UsageError
 from memlora_mlx.eval.vqa import drawings
 
@@ -41,15 +41,15 @@ def pieces(mask: NDArray[np.bool_], least: int = 20) -> int:
 
 
 def test_the_answers_are_what_the_pixels_show() -> None:
-    for scene in drawings.scenes(SOME, seed=3):
+    for scene in drawings.benchmark_scenes(SOME, seed=3):
         image = np.asarray(drawings.draw(scene))
-        answers = {kind: answer for kind, _, answer, _ in drawings.asked(scene)}
+        answers = {kind: answer for kind, _, answer, _ in drawings.scene_questions(scene)}
         assert set(answers) == set(KINDS)
         assert str(pieces(near(image, scene.group[0].colour))) == answers["count"], scene
         part = near(image, answers["colour"])
         assert pieces(part) == 1, scene  # the small part alone has its colour
         assert 20 < part.sum() < 600, "a small portion"
-        size = drawings.SIDE // drawings.CELLS
+        size = drawings.IMAGE_PIXELS // drawings.CELLS
         y, x = np.argwhere(part).mean(axis=0)
         assert int(y // size) * drawings.CELLS + int(x // size) == scene.odd.cell
         inked = (image.max(axis=-1) < 60).sum()
@@ -57,8 +57,8 @@ def test_the_answers_are_what_the_pixels_show() -> None:
 
 
 def test_the_reasons_and_answers_agree_with_the_record() -> None:
-    for scene in drawings.scenes(SOME):
-        for kind, question, answer, reason in drawings.asked(scene):
+    for scene in drawings.benchmark_scenes(SOME):
+        for kind, question, answer, reason in drawings.scene_questions(scene):
             assert len(answer.split()) == 1
             assert answer in reason or (kind, answer) in (("unusual", "plain"), ("count", "1"))
             if kind == "colour":
@@ -86,8 +86,8 @@ def test_the_scenes_of_this_version_do_not_change() -> None:
 
 def test_no_image_or_scene_stands_in_two_splits(tmp_path: Path) -> None:
     manifest = drawings.build(tmp_path, count=30)
-    rows = list(read_rows(tmp_path / "rows.jsonl"))
-    assert len(rows) == 90 and Counter(map(kind_of, rows)) == dict.fromkeys(KINDS, 30)
+    rows = list(read_examples(tmp_path / "rows.jsonl"))
+    assert len(rows) == 90 and Counter(map(question_kind, rows)) == dict.fromkeys(KINDS, 30)
     split_of: dict[str, set[str]] = {}
     for row in rows:
         assert row.image
@@ -103,14 +103,16 @@ def test_no_image_or_scene_stands_in_two_splits(tmp_path: Path) -> None:
 
 
 def test_guessing_blindly_gets_no_further_than_chance() -> None:
-    rows = [row for scene in drawings.scenes() for row in drawings.rows_of(scene, f"images/{scene.number}.png")]
-    table = blind(rows)
+    rows = [
+        row for scene in drawings.benchmark_scenes() for row in drawings.rows_of(scene, f"images/{scene.number}.png")
+    ]
+    table = majority_baseline_scores(rows)
     for kind, answers in (("unusual", 4), ("colour", 8), ("count", 8)):
         told = table["test"][kind]
-        asked = [row for row in rows if kind_of(row) == kind and row.split == "test"]
+        asked = [row for row in rows if question_kind(row) == kind and row.split == "test"]
         assert told["questions"] == len(asked) == 60
         assert told["right"] <= 1 / answers + 0.15
-        assert len({word_of(row) for row in asked}) == answers
+        assert len({answer_word(row) for row in asked}) == answers
 
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:

@@ -11,18 +11,18 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tiny import ALL_LINEAR, expert_folder, vision_model
+from tiny_models import ALL_LINEAR, expert_folder, vision_model
 
-from memlora_mlx.distill import vqa as benchmark
-from memlora_mlx.distill.rows import read_rows
+from memlora_mlx.distill import vqa_dataset as benchmark
+from memlora_mlx.distill.examples import read_examples
 from memlora_mlx.errors import BadTrainingData, Cancelled, UsageError
 from memlora_mlx.eval import report
 from memlora_mlx.eval.bench import run
+from memlora_mlx.eval.bench_config import BenchConfig
 from memlora_mlx.eval.metrics.intervals import wilson
 from memlora_mlx.eval.metrics.statistics import mcnemar
-from memlora_mlx.eval.plan import Plan
 from memlora_mlx.eval.report.markdown import as_markdown
-from memlora_mlx.eval.results import Run
+from memlora_mlx.eval.results import BenchRun
 from memlora_mlx.eval.vqa import drawings
 from memlora_mlx.eval.vqa.benchmark import questions
 from memlora_mlx.memory import stages
@@ -59,15 +59,15 @@ def settings(tmp_path_factory: pytest.TempPathFactory, tiny_vision_student: Path
 
 
 @pytest.fixture(scope="module")
-def whole(settings: Settings, drawn: Path) -> Run:
+def whole(settings: Settings, drawn: Path) -> BenchRun:
     with Workspace(settings) as opened:
-        return run(Plan(vqa=drawn, split="test"), opened)
+        return run(BenchConfig(vqa=drawn, split="test"), opened)
 
 
-def test_v_is_what_can_be_counted_by_hand(whole: Run, drawn: Path) -> None:
+def test_v_is_what_can_be_counted_by_hand(whole: BenchRun, drawn: Path) -> None:
     found = whole.extra["vqa"]
-    rows = [row for row in read_rows(drawn / "rows.jsonl") if row.split == "test"]
-    assert [one["gold"] for one in found["questions"]] == [benchmark.word_of(row) for row in rows]
+    rows = [row for row in read_examples(drawn / "rows.jsonl") if row.split == "test"]
+    assert [one["gold"] for one in found["questions"]] == [benchmark.answer_word(row) for row in rows]
     assert [one["image"] for one in found["questions"]] == [row.image for row in rows]
     assert (found["benchmark"], found["split"], found["images"], found["notes"]) == ("drawings", "test", 2, [])
     assert list(found["systems"]) == ["memlora", "base", "captions", "memlora captions", "blind"]
@@ -88,7 +88,7 @@ def test_v_is_what_can_be_counted_by_hand(whole: Run, drawn: Path) -> None:
     assert len({tuple(given) for given in answers.values()}) > 1, "expert, image and caption make a difference"
 
 
-def test_guessing_is_that_of_the_manifest(whole: Run, drawn: Path) -> None:
+def test_guessing_is_that_of_the_manifest(whole: BenchRun, drawn: Path) -> None:
     blind = whole.extra["vqa"]["systems"]["blind"]["kinds"]
     of_manifest = json.loads((drawn / "manifest.json").read_text())["blind"]["test"]
     assert {kind: round(one["right"] / one["n"], 4) for kind, one in blind.items()} == {
@@ -96,7 +96,7 @@ def test_guessing_is_that_of_the_manifest(whole: Run, drawn: Path) -> None:
     }
 
 
-def test_the_first_system_is_tested_against_the_others_on_the_same_questions(whole: Run) -> None:
+def test_the_first_system_is_tested_against_the_others_on_the_same_questions(whole: BenchRun) -> None:
     found = whole.extra["vqa"]
     assert [(test["a"], test["b"]) for test in found["tests"]] == [
         ("memlora", name) for name in ("base", "captions", "memlora captions", "blind")
@@ -108,7 +108,7 @@ def test_the_first_system_is_tested_against_the_others_on_the_same_questions(who
         assert test["p"] <= test["p_holm"] <= 1
 
 
-def test_a_run_that_was_stopped_goes_on_to_the_same_figures(settings: Settings, drawn: Path, whole: Run) -> None:
+def test_a_run_that_was_stopped_goes_on_to_the_same_figures(settings: Settings, drawn: Path, whole: BenchRun) -> None:
     stop = threading.Event()
 
     def on_progress(system: str, conversation: str, phase: str, done: int, total: int) -> None:
@@ -117,21 +117,21 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_figures(settings: Settings, 
 
     with Workspace(replace(settings, home=settings.home / "stopped")) as opened:
         with pytest.raises(Cancelled):
-            run(Plan(vqa=drawn, split="test"), opened, on_progress=on_progress, cancelled=stop)
-        made = run(Plan(vqa=drawn, split="test"), opened).extra["vqa"]
+            run(BenchConfig(vqa=drawn, split="test"), opened, on_progress=on_progress, cancelled=stop)
+        made = run(BenchConfig(vqa=drawn, split="test"), opened).extra["vqa"]
     assert made["questions"] == whole.extra["vqa"]["questions"]
     assert made["tests"] == whole.extra["vqa"]["tests"]
 
 
 def test_a_student_that_reads_text_only_is_told_captions(settings: Settings, drawn: Path, tiny_student: Path) -> None:
     with Workspace(replace(settings, student=str(tiny_student), experts=None)) as opened:
-        found = run(Plan(vqa=drawn, split="val", questions=1), opened).extra["vqa"]
+        found = run(BenchConfig(vqa=drawn, split="val", questions=1), opened).extra["vqa"]
     assert list(found["systems"]) == ["captions", "blind"] and found["systems"]["captions"]["overall"]["n"] == 3
     assert any("reads text only" in note for note in found["notes"])
     assert any("`memlora train --stage vqa`" in note for note in found["notes"])
 
 
-def test_the_report_shows_v_and_the_papers_only_beside_its_own_images(whole: Run) -> None:
+def test_the_report_shows_v_and_the_papers_only_beside_its_own_images(whole: BenchRun) -> None:
     text = as_markdown(report.build(whole))
     assert "V: the right word" in text and "these figures say nothing about photographs" in text
     assert "McNemar" in text and "paper: V" not in text and "81.3" not in text
@@ -144,7 +144,7 @@ def test_the_report_shows_v_and_the_papers_only_beside_its_own_images(whole: Run
     of_locomo = replace(whole, extra={"vqa": {**found, "benchmark": "locomo"}})
     text = as_markdown(report.build(of_locomo))
     assert "paper: V" in text and "81.3" in text and "say nothing about photographs" not in text
-    again = Run.from_json(json.loads(json.dumps(whole.as_json())))
+    again = BenchRun.from_json(json.loads(json.dumps(whole.as_json())))
     assert as_markdown(report.build(again)) == as_markdown(report.build(whole))
 
 
@@ -169,10 +169,10 @@ def test_questions_whose_image_is_gone_are_left_out_and_counted(drawn: Path, tmp
         questions(mine, "test")
 
 
-def test_without_a_benchmark_one_line_says_how_to_get_one(memlora: Command, tiny_home: Path, drawn: Path) -> None:
-    code, _, err = memlora("bench", "--vqa")
+def test_without_a_benchmark_one_line_says_how_to_get_one(run_memlora: Command, tiny_home: Path, drawn: Path) -> None:
+    code, _, err = run_memlora("bench", "--vqa")
     assert code == 1 and err.count("\n") == 1 and "`memlora vqa build --drawings` draws a small one" in err
     shutil.copytree(drawn, tiny_home / "vqa" / "drawings")
     (tiny_home / "vqa" / "drawings" / "manifest.json").write_text("{")
-    code, _, err = memlora("bench", "--vqa")
+    code, _, err = run_memlora("bench", "--vqa")
     assert code == 1 and "cannot be read" in err and "Traceback" not in err

@@ -138,7 +138,7 @@ def spoil_sidecar(folder: Path) -> None:
     (folder / "1.json").write_text('{"format": 1, "nonsense": []}')
 
 
-def claim_the_future(folder: Path) -> None:
+def set_newer_revision(folder: Path) -> None:
     sidecar = json.loads((folder / "1.json").read_text())
     (folder / "1.json").write_text(json.dumps(sidecar | {"revision": 10**9}))
 
@@ -161,7 +161,7 @@ def claim_another_space(folder: Path) -> None:
         truncate,
         flip_bytes,
         spoil_sidecar,
-        claim_the_future,
+        set_newer_revision,
         claim_an_older_format,
         claim_another_space,
     ],

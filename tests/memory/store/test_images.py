@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image as Pixels
-from test_portable import ANNA, SPACE, embed
+from test_export_import import ANNA, SPACE, embed
 
 from memlora_mlx.errors import StoreError, UsageError
 from memlora_mlx.memory.changes import Add, Delete, Update
@@ -37,7 +37,7 @@ def data_url(colour: str = "red") -> str:
     return "data:image/png;base64," + base64.b64encode(png(colour)).decode()
 
 
-def kept(store: Store, colour: str = "red") -> Image:
+def stored_image(store: Store, colour: str = "red") -> Image:
     return Image(f"{colour}.png", None, store.images.add(png(colour), colour))
 
 
@@ -56,8 +56,8 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 
 def test_a_picture_is_kept_once_and_found_by_its_hash(store: Store) -> None:
-    image = kept(store)
-    assert kept(store) == image and image.sha256
+    image = stored_image(store)
+    assert stored_image(store) == image and image.sha256
     assert files(store.folder) == [f"images/{image.sha256[:2]}/{image.sha256}.{end}" for end in ("png", "thumb.jpg")]
     add(store, image, "1")
     memory = store.get("1")
@@ -69,7 +69,7 @@ def test_a_picture_is_kept_once_and_found_by_its_hash(store: Store) -> None:
 
 
 def test_the_last_memory_takes_its_picture_along_and_undo_brings_back_the_words(store: Store) -> None:
-    image = kept(store)
+    image = stored_image(store)
     add(store, image, "1")
     add(store, image, "2")
     store.delete("1")
@@ -79,18 +79,18 @@ def test_the_last_memory_takes_its_picture_along_and_undo_brings_back_the_words(
     store.undo(embed)
     memory = store.get("2")
     assert memory and memory.image == image and store.images.path(image.sha256) is None
-    kept(store)  # the same picture comes again: the link heals
+    stored_image(store)  # the same picture comes again: the link heals
     assert store.images.path(image.sha256)
 
 
 def test_undoing_an_addition_and_forgetting_everybody_erase_the_picture(store: Store) -> None:
-    add(store, kept(store), "1")
+    add(store, stored_image(store), "1")
     store.undo(embed)
     assert files(store.folder) == []
-    add(store, kept(store), "2")
+    add(store, stored_image(store), "2")
     store.delete_all(ANNA)
     assert files(store.folder) == []
-    add(store, kept(store), "3")
+    add(store, stored_image(store), "3")
     store.reset()
     assert files(store.folder) == []
 
@@ -98,7 +98,7 @@ def test_undoing_an_addition_and_forgetting_everybody_erase_the_picture(store: S
 def test_what_the_student_deleted_can_be_brought_back_with_its_picture_for_a_while(tmp_path: Path) -> None:
     now = [NOW]
     with Store(tmp_path, SPACE, clock=lambda: now[0]) as store:
-        image = kept(store)
+        image = stored_image(store)
         exchange = Exchange("x", ANNA, (Message("user", "my car", image=image),), None, "c", 0)
         store.commit(ANNA, [Add("a car", embed(["a car"])[0], image=image, id="1")], exchange=exchange)
         store.commit(ANNA, [Delete("1")], actor="model")
@@ -112,7 +112,7 @@ def test_what_the_student_deleted_can_be_brought_back_with_its_picture_for_a_whi
 
 
 def test_forgetting_somebody_erases_also_what_the_student_deleted(store: Store) -> None:
-    image = kept(store)
+    image = stored_image(store)
     exchange = Exchange("x", ANNA, (Message("user", "my car", image=image),), None, "c", 0)
     store.commit(ANNA, [Add("a car", embed(["a car"])[0], image=image, id="1")], exchange=exchange)
     store.commit(ANNA, [Delete("1")], actor="model")
@@ -123,9 +123,9 @@ def test_forgetting_somebody_erases_also_what_the_student_deleted(store: Store) 
 
 def test_a_changed_memory_takes_the_image_of_its_new_words_if_it_has_none(store: Store) -> None:
     store.commit(ANNA, [Add("a car", embed(["a car"])[0], id="1")])
-    image = kept(store)
+    image = stored_image(store)
     store.commit(ANNA, [Update("1", "a red car", embed(["a red car"])[0], image=image)])
-    store.commit(ANNA, [Update("1", "a fast car", embed(["a fast car"])[0], image=kept(store, "blue"))])
+    store.commit(ANNA, [Update("1", "a fast car", embed(["a fast car"])[0], image=stored_image(store, "blue"))])
     memory = store.get("1")
     assert memory and memory.image == image and len(files(store.folder)) == 4  # the blue one is on its way still
     store.undo(embed)
@@ -144,9 +144,9 @@ def test_an_exchange_that_nothing_is_remembered_of_leaves_no_picture(store: Stor
 
 
 def test_a_crash_between_file_and_commit_leaves_an_orphan_that_the_checkup_collects(store: Store) -> None:
-    image = kept(store, "blue")
+    image = stored_image(store, "blue")
     (scrap := store.folder / "images" / image.sha256[:2] / "x.part").write_bytes(b"half")  # type: ignore[index]
-    add(store, kept(store), "1")
+    add(store, stored_image(store), "1")
     assert store.check() == [] and len(files(store.folder)) == 5, "it may be on its way into the store"
     old = time.time() - GRACE_SECONDS - 5
     for path in (*store.images.files(), *(store.folder / "images").rglob("*.thumb.jpg"), scrap):
@@ -156,16 +156,16 @@ def test_a_crash_between_file_and_commit_leaves_an_orphan_that_the_checkup_colle
 
 
 def test_a_picture_that_another_process_is_keeping_survives_the_deletion_of_its_last_memory(store: Store) -> None:
-    add(store, kept(store), "1")
+    add(store, stored_image(store), "1")
     other = Store(store.folder, SPACE)
-    image = kept(other)  # and is reading the exchange
+    image = stored_image(other)  # and is reading the exchange
     store.delete("1")
     add(other, image, "2")
     assert store.images.path(image.sha256) and store.check() == []
 
 
 def test_damaged_pictures_are_told_and_removed(store: Store) -> None:
-    image = kept(store)
+    image = stored_image(store)
     add(store, image, "1")
     path = store.images.path(image.sha256)
     assert path
@@ -177,7 +177,7 @@ def test_damaged_pictures_are_told_and_removed(store: Store) -> None:
 
 
 def test_links_out_of_the_store_are_never_followed(store: Store, tmp_path: Path) -> None:
-    image = kept(store)
+    image = stored_image(store)
     add(store, image, "1")
     (secret := tmp_path / "secret.png").write_bytes(png("blue"))
     path = store.images.path(image.sha256)
@@ -193,7 +193,7 @@ def test_links_out_of_the_store_are_never_followed(store: Store, tmp_path: Path)
     folder.rmdir()
     folder.symlink_to(tmp_path, target_is_directory=True)
     with pytest.raises(UsageError, match="link out of the store"):
-        kept(store)
+        stored_image(store)
     store.reset()
     assert secret.exists()
 
@@ -243,7 +243,7 @@ def test_one_bad_picture_does_not_cost_the_exchange(store: Store, tmp_path: Path
 
 
 def test_an_export_carries_the_pictures(store: Store, tmp_path: Path) -> None:
-    image = kept(store)
+    image = stored_image(store)
     add(store, image, "1")
     lines = [json.dumps(line) for line in store.export()]
     assert json.loads(lines[0])["version"] == 2
@@ -266,7 +266,7 @@ def test_an_export_carries_the_pictures(store: Store, tmp_path: Path) -> None:
 def test_hostile_pictures_in_an_export_are_refused_and_nothing_stays(
     store: Store, tmp_path: Path, change: dict[str, str], says: str
 ) -> None:
-    add(store, kept(store), "1")
+    add(store, stored_image(store), "1")
     lines = list(store.export())
     number = next(at for at, line in enumerate(lines) if line.get("kind") == "picture")
     lines[number] = {**lines[number], **change}
@@ -300,7 +300,7 @@ def test_a_store_from_before_pictures_opens_and_keeps_what_it_had(tmp_path: Path
         assert store.check() == []
         memory = store.get("1")
         assert memory and memory.image == Image("https://example.org/a.jpg", "a cat")
-        add(store, kept(store), "2")
+        add(store, stored_image(store), "2")
         assert store.images.path(store.get("2").image.sha256)  # type: ignore[union-attr]
     with contextlib.closing(sqlite3.connect(path)) as now:
         assert now.execute("PRAGMA user_version").fetchone()[0] == len(MIGRATIONS)

@@ -1,0 +1,123 @@
+"""The systems that answer without a memory of facts: from the turns themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from memlora_mlx.eval.cases import BenchmarkCase, Question
+from memlora_mlx.eval.systems.cached_engine import CachedEngine
+from memlora_mlx.eval.systems.system import (
+    OnPhaseProgress,
+    RunContext,
+    SystemAnswer,
+    SystemResult,
+    cached_answer_phase,
+    complete_all,
+    reply,
+    retrieved_turn,
+)
+from memlora_mlx.memory import stages
+from memlora_mlx.records import Message, Request
+
+
+class TranscriptBaseline:
+    """The turns themselves instead of memories: all that fit, the nearest, or those that hold the answer."""
+
+    def __init__(self, name: str, calls: CachedEngine, context: RunContext) -> None:
+        self.name, self.calls, self.context = name, calls, context
+
+    def run(self, case: BenchmarkCase, on_done: OnPhaseProgress) -> SystemResult:
+        turns = case.turns
+        said = [stages.PromptMemory(turn_text(turn), turn.said_at, speaker_of(turn)) for turn in turns]
+        choose = {"full-context": self._last, "rag": self._nearest, "oracle": self._evidence}[self.name]
+
+        def ask() -> list[SystemAnswer]:
+            chosen = list(choose(case, turns, said))
+            requests = [
+                Request(
+                    "generation",
+                    stages.answer_chat(question.text, [said[i] for i, _ in picked]),
+                    None,
+                    stages.ANSWER_TOKENS,
+                )
+                for question, picked in zip(case.questions, chosen, strict=True)
+            ]
+            answers = complete_all(self.calls, requests, self.context, on_done)
+            everything, replies = set(case.refs), []
+            for question, picked, answer in zip(case.questions, chosen, answers, strict=True):
+                refs = {ref for i, _ in picked if (ref := turns[i].ref)}
+                # a whole conversation under each question would be most of the report's file
+                told = () if self.name == "full-context" else picked
+                shown = tuple(
+                    retrieved_turn(said[i].text, tuple(filter(None, [turns[i].ref])), distance) for i, distance in told
+                )
+                replies.append(
+                    reply(question, answer, shown, refs, known=everything, given=everything, standing=everything)
+                )
+            return replies
+
+        where = [case.content_key, self.context.space, self.context.rules.max_context]
+        identity = [self.name, where, self.calls.identity("generation"), self.context.top_k]
+        _, replies, cost, phase = cached_answer_phase(self.name, case, identity, self.context, ask)
+        return SystemResult(tuple(replies), (cost,), (phase,))
+
+    def _last(
+        self, case: BenchmarkCase, turns: Sequence[Message], said: Sequence[stages.PromptMemory]
+    ) -> Iterator[list[tuple[int, float | None]]]:
+        """The last turns that fit into the student's own window beside the longest question.
+
+        The same for every question, so that they are read once.
+        """
+        budget = self.calls.student.context - stages.ANSWER_TOKENS
+        if not case.questions:
+            return
+        longest = max(case.questions, key=lambda question: self._tokens(question, []))
+        sizes = [self._tokens_of(turn) for turn in said]
+        left = budget - self._tokens(longest, [])
+        first = len(said)
+        while first and sizes[first - 1] <= left:
+            first -= 1
+            left -= sizes[first]
+        # lines were counted one by one, which can be a few tokens off together
+        while first < len(said) and self._tokens(longest, said[first:]) > budget:
+            first += 1
+        for _ in case.questions:
+            yield [(i, None) for i in range(first, len(said))]
+
+    def _tokens_of(self, turn: stages.PromptMemory) -> int:
+        """Tokens of one more line."""
+        once, twice = (self.calls.count_tokens(stages.answer_chat("", [turn] * times)) for times in (1, 2))
+        return twice - once
+
+    def _tokens(self, question: Question, said: Sequence[stages.PromptMemory]) -> int:
+        return self.calls.count_tokens(stages.answer_chat(question.text, said))
+
+    def _nearest(
+        self, case: BenchmarkCase, turns: Sequence[Message], said: Sequence[stages.PromptMemory]
+    ) -> Iterator[list[tuple[int, float | None]]]:
+        """As many turns as a memory system is given memories, by the same embedder."""
+        count = self.context.top_k * len({exchange.owner for exchange in case.exchanges})
+        vectors = self.calls.embed([f"{one.owner}: {one.text}" if one.owner else one.text for one in said])
+        asked = self.calls.embed([question.text for question in case.questions], query=True)
+        budget = min(self.context.rules.max_context, self.calls.student.context) - stages.ANSWER_TOKENS
+        for question, vector in zip(case.questions, asked, strict=True):
+            cosines = vectors @ vector
+            picked = [int(i) for i in (-cosines).argsort(kind="stable")[:count]]
+            while picked and self._tokens(question, [said[i] for i in picked]) > budget:
+                picked.pop()
+            yield [(i, float(max(0.0, 2.0 - 2.0 * cosines[i])) ** 0.5) for i in picked]
+
+    def _evidence(
+        self, case: BenchmarkCase, turns: Sequence[Message], said: Sequence[stages.PromptMemory]
+    ) -> Iterator[list[tuple[int, float | None]]]:
+        for question in case.questions:
+            yield [(i, None) for i, turn in enumerate(turns) if turn.ref in question.evidence]
+
+
+def turn_text(turn: Message) -> str:
+    shown = turn.image.caption if turn.image and turn.image.caption else None
+    return " ".join(f"{turn.text} {f'[shares an image: {shown}]' if shown else ''}".split())
+
+
+def speaker_of(turn: Message) -> str:
+    return turn.speaker or turn.role

@@ -1,0 +1,145 @@
+"""The systems that answer from memories: our pipeline, with experts or without."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from memlora_mlx.eval.cases import BenchmarkCase
+from memlora_mlx.eval.results import PhaseCost, StageCost
+from memlora_mlx.eval.systems.cache import content_key
+from memlora_mlx.eval.systems.cached_engine import CachedEngine
+from memlora_mlx.eval.systems.provenance import Provenance
+from memlora_mlx.eval.systems.system import (
+    OnPhaseProgress,
+    RunContext,
+    SystemAnswer,
+    SystemResult,
+    add_cost,
+    cached_answer_phase,
+    code_fingerprint,
+    complete_all,
+    measure_phase,
+    reply,
+    retrieved_turn,
+)
+from memlora_mlx.memory.pipeline import SPECULATIVE_UPDATES, Pipeline
+from memlora_mlx.memory.store.store import Store
+from memlora_mlx.records import Hit, Priority, Request
+
+if TYPE_CHECKING:
+    from memlora_mlx.models.engine import Engine
+
+
+class MemorySystem:
+    """Our own pipeline: facts extracted, updated, retrieved, answered from; with experts or without."""
+
+    def __init__(self, name: str, calls: CachedEngine, context: RunContext) -> None:
+        self.name, self.calls, self.context = name, calls, context
+
+    def run(self, case: BenchmarkCase, on_done: OnPhaseProgress) -> SystemResult:
+        ground = self.context
+        key = content_key(
+            [
+                case.content_key,
+                self.calls.identity("extraction", "update"),
+                [ground.rules, ground.space, code_fingerprint()],
+            ]
+        )
+        known = ground.cache.get_phase("ingest", key)
+        if known is None or not (ground.cache.store_folder(key) / "memories.db").is_file():
+            known = self._ingest(case, key, on_done)
+            fresh = True
+        else:
+            fresh = False
+        provenance = Provenance.from_json(known["provenance"])
+        folder = ground.cache.store_folder(key)
+        _, replies, cost, answers = answer_from_store(
+            self.name, folder, key, case, provenance, self.calls, ground, on_done
+        )
+        costs = [StageCost(self.name, stage, *numbers) for stage, numbers in known["costs"].items()]
+        ingest = PhaseCost(
+            self.name, "ingest", known["seconds"], known["model_seconds"], not fresh, known["kept_seconds"]
+        )
+        return SystemResult(tuple(replies), (*costs, cost), (ingest, answers), known["memory"])
+
+    def _ingest(self, case: BenchmarkCase, key: str, on_done: OnPhaseProgress) -> dict[str, Any]:
+        ground = self.context
+        provenance = Provenance()
+        costs: dict[str, list[float]] = {}
+        memory: dict[str, Any] = {"facts": 0, "rejected": 0, "duplicates": 0, "cut": 0, "operations": {}}
+        with tempfile.TemporaryDirectory(prefix="memlora-bench-") as folder, measure_phase(ground.clock) as spent:
+            with Store(Path(folder), ground.space) as store:
+                pipeline = Pipeline(cast("Engine", self.calls), store, ground.rules)
+                on_done("ingest", 0, len(case.exchanges))
+                everything = pipeline.remember_all(
+                    case.exchanges,
+                    priority=Priority.BACKGROUND,
+                    cancelled=ground.cancelled,
+                    max_in_flight=ground.ahead,
+                    speculative_updates=min(SPECULATIVE_UPDATES, ground.ahead),
+                )
+                for done, one in enumerate(everything, 1):
+                    refs = tuple(message.ref for message in one.exchange.messages if message.ref)
+                    for change in one.applied:
+                        if change.rejected is None:
+                            provenance.record_write(change.event, change.memory_id, change.text, refs)
+                            events = memory["operations"]
+                            events[change.event] = events.get(change.event, 0) + 1
+                    memory["facts"] += len(one.facts) + one.duplicates
+                    memory["rejected"] += one.rejected
+                    memory["duplicates"] += one.duplicates
+                    for cost in one.costs:
+                        memory["cut"] += cost.truncated > 0
+                        add_cost(costs, cost.stage, cost.prompt_tokens, cost.output_tokens, cost.seconds)
+                    on_done("ingest", done, len(case.exchanges))
+                memory["memories"] = store.count()
+            ground.cache.put_store(key, Path(folder))
+        value = {"provenance": provenance.as_json(), "costs": costs, "memory": memory, **spent}
+        ground.cache.put_phase("ingest", key, value)
+        return value
+
+
+def answer_from_store(
+    name: str,
+    folder: Path,
+    identity: object,
+    case: BenchmarkCase,
+    provenance: Provenance,
+    calls: CachedEngine,
+    context: RunContext,
+    on_done: OnPhaseProgress,
+) -> tuple[dict[str, Any], list[SystemAnswer], StageCost, PhaseCost]:
+    """The answers phase over the store in a folder.
+
+    Args:
+        identity: names what the store holds.
+    """
+
+    def ask() -> list[SystemAnswer]:
+        owners = list(dict.fromkeys(exchange.owner for exchange in case.exchanges))
+        with Store(folder, context.space) as store:
+            pipeline = Pipeline(cast("Engine", calls), store, context.rules)
+            vectors = calls.embed([question.text for question in case.questions], query=True)
+            requests: list[Request] = []
+            used: list[list[Hit]] = []
+            for question, vector in zip(case.questions, vectors, strict=True):
+                found = [hit for owner in owners for hit in store.search(vector, context.top_k, scope=owner)]
+                hits = sorted(found, key=lambda hit: hit.distance)
+                request, cut = pipeline.answer_request(question.text, hits, names=len(owners) > 1)
+                requests.append(request)
+                used.append(hits[: len(hits) - cut])
+        answers = complete_all(calls, requests, context, on_done)
+        given, standing, known = provenance.ever_stored, provenance.still_stored, case.refs
+        replies = []
+        for question, hits, answer in zip(case.questions, used, answers, strict=True):
+            shown = tuple(
+                retrieved_turn(hit.memory.text, provenance.refs_of(hit.memory.id), hit.distance) for hit in hits
+            )
+            refs = {ref for memory in shown for ref in memory["refs"]}
+            replies.append(reply(question, answer, shown, refs, known=known, given=given, standing=standing))
+        return replies
+
+    everything = [identity, calls.identity("generation"), context.top_k]
+    return cached_answer_phase(name, case, everything, context, ask)

@@ -1,0 +1,242 @@
+"""From what a teacher wrote to the exact words a student is trained on, or a reason why there are none.
+
+Reasoning, fences, harmony's markers and prose go; the last JSON object of the stage's shape stays and is written anew
+in the one form that the stage's grammar allows (see `memory.stages`). Nothing is guessed: an answer that names what it
+was not offered, or contradicts itself, is refused as a whole.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import unicodedata
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from memlora_mlx.memory.stages import MAX_FACTS, clean_line
+from memlora_mlx.records import Stage
+
+RejectionReason = Literal[
+    "empty",  # nothing but blanks
+    "cut off",  # it ends within the reasoning or within the JSON
+    "no JSON",
+    "wrong shape",  # JSON, but not what the stage answers
+    "unknown id",  # changes or deletes a memory that was not offered
+    "id named twice",  # two different things are to happen to one memory
+    "more memories than facts",  # it adds more than it was given
+    "too long",  # the prompt does not fit the teacher's context
+    "no answer",  # the server fails on this prompt, and on no other
+]
+
+MAX_ANSWER_CHARACTERS = 200_000  # characters looked at, from the end; no answer of use is longer
+
+MAX_OBJECTS = 1000  # beginnings of JSON objects that are tried, from the end
+
+# "analysisWe need ...assistantfinal{...}" is harmony after a server has dropped its special tokens.
+_OPENING = re.compile(
+    r"<think(?:ing)?>|<reasoning>|\[THINK\]|<\|channel\|>\s*(?:analysis|commentary)|\A\s*(?-i:analysis(?=[^\sa-z]))",
+    re.IGNORECASE,
+)
+_CLOSING = re.compile(
+    r"</think(?:ing)?>|</reasoning>|\[/THINK\]|<\|channel\|>\s*final[^<]*(?:<\|constrain\|>[^<]*)?<\|message\|>"
+    r"|(?-i:assistantfinal)",
+    re.IGNORECASE,
+)
+_MARKER = re.compile(r"<\|[a-z_]{1,20}\|>")
+_OBJECT = re.compile(r'\{\s*"')
+_FENCE = re.compile(r"^\s*```[a-z]*\s*\n?|\n?\s*```\s*$", re.IGNORECASE)
+_DECODER = json.JSONDecoder(strict=False)  # raw line ends in strings: `clean_line` takes them out
+_TEMPLATE = ["fact1", "fact2"]  # of the prompt; a teacher that thinks aloud repeats it
+
+
+@dataclass(frozen=True, slots=True)
+class CleanedAnswer:
+    """What the student is to answer."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class RejectedAnswer:
+    """Why an answer cannot be learnt from."""
+
+    reason: RejectionReason
+
+
+def clean_answer(
+    stage: Stage, raw: str, *, old: Sequence[str] = (), facts: Sequence[str] = ()
+) -> CleanedAnswer | RejectedAnswer:
+    """Clean one answer of a teacher.
+
+    Args:
+        raw: the answer as the server gave it.
+        old: for an update the memories it was offered, in the order of their ids "0", "1", ...
+        facts: for an update the new facts; it adds no more memories than there are.
+    """
+    raw = raw[-MAX_ANSWER_CHARACTERS:]
+    if not raw.strip():
+        return RejectedAnswer("empty")
+    if stage == "generation":
+        return _generation(raw)
+    is_shape, rewrite = {
+        "extraction": (_is_extraction, _extraction),
+        "update": (_is_update, lambda value: _update(value, old, facts)),
+        "vqa": (_is_vqa, _vqa),
+    }[stage]
+    value = last_object(raw, is_shape)
+    return value if isinstance(value, RejectedAnswer) else rewrite(value)
+
+
+def strip_reasoning(raw: str) -> str | None:
+    """What a model says behind its reasoning, without markers and fences; None where it never ends the reasoning."""
+    if _is_open(raw):
+        return None
+    closing = _last(_CLOSING, raw)
+    return _FENCE.sub("", _MARKER.sub(" ", raw[closing.end() :] if closing else raw).strip())
+
+
+def _generation(raw: str) -> CleanedAnswer | RejectedAnswer:
+    said = strip_reasoning(raw)
+    if said is None:
+        return RejectedAnswer("cut off")
+    text = clean_line(said)
+    return CleanedAnswer(text) if text else RejectedAnswer("empty")
+
+
+# ------------------------------------------------------------------------------------------------ finding the JSON
+
+
+def last_object(raw: str, is_shape: Callable[[Any], bool]) -> Any:
+    """The last JSON object of a shape outside of the reasoning, or a `Refused`.
+
+    It is looked for before the markers are: what stands in its strings may look like a marker.
+    """
+    was_json = was_cut = False
+    whole = len(raw.rstrip())
+    begin, end, found = 0, 0, None
+    starts = [match.start() for match in _OBJECT.finditer(raw)]
+    for start in reversed(starts[-MAX_OBJECTS:]):
+        try:
+            value, stop = _DECODER.raw_decode(raw, start)
+        except json.JSONDecodeError as error:
+            was_cut |= error.pos >= whole or error.msg.startswith("Unterminated")
+        except (ValueError, RecursionError):  # a number of too many digits; nested for ever
+            pass
+        else:
+            was_json = True
+            if stop > end and is_shape(value):  # the last one, or one around it
+                begin, end, found = start, stop, value
+    if found is not None:
+        if closing := _last(_CLOSING, raw, end):  # a draft: the answer stands behind, and holds no such object
+            answer = raw[closing.end() :]
+            return last_object(answer, is_shape) if answer.strip() else RejectedAnswer("empty")
+        return RejectedAnswer("cut off") if _is_open(raw[:begin]) else found
+    if was_cut or _is_open(raw):
+        return RejectedAnswer("cut off")
+    return RejectedAnswer("wrong shape" if was_json else "no JSON")
+
+
+def _is_open(text: str) -> bool:
+    """Whether the text ends within reasoning."""
+    opening, closing = _last(_OPENING, text), _last(_CLOSING, text)
+    return opening is not None and (closing is None or closing.start() < opening.start())
+
+
+def _last(pattern: re.Pattern[str], text: str, start: int = 0) -> re.Match[str] | None:
+    last = None
+    for last in pattern.finditer(text, start):  # noqa: B007
+        pass
+    return last
+
+
+# ------------------------------------------------------------------------------------------------ shapes
+
+
+def _is_extraction(value: Any) -> bool:
+    facts = value.get("facts")
+    return isinstance(facts, list) and all(isinstance(fact, str) for fact in facts) and facts != _TEMPLATE
+
+
+def _is_update(value: Any) -> bool:
+    entries = value.get("memory")
+    return isinstance(entries, list) and all(_is_entry(entry) for entry in entries)
+
+
+def _is_entry(entry: Any) -> bool:
+    if not isinstance(entry, dict) or type(entry.get("id")) not in (str, int):
+        return False
+    event, text = _event(entry), entry.get("text")
+    return event in ("DELETE", "NONE") or (event in ("ADD", "UPDATE") and isinstance(text, str) and bool(_words(text)))
+
+
+def _event(entry: dict[str, Any]) -> str:
+    event = entry.get("event")
+    return event.strip().upper() if isinstance(event, str) else ""
+
+
+def _is_vqa(value: Any) -> bool:
+    answer, reason = value.get("answer"), value.get("reason")
+    is_word = type(answer) is int or (isinstance(answer, str) and len(clean_line(answer).split()) == 1)
+    return is_word and isinstance(reason, str) and bool(clean_line(reason))
+
+
+# ------------------------------------------------------------------------------------------------ the minimal form
+
+
+def _extraction(value: Any) -> CleanedAnswer:
+    facts = dict.fromkeys(filter(None, map(_words, value["facts"])))
+    return CleanedAnswer(_json({"facts": list(facts)[:MAX_FACTS]}))
+
+
+def _update(value: Any, old: Sequence[str], facts: Sequence[str]) -> CleanedAnswer | RejectedAnswer:
+    changes: dict[int, dict[str, str]] = {}
+    added: dict[str, None] = {}
+    offered = {str(number): number for number in range(len(old))}
+    for entry in value["memory"]:
+        event, key = _event(entry), str(entry["id"]).strip()
+        if event == "NONE":
+            continue
+        if event == "ADD":  # its id says nothing: it gets the next one
+            added[_words(entry["text"])] = None
+            continue
+        if key not in offered:
+            return RejectedAnswer("unknown id")
+        number = offered[key]
+        before = old[number]
+        text = _words(before if event == "DELETE" else entry["text"])
+        if not text:
+            return RejectedAnswer("wrong shape")
+        change = {"id": key, "text": text, "event": event}
+        if event == "UPDATE":
+            if text in (before, _words(before)):
+                continue
+            change["old_memory"] = before
+        if changes.setdefault(number, change) != change:
+            return RejectedAnswer("id named twice")
+    known = {text for number, text in enumerate(old) if number not in changes}
+    new = [text for text in added if text not in known]
+    if len(new) > len(facts):
+        return RejectedAnswer("more memories than facts")
+    entries = [changes[number] for number in sorted(changes)]
+    entries += [{"id": str(number), "text": text, "event": "ADD"} for number, text in enumerate(new, len(old))]
+    return CleanedAnswer(_json({"memory": entries}))
+
+
+def _vqa(value: Any) -> CleanedAnswer:
+    answer = clean_line(str(value["answer"]))
+    return CleanedAnswer(_json({"answer": answer.rstrip(".!") or answer, "reason": clean_line(value["reason"])}))
+
+
+def _words(text: str) -> str:
+    """The text as a student may write it: from the first character on that the grammar lets a text begin with."""
+    text = clean_line(text)
+    begin = next((i for i, c in enumerate(text) if unicodedata.category(c)[0] in "LNS" or c in _BEGINNINGS), len(text))
+    return text[begin:]
+
+
+_BEGINNINGS = frozenset("¿¡([#@%&*'-\"")  # beside letters, numbers and symbols; see `stages`
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False)

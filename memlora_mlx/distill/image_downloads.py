@@ -1,0 +1,183 @@
+"""Fetching the images that conversations link to: few at once, slowly from each host, bounded, and resumable.
+
+One thread works through a host's addresses in order and rests between two, so no host ever sees two requests of ours at
+a time. A dead link is counted and not tried again; what may pass (a timeout, a 503) is tried again by the next run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import quote, urlsplit
+
+from memlora_mlx import __version__
+from memlora_mlx.distill.journal import Journal
+from memlora_mlx.errors import Cancelled, UsageError
+from memlora_mlx.memory.store.image_normalisation import normalise_image
+
+USER_AGENT = f"memlora/{__version__} (research; builds a VQA benchmark; one request a host at a time)"
+MAX_BYTES = 20 << 20  # of one image
+CONCURRENCY = 8  # hosts at once
+DELAY_SECONDS = 1.0  # between two requests to a host
+TIMEOUT_SECONDS = 20.0  # for an answer, and three times that for all of it
+FINAL_STATUSES = ("kept", "dead", "no image", "too large")  # not tried again
+
+DownloadStatus = Literal["kept", "dead", "no image", "too large", "failed"]
+
+
+def download_images(
+    urls: Iterable[str],
+    folder: Path,
+    journal: Journal,
+    *,
+    concurrency: int = CONCURRENCY,
+    delay_seconds: float = DELAY_SECONDS,
+    timeout_seconds: float = TIMEOUT_SECONDS,
+    max_bytes: int = MAX_BYTES,
+    on_progress: Callable[[Counter[str]], None] | None = None,
+    cancelled: threading.Event | None = None,
+) -> Counter[str]:
+    """Fetch images into `<folder>/images`; the ledger then tells of each address what became of it.
+
+    Returns how many addresses have each status.
+
+    Raises:
+        Cancelled: `cancelled` was set; what was fetched is kept.
+        UsageError: the folder cannot be written.
+    """
+    hosts: defaultdict[str, list[str]] = defaultdict(list)
+    wanted = list(dict.fromkeys(urls))
+    for url in wanted:
+        if not is_finished(journal.entries.get(url), folder):
+            hosts[_host(url)].append(url)
+    opener = urllib.request.OpenerDirector()  # no file:, no ftp:, also not by a redirect
+    for handler in (
+        urllib.request.ProxyHandler(),
+        urllib.request.HTTPHandler(),
+        urllib.request.HTTPSHandler(),
+        urllib.request.HTTPRedirectHandler(),
+        urllib.request.HTTPErrorProcessor(),
+        urllib.request.HTTPDefaultErrorHandler(),
+        urllib.request.UnknownHandler(),
+    ):
+        opener.add_handler(handler)
+    stop = cancelled or threading.Event()
+    failed = threading.Event()  # a full disk: the other hosts need not go on
+
+    def work(urls: list[str]) -> None:
+        for number, url in enumerate(urls):
+            if failed.is_set() or (stop.wait(delay_seconds) if number else stop.is_set()):
+                return
+            try:
+                journal.add(url, **_download(opener, url, folder, timeout_seconds, max_bytes))
+            except BaseException:
+                failed.set()
+                raise
+            if on_progress:
+                on_progress(count_by_status(wanted, journal))
+
+    with ThreadPoolExecutor(max_workers=max(1, concurrency)) as pool:
+        for future in [pool.submit(work, urls) for urls in sorted(hosts.values(), key=len, reverse=True)]:
+            future.result()
+    if stop.is_set():
+        raise Cancelled("stopped; what was fetched is kept, and the same command goes on from here")
+    return count_by_status(wanted, journal)
+
+
+def count_by_status(urls: Iterable[str], journal: Journal) -> Counter[str]:
+    return Counter(entry["status"] for url in urls if (entry := journal.entries.get(url)))
+
+
+def is_finished(entry: dict[str, Any] | None, folder: Path) -> bool:
+    """Whether nothing is to be fetched: the file is there, or there is none to be had."""
+    if entry is None or entry.get("status") not in FINAL_STATUSES:
+        return False
+    return entry["status"] != "kept" or (folder / str(entry.get("file"))).is_file()
+
+
+def save_image(data: bytes, name: str, folder: Path) -> dict[str, Any]:
+    """Write an image as it is kept, and tell of it. Raises UsageError: it is none; OSError."""
+    picture = normalise_image(data, name)
+    digest = hashlib.sha256(picture.data).hexdigest()
+    file = folder / "images" / f"{digest}.{picture.suffix}"
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        scratch = file.with_name(f"{file.name}.{threading.get_ident()}.part")
+        scratch.write_bytes(picture.data)
+        scratch.replace(file)
+    except OSError as error:
+        raise OSError(f"cannot write {file.parent} ({error.strerror or error}); choose another place") from error
+    return {"status": "kept", "sha256": digest, "file": f"images/{file.name}", "bytes": len(picture.data)}
+
+
+def _download(
+    opener: urllib.request.OpenerDirector, url: str, folder: Path, timeout: float, most_bytes: int
+) -> dict[str, Any]:
+    status: DownloadStatus = "failed"
+    try:
+        data = _read(opener, url, timeout, most_bytes)
+    except urllib.error.HTTPError as error:
+        error.close()
+        gone = error.code < 500 and error.code not in (408, 425, 429)  # also a redirect that leads off the web
+        status, says = "dead" if gone else "failed", f"HTTP {error.code}"
+    except urllib.error.URLError as error:
+        says = f"no answer ({_line(error.reason)})"
+    except OverflowError as error:
+        status, says = "too large", str(error)
+    except (OSError, http.client.HTTPException) as error:
+        says = f"broken off ({_line(error) or type(error).__name__})"
+    except ValueError as error:  # no address at all
+        status, says = "dead", _line(error)
+    else:
+        try:
+            return save_image(data, "it", folder)
+        except UsageError as error:
+            status, says = "no image", _line(error)
+        except OSError as error:
+            raise UsageError(str(error)) from error
+    return {"status": status, "says": says}
+
+
+def _read(opener: urllib.request.OpenerDirector, url: str, timeout: float, most_bytes: int) -> bytes:
+    if not url.lower().startswith(("http://", "https://")) or not _host(url):
+        raise ValueError("no web address")
+    address = quote(url, safe="%/:=&?~#+!$,;'@()*[]")  # a blank or an umlaut in it
+    request = urllib.request.Request(address, headers={"User-Agent": USER_AGENT, "Accept": "image/*"})
+    until = time.monotonic() + 3 * timeout
+    chunks: list[bytes] = []
+    size = 0
+    with opener.open(request, timeout=timeout) as answer:
+        told = answer.headers.get("Content-Length") or "0"
+        if told.isdigit() and int(told) > most_bytes:
+            raise OverflowError(f"larger than {most_bytes} bytes")
+        while chunk := answer.read1(1 << 16):
+            chunks.append(chunk)
+            size += len(chunk)
+            if size > most_bytes:
+                raise OverflowError(f"larger than {most_bytes} bytes")
+            if time.monotonic() > until:
+                raise TimeoutError("too slow")
+    if told.isdigit() and size < int(told):
+        raise http.client.IncompleteRead(b"")
+    return b"".join(chunks)
+
+
+def _host(url: str) -> str:
+    """ "" where the address is malformed."""
+    try:
+        return (urlsplit(url).hostname or "").lower()
+    except ValueError:
+        return ""
+
+
+def _line(value: object) -> str:
+    return " ".join("".join(letter if letter.isprintable() else " " for letter in str(value)).split())[:200]

@@ -1,0 +1,71 @@
+"""A run's loss as a curve, in a terminal and as an image. Both libraries are slow to load, so this comes last."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import plotext
+from matplotlib.figure import Figure
+
+from memlora_mlx.distill.training import MetricsPoint
+
+_SMOOTHING_WINDOW = 40  # groups of steps that a training curve is averaged over; single batches are noise
+
+
+def terminal_loss_curve(points: Sequence[MetricsPoint], *, colours: bool, width: int = 76, height: int = 16) -> str:
+    """Training loss as dots, validation loss as a line, over the steps, in characters.
+
+    Empty where there is nothing to draw yet: fewer than two validations.
+    """
+    train, validation = _train(points), _validation(points)
+    if len(validation) < 2:
+        return ""
+    plotext.clear_figure()
+    plotext.theme("clear")
+    plotext.plotsize(width, height)
+    if train:
+        plotext.scatter(*_columns(train), label="training", marker="dot", color="gray")
+    plotext.plot(*_columns(validation), label="validation", marker="braille", color="blue")
+    plotext.xlabel("step")
+    plotext.ylabel("loss")
+    made = str(plotext.build())
+    return made if colours else str(plotext.uncolorize(made))
+
+
+def write_loss_png(points: Sequence[MetricsPoint], path: Path, title: str) -> None:
+    """The same as an image of 1600 by 1000 pixels, with the best validation marked. Raises OSError."""
+    train, validation = _train(points), _validation(points)
+    figure = Figure(figsize=(8, 5), dpi=200, layout="constrained")  # drawn by Agg: no window, no pyplot
+    axes = figure.subplots()
+    if train:
+        axes.plot(*_columns(_every(points)), color="0.85", linewidth=0.8)
+        axes.plot(*_columns(train), color="0.45", linewidth=1.5, label="training")
+    if validation:
+        step, loss = min(validation, key=lambda pair: pair[1])
+        label = f"validation, best {loss:.3f} at step {step:g}"
+        axes.plot(*_columns(validation), color="tab:blue", marker="o", markersize=3, label=label)
+    axes.set(xlabel="step", ylabel="loss, nats per answer token", title=title)
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.savefig(path)
+
+
+def _validation(points: Sequence[MetricsPoint]) -> list[tuple[float, float]]:
+    return [(point.step, point.validation_loss) for point in points if point.validation_loss is not None]
+
+
+def _every(points: Sequence[MetricsPoint]) -> list[tuple[float, float]]:
+    return [(point.step, point.train_loss) for point in points if point.train_loss is not None]
+
+
+def _train(points: Sequence[MetricsPoint]) -> list[tuple[float, float]]:
+    """Step and loss, averaged over neighbours."""
+    every = _every(points)
+    size = max(1, len(every) // _SMOOTHING_WINDOW)
+    groups = [every[i : i + size] for i in range(0, len(every), size)]
+    return [(sum(s for s, _ in group) / len(group), sum(loss for _, loss in group) / len(group)) for group in groups]
+
+
+def _columns(pairs: Sequence[tuple[float, float]]) -> tuple[list[float], list[float]]:
+    return [step for step, _ in pairs], [loss for _, loss in pairs]

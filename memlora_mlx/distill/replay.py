@@ -1,0 +1,101 @@
+"""A memory bank as a teacher would have built it: its facts and decisions replayed through a real store.
+
+Retrieval is the product's own (embedder, order, number of memories), so that a student is trained on prompts of exactly
+the kind it will meet.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from memlora_mlx.distill.examples import Splits, TrainingExample
+from memlora_mlx.memory import stages
+from memlora_mlx.memory.pipeline import Pipeline, PipelineOptions, UpdateInput, owner_name
+from memlora_mlx.memory.store.store import Store
+from memlora_mlx.records import ChatMessages, Exchange, Hit, Scope
+
+if TYPE_CHECKING:
+    from memlora_mlx.memory.workspace import Workspace
+
+NOT_MENTIONED = "Not mentioned"
+
+
+@dataclass(frozen=True, slots=True)
+class AnnotatedQuestion:
+    """A question about a conversation, with LoCoMo's gold answer."""
+
+    text: str
+    answer: str
+    category: int  # 1 multi-hop, 2 temporal, 3 open-domain, 4 single-hop, 5 adversarial
+    evidence: tuple[str, ...]  # turns that hold the answer
+
+
+class ReplayStore:
+    """The memories of some owners, and the pipeline's own steps on them."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self._pipeline = pipeline
+
+    def related(self, owner: Scope, facts: Sequence[str]) -> UpdateInput:
+        """New facts beside the memories they may concern; what is stored word for word already is dropped."""
+        return self._pipeline.find_related(owner, facts)
+
+    def prompt(self, related: UpdateInput) -> ChatMessages:
+        return stages.update_chat([memory.text for memory in related.memories], related.facts)
+
+    def apply(self, exchange: Exchange, related: UpdateInput, answer: str) -> None:
+        """Do what an update answer decides."""
+        decisions = stages.parse_update(answer, [memory.text for memory in related.memories])
+        changes = self._pipeline.decide_changes(exchange, [(related, decisions)])
+        self._pipeline.store.commit(exchange.owner, changes, exchange=exchange)
+
+    def search(self, question: str, owners: Sequence[Scope], limit: int) -> list[Hit]:
+        """The memories nearest to a question, `limit` of each owner, nearest first."""
+        [vector] = self._pipeline.engine.embed([question], query=True)
+        found = [hit for owner in owners for hit in self._pipeline.store.search(vector, limit, scope=owner)]
+        return sorted(found, key=lambda hit: hit.distance)
+
+
+@contextmanager
+def temporary_store(workspace: Workspace) -> Iterator[ReplayStore]:
+    """A bank that lasts as long as the `with` block, embedded by the workspace's embedder."""
+    rules = PipelineOptions(related=workspace.settings.related, max_context=workspace.settings.max_context)
+    with (
+        tempfile.TemporaryDirectory(prefix="memlora-bank-") as folder,
+        Store(Path(folder), workspace.embedding_fingerprint) as store,
+    ):
+        yield ReplayStore(Pipeline(workspace.engine, store, rules))
+
+
+def generation_examples(
+    store: ReplayStore,
+    owners: Sequence[Scope],
+    questions: Sequence[AnnotatedQuestion],
+    *,
+    conversation: str,
+    teacher: str,
+    splits: Splits,
+    limits: Sequence[int] = (3, 4, 5, 6),
+    unanswered: float = 0.03,
+) -> Iterator[TrainingExample]:
+    """Questions over the bank's memories, with gold answers (Algorithm B2; categories 1 to 4).
+
+    Args:
+        limits: memories of each owner, taken in turn, so that a student learns lists of several lengths.
+        unanswered: share of rows, on top, whose memories do not hold the answer (category 5, and the target says so).
+    """
+    split = splits.split_of(conversation)
+    answered = [question for question in questions if question.category != 5 and question.answer]
+    adversarial = [question for question in questions if question.category == 5]
+    chosen = [*answered, *adversarial[: round(unanswered * len(answered))]]
+    for number, question in enumerate(chosen):
+        hits = store.search(question.text, owners, limits[number % len(limits)])
+        recalled = [stages.PromptMemory(h.memory.text, h.memory.said_at, owner_name(h.memory.owner)) for h in hits]
+        answer = NOT_MENTIONED if question.category == 5 else question.answer
+        chat = stages.answer_chat(question.text, recalled)
+        yield TrainingExample("generation", chat, answer, teacher, conversation, f"question {number}", split)

@@ -1,0 +1,104 @@
+"""The other teacher that needs no server: synthetic lives, whose right decisions are known by construction.
+
+Each life is replayed through a real store, so the update prompts hold what the product's retrieval finds, in its order.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timedelta
+
+from memlora_mlx.distill.examples import Split, TrainingExample
+from memlora_mlx.distill.replay import ReplayStore
+from memlora_mlx.distill.synthetic_dialogues import DialogueStep, Fact, SyntheticDialogue, generate_dialogue
+from memlora_mlx.memory import stages
+from memlora_mlx.records import Exchange, Message, Scope
+
+TEACHER = "synthetic"
+STEPS = 16  # of one life
+VALIDATION_SEED = 1_000_000  # lives from here on validate; from twice that on, they are for measuring
+_BEGIN = datetime(2024, 1, 1, 9)
+
+
+def synthetic_extraction_examples(dialogue: SyntheticDialogue, split: Split) -> Iterator[TrainingExample]:
+    """What each exchange of a life says of its owner."""
+    for number, step in enumerate(dialogue.steps):
+        answer = json.dumps({"facts": [fact.text for fact in step.facts]}, ensure_ascii=False)
+        exchange = _exchange(dialogue, number, step)
+        yield TrainingExample(
+            "extraction", stages.extraction_chat(exchange), answer, TEACHER, dialogue.name, str(number), split
+        )
+
+
+def synthetic_update_examples(
+    dialogue: SyntheticDialogue, store: ReplayStore, split: Split
+) -> Iterator[TrainingExample]:
+    """The right decisions of a life over what retrieval offers, which it begins with an empty bank; each fact asked about alone.
+
+    Where retrieval does not offer the memory that a fact changes or withdraws, nothing right can be decided any more, and
+    the rest of that life is left out.
+    """
+    for number, step in enumerate(dialogue.steps):
+        if not step.facts:
+            continue
+        exchange = _exchange(dialogue, number, step)
+        together = store.related(exchange.owner, [fact.text for fact in step.facts])
+        apart = [store.related(exchange.owner, [fact.text]) for fact in step.facts]
+        answers = [
+            expected_update_answer([fact], [memory.text for memory in related.memories])
+            for fact, related in zip(step.facts, apart, strict=True)
+        ]
+        answer = expected_update_answer(step.facts, [memory.text for memory in together.memories])
+        if answer is None or None in answers:
+            return
+        for i, (related, own) in enumerate(zip(apart, answers, strict=True)):
+            if related.memories or dialogue.seed % 4 == 0:  # to add to nothing is easy, and every life begins so
+                yield TrainingExample(
+                    "update", store.prompt(related), str(own), TEACHER, dialogue.name, f"{number}/{i}", split
+                )
+        store.apply(exchange, together, answer)
+
+
+def expected_update_answer(facts: Sequence[Fact], offered: Sequence[str]) -> str | None:
+    """The update answer that does what the facts say; None where a memory they touch is not among those offered."""
+    entries: list[tuple[int, dict[str, str]]] = []
+    for fact in facts:
+        if fact.event == "ADD":
+            entries.append((len(offered), {"text": fact.text, "event": "ADD"}))
+        elif fact.replaces is None or fact.replaces not in offered:
+            return None
+        elif fact.event == "UPDATE":
+            change = {"text": fact.text, "event": "UPDATE", "old_memory": fact.replaces}
+            entries.append((offered.index(fact.replaces), change))
+        elif fact.event == "DELETE":
+            entries.append((offered.index(fact.replaces), {"text": fact.replaces, "event": "DELETE"}))
+    entries.sort(key=lambda entry: entry[0])  # the order the grammar asks for: offered ids first, then what is added
+    added = 0
+    for place, entry in entries:
+        entry_id = place
+        if entry["event"] == "ADD":
+            entry_id, added = place + added, added + 1
+        entry |= {"id": str(entry_id)}
+    memory = [{"id": entry.pop("id"), **entry} for _, entry in entries]
+    return json.dumps({"memory": memory}, ensure_ascii=False)
+
+
+def generate_dialogues(
+    count: int, split: Split, *, seed: int = 0, held_out: bool = False
+) -> Iterator[SyntheticDialogue]:
+    """So many lives of a split; no seed is in two of them."""
+    begin = {"train": 0, "validation": VALIDATION_SEED, "test": 2 * VALIDATION_SEED}[split]
+    first = begin + 100_000 * (seed % 10) + 3 * VALIDATION_SEED * (seed // 10)
+    for number in range(first, first + count):
+        yield generate_dialogue(number, steps=STEPS, held_out=held_out)
+
+
+def _exchange(dialogue: SyntheticDialogue, number: int, step: DialogueStep) -> Exchange:
+    said_at = _BEGIN + timedelta(days=3 * number)
+    names = {"user": dialogue.owner, "assistant": dialogue.other}
+    messages = tuple(
+        Message("user" if role == "user" else "assistant", text, names[role], said_at) for role, text in step.turns
+    )
+    owner = Scope(user_id=f"{dialogue.owner or 'User'} {dialogue.name}")
+    return Exchange(f"{dialogue.name}/{number}", owner, messages, said_at, dialogue.name, number)

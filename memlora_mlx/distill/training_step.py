@@ -1,0 +1,161 @@
+"""What a training step is made of: its loss, what it drops out, its learning rate, and the memory that it needs."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from memlora_mlx.distill import distributed
+from memlora_mlx.distill.datasets import TokenizedExample, TrainingBatch, training_batches
+from memlora_mlx.distill.recipes import Recipe
+from memlora_mlx.models import cpu_kernels
+
+import mlx.core as mx  # isort: skip  (memlora_mlx.models prepares it)
+import mlx.nn as nn  # isort: skip
+import mlx.optimizers as optim  # isort: skip
+
+if TYPE_CHECKING:
+    from memlora_mlx.models.student import Student
+
+
+def masked_loss(student: Student, keys: DropoutKeys | None = None) -> Callable[..., tuple[mx.array, mx.array]]:
+    """A batch's loss as mlx-lm calls it: weighted cross-entropy of the answers' tokens, and the weight it is the mean over.
+
+    Args:
+        keys: of what is dropped out, where it is for training; each batch then ends with the key for its step.
+    """
+
+    def loss(
+        model: nn.Module,
+        tokens: mx.array,
+        places: mx.array,
+        targets: mx.array,
+        weights: mx.array,
+        total: mx.array,
+        shown: mx.array | None,
+        key: mx.array | None = None,
+    ) -> tuple[mx.array, mx.array]:
+        if keys is not None and key is not None:
+            keys.rows = mx.random.split(key, keys.count)
+        hidden = student.hidden(tokens, None, shown)  # of `model`, which is the student's
+        logits = student.logits(hidden.reshape(-1, hidden.shape[-1])[places])
+        losses = nn.losses.cross_entropy(logits.astype(mx.float32), targets)
+        return (losses * weights).sum() / total, total
+
+    return loss
+
+
+def validation_loss(
+    student: Student,
+    data: Sequence[TokenizedExample],
+    batch_size: int,
+    *,
+    before_batch: Callable[[], None] = lambda: None,
+) -> float:
+    """The mean loss over all answer tokens of the data, by their weights. May be no number."""
+    from mlx_lm.tuner.trainer import evaluate
+
+    def coming(**_: Any) -> Iterator[tuple[mx.array | None, ...]]:
+        for batch in training_batches(
+            data, batch_size, seed=None, rank=distributed.rank(), world=distributed.world_size()
+        ):
+            before_batch()
+            yield batch_arrays(student, batch)
+
+    with cpu_kernels.without_gradients():
+        return float(evaluate(student.model, data, batch_size, -1, loss=masked_loss(student), iterate_batches=coming))
+
+
+def batch_arrays(student: Student, batch: TrainingBatch) -> tuple[mx.array | None, ...]:
+    """The batch, and the features of its images: within the step, which is compiled on Metal, nobody can look."""
+    parts = (batch.tokens, batch.positions, batch.targets, batch.weights, batch.total)
+    return *(mx.array(part) for part in parts), student.features_at(batch.tokens)
+
+
+class DropoutKeys:
+    """The random keys of a step, one row for each adapted layer; the loss sets them."""
+
+    rows: mx.array
+    count = 1
+
+
+class Dropout(nn.Module):
+    """nn.Dropout with a key of its own, so that the same step drops out the same values whatever came before."""
+
+    def __init__(self, p: float, keys: DropoutKeys, number: int) -> None:
+        super().__init__()
+        self._kept, self._keys, self._number = 1 - p, keys, number
+        keys.count = max(keys.count, number + 1)
+
+    def __call__(self, x: mx.array) -> mx.array:
+        if self._kept == 1 or not self.training:
+            return x
+        mask = mx.random.bernoulli(self._kept, x.shape, key=self._keys.rows[self._number])
+        return mask * x * (1 / self._kept)
+
+
+def learning_rate_schedule(recipe: Recipe, steps: int) -> Callable[[mx.array], mx.array]:
+    """The learning rate at each step: a short rise, then a cosine to a tenth."""
+    warmup = min(max(1, round(recipe.warmup * steps)), steps)
+    decay = optim.cosine_decay(recipe.learning_rate, max(1, steps - warmup), 0.1 * recipe.learning_rate)
+    made: Callable[[mx.array], mx.array] = optim.join_schedules(
+        [optim.linear_schedule(recipe.learning_rate / warmup, recipe.learning_rate, warmup), decay], [warmup]
+    )
+    return made
+
+
+@contextlib.contextmanager
+def gradient_checkpointing(model: nn.Module, enabled: bool) -> Iterator[None]:
+    """Compute a block's activations again in the backward pass instead of keeping them.
+
+    mlx-lm's own changes the class for good.
+    """
+    if not enabled:
+        yield
+        return
+    block = type(model.layers[0])
+    forward = block.__call__
+
+    def checkpointed(self: nn.Module, *args: Any, **options: Any) -> mx.array:
+        def inner(parameters: Any, *args: Any, **options: Any) -> mx.array:
+            self.update(parameters)
+            return forward(self, *args, **options)
+
+        made: mx.array = mx.checkpoint(inner)(self.trainable_parameters(), *args, **options)
+        return made
+
+    block.__call__ = checkpointed
+    try:
+        yield
+    finally:
+        block.__call__ = forward
+
+
+def estimate_memory(student: Student, recipe: Recipe, data: Sequence[TokenizedExample]) -> int:
+    """About how many bytes the largest step takes at its peak, in each process: the weights, and what the backward pass
+    needs of the forward one. Within a tenth of what MLX's CPU back end was seen to take.
+    """
+    config = student.config
+    hidden, inner = int(config["hidden_size"]), int(config["intermediate_size"])
+    heads, blocks = int(config["num_attention_heads"]), int(config["num_hidden_layers"])
+    itemsize = 4 if mx.default_device() == mx.Device(mx.cpu) else 2
+    rows = -(-recipe.batch_size // distributed.world_size())
+    largest = sorted(data, key=lambda example: len(example.tokens))[-rows:]
+    longest = len(largest[-1].tokens)
+    tokens = len(largest) * longest
+    adapted = sum(inner if "down" in key else hidden for key in recipe.keys)  # inputs with some values dropped out
+    per_block = int(tokens * (6 * hidden + 4 * inner + 0.8 * adapted + 0.6 * heads * longest)) * itemsize
+    head = 3 * sum(len(example.weights) for example in largest) * student.vocabulary * 4
+    kept = per_block + blocks * tokens * hidden * itemsize if recipe.grad_checkpoint else blocks * per_block
+    return student.nbytes + kept + head + _features_needed(data, hidden * itemsize)
+
+
+def _features_needed(data: Sequence[TokenizedExample], nbytes: int) -> int:
+    """Bytes of the images' features: those that are kept from step to step, of `nbytes` each."""
+    from memlora_mlx.models.vision_student import FEATURE_BYTES
+
+    named = [example.tokens[example.tokens < 0] for example in data]
+    return min(FEATURE_BYTES, len(np.unique(np.concatenate(named))) * nbytes) if named else 0

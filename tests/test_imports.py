@@ -1,0 +1,166 @@
+"""The house stays the house: who may call whom, and what may load when."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import grimp
+import pytest
+from cli_home import environment
+
+from memlora_mlx import Memory
+
+ROOT = "memlora_mlx"
+ROOMS = (
+    "cli",
+    "tui",
+    "eval",
+    "memory",
+    "distill",
+    "models",
+    "conversations",
+    "temporal",
+    "records",
+    "extras",
+    "errors",
+    "settings",
+)
+
+
+@pytest.fixture(scope="module")
+def house() -> grimp.ImportGraph:
+    return grimp.build_graph(ROOT, include_external_packages=True, exclude_type_checking_imports=True, cache_dir=None)
+
+
+def package_of(module: str) -> str:
+    return ".".join(module.split(".")[:2])
+
+
+def importers_of(house: grimp.ImportGraph, *targets: str) -> set[str]:
+    """The rooms that import any of the modules, by name and directly."""
+    found = set()
+    for target in targets:
+        if target not in house.modules:
+            continue
+        found |= {package_of(name) for name in house.find_modules_that_directly_import(target)}
+    return found
+
+
+def packages_below(house: grimp.ImportGraph, name: str) -> list[str]:
+    return [module for module in house.modules if module == name or module.startswith(f"{name}.")]
+
+
+def test_only_the_rooms_by_the_metal_know_mlx(house: grimp.ImportGraph) -> None:
+    """Loading `models` is lazy in `memory`, so a direct import is what counts here; the next tests see what loads."""
+    users = importers_of(house, "mlx", "mlx_lm", "mlx_vlm", "transformers", "llguidance", "tokenizers", "torch")
+    assert f"{ROOT}.models" in users
+    assert users <= {f"{ROOT}.{name}" for name in ("models", "distill", "eval")}
+
+
+@pytest.mark.parametrize(
+    ("name", "others"),
+    [
+        ("models", ("memory", "cli", "tui", "eval", "distill", "conversations")),
+        ("memory", ("cli", "tui", "eval", "distill")),
+        ("distill", ("cli", "tui", "eval")),
+        ("eval", ("cli", "tui")),
+        ("tui", ("cli",)),
+        ("temporal", tuple(set(ROOMS) - {"temporal"})),
+        ("records", tuple(set(ROOMS) - {"records"})),
+        ("extras", tuple(set(ROOMS) - {"extras", "errors"})),
+        ("errors", tuple(set(ROOMS) - {"errors"})),
+        ("settings", tuple(set(ROOMS) - {"settings", "errors"})),
+        ("conversations", ("cli", "tui", "eval", "distill", "memory", "models")),
+    ],
+)
+def test_imports_point_down(house: grimp.ImportGraph, name: str, others: tuple[str, ...]) -> None:
+    wrong = [
+        f"{module} imports {imported}"
+        for module in packages_below(house, f"{ROOT}.{name}")
+        for imported in house.find_modules_directly_imported_by(module)
+        if package_of(imported) in {f"{ROOT}.{other}" for other in others}
+    ]
+    assert wrong == []
+
+
+FLOOR = ("memory.pipeline", "memory.ingest", "memory.visual_questions", "memory.chat", "memory.workspace", "memory.api")
+BENCHMARKS = ("eval.locomo", "eval.conflict", "eval.vqa", "eval.experts", "eval.bench")
+
+
+@pytest.mark.parametrize(
+    ("name", "others"),
+    [
+        ("memory.stages", (*FLOOR, "memory.store", "memory.retrieval")),
+        ("memory.retrieval", (*FLOOR, "memory.store", "memory.stages")),
+        ("memory.store", (*FLOOR, "memory.stages")),
+        ("eval.metrics", (*BENCHMARKS, "eval.systems", "eval.report")),
+        ("eval.systems", (*BENCHMARKS, "eval.metrics", "eval.report")),
+        ("eval.locomo", ("eval.conflict", "eval.vqa", "eval.experts", "eval.report", "eval.bench")),
+        ("eval.conflict", ("eval.locomo", "eval.vqa", "eval.experts", "eval.report", "eval.bench")),
+        ("eval.vqa", ("eval.locomo", "eval.conflict", "eval.experts", "eval.report", "eval.bench")),
+        ("eval.experts", ("eval.conflict", "eval.vqa", "eval.report", "eval.bench")),
+        ("eval.report", ("eval.systems", "eval.conflict", "eval.vqa", "eval.experts", "eval.bench")),
+    ],
+)
+def test_rooms_within_rooms_point_down_too(house: grimp.ImportGraph, name: str, others: tuple[str, ...]) -> None:
+    barred = {module for other in others for module in packages_below(house, f"{ROOT}.{other}")}
+    inside = packages_below(house, f"{ROOT}.{name}")
+    wrong = [
+        f"{module} imports {imported}"
+        for module in inside
+        for imported in house.find_modules_directly_imported_by(module) & barred
+    ]
+    assert inside and barred and wrong == []
+
+
+def test_nobody_imports_the_laboratory(house: grimp.ImportGraph) -> None:
+    assert importers_of(house, "benchmarks") == set()
+
+
+def test_nobody_imports_the_command_line(house: grimp.ImportGraph) -> None:
+    users = importers_of(house, *packages_below(house, f"{ROOT}.cli"))
+    assert users <= {f"{ROOT}.cli", f"{ROOT}.__main__"}
+    assert importers_of(house, *packages_below(house, f"{ROOT}.tui")) <= {f"{ROOT}.cli", f"{ROOT}.tui"}
+
+
+SLOW = {"mlx", "mlx_lm", "transformers", "textual", "numpy", "huggingface_hub", "usearch", "tokenizers", "llguidance"}
+SLOW |= {"matplotlib", "plotext", "openai", "nltk", "yaml"}
+
+
+def loaded_modules(environ: dict[str, str], *arguments: str) -> set[str]:
+    """The top-level packages that a command imports."""
+    command = [sys.executable, "-X", "importtime", "-m", ROOT, *arguments]
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, check=True)
+    return {name.strip().split(".")[0] for name in re.findall(r"^import time:.*\|(.*)$", done.stderr, re.MULTILINE)}
+
+
+def test_help_loads_nothing_slow(tmp_path: Path) -> None:
+    environ = environment(tmp_path, tmp_path, tmp_path)
+    for arguments in (["--help"], ["ask", "--help"], ["train", "--help"], ["adapters", "--help"], ["--version"]):
+        names = loaded_modules(environ, *arguments)
+        assert "typer" in names and names & SLOW == set()
+
+
+def test_looking_at_memories_loads_no_model_library(tiny_home: Path, tiny_student: Path, tiny_embedder: Path) -> None:
+    with Memory() as memory:
+        memory.add("Ann likes tea", user_id="ann", infer=False)
+    names = loaded_modules(environment(tiny_home, tiny_student, tiny_embedder), "memory", "list")
+    assert names & (SLOW - {"numpy"}) == set()
+
+
+def test_searching_memories_loads_neither_transformers_nor_the_student(
+    tiny_home: Path, tiny_student: Path, tiny_embedder: Path
+) -> None:
+    with Memory() as memory:
+        memory.add("Ann likes tea", user_id="ann", infer=False)
+    names = loaded_modules(environment(tiny_home, tiny_student, tiny_embedder), "memory", "search", "tea")
+    assert "mlx" in names and names & {"mlx_lm", "transformers", "torch", "textual", "huggingface_hub"} == set()
+
+
+def test_importing_the_package_loads_nothing_slow() -> None:
+    script = "import sys, memlora_mlx; print(*{name.partition('.')[0] for name in sys.modules})"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert set(done.stdout.split()) & SLOW == set()

@@ -1,0 +1,179 @@
+"""The models and memories behind the screens, opened once, away from the event loop.
+
+All that may take longer than a frame goes through `Backend.run`: it runs on a thread, while the engine's own thread is
+the only one that calls the model. A screen awaits the value and never blocks the keyboard.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from time import monotonic
+from typing import TYPE_CHECKING, Literal, TypeVar
+
+from memlora_mlx.errors import MemloraError
+from memlora_mlx.settings import Settings
+
+if TYPE_CHECKING:
+    from memlora_mlx.memory.workspace import Workspace
+    from memlora_mlx.models.engine import Engine
+    from memlora_mlx.records import Scope
+
+T = TypeVar("T")
+
+THREADS = 8  # calls that wait at once; the model's work is done by the engine's thread alone
+LoadPhase = Literal["waiting", "opening", "loading", "ready", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class BackendStatus:
+    """What the status bar shows of the models."""
+
+    phase: LoadPhase
+    student: str | None = None
+    seconds: float = 0.0  # of opening and loading, so far
+    has_vision: bool = False  # the student looks at pictures
+    problem: str | None = None  # why there is no student, in one line
+
+
+class Backend:
+    """One workspace for all screens.
+
+    Args:
+        models_folder: where the models are, if not below the settings' home.
+    """
+
+    def __init__(self, settings: Settings, *, models_folder: Path | None = None) -> None:
+        self.settings, self._models_folder = settings, models_folder
+        self._workspace: Workspace | None = None
+        self._lock = threading.RLock()
+        self._free, self._calls = threading.Condition(), 0  # calls with the workspace under way
+        self._pool = ThreadPoolExecutor(THREADS, "memlora-tui")
+        self._status = BackendStatus("waiting")
+        self._began = monotonic()
+        self.memories = 0  # stored for the user; kept up to date by `count`
+        self.has_network_activity = "offline"  # what the status bar says of it; a pull says otherwise while it lasts
+        self.corrections = 0  # training pairs that the user's corrections have given
+
+    @property
+    def status(self) -> BackendStatus:
+        status = self._status
+        if status.phase in ("opening", "loading"):
+            return replace(status, seconds=monotonic() - self._began)
+        return status
+
+    @property
+    def engine(self) -> Engine | None:
+        """The engine, once it runs; for figures, not for requests."""
+        workspace = self._workspace
+        return None if workspace is None else workspace.__dict__.get("engine")
+
+    @property
+    def owner(self) -> Scope:
+        from memlora_mlx.records import Scope
+
+        return Scope(user_id=self.settings.user)
+
+    async def run(self, function: Callable[[Workspace], T]) -> T:
+        """Call a function with the workspace on a thread, and await its value.
+
+        Raises:
+            MemloraError: the workspace cannot be opened, or what the function raises.
+        """
+        return await asyncio.get_running_loop().run_in_executor(self._pool, self._call, function)
+
+    async def load(self) -> None:
+        """Open the store and load the models, so that the first question need not wait.
+
+        Raises:
+            MemloraError: the store cannot be opened, or a model is missing or broken.
+        """
+        await self.run(self._load)
+
+    async def refresh_counts(self) -> None:
+        """Bring `memories` and `corrections` up to date."""
+        from memlora_mlx.distill.corrections import count_corrections
+
+        self.memories = await self.run(lambda workspace: workspace.store.count(self.owner))
+        self.corrections = await self.run(lambda _: count_corrections(self.settings.home))
+
+    async def reopen(self, **changes: object) -> None:
+        """Close the models and open them under changed settings: another student, mode, experts.
+
+        Raises:
+            MemloraError: the new ones cannot be opened; the settings are changed all the same.
+        """
+
+        def close() -> None:
+            with self._lock:
+                self._close()
+                self.settings = replace(self.settings, **changes)  # type: ignore[arg-type]
+
+        await asyncio.get_running_loop().run_in_executor(self._pool, close)
+        await self.load()
+
+    def close(self) -> None:
+        """Stop the engine and save the indexes. Waits for the calls under way."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        with self._lock:
+            self._close()
+        self._pool.shutdown(wait=True)
+
+    def _close(self) -> None:
+        """End what is being asked of the engine, let the calls finish, and close; the lock is held."""
+        workspace, self._workspace = self._workspace, None
+        if workspace is None:
+            return
+        if (engine := workspace.__dict__.get("engine")) is not None:
+            engine.close()  # calls that wait for it end with EngineClosed
+        with self._free:
+            self._free.wait_for(lambda: self._calls == 0)  # the store is not closed under a transaction
+        workspace.close()
+
+    # ------------------------------------------------------------------ on the pool's threads
+
+    def _call(self, function: Callable[[Workspace], T]) -> T:
+        with self._lock:
+            workspace = self._open_workspace()
+            with self._free:
+                self._calls += 1
+        try:
+            return function(workspace)
+        finally:
+            with self._free:
+                self._calls -= 1
+                self._free.notify_all()
+
+    def _open_workspace(self) -> Workspace:
+        with self._lock:
+            if self._workspace is None:
+                from memlora_mlx.memory.workspace import Workspace
+
+                self._began = monotonic()
+                self._status = BackendStatus("opening")
+                workspace = Workspace(self.settings, models_folder=self._models_folder)
+                try:
+                    workspace.store  # noqa: B018 - cached properties are made once, under our lock
+                    with contextlib.suppress(MemloraError):  # memories can be looked at without any model
+                        workspace.engine, workspace.pipeline  # noqa: B018
+                except BaseException as error:
+                    workspace.close()
+                    self._status = BackendStatus("failed", problem=str(error))
+                    raise
+                self._workspace = workspace
+            return self._workspace
+
+    def _load(self, workspace: Workspace) -> None:
+        try:
+            name = workspace.student_name
+            self._status = BackendStatus("loading", name)
+            workspace.pipeline.engine.embedder, workspace.engine.student  # noqa: B018
+        except Exception as error:
+            self._status = BackendStatus("failed", self._status.student, problem=str(error))
+            raise
+        self._status = BackendStatus("ready", name, has_vision=workspace.has_vision)

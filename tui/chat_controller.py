@@ -1,0 +1,202 @@
+"""The running conversation behind the Chat screen: replies that stream, and memory work that waits for a quiet moment.
+
+An exchange is remembered after its reply, once the user has been idle for a moment, at background priority: a question
+that comes meanwhile goes first, between two steps of the student.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import uuid
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import partial
+from time import monotonic
+from typing import TYPE_CHECKING, Literal
+
+from memlora_mlx.errors import Cancelled
+from memlora_mlx.records import Hit, Image
+from memlora_mlx.tui.backend import Backend
+
+if TYPE_CHECKING:
+    from memlora_mlx.memory.chat import Chat
+    from memlora_mlx.memory.pipeline import ExchangeResult
+    from memlora_mlx.memory.workspace import Workspace
+
+IDLE_SECONDS = 0.8  # without a key, before memory work begins
+
+MemoryWorkState = Literal["none", "waiting", "working", "done", "failed"]
+
+
+@dataclass(eq=False, slots=True)
+class ChatTurn:
+    """One question, its reply, and what became of the two."""
+
+    question: str
+    image: Image | None = None
+    reply: str = ""
+    hits: tuple[Hit, ...] = ()  # the memories that the reply saw
+    stopped: bool = False
+    key: str = field(default_factory=lambda: uuid.uuid4().hex)  # of its exchange
+    said_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    memory: MemoryWorkState = "none"
+    remembered: ExchangeResult | None = None
+    problem: str | None = None  # why there is no reply, or why nothing was remembered
+
+
+class ChatController:
+    """One conversation over the session's workspace.
+
+    Args:
+        changed: called on the event loop when a turn's memory work begins or ends.
+    """
+
+    def __init__(self, backend: Backend, changed: Callable[[ChatTurn], None]) -> None:
+        self._backend, self._changed = backend, changed
+        self._chat: Chat | None = None
+        self._waiting: deque[ChatTurn] = deque()
+        self._wake = asyncio.Event()
+        self._replying: asyncio.Future[None] | None = None
+        self._active_at = monotonic()
+        self.stop: asyncio.Event | None = None  # ends the reply under way
+        self.pending_replies = 0  # questions whose reply has not ended
+        self.is_shutting_down = False  # the user is: no more replies, and no waiting for a quiet moment
+
+    # ------------------------------------------------------------------ replies
+
+    async def reply(self, turn: ChatTurn, stop: asyncio.Event) -> AsyncIterator[str]:
+        """The reply in pieces, until it ends or `stop` is set; then the student stops before its next step.
+
+        Raises:
+            MemloraError: there is no student, or its experts do not fit.
+        """
+        loop = asyncio.get_running_loop()
+        pieces: asyncio.Queue[str | None] = asyncio.Queue()
+        cancelled = threading.Event()
+        before = self._replying
+
+        def produce(workspace: Workspace) -> None:
+            chat = self._chat_of(workspace)
+            try:
+                for piece in chat.reply(turn.question, image=turn.image, cancelled=cancelled):
+                    turn.hits = chat.hits
+                    loop.call_soon_threadsafe(pieces.put_nowait, piece)
+            except Cancelled:
+                pass
+            finally:
+                turn.hits = chat.hits
+
+        async def run() -> None:
+            try:
+                if before is not None:  # a stopped reply has its last step to finish
+                    await asyncio.wait([before])
+                await self._backend.run(produce)
+            finally:
+                pieces.put_nowait(None)
+
+        running = self._replying = asyncio.ensure_future(run())
+        stopping = asyncio.ensure_future(stop.wait())
+        try:
+            while True:
+                getting = asyncio.ensure_future(pieces.get())
+                await asyncio.wait([getting, stopping], return_when=asyncio.FIRST_COMPLETED)
+                if stop.is_set():
+                    getting.cancel()
+                    turn.stopped = True
+                    break
+                piece = getting.result()
+                if piece is None:
+                    break
+                turn.reply += piece
+                yield piece
+            if not turn.stopped:
+                await running
+        finally:
+            cancelled.set()
+            stopping.cancel()
+            running.add_done_callback(lambda done: done.cancelled() or done.exception())  # seen, whatever it was
+
+    def clear_turns(self) -> None:
+        """Begin a new conversation; the memories stay."""
+        if self._chat is not None:
+            self._chat.turns.clear()
+
+    def _chat_of(self, workspace: Workspace) -> Chat:
+        """The conversation over this workspace, with the turns so far where the student has been changed."""
+        from memlora_mlx.memory.chat import Chat
+
+        pipeline = workspace.pipeline
+        if self._chat is None or self._chat.pipeline is not pipeline:
+            turns = self._chat.turns if self._chat is not None else []
+            self._chat = Chat(pipeline, workspace.settings.user, limit=workspace.settings.limit)
+            self._chat.turns = turns
+        return self._chat
+
+    # ------------------------------------------------------------------ memory work
+
+    @property
+    def pending(self) -> int:
+        """Exchanges that are not remembered yet."""
+        return len(self._waiting) + self.pending_replies
+
+    def shut_down(self) -> None:
+        """Stop replying, and remember at once what is still to be remembered: see `pending`."""
+        self.is_shutting_down = True
+        if self.stop is not None:
+            self.stop.set()
+
+    def note_activity(self) -> None:
+        """The user did something: memory work that has not begun waits a little longer."""
+        self._active_at = monotonic()
+
+    def remember(self, turn: ChatTurn) -> None:
+        """Remember this turn when the user is idle."""
+        turn.memory, turn.problem = "waiting", None
+        self._waiting.append(turn)
+        self._wake.set()
+        self._changed(turn)
+
+    async def run_memory_worker(self) -> None:
+        """Do the memory work of each turn, one after the other. A failure is the turn's own."""
+        while True:
+            while not self._waiting:
+                self._wake.clear()
+                await self._wake.wait()
+            await self._wait_until_idle()
+            turn = self._waiting[0]
+            turn.memory = "working"
+            self._changed(turn)
+            try:
+                turn.remembered = await self._backend.run(partial(self._remember, turn))
+                turn.memory = "done"
+            except Exception as error:  # a full disk, a student that is gone: the store is whole, the chat goes on
+                turn.memory, turn.problem = "failed", str(error) or type(error).__name__
+            self._waiting.popleft()
+            self._changed(turn)
+
+    async def _wait_until_idle(self) -> None:
+        while not self.is_shutting_down:
+            replying = self._replying is not None and not self._replying.done()
+            left = IDLE_SECONDS - (monotonic() - self._active_at)
+            if not replying and left <= 0:
+                return
+            await asyncio.sleep(max(left, 0.05))
+
+    def _remember(self, turn: ChatTurn, workspace: Workspace) -> ExchangeResult:
+        return self._chat_of(workspace).remember(
+            turn.question, turn.reply, key=turn.key, said_at=turn.said_at, image=turn.image
+        )
+
+
+def as_markdown(turns: list[ChatTurn]) -> str:
+    """The conversation as a Markdown file."""
+    parts = []
+    for turn in turns:
+        parts.append(f"**You** ({turn.said_at.astimezone():%Y-%m-%d %H:%M})\n\n{turn.question}\n")
+        if turn.image is not None:
+            parts.append(f"*image: {turn.image.source}*\n")
+        parts.append(f"**memlora**\n\n{turn.reply.strip()}{' *(stopped)*' if turn.stopped else ''}\n")
+    return "\n".join(parts)

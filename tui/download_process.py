@@ -1,0 +1,33 @@
+"""Fetch a model in a process of its own, telling how far it is in lines: `phase<TAB>done<TAB>total`.
+
+    python -m memlora_mlx.tui.download_process NAME FOLDER
+
+Ctrl-C stops it; what a hub has sent is kept, and the next pull goes on from there.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from memlora_mlx.errors import MemloraError
+
+
+def main(name: str, folder: str) -> int:
+    from memlora_mlx.models.downloads import pull
+
+    def report(phase: str, done: int, total: int) -> None:
+        print(f"{phase}\t{done}\t{total}", flush=True)
+
+    try:
+        pull(name, Path(folder), report=report)
+    except MemloraError as error:
+        print(f"memlora: {error}", flush=True)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

@@ -1,0 +1,183 @@
+"""What the Memories screen asks of the store: a page of it, what is nearest to some words, and files of all of it.
+
+These run on a thread (`Backend.run`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from memlora_mlx.errors import ModelBroken, ModelMissing, StoreError, UsageError
+from memlora_mlx.memory.changes import SortOrder
+from memlora_mlx.records import Exchange, Hit, MemoryRecord, Revision
+
+if TYPE_CHECKING:
+    from memlora_mlx.memory.workspace import Workspace
+
+PAGE = 200  # memories read at once
+NEAREST = 200  # memories that a search by meaning shows
+ORDERS: tuple[SortOrder, ...] = ("newest", "oldest", "changed", "stored")
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryQuery:
+    """What is to be listed."""
+
+    text: str = ""  # search for them by meaning; in quotation marks: that hold them
+    owner: str | None = None
+    source: str | None = None
+    since: str = ""
+    until: str = ""
+    order: SortOrder = "newest"
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryPage:
+    """A part of what was asked for."""
+
+    hits: tuple[Hit, ...]  # distance -1.0 where nothing was measured
+    total: int  # that match
+    is_last: bool
+    note: str = ""  # how it was searched
+
+
+@dataclass(frozen=True, slots=True)
+class FilterChoices:
+    """What the filters offer."""
+
+    owners: tuple[tuple[str, str], ...] = ()  # shown, user id
+    sources: tuple[str, ...] = field(default=())
+
+
+def filter_choices(workspace: Workspace) -> FilterChoices:
+    owners = [owner for owner in workspace.store.owners() if owner.memories and owner.scope.user_id]
+    people = dict.fromkeys((owner.name or str(owner.scope.user_id), str(owner.scope.user_id)) for owner in owners)
+    return FilterChoices(tuple(people), tuple(source.name for source in workspace.store.sources()))
+
+
+def memory_page(workspace: Workspace, query: MemoryQuery, offset: int = 0) -> MemoryPage:
+    """Raises UsageError: a day that cannot be read."""
+    filters = _filter_of(query)
+    store = workspace.store
+    words = query.text.strip()
+    if not words:
+        found = store.list(filters=filters, limit=PAGE, offset=offset, order=query.order)
+        total = store.count(filters=filters)
+        return MemoryPage(_as_hits(found), total, offset + len(found) >= total)
+    if len(words) > 1 and words[0] == words[-1] == '"':
+        return _containing_words(workspace, query, words[1:-1], "that hold these words")
+    try:
+        workspace.embedder_folder  # noqa: B018 - raises where there is none
+        [vector] = workspace.engine.embed([words], query=True)
+    except (ModelMissing, ModelBroken):
+        return _containing_words(
+            workspace, query, words, "that hold these words; without an embedder there is no meaning"
+        )
+    hits = tuple(store.search(vector, NEAREST, filters=filters))
+    total = store.count(filters=filters)
+    return MemoryPage(
+        hits, total, True, "the nearest in meaning first" if len(hits) == total else f"the {NEAREST} nearest"
+    )
+
+
+def _containing_words(workspace: Workspace, query: MemoryQuery, words: str, note: str) -> MemoryPage:
+    every = workspace.store.list(filters=_filter_of(query), order=query.order)
+    wanted = words.casefold()
+    found = [memory for memory in every if wanted in memory.text.casefold()]
+    return MemoryPage(_as_hits(found), len(found), True, note)
+
+
+def _as_hits(memories: Iterable[MemoryRecord]) -> tuple[Hit, ...]:
+    return tuple(Hit(memory, -1.0) for memory in memories)
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryDetails:
+    """Where a memory came from, and all that happened to it."""
+
+    text: str
+    exchanges: tuple[Exchange, ...]
+    history: tuple[Revision, ...]
+
+
+def memory_details(workspace: Workspace, memory_id: str) -> MemoryDetails:
+    store = workspace.store
+    memory, history = store.get(memory_id), store.history(memory_id)
+    keys = [memory.exchange_key if memory else None, *(line.exchange_key for line in history)]
+    exchanges = []
+    for key in dict.fromkeys(key for key in keys if key):
+        try:
+            exchanges.append(store.exchange(key))
+        except StoreError:  # its conversation was forgotten
+            continue
+    text = memory.text if memory else next((line.old_text for line in reversed(history) if line.old_text), "")
+    return MemoryDetails(text, tuple(exchanges), tuple(history))
+
+
+# ------------------------------------------------------------------------------------------------ files
+
+
+def export(workspace: Workspace, path: Path) -> int:
+    """Write all memories to a new file: Markdown where it is called so, else the lines of `memlora memory export`.
+
+    Returns their number.
+
+    Raises:
+        UsageError: the file is there already, or cannot be written; nothing is then left of it.
+    """
+    if path.suffix.lower() in (".md", ".markdown"):
+        return _write(path, lambda: _as_markdown(workspace))
+    rows = workspace.store.export()
+    return _write(path, lambda: ((json.dumps(row, ensure_ascii=False), row.get("kind") == "memory") for row in rows))
+
+
+def _as_markdown(workspace: Workspace) -> Iterable[tuple[str, bool]]:
+    """Each owner's memories by day, oldest first, and whether the line is one."""
+    from memlora_mlx.memory.pipeline import owner_name
+
+    yield "# Memories", False
+    memories = workspace.store.list(order="oldest")
+    owners = dict.fromkeys(memory.owner for memory in memories)
+    for owner in owners:
+        yield f"\n## {_escaped(owner_name(owner) or 'nobody')}", False
+        day = None
+        for memory in (memory for memory in memories if memory.owner == owner):
+            said = f"{memory.said_at:%Y-%m-%d}" if memory.said_at else "undated"
+            if said != day:
+                yield f"\n### {said}\n", False
+                day = said
+            yield f"- {_escaped(memory.text)}", True
+
+
+def _escaped(text: str) -> str:
+    """Words that Markdown takes as words."""
+    line = " ".join(text.split())
+    return "".join(f"\\{c}" if c in "\\`*_[]<>#|!" else c for c in line)
+
+
+def _write(path: Path, lines: Callable[[], Iterable[tuple[str, bool]]]) -> int:
+    count = 0
+    partial = path.with_name(path.name + ".part")
+    try:
+        if path.exists():
+            raise UsageError(f"{path} is there already; give another name")
+        with partial.open("w", encoding="utf-8") as out:
+            for line, is_memory in lines():
+                out.write(line + "\n")
+                count += is_memory
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise UsageError(f"cannot write {path}: {error.strerror}; choose another place") from error
+    return count
+
+
+def _filter_of(query: MemoryQuery) -> dict[str, Any] | None:
+    from memlora_mlx.memory.retrieval.filters import parse_filters
+
+    people = () if query.owner is None else (query.owner,)
+    return parse_filters(people, query.source, query.since, query.until)

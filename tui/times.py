@@ -1,0 +1,22 @@
+"""Times as people read them."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+
+def format_time(moment: datetime | None) -> str:
+    """A day, and the time of it where it is known: "8 May 2023, 13:56"; aware times in the local zone."""
+    if moment is None:
+        return "undated"
+    if moment.tzinfo is not None:
+        moment = moment.astimezone()
+    day = f"{moment.day} {moment:%b %Y}"
+    return day if (moment.hour, moment.minute) == (0, 0) else f"{day}, {moment:%H:%M}"
+
+
+def format_duration(seconds: float) -> str:
+    """How long: "0:42", "1:05:00"."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
