@@ -220,7 +220,7 @@ def test_of_a_judge_that_gives_no_verdict_all_else_is_kept(
     settings: Settings, plan: BenchConfig, answer: Answer, reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And what it said before is still a verdict."""
-    for seconds in ("FIRST_REST", "LONGEST_REST"):
+    for seconds in ("INITIAL_BACKOFF", "MAX_BACKOFF"):
         monkeypatch.setattr(f"memlora_mlx.distill.teacher_client.{seconds}", 0.01)
     monkeypatch.setattr("memlora_mlx.eval.metrics.judges.CONTROL_ANSWERS", ())
     first = QUESTIONS[0]["question"]
