@@ -73,12 +73,12 @@ def describe_machine(workspace: Workspace) -> dict[str, str]:
     names = ("mlx", "mlx-lm", "llguidance", "usearch", "tokenizers", "numpy")
     return {
         "date": f"{datetime.now(UTC):%Y-%m-%d}",
-        "device": device.describe(),
+        "device": device.describe_device(),
         "blas": device.blas_status(),
         "system": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
         "versions": ", ".join(f"{name} {version(name)}" for name in ("memlora-mlx", *names)),
         "student": f"{workspace.student_name} ({workspace.engine.student.fingerprint})",
-        "embedder": str(workspace.space),
+        "embedder": str(workspace.embedding_fingerprint),
     }
 
 

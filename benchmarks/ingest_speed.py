@@ -15,10 +15,10 @@ from benchmarks.measurements import Measurement
 from benchmarks.workloads import conversation
 from memlora_mlx.extras import has
 from memlora_mlx.memory import stages
-from memlora_mlx.memory.pipeline import Pipeline, Remembered, Rules
+from memlora_mlx.memory.pipeline import ExchangeResult, Pipeline, PipelineOptions
 from memlora_mlx.memory.store.store import Store
 from memlora_mlx.memory.workspace import Workspace
-from memlora_mlx.records import Exchange, Request
+from memlora_mlx.records import Exchange, Priority, Request
 
 
 def pipeline(workspace: Workspace) -> Iterator[Measurement]:
@@ -48,7 +48,7 @@ def pipeline(workspace: Workspace) -> Iterator[Measurement]:
             "tokens",
             runs=count,
         )
-    grounded = workspace.grounded_stages
+    grounded = workspace.verbatim_stages
     if grounded:
         yield Measurement("pipeline", f"stages without an expert, grounded: {', '.join(grounded)}", len(grounded), "")
 
@@ -62,7 +62,7 @@ def ingesting(workspace: Workspace) -> Iterator[Measurement]:
     own_rate = 0.0
     for name, experts in (("with the experts", workspace.expert_folders), ("base alone, free facts", {})):
         with workspace_with_experts(workspace, experts) as opened:
-            rules = replace(opened.rules, grounded=frozenset())
+            rules = replace(opened.pipeline_options, verbatim_only=frozenset())
             plain, first = plain_seconds(opened, said, rules)
             fast, second, peak = ingest_seconds(opened, said, rules)
         if second != first:
@@ -88,18 +88,18 @@ def ingesting(workspace: Workspace) -> Iterator[Measurement]:
         yield Measurement("ingest", "times the rate of mem0ai", ratio, "x", target=">= 10", met=ratio >= 10)
 
 
-def _remember(workspace: Workspace, said: list[Exchange]) -> list[Remembered]:
-    with tempfile.TemporaryDirectory() as folder, Store(Path(folder), workspace.space) as store:
-        pipeline = Pipeline(workspace.engine, store, workspace.rules)
+def _remember(workspace: Workspace, said: list[Exchange]) -> list[ExchangeResult]:
+    with tempfile.TemporaryDirectory() as folder, Store(Path(folder), workspace.embedding_fingerprint) as store:
+        pipeline = Pipeline(workspace.engine, store, workspace.pipeline_options)
         pipeline.remember(said[0])  # warm-up
         return [pipeline.remember(exchange) for exchange in said[1:]]
 
 
-def ingest_seconds(workspace: Workspace, said: list[Exchange], rules: Rules) -> tuple[float, list[str], float]:
+def ingest_seconds(
+    workspace: Workspace, said: list[Exchange], rules: PipelineOptions
+) -> tuple[float, list[str], float]:
     """`memlora ingest`'s own way: seconds, the memories in order, and the growth of resident memory."""
-    from memlora_mlx.models.engine import Priority
-
-    with tempfile.TemporaryDirectory() as folder, Store(Path(folder), workspace.space) as store:
+    with tempfile.TemporaryDirectory() as folder, Store(Path(folder), workspace.embedding_fingerprint) as store:
         pipeline = Pipeline(workspace.engine, store, rules)
         list(pipeline.remember_all(said[:4], priority=Priority.BACKGROUND))  # warm-up, and not in this store's measure
         store.reset()
@@ -111,13 +111,13 @@ def ingest_seconds(workspace: Workspace, said: list[Exchange], rules: Rules) -> 
         return seconds, memories, max(resident) / resident[0]
 
 
-def plain_seconds(workspace: Workspace, said: list[Exchange], rules: Rules) -> tuple[float, list[str]]:
+def plain_seconds(workspace: Workspace, said: list[Exchange], rules: PipelineOptions) -> tuple[float, list[str]]:
     """The same pipeline, but every call alone, token by token, with nothing known of its prompt."""
-    from memlora_mlx.models.measure import answer_seconds
+    from benchmarks.model_timings import answer_seconds
 
     engine, student = workspace.engine, workspace.engine.student
     table = engine.experts
-    with tempfile.TemporaryDirectory() as folder, Store(Path(folder), workspace.space) as store:
+    with tempfile.TemporaryDirectory() as folder, Store(Path(folder), workspace.embedding_fingerprint) as store:
         pipeline = Pipeline(engine, store, rules)
 
         def ask(request: Request) -> str:
@@ -135,16 +135,18 @@ def plain_seconds(workspace: Workspace, said: list[Exchange], rules: Rules) -> t
             )
             return student.decode(row.tokens)
 
-        ask(pipeline.extraction(said[0])[0])  # warm-up
+        ask(pipeline.extraction_request(said[0])[0])  # warm-up
         start = time.perf_counter()
         for exchange in said:
-            related = pipeline.related(exchange.owner, stages.parse_facts(ask(pipeline.extraction(exchange)[0])))
+            related = pipeline.find_related(
+                exchange.owner, stages.parse_facts(ask(pipeline.extraction_request(exchange)[0]))
+            )
             answered = []
-            for part in pipeline.parts(related):
-                request, _, offered = pipeline.update(part)
+            for part in pipeline.split_by_fact(related):
+                request, _, offered = pipeline.update_request(part)
                 decisions = stages.parse_update(ask(request), [memory.text for memory in offered.memories])
                 answered.append((offered, decisions))
-            store.commit(exchange.owner, pipeline.changes(exchange, answered), exchange=exchange)
+            store.commit(exchange.owner, pipeline.decide_changes(exchange, answered), exchange=exchange)
         return time.perf_counter() - start, [memory.text for memory in store.list(order="stored")]
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from memlora_mlx.models.measure import Timing
+    from benchmarks.model_timings import Timing
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ LOOKUP = 8
 
 def start_up(workspace: Workspace) -> Iterator[Measurement]:
     """The command line before it does anything."""
-    from memlora_mlx.models.measure import Timing
+    from benchmarks.model_timings import Timing
 
     def run() -> None:
         subprocess.run([sys.executable, "-m", "memlora_mlx", "--help"], check=True, capture_output=True)
@@ -31,7 +31,7 @@ def start_up(workspace: Workspace) -> Iterator[Measurement]:
 
 def loading(workspace: Workspace) -> Iterator[Measurement]:
     """A student from the disk's cache into memory."""
-    from memlora_mlx.models.measure import Timing, load_seconds
+    from benchmarks.model_timings import Timing, load_seconds
 
     folder = workspace.student_folder
     taken = workspace.engine.call(lambda: [load_seconds(folder) for _ in range(4)])
@@ -40,8 +40,8 @@ def loading(workspace: Workspace) -> Iterator[Measurement]:
 
 def switching(workspace: Workspace) -> Iterator[Measurement]:
     """Three experts of random weights on one base: switch time, and what they hold."""
+    from benchmarks.model_timings import reload_seconds, switch_seconds
     from memlora_mlx.models.experts import ExpertTable
-    from memlora_mlx.models.measure import reload_seconds, switch_seconds
 
     engine, student = workspace.engine, workspace.engine.student
     base = student.nbytes
@@ -69,14 +69,16 @@ def switching(workspace: Workspace) -> Iterator[Measurement]:
 
 def decoding(workspace: Workspace) -> Iterator[Measurement]:
     """Plain decode steps with an expert in place over the bare base, timed in turn."""
+    from benchmarks.model_timings import bandwidth, decode_step_seconds
     from memlora_mlx.models.experts import ExpertTable
-    from memlora_mlx.models.measure import bandwidth, decode_step_seconds
 
     engine, student = workspace.engine, workspace.engine.student
     with tempfile.TemporaryDirectory() as folder:
         found = random_experts(workspace, Path(folder))
         tables = {mode: engine.call(lambda m=mode: ExpertTable(student.model, found, m)) for mode in ("swap", "fused")}  # type: ignore[misc]
-        prompt = student.encode(stages.answer_chat("Where does Ann live?", [stages.Recalled("tea " * 60, None, None)]))
+        prompt = student.encode(
+            stages.answer_chat("Where does Ann live?", [stages.PromptMemory("tea " * 60, None, None)])
+        )
         cases: dict[str, tuple[str, Stage | None]] = {
             "base": ("swap", None),
             "swap, q and v": ("swap", "update"),
@@ -122,12 +124,12 @@ def decoding(workspace: Workspace) -> Iterator[Measurement]:
 def asking(workspace: Workspace) -> Iterator[Measurement]:
     """A question over memories, and a follow-up over the same ones: what they share is not read again."""
     engine = workspace.engine
-    said = [stages.Recalled(text, None, None) for text in (*UPDATES[0][0], *UPDATES[1][0], *UPDATES[2][0])]
+    said = [stages.PromptMemory(text, None, None) for text in (*UPDATES[0][0], *UPDATES[1][0], *UPDATES[2][0])]
     first: list[float] = []
     second: list[float] = []
     for turn in range(5):
         # Each turn has memories of its own, so that a first question finds nothing known of them.
-        memories = [stages.Recalled(f"On day {turn} {memory.text}", None, None) for memory in said]
+        memories = [stages.PromptMemory(f"On day {turn} {memory.text}", None, None) for memory in said]
         for question, taken in (("Where does Maya live?", first), ("What does Tom drink?", second)):
             chat = stages.answer_chat(question, memories)
             start = time.perf_counter()
@@ -141,7 +143,7 @@ def asking(workspace: Workspace) -> Iterator[Measurement]:
 
 def updating(workspace: Workspace) -> Iterator[Measurement]:
     """One update answer at batch 1: what forced tokens and prompt look-up save; the text is the same."""
-    from memlora_mlx.models.measure import answer_seconds
+    from benchmarks.model_timings import answer_seconds
 
     engine, student = workspace.engine, workspace.engine.student
     ways = {
@@ -154,7 +156,10 @@ def updating(workspace: Workspace) -> Iterator[Measurement]:
     ratios: dict[str, list[float]] = {name: [] for name in ways}
     plain_seconds: list[float] = []
     for old, facts in UPDATES:
-        chat, grammar = stages.update_chat(old, facts), stages.update_grammar(old, facts, copied=workspace.rules.copied)
+        chat, grammar = (
+            stages.update_chat(old, facts),
+            stages.update_grammar(old, facts, copy_constrained=workspace.pipeline_options.copy_constrained),
+        )
         for turn in range(3):
             seconds: dict[str, float] = {}
             texts: dict[str, list[int]] = {}

@@ -15,7 +15,7 @@ import numpy as np
 
 from benchmarks.measurements import Measurement, measurement_of
 from benchmarks.workloads import clustered_vectors
-from memlora_mlx.memory.changes import Add, Space
+from memlora_mlx.memory.changes import Add, EmbeddingFingerprint
 from memlora_mlx.memory.store.store import Store
 from memlora_mlx.memory.workspace import Workspace
 from memlora_mlx.records import Scope
@@ -29,9 +29,9 @@ def searching(workspace: Workspace) -> Iterator[Measurement]:
 
     Of a million, the last 100,000 belong to ten other owners.
     """
-    from memlora_mlx.models.measure import Timing
+    from benchmarks.model_timings import Timing
 
-    dim = workspace.space.dim
+    dim = workspace.embedding_fingerprint.dim
     ann = Scope(user_id="ann")
     began, minute = datetime(2020, 1, 1), timedelta(minutes=1)
     for size, target in SIZES.items():
@@ -51,7 +51,7 @@ def searching(workspace: Workspace) -> Iterator[Measurement]:
             }
         vectors = clustered_vectors(size + 200, dim)
         memories, queries = vectors[:size], vectors[size:]
-        with tempfile.TemporaryDirectory() as folder, Store(Path(folder), Space("bench", dim)) as store:
+        with tempfile.TemporaryDirectory() as folder, Store(Path(folder), EmbeddingFingerprint("bench", dim)) as store:
             start = time.perf_counter()
             for first in range(0, size, 1000):
                 owner = ann if first < size - others else Scope(user_id=f"other {(size - 1 - first) // 10_000}")

@@ -28,8 +28,8 @@ from memlora_mlx.distill.recipes import Recipe, read_recipe
 from memlora_mlx.distill.training import Trainer
 from memlora_mlx.distill.training_runs import TrainingConfig, default_data, describe_environment, read_data
 from memlora_mlx.memory.workspace import Workspace
-from memlora_mlx.models import vectorised
-from memlora_mlx.models.students import Student
+from memlora_mlx.models import cpu_kernels
+from memlora_mlx.models.student import Student
 from memlora_mlx.records import STAGES
 from memlora_mlx.settings import load_settings
 
@@ -136,7 +136,11 @@ def plain(folder: Path, recipe: Recipe, rows: Sequence[TrainingExample], held: S
     for i in range(len(data)):  # tokenised before the clock starts, as ours are
         data[i]
     steps = len(rows) // recipe.batch_size
-    with tempfile.TemporaryDirectory() as scratch, contextlib.redirect_stdout(io.StringIO()), vectorised.plain():
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        contextlib.redirect_stdout(io.StringIO()),
+        cpu_kernels.without_cpu_kernels(),
+    ):
         arguments = TrainingArgs(
             batch_size=recipe.batch_size,
             iters=steps,

@@ -28,14 +28,14 @@ from memlora_mlx.distill.training_runs import describe_environment
 from memlora_mlx.errors import VisionMissing
 from memlora_mlx.eval.vqa import drawings
 from memlora_mlx.memory import stages
-from memlora_mlx.memory.looking import as_kept
+from memlora_mlx.memory.visual_questions import normalised_copy
 from memlora_mlx.memory.workspace import Workspace
-from memlora_mlx.models.batching import Batch, Prefixes
-from memlora_mlx.models.decoding import Guide, Row
+from memlora_mlx.models.batching import DecodingBatch, PrefixCache
+from memlora_mlx.models.decoding import DecodingSequence, GrammarMatcher
 from memlora_mlx.models.experts import ADAPTED, Expert, ExpertTable, random_matrices
-from memlora_mlx.models.kinds import needs_vision
-from memlora_mlx.models.students import Student
-from memlora_mlx.models.vision import VisionStudent
+from memlora_mlx.models.model_config import text_only_message
+from memlora_mlx.models.student import Student
+from memlora_mlx.models.vision_student import VisionStudent
 from memlora_mlx.records import STAGES
 from memlora_mlx.settings import load_settings
 
@@ -59,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         folder, name = workspace.student_folder, workspace.student_name
     student = Student.load(folder, name, image_tiles=settings.image_tiles)
     if not isinstance(student, VisionStudent):
-        raise VisionMissing(needs_vision(name))
+        raise VisionMissing(text_only_message(name))
     with tempfile.TemporaryDirectory() as scratch:
         pictures = _pictures(arguments, Path(scratch))
         report = {
@@ -87,14 +87,14 @@ def measured(student: VisionStudent, pictures: Sequence[Path], *, tokens: int) -
     taken: dict[str, list[float]] = {"tower": [], "anew": [], "seen": [], "followed": []}
     features = 0
     for number, picture in enumerate(pictures):
-        student.forget_features()
+        student.clear_features()
         prompt = student.encode((("user", ""),), picture)
         features = sum(token < 0 for token in prompt)
-        seconds = {"tower": [_timed(lambda prompt=prompt: student.look(prompt))]}
-        prefixes: Prefixes = {}
+        seconds = {"tower": [_timed(lambda prompt=prompt: student.compute_features(prompt))]}
+        prefixes: PrefixCache = {}
         _ask(student, table, QUESTIONS[-1], picture, tokens, prefixes)
         for question in QUESTIONS[:-1]:
-            student.forget_features()
+            student.clear_features()
             for way, known in (("anew", {}), ("seen", {}), ("followed", prefixes)):
                 one = _timed(lambda q=question, p=picture, k=known: _ask(student, table, q, p, tokens, k))
                 seconds.setdefault(way, []).append(one)
@@ -116,14 +116,16 @@ def measured(student: VisionStudent, pictures: Sequence[Path], *, tokens: int) -
 
 
 def _ask(
-    student: VisionStudent, table: ExpertTable, question: str, picture: Path, tokens: int, prefixes: Prefixes
+    student: VisionStudent, table: ExpertTable, question: str, picture: Path, tokens: int, prefixes: PrefixCache
 ) -> None:
-    prompt = student.encode(stages.look_chat(question), picture)
-    student.look(prompt)
-    row = Row(student, "vqa", prompt, guide=Guide(student, stages.look_grammar()), max_tokens=tokens)
-    batch = Batch(student, table, 1, prefixes)
+    prompt = student.encode(stages.visual_question_chat(question), picture)
+    student.compute_features(prompt)
+    row = DecodingSequence(
+        student, "vqa", prompt, guide=GrammarMatcher(student, stages.visual_answer_grammar()), max_tokens=tokens
+    )
+    batch = DecodingBatch(student, table, 1, prefixes)
     batch.add(row)
-    while batch.busy:
+    while batch.is_busy:
         batch.step()
 
 
@@ -137,7 +139,7 @@ def _pictures(arguments: argparse.Namespace, folder: Path) -> list[Path]:
     made = []
     if arguments.image:
         for number, given in enumerate(arguments.image):
-            with as_kept(given) as picture:
+            with normalised_copy(given) as picture:
                 made.append(folder / f"{number}{picture.suffix}")
                 made[-1].write_bytes(picture.read_bytes())
         return made

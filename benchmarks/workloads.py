@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from memlora_mlx.conversations import exchanges, read_conversations
+from memlora_mlx.conversations import conversation_exchanges, read_conversations
 from memlora_mlx.memory.workspace import Workspace
 from memlora_mlx.records import Exchange, Stage
 
@@ -47,9 +47,9 @@ def conversation(count: int) -> tuple[list[Exchange], str]:
     """LoCoMo's validation conversation where its file is given, else the demo's."""
     for file in LOCOMO:
         conversation = next(c for c in read_conversations(file) if c.name == "conv-26")
-        return exchanges(conversation, user="me")[:count], f"first {count} exchanges of LoCoMo conv-26"
+        return conversation_exchanges(conversation, user="me")[:count], f"first {count} exchanges of LoCoMo conv-26"
     [conversation] = read_conversations(Path(str(files("memlora_mlx"))) / "data" / "demo.txt")
-    return exchanges(conversation, user="me")[:count], f"first {count} exchanges of the demo"
+    return conversation_exchanges(conversation, user="me")[:count], f"first {count} exchanges of the demo"
 
 
 def clustered_vectors(size: int, dim: int, *, clusters: int = 200, spread: float = 0.35, seed: int = 0) -> np.ndarray:

@@ -37,8 +37,8 @@ from memlora_mlx.eval.systems.cached_engine import ModelClock
 from memlora_mlx.eval.systems.students import cached_engine_for, device
 from memlora_mlx.eval.systems.system import RunContext, System, SystemResult, code_fingerprint
 from memlora_mlx.extras import require
-from memlora_mlx.memory.changes import Space
-from memlora_mlx.memory.pipeline import AHEAD
+from memlora_mlx.memory.changes import EmbeddingFingerprint
+from memlora_mlx.memory.pipeline import MAX_IN_FLIGHT
 from memlora_mlx.memory.workspace import Workspace
 
 
@@ -77,11 +77,13 @@ def run(
         ground = RunContext(
             cache,
             clock,
-            workspace.space if config.embeds else Space("", 0),
-            replace(workspace.rules, grounded=frozenset()),  # the same decoding with experts and without
+            workspace.embedding_fingerprint if config.embeds else EmbeddingFingerprint("", 0),
+            replace(
+                workspace.pipeline_options, verbatim_only=frozenset()
+            ),  # the same decoding with experts and without
             config.top_k or workspace.settings.limit,
             cancelled or threading.Event(),
-            1 if config.efficiency else AHEAD,
+            1 if config.efficiency else MAX_IN_FLIGHT,
         )
         taking_part = build_systems(config, workspace, ground, opened, failures) if cases else []
         origin = _origin(config, workspace, cases, ground)
@@ -154,7 +156,7 @@ def _vqa(
     from memlora_mlx.eval.vqa import benchmark as vqa
 
     notes: list[str] = []
-    if not workspace.sees:
+    if not workspace.has_vision:
         notes.append(f"{workspace.student_name} reads text only: it is told captions and looks at nothing")
     looking = {}
     if "memlora" in config.systems:
@@ -173,7 +175,7 @@ def _vqa(
     found = vqa.run(
         folder,
         looking,
-        has_vision=workspace.sees,
+        has_vision=workspace.has_vision,
         split=config.split,
         limit=config.questions,
         ahead=context.ahead,
@@ -238,8 +240,8 @@ def _origin(
         "protocol": rules.protocol,
         "related": rules.related,
         "max_context": rules.max_context,
-        "copied_texts": rules.copied,
-        "one_fact_an_update": rules.apart,
+        "copied_texts": rules.copy_constrained,
+        "one_fact_an_update": rules.per_fact,
         "calls": "one at a time" if context.ahead == 1 else f"{context.ahead} at once; a call's seconds are its share",
         "corrections": len(config.corrections) or None,
         "seed": 0,  # greedy decoding throughout; resamples of the report are seeded with it

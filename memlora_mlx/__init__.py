@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from memlora_mlx.memory.system import Memory
+    from memlora_mlx.memory.api import Memory
 
     __version__: str
 
@@ -14,7 +14,7 @@ __all__ = ["Memory", "__version__"]
 
 def __getattr__(name: str) -> object:
     if name == "Memory":  # on first use, so that importing the package loads no model library
-        from memlora_mlx.memory.system import Memory
+        from memlora_mlx.memory.api import Memory
 
         return Memory
     if name == "__version__":  # looking it up takes longer than `memlora --help` has time for

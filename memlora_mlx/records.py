@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from enum import IntEnum
 from pathlib import Path
 from typing import Literal
 
@@ -12,6 +13,7 @@ Role = Literal["system", "user", "assistant"]
 Event = Literal["ADD", "UPDATE", "DELETE", "NONE"]
 Stage = Literal["extraction", "update", "generation", "vqa"]
 STAGES: tuple[Stage, ...] = ("extraction", "update", "generation", "vqa")
+ChatMessages = tuple[tuple[Role, str], ...]  # what a model is asked, in its order: role and text
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +59,7 @@ class Exchange:
 
 
 @dataclass(frozen=True, slots=True)
-class Memory:
+class MemoryRecord:
     """One fact, as it stands in the store."""
 
     id: str
@@ -79,7 +81,7 @@ class Memory:
 class Hit:
     """A memory found by a search."""
 
-    memory: Memory
+    memory: MemoryRecord
     distance: float  # Euclidean, between unit vectors: 0.0 to 2.0; lower is closer
 
     @property
@@ -109,7 +111,12 @@ class Grammar:
 
     kind: Literal["lark", "json_schema"]
     text: str
-    longest_ending: str  # the longest text needed to complete an output from anywhere in it
+    longest_closing: str  # the longest text needed to complete an output from anywhere in it
+
+
+class Priority(IntEnum):
+    INTERACTIVE = 0  # somebody waits for it
+    BACKGROUND = 1  # memory work; gives way within one step
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +124,7 @@ class Request:
     """One call of the student: a chat, the expert that answers it, and what the answer may look like."""
 
     stage: Stage | None  # None: the base alone, for chatting
-    chat: tuple[tuple[Role, str], ...]
+    chat: ChatMessages
     grammar: Grammar | None = None  # None: free text
     max_tokens: int = 256  # of output
     image: Path | None = None  # the file of a picture the chat is about

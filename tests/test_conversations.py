@@ -13,7 +13,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from memlora_mlx.conversations import Conversation, exchanges, owners, parse_date, read_conversations
+from memlora_mlx.conversations import (
+    Conversation,
+    conversation_exchanges,
+    conversation_owners,
+    parse_date,
+    read_conversations,
+)
 from memlora_mlx.errors import BadConversation, UsageError
 from memlora_mlx.records import Exchange, Image, Scope
 
@@ -76,7 +82,7 @@ def assistant(text: object, **fields: object) -> dict[str, object]:
 
 
 def test_each_speaker_remembers_the_talk_as_its_user_batch_by_batch() -> None:
-    made = exchanges(only([sample()]), user="me")
+    made = conversation_exchanges(only([sample()]), user="me")
 
     assert [(e.owner.user_id, [(m.role, m.text) for m in e.messages]) for e in made] == [
         ("Ida_7", [("user", "I bought a kayak."), ("assistant", "What colour?")]),
@@ -101,21 +107,21 @@ def test_sessions_follow_their_numbers_not_the_file() -> None:
 def test_a_sample_without_a_number_is_counted() -> None:
     first, second = read(json.dumps([sample(), sample() | {"sample_id": None}]))
     assert (first.name, second.name) == ("talk-7", "stdin#2")
-    assert owners(second, user="me") == [Scope(user_id="Ida_1"), Scope(user_id="Tom_1")]
+    assert conversation_owners(second, user="me") == [Scope(user_id="Ida_1"), Scope(user_id="Tom_1")]
 
 
 def test_locomo_is_counted_as_its_readers_count_it() -> None:
     if not LOCOMO_DEV.exists():
         pytest.skip("the data set is not here")
     first = read_conversations(LOCOMO_DEV)[0]
-    made = exchanges(first, user="me")
+    made = conversation_exchanges(first, user="me")
 
     assert first.id == "conv-26"
     assert sum(len(session.turns) for session in first.sessions) == 419
     assert sum(1 for session in first.sessions for turn in session.turns if turn.image) == 77
     assert first.sessions[0].said_at == datetime(2023, 5, 8, 13, 56)
     assert len(made) == len({exchange.key for exchange in made}) == 428
-    assert owners(first, user="me") == [Scope(user_id="Caroline_26"), Scope(user_id="Melanie_26")]
+    assert conversation_owners(first, user="me") == [Scope(user_id="Caroline_26"), Scope(user_id="Melanie_26")]
 
 
 # Messages with roles
@@ -132,13 +138,13 @@ def test_an_exchange_is_a_question_with_its_replies() -> None:
         assistant("Anything else?"),
         user("No."),
     ]
-    made = exchanges(only({"messages": chat}), user="noor")
+    made = conversation_exchanges(only({"messages": chat}), user="noor")
     assert texts(made) == [["Hello!", "Hi.", "I am Noor.", "Welcome.", "Anything else?"], ["No."]]
     assert {exchange.owner for exchange in made} == {Scope(user_id="noor")}
 
 
 def test_a_monologue_is_cut_into_exchanges_of_a_readable_size() -> None:
-    made = exchanges(only([user(str(n)) for n in range(14)]), user="me")
+    made = conversation_exchanges(only([user(str(n)) for n in range(14)]), user="me")
     assert [len(exchange.messages) for exchange in made] == [6, 6, 2]
 
 
@@ -158,8 +164,8 @@ def test_a_monologue_is_cut_into_exchanges_of_a_readable_size() -> None:
     ],
 )
 def test_the_same_chat_is_the_same_in_every_form(content: str | bytes) -> None:
-    reference = exchanges(only([user("Hi"), assistant("Yes?")]), user="me")
-    assert exchanges(only(content), user="me") == reference
+    reference = conversation_exchanges(only([user("Hi"), assistant("Yes?")]), user="me")
+    assert conversation_exchanges(only(content), user="me") == reference
 
 
 def test_jsonl_of_conversations_gives_one_each() -> None:
@@ -173,7 +179,9 @@ def test_parts_names_and_times_of_a_message_are_kept() -> None:
         {"type": "image_url", "image_url": {"url": "boat.png"}},
         {"type": "text", "text": "in spring"},
     ]
-    [exchange] = exchanges(only([user(parts, name="Noor", timestamp="2024-03-05T14:00:00+02:00")]), user="me")
+    [exchange] = conversation_exchanges(
+        only([user(parts, name="Noor", timestamp="2024-03-05T14:00:00+02:00")]), user="me"
+    )
     [message] = exchange.messages
     assert (message.text, message.speaker, message.image) == ("Our boat\nin spring", "Noor", Image("boat.png"))
     assert message.said_at == exchange.said_at == NOON.replace(tzinfo=UTC)
@@ -212,13 +220,13 @@ def chatgpt(current: str | None = "c") -> dict[str, Any]:
 def test_a_chatgpt_export_gives_the_visible_words_of_the_current_branch(current: str | None) -> None:
     [trip] = read(json.dumps([chatgpt(current), {"title": "Empty", "mapping": {}, "current_node": None}]))
     assert said(trip) == [("user", "Plan a trip"), ("assistant", "to the hills"), ("user", "Good")]
-    assert (trip.kind, trip.id, trip.name) == ("chatgpt", "u-1", "A trip")
-    assert exchanges(trip, user="me")[0].said_at == NOON.replace(tzinfo=UTC)
+    assert (trip.format, trip.id, trip.name) == ("chatgpt", "u-1", "A trip")
+    assert conversation_exchanges(trip, user="me")[0].said_at == NOON.replace(tzinfo=UTC)
 
 
 def test_a_new_title_does_not_make_a_new_conversation() -> None:
     renamed = chatgpt() | {"title": "My holiday"}
-    before, after = (exchanges(only([export]), user="me") for export in (chatgpt(), renamed))
+    before, after = (conversation_exchanges(only([export]), user="me") for export in (chatgpt(), renamed))
     assert [e.key for e in before] == [e.key for e in after]
     assert after[0].source == "My holiday"
 
@@ -265,7 +273,7 @@ def test_a_transcript_gives_every_speaker_a_memory() -> None:
         ("Dr. Ann Lee", "Good day"),
         ("Ida", "Bye"),
     ]
-    made = exchanges(conversation, user="me")
+    made = conversation_exchanges(conversation, user="me")
     assert [e.owner.user_id for e in made] == ["Ida", "Tom", "Dr. Ann Lee"] * 2
     assert [m.role for m in made[1].messages] == ["assistant", "user"]
 
@@ -308,7 +316,7 @@ def test_a_renamed_or_longer_file_repeats_the_same_keys(tmp_path: Path) -> None:
     (tmp_path / "b.json").write_text(json.dumps([*chat, user("Hi"), assistant("Yes?")]))
     [a], [b] = (read_conversations(tmp_path / name) for name in ("a.json", "b.json"))
 
-    short, long = (exchanges(conversation, user="me") for conversation in (a, b))
+    short, long = (conversation_exchanges(conversation, user="me") for conversation in (a, b))
     assert (short[0].source, long[0].source) == ("a", "b")
     assert [e.key for e in long][:2] == [e.key for e in short]
     assert len({e.key for e in long}) == 3
@@ -317,7 +325,7 @@ def test_a_renamed_or_longer_file_repeats_the_same_keys(tmp_path: Path) -> None:
 def test_another_owner_session_or_conversation_has_other_keys() -> None:
     moved = sample(session_1_date_time="1:00 pm on 5 March, 2024")
     others = [sample(), moved, sample() | {"sample_id": "talk-8"}]
-    keys = [exchange.key for other in others for exchange in exchanges(only([other]), user="me")]
+    keys = [exchange.key for other in others for exchange in conversation_exchanges(only([other]), user="me")]
     assert len(keys) - len(set(keys)) == 2  # the second session of the moved talk, for both owners
 
 
@@ -333,7 +341,7 @@ MESSAGES = st.lists(
 @settings(deadline=None)  # the machine may be busy
 @given(MESSAGES.filter(bool), MESSAGES)
 def test_growth_changes_no_key_but_the_last(chat: list[dict[str, str]], more: list[dict[str, str]]) -> None:
-    before, after = (exchanges(only(messages), user="me") for messages in (chat, [*chat, *more]))
+    before, after = (conversation_exchanges(only(messages), user="me") for messages in (chat, [*chat, *more]))
     assert [e.key for e in before][:-1] == [e.key for e in after][: len(before) - 1]
     assert len({e.key for e in after}) == len(after)
     assert [text for each in texts(after) for text in each] == [message["content"] for message in [*chat, *more]]
@@ -439,7 +447,7 @@ def test_any_file_is_read_or_refused(data: bytes) -> None:
         assert str(error).isprintable()
     else:
         for conversation in conversations:
-            made = exchanges(conversation, user="me")
+            made = conversation_exchanges(conversation, user="me")
             assert made and all(exchange.messages for exchange in made)
 
 
@@ -461,7 +469,7 @@ def test_one_wrong_value_anywhere_is_read_or_refused(data: st.DataObject, wrong:
     at[key] = wrong
     with suppress(BadConversation):
         for conversation in read(json.dumps(tree)):
-            assert exchanges(conversation, user="me")
+            assert conversation_exchanges(conversation, user="me")
 
 
 # Dates

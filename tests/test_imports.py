@@ -22,6 +22,7 @@ ROOMS = (
     "distill",
     "models",
     "conversations",
+    "temporal",
     "records",
     "extras",
     "errors",
@@ -67,6 +68,7 @@ def test_only_the_rooms_by_the_metal_know_mlx(module_graph: grimp.ImportGraph) -
         ("distill", ("cli", "tui", "eval")),
         ("eval", ("cli", "tui")),
         ("tui", ("cli",)),
+        ("temporal", tuple(set(ROOMS) - {"temporal"})),
         ("records", tuple(set(ROOMS) - {"records"})),
         ("extras", tuple(set(ROOMS) - {"extras", "errors"})),
         ("errors", tuple(set(ROOMS) - {"errors"})),
@@ -84,7 +86,7 @@ def test_imports_point_down(module_graph: grimp.ImportGraph, name: str, others: 
     assert wrong == []
 
 
-FLOOR = ("memory.pipeline", "memory.ingest", "memory.looking", "memory.chat", "memory.workspace", "memory.system")
+FLOOR = ("memory.pipeline", "memory.ingest", "memory.visual_questions", "memory.chat", "memory.workspace", "memory.api")
 BENCHMARKS = ("eval.locomo", "eval.conflict", "eval.vqa", "eval.experts", "eval.bench")
 
 

@@ -176,4 +176,4 @@ class Backend:
         except Exception as error:
             self._status = BackendStatus("failed", self._status.student, problem=str(error))
             raise
-        self._status = BackendStatus("ready", name, has_vision=workspace.sees)
+        self._status = BackendStatus("ready", name, has_vision=workspace.has_vision)

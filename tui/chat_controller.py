@@ -23,7 +23,7 @@ from memlora_mlx.tui.backend import Backend
 
 if TYPE_CHECKING:
     from memlora_mlx.memory.chat import Chat
-    from memlora_mlx.memory.pipeline import Remembered
+    from memlora_mlx.memory.pipeline import ExchangeResult
     from memlora_mlx.memory.workspace import Workspace
 
 IDLE_SECONDS = 0.8  # without a key, before memory work begins
@@ -43,7 +43,7 @@ class ChatTurn:
     key: str = field(default_factory=lambda: uuid.uuid4().hex)  # of its exchange
     said_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     memory: MemoryWorkState = "none"
-    remembered: Remembered | None = None
+    remembered: ExchangeResult | None = None
     problem: str | None = None  # why there is no reply, or why nothing was remembered
 
 
@@ -185,7 +185,7 @@ class ChatController:
                 return
             await asyncio.sleep(max(left, 0.05))
 
-    def _remember(self, turn: ChatTurn, workspace: Workspace) -> Remembered:
+    def _remember(self, turn: ChatTurn, workspace: Workspace) -> ExchangeResult:
         return self._chat_of(workspace).remember(
             turn.question, turn.reply, key=turn.key, said_at=turn.said_at, image=turn.image
         )

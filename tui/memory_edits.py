@@ -11,22 +11,22 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from memlora_mlx.errors import MemoryNotFound, StoreError, UsageError
-from memlora_mlx.records import Memory, Revision
+from memlora_mlx.records import MemoryRecord, Revision
 
 if TYPE_CHECKING:
     from memlora_mlx.memory.workspace import Workspace
 
 
-def revise(workspace: Workspace, memory_id: str, text: str) -> Memory:
+def revise(workspace: Workspace, memory_id: str, text: str) -> MemoryRecord:
     """Give a memory new words.
 
     Raises:
         UsageError: there are no words.
         MemoryNotFound, StoreError: see `Store.revise`.
     """
-    from memlora_mlx.memory.stages import clean_text
+    from memlora_mlx.memory.stages import clean_line
 
-    words = clean_text(text)
+    words = clean_line(text)
     if not words:
         raise UsageError("a memory needs words; to remove it, delete it")
     old = workspace.store.get(memory_id)

@@ -12,15 +12,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from memlora_mlx.errors import ModelBroken, ModelMissing, StoreError, UsageError
-from memlora_mlx.memory.changes import Order
-from memlora_mlx.records import Exchange, Hit, Memory, Revision
+from memlora_mlx.memory.changes import SortOrder
+from memlora_mlx.records import Exchange, Hit, MemoryRecord, Revision
 
 if TYPE_CHECKING:
     from memlora_mlx.memory.workspace import Workspace
 
 PAGE = 200  # memories read at once
 NEAREST = 200  # memories that a search by meaning shows
-ORDERS: tuple[Order, ...] = ("newest", "oldest", "changed", "stored")
+ORDERS: tuple[SortOrder, ...] = ("newest", "oldest", "changed", "stored")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class MemoryQuery:
     source: str | None = None
     since: str = ""
     until: str = ""
-    order: Order = "newest"
+    order: SortOrder = "newest"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +91,7 @@ def _containing_words(workspace: Workspace, query: MemoryQuery, words: str, note
     return MemoryPage(_as_hits(found), len(found), True, note)
 
 
-def _as_hits(memories: Iterable[Memory]) -> tuple[Hit, ...]:
+def _as_hits(memories: Iterable[MemoryRecord]) -> tuple[Hit, ...]:
     return tuple(Hit(memory, -1.0) for memory in memories)
 
 
@@ -177,7 +177,7 @@ def _write(path: Path, lines: Callable[[], Iterable[tuple[str, bool]]]) -> int:
 
 
 def _filter_of(query: MemoryQuery) -> dict[str, Any] | None:
-    from memlora_mlx.memory.retrieval.filters import from_words
+    from memlora_mlx.memory.retrieval.filters import parse_filters
 
     people = () if query.owner is None else (query.owner,)
-    return from_words(people, query.source, query.since, query.until)
+    return parse_filters(people, query.source, query.since, query.until)

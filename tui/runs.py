@@ -57,7 +57,7 @@ def read(folder: Path) -> TrainingRun:
     """What a run's folder says. A damaged one says so; nothing is raised."""
     from memlora_mlx.distill.training import read_points
     from memlora_mlx.distill.training_runs import read_run_config
-    from memlora_mlx.models.expert_folders import read_card
+    from memlora_mlx.models.adapter_registry import read_card
 
     order = None
     try:

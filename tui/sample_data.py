@@ -71,21 +71,21 @@ def seed(workspace: Workspace) -> list[ChatTurn]:
     store.clock = partial(_the_time, NOW)
     asked = ChatTurn(_ASKED, reply=_REPLIED, said_at=NOW - timedelta(minutes=3), memory="done")
     used = ("Tuva, the sister, marries on 20 June", "Is badly allergic to hazelnuts", "Learns the cello with Ingrid")
-    found = [store.find(ids[text]) for text in used]
+    found = [store.find_by_prefix(ids[text]) for text in used]
     asked.hits = tuple(Hit(memory, distance) for memory, distance in zip(found, (0.71, 0.88, 0.97), strict=True))
 
     told = ChatTurn(_TOLD, reply=_ANSWERED, said_at=NOW, key="demo-told", memory="done")
-    home = store.find(ids["Lives in Bergen, near the harbour"])
-    told.hits = (Hit(home, 0.64), Hit(store.find(ids["Runs the hill twice a week"]), 0.93))
+    home = store.find_by_prefix(ids["Lives in Bergen, near the harbour"])
+    told.hits = (Hit(home, 0.64), Hit(store.find_by_prefix(ids["Runs the hill twice a week"]), 0.93))
     messages = (Message("user", _TOLD, said_at=NOW), Message("assistant", _ANSWERED, said_at=NOW))
     exchange = Exchange(told.key, owner, messages, NOW, "chat", len(_LIFE))
     [vector] = embed([_NEW_HOME])
     applied = store.commit(owner, [Update(home.id, _NEW_HOME, vector, NOW)], exchange=exchange)
 
-    from memlora_mlx.memory.pipeline import Remembered
+    from memlora_mlx.memory.pipeline import ExchangeResult
 
-    asked.remembered = Remembered(Exchange("demo-asked", owner, (), NOW, "chat", 0))
-    told.remembered = Remembered(exchange, (_NEW_HOME,), tuple(applied or ()))
+    asked.remembered = ExchangeResult(Exchange("demo-asked", owner, (), NOW, "chat", 0))
+    told.remembered = ExchangeResult(exchange, (_NEW_HOME,), tuple(applied or ()))
     return [asked, told]
 
 

@@ -43,10 +43,10 @@ from memlora_mlx.eval.systems.cache import Cache
 from memlora_mlx.eval.systems.cached_engine import CachedEngine
 from memlora_mlx.eval.systems.students import engine_with_experts, run_context
 from memlora_mlx.eval.systems.system import RunContext
-from memlora_mlx.memory.pipeline import GUESSES, Pipeline
+from memlora_mlx.memory.pipeline import SPECULATIVE_UPDATES, Pipeline
 from memlora_mlx.memory.store.store import Store
 from memlora_mlx.memory.workspace import Workspace
-from memlora_mlx.records import STAGES, Exchange
+from memlora_mlx.records import STAGES, Exchange, Priority
 
 if TYPE_CHECKING:
     from memlora_mlx.models.engine import Engine
@@ -225,15 +225,13 @@ def _states(
 
 
 def _run_memlora(calls: CachedEngine, context: RunContext, exchanges: Sequence[Exchange]) -> _Read:
-    from memlora_mlx.models.engine import Priority
-
     with tempfile.TemporaryDirectory() as folder, Store(Path(folder), context.space) as store:
         everything = Pipeline(cast("Engine", calls), store, context.rules).remember_all(
             exchanges,
             priority=Priority.BACKGROUND,
             cancelled=context.cancelled,
-            ahead=context.ahead,
-            guesses=min(GUESSES, context.ahead),
+            max_in_flight=context.ahead,
+            speculative_updates=min(SPECULATIVE_UPDATES, context.ahead),
         )
         for one in everything:
             memories = store.list(one.exchange.owner, order="oldest")

@@ -36,7 +36,7 @@ from memlora_mlx.eval.systems.cached_engine import CachedEngine
 from memlora_mlx.eval.systems.students import engine_with_experts, run_context
 from memlora_mlx.eval.systems.system import RunContext
 from memlora_mlx.memory.workspace import Workspace
-from memlora_mlx.models.expert_folders import WEIGHTS, read_card
+from memlora_mlx.models.adapter_registry import WEIGHTS, read_card
 from memlora_mlx.records import Stage
 from memlora_mlx.settings import load_settings
 
@@ -169,7 +169,7 @@ def _update(bench: StageBench) -> dict[str, Any]:
         examples = stage_scores.dialogue_examples(bench.workspace, bench.lives, held_out=held_out)
         report[key] = {}
         for name, calls in bench.base_and_experts.items():
-            report[key][name] = stage_scores.update_scores(calls, examples, copied=bench.context.rules.copied)
+            report[key][name] = stage_scores.update_scores(calls, examples, copied=bench.context.rules.copy_constrained)
             _say(key, name, report[key][name])
     return report
 

@@ -32,7 +32,7 @@ def extraction_scores(
             Request(
                 "extraction",
                 stages.extraction_chat(exchange),
-                stages.extraction_grammar(exchange, grounded=False),
+                stages.extraction_grammar(exchange, verbatim_only=False),
                 stages.EXTRACTION_TOKENS,
             )
             for exchange in chosen
@@ -74,7 +74,9 @@ def update_scores(calls: CachedEngine, examples: Sequence[TrainingExample], *, c
     asked = [_offered(row) for row in examples]
     answers = calls.complete_all(
         [
-            Request("update", row.chat, stages.update_grammar(old, facts, copied=copied), stages.UPDATE_TOKENS)
+            Request(
+                "update", row.chat, stages.update_grammar(old, facts, copy_constrained=copied), stages.UPDATE_TOKENS
+            )
             for row, (old, facts) in zip(examples, asked, strict=True)
         ]
     )
@@ -121,7 +123,7 @@ def generation_scores(
 
 
 def _offered(row: TrainingExample) -> tuple[list[str], list[str]]:
-    found = stages.offered(row.chat)
+    found = stages.parse_update_chat(row.chat)
     assert found is not None, "not an update prompt"
     return found
 
@@ -129,6 +131,10 @@ def _offered(row: TrainingExample) -> tuple[list[str], list[str]]:
 def _operations(answer: str, old: Sequence[str]) -> set[tuple[str, str, str]]:
     """(event, id or "new", text) of each decision; a DELETE has no text of its own."""
     return {
-        (d.event, "new" if d.number is None else str(d.number), "" if d.event == "DELETE" else d.text.casefold())
-        for d in stages.parse_update(answer, old).decisions
+        (
+            d.event,
+            "new" if d.memory_index is None else str(d.memory_index),
+            "" if d.event == "DELETE" else d.text.casefold(),
+        )
+        for d in stages.parse_update(answer, old).operations
     }

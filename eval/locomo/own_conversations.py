@@ -49,7 +49,7 @@ def snapshot_store(workspace: Workspace) -> Iterator[StoreSnapshot]:
     Raises:
         StoreError: nothing was ever remembered.
     """
-    source = workspace.existing_store().folder / "memories.db"
+    source = workspace.require_store().folder / "memories.db"
     with tempfile.TemporaryDirectory(prefix="memlora-mine-") as name:
         folder = Path(name)
         with (
@@ -57,8 +57,8 @@ def snapshot_store(workspace: Workspace) -> Iterator[StoreSnapshot]:
             closing(sqlite3.connect(folder / "memories.db")) as ours,
         ):
             theirs.backup(ours)
-        with Store(folder, workspace.space, create=False) as store:
-            with store.reading() as connection:
+        with Store(folder, workspace.embedding_fingerprint, create=False) as store:
+            with store.snapshot() as connection:
                 keys = [row["key"] for row in connection.execute("SELECT key FROM exchanges ORDER BY id")]
                 lines = connection.execute("SELECT event, memory_id, new_text, exchange_key FROM history ORDER BY id")
                 history = [tuple(row) for row in lines]
@@ -111,7 +111,7 @@ def questions(case: BenchmarkCase) -> Iterator[Question]:
             if (found := _cloze_question(turn.text)) is not None:
                 sentence, gold = found
                 asked.add(turn.ref)
-                day = f" on {stages.day(turn.said_at)}" if turn.said_at else ""
+                day = f" on {stages.format_day(turn.said_at)}" if turn.said_at else ""
                 who = turn.speaker or "the user"
                 text = f'What fills the gap in what {who} said{day}: "{sentence}"?'
                 yield Question(f"{case.name}/{len(asked) - 1}", text, gold, 4, (turn.ref,))

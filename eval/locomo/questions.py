@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from memlora_mlx.conversations import exchanges, read_conversations
+from memlora_mlx.conversations import conversation_exchanges, read_conversations
 from memlora_mlx.distill.examples import SPLITS
 from memlora_mlx.errors import BadConversation, UsageError
 from memlora_mlx.eval.cases import BenchmarkCase, Question
@@ -48,7 +48,9 @@ def read_cases(
         if not questions:
             problems.append(f"{name} has no questions; it is left out")
             continue
-        cases.append(BenchmarkCase(name, tuple(exchanges(conversations[name], user="me")), tuple(questions)))
+        cases.append(
+            BenchmarkCase(name, tuple(conversation_exchanges(conversations[name], user="me")), tuple(questions))
+        )
     if not cases:
         raise UsageError(f"nothing to ask: {'; '.join(problems)}")
     return cases, problems

@@ -18,7 +18,7 @@ from memlora_mlx.eval.systems.memory_system import MemorySystem
 from memlora_mlx.eval.systems.students import cached_engine_for
 from memlora_mlx.eval.systems.system import RunContext, System
 from memlora_mlx.memory.workspace import Workspace
-from memlora_mlx.models.expert_folders import WEIGHTS
+from memlora_mlx.models.adapter_registry import WEIGHTS
 from memlora_mlx.records import STAGES, Stage
 
 SYSTEM_TITLES: Mapping[str, str] = {
@@ -142,7 +142,7 @@ def _ablation_systems(
         from memlora_mlx.models.catalog import ENTRIES
         from memlora_mlx.models.downloads import installed
 
-        here = [model.name for model in installed(workspace.models_folder) if model.is_whole]
+        here = [model.name for model in installed(workspace.models_folder) if model.is_complete]
         names = [n for n in here if n in ENTRIES and ENTRIES[n].kind == "student" and not ENTRIES[n].needs_vision]
         for name in dict.fromkeys([*names, workspace.student_name]):
             one = workspace if name == workspace.student_name else student(name)

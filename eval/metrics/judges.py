@@ -21,7 +21,7 @@ from memlora_mlx.distill.answer_cleaning import strip_reasoning
 from memlora_mlx.distill.examples import ChatMessages, prompt_hash
 from memlora_mlx.distill.teacher_client import RejectedRequest, Teacher
 from memlora_mlx.errors import Cancelled, MemloraError, UsageError
-from memlora_mlx.records import Completion, Grammar, Request
+from memlora_mlx.records import Completion, Grammar, Priority, Request
 
 if TYPE_CHECKING:
     from memlora_mlx.memory.workspace import Workspace
@@ -66,7 +66,7 @@ _SCHEMA = {
 }
 _RESPONSE_FORMAT = {"type": "json_schema", "json_schema": {"name": "verdict", "strict": True, "schema": _SCHEMA}}
 _GRAMMAR = Grammar(
-    "lark", f'start: "{{\\"label\\": \\"" ("{RIGHT}" | "{WRONG}") "\\"}}"', longest_ending=f'{{"label": "{RIGHT}"}}'
+    "lark", f'start: "{{\\"label\\": \\"" ("{RIGHT}" | "{WRONG}") "\\"}}"', longest_closing=f'{{"label": "{RIGHT}"}}'
 )
 _LABEL_TOKENS = 48
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -377,8 +377,6 @@ def _local(model: str, workspace: Workspace, cache: VerdictCache | None) -> Judg
 
 
 def _ask_engine(engine: Engine, chats: Sequence[ChatMessages], heard: Callable[[int, str | NoVerdict], None]) -> None:
-    from memlora_mlx.models.engine import Priority
-
     waiting: Iterable[Future[Completion]] = [
         engine.submit(Request(None, one, _GRAMMAR, _LABEL_TOKENS), priority=Priority.BACKGROUND) for one in chats
     ]

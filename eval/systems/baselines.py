@@ -28,7 +28,7 @@ class TranscriptBaseline:
 
     def run(self, case: BenchmarkCase, on_done: OnPhaseProgress) -> SystemResult:
         turns = case.turns
-        said = [stages.Recalled(turn_text(turn), turn.said_at, speaker_of(turn)) for turn in turns]
+        said = [stages.PromptMemory(turn_text(turn), turn.said_at, speaker_of(turn)) for turn in turns]
         choose = {"full-context": self._last, "rag": self._nearest, "oracle": self._evidence}[self.name]
 
         def ask() -> list[SystemAnswer]:
@@ -62,7 +62,7 @@ class TranscriptBaseline:
         return SystemResult(tuple(replies), (cost,), (phase,))
 
     def _last(
-        self, case: BenchmarkCase, turns: Sequence[Message], said: Sequence[stages.Recalled]
+        self, case: BenchmarkCase, turns: Sequence[Message], said: Sequence[stages.PromptMemory]
     ) -> Iterator[list[tuple[int, float | None]]]:
         """The last turns that fit into the student's own window beside the longest question.
 
@@ -84,16 +84,16 @@ class TranscriptBaseline:
         for _ in case.questions:
             yield [(i, None) for i in range(first, len(said))]
 
-    def _tokens_of(self, turn: stages.Recalled) -> int:
+    def _tokens_of(self, turn: stages.PromptMemory) -> int:
         """Tokens of one more line."""
         once, twice = (self.calls.count_tokens(stages.answer_chat("", [turn] * times)) for times in (1, 2))
         return twice - once
 
-    def _tokens(self, question: Question, said: Sequence[stages.Recalled]) -> int:
+    def _tokens(self, question: Question, said: Sequence[stages.PromptMemory]) -> int:
         return self.calls.count_tokens(stages.answer_chat(question.text, said))
 
     def _nearest(
-        self, case: BenchmarkCase, turns: Sequence[Message], said: Sequence[stages.Recalled]
+        self, case: BenchmarkCase, turns: Sequence[Message], said: Sequence[stages.PromptMemory]
     ) -> Iterator[list[tuple[int, float | None]]]:
         """As many turns as a memory system is given memories, by the same embedder."""
         count = self.context.top_k * len({exchange.owner for exchange in case.exchanges})
@@ -108,7 +108,7 @@ class TranscriptBaseline:
             yield [(i, float(max(0.0, 2.0 - 2.0 * cosines[i])) ** 0.5) for i in picked]
 
     def _evidence(
-        self, case: BenchmarkCase, turns: Sequence[Message], said: Sequence[stages.Recalled]
+        self, case: BenchmarkCase, turns: Sequence[Message], said: Sequence[stages.PromptMemory]
     ) -> Iterator[list[tuple[int, float | None]]]:
         for question in case.questions:
             yield [(i, None) for i, turn in enumerate(turns) if turn.ref in question.evidence]

@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING
 
 from memlora_mlx.errors import Cancelled
 from memlora_mlx.eval.systems.cache import Cache, content_key
-from memlora_mlx.memory.pipeline import AHEAD
-from memlora_mlx.records import Completion, Request, Stage
+from memlora_mlx.memory.pipeline import MAX_IN_FLIGHT
+from memlora_mlx.records import Completion, Priority, Request, Stage
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from memlora_mlx.models.engine import Engine, Priority
+    from memlora_mlx.models.engine import Engine
 
 
 class ModelClock:
@@ -136,8 +136,6 @@ class CachedEngine:
         cancelled: threading.Event | None = None,
     ) -> Future[Completion]:
         """As `Engine.submit`; a call that was paid for is answered at once, with the seconds it took then."""
-        from memlora_mlx.models.engine import Priority
-
         assert request.stage is not None
         answerer = self.bindings[request.stage]
         grammar = request.grammar.text if request.grammar else None
@@ -175,7 +173,7 @@ class CachedEngine:
         self,
         requests: Sequence[Request],
         *,
-        ahead: int = AHEAD,
+        ahead: int = MAX_IN_FLIGHT,
         on_done: Callable[[int], None] | None = None,
         cancelled: threading.Event | None = None,
     ) -> list[Completion]:

@@ -69,12 +69,12 @@ def mem0_memory(
                         "model": "local",
                         "api_key": "none",
                         "openai_base_url": embedder,
-                        "embedding_dims": workspace.space.dim,
+                        "embedding_dims": workspace.embedding_fingerprint.dim,
                     },
                 },
                 "vector_store": {
                     "provider": "qdrant",
-                    "config": {"path": f"{folder}/qdrant", "embedding_model_dims": workspace.space.dim},
+                    "config": {"path": f"{folder}/qdrant", "embedding_model_dims": workspace.embedding_fingerprint.dim},
                 },
                 "history_db_path": f"{folder}/history.db",
             }

@@ -136,9 +136,9 @@ class Mem0System:
                 items = memory.search(question.text, user_id=owner.user_id, limit=self.context.top_k)["results"]
                 found += [(item, owner_name(owner)) for item in items]
             found.sort(key=lambda pair: -pair[0]["score"])
-            recalled = [stages.Recalled(stages.clean_text(i["memory"]), _said_at(i), name) for i, name in found]
+            recalled = [stages.PromptMemory(stages.clean_line(i["memory"]), _said_at(i), name) for i, name in found]
             budget = min(self.context.rules.max_context, self.calls.student.context) - stages.ANSWER_TOKENS
-            fitted = stages.fit(
+            fitted = stages.fit_prompt(
                 lambda kept, text=question.text, all_of=recalled: stages.answer_chat(text, all_of[:kept]),  # type: ignore[misc]
                 len(recalled),
                 self.calls.count_tokens,

@@ -24,9 +24,9 @@ from memlora_mlx.eval.systems.system import (
     reply,
     retrieved_turn,
 )
-from memlora_mlx.memory.pipeline import GUESSES, Pipeline
+from memlora_mlx.memory.pipeline import SPECULATIVE_UPDATES, Pipeline
 from memlora_mlx.memory.store.store import Store
-from memlora_mlx.records import Hit, Request
+from memlora_mlx.records import Hit, Priority, Request
 
 if TYPE_CHECKING:
     from memlora_mlx.models.engine import Engine
@@ -65,8 +65,6 @@ class MemorySystem:
         return SystemResult(tuple(replies), (*costs, cost), (ingest, answers), known["memory"])
 
     def _ingest(self, case: BenchmarkCase, key: str, on_done: OnPhaseProgress) -> dict[str, Any]:
-        from memlora_mlx.models.engine import Priority
-
         ground = self.context
         provenance = Provenance()
         costs: dict[str, list[float]] = {}
@@ -79,8 +77,8 @@ class MemorySystem:
                     case.exchanges,
                     priority=Priority.BACKGROUND,
                     cancelled=ground.cancelled,
-                    ahead=ground.ahead,
-                    guesses=min(GUESSES, ground.ahead),
+                    max_in_flight=ground.ahead,
+                    speculative_updates=min(SPECULATIVE_UPDATES, ground.ahead),
                 )
                 for done, one in enumerate(everything, 1):
                     refs = tuple(message.ref for message in one.exchange.messages if message.ref)
@@ -93,7 +91,7 @@ class MemorySystem:
                     memory["rejected"] += one.rejected
                     memory["duplicates"] += one.duplicates
                     for cost in one.costs:
-                        memory["cut"] += cost.cut > 0
+                        memory["cut"] += cost.truncated > 0
                         add_cost(costs, cost.stage, cost.prompt_tokens, cost.output_tokens, cost.seconds)
                     on_done("ingest", done, len(case.exchanges))
                 memory["memories"] = store.count()
@@ -129,7 +127,7 @@ def answer_from_store(
             for question, vector in zip(case.questions, vectors, strict=True):
                 found = [hit for owner in owners for hit in store.search(vector, context.top_k, scope=owner)]
                 hits = sorted(found, key=lambda hit: hit.distance)
-                request, cut = pipeline.question(question.text, hits, names=len(owners) > 1)
+                request, cut = pipeline.answer_request(question.text, hits, names=len(owners) > 1)
                 requests.append(request)
                 used.append(hits[: len(hits) - cut])
         answers = complete_all(calls, requests, context, on_done)

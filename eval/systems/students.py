@@ -23,7 +23,7 @@ def cached_engine_for(
         folder = workspace.expert_folders.get(stage) if wants_expert else None
         expert = folder and folder_digest(folder)
         # calls that had the student for themselves took other seconds than those that shared it
-        tiles = [workspace.settings.image_tiles] if workspace.sees else []
+        tiles = [workspace.settings.image_tiles] if workspace.has_vision else []
         identity = content_key([folder_digest(workspace.student_folder), expert, device(), context.ahead == 1, *tiles])
         label = Path(workspace.student_name).name + (" + expert" if folder else "")
         answerers[stage] = ModelBinding(workspace.engine, label, identity, folder is not None)
@@ -40,8 +40,10 @@ def device() -> list[str]:
 
 def run_context(workspace: Workspace, cache: Cache) -> RunContext:
     """What the benchmark would stand on with this workspace."""
-    rules = replace(workspace.rules, grounded=frozenset())
-    return RunContext(cache, ModelClock(), workspace.space, rules, workspace.settings.limit, threading.Event())
+    rules = replace(workspace.pipeline_options, verbatim_only=frozenset())
+    return RunContext(
+        cache, ModelClock(), workspace.embedding_fingerprint, rules, workspace.settings.limit, threading.Event()
+    )
 
 
 def engine_with_experts(workspace: Workspace, context: RunContext, experts: Collection[Stage]) -> CachedEngine:

@@ -21,8 +21,8 @@ from memlora_mlx.eval.results import FailureStage, PhaseCost, StageCost
 from memlora_mlx.eval.systems.cache import Cache, content_key
 from memlora_mlx.eval.systems.cached_engine import CachedEngine, ModelClock
 from memlora_mlx.eval.systems.provenance import failure_stage, recall
-from memlora_mlx.memory.changes import Space
-from memlora_mlx.memory.pipeline import AHEAD, Rules
+from memlora_mlx.memory.changes import EmbeddingFingerprint
+from memlora_mlx.memory.pipeline import MAX_IN_FLIGHT, PipelineOptions
 from memlora_mlx.records import Completion, Request
 
 OnPhaseProgress = Callable[[str, int, int], None]  # phase, done, total
@@ -57,11 +57,11 @@ class RunContext:
 
     cache: Cache
     clock: ModelClock
-    space: Space
-    rules: Rules
+    space: EmbeddingFingerprint
+    rules: PipelineOptions
     top_k: int  # memories of each owner that an answer is given
     cancelled: threading.Event
-    ahead: int = AHEAD  # exchanges and questions worked on at once
+    ahead: int = MAX_IN_FLIGHT  # exchanges and questions worked on at once
 
     def check(self) -> None:
         """Raises Cancelled, where the run is to stop."""

@@ -115,7 +115,7 @@ def run(
         done = calls.complete_all(
             requests, ahead=ahead, on_done=lambda count: on_progress(name, count, len(requests)), cancelled=cancelled
         )
-        answers[name] = [stages.parse_look(one.text)[0] for one in done]
+        answers[name] = [stages.parse_visual_answer(one.text)[0] for one in done]
         costs[name] = _costs(done)
 
     told = [captions.get(str(row.image), "") for row in asked]
@@ -143,7 +143,7 @@ def run(
         "split": split,
         "images": len({row.image for row in asked}),
         "teachers": sorted({row.teacher for row in asked}),
-        "prompt": prompt_hash(stages.look_chat("")),
+        "prompt": prompt_hash(stages.visual_question_chat("")),
         "notes": notes,
         "systems": {name: _scored(name, found, asked) | costs.get(name, {}) for name, found in right.items()},
         "tests": _tests(right),
@@ -166,13 +166,13 @@ def run(
 
 
 def _request(chat: ChatMessages, image: Path | None = None) -> Request:
-    return Request("vqa", chat, stages.look_grammar(), stages.LOOK_TOKENS, image)
+    return Request("vqa", chat, stages.visual_answer_grammar(), stages.VISUAL_ANSWER_TOKENS, image)
 
 
 def _with_caption(chat: ChatMessages, caption: str) -> ChatMessages:
     """The question with a caption where the image would be: before the words of the user."""
     role, words = chat[-1]
-    return (*chat[:-1], (role, f"Image: {stages.clean_text(caption)}\n{words}"))
+    return (*chat[:-1], (role, f"Image: {stages.clean_line(caption)}\n{words}"))
 
 
 def _question(row: TrainingExample) -> str:

@@ -66,7 +66,11 @@ def tokenizer() -> Tokenizer:
         special_tokens=[AddedToken(name, special=True, normalized=False) for name in SPECIAL_TOKENS],
         show_progress=False,
     )
-    prompts = [stages.look_chat("")[0][1], stages.answer_chat("", ())[0][1], stages.update_chat((), ())[0][1]]
+    prompts = [
+        stages.visual_question_chat("")[0][1],
+        stages.answer_chat("", ())[0][1],
+        stages.update_chat((), ())[0][1],
+    ]
     built.train_from_iterator([*drawings_lessons.texts(3000), *prompts * 100], trainer)
     return built
 

@@ -46,8 +46,8 @@ from memlora_mlx.eval.vqa.drawings_parts import (
     vision_states,
     write_model,
 )
-from memlora_mlx.models import vectorised
-from memlora_mlx.models.arrays import load_arrays_and_words
+from memlora_mlx.models import cpu_kernels
+from memlora_mlx.models.safetensors_files import load_arrays_and_words
 
 import mlx.core as mx  # isort: skip  (memlora_mlx.models prepares it)
 import mlx.nn as nn  # isort: skip
@@ -230,7 +230,7 @@ class DrawingsTrainer:
         not hear.
         """
         _, pictures = self.shown(4 * CELL_BATCH_SIZE, 0, Random("memlora drawings"))
-        with vectorised.reading():
+        with cpu_kernels.without_gradients():
             features = project_features(built, vision_states(built, normalise_pixels(pictures)))
         found = np.array(features, np.float64).reshape(-1, features.shape[-1])
         middle = found.mean(axis=0)
@@ -258,7 +258,7 @@ class DrawingsTrainer:
         is_chatty = random.random() < 0.12  # sequences of one step are about as long
         taught = [make_example(scene, random, is_chatty) for scene in some for _ in range(self.plan.lessons)]
         made = self._desk.encode(pictures, taught)
-        with vectorised.reading():
+        with cpu_kernels.without_gradients():
             features = project_features(built, vision_states(built, made.pictures))
         return features, mx.array([record(scene) for scene in some]), made.tokens, made.places, made.targets
 
@@ -276,7 +276,7 @@ class DrawingsTrainer:
         done = _restored(state, trained, optimizer)
         graded = nn.value_and_grad(trained, lambda *parts: loss(*parts))
         began, losses = time.perf_counter(), []
-        with vectorised.training():
+        with cpu_kernels.with_gradients():
             for step in range(done, steps):
                 random = Random(f"memlora drawings {name} {self.plan.seed} {step}")
                 value, gradient = graded(*lay(step, random))

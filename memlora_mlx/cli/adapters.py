@@ -24,11 +24,11 @@ ExpertArgument = Annotated[str, typer.Argument(metavar="STAGE|FOLDER", help="A s
 def list_adapters(as_json: JsonOption = False) -> None:
     """Show the experts that came with memlora and those that were installed, which go before them."""
     from memlora_mlx.errors import AdapterMismatch
-    from memlora_mlx.models.expert_folders import WEIGHTS, places, read_card
+    from memlora_mlx.models.adapter_registry import WEIGHTS, list_experts, read_card
     from memlora_mlx.settings import load_settings
 
     rows: list[dict[str, Any]] = []
-    for place in places(load_settings().home):
+    for place in list_experts(load_settings().home):
         weights = place.folder / WEIGHTS
         try:
             card, state = read_card(place.folder), "whole" if weights.is_file() else "broken"
@@ -39,7 +39,7 @@ def list_adapters(as_json: JsonOption = False) -> None:
                 "stage": place.stage,
                 "student": place.student,
                 "origin": place.origin,
-                "is_used": place.is_used,
+                "is_used": place.is_active,
                 "state": state,
                 "base": _resolve(card, "base", "name"),
                 "data": _resolve(card, "data", "teachers") or {},
@@ -60,7 +60,7 @@ def list_adapters(as_json: JsonOption = False) -> None:
 @app.command()
 def show(which: ExpertArgument, student: StudentOption = None, as_json: JsonOption = False) -> None:
     """Print all that an expert says of itself."""
-    from memlora_mlx.models.expert_folders import read_config
+    from memlora_mlx.models.adapter_registry import read_config
 
     with open_workspace(models=False, student=student) as opened:
         folder = _find_experts(opened, which)
@@ -172,7 +172,7 @@ def _stage(name: str) -> Stage:
 def _find_experts(opened: Workspace, which: str) -> Path:
     """The folder of a stage's expert in use, or the folder itself."""
     from memlora_mlx.errors import ModelMissing, UsageError
-    from memlora_mlx.models.expert_folders import CONFIG
+    from memlora_mlx.models.adapter_registry import CONFIG
     from memlora_mlx.records import STAGES
 
     if which in STAGES:
@@ -191,7 +191,7 @@ def _find_experts(opened: Workspace, which: str) -> Path:
 
 def _student(opened: Workspace) -> Any:
     from memlora_mlx.models.catalog import ENTRIES
-    from memlora_mlx.models.students import Student as Model
+    from memlora_mlx.models.student import Student as Model
 
     name = opened.student_name
     return Model.load(opened.student_folder, name if name in ENTRIES else None)

@@ -21,8 +21,8 @@ from memlora_mlx.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from memlora_mlx.memory.looking import Look
     from memlora_mlx.memory.pipeline import Answer
+    from memlora_mlx.memory.visual_questions import VisualAnswer
     from memlora_mlx.records import Hit
 
 
@@ -42,14 +42,14 @@ def ask_command(
     of a memory that was found is looked at again; --image asks about a picture that need not be remembered.
     """
     from memlora_mlx.errors import UsageError
-    from memlora_mlx.memory.system import Memory
+    from memlora_mlx.memory.api import Memory
 
     if not question.strip():
         raise UsageError('the question is empty; ask as in `memlora ask "Where does Anna work?"`')
     looks = image is not None
     with open_workspace(embedder=not looks, student=student, experts=experts, expert_mode=mode, limit=limit) as opened:
         if image is None:
-            opened.existing_store()
+            opened.require_store()
         streamed = None if as_json or looks else write_text_piece
         answer = Memory.of(opened).ask(question, user_id=user, image=image, on_text=streamed)
     if as_json:
@@ -70,15 +70,15 @@ def ask_command(
     if not answer.hits:
         typer.echo("No memories were found.")
         return
-    typer.echo(f"From {len(answer.hits)} memories" + _cut_note(answer.cost.cut) + ":")
+    typer.echo(f"From {len(answer.hits)} memories" + _cut_note(answer.cost.truncated) + ":")
     for hit in answer.hits:
         print_columns(f"  {hit.memory.id[:8]}  {_day(hit):<18} ", hit.memory.text)
 
 
 def _day(hit: Hit) -> str:
-    from memlora_mlx.memory.stages import day
+    from memlora_mlx.memory.stages import format_day
 
-    return day(hit.memory.said_at)
+    return format_day(hit.memory.said_at)
 
 
 def _cut_note(cut: int) -> str:
@@ -86,20 +86,20 @@ def _cut_note(cut: int) -> str:
 
 
 def _as_dict(question: str, answer: Answer) -> dict[str, Any]:
-    from memlora_mlx.memory.system import hit_as_mem0
+    from memlora_mlx.memory.api import hit_to_mem0
 
     return {
         "question": question,
         "answer": answer.text,
-        "memories": [hit_as_mem0(hit) for hit in answer.hits],
+        "memories": [hit_to_mem0(hit) for hit in answer.hits],
         "look": _look_as_dict(answer.look) if answer.look else None,
-        "memories_cut": answer.cost.cut,
+        "memories_cut": answer.cost.truncated,
         "tokens": {"in": answer.cost.prompt_tokens, "out": answer.cost.output_tokens},
         "seconds": round(answer.cost.seconds, 3),
     }
 
 
-def _look_as_dict(look: Look) -> dict[str, Any]:
+def _look_as_dict(look: VisualAnswer) -> dict[str, Any]:
     return {
         "answer": look.answer,
         "reason": look.reason,

@@ -23,7 +23,7 @@ from memlora_mlx.cli.options import (
 
 if TYPE_CHECKING:
     from memlora_mlx.memory.chat import Chat
-    from memlora_mlx.memory.pipeline import Remembered
+    from memlora_mlx.memory.pipeline import ExchangeResult
 
 _HELP = "/memories shows what is remembered, /forget takes back the last change, /quit (or Ctrl-D) ends"
 
@@ -126,11 +126,11 @@ def _reply(chat: Chat, line: str) -> str | None:
 
 def _command(line: str, chat: Chat) -> None:
     from memlora_mlx.errors import MemloraError
-    from memlora_mlx.memory.stages import day
+    from memlora_mlx.memory.stages import format_day
 
     if line == "/memories":
-        for memory in chat.memories():
-            typer.echo(f"  {day(memory.said_at):<18} {memory.text}")
+        for memory in chat.list_memories():
+            typer.echo(f"  {format_day(memory.said_at):<18} {memory.text}")
     elif line == "/forget":
         try:
             typer.echo(f"  undone: {chat.undo()}")
@@ -146,7 +146,7 @@ class _MemoryWorker:
     def __init__(self, chat: Chat) -> None:
         self._chat, self._console = chat, stderr_console()
         self._pool = ThreadPoolExecutor(1)
-        self._waiting: list[Future[Remembered]] = []
+        self._waiting: list[Future[ExchangeResult]] = []
 
     def __enter__(self) -> Self:
         return self

@@ -35,10 +35,10 @@ def demo_command(student: StudentOption = None, experts: ExpertsOption = None, m
 
     from memlora_mlx.cli.ingest import IngestProgress, interrupt_event, summarise
     from memlora_mlx.conversations import read_conversations
-    from memlora_mlx.memory.ingest import Tally, ingest
-    from memlora_mlx.memory.pipeline import Remembered, owner_name
-    from memlora_mlx.memory.stages import day
-    from memlora_mlx.memory.system import Memory
+    from memlora_mlx.memory.api import Memory
+    from memlora_mlx.memory.ingest import IngestStats, ingest
+    from memlora_mlx.memory.pipeline import ExchangeResult, owner_name
+    from memlora_mlx.memory.stages import format_day
     from memlora_mlx.memory.workspace import Workspace
 
     speak = stderr_console()
@@ -52,15 +52,15 @@ def demo_command(student: StudentOption = None, experts: ExpertsOption = None, m
         typer.echo(f"Two friends talk, over five days. {own.student_name} reads along and remembers.\n")
 
         with own, IngestProgress() as display:
-            display.note_grounding(own.student_name, own.grounded_stages)
+            display.note_grounding(own.student_name, own.verbatim_stages)
             day_shown = ""
 
-            def progress(tally: Tally, last: Remembered | None) -> None:
+            def progress(tally: IngestStats, last: ExchangeResult | None) -> None:
                 nonlocal day_shown
                 display.show(tally, last)
                 if last is None:
                     return
-                if (today := day(last.exchange.said_at)) != day_shown:
+                if (today := format_day(last.exchange.said_at)) != day_shown:
                     day_shown = today
                     print(f"\n{today}")  # not typer.echo, which writes past the live line
                 for change in last.applied:
@@ -81,7 +81,9 @@ def demo_command(student: StudentOption = None, experts: ExpertsOption = None, m
                 typer.echo("  ", nl=False)
                 answer = memory.ask(question, limit=6, on_text=write_text_piece)
                 nearest = answer.hits[0].memory if answer.hits else None
-                typer.echo(f"\n    nearest memory: {day(nearest.said_at)}, {nearest.text}\n" if nearest else "\n")
+                typer.echo(
+                    f"\n    nearest memory: {format_day(nearest.said_at)}, {nearest.text}\n" if nearest else "\n"
+                )
     speak.print(
         "Now yours:\n"
         "  memlora chat                       talk, and be remembered\n"

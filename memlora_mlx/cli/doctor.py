@@ -62,7 +62,7 @@ def _machine(opened: Workspace, repair: bool) -> Iterator[CheckResult]:
     from memlora_mlx.models import device
 
     yield CheckResult(
-        "machine", "ok", f"{platform.platform()}, Python {platform.python_version()}, {device.describe()}"
+        "machine", "ok", f"{platform.platform()}, Python {platform.python_version()}, {device.describe_device()}"
     )
     status = device.blas_status()
     yield CheckResult("blas", "problem" if "reference" in status else "ok", status)
@@ -92,7 +92,7 @@ def _student(opened: Workspace, repair: bool) -> Iterator[CheckResult]:
 
 
 def _embedder(opened: Workspace, repair: bool) -> Iterator[CheckResult]:
-    space = opened.space
+    space = opened.embedding_fingerprint
     [vector] = opened.engine.embed(["hello"])
     sound = abs(float((vector * vector).sum()) - 1.0) < 1e-3 and len(vector) == space.dim
     yield CheckResult("embedder", "ok" if sound else "problem", f"{opened.settings.embedder}, {space}")
@@ -105,7 +105,7 @@ def _store(opened: Workspace, repair: bool) -> Iterator[CheckResult]:
     if not (folder / "memories.db").is_file():
         yield CheckResult("store", "note", f"nothing is remembered yet in {folder}")
         return
-    with Store(folder, opened.space, create=False, any_space=True) as store:
+    with Store(folder, opened.embedding_fingerprint, create=False, any_embedding=True) as store:
         if repair:
             for done in store.repair(opened.engine.embed):
                 yield CheckResult("repair", "ok", done)

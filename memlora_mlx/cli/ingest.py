@@ -24,8 +24,8 @@ from memlora_mlx.cli.progress import ProgressLine, format_duration
 
 if TYPE_CHECKING:
     from memlora_mlx.conversations import Conversation
-    from memlora_mlx.memory.ingest import Tally
-    from memlora_mlx.memory.pipeline import Remembered
+    from memlora_mlx.memory.ingest import IngestStats
+    from memlora_mlx.memory.pipeline import ExchangeResult
 
 
 def ingest_command(
@@ -53,19 +53,19 @@ def ingest_command(
     Stop it any time and run it again: it goes on where it stopped, and what was read is not read twice.
     """
     from memlora_mlx.errors import Cancelled
-    from memlora_mlx.memory.ingest import Tally
+    from memlora_mlx.memory.ingest import IngestStats
     from memlora_mlx.memory.ingest import ingest as read_in
 
     chosen = select_conversations(require_files(files), conversation)
-    tally = Tally()
+    tally = IngestStats()
     with (
         open_workspace(student=student, experts=experts, expert_mode=mode, user=user) as opened,
         interrupt_event() as cancelled,
         IngestProgress() as display,
     ):
-        display.note_grounding(opened.student_name, opened.grounded_stages)
+        display.note_grounding(opened.student_name, opened.verbatim_stages)
 
-        def progress(now: Tally, last: Remembered | None) -> None:
+        def progress(now: IngestStats, last: ExchangeResult | None) -> None:
             nonlocal tally
             tally = now
             display.show(now, last)
@@ -82,7 +82,7 @@ def ingest_command(
         except Cancelled:
             display.close()
             raise Cancelled(
-                f"stopped after {tally.before + tally.done} of {tally.total} exchanges; all of them are kept, and the"
+                f"stopped after {tally.already_stored + tally.done} of {tally.total} exchanges; all of them are kept, and the"
                 " same command goes on from here"
             ) from None
     if as_json:
@@ -91,9 +91,9 @@ def ingest_command(
         typer.echo(summarise(tally))
 
 
-def summarise(stats: Tally) -> str:
+def summarise(stats: IngestStats) -> str:
     """One or two lines on what an ingest did."""
-    before = f", {stats.before} were read before" if stats.before else ""
+    before = f", {stats.already_stored} were read before" if stats.already_stored else ""
     line = (
         f"{stats.done} exchanges read in {stats.seconds:.1f} s{before}: {stats.added} memories added, "
         f"{stats.updated} updated, {stats.deleted} deleted"
@@ -112,9 +112,10 @@ def summarise(stats: Tally) -> str:
     return "\n".join([line, *([f"({', '.join(odd)})"] if odd else []), *told])
 
 
-def ingest_as_json(stats: Tally) -> dict[str, object]:
+def ingest_as_json(stats: IngestStats) -> dict[str, object]:
     names = ("total", "before", "done", "facts", "added", "updated", "deleted", "duplicates", "rejected", "cut")
-    return {name: getattr(stats, name) for name in names} | {
+    attributes = {"before": "already_stored"}  # the key stays what it was
+    return {name: getattr(stats, attributes.get(name, name)) for name in names} | {
         "tokens": dict(stats.tokens),
         "image_problems": stats.image_problems,
         "seconds": round(stats.seconds, 3),
@@ -169,12 +170,12 @@ class IngestProgress(ProgressLine):
                 style="dim",
             )
 
-    def show(self, stats: Tally, last: Remembered | None) -> None:
+    def show(self, stats: IngestStats, last: ExchangeResult | None) -> None:
         pace = f"{stats.output_tokens / stats.seconds:.0f} tokens/s" if stats.seconds else "loading the student"
         if (left := stats.seconds_left) is not None:
             pace += f", {format_duration(left)} left"
         memories = f"+{stats.added} ~{stats.updated} -{stats.deleted}"
         name = last.exchange.source if last else "reading"
-        done = stats.before + stats.done
+        done = stats.already_stored + stats.done
         self.update(description=name, completed=done, total=stats.total, details=f"{memories} {pace}")
         self.log_every(stats.seconds, f"{name}: {done}/{stats.total} exchanges, {memories}, {pace}")

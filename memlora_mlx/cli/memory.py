@@ -21,7 +21,7 @@ from memlora_mlx.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from memlora_mlx.records import Hit, Memory
+    from memlora_mlx.records import Hit, MemoryRecord
 
 app = typer.Typer(no_args_is_help=True, help="List, search, show, edit, delete, undo, export and import memories.")
 
@@ -41,16 +41,16 @@ def list_memories(
     as_json: JsonOption = False,
 ) -> None:
     """Show what is remembered, the newest first."""
-    from memlora_mlx.memory.retrieval.filters import from_words
-    from memlora_mlx.memory.system import as_mem0
+    from memlora_mlx.memory.api import memory_to_mem0
+    from memlora_mlx.memory.retrieval.filters import parse_filters
 
-    filters = from_words(user or (), source, since or "", until or "")
+    filters = parse_filters(user or (), source, since or "", until or "")
     with open_workspace(models=False) as opened:
-        store = opened.existing_store()
+        store = opened.require_store()
         memories = store.list(filters=filters, limit=limit or (None if as_json else 50))
         total = store.count(filters=filters)
     if as_json:
-        print_json([as_mem0(memory) for memory in memories])
+        print_json([memory_to_mem0(memory) for memory in memories])
         return
     for memory in memories:
         print_columns(_head(memory), memory.text)
@@ -69,16 +69,16 @@ def search(
     as_json: JsonOption = False,
 ) -> None:
     """Find the memories nearest to some words."""
-    from memlora_mlx.memory.retrieval.filters import from_words
-    from memlora_mlx.memory.system import Memory as System
-    from memlora_mlx.memory.system import hit_as_mem0
+    from memlora_mlx.memory.api import Memory as System
+    from memlora_mlx.memory.api import hit_to_mem0
+    from memlora_mlx.memory.retrieval.filters import parse_filters
 
-    filters = from_words(user or (), source, since or "", until or "")
+    filters = parse_filters(user or (), source, since or "", until or "")
     with open_workspace(models=False, limit=limit) as opened:
-        opened.existing_store()
+        opened.require_store()
         hits: list[Hit] = System.of(opened).find(query, limit=opened.settings.limit, filters=filters)
     if as_json:
-        print_json([hit_as_mem0(hit) for hit in hits])
+        print_json([hit_to_mem0(hit) for hit in hits])
         return
     for hit in hits:
         print_columns(f"{hit.score:5.2f}  {_head(hit.memory)}", hit.memory.text)
@@ -87,12 +87,12 @@ def search(
 @app.command()
 def show(memory_id: IdArgument, as_json: JsonOption = False) -> None:
     """Show one memory: its words, times, owner, picture, and the exchange it came from."""
-    from memlora_mlx.memory.stages import day
-    from memlora_mlx.memory.system import as_mem0
+    from memlora_mlx.memory.api import memory_to_mem0
+    from memlora_mlx.memory.stages import format_day
 
     with open_workspace(models=False) as opened:
-        store = opened.existing_store()
-        memory = store.find(memory_id)
+        store = opened.require_store()
+        memory = store.find_by_prefix(memory_id)
         exchange = store.exchange(memory.exchange_key) if memory.exchange_key else None
         picture = store.images.path(memory.image.sha256) if memory.image else None
         small = store.images.thumbnail(memory.image.sha256) if memory.image else None
@@ -103,14 +103,14 @@ def show(memory_id: IdArgument, as_json: JsonOption = False) -> None:
             else []
         )
         shown = {"picture": str(picture)} if picture else {}
-        print_json({**as_mem0(memory), **shown, "exchange": said})
+        print_json({**memory_to_mem0(memory), **shown, "exchange": said})
         return
     typer.echo(memory.text)
     typer.echo()
     rows = [
         ("id", memory.id),
         ("owner", ", ".join(v for v in (memory.owner.user_id, memory.owner.agent_id, memory.owner.run_id) if v)),
-        ("said", day(memory.said_at)),
+        ("said", format_day(memory.said_at)),
         ("stored", f"{memory.stored_at:%Y-%m-%d %H:%M} UTC"),
         ("changed", f"{memory.changed_at:%Y-%m-%d %H:%M} UTC" if memory.changed_at else ""),
         ("expires", f"{memory.expires_at:%Y-%m-%d %H:%M} UTC" if memory.expires_at else ""),
@@ -143,22 +143,22 @@ def edit(
 ) -> None:
     """Give a memory new words. `memlora memory undo` takes it back."""
     from memlora_mlx.errors import UsageError
-    from memlora_mlx.memory.system import Memory as System
+    from memlora_mlx.memory.api import Memory as System
 
     with open_workspace(models=False) as opened:
-        memory = opened.existing_store().find(memory_id)
+        memory = opened.require_store().find_by_prefix(memory_id)
         if text is None and (text := _edited(memory.text)) == memory.text:
             raise UsageError("nothing was changed; give the new words after the id, or save them in the editor")
         System.of(opened).update(memory.id, text)
-        print_columns(_head(memory), opened.store.find(memory.id).text)
+        print_columns(_head(memory), opened.store.find_by_prefix(memory.id).text)
 
 
 @app.command()
 def delete(ids: Annotated[list[str], typer.Argument(metavar="ID...", help="Ids, or their first characters.")]) -> None:
     """Delete memories. `memlora memory undo` brings each back, but not a picture that no other memory uses."""
     with open_workspace(models=False) as opened:
-        store = opened.existing_store()
-        for memory in [store.find(memory_id) for memory_id in ids]:
+        store = opened.require_store()
+        for memory in [store.find_by_prefix(memory_id) for memory_id in ids]:
             had = memory.image is not None and store.images.path(memory.image.sha256) is not None
             store.delete(memory.id)
             print_columns(f"deleted  {_head(memory)}", memory.text)
@@ -171,11 +171,11 @@ def delete(ids: Annotated[list[str], typer.Argument(metavar="ID...", help="Ids, 
 @app.command()
 def history(memory_id: IdArgument, as_json: JsonOption = False) -> None:
     """Show all that happened to a memory, also to one that is gone."""
-    from memlora_mlx.memory.system import Memory as System
+    from memlora_mlx.memory.api import Memory as System
 
     with open_workspace(models=False) as opened:
-        store = opened.existing_store()
-        lines = System.of(opened).history(store.full_id(memory_id))
+        store = opened.require_store()
+        lines = System.of(opened).history(store.resolve_id(memory_id))
     if as_json:
         print_json(lines)
         return
@@ -194,10 +194,10 @@ def undo(
     ] = None,
 ) -> None:
     """Take back one change."""
-    from memlora_mlx.memory.system import Memory as System
+    from memlora_mlx.memory.api import Memory as System
 
     with open_workspace(models=False) as opened:
-        opened.existing_store()
+        opened.require_store()
         line = System.of(opened).undo(revision)
     was = {"ADD": "brought back", "DELETE": "removed again", "UPDATE": "put back to"}[line["event"]]
     typer.echo(f"{was}: {line['new_memory'] or line['old_memory']}")
@@ -211,7 +211,7 @@ def export_memories(
     from memlora_mlx.errors import UsageError
 
     with open_workspace(models=False) as opened:
-        lines = (json.dumps(row, ensure_ascii=False) for row in opened.existing_store().export())
+        lines = (json.dumps(row, ensure_ascii=False) for row in opened.require_store().export())
         if str(file) == "-":
             for line in lines:
                 typer.echo(line)
@@ -271,7 +271,7 @@ def _edited(text: str) -> str:
         return file.read_text(encoding="utf-8", errors="replace").strip()
 
 
-def _image_line(memory: Memory, picture: Path | None) -> str:
+def _image_line(memory: MemoryRecord, picture: Path | None) -> str:
     """Where it came from and what it shows, and whether its picture is here."""
     assert memory.image is not None
     is_gone = memory.image.sha256 is not None and picture is None
@@ -279,9 +279,9 @@ def _image_line(memory: Memory, picture: Path | None) -> str:
     return "  ".join(filter(None, parts))
 
 
-def _head(memory: Memory) -> str:
+def _head(memory: MemoryRecord) -> str:
     """What stands before a memory's words in a listing."""
     from memlora_mlx.memory.pipeline import owner_name
-    from memlora_mlx.memory.stages import day
+    from memlora_mlx.memory.stages import format_day
 
-    return f"{memory.id[:8]}  {day(memory.said_at):<17} {owner_name(memory.owner) or '':<12} "
+    return f"{memory.id[:8]}  {format_day(memory.said_at):<17} {owner_name(memory.owner) or '':<12} "

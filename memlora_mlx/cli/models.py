@@ -26,7 +26,7 @@ def list_models(
     rows: list[dict[str, object]] = []
     for name in [*ENTRIES, *sorted(here.keys() - ENTRIES.keys())]:
         entry, model = ENTRIES.get(name), here.get(name)
-        if entry and entry.packaged and not model and not everything:
+        if entry and entry.is_shipped and not model and not everything:
             continue  # a test bench that nobody has pulled
         rows.append(
             {
@@ -36,7 +36,7 @@ def list_models(
                 "precision": entry.precision if entry else None,
                 "bytes": model.size_bytes if model else entry.download_bytes if entry else None,
                 "licence": entry.licence if entry else None,
-                "state": "missing" if model is None else "here" if model.is_whole else "broken",
+                "state": "missing" if model is None else "here" if model.is_complete else "broken",
                 "is_default": name == default,
                 "path": str(model.path) if model else None,
                 "note": entry.note if entry else None,

@@ -201,7 +201,7 @@ def _train(opened: Workspace, config: TrainingConfig, folder: Path, command: str
     from memlora_mlx.distill.training import read_points
     from memlora_mlx.errors import Cancelled
     from memlora_mlx.models.downloads import resolve
-    from memlora_mlx.models.students import Student as Model
+    from memlora_mlx.models.student import Student as Model
 
     name = None if Path(config.student).is_absolute() else config.student
     folder_of_student = resolve(config.student, opened.models_folder)
@@ -245,7 +245,7 @@ def _stage(name: str) -> Stage:
 
 def _start_expert_folder(given: str | None, opened: Workspace, recipe: Recipe) -> str | None:
     """The expert that a run goes on from: the one named, or the one in use if it adapts what the recipe adapts."""
-    from memlora_mlx.models.expert_folders import read_card
+    from memlora_mlx.models.adapter_registry import read_card
 
     if given is not None:
         return None if given == "none" else str(Path(given).expanduser().resolve())

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from memlora_mlx.distill.hyperparameter_search import Grid, LeaderboardEntry, Search, SearchConfig, SearchEvent
     from memlora_mlx.memory.workspace import Workspace
-    from memlora_mlx.models.students import Student as Model
+    from memlora_mlx.models.student import Student as Model
     from memlora_mlx.records import Stage
 
 T = TypeVar("T", int, float)
@@ -263,7 +263,7 @@ def _existing_search_folder(resume: str, home: Path) -> Path:
 
 def _load(opened: Workspace, student: str) -> Model:
     from memlora_mlx.models.downloads import resolve
-    from memlora_mlx.models.students import Student
+    from memlora_mlx.models.student import Student
 
     name = None if Path(student).is_absolute() else student
     return Student.load(resolve(student, opened.models_folder), name)

@@ -89,7 +89,7 @@ def print_training_result(config: TrainingConfig, folder: Path, expert: Path, as
     """What came of a run: numbers and the next command to standard output, its curve to standard error."""
     from memlora_mlx.distill.training import NAN_LOSS
     from memlora_mlx.errors import TrainingFailed
-    from memlora_mlx.models.expert_folders import read_card
+    from memlora_mlx.models.adapter_registry import read_card
 
     card = read_card(expert)
     metrics, student = card["metrics"], card["base"]["name"]

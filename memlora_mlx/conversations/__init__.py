@@ -6,8 +6,17 @@ bounded, text is cleaned, and whatever is wrong ends in one line that names the 
 """
 
 from memlora_mlx.conversations.dates import parse_date
-from memlora_mlx.conversations.reading import read_conversations
-from memlora_mlx.conversations.turns import Conversation, Kind, Session, Turn
-from memlora_mlx.conversations.views import exchanges, owners
+from memlora_mlx.conversations.exchanges import conversation_exchanges, conversation_owners
+from memlora_mlx.conversations.files import read_conversations
+from memlora_mlx.conversations.model import Conversation, ConversationFormat, Session, Turn
 
-__all__ = ["Conversation", "Kind", "Session", "Turn", "exchanges", "owners", "parse_date", "read_conversations"]
+__all__ = [
+    "Conversation",
+    "ConversationFormat",
+    "Session",
+    "Turn",
+    "conversation_exchanges",
+    "conversation_owners",
+    "parse_date",
+    "read_conversations",
+]

@@ -28,26 +28,26 @@ def parse_date(text: str | float) -> datetime:
     """
     match text:
         case str():
-            return read_date(text, day_first=None)
+            return parse_date_with_order(text, day_first=None)
         case int() | float():
-            return from_epoch(text)
+            return date_from_epoch(text)
     raise ValueError(f"{type(text).__name__} is no date")
 
 
-def from_epoch(number: float) -> datetime:
+def date_from_epoch(number: float) -> datetime:
     for unit in (1, 1_000, 1_000_000):
         if 1e8 * unit <= number < 1e11 * unit:  # seconds from 1973 to 5138
             return datetime.fromtimestamp(number / unit, UTC)
     raise ValueError("no time since 1970")
 
 
-def read_date(text: str, day_first: bool | None) -> datetime:
+def parse_date_with_order(text: str, day_first: bool | None) -> datetime:
     """`day_first` settles what 5/8/2023 means; None refuses it."""
     text = " ".join(text.lower().split())
     if len(text) > 60:
         raise ValueError("too long for a date")
     if _EPOCH.fullmatch(text):
-        return from_epoch(float(text))
+        return date_from_epoch(float(text))
     try:
         date = datetime.fromisoformat(text.upper())
     except ValueError:
@@ -58,9 +58,9 @@ def read_date(text: str, day_first: bool | None) -> datetime:
         raise ValueError("outside the calendar") from None
 
 
-def reads(text: str, day_first: bool | None) -> bool:
+def is_date(text: str, day_first: bool | None) -> bool:
     try:
-        read_date(text, day_first)
+        parse_date_with_order(text, day_first)
     except ValueError:
         return False
     return True

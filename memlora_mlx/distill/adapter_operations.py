@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from memlora_mlx.distill.training_runs import VALIDATION_ROWS, TrainingConfig, TrainingData, config_from_json, read_data
 from memlora_mlx.errors import AdapterMismatch, BadTrainingData, UsageError
-from memlora_mlx.models.expert_folders import CONFIG, WEIGHTS, installed_folder, read_card, shelf_name
+from memlora_mlx.models.adapter_registry import CONFIG, WEIGHTS, installed_folder, read_card, registry_name
 from memlora_mlx.records import STAGES, Stage
 
 if TYPE_CHECKING:
     from memlora_mlx.models.experts import Expert
-    from memlora_mlx.models.students import Student
+    from memlora_mlx.models.student import Student
 
 TOLERANCE = 0.01  # of a validation loss: another back end or precision rounds differently
 
@@ -85,7 +85,7 @@ def install_expert(folder: Path, student: Student, name: str, home: Path, *, sta
     stage = stage or _stage(folder, card)
     _check_whole(folder, card)
     _read(folder, stage, student)
-    place = installed_folder(home) / shelf_name(name) / stage
+    place = installed_folder(home) / registry_name(name) / stage
     if folder.resolve() != place.resolve():
         _copy(folder, place)
     return place

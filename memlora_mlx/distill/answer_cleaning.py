@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from memlora_mlx.memory.stages import MAX_FACTS, clean_text
+from memlora_mlx.memory.stages import MAX_FACTS, clean_line
 from memlora_mlx.records import Stage
 
 RejectionReason = Literal[
@@ -46,7 +46,7 @@ _CLOSING = re.compile(
 _MARKER = re.compile(r"<\|[a-z_]{1,20}\|>")
 _OBJECT = re.compile(r'\{\s*"')
 _FENCE = re.compile(r"^\s*```[a-z]*\s*\n?|\n?\s*```\s*$", re.IGNORECASE)
-_DECODER = json.JSONDecoder(strict=False)  # raw line ends in strings: `clean_text` takes them out
+_DECODER = json.JSONDecoder(strict=False)  # raw line ends in strings: `clean_line` takes them out
 _TEMPLATE = ["fact1", "fact2"]  # of the prompt; a teacher that thinks aloud repeats it
 
 
@@ -100,7 +100,7 @@ def _generation(raw: str) -> CleanedAnswer | RejectedAnswer:
     said = strip_reasoning(raw)
     if said is None:
         return RejectedAnswer("cut off")
-    text = clean_text(said)
+    text = clean_line(said)
     return CleanedAnswer(text) if text else RejectedAnswer("empty")
 
 
@@ -177,8 +177,8 @@ def _event(entry: dict[str, Any]) -> str:
 
 def _is_vqa(value: Any) -> bool:
     answer, reason = value.get("answer"), value.get("reason")
-    is_word = type(answer) is int or (isinstance(answer, str) and len(clean_text(answer).split()) == 1)
-    return is_word and isinstance(reason, str) and bool(clean_text(reason))
+    is_word = type(answer) is int or (isinstance(answer, str) and len(clean_line(answer).split()) == 1)
+    return is_word and isinstance(reason, str) and bool(clean_line(reason))
 
 
 # ------------------------------------------------------------------------------------------------ the minimal form
@@ -224,13 +224,13 @@ def _update(value: Any, old: Sequence[str], facts: Sequence[str]) -> CleanedAnsw
 
 
 def _vqa(value: Any) -> CleanedAnswer:
-    answer = clean_text(str(value["answer"]))
-    return CleanedAnswer(_json({"answer": answer.rstrip(".!") or answer, "reason": clean_text(value["reason"])}))
+    answer = clean_line(str(value["answer"]))
+    return CleanedAnswer(_json({"answer": answer.rstrip(".!") or answer, "reason": clean_line(value["reason"])}))
 
 
 def _words(text: str) -> str:
     """The text as a student may write it: from the first character on that the grammar lets a text begin with."""
-    text = clean_text(text)
+    text = clean_line(text)
     begin = next((i for i, c in enumerate(text) if unicodedata.category(c)[0] in "LNS" or c in _BEGINNINGS), len(text))
     return text[begin:]
 

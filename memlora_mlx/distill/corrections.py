@@ -73,7 +73,7 @@ def correction_examples(store: Store, key: str, facts: Sequence[str] = ()) -> li
     split = SPLITS["paper"].split_of(exchange.source)
     if split == "test":  # nothing of a test conversation is ever trained on
         return []
-    lines = [line for line in store.changes_of(key) if line.actor == "model"]
+    lines = [line for line in store.exchange_changes(key) if line.actor == "model"]
     verdicts = [_verdict(line, store.history(line.memory_id)) for line in lines]
     if not facts:
         if any(line.event == "DELETE" for line in lines):

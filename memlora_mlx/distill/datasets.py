@@ -24,7 +24,7 @@ from memlora_mlx.memory import stages
 from memlora_mlx.records import Stage
 
 if TYPE_CHECKING:
-    from memlora_mlx.models.students import Student
+    from memlora_mlx.models.student import Student
 
 _MULTIPLE = 16  # batches are padded to one of these, so that few shapes occur: each is compiled anew on Metal
 _TARGETS = 64  # the same for the places where the head is computed
@@ -88,7 +88,7 @@ def _example(
         per_character = _character_weights(row, decision_weight)
         for i, (start, end) in enumerate(spans):
             weights[i] = per_character[start:end].max(initial=0.0) if end > start else 1.0
-    tokens = np.array([*prompt, *answer, student.end], np.int32)
+    tokens = np.array([*prompt, *answer, student.end_token], np.int32)
     return TokenizedExample(tokens, len(prompt), weights)
 
 
@@ -111,7 +111,7 @@ def _character_weights(row: TrainingExample, heavy: float) -> NDArray[np.float32
 def _first_difference(row: TrainingExample) -> Iterator[int]:
     """The characters of an update at which a text parts from the others that begin alike: its memory's own (which would be
     deleted), and the facts. There, and not at the event behind it, the student decides."""
-    found = stages.offered(row.chat)
+    found = stages.parse_update_chat(row.chat)
     if found is None:
         return
     old, facts = found

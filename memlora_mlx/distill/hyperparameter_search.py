@@ -36,7 +36,7 @@ from memlora_mlx.records import Stage
 
 if TYPE_CHECKING:
     from memlora_mlx.distill.training import MetricsPoint
-    from memlora_mlx.models.students import Student
+    from memlora_mlx.models.student import Student
 
 __all__ = ["Candidate", "Grid", "LeaderboardEntry", "Search", "SearchConfig", "SearchEvent", "leaderboard"]
 

@@ -22,7 +22,7 @@ from urllib.parse import quote, urlsplit
 from memlora_mlx import __version__
 from memlora_mlx.distill.journal import Journal
 from memlora_mlx.errors import Cancelled, UsageError
-from memlora_mlx.memory.store.pictures import normalised
+from memlora_mlx.memory.store.image_normalisation import normalise_image
 
 USER_AGENT = f"memlora/{__version__} (research; builds a VQA benchmark; one request a host at a time)"
 MAX_BYTES = 20 << 20  # of one image
@@ -106,7 +106,7 @@ def is_finished(entry: dict[str, Any] | None, folder: Path) -> bool:
 
 def save_image(data: bytes, name: str, folder: Path) -> dict[str, Any]:
     """Write an image as it is kept, and tell of it. Raises UsageError: it is none; OSError."""
-    picture = normalised(data, name)
+    picture = normalise_image(data, name)
     digest = hashlib.sha256(picture.data).hexdigest()
     file = folder / "images" / f"{digest}.{picture.suffix}"
     try:

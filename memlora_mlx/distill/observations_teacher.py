@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from memlora_mlx.conversations import exchanges, read_conversations
+from memlora_mlx.conversations import conversation_exchanges, read_conversations
 from memlora_mlx.distill.examples import Splits, TrainingExample
 from memlora_mlx.distill.replay import AnnotatedQuestion, ReplayStore, generation_examples, temporary_store
 from memlora_mlx.errors import BadConversation
@@ -44,7 +44,7 @@ class AnnotatedConversation:
         """What the annotators saw in an exchange about its owner."""
         owner = next((m.speaker for m in exchange.messages if m.role == "user" and m.speaker), "")
         refs = [message.ref for message in exchange.messages if message.ref]
-        found = [stages.clean_text(fact).rstrip(".") for ref in refs for fact in self.facts.get((owner, ref), ())]
+        found = [stages.clean_line(fact).rstrip(".") for ref in refs for fact in self.facts.get((owner, ref), ())]
         return list(dict.fromkeys(fact for fact in found if fact))[: stages.MAX_FACTS]
 
 
@@ -60,7 +60,7 @@ def read_annotated(path: Path) -> list[AnnotatedConversation]:
         return [
             AnnotatedConversation(
                 conversation.name,
-                tuple(exchanges(conversation, user="me")),
+                tuple(conversation_exchanges(conversation, user="me")),
                 _facts(samples[conversation.name]["observation"]),
                 tuple(_questions(samples[conversation.name].get("qa", []))),
             )

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 
 from memlora_mlx.distill.examples import Splits, TrainingExample
 from memlora_mlx.memory import stages
-from memlora_mlx.memory.pipeline import Pipeline, Related, Rules, owner_name
+from memlora_mlx.memory.pipeline import Pipeline, PipelineOptions, UpdateInput, owner_name
 from memlora_mlx.memory.store.store import Store
-from memlora_mlx.records import Exchange, Hit, Scope
+from memlora_mlx.records import ChatMessages, Exchange, Hit, Scope
 
 if TYPE_CHECKING:
     from memlora_mlx.memory.workspace import Workspace
@@ -41,17 +41,17 @@ class ReplayStore:
     def __init__(self, pipeline: Pipeline) -> None:
         self._pipeline = pipeline
 
-    def related(self, owner: Scope, facts: Sequence[str]) -> Related:
+    def related(self, owner: Scope, facts: Sequence[str]) -> UpdateInput:
         """New facts beside the memories they may concern; what is stored word for word already is dropped."""
-        return self._pipeline.related(owner, facts)
+        return self._pipeline.find_related(owner, facts)
 
-    def prompt(self, related: Related) -> stages.Chat:
+    def prompt(self, related: UpdateInput) -> ChatMessages:
         return stages.update_chat([memory.text for memory in related.memories], related.facts)
 
-    def apply(self, exchange: Exchange, related: Related, answer: str) -> None:
+    def apply(self, exchange: Exchange, related: UpdateInput, answer: str) -> None:
         """Do what an update answer decides."""
         decisions = stages.parse_update(answer, [memory.text for memory in related.memories])
-        changes = self._pipeline.changes(exchange, [(related, decisions)])
+        changes = self._pipeline.decide_changes(exchange, [(related, decisions)])
         self._pipeline.store.commit(exchange.owner, changes, exchange=exchange)
 
     def search(self, question: str, owners: Sequence[Scope], limit: int) -> list[Hit]:
@@ -64,8 +64,11 @@ class ReplayStore:
 @contextmanager
 def temporary_store(workspace: Workspace) -> Iterator[ReplayStore]:
     """A bank that lasts as long as the `with` block, embedded by the workspace's embedder."""
-    rules = Rules(related=workspace.settings.related, max_context=workspace.settings.max_context)
-    with tempfile.TemporaryDirectory(prefix="memlora-bank-") as folder, Store(Path(folder), workspace.space) as store:
+    rules = PipelineOptions(related=workspace.settings.related, max_context=workspace.settings.max_context)
+    with (
+        tempfile.TemporaryDirectory(prefix="memlora-bank-") as folder,
+        Store(Path(folder), workspace.embedding_fingerprint) as store,
+    ):
         yield ReplayStore(Pipeline(workspace.engine, store, rules))
 
 
@@ -92,7 +95,7 @@ def generation_examples(
     chosen = [*answered, *adversarial[: round(unanswered * len(answered))]]
     for number, question in enumerate(chosen):
         hits = store.search(question.text, owners, limits[number % len(limits)])
-        recalled = [stages.Recalled(h.memory.text, h.memory.said_at, owner_name(h.memory.owner)) for h in hits]
+        recalled = [stages.PromptMemory(h.memory.text, h.memory.said_at, owner_name(h.memory.owner)) for h in hits]
         answer = NOT_MENTIONED if question.category == 5 else question.answer
         chat = stages.answer_chat(question.text, recalled)
         yield TrainingExample("generation", chat, answer, teacher, conversation, f"question {number}", split)

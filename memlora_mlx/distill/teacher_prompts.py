@@ -15,14 +15,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
-from memlora_mlx.conversations import Conversation, exchanges
+from memlora_mlx.conversations import Conversation, conversation_exchanges
 from memlora_mlx.distill.answer_cleaning import CleanedAnswer, RejectedAnswer
 from memlora_mlx.distill.examples import ChatMessages, Splits, TrainingExample, prompt_hash
 from memlora_mlx.distill.replay import ReplayStore
 from memlora_mlx.distill.teacher_client import AnnotationJob, AnnotationStats, TeacherRequest
 from memlora_mlx.errors import UsageError
 from memlora_mlx.memory import stages
-from memlora_mlx.memory.pipeline import Related
+from memlora_mlx.memory.pipeline import UpdateInput
 from memlora_mlx.records import Exchange, Scope, Stage
 
 EXCHANGE_CHARACTERS = 12_000  # of one exchange, as many as a student's context of 4096 tokens mostly holds
@@ -81,7 +81,7 @@ def select_exchanges(
     kept: list[Exchange] = []
     skipped = 0
     for conversation in conversations:
-        found = exchanges(conversation, user=user)[:limit]
+        found = conversation_exchanges(conversation, user=user)[:limit]
         if splits.split_of(conversation.name) == "test":
             skipped += len(found)
         else:
@@ -115,7 +115,7 @@ def annotate_extraction(
 
 
 def update_question(
-    exchange: Exchange, chat: ChatMessages, related: Related, teacher: str, splits: Splits
+    exchange: Exchange, chat: ChatMessages, related: UpdateInput, teacher: str, splits: Splits
 ) -> TeacherRequest:
     """
     Args:

@@ -41,16 +41,16 @@ from memlora_mlx.distill.training_step import (
     validation_loss,
 )
 from memlora_mlx.errors import AdapterMismatch, Cancelled, TrainingFailed, UsageError
-from memlora_mlx.models import vectorised
-from memlora_mlx.models.arrays import load_arrays_and_words
+from memlora_mlx.models import cpu_kernels
 from memlora_mlx.models.experts import Matrices, adapted_layers, read_expert
+from memlora_mlx.models.safetensors_files import load_arrays_and_words
 
 import mlx.core as mx  # isort: skip  (memlora_mlx.models prepares it)
 import mlx.optimizers as optim  # isort: skip
 from mlx.utils import tree_flatten, tree_unflatten  # isort: skip
 
 if TYPE_CHECKING:
-    from memlora_mlx.models.students import Student
+    from memlora_mlx.models.student import Student
 
 _BETTER = 1e-4  # by how much a validation loss must be below the best to count
 NAN_LOSS = "the loss became no number"
@@ -153,7 +153,7 @@ class Trainer:
         self._same_everywhere()
         self._restore()
         mx.reset_peak_memory()
-        with gradient_checkpointing(self.student.model, self.recipe.grad_checkpoint), vectorised.training():
+        with gradient_checkpointing(self.student.model, self.recipe.grad_checkpoint), cpu_kernels.with_gradients():
             while self.progress.ended is None:
                 at_border = self.progress.step % self._stretch == 0 or self.progress.step == self.steps
                 if at_border and self.progress.validated != self.progress.step:

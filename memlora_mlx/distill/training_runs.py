@@ -31,13 +31,13 @@ from memlora_mlx.distill.examples import SPLITS, Splits, TrainingExample, read_e
 from memlora_mlx.distill.recipes import Recipe
 from memlora_mlx.errors import BadTrainingData, Cancelled, TrainingFailed, UsageError, VisionMissing
 from memlora_mlx.memory import stages
-from memlora_mlx.models.expert_folders import read_card
-from memlora_mlx.models.kinds import needs_vision
+from memlora_mlx.models.adapter_registry import read_card
+from memlora_mlx.models.model_config import text_only_message
 from memlora_mlx.records import STAGES, Stage
 
 if TYPE_CHECKING:
     from memlora_mlx.distill.training import MetricsPoint, TrainingResult
-    from memlora_mlx.models.students import Student
+    from memlora_mlx.models.student import Student
 
 BEST_SO_FAR = "best-so-far"  # in a run's folder: the expert that a run had learnt when it was stopped
 LOCK = ".lock"  # in a run's folder while a process trains there
@@ -174,8 +174,8 @@ def train(
     from memlora_mlx.models.device import usable_memory
     from memlora_mlx.models.experts import write_expert
 
-    if config.stage == "vqa" and not student.sees:
-        raise VisionMissing(needs_vision(student.name))
+    if config.stage == "vqa" and not student.has_vision:
+        raise VisionMissing(text_only_message(student.name))
     recipe = config.recipe
     data = read_data(config)
     longest = min(recipe.max_seq_length, student.context)
@@ -351,18 +351,18 @@ def make_card(
 
 
 def describe_environment() -> dict[str, str]:
-    from memlora_mlx.models.device import describe
+    from memlora_mlx.models.device import describe_device
 
     packages = {name: version(name) for name in ("memlora-mlx", "mlx", "mlx-lm")}
-    return {**packages, "python": platform.python_version(), "device": describe(), "platform": sys.platform}
+    return {**packages, "python": platform.python_version(), "device": describe_device(), "platform": sys.platform}
 
 
 # ------------------------------------------------------------------------------------------------ inside
 
 
 def _shared_images(examples: Sequence[TrainingExample]) -> dict[str, bool]:
-    """What all these update rows have in common, so that the student may be asked and held to it: see `Rules`."""
-    asked = [stages.offered(row.chat) for row in examples]
+    """What all these update rows have in common, so that the student may be asked and held to it: see `PipelineOptions`."""
+    asked = [stages.parse_update_chat(row.chat) for row in examples]
     one_fact = all(found is not None and len(found[1]) == 1 for found in asked)
     return {name: True for name, holds in (("copied_texts", _copies_texts(examples)), ("one_fact", one_fact)) if holds}
 

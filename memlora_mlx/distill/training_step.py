@@ -11,14 +11,14 @@ import numpy as np
 from memlora_mlx.distill import distributed
 from memlora_mlx.distill.datasets import TokenizedExample, TrainingBatch, training_batches
 from memlora_mlx.distill.recipes import Recipe
-from memlora_mlx.models import vectorised
+from memlora_mlx.models import cpu_kernels
 
 import mlx.core as mx  # isort: skip  (memlora_mlx.models prepares it)
 import mlx.nn as nn  # isort: skip
 import mlx.optimizers as optim  # isort: skip
 
 if TYPE_CHECKING:
-    from memlora_mlx.models.students import Student
+    from memlora_mlx.models.student import Student
 
 
 def masked_loss(student: Student, keys: DropoutKeys | None = None) -> Callable[..., tuple[mx.array, mx.array]]:
@@ -65,14 +65,14 @@ def validation_loss(
             before_batch()
             yield batch_arrays(student, batch)
 
-    with vectorised.reading():
+    with cpu_kernels.without_gradients():
         return float(evaluate(student.model, data, batch_size, -1, loss=masked_loss(student), iterate_batches=coming))
 
 
 def batch_arrays(student: Student, batch: TrainingBatch) -> tuple[mx.array | None, ...]:
     """The batch, and the features of its images: within the step, which is compiled on Metal, nobody can look."""
     parts = (batch.tokens, batch.positions, batch.targets, batch.weights, batch.total)
-    return *(mx.array(part) for part in parts), student.shown(batch.tokens)
+    return *(mx.array(part) for part in parts), student.features_at(batch.tokens)
 
 
 class DropoutKeys:
@@ -155,7 +155,7 @@ def estimate_memory(student: Student, recipe: Recipe, data: Sequence[TokenizedEx
 
 def _features_needed(data: Sequence[TokenizedExample], nbytes: int) -> int:
     """Bytes of the images' features: those that are kept from step to step, of `nbytes` each."""
-    from memlora_mlx.models.vision import FEATURE_BYTES
+    from memlora_mlx.models.vision_student import FEATURE_BYTES
 
     named = [example.tokens[example.tokens < 0] for example in data]
     return min(FEATURE_BYTES, len(np.unique(np.concatenate(named))) * nbytes) if named else 0

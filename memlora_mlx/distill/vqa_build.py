@@ -25,8 +25,8 @@ from memlora_mlx.distill.journal import Journal
 from memlora_mlx.distill.teacher_client import RejectedRequest, Teacher
 from memlora_mlx.distill.vqa_dataset import KINDS, QuestionKind, as_one_word, vqa_example, write_benchmark
 from memlora_mlx.errors import UsageError
-from memlora_mlx.memory.stages import clean_text
-from memlora_mlx.memory.store.pictures import read_picture
+from memlora_mlx.memory.stages import clean_line
+from memlora_mlx.memory.store.image_normalisation import read_image_file
 
 MAX_QUESTION = 300  # characters
 _ABOUT: dict[QuestionKind, str] = {
@@ -108,7 +108,7 @@ def import_images(source: Path, shared: Sequence[LinkedImage], folder: Path, jou
         if path is None or image_downloads.is_finished(journal.entries.get(image.url), folder):
             continue
         try:
-            journal.add(image.url, **image_downloads.save_image(read_picture(path), path.name, folder))
+            journal.add(image.url, **image_downloads.save_image(read_image_file(path), path.name, folder))
         except UsageError as error:
             journal.add(image.url, status="no image", says=str(error))
         except OSError as error:
@@ -198,7 +198,7 @@ def parse_question(raw: str) -> dict[str, Any]:
     if isinstance(value, RejectedAnswer):
         return {"refused": value.reason}
     question, reason = (
-        clean_text(value[name]) if isinstance(value[name], str) else "" for name in ("question", "reason")
+        clean_line(value[name]) if isinstance(value[name], str) else "" for name in ("question", "reason")
     )
     if not question or not reason or len(question) > MAX_QUESTION:
         return {"refused": "wrong shape"}

@@ -45,7 +45,7 @@ def vqa_example(
     text = json.dumps({"answer": answer, "reason": reason}, ensure_ascii=False)
     return TrainingExample(
         stage="vqa",
-        chat=stages.look_chat(question),
+        chat=stages.visual_question_chat(question),
         answer=text,
         teacher=teacher,
         conversation=conversation,
@@ -79,7 +79,7 @@ def as_one_word(answer: object) -> str | None:
         return str(answer)
     if not isinstance(answer, str):
         return None
-    word = stages.clean_text(answer).strip().strip(".!\"'").strip()
+    word = stages.clean_line(answer).strip().strip(".!\"'").strip()
     is_word = 0 < len(word) <= 30 and len(word.split()) == 1 and any(letter.isalnum() for letter in word)
     return word if is_word else None
 

@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from memlora_mlx.records import Event, Image, Scope
 
 Vector: TypeAlias = NDArray[np.float32]  # shape (dim,), unit length
-Embed: TypeAlias = Callable[[Sequence[str]], NDArray[np.float32]]  # texts -> shape (len(texts), dim), unit rows
-Order = Literal["newest", "oldest", "stored", "changed"]
+EmbedFunction: TypeAlias = Callable[[Sequence[str]], NDArray[np.float32]]  # texts -> shape (len(texts), dim), unit rows
+SortOrder = Literal["newest", "oldest", "stored", "changed"]
 
 
 @dataclass(frozen=True, slots=True)
-class Space:
+class EmbeddingFingerprint:
     """An embedding space. Vectors of two spaces cannot be compared, so a store holds vectors of one only."""
 
     name: str  # the model with its pooling and prompt
@@ -51,24 +51,24 @@ class Update:
     revised_at: datetime | None = None  # None: when the exchange was said
     metadata: Mapping[str, Any] | None = None
     image: Image | None = None  # that came with the new words; taken where the memory has none
-    seen: str | None = None  # the words that this was decided on; None: whatever it says
+    expected_text: str | None = None  # the words that this was decided on; None: whatever it says
 
 
 @dataclass(frozen=True, slots=True)
 class Delete:
     memory_id: str
-    seen: str | None = None
+    expected_text: str | None = None
 
 
 Change: TypeAlias = Add | Update | Delete
 
 
-class Overtaken(Exception):
+class WriteConflict(Exception):
     """A memory no longer says what a change to it was decided on: somebody else changed it meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
-class Applied:
+class AppliedChange:
     """What became of one change, in the order the changes were given."""
 
     event: Event
@@ -98,7 +98,7 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
-class Imported:
+class ImportResult:
     """How many memories an import brought, and how many were there already."""
 
     added: int

@@ -9,13 +9,13 @@ from collections.abc import Generator
 from datetime import datetime
 from pathlib import Path
 
-from memlora_mlx.memory import inputs, looking, stages
-from memlora_mlx.memory.pipeline import Pipeline, Remembered
-from memlora_mlx.records import Exchange, Hit, Image, Memory, Message, Request, Role, Scope
+from memlora_mlx.memory import inputs, stages, visual_questions
+from memlora_mlx.memory.pipeline import ExchangeResult, Pipeline
+from memlora_mlx.records import Exchange, Hit, Image, MemoryRecord, Message, Priority, Request, Role, Scope
 
 log = logging.getLogger(__name__)
 
-TURNS = 6  # of the running conversation that a reply sees, questions and replies counted
+MAX_TURNS = 6  # of the running conversation that a reply sees, questions and replies counted
 REPLY_TOKENS = 256
 # Named, as the speakers are whom the experts were trained on: without names the student's own chatter became facts of the user.
 USER, ASSISTANT = "User", "Assistant"
@@ -50,30 +50,30 @@ class Chat:
         """
         picture = None
         with contextlib.ExitStack() as until_the_end:
-            if image is not None and self.pipeline.rules.sees:
-                picture = until_the_end.enter_context(looking.as_kept(image.source))
+            if image is not None and self.pipeline.options.supports_images:
+                picture = until_the_end.enter_context(visual_questions.normalised_copy(image.source))
             if image is not None and (image.caption or picture is None):
                 text = f"{text}\n[shares an image: {image.caption or 'no caption'}]".strip()
             yield from self._reply(text, picture, cancelled)
 
     def _reply(self, text: str, picture: Path | None, cancelled: threading.Event | None) -> Generator[str]:
-        text = inputs.clean(text)
+        text = inputs.clean_text(text)
         [vector] = self.pipeline.engine.embed([text], query=True)
         hits = self.pipeline.store.search(vector, self._limit, scope=self.owner, owner_exact=True)
-        if hits and picture is None and self.pipeline.rules.recalls and text.rstrip().endswith("?"):
-            request, cut = self.pipeline.question(text, hits)
-            self.hits = tuple(hits[: len(hits) - cut])
+        if hits and picture is None and self.pipeline.options.use_expert_in_chat and text.rstrip().endswith("?"):
+            request, truncated = self.pipeline.answer_request(text, hits)
+            self.hits = tuple(hits[: len(hits) - truncated])
             yield from self._stream(request, text, cancelled)
             return
-        recalled = [stages.Recalled(hit.memory.text, hit.memory.said_at, None) for hit in hits]
+        prompt_memories = [stages.PromptMemory(hit.memory.text, hit.memory.said_at, None) for hit in hits]
         engine = self.pipeline.engine
-        budget = min(self.pipeline.rules.max_context, engine.student.context) - REPLY_TOKENS
-        earlier = tuple(self.turns[-TURNS:])
+        budget = min(self.pipeline.options.max_context, engine.student.context) - REPLY_TOKENS
+        earlier = tuple(self.turns[-MAX_TURNS:])
         while earlier and engine.count_tokens((*earlier, ("user", text)), picture) > budget:
             earlier = earlier[2:]  # without the oldest question and its reply
-        fitted = stages.fit(
-            lambda kept: (*earlier, *stages.chat_turn(text, recalled[:kept])),
-            len(recalled),
+        fitted = stages.fit_prompt(
+            lambda kept: (*earlier, *stages.chat_turn_with_memories(text, prompt_memories[:kept])),
+            len(prompt_memories),
             lambda chat: engine.count_tokens(chat, picture),
             budget,
         )
@@ -91,18 +91,16 @@ class Chat:
 
     def remember(
         self, said: str, replied: str, *, key: str, said_at: datetime, image: Image | None = None
-    ) -> Remembered:
+    ) -> ExchangeResult:
         """Keep what matters of one exchange; it gives way to a reply that somebody waits for."""
-        from memlora_mlx.models.engine import Priority
-
-        question = Message("user", inputs.clean(said), USER, said_at=said_at, image=image)
+        question = Message("user", inputs.clean_text(said), USER, said_at=said_at, image=image)
         messages = (question, Message("assistant", replied, ASSISTANT, said_at=said_at))
         exchange = Exchange(key, self.owner, messages, said_at, "chat", 0)
         # The user chose the file; one that cannot be kept must not cost what was said.
-        exchange = self.pipeline.store.images.kept_exchange(exchange, None, log.warning, trusted=True)
+        exchange = self.pipeline.store.images.store_exchange_images(exchange, None, log.warning, trusted=True)
         return self.pipeline.remember(exchange, priority=Priority.BACKGROUND)
 
-    def memories(self, limit: int = 20) -> list[Memory]:
+    def list_memories(self, limit: int = 20) -> list[MemoryRecord]:
         return self.pipeline.store.list(self.owner, limit=limit)
 
     def undo(self) -> str:

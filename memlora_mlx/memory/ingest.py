@@ -8,17 +8,17 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from memlora_mlx.conversations import Conversation, exchanges
-from memlora_mlx.memory.pipeline import Pipeline, Remembered
-from memlora_mlx.records import Exchange
+from memlora_mlx.conversations import Conversation, conversation_exchanges
+from memlora_mlx.memory.pipeline import ExchangeResult, Pipeline
+from memlora_mlx.records import Exchange, Priority
 
 
 @dataclass(slots=True)
-class Tally:
+class IngestStats:
     """How far an ingest has come."""
 
     total: int = 0  # exchanges asked for, those done before included
-    before: int = 0  # of them, done in an earlier run, or meanwhile by another process
+    already_stored: int = 0  # of them, done in an earlier run, or meanwhile by another process
     done: int = 0  # of them, done in this run
     facts: int = 0
     added: int = 0
@@ -32,21 +32,21 @@ class Tally:
     seconds: float = 0.0
 
     @property
-    def left(self) -> int:
-        return self.total - self.before - self.done
+    def remaining(self) -> int:
+        return self.total - self.already_stored - self.done
 
     @property
     def seconds_left(self) -> float | None:
         """By the pace so far; None before there is one."""
-        return self.seconds / self.done * self.left if self.done else None
+        return self.seconds / self.done * self.remaining if self.done else None
 
     @property
     def output_tokens(self) -> int:
         return sum(count for name, count in self.tokens.items() if name.endswith(" out"))
 
-    def count(self, result: Remembered) -> None:
-        if result.was_done:
-            self.before += 1
+    def count(self, result: ExchangeResult) -> None:
+        if result.was_already_stored:
+            self.already_stored += 1
             return
         self.done += 1
         self.facts += len(result.facts) + result.duplicates
@@ -56,7 +56,7 @@ class Tally:
         self.duplicates += result.duplicates
         self.rejected += result.rejected
         for cost in result.costs:
-            self.cut += cost.cut > 0
+            self.cut += cost.truncated > 0
             self.tokens[f"{cost.stage} in"] += cost.prompt_tokens
             self.tokens[f"{cost.stage} out"] += cost.output_tokens
 
@@ -67,9 +67,9 @@ def ingest(
     *,
     user: str,
     limit: int | None = None,
-    on_progress: Callable[[Tally, Remembered | None], None] | None = None,
+    on_progress: Callable[[IngestStats, ExchangeResult | None], None] | None = None,
     cancelled: threading.Event | None = None,
-) -> Tally:
+) -> IngestStats:
     """Remember every exchange of the conversations that is not remembered yet.
 
     Each exchange is one transaction with its own mark, so the run can be stopped or killed anywhere and done again:
@@ -84,30 +84,28 @@ def ingest(
     Raises:
         Cancelled: `cancelled` was set.
     """
-    from memlora_mlx.models.engine import Priority
-
-    tally = Tally()
-    plans = [(conversation, exchanges(conversation, user=user)[:limit]) for conversation in conversations]
-    tally.total = sum(len(planned) for _, planned in plans)
+    stats = IngestStats()
+    plans = [(conversation, conversation_exchanges(conversation, user=user)[:limit]) for conversation in conversations]
+    stats.total = sum(len(planned) for _, planned in plans)
     work: list[tuple[Conversation, int, list[Exchange]]] = []
     for conversation, planned in plans:
-        done = pipeline.store.done(exchange.key for exchange in planned)
-        tally.before += len(done)
+        done = pipeline.store.stored_exchanges(exchange.key for exchange in planned)
+        stats.already_stored += len(done)
         work.append((conversation, len(planned), [exchange for exchange in planned if exchange.key not in done]))
     if on_progress:
-        on_progress(tally, None)
+        on_progress(stats, None)
 
     started = time.perf_counter()
     for conversation, total, missing in work:
         if not missing:
             continue
-        pipeline.store.mark_source(conversation.name, conversation.kind, total)
-        folder, problems = conversation.folder, tally.image_problems
-        seen = (pipeline.store.images.kept_exchange(exchange, folder, problems.append) for exchange in missing)
+        pipeline.store.mark_source(conversation.name, conversation.format, total)
+        folder, problems = conversation.folder, stats.image_problems
+        seen = (pipeline.store.images.store_exchange_images(exchange, folder, problems.append) for exchange in missing)
         for result in pipeline.remember_all(seen, priority=Priority.BACKGROUND, cancelled=cancelled):
-            tally.count(result)
-            tally.seconds = time.perf_counter() - started
+            stats.count(result)
+            stats.seconds = time.perf_counter() - started
             if on_progress:
-                on_progress(tally, result)
-        pipeline.store.mark_source(conversation.name, conversation.kind, total, finished=True)
-    return tally
+                on_progress(stats, result)
+        pipeline.store.mark_source(conversation.name, conversation.format, total, finished=True)
+    return stats

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memlora_mlx.errors import StoreError
-from memlora_mlx.memory.changes import Space, Vector
+from memlora_mlx.memory.changes import EmbeddingFingerprint, Vector
 from memlora_mlx.records import Scope
 
 MAX_MEMORY = 1_000_000  # characters of a memory's text
@@ -22,7 +22,7 @@ MAX_DEPTH = 32  # of nested metadata
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 
 
-def clean(text: str) -> str:
+def clean_text(text: str) -> str:
     """Text that SQLite, JSON, UTF-8 and terminals can all take: surrogate pairs joined, lone ones as U+FFFD, of control
     characters line ends and tabs alone.
     """
@@ -39,7 +39,7 @@ def clean_json(value: Any, depth: int = 0) -> Any:
     if depth > MAX_DEPTH:
         raise ValueError("nested too deep")
     if isinstance(value, str):
-        return clean(value)
+        return clean_text(value)
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f"{value} is no JSON number")
     if value is None or isinstance(value, bool | int | float):
@@ -47,7 +47,7 @@ def clean_json(value: Any, depth: int = 0) -> Any:
     if isinstance(value, Mapping):
         if not all(isinstance(key, str) for key in value):
             raise ValueError("keys must be text")
-        return {clean(key): clean_json(item, depth + 1) for key, item in value.items()}
+        return {clean_text(key): clean_json(item, depth + 1) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [clean_json(item, depth + 1) for item in value]
     raise ValueError(f"{type(value).__name__} is no JSON type")
@@ -63,16 +63,16 @@ def metadata_text(metadata: Mapping[str, Any]) -> str:
 
 def clean_scope(scope: Scope) -> Scope:
     def name(value: str | None) -> str | None:
-        return None if value is None else clean(value)
+        return None if value is None else clean_text(value)
 
     return Scope(name(scope.user_id), name(scope.agent_id), name(scope.run_id))
 
 
-def digest(text: str) -> str:
+def text_sha256(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8")).hexdigest()
 
 
-def time_text(moment: datetime | None) -> str | None:
+def encode_time(moment: datetime | None) -> str | None:
     """Fixed width up to the microsecond, so that text sorts as time; aware ones as UTC, naive ones as they are."""
     if moment is None:
         return None
@@ -81,27 +81,27 @@ def time_text(moment: datetime | None) -> str | None:
     return moment.isoformat(timespec="microseconds")
 
 
-def time_from(text: str | None) -> datetime | None:
+def decode_time(text: str | None) -> datetime | None:
     return None if text is None else datetime.fromisoformat(text)
 
 
-def unit_vector(vector: NDArray[Any], space: Space) -> Vector:
+def checked_vector(vector: NDArray[Any], embedding: EmbeddingFingerprint) -> Vector:
     """The vector as float32 of length 1 exactly as stored, shape (dim,).
 
     Raises:
         StoreError: it is not from this space: other dimension, not finite, not of unit length.
     """
     exact = np.asarray(vector, dtype=np.float64)
-    if exact.shape != (space.dim,):
-        raise StoreError(f"an embedding of shape {exact.shape} does not fit the store's space {space}")
+    if exact.shape != (embedding.dim,):
+        raise StoreError(f"an embedding of shape {exact.shape} does not fit the store's space {embedding}")
     length = float(np.linalg.norm(exact))
     if not abs(length - 1.0) < 0.01:  # also NaN; half-precision embedders are off by about 0.001
         raise StoreError(f"an embedding must have length 1, not {length:.3g}; normalise it")
     return (exact / length).astype("<f4")
 
 
-def unit_rows(vectors: NDArray[Any], count: int, space: Space) -> list[Vector]:
-    """What an `Embed` callback returned, checked: `count` unit vectors of this space."""
+def checked_vectors(vectors: NDArray[Any], count: int, embedding: EmbeddingFingerprint) -> list[Vector]:
+    """What an `EmbedFunction` returned, checked: `count` unit vectors of this space."""
     if len(vectors) != count:
         raise StoreError(f"the embedder returned {len(vectors)} vectors for {count} texts")
-    return [unit_vector(vector, space) for vector in vectors]
+    return [checked_vector(vector, embedding) for vector in vectors]

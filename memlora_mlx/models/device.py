@@ -13,7 +13,7 @@ import mlx.core as mx
 from memlora_mlx.models import blas
 
 
-def describe() -> str:
+def describe_device() -> str:
     """The device in words: the chip's name on a Mac, the processor and its cores on a CPU."""
     if on_cpu():
         return f"MLX on the CPU ({processor()}, {os.cpu_count()} cores)"

@@ -16,8 +16,8 @@ from pathlib import Path
 
 from memlora_mlx.errors import DownloadFailed, ModelMissing
 from memlora_mlx.extras import has
-from memlora_mlx.models.catalog import ENTRIES, STUDENTS, near_names
-from memlora_mlx.models.folders import Report, check_folder, check_pulled, discard, is_whole, size_of
+from memlora_mlx.models.catalog import ENTRIES, STUDENTS, similar_names
+from memlora_mlx.models.folders import OnDownload, check_folder, check_pulled, discard, is_complete, size_of
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
 
@@ -29,7 +29,7 @@ class Installed:
     name: str  # its catalogue name or hub id
     path: Path
     size_bytes: int
-    is_whole: bool  # False: half-downloaded or damaged; pull it again
+    is_complete: bool  # False: half-downloaded or damaged; pull it again
 
 
 def resolve(name: str | Path, models_folder: Path) -> Path:
@@ -40,7 +40,7 @@ def resolve(name: str | Path, models_folder: Path) -> Path:
         ModelBroken: it is half-downloaded or damaged.
     """
     text = str(name)
-    place = _place(text, models_folder)
+    place = _model_folder(text, models_folder)
     if text not in ENTRIES and (local := Path(text).expanduser()).is_dir():
         check_folder(local)
         return local
@@ -59,20 +59,20 @@ def installed(models_folder: Path) -> list[Installed]:
     found = []
     for path in models_folder.iterdir():
         name = path.name if path.name in ENTRIES else path.name.replace("--", "/", 1)
-        if path.is_dir() and _place(name, models_folder) == path:
-            found.append(Installed(name, path, size_of(path), is_whole(name, path)))
+        if path.is_dir() and _model_folder(name, models_folder) == path:
+            found.append(Installed(name, path, size_of(path), is_complete(name, path)))
     return sorted(found, key=lambda model: model.name)
 
 
 def default_student(models_folder: Path) -> str | None:
     """The name of the best student on this disk that can run here; None without one."""
-    whole = {model.name for model in installed(models_folder) if model.is_whole}
+    whole = {model.name for model in installed(models_folder) if model.is_complete}
     can_see = has("vision")
     fit = (entry for entry in STUDENTS if entry.name in whole and (can_see or not entry.needs_vision))
-    return next((entry.name for entry in fit if not entry.packaged), None)
+    return next((entry.name for entry in fit if not entry.is_shipped), None)
 
 
-def pull(name: str, models_folder: Path, *, report: Report | None = None) -> Path:
+def pull(name: str, models_folder: Path, *, report: OnDownload | None = None) -> Path:
     """Fetch a model, unless it is here already, and return its folder.
 
     A name with a starter comes from that pinned wheel of the package index, where memlora itself came from and which is
@@ -90,12 +90,12 @@ def pull(name: str, models_folder: Path, *, report: Report | None = None) -> Pat
     """
     import filelock
 
-    place = _place(name, models_folder)
+    place = _model_folder(name, models_folder)
     if place is None:
         raise _unknown(name)
     tell = report or (lambda phase, done, total: None)
     with _disk_errors(name, models_folder):
-        if is_whole(name, place):
+        if is_complete(name, place):
             return place
         locks, staging = models_folder / ".locks", models_folder / ".staging" / place.name
         locks.mkdir(parents=True, exist_ok=True)
@@ -106,16 +106,16 @@ def pull(name: str, models_folder: Path, *, report: Report | None = None) -> Pat
             tell("waiting", 0, 0)
             held = lock.acquire()
         with held:
-            if not is_whole(name, place):
+            if not is_complete(name, place):
                 from memlora_mlx.models.hub import from_hub
-                from memlora_mlx.models.starters import from_package, from_starter
+                from memlora_mlx.models.starters import from_package, from_wheel
 
                 entry = ENTRIES.get(name)
                 staging.mkdir(parents=True, exist_ok=True)
-                if entry is not None and entry.packaged:
-                    from_package(entry, entry.packaged, staging, place)
+                if entry is not None and entry.is_shipped:
+                    from_package(entry, entry.is_shipped, staging, place)
                 elif entry is not None and entry.starter is not None:
-                    from_starter(entry, entry.starter, staging, place, tell)
+                    from_wheel(entry, entry.starter, staging, place, tell)
                 else:
                     repository = name if entry is None else str(entry.repository)
                     from_hub(name, repository, entry, staging, place, tell)
@@ -127,7 +127,7 @@ def remove(name: str, models_folder: Path) -> None:
     """Delete a pulled model, whole or not, and whatever a stopped pull of it left. Raises ModelMissing."""
     import filelock
 
-    place = _place(name, models_folder)
+    place = _model_folder(name, models_folder)
     if place is None:
         raise _unknown(name)
     staging = models_folder / ".staging" / place.name
@@ -140,7 +140,7 @@ def remove(name: str, models_folder: Path) -> None:
             discard(place)
 
 
-def _place(name: str, models_folder: Path) -> Path | None:
+def _model_folder(name: str, models_folder: Path) -> Path | None:
     """Where a pulled model of that name stands; None for what is neither a catalogue name nor a hub id."""
     if name in ENTRIES:
         return models_folder / name
@@ -153,7 +153,7 @@ def _place(name: str, models_folder: Path) -> Path | None:
 def _unknown(name: str) -> ModelMissing:
     if name.startswith(("/", ".", "~")):
         return ModelMissing(f"there is no model folder {name}")
-    if near := near_names(name):
+    if near := similar_names(name):
         guess = f"did you mean {' or '.join(near)}? `memlora models pull {near[0]}`"
     else:
         guess = "see `memlora models list`"

@@ -17,8 +17,8 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from memlora_mlx.errors import ModelBroken
-from memlora_mlx.models.arrays import load_arrays
-from memlora_mlx.models.spaces import optional_json, read_pooling, read_query_prompt
+from memlora_mlx.models.embedding_fingerprint import read_optional_json, read_pooling, read_query_prompt
+from memlora_mlx.models.safetensors_files import load_arrays
 
 _BATCH_TOKENS = 4096  # padded tokens in one forward pass
 
@@ -51,7 +51,7 @@ class Embedder:
         self._first_position = self._pad + 1 if self._config["model_type"] == "roberta" else 0
         self.pooling = read_pooling(folder)
         self.max_length = int(
-            optional_json(folder / "sentence_bert_config.json").get("max_seq_length")
+            read_optional_json(folder / "sentence_bert_config.json").get("max_seq_length")
             or self._config["max_position_embeddings"] - self._first_position
         )
         self.query_prompt = read_query_prompt(folder) if query_prompt else ""
@@ -64,7 +64,7 @@ class Embedder:
         out = np.empty((len(texts), self.dim), dtype=np.float32)
         prompt = self.query_prompt if query else ""
         encoded = [encoding.ids for encoding in self._tokenizer.encode_batch([prompt + text for text in texts])]
-        for rows in _buckets([len(ids) for ids in encoded]):
+        for rows in _length_batches([len(ids) for ids in encoded]):
             out[rows] = self._forward([encoded[row] for row in rows])
         return out
 
@@ -78,7 +78,7 @@ class Embedder:
         """
         encoded = [encoding.ids for encoding in self._tokenizer.encode_batch(list(texts))]
         out = [np.empty((0, self.dim), dtype=np.float32)] * len(texts)
-        for rows in _buckets([len(ids) for ids in encoded]):
+        for rows in _length_batches([len(ids) for ids in encoded]):
             hidden, _, _ = self._hidden([encoded[row] for row in rows], layers)
             for row, states in zip(rows, np.array(hidden.astype(mx.float32)), strict=True):
                 out[row] = states[: len(encoded[row])]
@@ -139,7 +139,7 @@ class Embedder:
         return mx.fast.layer_norm(x, self._weights[f"{name}.weight"], self._weights[f"{name}.bias"], eps)
 
 
-def _buckets(lengths: Sequence[int]) -> Iterator[list[int]]:
+def _length_batches(lengths: Sequence[int]) -> Iterator[list[int]]:
     """Row numbers in batches of like length, so that little is spent on padding."""
     batch: list[int] = []
     for row in sorted(range(len(lengths)), key=lengths.__getitem__):

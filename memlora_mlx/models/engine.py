@@ -22,41 +22,36 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 from memlora_mlx.errors import Cancelled, EngineClosed, ModelMissing
-from memlora_mlx.records import Completion, Request, Stage
+from memlora_mlx.records import Completion, Priority, Request, Stage
 from memlora_mlx.settings import IMAGE_TILES, ExpertMode
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from memlora_mlx.models.batching import Batch, Prefixes
-    from memlora_mlx.models.decoding import Row
+    from memlora_mlx.models.batching import DecodingBatch, PrefixCache
+    from memlora_mlx.models.decoding import DecodingSequence
     from memlora_mlx.models.embedding import Embedder
     from memlora_mlx.models.experts import ExpertTable
-    from memlora_mlx.models.students import Student
+    from memlora_mlx.models.student import Student
 
 T = TypeVar("T")
 
 LONG_TOKENS = 1024  # of prompt and output; longer background requests are answered one by one
 
 
-class Priority(IntEnum):
-    INTERACTIVE = 0  # somebody waits for it
-    BACKGROUND = 1  # memory work; gives way within one step
-
-
 @dataclass(order=True)
-class _Call:
+class _ThreadCall:
     """A function that waits to be run on the engine's thread."""
 
     priority: Priority
     number: int
     function: Callable[[], Any] = field(compare=False)
     result: Future[Any] = field(compare=False)
-    ends: bool = field(default=True, compare=False)  # False: it only begins what will give the result
+    completes_result: bool = field(default=True, compare=False)  # False: it only begins what will give the result
 
 
 @dataclass(eq=False)
-class _Order:
+class _InFlightRequest:
     """A request that waits for its answer, or is being answered."""
 
     request: Request
@@ -84,7 +79,7 @@ class Lane(IntEnum):
     LONG = 2  # background requests too long to share a batch: every row's buffer is as long as the longest's
 
 
-ROWS = {Lane.INTERACTIVE: 4, Lane.BACKGROUND: 8, Lane.LONG: 1}  # places in each batch
+BATCH_SIZES = {Lane.INTERACTIVE: 4, Lane.BACKGROUND: 8, Lane.LONG: 1}  # places in each batch
 
 
 class Engine:
@@ -116,13 +111,13 @@ class Engine:
         self._student: Student | None = None
         self._experts: ExpertTable | None = None
         self._embedder: Embedder | None = None
-        self._numbers = itertools.count()
-        self._wake = threading.Condition()
-        self._calls: list[_Call] = []
-        self._batches: dict[Lane, Batch] = {}
-        self._orders: dict[Lane, dict[Row, _Order]] = {}
-        self._prefixes: Prefixes = {}
-        self._delivered = 0  # tokens of the answers that are done
+        self._sequence = itertools.count()
+        self._condition = threading.Condition()
+        self._calls: list[_ThreadCall] = []
+        self._batches: dict[Lane, DecodingBatch] = {}
+        self._in_flight: dict[Lane, dict[DecodingSequence, _InFlightRequest]] = {}
+        self._prefixes: PrefixCache = {}
+        self._finished_tokens = 0  # tokens of the answers that are done
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="memlora-engine", daemon=True)
         self._thread.start()
@@ -159,10 +154,16 @@ class Engine:
         cancelled: threading.Event | None = None,
     ) -> Future[Completion]:
         """As `complete`, without waiting."""
-        order = _Order(request, Future(), on_text, cancelled or threading.Event())
-        begin = _Call(priority, next(self._numbers), lambda: self._begin(order, priority), order.result, ends=False)
+        in_flight = _InFlightRequest(request, Future(), on_text, cancelled or threading.Event())
+        begin = _ThreadCall(
+            priority,
+            next(self._sequence),
+            lambda: self._begin(in_flight, priority),
+            in_flight.result,
+            completes_result=False,
+        )
         self._enqueue(begin)
-        return order.result
+        return in_flight.result
 
     def stream(self, request: Request, *, cancelled: threading.Event | None = None) -> Iterator[str]:
         """The answer in pieces. Leaving the loop stops the student, and so does setting `cancelled` (see `complete`)."""
@@ -195,7 +196,7 @@ class Engine:
 
     def call(self, function: Callable[[], T], priority: Priority = Priority.INTERACTIVE) -> T:
         """Run a function on the engine's thread between two forward passes, and wait for its value."""
-        call = _Call(priority, next(self._numbers), function, Future())
+        call = _ThreadCall(priority, next(self._sequence), function, Future())
         self._enqueue(call)
         return cast(T, call.result.result())
 
@@ -217,20 +218,20 @@ class Engine:
     def activity(self) -> Activity:
         """What is being worked on; from any thread, without waiting."""
         with_expert = self._experts.experts if self._experts is not None else ()
-        rows = [row for lane in list(self._orders.values()) for row in list(lane)]
+        rows = [row for lane in list(self._in_flight.values()) for row in list(lane)]
         doing = {
             "chat" if row.stage is None else f"{row.stage} {'expert' if row.stage in with_expert else '(base)'}"
             for row in rows
         }
         mlx = sys.modules.get("mlx.core")
         held = int(mlx.get_active_memory()) if mlx is not None else 0
-        return Activity(tuple(sorted(doing)), self._delivered + sum(len(row.tokens) for row in rows), held)
+        return Activity(tuple(sorted(doing)), self._finished_tokens + sum(len(row.tokens) for row in rows), held)
 
     def close(self) -> None:
         """Stop the thread; waiting requests end with `EngineClosed`."""
-        with self._wake:
+        with self._condition:
             self._closed = True
-            self._wake.notify()
+            self._condition.notify()
         atexit.unregister(self.close)
         if threading.current_thread() is not self._thread:
             self._thread.join()
@@ -243,19 +244,19 @@ class Engine:
 
     # ------------------------------------------------------------------ the engine's thread
 
-    def _enqueue(self, call: _Call) -> None:
-        with self._wake:
+    def _enqueue(self, call: _ThreadCall) -> None:
+        with self._condition:
             if self._closed:
                 raise EngineClosed("the engine is closed")
             heapq.heappush(self._calls, call)
-            self._wake.notify()
+            self._condition.notify()
 
     def _run(self) -> None:
         while (work := self._next()) is not None:
-            if isinstance(work, _Call):
+            if isinstance(work, _ThreadCall):
                 try:
                     value = work.function()
-                    if work.ends:
+                    if work.completes_result:
                         work.result.set_result(value)
                 except Exception as error:
                     work.result.set_exception(error)
@@ -264,105 +265,107 @@ class Engine:
         closed = EngineClosed("the engine was closed")
         for call in self._calls:
             call.result.set_exception(closed)
-        for lane in self._orders.values():
-            for order in lane.values():
-                order.result.set_exception(closed)
+        for lane in self._in_flight.values():
+            for in_flight in lane.values():
+                in_flight.result.set_exception(closed)
         self._calls.clear()
         self._batches.clear()
-        self._orders.clear()
+        self._in_flight.clear()
         self._student = self._experts = self._embedder = None
         if "mlx.core" in sys.modules:
             # A thread that ends with MLX streams of its own aborts the process at exit (mlx 0.32).
             sys.modules["mlx.core"].clear_streams()
 
-    def _next(self) -> _Call | Lane | None:
+    def _next(self) -> _ThreadCall | Lane | None:
         """The most urgent piece of work, waited for; None when the engine is closed."""
-        with self._wake:
-            self._wake.wait_for(lambda: self._calls or self._closed or any(b.busy for b in self._batches.values()))
+        with self._condition:
+            self._condition.wait_for(
+                lambda: self._calls or self._closed or any(b.is_busy for b in self._batches.values())
+            )
             if self._closed:
                 return None
-            busy = [lane for lane, batch in sorted(self._batches.items()) if batch.busy]
+            busy = [lane for lane, batch in sorted(self._batches.items()) if batch.is_busy]
             # Calls are short, or begin requests: those of background work fill the batch before its next step.
             if self._calls and not (busy and busy[0] < Lane(self._calls[0].priority)):
                 return heapq.heappop(self._calls)
             return busy[0]
 
-    def _begin(self, order: _Order, priority: Priority) -> None:
+    def _begin(self, in_flight: _InFlightRequest, priority: Priority) -> None:
         """Put a request into its batch."""
-        from memlora_mlx.models.batching import Batch
-        from memlora_mlx.models.decoding import Guide, Row
+        from memlora_mlx.models.batching import DecodingBatch
+        from memlora_mlx.models.decoding import DecodingSequence, GrammarMatcher
 
-        order.started = time.perf_counter()
-        student, request = self._language_model(), order.request
+        in_flight.started = time.perf_counter()
+        student, request = self._language_model(), in_flight.request
         assert self._experts is not None
         prompt = student.encode(request.chat, request.image)
-        student.look(prompt, (row.pending for lane in self._orders.values() for row in lane))
-        guide = Guide(student, request.grammar) if request.grammar else None
-        row = Row(student, request.stage, prompt, guide=guide, max_tokens=request.max_tokens)
+        student.compute_features(prompt, (row.pending for lane in self._in_flight.values() for row in lane))
+        guide = GrammarMatcher(student, request.grammar) if request.grammar else None
+        row = DecodingSequence(student, request.stage, prompt, guide=guide, max_tokens=request.max_tokens)
         lane = Lane.INTERACTIVE if priority is Priority.INTERACTIVE else Lane.BACKGROUND
-        if lane is Lane.BACKGROUND and row.longest > LONG_TOKENS:
+        if lane is Lane.BACKGROUND and row.max_length > LONG_TOKENS:
             lane = Lane.LONG
         if lane not in self._batches:
-            self._batches[lane] = Batch(student, self._experts, ROWS[lane], self._prefixes)
-            self._orders[lane] = {}
-        self._orders[lane][row] = order
+            self._batches[lane] = DecodingBatch(student, self._experts, BATCH_SIZES[lane], self._prefixes)
+            self._in_flight[lane] = {}
+        self._in_flight[lane][row] = in_flight
         self._batches[lane].add(row)
 
     def _step(self, lane: Lane) -> None:
         """One forward pass of a batch, and what it means for its requests."""
-        batch, orders = self._batches[lane], self._orders[lane]
-        for row, order in list(orders.items()):
-            if order.cancelled.is_set():
-                batch.drop(row)
-                orders.pop(row).result.set_exception(Cancelled("stopped"))
+        batch, requests = self._batches[lane], self._in_flight[lane]
+        for row, in_flight in list(requests.items()):
+            if in_flight.cancelled.is_set():
+                batch.cancel(row)
+                requests.pop(row).result.set_exception(Cancelled("stopped"))
         try:
             ended, failed = batch.step()
         except Exception as error:  # out of memory, say: none of these rows can go on, the engine can
             batch.clear()
-            for order in orders.values():
-                order.result.set_exception(error)
-            orders.clear()
+            for in_flight in requests.values():
+                in_flight.result.set_exception(error)
+            requests.clear()
             return
         for row, reason in failed:
-            orders.pop(row).result.set_exception(reason)
-        for row, order in list(orders.items()):
+            requests.pop(row).result.set_exception(reason)
+        for row, in_flight in list(requests.items()):
             try:
-                self._show(order, row)
+                self._show(in_flight, row)
             except Exception as error:  # the caller's own code: its request ends, the engine goes on
-                batch.drop(row)
-                orders.pop(row).result.set_exception(error)
+                batch.cancel(row)
+                requests.pop(row).result.set_exception(error)
         for row in ended:
-            if row in orders:
-                self._deliver(orders.pop(row), row)
+            if row in requests:
+                self._deliver(requests.pop(row), row)
 
-    def _show(self, order: _Order, row: Row) -> None:
+    def _show(self, in_flight: _InFlightRequest, row: DecodingSequence) -> None:
         """Give the caller what is new of the text; half a character waits for its other half."""
-        if order.on_text is None:
+        if in_flight.on_text is None:
             return
         text = self._language_model().decode(row.tokens)
         text = text if row.finish else text.rstrip("\ufffd")
-        if text[order.shown :]:
-            order.on_text(text[order.shown :])
-            order.shown = len(text)
+        if text[in_flight.shown :]:
+            in_flight.on_text(text[in_flight.shown :])
+            in_flight.shown = len(text)
 
-    def _deliver(self, order: _Order, row: Row) -> None:
+    def _deliver(self, in_flight: _InFlightRequest, row: DecodingSequence) -> None:
         assert row.finish is not None
-        self._delivered += len(row.tokens)
-        order.result.set_result(
+        self._finished_tokens += len(row.tokens)
+        in_flight.result.set_result(
             Completion(
                 text=self._language_model().decode(row.tokens),
                 finish=row.finish,
                 prompt_tokens=len(row.prompt),
                 output_tokens=len(row.tokens),
                 steps=row.counters.steps,
-                seconds=time.perf_counter() - order.started,
+                seconds=time.perf_counter() - in_flight.started,
             )
         )
 
     def _language_model(self) -> Student:
         if self._student is None:
             from memlora_mlx.models.experts import ExpertTable, read_experts
-            from memlora_mlx.models.students import Student
+            from memlora_mlx.models.student import Student
 
             if self._student_folder is None:
                 raise ModelMissing("no student is chosen; `memlora models pull smollm2-135m` fetches a small one")

@@ -23,14 +23,14 @@ import numpy as np
 from mlx.utils import tree_flatten
 
 from memlora_mlx.errors import AdapterMismatch
-from memlora_mlx.models.arrays import load_arrays
-from memlora_mlx.models.expert_folders import CONFIG, WEIGHTS, folders_in
+from memlora_mlx.models.adapter_registry import CONFIG, WEIGHTS, experts_in
+from memlora_mlx.models.safetensors_files import load_arrays
 from memlora_mlx.records import Stage
 from memlora_mlx.settings import ExpertMode
 
-Key = Stage | Literal["mixed"] | None  # of a table: a stage, the experts of a mixed batch, or the base alone
+ExpertKey = Stage | Literal["mixed"] | None  # of a table: a stage, the experts of a mixed batch, or the base alone
 Matrices = Mapping[str, tuple[mx.array, mx.array]]  # by layer: A (in, r), B (r, out)
-Slot = tuple[nn.Module, str, nn.Module]  # parent, attribute, the module that stands there
+ModuleSlot = tuple[nn.Module, str, nn.Module]  # parent, attribute, the module that stands there
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Expert:
         return sum(a.nbytes + b.nbytes for a, b in self.matrices.values())
 
 
-class LowRank(nn.Module):
+class LoRALinear(nn.Module):
     """y = linear(x) + (x A) B beside an untouched linear layer, quantised or not."""
 
     def __init__(self, linear: nn.Module, a: mx.array, b: mx.array) -> None:
@@ -58,7 +58,7 @@ class LowRank(nn.Module):
         return mx.addmm(self.linear(x), x @ self.a, self.b)
 
 
-class PerRow(nn.Module):
+class PerRowLoRALinear(nn.Module):
     """y = linear(x) + (x A[i]) B[i], with i the expert of each row; a row without one gets the base alone."""
 
     def __init__(
@@ -90,71 +90,75 @@ class ExpertTable:
     def __init__(self, model: nn.Module, experts: Mapping[Stage, Expert], mode: ExpertMode = "swap") -> None:
         self.mode = mode
         self.experts = dict(experts)
-        self._slots = _find_slots(model, experts.values())
-        self._current: Key = None
+        self._slots = _find_module_slots(model, experts.values())
+        self._current: ExpertKey = None
         self._routes: dict[tuple[Stage, ...], tuple[mx.array, mx.array]] = {}
-        self._tables: dict[Key, list[Slot]] = {None: [], "mixed": [], **{stage: [] for stage in self.experts}}
-        self._held = 0  # bytes beyond the base
+        self._tables: dict[ExpertKey, list[ModuleSlot]] = {
+            None: [],
+            "mixed": [],
+            **{stage: [] for stage in self.experts},
+        }
+        self._extra_bytes = 0  # bytes beyond the base
         for name, (parent, attribute, plain) in self._slots.items():
-            for key, module in self._versions(name, plain).items():
+            for key, module in self._module_variants(name, plain).items():
                 self._tables[key].append((parent, attribute, module))
 
     def use(self, stage: Stage | None) -> None:
         """Put the stage's expert in place; a stage without one gets the base. Only between forward passes."""
-        self._put(stage if stage in self.experts else None)
+        self._activate(stage if stage in self.experts else None)
 
     def use_rows(self, stages: Sequence[Stage | None]) -> None:
         """For a batch: an expert for each row. Rows that all have the same one take the plain way."""
         known = [stage if stage in self.experts else None for stage in stages]
         if len(set(known)) == 1:
-            self._put(known[0])
+            self._activate(known[0])
             return
         self._routes.clear()
         self._rows = known
-        self._put("mixed")
+        self._activate("mixed")
 
     def nbytes(self) -> int:
         """Bytes held beyond the base."""
-        return self._held
+        return self._extra_bytes
 
-    def _put(self, key: Key) -> None:
+    def _activate(self, key: ExpertKey) -> None:
         if key == self._current:
             return
         for parent, attribute, module in self._tables[key]:
             parent[attribute] = module  # an nn.Module is a dict: one store
         self._current = key
 
-    def _versions(self, name: str, plain: nn.Module) -> dict[Key, nn.Module]:
+    def _module_variants(self, name: str, plain: nn.Module) -> dict[ExpertKey, nn.Module]:
         """The module that stands in one place, for each stage, for a mixed batch, and for the base."""
-        holders = tuple(stage for stage, expert in self.experts.items() if name in expert.matrices)
-        pairs = [_checked(self.experts[stage], name, plain) for stage in holders]
+        stages_with_layer = tuple(stage for stage, expert in self.experts.items() if name in expert.matrices)
+        pairs = [_checked(self.experts[stage], name, plain) for stage in stages_with_layer]
         rank, dtype = max(a.shape[1] for a, _ in pairs), _dtype(plain)
         # One stack holds every expert's matrices; those of a single expert are views of it.
         a = mx.stack([mx.pad(a, [(0, 0), (0, rank - a.shape[1])]) for a, _ in pairs]).astype(dtype)
         b = mx.stack([mx.pad(b, [(0, rank - b.shape[0]), (0, 0)]) for _, b in pairs]).astype(dtype)
-        versions: dict[Key, nn.Module] = dict.fromkeys((None, *self.experts), plain)
-        versions["mixed"] = PerRow(plain, a, b, lambda: self._route(holders))
-        for i, stage in enumerate(holders):
-            versions[stage] = LowRank(plain, a[i], b[i]) if self.mode == "swap" else _fused(plain, a[i], b[i])
-        self._held += a.nbytes + b.nbytes
+        versions: dict[ExpertKey, nn.Module] = dict.fromkeys((None, *self.experts), plain)
+        versions["mixed"] = PerRowLoRALinear(plain, a, b, lambda: self._route(stages_with_layer))
+        for i, stage in enumerate(stages_with_layer):
+            versions[stage] = LoRALinear(plain, a[i], b[i]) if self.mode == "swap" else _fused(plain, a[i], b[i])
+        self._extra_bytes += a.nbytes + b.nbytes
         if self.mode == "fused":
-            self._held += sum(versions[stage].weight.nbytes for stage in holders)
+            self._extra_bytes += sum(versions[stage].weight.nbytes for stage in stages_with_layer)
         # Lazy arrays belong to the thread that made them, and a switch should never wait for them.
         mx.eval([module.parameters() for module in versions.values()])
         return versions
 
-    def _route(self, holders: tuple[Stage, ...]) -> tuple[mx.array, mx.array]:
+    def _route(self, stages_with_layer: tuple[Stage, ...]) -> tuple[mx.array, mx.array]:
         """Where the rows' experts lie in a stack of these, computed once for each batch."""
-        if holders not in self._routes:
-            places = [holders.index(stage) if stage in holders else 0 for stage in self._rows]
-            has_one = [float(stage in holders) for stage in self._rows]
-            self._routes[holders] = (mx.array(places), mx.array(has_one)[:, None, None])
-        return self._routes[holders]
+        if stages_with_layer not in self._routes:
+            places = [stages_with_layer.index(stage) if stage in stages_with_layer else 0 for stage in self._rows]
+            has_one = [float(stage in stages_with_layer) for stage in self._rows]
+            self._routes[stages_with_layer] = (mx.array(places), mx.array(has_one)[:, None, None])
+        return self._routes[stages_with_layer]
 
 
-def _find_slots(model: nn.Module, experts: Iterable[Expert]) -> dict[str, Slot]:
+def _find_module_slots(model: nn.Module, experts: Iterable[Expert]) -> dict[str, ModuleSlot]:
     modules = dict(model.named_modules())
-    slots: dict[str, Slot] = {}
+    slots: dict[str, ModuleSlot] = {}
     for expert in experts:
         for name in expert.matrices:
             parent, _, attribute = name.rpartition(".")
@@ -190,7 +194,7 @@ def _fused(plain: nn.Module, a: mx.array, b: mx.array) -> nn.Module:
 
 def read_experts(folders: Path | Mapping[Stage, Path], base_fingerprint: str) -> dict[Stage, Expert]:
     """The experts in these folders, or below one with a sub-folder per stage; an absent stage is simply not there."""
-    found = folders_in(folders) if isinstance(folders, Path) else folders
+    found = experts_in(folders) if isinstance(folders, Path) else folders
     return {stage: read_expert(path, stage, base_fingerprint) for stage, path in found.items()}
 
 
@@ -275,8 +279,8 @@ def write_expert(
         "lora_parameters": {"rank": rank, "scale": scale, "dropout": dropout, "keys": sorted(matrices)},
     }
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".saving-") as scratch:
-        weights, described = Path(scratch, WEIGHTS), Path(scratch, CONFIG)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".saving-") as temporary:
+        weights, described = Path(temporary, WEIGHTS), Path(temporary, CONFIG)
         mx.save_safetensors(str(weights), arrays)
         if card:
             config["memlora"] = {**card, "sha256": sha256(weights.read_bytes()).hexdigest()}
@@ -305,7 +309,7 @@ def random_matrices(
     }
 
 
-def fingerprint(model: nn.Module) -> str:
+def weight_fingerprint(model: nn.Module) -> str:
     """Sixteen hex digits that name a model's weights whatever their precision.
 
     Taken of the norms alone: quantisation leaves them as they were, rounding to bfloat16 (in which models are

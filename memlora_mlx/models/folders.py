@@ -13,15 +13,15 @@ from typing import IO, Literal
 
 from memlora_mlx.errors import ModelBroken
 
-Phase = Literal["waiting", "downloading", "checking", "unpacking", "converting"]
-Report = Callable[[Phase, int, int], None]  # phase, bytes done, bytes in all (0: not known)
+DownloadPhase = Literal["waiting", "downloading", "checking", "unpacking", "converting"]
+OnDownload = Callable[[DownloadPhase, int, int], None]  # phase, bytes done, bytes in all (0: not known)
 
 MANIFEST = "memlora.json"
 MODEL_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json")  # mlx-lm needs the first; vision models have others
 
 
-def is_whole(name: str, place: Path) -> bool:
+def is_complete(name: str, place: Path) -> bool:
     try:
         check_pulled(name, place)
     except ModelBroken:
@@ -62,7 +62,7 @@ def check_folder(folder: Path) -> None:
             raise ModelBroken(f"{path} is damaged or cut off; copy it again")
 
 
-def put_in_place(name: str, origin: dict[str, str], model: Path, place: Path, *, hashes: bool) -> None:
+def move_into_place(name: str, origin: dict[str, str], model: Path, place: Path, *, hashes: bool) -> None:
     files: list[dict[str, object]] = []
     for path in sorted(path for path in model.rglob("*") if path.is_file() and path.name != MANIFEST):
         file: dict[str, object] = {"path": path.relative_to(model).as_posix(), "bytes": path.stat().st_size}

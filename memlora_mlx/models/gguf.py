@@ -112,7 +112,7 @@ class _Header:
         self.tensors = self.file.tensors
         self.architecture = self.text("general.architecture") or ""
 
-    def refusal(self, reason: str) -> ModelBroken:
+    def unsupported(self, reason: str) -> ModelBroken:
         return ModelBroken(f"{self.source}: {reason}")
 
     def value(self, key: str) -> Any:
@@ -137,7 +137,7 @@ class _Header:
         numbers: list[float] = value.tolist()
         return numbers
 
-    def whole(self, key: str, default: int | None = None) -> int:
+    def positive_integer(self, key: str, default: int | None = None) -> int:
         """A whole number above 0; `architecture.key`."""
         value = self.value(f"{self.architecture}.{key}")
         value = default if value is None else value
@@ -145,7 +145,7 @@ class _Header:
             raise ValueError(f"{self.architecture}.{key} is {value}, not a whole number above 0")
         return value
 
-    def real(self, key: str, default: float | None = None) -> float:
+    def positive_number(self, key: str, default: float | None = None) -> float:
         """A finite number above 0; `architecture.key`."""
         value = self.value(f"{self.architecture}.{key}")
         value = default if value is None else value
@@ -164,37 +164,39 @@ def _config(header: _Header, dtype: Float) -> Config:
     """config.json, with the fields of mlx-lm's `ModelArgs` of the architecture."""
     kind = header.architecture
     if kind not in ARCHITECTURES:
-        raise header.refusal(f"its architecture is {kind or 'not named'!r}; memlora reads {', '.join(ARCHITECTURES)}")
+        raise header.unsupported(
+            f"its architecture is {kind or 'not named'!r}; memlora reads {', '.join(ARCHITECTURES)}"
+        )
     if (scaling := header.text(f"{kind}.rope.scaling.type") or "none") != "none":
-        raise header.refusal(f"its positions are scaled ({scaling!r}); memlora reads unscaled ones")
-    hidden, heads = header.whole("embedding_length"), header.whole("attention.head_count")
-    head_dim = header.whole("attention.key_length", default=hidden // heads)
-    if header.whole("rope.dimension_count", default=head_dim) != head_dim:
-        raise header.refusal("it rotates only a part of each head, which memlora does not read")
+        raise header.unsupported(f"its positions are scaled ({scaling!r}); memlora reads unscaled ones")
+    hidden, heads = header.positive_integer("embedding_length"), header.positive_integer("attention.head_count")
+    head_dim = header.positive_integer("attention.key_length", default=hidden // heads)
+    if header.positive_integer("rope.dimension_count", default=head_dim) != head_dim:
+        raise header.unsupported("it rotates only a part of each head, which memlora does not read")
     if kind == "qwen2" and head_dim * heads != hidden:
-        raise header.refusal(f"its {heads} heads of {head_dim} do not make {hidden}, which mlx-lm's qwen2 needs")
-    layers = header.whole("block_count")
+        raise header.unsupported(f"its {heads} heads of {head_dim} do not make {hidden}, which mlx-lm's qwen2 needs")
+    layers = header.positive_integer("block_count")
     config: Config = {
         "model_type": kind,
         "architectures": [_CLASSES[kind]],
         "hidden_size": hidden,
         "num_hidden_layers": layers,
-        "intermediate_size": header.whole("feed_forward_length"),
+        "intermediate_size": header.positive_integer("feed_forward_length"),
         "num_attention_heads": heads,
-        "num_key_value_heads": header.whole("attention.head_count_kv", default=heads),
+        "num_key_value_heads": header.positive_integer("attention.head_count_kv", default=heads),
         "head_dim": head_dim,
-        "rms_norm_eps": header.real("attention.layer_norm_rms_epsilon"),
-        "rope_theta": header.real("rope.freq_base", default=10000.0),
-        "max_position_embeddings": header.whole("context_length"),
+        "rms_norm_eps": header.positive_number("attention.layer_norm_rms_epsilon"),
+        "rope_theta": header.positive_number("rope.freq_base", default=10000.0),
+        "max_position_embeddings": header.positive_integer("context_length"),
         "tie_word_embeddings": "output.weight" not in header.tensors,
         "torch_dtype": dtype,
     }
     if head_dim % 2 or heads % config["num_key_value_heads"]:
         raise ValueError(f"{heads} heads of {head_dim} cannot share {config['num_key_value_heads']} key heads")
     if kind == "gemma2":
-        config["attn_logit_softcapping"] = header.real("attn_logit_softcapping", default=50.0)
-        config["final_logit_softcapping"] = header.real("final_logit_softcapping", default=30.0)
-        config["sliding_window"] = header.whole("attention.sliding_window", default=4096)
+        config["attn_logit_softcapping"] = header.positive_number("attn_logit_softcapping", default=50.0)
+        config["final_logit_softcapping"] = header.positive_number("final_logit_softcapping", default=30.0)
+        config["sliding_window"] = header.positive_integer("attention.sliding_window", default=4096)
         # GGUF does not hold this one. Gemma2 scales by its heads' size, but the 27B model, which alone has
         # 46 layers, by what a head would have if the heads made up the hidden size.
         config["query_pre_attn_scalar"] = hidden // heads if layers == 46 else head_dim
@@ -231,7 +233,7 @@ def _tensors(header: _Header, config: Config) -> dict[str, GgufTensor]:
     for name, tensor in left.items():
         if tensor.type_name not in READABLE_TYPES:
             readable = f"{', '.join(READABLE_TYPES[:-1])} and {READABLE_TYPES[-1]}"
-            raise header.refusal(f"tensor {name} is {tensor.type_name}; memlora reads {readable}")
+            raise header.unsupported(f"tensor {name} is {tensor.type_name}; memlora reads {readable}")
     found: dict[str, GgufTensor] = {}
 
     def take(theirs: str, ours: str, shape: tuple[int, ...]) -> None:
@@ -251,7 +253,9 @@ def _tensors(header: _Header, config: Config) -> dict[str, GgufTensor]:
     if not config["tie_word_embeddings"] and config["model_type"] != "gemma2":
         take("output.weight", "lm_head.weight", embedding)
     if left:  # it would change what the model computes: scaled positions, more biases, experts
-        raise header.refusal(f"tensor {next(iter(left))} is not one memlora knows in a {config['model_type']} model")
+        raise header.unsupported(
+            f"tensor {next(iter(left))} is not one memlora knows in a {config['model_type']} model"
+        )
     return found
 
 
@@ -282,7 +286,7 @@ def _tokenizer(header: _Header, config: Config) -> tuple[Tokenizer, dict[str, An
         elif model == "llama":
             tokenizer, adds_bos = _sentencepiece(header, tokens, kinds), True
         else:
-            raise header.refusal(f"its tokenizer is {model!r}; memlora reads gpt2 (byte-level BPE) and llama")
+            raise header.unsupported(f"its tokenizer is {model!r}; memlora reads gpt2 (byte-level BPE) and llama")
         if bool(_or(header.value("tokenizer.ggml.add_bos_token"), adds_bos)) and ids["bos"] is not None:
             bos = tokens[ids["bos"]]
             tokenizer.post_processor = processors.TemplateProcessing(
@@ -321,7 +325,7 @@ def _or(value: Any, default: Any) -> Any:
 def _byte_level(header: _Header, tokens: list[str], kinds: list[float]) -> Tokenizer:
     pre = header.text("tokenizer.ggml.pre") or "default"
     if pre not in PRE_TOKENIZERS:
-        raise header.refusal(f"its pre-tokenizer is {pre!r}; memlora reads {', '.join(PRE_TOKENIZERS)}")
+        raise header.unsupported(f"its pre-tokenizer is {pre!r}; memlora reads {', '.join(PRE_TOKENIZERS)}")
     pairs = [tuple(merge.split(" ")) for merge in header.texts("tokenizer.ggml.merges")]
     if any(len(pair) != 2 for pair in pairs):
         raise ValueError("tokenizer.ggml.merges has a line that is not a pair")
@@ -353,7 +357,7 @@ def _sentencepiece(header: _Header, tokens: list[str], kinds: list[float]) -> To
     try:
         from transformers.integrations.gguf import convert_gguf_tokenizer
     except ImportError:
-        raise header.refusal("its SentencePiece tokenizer needs a newer transformers; pull the MLX model") from None
+        raise header.unsupported("its SentencePiece tokenizer needs a newer transformers; pull the MLX model") from None
     scores = header.numbers("tokenizer.ggml.scores")
     if len(scores) != len(tokens):
         raise ValueError("its vocabulary is inconsistent")

@@ -19,12 +19,12 @@ from numpy.typing import NDArray
 
 from memlora_mlx.errors import ModelBroken
 
-MOST_TEXTS = (
+MAX_TEXTS = (
     4_000_000  # in all lists of a file; a vocabulary of 256 thousand tokens and its merges have about one million
 )
-MOST_ENTRIES = 100_000  # tensors, and fields; a model of 80 layers has about a thousand tensors
-MOST_AXES = 4
-DEEPEST_LIST = 4  # lists in lists
+MAX_HEADER_ITEMS = 100_000  # tensors, and fields; a model of 80 layers has about a thousand tensors
+MAX_AXES = 4
+MAX_LIST_DEPTH = 4  # lists in lists
 _FLOAT16 = np.dtype("<f2")
 _NUMBERS = {
     0: "<u1",
@@ -69,7 +69,7 @@ class GgufFile:
         self.path = path
         with path.open("rb") as file:
             self._file, self._size = file, path.stat().st_size
-            self._texts_left = MOST_TEXTS
+            self._texts_left = MAX_TEXTS
             if self._bytes(4) != b"GGUF":
                 raise ValueError("it does not begin with GGUF")
             version = int(self._number("<u4"))
@@ -80,14 +80,14 @@ class GgufFile:
             if version not in (2, 3):
                 raise ValueError(f"its format is version {version}")
             tensors, fields = int(self._number("<u8")), int(self._number("<u8"))
-            if max(tensors, fields) > MOST_ENTRIES:
-                raise ValueError(f"its header has more than {MOST_ENTRIES} entries")
+            if max(tensors, fields) > MAX_HEADER_ITEMS:
+                raise ValueError(f"its header has more than {MAX_HEADER_ITEMS} entries")
             self.fields: dict[str, Any] = {}
             for _ in range(fields):
                 key = self._bytes(int(self._number("<u8"))).decode()
                 if key in self.fields:
                     raise ValueError(f"it has {key} twice")
-                self.fields[key] = self._value(int(self._number("<u4")), DEEPEST_LIST)
+                self.fields[key] = self._value(int(self._number("<u4")), MAX_LIST_DEPTH)
             described = [self._tensor() for _ in range(tensors)]
             alignment = self.fields.get("general.alignment", 32)
             if not isinstance(alignment, int) or alignment <= 0 or alignment & (alignment - 1):
@@ -134,7 +134,7 @@ class GgufFile:
         if 8 * count > self._size - self._file.tell():  # each has at least a length
             raise ValueError("it ends too early")
         if self._texts_left < 0:
-            raise ValueError(f"its lists have more than {MOST_TEXTS} parts")
+            raise ValueError(f"its lists have more than {MAX_TEXTS} parts")
         if inner != _TEXT:
             return [self._value(inner, depth - 1) for _ in range(count)]
         return [self._bytes(struct.unpack("<Q", self._bytes(8))[0]) for _ in range(count)]
@@ -142,7 +142,7 @@ class GgufFile:
     def _tensor(self) -> tuple[str, tuple[int, ...], str, int]:
         name = self._bytes(int(self._number("<u8"))).decode()
         axes = int(self._number("<u4"))
-        if not 0 < axes <= MOST_AXES:
+        if not 0 < axes <= MAX_AXES:
             raise ValueError(f"tensor {name} has {axes} axes")
         shape = tuple(int(self._number("<u8")) for _ in range(axes))[::-1]  # the file has the innermost axis first
         number = int(self._number("<u4"))

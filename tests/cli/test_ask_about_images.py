@@ -92,11 +92,13 @@ def test_odd_pictures_are_looked_at(seeing_home: Path, tmp_path: Path, run_memlo
 def test_a_rotated_photograph_is_seen_upright_and_a_link_that_the_user_names_is_followed(
     seeing_home: Path, tmp_path: Path, run_memlora: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from memlora_mlx.models.eyes import InternVL
+    from memlora_mlx.models.vision_adapters import InternVLAdapter
 
     seen: list[tuple[int, int]] = []
-    real = InternVL.features
-    monkeypatch.setattr(InternVL, "features", lambda self, pixels: seen.append(pixels.size) or real(self, pixels))
+    real = InternVLAdapter.features
+    monkeypatch.setattr(
+        InternVLAdapter, "features", lambda self, pixels: seen.append(pixels.size) or real(self, pixels)
+    )
     (tmp_path / "turned.jpg").write_bytes(ODD["turned.jpg"])
     (tmp_path / "link.jpg").symlink_to(tmp_path / "turned.jpg")
     for name in ("turned.jpg", "link.jpg"):

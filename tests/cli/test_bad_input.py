@@ -17,7 +17,7 @@ from cli_home import TALK, environment, exchanges_done, run_command, start_comma
 from tiny_models import expert_folder, model
 
 from memlora_mlx import Memory
-from memlora_mlx.models.folders import put_in_place
+from memlora_mlx.models.folders import move_into_place
 
 Command = Callable[..., tuple[int, str, str]]
 CHAT = [{"role": "user", "content": "I moved to Rome."}, {"role": "assistant", "content": "Nice."}]
@@ -144,7 +144,7 @@ def test_a_half_downloaded_model_is_named(
     place = tiny_home / "models" / "qwen2.5-0.5b"
     staged = shutil.copytree(tiny_student, tiny_home / "staged")
     place.parent.mkdir(parents=True)
-    put_in_place("qwen2.5-0.5b", {"repository": "org/tiny", "revision": "0"}, staged, place, hashes=False)
+    move_into_place("qwen2.5-0.5b", {"repository": "org/tiny", "revision": "0"}, staged, place, hashes=False)
     monkeypatch.setenv("MEMLORA_STUDENT", "qwen2.5-0.5b")
     os.truncate(place / "model.safetensors", 1000)
     check_line(run_memlora("ask", "Who?"), 1, "qwen2.5-0.5b", "half-downloaded", "`memlora models pull qwen2.5-0.5b`")

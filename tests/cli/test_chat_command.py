@@ -11,7 +11,7 @@ import pytest
 from cli_home import environment, run_command, start_command, store_contents
 
 from memlora_mlx import Memory
-from memlora_mlx.memory.chat import TURNS, Chat
+from memlora_mlx.memory.chat import MAX_TURNS, Chat
 from memlora_mlx.memory.workspace import Workspace
 from memlora_mlx.settings import load_settings
 
@@ -82,13 +82,13 @@ def test_a_reply_sees_the_nearest_memories_and_the_last_turns(
             workspace.engine, "submit", lambda request, **how: asked.append(request) or submit(request, **how)
         )
         chat = Chat(workspace.pipeline, "ann", limit=2)
-        for number in range(TURNS):
+        for number in range(MAX_TURNS):
             assert "".join(chat.reply(f"ann likes tea {number}")).strip() == chat.turns[-1][1]
         assert [hit.memory.owner.user_id for hit in chat.hits] == ["ann", "ann"]
         assert chat.hits[0].memory.text == "ann likes tea"
         last = asked[-1].chat
-        assert len(last) == TURNS + 1 and last[-2] == chat.turns[-3]
-        assert "ann likes tea (8 May 2023)" in last[-1][1] and last[-1][1].endswith(f"ann likes tea {TURNS - 1}")
+        assert len(last) == MAX_TURNS + 1 and last[-2] == chat.turns[-3]
+        assert "ann likes tea (8 May 2023)" in last[-1][1] and last[-1][1].endswith(f"ann likes tea {MAX_TURNS - 1}")
         assert all(request.stage is None and request.grammar is None for request in asked)
 
 

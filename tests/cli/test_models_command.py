@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from memlora_mlx.cli.models import app
 from memlora_mlx.errors import ModelMissing
-from memlora_mlx.models.folders import put_in_place
+from memlora_mlx.models.folders import move_into_place
 
 run = CliRunner().invoke
 
@@ -20,7 +20,7 @@ def qwen(isolated_home: Path, tiny_student: Path) -> Path:
     place = isolated_home / "models" / "qwen2.5-0.5b"
     staged = shutil.copytree(tiny_student, isolated_home / "staged")
     place.parent.mkdir(parents=True)
-    put_in_place("qwen2.5-0.5b", {"repository": "org/tiny", "revision": "0"}, staged, place, hashes=False)
+    move_into_place("qwen2.5-0.5b", {"repository": "org/tiny", "revision": "0"}, staged, place, hashes=False)
     return place
 
 

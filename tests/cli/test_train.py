@@ -19,8 +19,8 @@ from memlora_mlx.distill import training_runs
 from memlora_mlx.distill.examples import TrainingExample, write_examples
 from memlora_mlx.distill.recipes import read_recipe
 from memlora_mlx.distill.training import MetricsPoint
-from memlora_mlx.models import expert_folders
-from memlora_mlx.models.expert_folders import folders_in
+from memlora_mlx.models import adapter_registry
+from memlora_mlx.models.adapter_registry import experts_in
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -29,7 +29,7 @@ STEPS = ("--epochs", "2", "--batch-size", "4", "--learning-rate", "0.005", "--va
 
 @pytest.fixture(autouse=True)
 def nothing_shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(expert_folders, "SHIPPED", tmp_path / "shipped")
+    monkeypatch.setattr(adapter_registry, "SHIPPED", tmp_path / "shipped")
 
 
 def rows(count: int = 24) -> list[TrainingExample]:
@@ -241,7 +241,7 @@ def test_an_interrupted_run_goes_on_to_the_same_expert(
     [folder] = (tiny_home / "runs").iterdir()
     last, best = said.splitlines()[-1], folder / training_runs.BEST_SO_FAR
     assert f"all of it is kept, and `memlora train --resume {folder}` goes on" in last
-    assert last.endswith(f"--experts {best}") and set(folders_in(best)) == {"extraction"}
+    assert last.endswith(f"--experts {best}") and set(experts_in(best)) == {"extraction"}
 
     which = {"--resume": (), "name": (folder.name,), "folder": (folder,)}[how]
     code, _, err = run_memlora("train", "--resume", *which)

@@ -16,7 +16,7 @@ Command = Callable[..., tuple[int, str, str]]
 @pytest.fixture(autouse=True)
 def short_outputs() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(stages, "LOOK_TOKENS", 16)  # random weights rarely end an output
+        patched.setattr(stages, "VISUAL_ANSWER_TOKENS", 16)  # random weights rarely end an output
         yield
 
 

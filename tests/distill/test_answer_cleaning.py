@@ -13,7 +13,7 @@ from memlora_mlx.distill.answer_cleaning import CleanedAnswer, RejectedAnswer, c
 from memlora_mlx.memory.stages import (
     MAX_FACTS,
     MAX_TEXT,
-    clean_text,
+    clean_line,
     extraction_grammar,
     parse_facts,
     parse_update,
@@ -94,7 +94,7 @@ def test_what_holds_no_facts_is_refused_with_a_reason(raw: str, reason: str) -> 
 
 
 def test_the_check_by_grammar_sees_a_wrong_form() -> None:
-    grammar = extraction_grammar(EXCHANGE, grounded=False)
+    grammar = extraction_grammar(EXCHANGE, verbatim_only=False)
     assert is_allowed(grammar, FACTS)
     assert not is_allowed(grammar, FACTS[:-1]) and not is_allowed(grammar, FACTS.replace(", ", ","))
 
@@ -264,7 +264,7 @@ VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=6), inner, max_size=4),
     max_leaves=12,
 )
-MEMORIES = st.lists(st.text(max_size=260).map(clean_text).filter(bool), max_size=4, unique=True)
+MEMORIES = st.lists(st.text(max_size=260).map(clean_line).filter(bool), max_size=4, unique=True)
 ENTRIES = st.fixed_dictionaries(
     {
         "id": st.integers(-1, 6) | st.integers(0, 6).map(str),
@@ -292,7 +292,7 @@ def test_no_output_breaks_cleaning_and_cleaning_is_done_once(raw: str, stage: st
 def test_facts_that_are_kept_are_what_the_grammar_allows(facts: list[str], before: str) -> None:
     result = clean_answer("extraction", f"{before}</think>{json.dumps({'facts': facts})}")
     assert isinstance(result, CleanedAnswer)
-    assert is_allowed(extraction_grammar(EXCHANGE, grounded=False), result.text)
+    assert is_allowed(extraction_grammar(EXCHANGE, verbatim_only=False), result.text)
     assert parse_facts(result.text) == json.loads(result.text)["facts"]
     if all(fact[:1].isalpha() for fact in facts):
         assert parse_facts(result.text) == parse_facts(json.dumps({"facts": facts}))
@@ -305,10 +305,10 @@ def test_updates_that_are_kept_are_what_the_grammar_allows(
 ) -> None:
     result = clean_answer("update", json.dumps({"memory": entries}), old=old, facts=facts)
     if isinstance(result, CleanedAnswer):
-        assert is_allowed(update_grammar(old, facts, grounded=False), result.text)
+        assert is_allowed(update_grammar(old, facts, verbatim_only=False), result.text)
         read = parse_update(result.text, old)
         assert read.rejected == 0
-        assert len(read.decisions) == len(json.loads(result.text)["memory"])
+        assert len(read.operations) == len(json.loads(result.text)["memory"])
 
 
 @settings(deadline=None)

@@ -13,7 +13,7 @@ import pytest
 from memlora_mlx.distill.corrections import corrections_file, count_corrections, update_corrections
 from memlora_mlx.distill.examples import read_examples
 from memlora_mlx.errors import BadTrainingData
-from memlora_mlx.memory.store.store import Add, Delete, Space, Store, Update
+from memlora_mlx.memory.store.store import Add, Delete, EmbeddingFingerprint, Store, Update
 from memlora_mlx.records import Exchange, Message, Scope
 
 ANN = Scope(user_id="ann")
@@ -35,7 +35,7 @@ def exchange(key: str, said: str, source: str = "chat") -> Exchange:
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:
-    with Store(tmp_path / "store", Space("test", 8)) as opened:
+    with Store(tmp_path / "store", EmbeddingFingerprint("test", 8)) as opened:
         yield opened
 
 

@@ -33,7 +33,7 @@ from memlora_mlx.distill.recipes import Recipe
 from memlora_mlx.distill.training_runs import TrainingConfig
 from memlora_mlx.errors import BadTrainingData, Cancelled, TrainingFailed, UsageError
 from memlora_mlx.models.experts import ExpertTable, read_expert
-from memlora_mlx.models.students import Student
+from memlora_mlx.models.student import Student
 from memlora_mlx.records import Stage
 
 TAUGHT: Mapping[Stage, str] = {

@@ -38,12 +38,12 @@ def test_the_decisions_of_a_life_lead_to_its_bank(workspace: Workspace, seed: in
         rows = list(synthetic_teacher.synthetic_update_examples(life, real, "train"))
     for row in rows if seed % 4 == 0 else []:  # these lives keep every row
         old = [memory["text"] for memory in json.loads(row.chat[0][1].split(". New retrieved")[0].split(":", 1)[1])]
-        for decision in stages.parse_update(row.answer, old).decisions:
+        for decision in stages.parse_update(row.answer, old).operations:
             if decision.event == "ADD":
                 memories.append(decision.text)
             else:
-                assert decision.number is not None
-                place = memories.index(old[decision.number])
+                assert decision.memory_index is not None
+                place = memories.index(old[decision.memory_index])
                 memories[place : place + 1] = [decision.text] if decision.event == "UPDATE" else []
     assert rows
     assert seed % 4 or memories == expected_memories(life, len(life.steps))

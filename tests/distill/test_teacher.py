@@ -31,7 +31,7 @@ from memlora_mlx.distill.teacher_prompts import (
     annotate_updates,
     select_exchanges,
 )
-from memlora_mlx.errors import BadTrainingData, Cancelled, TeacherFailed, UsageError
+from memlora_mlx.errors import BadTrainingData, Cancelled, ExtraMissing, TeacherFailed, UsageError
 from memlora_mlx.memory.workspace import Workspace
 from memlora_mlx.settings import load_settings
 
@@ -609,7 +609,7 @@ def test_bad_usage_is_one_line(
 
 def test_without_the_client_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "openai", None)
-    with pytest.raises(UsageError, match=r"memlora-mlx\[teach\]"):
+    with pytest.raises(ExtraMissing, match=r"memlora-mlx\[teach\]"):
         Teacher(["http://127.0.0.1:9/v1"], MODEL)
 
 

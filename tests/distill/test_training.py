@@ -31,9 +31,9 @@ from memlora_mlx.distill.training_step import batch_arrays, estimate_memory, mas
 from memlora_mlx.errors import AdapterMismatch, BadTrainingData, Cancelled, TrainingFailed, UsageError
 from memlora_mlx.memory.stages import update_chat
 from memlora_mlx.memory.workspace import Workspace
-from memlora_mlx.models import vectorised
+from memlora_mlx.models import cpu_kernels
 from memlora_mlx.models.experts import Q_V, ExpertTable, random_matrices, read_expert, write_expert
-from memlora_mlx.models.students import Student
+from memlora_mlx.models.student import Student
 from memlora_mlx.settings import Settings
 
 import mlx.core as mx  # isort: skip
@@ -264,11 +264,11 @@ def test_only_answer_tokens_are_learnt_and_never_padding(student: Student) -> No
         return total / sum(float(example.weights.sum()) for example in data)
 
     model = student.model
-    with vectorised.training():
+    with cpu_kernels.with_gradients():
         loss, gradient = nn.value_and_grad(model, lambda m: masked_loss(student)(m, *batch_arrays(student, batch))[0])(
             model
         )
-    with vectorised.plain():
+    with cpu_kernels.without_cpu_kernels():
         expected_loss, expected = nn.value_and_grad(model, alone)(model)
     assert loss.item() == pytest.approx(expected_loss.item(), rel=1e-5)
     for (name, a), (_, b) in zip(tree_flatten(gradient), tree_flatten(expected), strict=True):
@@ -592,8 +592,8 @@ def test_a_card_says_how_an_update_expert_is_asked_and_the_pipeline_asks_it_so(
                 protocol=protocol,  # type: ignore[arg-type]
             )
             with Workspace(chosen) as opened:
-                assert opened.rules.copied == ("copied_texts" in says)
-                assert opened.rules.apart == ("one_fact" in says and protocol == "product")
+                assert opened.pipeline_options.copy_constrained == ("copied_texts" in says)
+                assert opened.pipeline_options.per_fact == ("one_fact" in says and protocol == "product")
 
 
 def test_a_card_names_the_licence_of_locomo_whoever_taught(tmp_path: Path, tiny_student: Path) -> None:

@@ -19,9 +19,9 @@ from memlora_mlx.distill.recipes import Recipe, read_recipe
 from memlora_mlx.distill.training_step import batch_arrays, estimate_memory, masked_loss, validation_loss
 from memlora_mlx.errors import BadTrainingData, Cancelled, VisionMissing
 from memlora_mlx.eval.vqa import drawings
-from memlora_mlx.models import vectorised
-from memlora_mlx.models.arrays import load_arrays
-from memlora_mlx.models.students import Student
+from memlora_mlx.models import cpu_kernels
+from memlora_mlx.models.safetensors_files import load_arrays
+from memlora_mlx.models.student import Student
 
 import mlx.core as mx  # isort: skip
 import mlx.nn as nn
@@ -116,9 +116,9 @@ def test_the_batched_loss_with_images_is_that_of_each_row_alone(drawn: Path, loa
         return total / sum(float(example.weights.sum()) for example in data)
 
     parts = batch_arrays(student, batch)
-    with vectorised.training():
+    with cpu_kernels.with_gradients():
         loss, gradient = nn.value_and_grad(student.model, lambda m: masked_loss(student)(m, *parts)[0])(student.model)
-    with vectorised.plain():
+    with cpu_kernels.without_cpu_kernels():
         expected_loss, expected = nn.value_and_grad(student.model, alone)(student.model)
     assert loss.item() == pytest.approx(expected_loss.item(), rel=1e-5)
     for (name, a), (_, b) in zip(tree_flatten(gradient), tree_flatten(expected), strict=True):

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from memlora_mlx.errors import StoreError
+from memlora_mlx.memory.api import Memory
 from memlora_mlx.memory.chat import Chat
-from memlora_mlx.memory.system import Memory
 from memlora_mlx.memory.workspace import Workspace
 from memlora_mlx.records import Request
 from memlora_mlx.settings import load_settings
@@ -35,12 +35,12 @@ def test_a_student_that_needs_its_expert_is_asked_through_it(
 
     monkeypatch.setattr(workspace.engine, "stream", look)
     chat = Chat(workspace.pipeline, "me", limit=3)
-    chat.pipeline.rules = replace(chat.pipeline.rules, recalls=True)
+    chat.pipeline.options = replace(chat.pipeline.options, use_expert_in_chat=True)
     list(chat.reply("What is my cat called?"))
     Memory.of(workspace).add("User has a cat called Moss", user_id="me", infer=False)
     list(chat.reply("What is my cat called?"))
     list(chat.reply("I have a cat."))
-    chat.pipeline.rules = replace(chat.pipeline.rules, recalls=False)
+    chat.pipeline.options = replace(chat.pipeline.options, use_expert_in_chat=False)
     list(chat.reply("What is my cat called?"))
     assert [request.stage for request in asked] == [None, "generation", None, None], "with a memory, and a question"
     assert "Moss" in asked[1].chat[-1][1] and len(asked[1].chat) == 1

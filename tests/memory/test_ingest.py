@@ -26,8 +26,8 @@ from cli_home import (
 
 from memlora_mlx.conversations import read_conversations
 from memlora_mlx.errors import Cancelled
-from memlora_mlx.memory.ingest import Tally, ingest
-from memlora_mlx.memory.pipeline import Remembered
+from memlora_mlx.memory.ingest import IngestStats, ingest
+from memlora_mlx.memory.pipeline import ExchangeResult
 from memlora_mlx.memory.workspace import Workspace
 from memlora_mlx.records import Request
 from memlora_mlx.settings import Settings
@@ -161,12 +161,15 @@ def test_a_first_part_and_then_the_whole_is_the_whole(
 ) -> None:
     conversations = read_conversations(talk)
     first = ingest(workspace.pipeline, conversations, user="me", limit=3)
-    assert (first.total, first.before, first.done, first.left) == (3, 0, 3, 0)
-    seen: list[tuple[int, Remembered | None]] = []
+    assert (first.total, first.already_stored, first.done, first.remaining) == (3, 0, 3, 0)
+    seen: list[tuple[int, ExchangeResult | None]] = []
     rest = ingest(
-        workspace.pipeline, conversations, user="me", on_progress=lambda tally, last: seen.append((tally.left, last))
+        workspace.pipeline,
+        conversations,
+        user="me",
+        on_progress=lambda tally, last: seen.append((tally.remaining, last)),
     )
-    assert (rest.total, rest.before, rest.done, rest.left) == (EXCHANGES, 3, EXCHANGES - 3, 0)
+    assert (rest.total, rest.already_stored, rest.done, rest.remaining) == (EXCHANGES, 3, EXCHANGES - 3, 0)
     assert [left for left, _ in seen] == list(range(EXCHANGES - 3, -1, -1))
     assert seen[0][1] is None and all(last is not None for _, last in seen[1:])
     workspace.close()
@@ -174,7 +177,7 @@ def test_a_first_part_and_then_the_whole_is_the_whole(
 
 
 def test_the_tally_adds_up(workspace: Workspace, talk: Path) -> None:
-    results: list[Remembered] = []
+    results: list[ExchangeResult] = []
     tally = ingest(
         workspace.pipeline,
         read_conversations(talk),
@@ -200,7 +203,7 @@ def test_stopped_within_an_exchange_nothing_of_it_is_kept(workspace: Workspace, 
         return submit(request, **how)
 
     workspace.engine.submit = stop_soon  # type: ignore[method-assign]
-    tallies: list[Tally] = []
+    tallies: list[IngestStats] = []
     with pytest.raises(Cancelled):
         ingest(
             workspace.pipeline,
@@ -219,11 +222,11 @@ def test_what_another_process_has_just_read_is_not_stored_twice(
 ) -> None:
     conversations = read_conversations(talk)
 
-    def read_by_another(tally: Tally, last: Remembered | None) -> None:
+    def read_by_another(tally: IngestStats, last: ExchangeResult | None) -> None:
         if tally.done == 2:
             ingest(workspace.pipeline, conversations, user="me", limit=6)
 
     tally = ingest(workspace.pipeline, conversations, user="me", on_progress=read_by_another)
-    assert (tally.before, tally.done) == (4, EXCHANGES - 4)
+    assert (tally.already_stored, tally.done) == (4, EXCHANGES - 4)
     workspace.close()
     assert store_contents(tmp_path) == quiet_run

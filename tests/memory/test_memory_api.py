@@ -13,7 +13,7 @@ import pytest
 import memlora_mlx
 from memlora_mlx import Memory
 from memlora_mlx.errors import MemloraError, MemoryNotFound, ModelMissing, UsageError
-from memlora_mlx.memory.pipeline import Remembered
+from memlora_mlx.memory.pipeline import ExchangeResult
 from memlora_mlx.records import Exchange
 
 TALK = [
@@ -33,9 +33,9 @@ def heard(memory: Memory, monkeypatch: pytest.MonkeyPatch) -> list[Exchange]:
     """The exchanges that the pipeline is given; the student's blind decisions do not matter then."""
     exchanges: list[Exchange] = []
 
-    def remember(exchange: Exchange, **_: object) -> Remembered:
+    def remember(exchange: Exchange, **_: object) -> ExchangeResult:
         exchanges.append(exchange)
-        return Remembered(exchange)
+        return ExchangeResult(exchange)
 
     monkeypatch.setattr(memory.workspace.pipeline, "remember", remember)
     return exchanges

@@ -19,13 +19,13 @@ import pytest
 
 from memlora_mlx.errors import Cancelled
 from memlora_mlx.memory import stages
-from memlora_mlx.memory.changes import Add, Space
-from memlora_mlx.memory.pipeline import Pipeline, Related, Rules, owner_name
-from memlora_mlx.memory.stages import Decision, Decisions
+from memlora_mlx.memory.changes import Add, EmbeddingFingerprint
+from memlora_mlx.memory.pipeline import Pipeline, PipelineOptions, UpdateInput, owner_name
+from memlora_mlx.memory.stages import UpdateAnswer, UpdateOperation
 from memlora_mlx.memory.store.store import Store
 from memlora_mlx.memory.workspace import Workspace
 from memlora_mlx.models.engine import Engine
-from memlora_mlx.records import Completion, Event, Exchange, Image, Message, Request, Scope
+from memlora_mlx.records import ChatMessages, Completion, Event, Exchange, Image, Message, Request, Scope
 from memlora_mlx.settings import Settings
 
 ANN, BOB = Scope("Ann_1"), Scope("Bob_1")
@@ -40,19 +40,19 @@ def exchange(text: str, *, key: str = "key", said_at: datetime | None = MAY, ima
 
 @pytest.fixture
 def store(tmp_path: Path, engine: Engine) -> Iterator[Store]:
-    with Store(tmp_path, Space("tiny", engine.embed(["x"]).shape[1])) as opened:
+    with Store(tmp_path, EmbeddingFingerprint("tiny", engine.embed(["x"]).shape[1])) as opened:
         yield opened
 
 
 @pytest.fixture
 def build(engine: Engine, store: Store) -> Callable[..., Pipeline]:
-    return lambda **rules: Pipeline(engine, store, Rules(**rules))
+    return lambda **rules: Pipeline(engine, store, PipelineOptions(**rules))
 
 
 @pytest.fixture
 def grounded(build: Callable[..., Pipeline]) -> Pipeline:
     """Every fact that is found is added as it is, so that what is stored is known beforehand."""
-    return build(grounded={"extraction", "update"})
+    return build(verbatim_only={"extraction", "update"})
 
 
 def keep(pipeline: Pipeline, *texts: str, owner: Scope = ANN, said_at: datetime = MAY) -> list[str]:
@@ -87,8 +87,10 @@ def extracting(pipeline: Pipeline, *facts: str) -> None:
     answering(pipeline, {"extraction": {"facts": facts}})
 
 
-def decide(pipeline: Pipeline, said: Exchange, related: Related, *decisions: Decision) -> None:
-    pipeline.store.commit(said.owner, pipeline.changes(said, [(related, Decisions(decisions))]), exchange=said)
+def decide(pipeline: Pipeline, said: Exchange, related: UpdateInput, *decisions: UpdateOperation) -> None:
+    pipeline.store.commit(
+        said.owner, pipeline.decide_changes(said, [(related, UpdateAnswer(decisions))]), exchange=said
+    )
 
 
 # From exchange to store
@@ -99,36 +101,40 @@ def test_an_exchange_becomes_memories_that_know_where_they_came_from(grounded: P
     result = grounded.remember(exchange("I moved to Rome. My cat is called Moss."))
     assert [change.text for change in result.applied] == ["Ann: I moved to Rome.", "Ann: My cat is called Moss."]
     assert [cost.stage for cost in result.costs] == ["extraction", "update"]
-    assert all(cost.prompt_tokens > 0 and cost.output_tokens > 0 and cost.cut == 0 for cost in result.costs)
+    assert all(cost.prompt_tokens > 0 and cost.output_tokens > 0 and cost.truncated == 0 for cost in result.costs)
     [first, _] = grounded.store.list(order="stored")
     assert (first.said_at, first.source, first.refs, first.owner) == (MAY, "conv-1", ("D1:1", "D1:2"), ANN)
     assert grounded.store.exchange("key").messages[0].text.startswith("I moved to Rome.")
 
 
 def test_facts_asked_about_apart_are_each_offered_their_own_memories(build: Callable[..., Pipeline]) -> None:
-    pipeline = build(apart=True, copied=True, related=1)
+    pipeline = build(per_fact=True, copy_constrained=True, related=1)
     keep(pipeline, "Ann lives in Oslo", "Ann has a cat called Moss")
     facts = ["Ann moved from Oslo to Rome", "Ann's cat Moss is ill"]
-    asked = pipeline.related(ANN, facts)
-    parts = pipeline.parts(asked)
+    asked = pipeline.find_related(ANN, facts)
+    parts = pipeline.split_by_fact(asked)
     assert [part.facts for part in parts] == [(fact,) for fact in facts]
     nearest = [pipeline.store.search(vector, 1, scope=ANN)[0].memory for vector in pipeline.engine.embed(facts)]
     assert [part.memories for part in parts] == [(memory,) for memory in nearest]
     extracting(pipeline, *facts)
     result = pipeline.remember(exchange("I moved to Rome, and Moss is ill."))
     assert [cost.stage for cost in result.costs] == ["extraction", "update", "update"]
-    [together] = build(related=1).parts(asked)
+    [together] = build(related=1).split_by_fact(asked)
     assert together.facts == tuple(facts) and {m.id for m in together.memories} == {m.id for m in nearest}
 
 
 def test_a_memory_is_changed_once_in_an_exchange_and_no_fact_is_lost(build: Callable[..., Pipeline]) -> None:
-    pipeline = build(apart=True)
+    pipeline = build(per_fact=True)
     keep(pipeline, "Ann works for a bank")
     facts = ["Ann left the bank", "Ann works for a bakery now", "Ann bakes bread at work"]
-    parts = pipeline.parts(pipeline.related(ANN, facts))
-    decided = [Decision("DELETE", "", 0), Decision("UPDATE", facts[1], 0), Decision("UPDATE", facts[2], 0)]
-    answered = [(part, Decisions((decision,))) for part, decision in zip(parts, decided, strict=True)]
-    changes = pipeline.changes(exchange("x"), answered)
+    parts = pipeline.split_by_fact(pipeline.find_related(ANN, facts))
+    decided = [
+        UpdateOperation("DELETE", "", 0),
+        UpdateOperation("UPDATE", facts[1], 0),
+        UpdateOperation("UPDATE", facts[2], 0),
+    ]
+    answered = [(part, UpdateAnswer((decision,))) for part, decision in zip(parts, decided, strict=True)]
+    changes = pipeline.decide_changes(exchange("x"), answered)
     pipeline.store.commit(ANN, changes, exchange=exchange("x"))
     assert {memory.text for memory in pipeline.store.list()} == set(facts[1:])
 
@@ -137,14 +143,14 @@ def test_without_facts_the_update_is_never_asked_and_the_exchange_is_done(ground
     """Mem0 stored its own prompt when both inputs were empty (mem0 2736)."""
     result = grounded.remember(exchange("Hm? Really?"))
     assert [cost.stage for cost in result.costs] == ["extraction"]
-    assert grounded.store.count() == 0 and grounded.store.done(["key"]) == {"key"}
+    assert grounded.store.count() == 0 and grounded.store.stored_exchanges(["key"]) == {"key"}
 
 
 def test_an_exchange_is_remembered_once(grounded: Pipeline) -> None:
     extracting(grounded, "Ann: I moved to Rome.")
-    assert not grounded.remember(exchange("I moved to Rome.")).was_done
+    assert not grounded.remember(exchange("I moved to Rome.")).was_already_stored
     again = grounded.remember(exchange("I moved to Rome."))
-    assert again.was_done and again.applied == ()
+    assert again.was_already_stored and again.applied == ()
     assert grounded.store.count() == 1
 
 
@@ -176,7 +182,7 @@ def test_related_memories_are_merged_in_the_order_of_the_facts_without_doubles(b
     keep(pipeline, *(f"Ann bought {thing}" for thing in ("a bicycle", "tea", "apples", "a cat", "the market")))
     keep(pipeline, "Bob bought tea", owner=BOB)
     facts = ["Ann sold the bicycle", "Ann drinks tea", "Ann bought some tea"]
-    related = pipeline.related(ANN, facts)
+    related = pipeline.find_related(ANN, facts)
 
     expected: list[str] = []
     for vector in pipeline.engine.embed(facts):
@@ -192,10 +198,10 @@ def test_a_fact_known_word_for_word_is_dropped_only_beyond_the_paper(build: Call
     keep(build(), "Ann likes tea")
     facts = ["ann  likes tea.", "Ann moved to Rome"]
 
-    product = build(protocol="product").related(ANN, facts)
+    product = build(protocol="product").find_related(ANN, facts)
     assert (product.facts, product.duplicates, len(product.vectors)) == (("Ann moved to Rome",), 1, 1)
 
-    paper = build(protocol="paper").related(ANN, facts)
+    paper = build(protocol="paper").find_related(ANN, facts)
     assert (paper.facts, paper.duplicates) == (tuple(facts), 0)
 
 
@@ -222,8 +228,8 @@ def test_an_update_keeps_when_it_was_first_said_and_where_it_came_from(grounded:
     grounded.remember(exchange("I live in Rome.", key="may", said_at=MAY))
     [before] = grounded.store.list()
     june = exchange("I moved from Rome to Oslo.", key="june", said_at=JUNE)
-    related = grounded.related(ANN, ["Ann moved from Rome to Oslo"])
-    decide(grounded, june, related, Decision("UPDATE", "Ann lives in Oslo, no longer in Rome", 0))
+    related = grounded.find_related(ANN, ["Ann moved from Rome to Oslo"])
+    decide(grounded, june, related, UpdateOperation("UPDATE", "Ann lives in Oslo, no longer in Rome", 0))
 
     [after] = grounded.store.list()
     assert after.text == "Ann lives in Oslo, no longer in Rome"
@@ -239,16 +245,22 @@ def test_a_contradiction_keeps_the_new_fact_and_loses_only_the_old(grounded: Pip
     """A DELETE took the new fact with it in Mem0 (mem0 4536)."""
     [old] = keep(grounded, "Ann drinks coffee")
     said = exchange("I drink tea now, no coffee.")
-    related = grounded.related(ANN, ["Ann drinks tea now"])
-    decide(grounded, said, related, Decision("DELETE", "Ann drinks coffee", 0), Decision("ADD", "Ann drinks tea now"))
+    related = grounded.find_related(ANN, ["Ann drinks tea now"])
+    decide(
+        grounded,
+        said,
+        related,
+        UpdateOperation("DELETE", "Ann drinks coffee", 0),
+        UpdateOperation("ADD", "Ann drinks tea now"),
+    )
     assert [memory.text for memory in grounded.store.list()] == ["Ann drinks tea now"]
     assert [line.event for line in grounded.store.history(old)] == ["ADD", "DELETE"]
 
 
 def test_a_facts_own_vector_is_used_again(grounded: Pipeline) -> None:
-    related = grounded.related(ANN, ["Ann moved to Rome"])
-    decisions = Decisions((Decision("ADD", "Ann moved to Rome"), Decision("ADD", "other words")))
-    [same, other] = grounded.changes(exchange("x"), [(related, decisions)])
+    related = grounded.find_related(ANN, ["Ann moved to Rome"])
+    decisions = UpdateAnswer((UpdateOperation("ADD", "Ann moved to Rome"), UpdateOperation("ADD", "other words")))
+    [same, other] = grounded.decide_changes(exchange("x"), [(related, decisions)])
     assert isinstance(same, Add) and same.vector is not None
     assert np.array_equal(same.vector, related.vectors[0])
     assert isinstance(other, Add) and not np.array_equal(other.vector, related.vectors[0])
@@ -280,9 +292,13 @@ def test_what_somebody_does_to_a_memory_meanwhile_is_not_overwritten(
     [tea] = keep(pipeline, "Ann likes tea")
     decided, commit = iter((True, False)), pipeline.store.commit
 
-    def decide(_: str, old: Sequence[str]) -> Decisions:
-        return Decisions(
-            (Decision(event, "Ann likes coffee", 0) if next(decided) else Decision("ADD", "Ann likes coffee"),)
+    def decide(_: str, old: Sequence[str]) -> UpdateAnswer:
+        return UpdateAnswer(
+            (
+                UpdateOperation(event, "Ann likes coffee", 0)
+                if next(decided)
+                else UpdateOperation("ADD", "Ann likes coffee"),
+            )
         )
 
     def meddle(*arguments: Any, **named: Any) -> Any:
@@ -308,13 +324,13 @@ def test_what_somebody_does_to_a_memory_meanwhile_is_not_overwritten(
 def test_an_image_is_told_in_words_and_kept_as_where_a_memory_comes_from(build: Callable[..., Pipeline]) -> None:
     kitten = Image("http://photos/1.jpg", "a grey kitten")
     said = exchange("Look at her!", image=kitten)
-    [(_, product)] = build(protocol="product").extraction(said)[0].chat
-    [(_, paper)] = build(protocol="paper").extraction(said)[0].chat
+    [(_, product)] = build(protocol="product").extraction_request(said)[0].chat
+    [(_, paper)] = build(protocol="paper").extraction_request(said)[0].chat
     assert "a grey kitten" in product
     assert "kitten" not in paper and "Look at her!" in paper  # a text student in the paper is not told
 
     for protocol in ("product", "paper"):
-        pipeline = build(protocol=protocol, grounded={"extraction", "update"})
+        pipeline = build(protocol=protocol, verbatim_only={"extraction", "update"})
         extracting(pipeline, f"Ann adopted a kitten ({protocol})")
         pipeline.remember(replace(said, key=protocol))
     memories = build().store.list()
@@ -324,7 +340,7 @@ def test_an_image_is_told_in_words_and_kept_as_where_a_memory_comes_from(build: 
 # What does not fit
 
 
-def count(pipeline: Pipeline, chat: stages.Chat) -> int:
+def count(pipeline: Pipeline, chat: ChatMessages) -> int:
     return pipeline.engine.count_tokens(chat)
 
 
@@ -333,20 +349,20 @@ def test_a_long_exchange_is_cut_at_its_end_and_counted(build: Callable[..., Pipe
     """Ollama cuts the conversation away silently, and then nothing is remembered (OpenViking 2992)."""
     pipeline = build(max_context=600)
     said = exchange("Rome first. " + more)
-    request, cut = pipeline.extraction(said)
+    request, cut = pipeline.extraction_request(said)
     [(_, prompt)] = request.chat
     assert prompt.startswith("Extract and organize relevant details. Response Format")
     assert "user: Ann: Rome first. " + more[:40] in prompt
     assert 0 < cut < len(more)
     assert count(pipeline, request.chat) <= 600 - stages.EXTRACTION_TOKENS
-    assert pipeline.remember(said).costs[0].cut == cut
+    assert pipeline.remember(said).costs[0].truncated == cut
 
 
 def test_memories_that_do_not_fit_are_not_offered_and_counted(build: Callable[..., Pipeline]) -> None:
     pipeline = build(related=40, max_context=1100)
     keep(pipeline, *(f"Ann bought {number} apples on the market" for number in range(40)))
-    related = pipeline.related(ANN, ["Ann bought tea"])
-    request, cut, offered = pipeline.update(related)
+    related = pipeline.find_related(ANN, ["Ann bought tea"])
+    request, cut, offered = pipeline.update_request(related)
     assert cut > 0 and len(offered.memories) + cut == 40 == len(related.memories)
     [(_, prompt)] = request.chat
     assert prompt.count('"id": "') == len(offered.memories)
@@ -359,8 +375,8 @@ def test_an_answer_is_given_the_nearest_memories_that_fit(build: Callable[..., P
     keep(pipeline, *(f"Ann bought {number} apples on the market" for number in range(60)))
     hits = pipeline.store.search(pipeline.engine.embed(["apples"])[0], 60)
     answer = pipeline.answer("How many apples?", hits)
-    assert answer.cost.cut > 0
-    assert answer.hits == tuple(hits[: 60 - answer.cost.cut])
+    assert answer.cost.truncated > 0
+    assert answer.hits == tuple(hits[: 60 - answer.cost.truncated])
     assert answer.cost.prompt_tokens <= 600 - stages.ANSWER_TOKENS
 
 
@@ -386,11 +402,11 @@ def test_stopped_midway_nothing_is_stored_and_the_exchange_is_open(build: Callab
     with pytest.raises(Cancelled):
         pipeline.remember(said, cancelled=cancelled)
     assert asked == ["extraction", "update"][:step]
-    assert pipeline.store.count() == 0 and pipeline.store.done([said.key]) == set()
+    assert pipeline.store.count() == 0 and pipeline.store.stored_exchanges([said.key]) == set()
 
     pipeline.engine.submit = submit  # type: ignore[method-assign]
-    assert not pipeline.remember(said, cancelled=threading.Event()).was_done
-    assert pipeline.store.done([said.key]) == {said.key}
+    assert not pipeline.remember(said, cancelled=threading.Event()).was_already_stored
+    assert pipeline.store.stored_exchanges([said.key]) == {said.key}
 
 
 # Who is kept on a short leash
@@ -403,7 +419,7 @@ def test_only_the_untrained_starter_is_grounded(
     def stages_of(**settings: object) -> list[str]:
         chosen = Settings(home=tmp_path, embedder="all-minilm-l6-v2", **settings)  # type: ignore[arg-type]
         with Workspace(chosen, models_folder=starter_models) as workspace:
-            return list(workspace.grounded_stages)
+            return list(workspace.verbatim_stages)
 
     assert stages_of(student="smollm2-135m", experts="none") == ["extraction", "update"]
     assert stages_of(student="smollm2-135m") == []  # it comes with experts

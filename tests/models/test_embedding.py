@@ -12,7 +12,7 @@ from tiny_models import embedder_folder
 
 from memlora_mlx.errors import ModelBroken
 from memlora_mlx.models.embedding import Embedder
-from memlora_mlx.models.spaces import read_space
+from memlora_mlx.models.embedding_fingerprint import read_embedding_fingerprint
 
 import mlx.core as mx  # isort: skip
 
@@ -83,15 +83,15 @@ def test_a_query_prompt_goes_before_queries_only_and_names_the_space(tmp_path: P
     text = ["to the market"]
     assert np.abs(prompted.embed(text) - bare.embed(text, query=True)).max() < 1e-6
     assert np.abs(prompted.embed(text, query=True) - prompted.embed(text)).max() > 1e-3
-    assert read_space(folder) != read_space(folder, query_prompt=False)
+    assert read_embedding_fingerprint(folder) != read_embedding_fingerprint(folder, query_prompt=False)
 
 
 def test_a_space_is_told_by_weights_and_pooling(tmp_path: Path) -> None:
-    space, dim = read_space(embedder_folder(tmp_path / "a"))
+    space, dim = read_embedding_fingerprint(embedder_folder(tmp_path / "a"))
     assert dim == 32
-    assert read_space(embedder_folder(tmp_path / "same"))[0] == space
-    assert read_space(embedder_folder(tmp_path / "pooled", pooling="cls"))[0] != space
-    assert read_space(embedder_folder(tmp_path / "other", seed=9))[0] != space
+    assert read_embedding_fingerprint(embedder_folder(tmp_path / "same"))[0] == space
+    assert read_embedding_fingerprint(embedder_folder(tmp_path / "pooled", pooling="cls"))[0] != space
+    assert read_embedding_fingerprint(embedder_folder(tmp_path / "other", seed=9))[0] != space
 
 
 def test_overlong_texts_are_truncated_not_refused(tmp_path: Path) -> None:

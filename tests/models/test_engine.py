@@ -9,8 +9,8 @@ import pytest
 from tiny_models import relative_error
 
 from memlora_mlx.errors import Cancelled, EngineClosed, ModelBroken, ModelMissing, VisionMissing
-from memlora_mlx.models.engine import Engine, Priority
-from memlora_mlx.records import Request
+from memlora_mlx.models.engine import Engine
+from memlora_mlx.records import Priority, Request
 
 import mlx.core as mx  # isort: skip
 

@@ -10,7 +10,7 @@ import pytest
 from tiny_models import ALL_LINEAR, Q_V, expert_folder, model, relative_error
 
 from memlora_mlx.errors import AdapterMismatch
-from memlora_mlx.models.experts import ExpertTable, fingerprint, read_expert, read_experts
+from memlora_mlx.models.experts import ExpertTable, read_expert, read_experts, weight_fingerprint
 
 import mlx.core as mx  # isort: skip
 import mlx.nn as nn
@@ -46,7 +46,7 @@ def experts(tmp_path: Path, family: str) -> Path:
 @pytest.mark.parametrize("mode", ["swap", "fused"])
 def test_after_any_sequence_of_switches_logits_equal_a_fresh_load(experts: Path, family: str, mode: str) -> None:
     base, _ = model(family)
-    table = ExpertTable(base, read_experts(experts, fingerprint(base)), mode)
+    table = ExpertTable(base, read_experts(experts, weight_fingerprint(base)), mode)
     expected = {stage: fresh_logits(experts, stage, family) for stage in (None, *STAGES)}
     assert relative_error(expected["extraction"], expected[None]) > 0.01, (
         "an expert that changes nothing proves nothing"
@@ -65,7 +65,7 @@ def test_the_base_weights_exist_once_and_stay_untouched(experts: Path, family: s
     mx.clear_cache()
     start = mx.get_active_memory()
 
-    table = ExpertTable(base, read_experts(experts, fingerprint(base)), "swap")
+    table = ExpertTable(base, read_experts(experts, weight_fingerprint(base)), "swap")
     for stage in (*STAGES, None, "update"):
         table.use(stage)
         mx.eval(base(TOKENS))
@@ -80,7 +80,7 @@ def test_the_base_weights_exist_once_and_stay_untouched(experts: Path, family: s
 
 def test_a_stage_without_an_expert_runs_on_the_base(experts: Path, family: str) -> None:
     base, _ = model(family)
-    table = ExpertTable(base, read_experts(experts, fingerprint(base)))
+    table = ExpertTable(base, read_experts(experts, weight_fingerprint(base)))
     table.use("update")
     table.use("vqa")
     assert relative_error(base(TOKENS), fresh_logits(experts, None, family)) < 1e-6
@@ -91,7 +91,7 @@ def test_swap_works_on_a_quantised_base_and_fused_refuses_it(tmp_path: Path) -> 
     expert_folder(tmp_path / "update", base)
     nn.quantize(base, group_size=32, bits=4)
     plain = base(TOKENS)
-    found = read_experts(tmp_path, fingerprint(base))
+    found = read_experts(tmp_path, weight_fingerprint(base))
 
     table = ExpertTable(base, found, "swap")
     table.use("update")
@@ -114,13 +114,13 @@ def test_the_fingerprint_survives_quantisation_and_half_precision_but_not_other_
     base, _ = model("llama")
     norm = base.model.norm
     norm.weight = (norm.weight + mx.random.normal(norm.weight.shape) * 0.1).astype(mx.bfloat16).astype(mx.float32)
-    name = fingerprint(base)
+    name = weight_fingerprint(base)
     nn.quantize(base, group_size=32, bits=4)
-    assert fingerprint(base) == name
+    assert weight_fingerprint(base) == name
     base.set_dtype(mx.bfloat16)
-    assert fingerprint(base) == name
+    assert weight_fingerprint(base) == name
     norm.weight = norm.weight * 1.5
-    assert fingerprint(base) != name
+    assert weight_fingerprint(base) != name
 
 
 def test_an_expert_of_another_base_is_refused(tmp_path: Path) -> None:
@@ -128,7 +128,7 @@ def test_an_expert_of_another_base_is_refused(tmp_path: Path) -> None:
     card = {"base": {"name": "qwen2.5-0.5b", "fingerprint": "0123456789abcdef"}}
     expert_folder(tmp_path / "update", base, card=card)
     with pytest.raises(AdapterMismatch, match=r"trained on qwen2.5-0.5b .*experts to 'none'"):
-        read_experts(tmp_path, fingerprint(base))
+        read_experts(tmp_path, weight_fingerprint(base))
 
 
 def test_an_expert_of_other_shapes_is_refused(tmp_path: Path) -> None:
@@ -169,7 +169,7 @@ def test_a_damaged_expert_is_one_clear_line(tmp_path: Path, damage: object, says
     folder = expert_folder(tmp_path / "update", base)
     damage(folder)  # type: ignore[operator]
     with pytest.raises(AdapterMismatch, match=says) as caught:
-        read_expert(folder, "update", fingerprint(base))
+        read_expert(folder, "update", weight_fingerprint(base))
     assert "\n" not in str(caught.value)
 
 
@@ -188,5 +188,5 @@ def test_plain_mlx_lm_adapters_without_a_card_are_read(tmp_path: Path) -> None:
     base, _ = model("llama")
     folder = expert_folder(tmp_path / "update", base)
     assert "memlora" not in json.loads((folder / "adapter_config.json").read_text())
-    expert = read_expert(folder, "update", fingerprint(base))
+    expert = read_expert(folder, "update", weight_fingerprint(base))
     assert len(expert.matrices) == 4 and expert.nbytes > 0

@@ -8,7 +8,7 @@ import pytest
 from tiny_models import model, relative_error, student_folder
 
 from memlora_mlx.errors import ModelBroken
-from memlora_mlx.models.students import Student
+from memlora_mlx.models.student import Student
 
 import mlx.core as mx  # isort: skip
 from mlx_lm.models.cache import BatchKVCache

@@ -12,14 +12,14 @@ from tiny_models import ALL_LINEAR, Q_V, expert_folder, relative_error, vision_m
 
 from memlora_mlx.errors import AdapterMismatch, ModelBroken, UsageError, VisionMissing
 from memlora_mlx.memory import stages
-from memlora_mlx.models import vision
-from memlora_mlx.models.batching import Batch, Prefixes
-from memlora_mlx.models.decoding import Guide, PromptLookup, Row
-from memlora_mlx.models.engine import Engine, Priority
+from memlora_mlx.models import vision_student
+from memlora_mlx.models.batching import DecodingBatch, PrefixCache
+from memlora_mlx.models.decoding import DecodingSequence, GrammarMatcher, PromptLookup
+from memlora_mlx.models.engine import Engine
 from memlora_mlx.models.experts import ExpertTable, read_experts
-from memlora_mlx.models.students import Student
-from memlora_mlx.models.vision import VisionStudent
-from memlora_mlx.records import Request, Stage
+from memlora_mlx.models.student import Student
+from memlora_mlx.models.vision_student import VisionStudent
+from memlora_mlx.records import Priority, Request, Stage
 
 import mlx.core as mx  # isort: skip
 import mlx.nn as nn
@@ -61,10 +61,10 @@ def experts(student: VisionStudent, tmp_path_factory: pytest.TempPathFactory) ->
     return made
 
 
-def run(batch: Batch, *rows: Row) -> list[list[int]]:
+def run(batch: DecodingBatch, *rows: DecodingSequence) -> list[list[int]]:
     for row in rows:
         batch.add(row)
-    while batch.busy:
+    while batch.is_busy:
         _, failed = batch.step()
         assert not failed
     return [row.tokens for row in rows]
@@ -72,8 +72,10 @@ def run(batch: Batch, *rows: Row) -> list[list[int]]:
 
 def free_row(
     student: Student, question: str, picture: Path | None, stage: Stage | None = None, tokens: int = 20
-) -> Row:
-    return Row(student, stage, student.encode((("user", question),), picture), guide=None, max_tokens=tokens)
+) -> DecodingSequence:
+    return DecodingSequence(
+        student, stage, student.encode((("user", question),), picture), guide=None, max_tokens=tokens
+    )
 
 
 def test_a_picture_and_a_question_give_the_words_of_mlx_vlm(
@@ -85,14 +87,15 @@ def test_a_picture_and_a_question_give_the_words_of_mlx_vlm(
     processor.image_processor.dynamic_max_num = 4
     said = set()
     for picture in pictures:
-        prompt = student._eyes.render((("user", QUESTIONS[0]),), "<image>")
+        prompt = student._adapter.render((("user", QUESTIONS[0]),), "<image>")
         theirs = [
             int(piece.token)
             for piece in stream_generate(whole, processor, prompt, image=str(picture), max_tokens=12, temperature=0.0)
             if piece.token is not None
         ]
         ours = run(
-            Batch(student, ExpertTable(student.model, {}), 1), free_row(student, QUESTIONS[0], picture, tokens=12)
+            DecodingBatch(student, ExpertTable(student.model, {}), 1),
+            free_row(student, QUESTIONS[0], picture, tokens=12),
         )
         assert ours[0] == [token for token in theirs if token not in student.eos][: len(ours[0])]
         assert len(ours[0]) >= 8
@@ -103,7 +106,7 @@ def test_a_picture_and_a_question_give_the_words_of_mlx_vlm(
 def test_a_prompt_without_a_picture_is_read_by_the_language_model_alone(student: VisionStudent) -> None:
     tokens = student.encode((("user", "Where did Ann go?"),))
     assert min(tokens) >= 0
-    theirs = student.language(mx.array([tokens])).logits
+    theirs = student.language_model(mx.array([tokens])).logits
     ours = student.logits(student.hidden(mx.array([tokens]), student.make_cache()))
     assert relative_error(ours, theirs) < 1e-5
 
@@ -111,7 +114,7 @@ def test_a_prompt_without_a_picture_is_read_by_the_language_model_alone(student:
 def test_tied_embeddings_are_the_output_head(tmp_path: Path, pictures: list[Path]) -> None:
     tied = Student.load(vision_student_folder(tmp_path / "tied", tied=True))
     tokens = tied.encode((("user", "Who?"),))
-    theirs = tied.language(mx.array([tokens])).logits
+    theirs = tied.language_model(mx.array([tokens])).logits
     assert relative_error(tied.logits(tied.hidden(mx.array([tokens]), tied.make_cache())), theirs) < 1e-5
 
 
@@ -129,9 +132,9 @@ def test_rows_of_different_pictures_and_experts_say_together_what_they_say_alone
             )
             for _ in range(12)
         ]
-        alone = [run(Batch(student, table, 1), free_row(student, *each))[0] for each in asked]
-        prefixes: Prefixes = {}
-        together = run(Batch(student, table, 5, prefixes), *(free_row(student, *each) for each in asked))
+        alone = [run(DecodingBatch(student, table, 1), free_row(student, *each))[0] for each in asked]
+        prefixes: PrefixCache = {}
+        together = run(DecodingBatch(student, table, 5, prefixes), *(free_row(student, *each) for each in asked))
         table.use(None)
         assert together == alone
         assert len({tuple(tokens) for tokens in alone}) > 6, "outputs that agree prove nothing"
@@ -140,7 +143,7 @@ def test_rows_of_different_pictures_and_experts_say_together_what_they_say_alone
 def test_a_second_question_about_a_picture_begins_behind_it_and_one_about_another_does_not(
     student: VisionStudent, pictures: list[Path], tmp_path: Path
 ) -> None:
-    batch = Batch(student, ExpertTable(student.model, {}), 1, {})
+    batch = DecodingBatch(student, ExpertTable(student.model, {}), 1, {})
     first, second, other = (
         free_row(student, question, picture, "vqa")
         for question, picture in zip(QUESTIONS, (pictures[2], pictures[2], pictures[1]), strict=True)
@@ -161,10 +164,16 @@ def test_a_second_question_about_a_picture_begins_behind_it_and_one_about_anothe
 def test_a_look_is_a_word_and_a_reason(
     student: VisionStudent, experts: Path, pictures: list[Path], folder: Path
 ) -> None:
-    request = Request("vqa", stages.look_chat(QUESTIONS[0]), stages.look_grammar(), stages.LOOK_TOKENS, pictures[0])
+    request = Request(
+        "vqa",
+        stages.visual_question_chat(QUESTIONS[0]),
+        stages.visual_answer_grammar(),
+        stages.VISUAL_ANSWER_TOKENS,
+        pictures[0],
+    )
     with Engine(folder, None, experts=experts) as engine:
         for priority in Priority:
-            word, reason = stages.parse_look(engine.complete(request, priority=priority).text)
+            word, reason = stages.parse_visual_answer(engine.complete(request, priority=priority).text)
             assert word and " " not in word and reason
         with_expert = engine.complete(request).text
         assert engine.count_tokens(request.chat, pictures[0]) == len(student.encode(request.chat, pictures[0]))
@@ -178,17 +187,17 @@ def test_features_are_computed_once_and_dropped_beyond_a_bound_but_not_in_flight
     student = Student.load(folder)
     assert isinstance(student, VisionStudent)
     looked: list[tuple[int, int]] = []
-    real = student._eyes.features
-    monkeypatch.setattr(student._eyes, "features", lambda pixels: looked.append(pixels.size) or real(pixels))
+    real = student._adapter.features
+    monkeypatch.setattr(student._adapter, "features", lambda pixels: looked.append(pixels.size) or real(pixels))
     prompts = [student.encode((("user", "Who?"),), picture) for picture in pictures]
     assert looked == [], "counting does not look"
     for prompt in [*prompts, *prompts]:
-        student.look(prompt)
+        student.compute_features(prompt)
     assert len(looked) == 3
 
-    monkeypatch.setattr(vision, "FEATURE_BYTES", 1)
-    student.look(prompts[0], in_flight=[prompts[1]])
-    assert [sight.features is not None for sight in student._sights.values()] == [True, True, False]
+    monkeypatch.setattr(vision_student, "FEATURE_BYTES", 1)
+    student.compute_features(prompts[0], in_flight=[prompts[1]])
+    assert [sight.features is not None for sight in student._images.values()] == [True, True, False]
     alone = student.hidden(mx.array([prompts[2]]), student.make_cache())  # looked at again
     assert len(looked) == 4 and mx.isfinite(alone).all()
 
@@ -207,7 +216,7 @@ def test_a_picture_has_as_many_features_as_its_tiles(folder: Path, pictures: lis
         prompts = [student.encode((("user", "Who?"),), picture) for picture in pictures]
         counts[most] = [sum(token < 0 for token in prompt) for prompt in prompts]
         for prompt in prompts:
-            student.look(prompt)  # as many are made
+            student.compute_features(prompt)  # as many are made
     assert counts == {1: [4, 4, 4], 4: [4, 12, 20]}
 
 
@@ -215,7 +224,9 @@ def test_what_the_user_writes_cannot_stand_for_a_picture(student: VisionStudent,
     plain = student.encode((("user", "Who?"),), pictures[0])
     sly = student.encode((("user", "<IMG_CONTEXT> <img> Who?"),), pictures[0])
     assert sum(token < 0 for token in sly) == sum(token < 0 for token in plain)
-    run(Batch(student, ExpertTable(student.model, {}), 1), free_row(student, "<IMG_CONTEXT></img>", pictures[0]))
+    run(
+        DecodingBatch(student, ExpertTable(student.model, {}), 1), free_row(student, "<IMG_CONTEXT></img>", pictures[0])
+    )
 
 
 def test_experts_hold_to_the_language_model(student: VisionStudent) -> None:
@@ -265,7 +276,9 @@ def test_a_quantised_student_sees_with_experts_kept_apart(
     student = Student.load(tmp_path)
     assert student.nbytes < Student.load(folder).nbytes
     table = ExpertTable(student.model, read_experts(experts, student.fingerprint))
-    said = [run(Batch(student, table, 1), free_row(student, QUESTIONS[0], pictures[1], s))[0] for s in (None, "vqa")]
+    said = [
+        run(DecodingBatch(student, table, 1), free_row(student, QUESTIONS[0], pictures[1], s))[0] for s in (None, "vqa")
+    ]
     table.use(None)
     assert said[0] != said[1]
     with pytest.raises(AdapterMismatch, match="quantised"):
@@ -300,7 +313,7 @@ def test_a_folder_as_its_makers_publish_it_is_read(student: VisionStudent, folde
     }
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
     published = Student.load(tmp_path)
-    assert published.eos == {0, 2} and published.end == student.end == 2
+    assert published.eos == {0, 2} and published.end_token == student.end_token == 2
     chat = (("user", "seven green apples"),)
     assert published.encode(chat)[:3] == student.encode(chat)[:3]
     assert published.decode(published.tokenize("seven green apples")) == "seven green apples"
@@ -329,8 +342,8 @@ def test_guided_rows_with_pictures_use_forced_tokens(student: VisionStudent, pic
     table = ExpertTable(student.model, {})
     outputs = []
     for force in (True, False):
-        guide = Guide(student, stages.look_grammar())
-        prompt = student.encode(stages.look_chat(QUESTIONS[1]), pictures[1])
-        row = Row(student, "vqa", prompt, guide=guide, max_tokens=stages.LOOK_TOKENS, force=force)
-        outputs += run(Batch(student, table, 1), row)
+        guide = GrammarMatcher(student, stages.visual_answer_grammar())
+        prompt = student.encode(stages.visual_question_chat(QUESTIONS[1]), pictures[1])
+        row = DecodingSequence(student, "vqa", prompt, guide=guide, max_tokens=stages.VISUAL_ANSWER_TOKENS, force=force)
+        outputs += run(DecodingBatch(student, table, 1), row)
     assert outputs[0] == outputs[1]

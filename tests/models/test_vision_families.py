@@ -13,11 +13,11 @@ from tiny_models import SHAPE, tokenizer
 
 from memlora_mlx.errors import VisionMissing
 from memlora_mlx.memory import stages
-from memlora_mlx.models.batching import Batch
-from memlora_mlx.models.decoding import Guide, Row
+from memlora_mlx.models.batching import DecodingBatch
+from memlora_mlx.models.decoding import DecodingSequence, GrammarMatcher
 from memlora_mlx.models.experts import ALL_LINEAR, ExpertTable, random_matrices, read_experts, write_expert
-from memlora_mlx.models.students import Student
-from memlora_mlx.models.vision import VisionStudent
+from memlora_mlx.models.student import Student
+from memlora_mlx.models.vision_student import VisionStudent
 
 import mlx.core as mx  # isort: skip
 from mlx.utils import tree_flatten, tree_unflatten
@@ -184,18 +184,20 @@ def student(folder: Path) -> VisionStudent:
     return loaded
 
 
-def run(student: Student, rows: int, *made: Row, table: ExpertTable | None = None) -> list[list[int]]:
-    batch = Batch(student, table or ExpertTable(student.model, {}), rows, {})
+def run(student: Student, rows: int, *made: DecodingSequence, table: ExpertTable | None = None) -> list[list[int]]:
+    batch = DecodingBatch(student, table or ExpertTable(student.model, {}), rows, {})
     for row in made:
         batch.add(row)
-    while batch.busy:
+    while batch.is_busy:
         _, failed = batch.step()
         assert not failed
     return [row.tokens for row in made]
 
 
-def free_row(student: Student, picture: Path | None, tokens: int = 10) -> Row:
-    return Row(student, "vqa", student.encode((("user", "What is it?"),), picture), guide=None, max_tokens=tokens)
+def free_row(student: Student, picture: Path | None, tokens: int = 10) -> DecodingSequence:
+    return DecodingSequence(
+        student, "vqa", student.encode((("user", "What is it?"),), picture), guide=None, max_tokens=tokens
+    )
 
 
 def test_a_picture_and_a_question_give_the_words_of_mlx_vlm(student: VisionStudent, pictures: list[Path]) -> None:
@@ -203,7 +205,7 @@ def test_a_picture_and_a_question_give_the_words_of_mlx_vlm(student: VisionStude
     from mlx_vlm.tokenizer_utils import NaiveStreamingDetokenizer
     from mlx_vlm.utils import StoppingCriteria
 
-    eyes: Any = student._eyes
+    eyes: Any = student._adapter
     processor = eyes._processor
     processor.detokenizer = NaiveStreamingDetokenizer(processor.tokenizer)
     processor.tokenizer.stopping_criteria = StoppingCriteria([2], processor.tokenizer)
@@ -226,12 +228,12 @@ def test_experts_grammars_and_batches_work_on_it(student: VisionStudent, picture
     assert matrices and all(name.startswith("language_model.") for name in matrices)
     write_expert(tmp_path / "vqa", matrices, scale=2.0)
     table = ExpertTable(student.model, read_experts(tmp_path, student.fingerprint))
-    guide = Guide(student, stages.look_grammar())
-    prompt = student.encode(stages.look_chat("What is it?"), pictures[0])
-    row = Row(student, "vqa", prompt, guide=guide, max_tokens=stages.LOOK_TOKENS)
+    guide = GrammarMatcher(student, stages.visual_answer_grammar())
+    prompt = student.encode(stages.visual_question_chat("What is it?"), pictures[0])
+    row = DecodingSequence(student, "vqa", prompt, guide=guide, max_tokens=stages.VISUAL_ANSWER_TOKENS)
     run(student, 1, row, table=table)
     table.use(None)
-    word, reason = stages.parse_look(student.decode(row.tokens))
+    word, reason = stages.parse_visual_answer(student.decode(row.tokens))
     assert word and reason
 
 

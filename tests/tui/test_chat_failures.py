@@ -10,7 +10,7 @@ import pytest
 from pilots import run_app, text_of, wait_until, wait_until_loaded
 from textual.pilot import Pilot
 
-from memlora_mlx.models.batching import Batch
+from memlora_mlx.models.batching import DecodingBatch
 from memlora_mlx.tui.app import MemloraApp
 from memlora_mlx.tui.screens.chat import ChatScreen
 
@@ -41,15 +41,15 @@ def test_a_student_that_runs_out_of_memory_answers_the_next_question(
     tiny_home: Path, varied_student: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MEMLORA_STUDENT", str(varied_student))
-    step = Batch.step
+    step = DecodingBatch.step
 
-    def fails_once(self: Batch) -> Any:
-        monkeypatch.setattr(Batch, "step", step)
+    def fails_once(self: DecodingBatch) -> Any:
+        monkeypatch.setattr(DecodingBatch, "step", step)
         raise RuntimeError("[metal::malloc] out of memory")
 
     async def script(app: MemloraApp, pilot: Pilot[Any]) -> None:
         await wait_until_loaded(app, pilot)
-        monkeypatch.setattr(Batch, "step", fails_once)
+        monkeypatch.setattr(DecodingBatch, "step", fails_once)
         chat = await say(app, pilot, "I like tea.")
         await wait_until(pilot, lambda: "out of memory" in text_of(app))
         await say(app, pilot, "I still like tea.")

@@ -85,7 +85,7 @@ def test_editing_deleting_and_undoing_from_the_list(tiny_home: Path) -> None:
         await pilot.press("e")
         await wait_until(pilot, lambda: isinstance(app.screen, EditDialog))
         await pilot.press(*" soon", "enter")
-        await wait_until(pilot, lambda: store.find(memory.id).text == f"{memory.text} soon")
+        await wait_until(pilot, lambda: store.find_by_prefix(memory.id).text == f"{memory.text} soon")
         await wait_until(pilot, lambda: f"~ changed {memory.text} soon" in text_of(app))
         await pilot.press("d")
         await wait_until(pilot, lambda: isinstance(app.screen, ConfirmDialog))
@@ -103,7 +103,9 @@ def test_editing_deleting_and_undoing_from_the_list(tiny_home: Path) -> None:
         await pilot.press("escape", "enter")
         await wait_until(pilot, lambda: isinstance(app.screen, SourceDialog) and "Said" in text_of(app))
         await pilot.press("escape", "U")
-        await wait_until(pilot, lambda: store.find(memory.id).text == memory.text, "the last change of all is the edit")
+        await wait_until(
+            pilot, lambda: store.find_by_prefix(memory.id).text == memory.text, "the last change of all is the edit"
+        )
 
     run_app(script)
 
@@ -176,7 +178,7 @@ def test_hostile_memories_are_words_and_an_empty_store_says_so(tiny_home: Path) 
     nasty = "[red]no[/red] \x1b]0;gone\x07 \u202eturned [@click=app.quit]x[/]"
 
     def add(workspace: Workspace) -> None:
-        from memlora_mlx.memory.system import Memory
+        from memlora_mlx.memory.api import Memory
 
         Memory.of(workspace).add(nasty, user_id="[bold]ann[/bold]", infer=False)
 

@@ -11,7 +11,7 @@ from pilots import run_app, text_of, wait_until, wait_until_loaded
 from snapshots import SIZES, THEMES, check, freeze_status
 from textual.pilot import Pilot
 
-from memlora_mlx.models import expert_folders
+from memlora_mlx.models import adapter_registry
 from memlora_mlx.tui.app import MemloraApp
 from memlora_mlx.tui.sample_data import made_up_report, made_up_training, seed
 from memlora_mlx.tui.screens.bench import BenchScreen
@@ -30,7 +30,7 @@ def make_expert(home: Path) -> None:
 def test_screens_look_as_they_did(
     tiny_home: Path, size: tuple[int, int], theme: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(expert_folders, "SHIPPED", tiny_home / "none")  # those that come with memlora change
+    monkeypatch.setattr(adapter_registry, "SHIPPED", tiny_home / "none")  # those that come with memlora change
     made_up_training(tiny_home)
     make_expert(tiny_home)
     made_up_report(tiny_home / "bench" / "runs" / "2026-03-14-093000")

@@ -140,7 +140,7 @@ def _nearest(workspace: Workspace, words: str, limit: int) -> list[Hit]:
 
 
 def _keep(workspace: Workspace, words: str) -> None:
-    from memlora_mlx.memory.system import Memory
+    from memlora_mlx.memory.api import Memory
 
     Memory.of(workspace).add(words, user_id=workspace.settings.user, infer=False)
 

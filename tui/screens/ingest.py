@@ -31,8 +31,8 @@ from memlora_mlx.tui.widgets.row_table import RowTable
 if TYPE_CHECKING:
     from memlora_mlx.conversations import Conversation
     from memlora_mlx.memory.changes import Source
-    from memlora_mlx.memory.ingest import Tally
-    from memlora_mlx.memory.pipeline import Remembered
+    from memlora_mlx.memory.ingest import IngestStats
+    from memlora_mlx.memory.pipeline import ExchangeResult
     from memlora_mlx.memory.workspace import Workspace
 
 INTERVAL = 0.25  # seconds between two looks at how far it is
@@ -58,8 +58,8 @@ class IngestScreen(MainScreen):
         self._states: dict[str, str] = {}  # of the files
         self._sources: list[Source] = []
         self._stop: threading.Event | None = None  # of the reading under way
-        self._tally: Tally | None = None
-        self._log_lines: deque[Remembered] = deque(maxlen=LINES)
+        self._tally: IngestStats | None = None
+        self._log_lines: deque[ExchangeResult] = deque(maxlen=LINES)
 
     def compose_body(self) -> Iterable[Widget]:
         with Horizontal(classes="fields"):
@@ -203,18 +203,18 @@ class IngestScreen(MainScreen):
             await self.backend.refresh_counts()
             self.refresh_list()
 
-    def _ingest(self, chosen: list[Conversation], stop: threading.Event, workspace: Workspace) -> Tally:
+    def _ingest(self, chosen: list[Conversation], stop: threading.Event, workspace: Workspace) -> IngestStats:
         """On a thread: the screen looks at what is left here, several times a second."""
         from memlora_mlx.memory.ingest import ingest
 
-        def progress(tally: Tally, last: Remembered | None) -> None:
+        def progress(tally: IngestStats, last: ExchangeResult | None) -> None:
             self._tally = tally
             if last is not None:
                 self._log_lines.append(last)
 
         return ingest(workspace.pipeline, chosen, user=workspace.settings.user, on_progress=progress, cancelled=stop)
 
-    def _end(self, state: str, tally: Tally | None = None) -> None:
+    def _end(self, state: str, tally: IngestStats | None = None) -> None:
         self._refresh_progress()
         tally = tally or self._tally
         for key, conversations in self._files.items():
@@ -232,8 +232,10 @@ class IngestScreen(MainScreen):
         tally = self._tally
         if tally is None or self._stop is None:
             return
-        self.query_one("#progress", ProgressBar).update(total=max(1, tally.total), progress=tally.before + tally.done)
-        parts = [f"{tally.before + tally.done:,} of {tally.total:,} exchanges"]
+        self.query_one("#progress", ProgressBar).update(
+            total=max(1, tally.total), progress=tally.already_stored + tally.done
+        )
+        parts = [f"{tally.already_stored + tally.done:,} of {tally.total:,} exchanges"]
         if tally.seconds:
             parts.append(
                 f"{60 * tally.done / tally.seconds:.0f} a minute, {tally.output_tokens / tally.seconds:.0f} tok/s"
@@ -249,15 +251,15 @@ class IngestScreen(MainScreen):
         self.query_one("#says", Static).update(Content(words))
 
 
-def _summary(tally: Tally) -> str:
-    before = f", {tally.before} were read before" if tally.before else ""
+def _summary(tally: IngestStats) -> str:
+    before = f", {tally.already_stored} were read before" if tally.already_stored else ""
     return (
         f"{tally.done} exchanges in {format_duration(tally.seconds)}{before}; "
         f"{tally.added} memories added, {tally.updated} changed, {tally.deleted} removed"
     )
 
 
-def _changes(read: Remembered) -> Iterable[Text]:
+def _changes(read: ExchangeResult) -> Iterable[Text]:
     """What reading one exchange did, a line each."""
     for change in read.applied:
         if change.rejected is None and change.event != "NONE":

@@ -18,7 +18,7 @@ from textual.content import Content
 from textual.widget import Widget
 from textual.widgets import DataTable, Input, Select, Static
 
-from memlora_mlx.records import Hit, Memory
+from memlora_mlx.records import Hit, MemoryRecord
 from memlora_mlx.tui import memory_edits, memory_queries
 from memlora_mlx.tui.screens.base import MainScreen
 from memlora_mlx.tui.screens.dialogs import ConfirmDialog, EditDialog, SourceDialog
@@ -179,7 +179,7 @@ class MemoriesScreen(MainScreen):
     # ------------------------------------------------------------------ the memory under the cursor
 
     @property
-    def selected_memory(self) -> Memory | None:
+    def selected_memory(self) -> MemoryRecord | None:
         hit = self._shown.get(self.table.key_at_cursor or "")
         return hit.memory if hit else None
 
@@ -254,10 +254,10 @@ class MemoriesScreen(MainScreen):
         else:
             await self._after_undo(hit.memory, line.new_text)
 
-    async def _after_undo(self, memory: Memory, words: str | None) -> None:
+    async def _after_undo(self, memory: MemoryRecord, words: str | None) -> None:
         await self._after_change(replace(memory, text=words or memory.text), "↶ undone" if words else DELETED)
 
-    async def _after_change(self, memory: Memory, state: str) -> None:
+    async def _after_change(self, memory: MemoryRecord, state: str) -> None:
         """Show in its row what became of a memory; it stays there until the list is read again."""
         self._states[memory.id] = state
         if memory.id in self._shown:
@@ -302,5 +302,5 @@ class MemoriesScreen(MainScreen):
         self.table.focus()
 
 
-def _who(memory: Memory) -> str:
+def _who(memory: MemoryRecord) -> str:
     return memory.owner.user_id or memory.owner.agent_id or memory.owner.run_id or ""

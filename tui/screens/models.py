@@ -28,8 +28,8 @@ from memlora_mlx.tui.widgets.actions import ScreenActions
 from memlora_mlx.tui.widgets.row_table import RowTable
 
 if TYPE_CHECKING:
+    from memlora_mlx.models.adapter_registry import RegisteredExpert
     from memlora_mlx.models.downloads import Installed
-    from memlora_mlx.models.expert_folders import Place
 
 INTERVAL = 0.3  # seconds between two looks at a pull
 MODES = {"swap": "swap (least memory)", "fused": "fused (fastest; float bases only)"}
@@ -51,7 +51,7 @@ class ModelsScreen(MainScreen):
     def __init__(self) -> None:
         super().__init__()
         self._installed: dict[str, Installed] = {}
-        self._experts: dict[str, Place] = {}
+        self._experts: dict[str, RegisteredExpert] = {}
         self._job: Job | None = None
         self._download = ""
 
@@ -89,9 +89,9 @@ class ModelsScreen(MainScreen):
 
     @work(group="look", exclusive=True, exit_on_error=False)
     async def action_refresh_list(self) -> None:
+        from memlora_mlx.models.adapter_registry import list_experts
         from memlora_mlx.models.catalog import ENTRIES
         from memlora_mlx.models.downloads import installed
-        from memlora_mlx.models.expert_folders import places
 
         self._installed = {model.name: model for model in await asyncio.to_thread(installed, self.folder)}
         rows = []
@@ -102,7 +102,7 @@ class ModelsScreen(MainScreen):
             rows.append((student, (Path(student).name, "student", "", "a folder", "▶ at work")))
         self.table.set_rows(rows)
         self._show_details()
-        found = await asyncio.to_thread(places, self.backend.settings.home)
+        found = await asyncio.to_thread(list_experts, self.backend.settings.home)
         self._experts = {str(place.folder): place for place in found}
         shown = await asyncio.to_thread(lambda: [(str(place.folder), _expert_cells(place)) for place in found])
         self.query_one("#experts", RowTable).set_rows(shown)
@@ -115,7 +115,9 @@ class ModelsScreen(MainScreen):
         entry, model = ENTRIES.get(name), self._installed.get(name)
         taken = model.size_bytes if model else entry.download_bytes if entry else 0
         at_work = {self.backend.settings.student or self.backend.status.student, self.backend.settings.embedder}
-        here = "" if model is None else "✗ half" if not model.is_whole else "▶ at work" if name in at_work else "✓ here"
+        here = (
+            "" if model is None else "✗ half" if not model.is_complete else "▶ at work" if name in at_work else "✓ here"
+        )
         if name == self._download:
             here = "… coming"
         label = f"{name} ({entry.precision})" if entry and entry.precision not in name else name
@@ -144,12 +146,12 @@ class ModelsScreen(MainScreen):
     def row_opened(self) -> None:
         """Enter does what is next: fetch what is not here, choose what is."""
         model = self._installed.get(self.table.key_at_cursor or "")
-        self.action_choose() if model and model.is_whole else self.action_pull()
+        self.action_choose() if model and model.is_complete else self.action_pull()
 
     @on(DataTable.RowSelected, "#experts")
     @work(group="card", exit_on_error=False)
     async def open_card(self, event: DataTable.RowSelected) -> None:
-        from memlora_mlx.models.expert_folders import read_card
+        from memlora_mlx.models.adapter_registry import read_card
 
         folder = Path(str(event.row_key.value))
         card = await asyncio.to_thread(read_card, folder)
@@ -169,7 +171,7 @@ class ModelsScreen(MainScreen):
                 "another embedder means that every memory is embedded again: set it in config.toml, then `memlora doctor"
                 " --repair`"
             )
-        if model is not None and not model.is_whole or model is None and name in ENTRIES:
+        if model is not None and not model.is_complete or model is None and name in ENTRIES:
             raise UsageError(f"{name} is not here yet; p fetches it")
         await self._change("student", name, f"{clean_line(Path(name).name, 40)} answers from now on")
 
@@ -204,7 +206,7 @@ class ModelsScreen(MainScreen):
         if self._job is not None:
             raise UsageError(f"{self._download} is being fetched; wait for it, or stop it with Esc")
         name = self._row_at_cursor()
-        if (model := self._installed.get(name)) is not None and model.is_whole:
+        if (model := self._installed.get(name)) is not None and model.is_complete:
             raise UsageError(f"{name} is here already")
         log = Path(tempfile.gettempdir()) / f"memlora-pull-{name.replace('/', '--')}.log"
         self._job = Job(["memlora_mlx.tui.download_process", name, str(self.folder)], self.backend.settings, log)
@@ -266,12 +268,12 @@ class ModelsScreen(MainScreen):
         return name
 
 
-def _expert_cells(place: Place) -> tuple[str, str, str, str]:
-    from memlora_mlx.models.expert_folders import read_card
+def _expert_cells(place: RegisteredExpert) -> tuple[str, str, str, str]:
+    from memlora_mlx.models.adapter_registry import read_card
 
     try:
         losses = read_card(place.folder)["metrics"]["validation_loss"]
         told = f"{float(losses.get('base', losses.get('start'))):.3f} → {float(losses['expert']):.3f}"
     except (MemloraError, KeyError, TypeError, ValueError, AttributeError):
         told = "not told"
-    return place.stage, place.student, told, place.origin if place.is_used else f"({place.origin})"
+    return place.stage, place.student, told, place.origin if place.is_active else f"({place.origin})"

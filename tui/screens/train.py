@@ -98,7 +98,9 @@ class TrainScreen(MainScreen):
         from memlora_mlx.models.downloads import installed
 
         found = await asyncio.to_thread(installed, self.backend.settings.models_folder)
-        names = [m.name for m in found if m.is_whole and (m.name not in ENTRIES or ENTRIES[m.name].kind == "student")]
+        names = [
+            m.name for m in found if m.is_complete and (m.name not in ENTRIES or ENTRIES[m.name].kind == "student")
+        ]
         select = self.query_one("#student", Select)
         before = select.value
         select.set_options([("the student at work", ""), *((name, name) for name in names)])

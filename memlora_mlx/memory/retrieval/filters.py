@@ -21,7 +21,7 @@ from typing import Any
 
 from memlora_mlx.conversations import parse_date
 from memlora_mlx.errors import UsageError
-from memlora_mlx.memory.inputs import clean, time_text
+from memlora_mlx.memory.inputs import clean_text, encode_time
 
 TEXT_COLUMNS = {
     "user_id": "o.user_id",
@@ -38,8 +38,8 @@ TIME_COLUMNS = {
     "created_at": "m.stored_at",
     "updated_at": "coalesce(m.changed_at, m.stored_at)",
 }
-ORDERED = {"gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
-OPERATORS = ("eq", "ne", *ORDERED, "in", "nin", "contains", "icontains")
+COMPARISONS = {"gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
+OPERATORS = ("eq", "ne", *COMPARISONS, "in", "nin", "contains", "icontains")
 MAX_DEPTH = 16
 MAX_SQL = 15_000  # characters: a chain of the shortest terms stays below the 1,000 that SQLite takes
 _ZONE = "+00:00"  # what the text of an aware datetime has beyond that of a naive one
@@ -59,7 +59,7 @@ class LocalTime(str):
     __slots__ = ()
 
 
-EVERYTHING = Condition("1")
+MATCH_ALL = Condition("1")
 
 
 def all_of(*conditions: Condition) -> Condition:
@@ -70,21 +70,21 @@ def any_of(*conditions: Condition) -> Condition:
     return _join(" OR ", "0", conditions)
 
 
-def negated(condition: Condition) -> Condition:
+def none_of(condition: Condition) -> Condition:
     return Condition(f"NOT {condition.sql}", condition.values)
 
 
 def from_filters(filters: Mapping[str, Any] | None) -> Condition:
     """Raises UsageError: an unknown operator, or a value that its operator cannot take."""
     if filters is None:
-        return EVERYTHING
+        return MATCH_ALL
     condition = _every(filters, 0)
     if len(condition.sql) > MAX_SQL:
         raise UsageError("the filter has too many terms; use `in` with a list, or ask in several steps")
     return condition
 
 
-def from_words(people: Sequence[str], source: str | None, since: str, until: str) -> dict[str, Any] | None:
+def parse_filters(people: Sequence[str], source: str | None, since: str, until: str) -> dict[str, Any] | None:
     """Filters as somebody types them: of these people (none: of all), from this file, said from a day on, and before one.
 
     Raises:
@@ -114,7 +114,7 @@ def said_between(after: datetime | None, before: datetime | None) -> Condition:
 
 
 def not_expired(now: datetime) -> Condition:
-    return negated(_time("expires_at", "lte", now))
+    return none_of(_time("expires_at", "lte", now))
 
 
 def _join(word: str, empty: str, conditions: tuple[Condition, ...]) -> Condition:
@@ -143,9 +143,9 @@ def _term(key: object, value: Any, depth: int) -> Condition:
         parts = [_every(part, depth + 1) for part in value]
         if key == "AND":
             return all_of(*parts)
-        return any_of(*parts) if key == "OR" else negated(any_of(*parts))
+        return any_of(*parts) if key == "OR" else none_of(any_of(*parts))
 
-    key = clean(key)
+    key = clean_text(key)
     compare: Callable[[str, str, Any], Condition] = _metadata
     if key in TEXT_COLUMNS:
         compare = _text
@@ -153,7 +153,7 @@ def _term(key: object, value: Any, depth: int) -> Condition:
         compare = _time
     if not isinstance(value, Mapping):
         if isinstance(value, str) and value == "*":
-            return negated(compare(key, "absent", None))
+            return none_of(compare(key, "absent", None))
         return _compare(compare, key, "eq", value)
     if not value:
         raise UsageError(f"the filter on {_shown(key)} has no operator; known are {', '.join(OPERATORS)}")
@@ -166,7 +166,7 @@ def _term(key: object, value: Any, depth: int) -> Condition:
 def _compare(compare: Callable[[str, str, Any], Condition], key: str, operator: str, value: Any) -> Condition:
     """Reduces ne and nin, and gives eq its value as a list of one, so that a kind of column has fewer cases to know."""
     if operator in ("ne", "nin"):
-        return negated(_compare(compare, key, "eq" if operator == "ne" else "in", value))
+        return none_of(_compare(compare, key, "eq" if operator == "ne" else "in", value))
     if operator == "in" and not isinstance(value, list | tuple | set | frozenset):
         raise _cannot(key, operator, value)
     given = list(value) if operator == "in" else [value]
@@ -175,8 +175,8 @@ def _compare(compare: Callable[[str, str, Any], Condition], key: str, operator: 
         if too_large or (isinstance(item, float) and not math.isfinite(item)):
             raise _cannot(key, operator, item)
     if operator not in ("eq", "in"):
-        return compare(key, operator, clean(value) if type(value) is str else value)
-    items = [clean(item) if isinstance(item, str) else item for item in given]
+        return compare(key, operator, clean_text(value) if type(value) is str else value)
+    items = [clean_text(item) if isinstance(item, str) else item for item in given]
     absent = [compare(key, "absent", None)] if None in items else []
     return any_of(*absent, compare(key, operator, [item for item in items if item is not None]))
 
@@ -203,14 +203,14 @@ def _text(key: str, operator: str, value: Any) -> Condition:
             raise _cannot(key, operator, item)
     if operator in ("eq", "in"):
         return _present_and(column, _one_of(column, value))
-    if operator in ORDERED:
-        return _present_and(column, Condition(f"{column} {ORDERED[operator]} ?", (value,)))
+    if operator in COMPARISONS:
+        return _present_and(column, Condition(f"{column} {COMPARISONS[operator]} ?", (value,)))
     return _holds_text(column, operator, value)
 
 
 def _time(key: str, operator: str, value: Any) -> Condition:
     column = TIME_COLUMNS[key]
-    if isinstance(value, LocalTime) and operator in ORDERED and datetime.fromisoformat(value).tzinfo is None:
+    if isinstance(value, LocalTime) and operator in COMPARISONS and datetime.fromisoformat(value).tzinfo is None:
         aware = _time(key, operator, datetime.fromisoformat(value).astimezone(UTC))
         naive = _time(key, operator, str(value))
         has_zone = f"{column} IS NOT NULL AND substr({column}, -{len(_ZONE)}) = '{_ZONE}'"
@@ -231,7 +231,7 @@ def _time(key: str, operator: str, value: Any) -> Condition:
             bound = _moment(key, operator, value)
         case _:
             raise _cannot(key, operator, value)
-    return _present_and(column, Condition(f"{column} {ORDERED[operator]} ?", (bound,)))
+    return _present_and(column, Condition(f"{column} {COMPARISONS[operator]} ?", (bound,)))
 
 
 def _moment(key: str, operator: str, value: Any) -> str:
@@ -239,7 +239,7 @@ def _moment(key: str, operator: str, value: Any) -> str:
     try:
         moment = datetime.fromisoformat(value) if isinstance(value, str) else value
         if isinstance(moment, datetime):
-            text = time_text(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
+            text = encode_time(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
             assert text is not None
             return text.removesuffix(_ZONE)
     except (ValueError, OverflowError):
@@ -266,7 +266,7 @@ def _metadata(key: str, operator: str, value: Any) -> Condition:
     parts = []
     for names, wanted in kinds:
         if wanted:
-            test = _one_of(found, wanted) if among else Condition(f"{found} {ORDERED[operator]} ?", (value,))
+            test = _one_of(found, wanted) if among else Condition(f"{found} {COMPARISONS[operator]} ?", (value,))
             # The value first: each look into the JSON parses it, and most rows fall out here.
             sql = f"(coalesce({test.sql}, 0) AND coalesce({kind} IN ({names}), 0))"
             parts.append(Condition(sql, (*found_values, *test.values, *kind_values)))

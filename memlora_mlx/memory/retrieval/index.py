@@ -27,7 +27,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from memlora_mlx.memory.changes import Space, Vector
+from memlora_mlx.memory.changes import EmbeddingFingerprint, Vector
 
 EXACT_LIMIT = 5_000
 _FORMAT = 2  # of the sidecar file
@@ -39,35 +39,35 @@ _LOG = logging.getLogger(__name__)
 Keys = NDArray[np.int64]
 
 
-class Proposed(NamedTuple):
-    """Keys that may be the nearest. What was asked for and is not among them is at least as far away as `horizon`."""
+class Candidates(NamedTuple):
+    """Keys that may be the nearest. What was asked for and is not among them is at least as far away as `distance_bound`."""
 
     keys: Keys
-    squared: NDArray[np.float32]  # distances, by a margin
-    horizon: float = math.inf
+    squared_distances: NDArray[np.float32]  # distances, by a margin
+    distance_bound: float = math.inf
 
 
-class Vectors(Protocol):
+class VectorIndex(Protocol):
     """Unit vectors under integer keys."""
 
     @property
-    def margin(self) -> float:
+    def rounding_error(self) -> float:
         """By how much a proposal's squared distance can be off."""
 
     def __len__(self) -> int: ...
     def put(self, keys: Keys, vectors: NDArray[np.float32]) -> None: ...
     def remove(self, keys: Keys) -> None: ...
-    def nearest(self, query: Vector, limit: int) -> Proposed:
+    def nearest(self, query: Vector, limit: int) -> Candidates:
         """The `limit` nearest, in any order."""
 
-    def among(self, keys: Keys, query: Vector, limit: int) -> Proposed:
+    def nearest_of(self, keys: Keys, query: Vector, limit: int) -> Candidates:
         """Of those of the given keys that it has, about the `limit` nearest, or more."""
 
 
-class Flat:
+class FlatIndex:
     """All vectors in one array; exact."""
 
-    margin = 1e-4  # float32 rounding of a dot product over up to 1,024 dimensions
+    rounding_error = 1e-4  # float32 rounding of a dot product over up to 1,024 dimensions
 
     def __init__(self, dim: int) -> None:
         self._keys = np.empty(64, dtype=np.int64)
@@ -96,49 +96,49 @@ class Flat:
                 self._keys[row], self._vectors[row] = self._keys[last], self._vectors[last]
                 self._rows[int(self._keys[row])] = row
 
-    def nearest(self, query: Vector, limit: int) -> Proposed:
+    def nearest(self, query: Vector, limit: int) -> Candidates:
         count = len(self._rows)
         # vecdot and not `@`: OpenBLAS would use threads, and these wait 8 ms for each other on a busy machine.
         squared: NDArray[np.float32] = 2.0 - 2.0 * np.vecdot(self._vectors[:count], query)  # of unit vectors
         if limit >= count:
-            return Proposed(self._keys[:count].copy(), squared)
+            return Candidates(self._keys[:count].copy(), squared)
         chosen = np.argpartition(squared, limit)[:limit]
-        return Proposed(self._keys[chosen], squared[chosen], float(squared[chosen].max()))
+        return Candidates(self._keys[chosen], squared[chosen], float(squared[chosen].max()))
 
-    def among(self, keys: Keys, query: Vector, limit: int) -> Proposed:
+    def nearest_of(self, keys: Keys, query: Vector, limit: int) -> Candidates:
         rows = [row for key in keys.tolist() if (row := self._rows.get(key)) is not None]
-        return Proposed(self._keys[rows], 2.0 - 2.0 * np.vecdot(self._vectors[rows], query))
+        return Candidates(self._keys[rows], 2.0 - 2.0 * np.vecdot(self._vectors[rows], query))
 
     def contents(self) -> tuple[Keys, NDArray[np.float32]]:
         return self._keys[: len(self)], self._vectors[: len(self)]
 
 
-class Graph:
+class HnswIndex:
     """usearch's HNSW over vectors rounded to bytes; approximate (recall above 0.97 in 900,000) and fast.
 
-    A byte stands for a component between `-reach` and `reach`, which the first vectors determine. Half as large as half
+    A byte stands for a component between `-quantisation_range` and `quantisation_range`, which the first vectors determine. Half as large as half
     precision, built and walked 1.5 times as fast.
     """
 
-    def __init__(self, dim: int, reach: float = 0.0, index: Any = None) -> None:
+    def __init__(self, dim: int, quantisation_range: float = 0.0, index: Any = None) -> None:
         from usearch.index import Index  # here, since only large stores pay for loading it
 
         self._index = index or Index(ndim=dim, metric="l2sq", dtype="i8", connectivity=16, expansion_add=128)
-        self.reach = reach
+        self.quantisation_range = quantisation_range
 
     def __len__(self) -> int:
         return len(self._index)
 
     @property
-    def margin(self) -> float:
-        error = self.reach / 127 / math.sqrt(12)  # of a component: rounded evenly
+    def rounding_error(self) -> float:
+        error = self.quantisation_range / 127 / math.sqrt(12)  # of a component: rounded evenly
         dim = int(self._index.ndim)
         # Five standard deviations at a right angle, less for what is nearer; and what the errors themselves add up to.
         return 20 * error + 2 * dim * error**2
 
     def put(self, keys: Keys, vectors: NDArray[np.float32]) -> None:
-        if not self.reach and len(vectors):
-            self.reach = min(1.0, max(1.5 * float(np.abs(vectors).max()), 8 / math.sqrt(vectors.shape[1])))
+        if not self.quantisation_range and len(vectors):
+            self.quantisation_range = min(1.0, max(1.5 * float(np.abs(vectors).max()), 8 / math.sqrt(vectors.shape[1])))
         self.remove(keys)
         # Threads that insert into a nearly empty graph do not see each other's nodes, and some are then never found.
         alone = max(0, _SEED - len(self))
@@ -157,7 +157,7 @@ class Graph:
         if len(known := unsigned[np.atleast_1d(self._index.contains(unsigned))]):
             self._index.remove(known)
 
-    def nearest(self, query: Vector, limit: int) -> Proposed:
+    def nearest(self, query: Vector, limit: int) -> Candidates:
         count = len(self)
         # Nodes a walk keeps in view; among more, more of them are needed lest it ends in the wrong region.
         view = max(256, math.isqrt(count), limit)
@@ -166,25 +166,25 @@ class Graph:
         matches = self._index.search(self._bytes(query), min(limit, count), exact=40 * view >= count)
         squared = matches.distances * self._unit**2
         horizon = math.inf if limit >= count else float(squared.max(initial=0))
-        return Proposed(matches.keys.astype(np.int64), squared, horizon)
+        return Candidates(matches.keys.astype(np.int64), squared, horizon)
 
-    def among(self, keys: Keys, query: Vector, limit: int) -> Proposed:
+    def nearest_of(self, keys: Keys, query: Vector, limit: int) -> Candidates:
         # A step of a walk takes as long as to look up a vector.
         width = limit * len(self) // len(keys)
         if width < len(keys):
             proposed = self.nearest(query, width)
             chosen = np.isin(proposed.keys, keys)
-            return Proposed(proposed.keys[chosen], proposed.squared[chosen], proposed.horizon)
+            return Candidates(proposed.keys[chosen], proposed.squared_distances[chosen], proposed.distance_bound)
         keys = keys[np.atleast_1d(self._index.contains(keys))]
         gaps = np.array(self._index.get(keys), dtype=np.float32).reshape(len(keys), -1)
         gaps -= query / self._unit
-        return Proposed(keys, np.vecdot(gaps, gaps) * self._unit**2)
+        return Candidates(keys, np.vecdot(gaps, gaps) * self._unit**2)
 
     def save(self, path: Path) -> None:
         self._index.save(str(path))
 
     @classmethod
-    def load(cls, path: Path, dim: int, reach: float) -> Graph:
+    def load(cls, path: Path, dim: int, quantisation_range: float) -> HnswIndex:
         """Raises ValueError: the file is of another kind. Its bytes must have been checked: usearch does not."""
         from usearch.index import Index
 
@@ -192,17 +192,19 @@ class Graph:
         if index is None or index.ndim != dim:
             raise ValueError(f"not an index of {dim} dimensions")
         index.expansion_add = 128
-        return cls(dim, reach, index)
+        return cls(dim, quantisation_range, index)
 
     def _bytes(self, vectors: NDArray[np.float32]) -> NDArray[np.int8]:
         with np.errstate(invalid="ignore"):  # a NaN can only come from a damaged file; `search` leaves it out
-            rounded: NDArray[np.int8] = np.rint(np.clip(vectors, -self.reach, self.reach) / self._unit).astype(np.int8)
+            rounded: NDArray[np.int8] = np.rint(
+                np.clip(vectors, -self.quantisation_range, self.quantisation_range) / self._unit
+            ).astype(np.int8)
         return rounded
 
     @property
     def _unit(self) -> float:
         """What a byte's 1 stands for."""
-        return self.reach / 127
+        return self.quantisation_range / 127
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,21 +221,21 @@ class _Sidecar:
 
 
 @dataclass(frozen=True, slots=True)
-class Position:
+class StoreRevision:
     """Where the database stands, as a transaction sees it."""
 
     store: str  # the store's own id
-    space: Space
+    embedding: EmbeddingFingerprint
     revision: int
 
 
 class OwnerIndex:
     """One owner's vectors, at one revision."""
 
-    def __init__(self, owner: int, folder: Path, exact_limit: int, position: Position) -> None:
+    def __init__(self, owner: int, folder: Path, exact_limit: int, position: StoreRevision) -> None:
         self.owner = owner
         self.revision = 0
-        self.vectors: Vectors = Flat(position.space.dim)
+        self.vectors: VectorIndex = FlatIndex(position.embedding.dim)
         self._position = position
         self._folder = folder
         self._exact_limit = exact_limit
@@ -245,56 +247,58 @@ class OwnerIndex:
     def path(self) -> Path:
         return self._folder / f"{self.owner}.usearch"
 
-    def catch_up(self, connection: sqlite3.Connection, position: Position, live: int) -> None:
-        """Bring it to `position`, where the owner has `live` memories; from scratch if the counts then differ."""
+    def catch_up(self, connection: sqlite3.Connection, position: StoreRevision, memory_count: int) -> None:
+        """Bring it to `position`, where the owner has `memory_count` memories; from scratch if the counts then differ."""
         if self._fresh:
             self._fresh = False
-            if live > self._exact_limit:
+            if memory_count > self._exact_limit:
                 self._load(position)
         self._position = position
         if self.revision == 0 or self.revision > position.revision:
-            self.rebuild(connection, live)
+            self.rebuild(connection, memory_count)
         elif self.revision < position.revision:
             self._read_changes(connection)
-        if len(self.vectors) + self._unusable != live:
-            _LOG.warning("index of owner %d has %d memories, not %d: rebuilt", self.owner, len(self.vectors), live)
-            self.rebuild(connection, live)
-        if isinstance(self.vectors, Flat) and live > self._exact_limit:
-            graph = Graph(position.space.dim)
+        if len(self.vectors) + self._unusable != memory_count:
+            _LOG.warning(
+                "index of owner %d has %d memories, not %d: rebuilt", self.owner, len(self.vectors), memory_count
+            )
+            self.rebuild(connection, memory_count)
+        if isinstance(self.vectors, FlatIndex) and memory_count > self._exact_limit:
+            graph = HnswIndex(position.embedding.dim)
             graph.put(*self.vectors.contents())
-            self.vectors, self._unsaved = graph, live
-        elif isinstance(self.vectors, Graph) and live < self._exact_limit // 2:
-            self.rebuild(connection, live)
-        if self._unsaved > max(1000, live // 10):
+            self.vectors, self._unsaved = graph, memory_count
+        elif isinstance(self.vectors, HnswIndex) and memory_count < self._exact_limit // 2:
+            self.rebuild(connection, memory_count)
+        if self._unsaved > max(1000, memory_count // 10):
             self.save()
 
-    def rebuild(self, connection: sqlite3.Connection, live: int) -> None:
-        dim = self._position.space.dim
-        self.vectors = Graph(dim) if live > self._exact_limit else Flat(dim)
+    def rebuild(self, connection: sqlite3.Connection, memory_count: int) -> None:
+        dim = self._position.embedding.dim
+        self.vectors = HnswIndex(dim) if memory_count > self._exact_limit else FlatIndex(dim)
         self.revision = 0
         self._read_changes(connection)
-        self._unusable = live - len(self.vectors)
+        self._unusable = memory_count - len(self.vectors)
 
     def save(self) -> None:
         """Keep the graph on disk. A failure costs only time at the next start."""
-        if not isinstance(self.vectors, Graph) or not self._unsaved:
+        if not isinstance(self.vectors, HnswIndex) or not self._unsaved:
             return
         try:
             self._folder.mkdir(mode=0o700, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=self._folder, prefix=".saving-") as scratch:
-                new = Path(scratch, "graph")
+            with tempfile.TemporaryDirectory(dir=self._folder, prefix=".saving-") as temporary:
+                new = Path(temporary, "graph")
                 self.vectors.save(new)
                 sidecar = _Sidecar(
                     _FORMAT,
                     self._position.store,
-                    asdict(self._position.space),
+                    asdict(self._position.embedding),
                     self.revision,
                     len(self.vectors),
-                    self.vectors.reach,
+                    self.vectors.quantisation_range,
                     _sha256(new),
                 )
                 _sync(new)
-                described = Path(scratch, "sidecar")
+                described = Path(temporary, "sidecar")
                 described.write_text(json.dumps(asdict(sidecar)), encoding="utf-8")
                 _sync(described)
                 # A crash, or another process, between the two leaves a pair that does not match, and is then rebuilt.
@@ -304,17 +308,17 @@ class OwnerIndex:
         except (OSError, RuntimeError) as error:
             _LOG.info("index of owner %d stays in memory: %s", self.owner, error)
 
-    def _load(self, position: Position) -> None:
+    def _load(self, position: StoreRevision) -> None:
         """Take the saved graph if it is whole and of this store and space; otherwise stay empty."""
         try:
             sidecar = _Sidecar(**json.loads(self.path.with_suffix(".json").read_text(encoding="utf-8")))
-            if (sidecar.format, sidecar.store, sidecar.space) != (_FORMAT, position.store, asdict(position.space)):
+            if (sidecar.format, sidecar.store, sidecar.space) != (_FORMAT, position.store, asdict(position.embedding)):
                 raise ValueError("it belongs to another store or embedding space")
             if not 0 < sidecar.revision <= position.revision:
                 raise ValueError("it is newer than the database")
             if sidecar.sha256 != _sha256(self.path):
                 raise ValueError("its checksum is wrong")
-            graph = Graph.load(self.path, position.space.dim, sidecar.reach)
+            graph = HnswIndex.load(self.path, position.embedding.dim, sidecar.reach)
             if len(graph) != sidecar.count:
                 raise ValueError("its count is wrong")
         except FileNotFoundError:
@@ -326,7 +330,7 @@ class OwnerIndex:
 
     def _read_changes(self, connection: sqlite3.Connection) -> None:
         """What changed after this index's revision, up to the transaction's."""
-        dim = self._position.space.dim
+        dim = self._position.embedding.dim
         since = [self.owner, self.revision]
         gone = connection.execute("SELECT memory FROM tombstones WHERE owner = ? AND revision > ?", since).fetchall()
         if gone and self.revision:
@@ -346,7 +350,7 @@ class OwnerIndex:
         self.revision = self._position.revision
 
 
-class Indexes:
+class OwnerIndexes:
     """The indexes of a store, one an owner, made when first asked for. Hold `lock` while using them.
 
     Take the lock before beginning the transaction: then a transaction never sees an older state than the indexes do.
@@ -358,12 +362,14 @@ class Indexes:
         self._exact_limit = exact_limit
         self._owners: dict[int, OwnerIndex] = {}
 
-    def current(self, connection: sqlite3.Connection, owner: int, position: Position, live: int) -> OwnerIndex:
+    def current(
+        self, connection: sqlite3.Connection, owner: int, position: StoreRevision, memory_count: int
+    ) -> OwnerIndex:
         index = self._owners.get(owner)
         if index is None:
             index = self._owners[owner] = OwnerIndex(owner, self.folder, self._exact_limit, position)
         try:
-            index.catch_up(connection, position, live)
+            index.catch_up(connection, position, memory_count)
         except BaseException:
             del self._owners[owner]  # half caught up: begin anew
             raise

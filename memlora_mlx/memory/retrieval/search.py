@@ -10,11 +10,11 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from memlora_mlx.memory.changes import Vector
-from memlora_mlx.memory.retrieval.filters import EVERYTHING, Condition, all_of
-from memlora_mlx.memory.retrieval.index import Keys, OwnerIndex, Proposed, vectors_from
+from memlora_mlx.memory.retrieval.filters import MATCH_ALL, Condition, all_of
+from memlora_mlx.memory.retrieval.index import Candidates, Keys, OwnerIndex, vectors_from
 
 FROM = "FROM memories m JOIN owners o ON o.id = m.owner LEFT JOIN exchanges x ON x.id = m.exchange"
-Found = list[tuple[int, float]]  # rowid and distance
+RankedRows = list[tuple[int, float]]  # rowid and distance
 
 
 def nearest(
@@ -23,18 +23,18 @@ def nearest(
     query: Vector,
     limit: int,
     *,
-    always: Condition = EVERYTHING,
-    ranges: Condition = EVERYTHING,
-    filters: Condition = EVERYTHING,
-) -> Found:
+    common: Condition = MATCH_ALL,
+    indexed: Condition = MATCH_ALL,
+    filters: Condition = MATCH_ALL,
+) -> RankedRows:
     """The `limit` nearest memories that meet all three conditions, nearest first, ties by age in the store.
 
     Args:
         indexes: in step with the connection's transaction.
         query: unit length, shape (dim,).
-        always: holds for nearly every memory, like not being expired.
-        ranges, filters: may hold for few, which are then looked up in the database, and only they are proposed. The
-            database finds what `ranges` asks for without looking at every memory.
+        common: holds for nearly every memory, like not being expired.
+        indexed, filters: may hold for few, which are then looked up in the database, and only they are proposed. The
+            database finds what `indexed` asks for without looking at every memory.
 
     However narrow the conditions are, the answer is that of a look at every matching memory (in an owner whose index is a
     graph: but for the graph's own recall), since proposals are widened until they provably hold the answer.
@@ -43,86 +43,103 @@ def nearest(
     total = sum(len(owned) for owned in vectors.values())
     if not total or not limit:
         return []
-    margin = max(owned.margin for owned in vectors.values())
-    chosen = all_of(*(condition for condition in (ranges, filters) if condition != EVERYTHING))
-    most = 5 * math.isqrt(limit * total)  # where more match, going through the nearest finds enough of them sooner
-    narrow = ranges != EVERYTHING and not _more(connection, most, vectors, ranges)
-    wanted = 2 * limit if chosen == EVERYTHING else 2 * limit * total // most
-    scanned = chosen == EVERYTHING
-    few = None
+    rounding_error = max(owned.rounding_error for owned in vectors.values())
+    chosen = all_of(*(condition for condition in (indexed, filters) if condition != MATCH_ALL))
+    max_matches = 5 * math.isqrt(
+        limit * total
+    )  # where more match, going through the nearest finds enough of them sooner
+    is_selective = indexed != MATCH_ALL and not _matches_exceed(connection, max_matches, vectors, indexed)
+    width = 2 * limit if chosen == MATCH_ALL else 2 * limit * total // max_matches
+    was_scanned = chosen == MATCH_ALL
+    matching = None
     while True:
-        if not scanned and (narrow or 16 * wanted > total):  # to scan a row takes a sixteenth of measuring a memory
-            scanned = True
-            few = _few(connection, most, vectors, chosen)
-            if few is not None:
-                wanted = 2 * limit
-        if few is not None:
-            parts = [vectors[owner].among(keys, query, wanted) for owner, keys in few.items()]
+        if not was_scanned and (
+            is_selective or 16 * width > total
+        ):  # to scan a row takes a sixteenth of measuring a memory
+            was_scanned = True
+            matching = _matching_rows(connection, max_matches, vectors, chosen)
+            if matching is not None:
+                width = 2 * limit
+        if matching is not None:
+            parts = [vectors[owner].nearest_of(keys, query, width) for owner, keys in matching.items()]
         else:
-            widths = {owner: _first(limit) + 2 * wanted * len(owned) // total for owner, owned in vectors.items()}
-            parts = [vectors[owner].nearest(query, width) for owner, width in widths.items()]
+            widths = {
+                owner: _initial_width(limit) + 2 * width * len(owned) // total for owner, owned in vectors.items()
+            }
+            parts = [vectors[owner].nearest(query, owner_width) for owner, owner_width in widths.items()]
         if not parts:
             return []
-        found, sure = _best(connection, _merged(parts), query, all_of(always, chosen), limit, margin)
-        if sure:
-            return [(key, math.sqrt(squared)) for key, squared in found]
-        wanted *= 4
+        found, is_proven = _rank_exactly(
+            connection, _merged(parts), query, all_of(common, chosen), limit, rounding_error
+        )
+        if is_proven:
+            return [(key, math.sqrt(squared_distances)) for key, squared_distances in found]
+        width *= 4
 
 
 _MATCHING = f"SELECT m.id, m.owner {FROM} WHERE m.owner IN (SELECT value FROM json_each(?)) AND"
 
 
-def _more(connection: sqlite3.Connection, most: int, owners: Iterable[int], where: Condition) -> bool:
-    """Whether more than `most` memories meet the condition."""
-    values = [json.dumps(list(owners)), *where.values, most]
+def _matches_exceed(connection: sqlite3.Connection, max_matches: int, owners: Iterable[int], where: Condition) -> bool:
+    """Whether more than `max_matches` memories meet the condition."""
+    values = [json.dumps(list(owners)), *where.values, max_matches]
     return bool(connection.execute(f"{_MATCHING} {where.sql} LIMIT 1 OFFSET ?", values).fetchall())
 
 
-def _few(connection: sqlite3.Connection, most: int, owners: Iterable[int], where: Condition) -> dict[int, Keys] | None:
-    """By owner, the rowids of all memories that meet the condition; None if there are more than `most`."""
-    values = [json.dumps(list(owners)), *where.values, most + 1]
+def _matching_rows(
+    connection: sqlite3.Connection, max_matches: int, owners: Iterable[int], where: Condition
+) -> dict[int, Keys] | None:
+    """By owner, the rowids of all memories that meet the condition; None if there are more than `max_matches`."""
+    values = [json.dumps(list(owners)), *where.values, max_matches + 1]
     count, *columns = connection.execute(
         f"SELECT count(*), json_group_array(id), json_group_array(owner) FROM ({_MATCHING} {where.sql} LIMIT ?)", values
     ).fetchone()
-    if count > most:
+    if count > max_matches:
         return None
     keys, of = (np.array(json.loads(column), dtype=np.int64) for column in columns)
     return {owner: keys[of == owner] for owner in np.unique(of).tolist()}
 
 
-def _merged(parts: Sequence[Proposed]) -> Proposed:
+def _merged(parts: Sequence[Candidates]) -> Candidates:
     """In order, as far as all of the parts reach."""
     keys = np.concatenate([part.keys for part in parts])
-    squared = np.concatenate([part.squared for part in parts])
-    horizon = min(part.horizon for part in parts)
-    order = np.argsort(squared)
-    order = order[: np.searchsorted(squared, horizon, side="right", sorter=order)]
-    return Proposed(keys[order], squared[order], horizon)
+    squared_distances = np.concatenate([part.squared_distances for part in parts])
+    distance_bound = min(part.distance_bound for part in parts)
+    order = np.argsort(squared_distances)
+    order = order[: np.searchsorted(squared_distances, distance_bound, side="right", sorter=order)]
+    return Candidates(keys[order], squared_distances[order], distance_bound)
 
 
-def _best(
-    connection: sqlite3.Connection, proposed: Proposed, query: Vector, where: Condition, limit: int, margin: float
-) -> tuple[Found, bool]:
+def _rank_exactly(
+    connection: sqlite3.Connection,
+    candidates: Candidates,
+    query: Vector,
+    where: Condition,
+    limit: int,
+    rounding_error: float,
+) -> tuple[RankedRows, bool]:
     """The `limit` nearest proposals that meet the condition, by squared distance; and whether nothing can be nearer."""
-    keys, squared, horizon = proposed
-    found: Found = []
-    start, end = 0, _first(limit)
+    keys, squared_distances, distance_bound = candidates
+    found: RankedRows = []
+    start, end = 0, _initial_width(limit)
     while start < len(keys):
-        found += _measured(connection, keys[start:end].tolist(), query, where)
+        found += _exact_distances(connection, keys[start:end].tolist(), query, where)
         found.sort(key=lambda pair: (pair[1], pair[0]))
-        beyond = squared[end] if end < len(keys) else horizon  # as far is what is not measured, rounding aside
-        if len(found) >= limit and found[limit - 1][1] + margin < beyond:
+        beyond = (
+            squared_distances[end] if end < len(keys) else distance_bound
+        )  # as far is what is not measured, rounding aside
+        if len(found) >= limit and found[limit - 1][1] + rounding_error < beyond:
             return found[:limit], True
         start, end = end, end * max(2, 2 * limit // max(1, len(found), limit // 8))
-    return found[:limit], horizon == math.inf
+    return found[:limit], distance_bound == math.inf
 
 
-def _first(limit: int) -> int:
+def _initial_width(limit: int) -> int:
     """How many proposals are measured first."""
     return 2 * limit + 16
 
 
-def _measured(connection: sqlite3.Connection, keys: list[int], query: Vector, where: Condition) -> Found:
+def _exact_distances(connection: sqlite3.Connection, keys: list[int], query: Vector, where: Condition) -> RankedRows:
     """The keys that are there and meet the condition, with squared distances from the stored embeddings."""
     rows = connection.execute(
         f"""
@@ -132,6 +149,8 @@ def _measured(connection: sqlite3.Connection, keys: list[int], query: Vector, wh
         [json.dumps(keys), 4 * len(query), *where.values],
     ).fetchall()
     vectors = vectors_from((row[1] for row in rows), len(query)).astype(np.float64)
-    squared = ((vectors - query) ** 2).sum(axis=1)
+    squared_distances = ((vectors - query) ** 2).sum(axis=1)
     # A NaN can only come from a damaged file; it is nobody's neighbour.
-    return [(row[0], value) for row, value in zip(rows, squared.tolist(), strict=True) if not math.isnan(value)]
+    return [
+        (row[0], value) for row, value in zip(rows, squared_distances.tolist(), strict=True) if not math.isnan(value)
+    ]

@@ -4,7 +4,7 @@ The extraction and update prompts are the paper's short ones, word for word: tra
 experts expect them, so none is edited without training its expert anew. The generation prompt is ours.
 
 A stage writes under a grammar, so its answer always parses, and an update can only touch the memories it was offered.
-A *grounded* grammar is for students that do not follow these prompts untrained: facts are then whole sentences of the
+A *verbatim* grammar is for students that do not follow these prompts untrained: facts are then whole sentences of the
 exchange, and nothing that is stored may be changed or removed.
 
 Each stage has a file of its own with its prompt, its grammar and its parser; other rooms use the names below.
@@ -13,53 +13,59 @@ Each stage has a file of its own with its prompt, its grammar and its parser; ot
 from memlora_mlx.memory.stages.extraction import (
     EXTRACTION_TOKENS,
     MAX_FACTS,
+    extraction_characters,
     extraction_chat,
     extraction_grammar,
-    extraction_length,
     parse_facts,
 )
-from memlora_mlx.memory.stages.generation import ANSWER_TOKENS, Recalled, answer_chat, chat_turn
-from memlora_mlx.memory.stages.prompts import Chat, Fitted, fit
-from memlora_mlx.memory.stages.text import MAX_TEXT, clean_text, day
+from memlora_mlx.memory.stages.generation import ANSWER_TOKENS, PromptMemory, answer_chat, chat_turn_with_memories
+from memlora_mlx.memory.stages.prompts import FittedPrompt, fit_prompt
+from memlora_mlx.memory.stages.text import MAX_TEXT, clean_line, format_day
 from memlora_mlx.memory.stages.update import (
     UPDATE_TOKENS,
-    Decision,
-    Decisions,
-    offered,
+    UpdateAnswer,
+    UpdateOperation,
     parse_update,
+    parse_update_chat,
     update_chat,
     update_grammar,
 )
-from memlora_mlx.memory.stages.vqa import LOOK_TOKENS, MAX_WORD, look_chat, look_grammar, look_recalled, parse_look
+from memlora_mlx.memory.stages.vqa import (
+    MAX_ANSWER_WORD,
+    VISUAL_ANSWER_TOKENS,
+    parse_visual_answer,
+    visual_answer_grammar,
+    visual_question_chat,
+    with_visual_answer,
+)
 
 __all__ = [
     "ANSWER_TOKENS",
     "EXTRACTION_TOKENS",
-    "LOOK_TOKENS",
+    "MAX_ANSWER_WORD",
     "MAX_FACTS",
     "MAX_TEXT",
-    "MAX_WORD",
     "UPDATE_TOKENS",
-    "Chat",
-    "Decision",
-    "Decisions",
-    "Fitted",
-    "Recalled",
+    "VISUAL_ANSWER_TOKENS",
+    "FittedPrompt",
+    "PromptMemory",
+    "UpdateAnswer",
+    "UpdateOperation",
     "answer_chat",
-    "chat_turn",
-    "clean_text",
-    "day",
+    "chat_turn_with_memories",
+    "clean_line",
+    "extraction_characters",
     "extraction_chat",
     "extraction_grammar",
-    "extraction_length",
-    "fit",
-    "look_chat",
-    "look_grammar",
-    "look_recalled",
-    "offered",
+    "fit_prompt",
+    "format_day",
     "parse_facts",
-    "parse_look",
     "parse_update",
+    "parse_update_chat",
+    "parse_visual_answer",
     "update_chat",
     "update_grammar",
+    "visual_answer_grammar",
+    "visual_question_chat",
+    "with_visual_answer",
 ]

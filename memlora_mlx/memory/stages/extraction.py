@@ -6,9 +6,8 @@ import json
 import re
 
 from memlora_mlx.memory.stages.grammars import TEXT_RULE, as_json, literal
-from memlora_mlx.memory.stages.prompts import Chat
-from memlora_mlx.memory.stages.text import MAX_TEXT, clean_text
-from memlora_mlx.records import Exchange, Grammar, Message
+from memlora_mlx.memory.stages.text import MAX_TEXT, clean_line
+from memlora_mlx.records import ChatMessages, Exchange, Grammar, Message
 
 MAX_FACTS = 8  # of one exchange; two messages seldom hold more
 EXTRACTION_TOKENS = 256
@@ -19,30 +18,30 @@ _EXTRACTION = (
 )
 
 
-def extraction_length(exchange: Exchange) -> int:
+def extraction_characters(exchange: Exchange) -> int:
     """How many characters `extraction_chat` can keep."""
     return len(_exchange_text(exchange))
 
 
-def extraction_chat(exchange: Exchange, characters: int | None = None) -> Chat:
+def extraction_chat(exchange: Exchange, characters: int | None = None) -> ChatMessages:
     """Ask for the facts of an exchange, or of its first characters. A picture that the student is shown comes before them."""
     return (("user", _EXTRACTION.format(exchange=_exchange_text(exchange)[:characters])),)
 
 
-def extraction_grammar(exchange: Exchange, *, grounded: bool) -> Grammar:
-    """`{"facts": [...]}` with at most `MAX_FACTS` facts; grounded: sentences of the owner, verbatim and in order."""
-    if not grounded:
+def extraction_grammar(exchange: Exchange, *, verbatim_only: bool) -> Grammar:
+    """`{"facts": [...]}` with at most `MAX_FACTS` facts; `verbatim_only`: sentences of the owner, verbatim and in order."""
+    if not verbatim_only:
         several = f'TEXT (", " TEXT){{0,{MAX_FACTS - 1}}}'
         rules = [f'start: "{{\\"facts\\": [" ("" | {several}) "]}}"', TEXT_RULE]
-        return Grammar("lark", "\n".join(rules), longest_ending='{"facts": [""]}')
-    facts = [as_json(sentence) for sentence in _owner_sentences(exchange)]
+        return Grammar("lark", "\n".join(rules), longest_closing='{"facts": [""]}')
+    facts = [as_json(sentence) for sentence in _owner_statements(exchange)]
     rules = ['start: "{\\"facts\\": [" pick_0 "]}"']
     for i, fact in enumerate(facts):
         rules.append(f"pick_{i}: {literal(fact)} more_{i + 1} | pick_{i + 1}")
         rules.append(f'more_{i}: "" | ", " next_{i}')
         rules.append(f"next_{i}: {literal(fact)} more_{i + 1}" + (f" | next_{i + 1}" if i + 1 < len(facts) else ""))
     rules += [f'pick_{len(facts)}: ""', f'more_{len(facts)}: ""']
-    return Grammar("lark", "\n".join(rules), longest_ending=max(facts, key=len, default="") + "]}")
+    return Grammar("lark", "\n".join(rules), longest_closing=max(facts, key=len, default="") + "]}")
 
 
 def parse_facts(text: str) -> list[str]:
@@ -53,7 +52,7 @@ def parse_facts(text: str) -> list[str]:
         return []
     if not isinstance(facts, list):
         return []
-    clean = (clean_text(fact) for fact in facts if isinstance(fact, str))
+    clean = (clean_line(fact) for fact in facts if isinstance(fact, str))
     return list(dict.fromkeys(fact for fact in clean if fact))[:MAX_FACTS]
 
 
@@ -68,7 +67,7 @@ def _line(message: Message) -> str:
     return f"{message.role}: {name}{message.text}{shown}"
 
 
-def _owner_sentences(exchange: Exchange) -> list[str]:
+def _owner_statements(exchange: Exchange) -> list[str]:
     """Statements of the exchange's owner, each under the owner's name; a question states nothing."""
     sentences: list[str] = []
     for message in exchange.messages:
@@ -76,7 +75,7 @@ def _owner_sentences(exchange: Exchange) -> list[str]:
             continue
         name = f"{message.speaker}: " if message.speaker else ""
         for sentence in re.split(r"(?<=[.!?])\s+", message.text):
-            sentence = clean_text(sentence)
+            sentence = clean_line(sentence)
             if len(sentence.split()) >= 3 and not sentence.endswith("?"):
                 sentences.append((name + sentence)[:MAX_TEXT])
     return list(dict.fromkeys(sentences))[:MAX_FACTS]

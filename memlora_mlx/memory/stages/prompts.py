@@ -5,21 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from memlora_mlx.records import Role
-
-Chat = tuple[tuple[Role, str], ...]
+from memlora_mlx.records import ChatMessages
 
 
 @dataclass(frozen=True, slots=True)
-class Fitted:
+class FittedPrompt:
     """A prompt that fits its token budget, and what had to be left out for it."""
 
-    chat: Chat
+    chat: ChatMessages
     kept: int
-    cut: int  # characters of an exchange, or memories of a list
+    truncated: int  # characters of an exchange, or memories of a list
 
 
-def fit(build: Callable[[int], Chat], items: int, count_tokens: Callable[[Chat], int], budget: int) -> Fitted:
+def fit_prompt(
+    build: Callable[[int], ChatMessages], items: int, count_tokens: Callable[[ChatMessages], int], budget: int
+) -> FittedPrompt:
     """The prompt with as many leading items as fit into the budget.
 
     Instructions are never cut: with no item left the prompt is what it is.
@@ -29,9 +29,9 @@ def fit(build: Callable[[int], Chat], items: int, count_tokens: Callable[[Chat],
         budget: tokens the whole prompt may have.
     """
     if count_tokens(build(items)) <= budget:
-        return Fitted(build(items), items, 0)
+        return FittedPrompt(build(items), items, 0)
     low, high = 0, items - 1  # `low` items fit, or nothing does
     while low < high:
         middle = (low + high + 1) // 2
         low, high = (middle, high) if count_tokens(build(middle)) <= budget else (low, middle - 1)
-    return Fitted(build(low), low, items - low)
+    return FittedPrompt(build(low), low, items - low)

@@ -8,14 +8,14 @@ from datetime import datetime
 MAX_TEXT = 240  # characters of one fact or memory
 
 
-def day(moment: datetime | None) -> str:
+def format_day(moment: datetime | None) -> str:
     """A date as people write it: "8 May 2023". Of a time with a zone it is the day on this machine's clock."""
     if moment is not None and moment.tzinfo is not None:
         moment = moment.astimezone()
     return f"{moment.day} {moment:%B %Y}" if moment else "undated"
 
 
-def clean_text(text: str, limit: int | None = MAX_TEXT) -> str:
+def clean_line(text: str, limit: int | None = MAX_TEXT) -> str:
     """One line of text, at most `limit` characters, without what could drive a terminal or break Unicode.
 
     Control characters become spaces and bidirectional overrides go; joiners, which emoji and many scripts need, stay.

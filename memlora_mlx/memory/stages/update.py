@@ -8,9 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from memlora_mlx.memory.stages.grammars import TEXT_RULE, as_json, literal
-from memlora_mlx.memory.stages.prompts import Chat
-from memlora_mlx.memory.stages.text import clean_text
-from memlora_mlx.records import Event, Grammar
+from memlora_mlx.memory.stages.text import clean_line
+from memlora_mlx.records import ChatMessages, Event, Grammar
 
 UPDATE_TOKENS = 512
 _UPDATE = (
@@ -21,29 +20,29 @@ _UPDATE = (
 
 
 @dataclass(frozen=True, slots=True)
-class Decision:
+class UpdateOperation:
     """One entry of an update answer, in the prompt's small ids."""
 
     event: Event
     text: str
-    number: int | None = None  # of the offered memory it touches; None for an ADD
+    memory_index: int | None = None  # of the offered memory it touches; None for an ADD
 
 
 @dataclass(frozen=True, slots=True)
-class Decisions:
+class UpdateAnswer:
     """An update answer as read: what is to be done, and how many entries named what was not offered."""
 
-    decisions: tuple[Decision, ...]
+    operations: tuple[UpdateOperation, ...]
     rejected: int = 0
 
 
-def update_chat(old: Sequence[str], facts: Sequence[str]) -> Chat:
+def update_chat(old: Sequence[str], facts: Sequence[str]) -> ChatMessages:
     """Ask what the new facts change in the old memories, which get the ids "0", "1", ..."""
     offered = [{"id": str(number), "text": text} for number, text in enumerate(old)]
     return (("user", _UPDATE.format(old=as_json(offered), facts=as_json(list(facts)))),)
 
 
-def offered(chat: Chat) -> tuple[list[str], list[str]] | None:
+def parse_update_chat(chat: ChatMessages) -> tuple[list[str], list[str]] | None:
     """The old memories and the facts that `update_chat` was given; None for a chat of another form."""
     decode, words = json.JSONDecoder().raw_decode, chat[-1][1]
     try:
@@ -56,7 +55,7 @@ def offered(chat: Chat) -> tuple[list[str], list[str]] | None:
 
 
 def update_grammar(
-    old: Sequence[str], facts: Sequence[str], *, grounded: bool = False, copied: bool = False
+    old: Sequence[str], facts: Sequence[str], *, verbatim_only: bool = False, copy_constrained: bool = False
 ) -> Grammar:
     """The entries an update may hold, in the order of their ids, each id at most once.
 
@@ -64,23 +63,25 @@ def update_grammar(
     no more of them than there are facts.
 
     Args:
-        grounded: every fact is added as it is, and nothing else can happen.
-        copied: texts are those of the prompt. What is updated or added takes the words of a new fact, what is deleted one or
+        verbatim_only: every fact is added as it is, and nothing else can happen.
+        copy_constrained: texts are those of the prompt. What is updated or added takes the words of a new fact, what is deleted one or
             its own; facts are added in their order. For experts that were trained on such answers alone.
     """
     first_new, end = len(old), len(old) + len(facts)
-    if grounded:
+    if verbatim_only:
         entries = [
             f'{{"id": "{first_new + i}", "text": {as_json(fact)}, "event": "ADD"}}' for i, fact in enumerate(facts)
         ]
         answer = '{"memory": [' + ", ".join(entries) + "]}"
-        return Grammar("lark", f"start: {literal(answer)}", longest_ending=answer)
+        return Grammar("lark", f"start: {literal(answer)}", longest_closing=answer)
 
     longest = max((as_json(text) for text in old), key=len, default="")
     ending = f'{{"id": "{end}", "text": "x", "event": "UPDATE", "old_memory": {longest}}}]}}'
-    if copied:
+    if copy_constrained:
         longest_fact = max((as_json(fact) for fact in facts), key=len, default="")
-        return Grammar("lark", "\n".join(_copying_rules(old, facts)), longest_ending=ending + longest_fact + longest)
+        return Grammar(
+            "lark", "\n".join(_copy_grammar_rules(old, facts)), longest_closing=ending + longest_fact + longest
+        )
     rules = ['start: "{\\"memory\\": [" ("" | next_0) "]}"', TEXT_RULE]
     for number in range(end):
         head = literal(f'{{"id": "{number}", "text": ')
@@ -93,10 +94,10 @@ def update_grammar(
             tail, skip = literal(', "event": "ADD"}'), ""
         rules.append(f"next_{number}: {head} TEXT {tail} more_{number + 1}{skip}")
         rules.append(f'more_{number + 1}: ""' + (f' | ", " next_{number + 1}' if number + 1 < end else ""))
-    return Grammar("lark", "\n".join(rules), longest_ending=ending)
+    return Grammar("lark", "\n".join(rules), longest_closing=ending)
 
 
-def _copying_rules(old: Sequence[str], facts: Sequence[str]) -> list[str]:
+def _copy_grammar_rules(old: Sequence[str], facts: Sequence[str]) -> list[str]:
     """`next_i`: an entry for memory i or a later one, or the first addition; `add_c_f`: the c-th, of fact f or a later one."""
     offered, new = len(old), len(facts)
     rules = ['start: "{\\"memory\\": [" ("" | next_0) "]}"', f"FACT: {' | '.join(literal(as_json(f)) for f in facts)}"]
@@ -119,7 +120,7 @@ def _copying_rules(old: Sequence[str], facts: Sequence[str]) -> list[str]:
     return rules
 
 
-def parse_update(text: str, old: Sequence[str]) -> Decisions:
+def parse_update(text: str, old: Sequence[str]) -> UpdateAnswer:
     """Read an update answer. An id that was not offered, or an event that does not fit its id, is rejected.
 
     An UPDATE to the same words and a NONE do nothing and are left out.
@@ -127,10 +128,10 @@ def parse_update(text: str, old: Sequence[str]) -> Decisions:
     try:
         entries = json.loads(text)["memory"]
     except (ValueError, KeyError, TypeError, RecursionError):
-        return Decisions((), 0)
+        return UpdateAnswer((), 0)
     if not isinstance(entries, list):
-        return Decisions((), 0)
-    decisions: list[Decision] = []
+        return UpdateAnswer((), 0)
+    operations: list[UpdateOperation] = []
     seen: set[str] = set()
     rejected = 0
     for entry in entries:
@@ -138,19 +139,19 @@ def parse_update(text: str, old: Sequence[str]) -> Decisions:
             rejected += 1
             continue
         key, event = str(entry.get("id", "")), entry.get("event")
-        content = clean_text(entry["text"]) if isinstance(entry.get("text"), str) else ""
+        content = clean_line(entry["text"]) if isinstance(entry.get("text"), str) else ""
         number = int(key) if re.fullmatch(r"[0-9]{1,4}", key) else None
         offered = number is not None and number < len(old)
         if event == "NONE":
             continue
         if event == "ADD" and number is not None and not offered and content and key not in seen:
-            decisions.append(Decision("ADD", content))
+            operations.append(UpdateOperation("ADD", content))
         elif event == "UPDATE" and offered and content and key not in seen:
             if content != old[int(key)]:
-                decisions.append(Decision("UPDATE", content, number))
+                operations.append(UpdateOperation("UPDATE", content, number))
         elif event == "DELETE" and offered and key not in seen:
-            decisions.append(Decision("DELETE", old[int(key)], number))
+            operations.append(UpdateOperation("DELETE", old[int(key)], number))
         else:
             rejected += 1
         seen.add(key)
-    return Decisions(tuple(decisions), rejected)
+    return UpdateAnswer(tuple(operations), rejected)

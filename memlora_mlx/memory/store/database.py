@@ -33,7 +33,7 @@ class Database:
         self._lock = threading.Lock()
         self._connections: dict[threading.Thread, sqlite3.Connection] = {}
         self._closed = False
-        with explained(path):
+        with translated_errors(path):
             if not path.is_file():
                 if not create:
                     raise StoreError(f"no memory store at {path.parent}; make one with `memlora ingest FILE`")
@@ -67,19 +67,19 @@ class Database:
     @contextlib.contextmanager
     def read(self) -> Iterator[sqlite3.Connection]:
         """A block that sees one unchanging state of the store, whatever others write meanwhile."""
-        with explained(self.path), _transaction(self.connection(), "BEGIN") as connection:
+        with translated_errors(self.path), _transaction(self.connection(), "BEGIN") as connection:
             yield connection
 
     @contextlib.contextmanager
     def write(self) -> Iterator[sqlite3.Connection]:
         """A block that is kept whole or not at all. Waits for other writers, at most `busy_seconds`."""
-        with explained(self.path), _transaction(self.connection(), "BEGIN IMMEDIATE") as connection:
+        with translated_errors(self.path), _transaction(self.connection(), "BEGIN IMMEDIATE") as connection:
             yield connection
 
     @contextlib.contextmanager
     def snapshot(self) -> Iterator[sqlite3.Connection]:
         """Like `read`, on a connection of its own, so that it may last while this thread does other things."""
-        with explained(self.path):
+        with translated_errors(self.path):
             connection = self._connect()
             try:
                 with _transaction(connection, "BEGIN"):
@@ -90,7 +90,7 @@ class Database:
 
     def compact(self) -> None:
         """Give back the space of deleted rows and leave no trace of them in the file."""
-        with explained(self.path):
+        with translated_errors(self.path):
             connection = self.connection()
             connection.execute("VACUUM")
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -156,7 +156,7 @@ class Database:
 
 
 @contextlib.contextmanager
-def explained(path: Path) -> Iterator[None]:
+def translated_errors(path: Path) -> Iterator[None]:
     """Turn the errors of SQLite and of the file system into a StoreError that says what to do."""
     try:
         yield

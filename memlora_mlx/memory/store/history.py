@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 from memlora_mlx.errors import StoreError
 from memlora_mlx.memory import inputs
-from memlora_mlx.memory.changes import Embed, Vector
+from memlora_mlx.memory.changes import EmbedFunction, Vector
 from memlora_mlx.memory.store import rows
-from memlora_mlx.memory.store.transactions import Writing
+from memlora_mlx.memory.store.transactions import Transaction
 from memlora_mlx.records import Revision, Scope
 
 if TYPE_CHECKING:
@@ -21,19 +21,19 @@ _OWNER = "SELECT id FROM owners WHERE user_id IS ? AND agent_id IS ? AND run_id 
 _STANDING = "undone_by IS NULL AND actor <> 'undo'"  # neither undone nor an undoing
 
 
-def of(connection: sqlite3.Connection, memory_id: str) -> list[Revision]:
-    found = connection.execute("SELECT * FROM history WHERE memory_id = ? ORDER BY id", [inputs.clean(memory_id)])
+def memory_history(connection: sqlite3.Connection, memory_id: str) -> list[Revision]:
+    found = connection.execute("SELECT * FROM history WHERE memory_id = ? ORDER BY id", [inputs.clean_text(memory_id)])
     return [_revision(row) for row in found]
 
 
-def of_exchange(connection: sqlite3.Connection, key: str) -> list[Revision]:
-    found = connection.execute("SELECT * FROM history WHERE exchange_key = ? ORDER BY id", [inputs.clean(key)])
+def exchange_history(connection: sqlite3.Connection, key: str) -> list[Revision]:
+    found = connection.execute("SELECT * FROM history WHERE exchange_key = ? ORDER BY id", [inputs.clean_text(key)])
     return [_revision(row) for row in found]
 
 
-def undo(store: Store, embed: Embed, revision_id: int | None, owner: Scope | None = None) -> Revision:
+def undo_change(store: Store, embed: EmbedFunction, revision_id: int | None, owner: Scope | None = None) -> Revision:
     """See `Store.undo`."""
-    with store.reading() as connection:
+    with store.snapshot() as connection:
         if revision_id is None:
             where, values = ("1", []) if owner is None else (f"owner = ({_OWNER})", [*rows.scope_json(owner).values()])
             newest = f"SELECT * FROM history WHERE {_STANDING} AND {where} ORDER BY id DESC LIMIT 1"
@@ -48,19 +48,19 @@ def undo(store: Store, embed: Embed, revision_id: int | None, owner: Scope | Non
         )
     vector = None
     if line["event"] != "ADD":  # embedded before the database is locked, as it may take long
-        [vector] = inputs.unit_rows(embed([line["old_text"]]), 1, store.space)
-    with store.writing() as writing:
-        number = _undo(writing, line["id"], vector)
-        return _revision(writing.connection.execute("SELECT * FROM history WHERE id = ?", [number]).fetchone())
+        [vector] = inputs.checked_vectors(embed([line["old_text"]]), 1, store.embedding)
+    with store.transaction() as transaction:
+        number = _undo(transaction, line["id"], vector)
+        return _revision(transaction.connection.execute("SELECT * FROM history WHERE id = ?", [number]).fetchone())
 
 
-def _undo(writing: Writing, number: int, vector: Vector | None) -> int:
+def _undo(transaction: Transaction, number: int, vector: Vector | None) -> int:
     """The inverse of a line of history, itself written to history. Returns its number there."""
-    execute = writing.connection.execute
+    execute = transaction.connection.execute
     line = execute(f"SELECT *, {_STANDING} AS stands FROM history WHERE id = ?", [number]).fetchone()
     if line is None or not line["stands"]:
         raise StoreError(f"change {number} is already undone, or is an undoing itself")
-    current = rows.memory(writing.connection, line["memory_id"])
+    current = rows.read_memory(transaction.connection, line["memory_id"])
     later = execute(
         f"SELECT 1 FROM history WHERE memory_id = ? AND id > ? AND {_STANDING}", [line["memory_id"], number]
     )
@@ -69,17 +69,17 @@ def _undo(writing: Writing, number: int, vector: Vector | None) -> int:
 
     if line["event"] == "ADD":
         assert current is not None
-        undoing = writing.remove(current, None, "undo")
+        reversal = transaction.remove(current, None, "undo")
     else:
         assert vector is not None
         before = rows.memory_from_json(json.loads(line["before"]))
         if current is None:
-            writing.insert(before, vector)
+            transaction.insert_memory(before, vector)
         else:
-            writing.overwrite(before, vector)
-        undoing = writing.record("UPDATE" if current else "ADD", current, before, None, "undo")
-    execute("UPDATE history SET undone_by = ? WHERE id = ?", [undoing, number])
-    return undoing
+            transaction.overwrite_memory(before, vector)
+        reversal = transaction.record_history("UPDATE" if current else "ADD", current, before, None, "undo")
+    execute("UPDATE history SET undone_by = ? WHERE id = ?", [reversal, number])
+    return reversal
 
 
 def _revision(row: sqlite3.Row) -> Revision:

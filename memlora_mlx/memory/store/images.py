@@ -31,8 +31,14 @@ from urllib.parse import unquote, unquote_to_bytes
 
 from memlora_mlx.errors import UsageError
 from memlora_mlx.memory import inputs
-from memlora_mlx.memory.store.database import explained
-from memlora_mlx.memory.store.pictures import MOST_FILE_BYTES, check_kept, normalised, read_picture, shown
+from memlora_mlx.memory.store.database import translated_errors
+from memlora_mlx.memory.store.image_normalisation import (
+    MAX_FILE_BYTES,
+    check_normalised,
+    normalise_image,
+    printable_source,
+    read_image_file,
+)
 from memlora_mlx.records import Exchange, Image
 
 if TYPE_CHECKING:
@@ -53,7 +59,7 @@ _IN_USE = """
 """
 
 
-class Images:
+class ImageStore:
     """The picture files of one store.
 
     Args:
@@ -66,14 +72,14 @@ class Images:
 
     # In
 
-    def keep(self, data: bytes, name: str) -> str:
+    def add(self, data: bytes, name: str) -> str:
         """Write a picture, if it is not there; returns its SHA-256.
 
         Raises:
-            UsageError: see `pictures.normalised`.
+            UsageError: see `normalise_image`.
             StoreError: the folder cannot be written.
         """
-        picture = normalised(data, name, keep_location=self.keep_location)
+        picture = normalise_image(data, name, keep_location=self.keep_location)
         digest = hashlib.sha256(picture.data).hexdigest()
         self._put(digest, picture.suffix, picture.data, picture.thumbnail)
         return digest
@@ -87,10 +93,12 @@ class Images:
         if hashlib.sha256(data).hexdigest() != digest:
             raise UsageError(f"the picture {digest[:12]} does not have the SHA-256 it is named by")
         is_new = self.path(digest) is None
-        self._put(digest, check_kept(data, f"the picture {digest[:12]}"), data, normalised(data, digest).thumbnail)
+        self._put(
+            digest, check_normalised(data, f"the picture {digest[:12]}"), data, normalise_image(data, digest).thumbnail
+        )
         return is_new
 
-    def kept(self, image: Image, folder: Path | None, *, trusted: bool = False) -> Image:
+    def store_image(self, image: Image, folder: Path | None, *, trusted: bool = False) -> Image:
         """A message's image with its picture in the store, if it is one that is here; a web address stays as it is.
 
         Args:
@@ -104,14 +112,14 @@ class Images:
         if image.sha256 is not None or source[:8].lower().startswith(("http://", "https://")):
             return image
         if source[:5].lower() == "data:":
-            digest = self.keep(_data_url(source), "the picture in a message")
+            digest = self.add(_data_url(source), "the picture in a message")
             return replace(image, source=f"data:{digest[:16]}", sha256=digest)
         if folder is None and not trusted:
             return image  # a path without a place it could be relative to is a reference
         path = _inside(source, folder) if folder is not None and not trusted else Path(source).expanduser()
-        return replace(image, sha256=self.keep(read_picture(path), shown(source)))
+        return replace(image, sha256=self.add(read_image_file(path), printable_source(source)))
 
-    def kept_exchange(
+    def store_exchange_images(
         self, exchange: Exchange, folder: Path | None, on_problem: Callable[[str], None], *, trusted: bool = False
     ) -> Exchange:
         """The exchange with its pictures in the store. One that cannot be kept stays a reference and is reported."""
@@ -120,7 +128,7 @@ class Images:
             image = message.image
             if image is not None:
                 try:
-                    image = self.kept(image, folder, trusted=trusted)
+                    image = self.store_image(image, folder, trusted=trusted)
                 except UsageError as error:
                     on_problem(str(error))
                     if image.source[:5].lower() == "data:":  # its bytes are no address
@@ -128,7 +136,7 @@ class Images:
             messages.append(message if image is message.image else replace(message, image=image))
         return replace(exchange, messages=tuple(messages))
 
-    def settle(self, digests: Iterable[str]) -> None:
+    def confirm(self, digests: Iterable[str]) -> None:
         """Say that the store names these pictures now."""
         then = time.time() - GRACE_SECONDS
         for digest in digests:
@@ -172,30 +180,30 @@ class Images:
             self.folder.unlink()
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def remove_scraps(self) -> None:
+    def remove_partial_files(self) -> None:
         """Remove what a kill has left half written."""
         for scrap in self.folder.glob("??/*.part"):
             if _is_plain(scrap) and _age(scrap) >= GRACE_SECONDS:
                 scrap.unlink(missing_ok=True)
 
-    def all(self) -> Iterator[Path]:
+    def files(self) -> Iterator[Path]:
         """The pictures' files, links and thumbnails left out."""
         with contextlib.suppress(OSError):
             for part in sorted(self.folder.iterdir()):
                 if part.is_dir() and not part.is_symlink():
                     yield from (path for path in sorted(part.iterdir()) if _NAME.fullmatch(path.name))
 
-    def damaged(self) -> list[str]:
+    def find_damaged(self) -> list[str]:
         """SHA-256 of the pictures whose bytes have changed since."""
         return [
             path.stem
-            for path in self.all()
+            for path in self.files()
             if not _is_plain(path) or hashlib.sha256(path.read_bytes()).hexdigest() != path.stem
         ]
 
     def _put(self, digest: str, suffix: str, data: bytes, thumbnail: bytes) -> None:
         place = self.folder / digest[:2]
-        with explained(self.folder):
+        with translated_errors(self.folder):
             if self.folder.is_symlink() or place.is_symlink():
                 raise UsageError(f"{place} is a link out of the store; remove it")
             place.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -210,40 +218,42 @@ class Images:
         return [path for name in names if _is_plain(path := place / name)]
 
 
-def in_use(connection: sqlite3.Connection, now: datetime) -> set[str]:
+def images_in_use(connection: sqlite3.Connection, now: datetime) -> set[str]:
     """SHA-256 of the pictures that must stay."""
-    return {row[0] for row in connection.execute(_IN_USE, [inputs.time_text(now - timedelta(days=UNDO_DAYS))])} - {None}
+    return {row[0] for row in connection.execute(_IN_USE, [inputs.encode_time(now - timedelta(days=UNDO_DAYS))])} - {
+        None
+    }
 
 
-def settle(store: Store, named: set[str], unnamed: set[str]) -> None:
+def erase_released_images(store: Store, referenced: set[str], released: set[str]) -> None:
     """After a transaction: the pictures that rows name now are no longer on their way, and those unused are erased."""
-    if not (named or unnamed):
+    if not (referenced or released):
         return
-    store.images.settle(named)
-    with store.reading() as connection:
-        store.images.erase(named.union(unnamed) - in_use(connection, store.clock()))
+    store.images.confirm(referenced)
+    with store.snapshot() as connection:
+        store.images.erase(referenced.union(released) - images_in_use(connection, store.clock()))
 
 
 def _inside(source: str, folder: Path) -> Path:
     """The path that a conversation names. Raises UsageError: it leads out of the folder, by links or otherwise."""
     if "://" in source[:64] and not source.startswith("file:///"):
-        raise UsageError(f"{shown(source)} is an address that is not known; give a path")
+        raise UsageError(f"{printable_source(source)} is an address that is not known; give a path")
     try:
         if source.startswith("file:///"):
             source = unquote(source.removeprefix("file://"))
         base = folder.resolve()
         path = (base / source).resolve()
     except (OSError, ValueError, RuntimeError) as error:  # a NUL, a loop of links, a name too long
-        raise UsageError(f"{shown(source)} is no path ({error})") from error
+        raise UsageError(f"{printable_source(source)} is no path ({error})") from error
     if not path.is_relative_to(base):
-        raise UsageError(f"{shown(source)} lies outside the conversation's folder; copy the picture into it")
+        raise UsageError(f"{printable_source(source)} lies outside the conversation's folder; copy the picture into it")
     return path
 
 
 def _data_url(source: str) -> bytes:
     """Raises UsageError: the address has no picture in it."""
     head, comma, body = source.partition(",")
-    if not comma or len(body) > MOST_FILE_BYTES * 4 // 3 + 4:
+    if not comma or len(body) > MAX_FILE_BYTES * 4 // 3 + 4:
         raise UsageError(
             "the picture in a message is cut off or too large; a data: address is data:image/png;base64,..."
         )
@@ -260,16 +270,16 @@ def _write(path: Path, data: bytes) -> None:
     if _is_plain(path) and path.stat().st_size == len(data) and path.read_bytes() == data:
         os.utime(path)
         return
-    handle, scratch = tempfile.mkstemp(dir=path.parent, suffix=".part")
+    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".part")
     try:
         with open(handle, "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(scratch, path)
+        os.replace(temporary, path)
     except BaseException:
         with contextlib.suppress(OSError):
-            os.unlink(scratch)
+            os.unlink(temporary)
         raise
 
 

@@ -7,8 +7,8 @@ import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from memlora_mlx.memory.inputs import clean, time_from, time_text
-from memlora_mlx.records import Exchange, Hit, Image, Memory, Message, Scope
+from memlora_mlx.memory.inputs import clean_text, decode_time, encode_time
+from memlora_mlx.records import Exchange, Hit, Image, MemoryRecord, Message, Scope
 
 
 def scope_condition(scope: Scope, *, exact: bool = False) -> tuple[str, list[str | None]]:
@@ -16,7 +16,7 @@ def scope_condition(scope: Scope, *, exact: bool = False) -> tuple[str, list[str
     ids = [("user_id", scope.user_id), ("agent_id", scope.agent_id), ("run_id", scope.run_id)]
     chosen = [(column, value) for column, value in ids if exact or value is not None]
     sql = " AND ".join(f"o.{column} IS ?" for column, _ in chosen) or "1"
-    return sql, [None if value is None else clean(value) for _, value in chosen]
+    return sql, [None if value is None else clean_text(value) for _, value in chosen]
 
 
 _MEMORIES = """
@@ -29,16 +29,16 @@ _MEMORIES = """
 """
 
 
-def memories(connection: sqlite3.Connection, tail: str, values: Iterable[object] = ()) -> list[Memory]:
+def read_memories(connection: sqlite3.Connection, tail: str, values: Iterable[object] = ()) -> list[MemoryRecord]:
     """Those that `tail` ("WHERE ... ORDER BY ...") asks for; `m`, `o`, `x` are memory, owner and exchange."""
     return [_memory(row) for row in connection.execute(_MEMORIES + tail, tuple(values))]
 
 
-def memory(connection: sqlite3.Connection, public_id: str) -> Memory | None:
-    return next(iter(memories(connection, "WHERE m.public_id = ?", [clean(public_id)])), None)
+def read_memory(connection: sqlite3.Connection, public_id: str) -> MemoryRecord | None:
+    return next(iter(read_memories(connection, "WHERE m.public_id = ?", [clean_text(public_id)])), None)
 
 
-def hits(connection: sqlite3.Connection, found: Sequence[tuple[int, float]]) -> list[Hit]:
+def read_hits(connection: sqlite3.Connection, found: Sequence[tuple[int, float]]) -> list[Hit]:
     """Memories for (rowid, distance) pairs, in their order."""
     keys = json.dumps([key for key, _ in found])
     rows = connection.execute(_MEMORIES + "WHERE m.id IN (SELECT value FROM json_each(?))", [keys])
@@ -46,10 +46,10 @@ def hits(connection: sqlite3.Connection, found: Sequence[tuple[int, float]]) -> 
     return [Hit(by_key[key], distance) for key, distance in found]
 
 
-def exchange(connection: sqlite3.Connection, key: str) -> Exchange | None:
+def read_exchange(connection: sqlite3.Connection, key: str) -> Exchange | None:
     row = connection.execute(
         "SELECT x.*, o.user_id, o.agent_id, o.run_id FROM exchanges x JOIN owners o ON o.id = x.owner WHERE x.key = ?",
-        [clean(key)],
+        [clean_text(key)],
     ).fetchone()
     if row is None:
         return None
@@ -64,44 +64,45 @@ def exchange(connection: sqlite3.Connection, key: str) -> Exchange | None:
         key=row["key"],
         owner=Scope(row["user_id"], row["agent_id"], row["run_id"]),
         messages=tuple(
-            Message(g["role"], g["text"], g["speaker"], time_from(g["said_at"]), _image(g), g["ref"]) for g in messages
+            Message(g["role"], g["text"], g["speaker"], decode_time(g["said_at"]), _image(g), g["ref"])
+            for g in messages
         ),
-        said_at=time_from(row["said_at"]),
+        said_at=decode_time(row["said_at"]),
         source=row["source"],
         position=row["position"],
     )
 
 
-def memory_json(memory: Memory) -> dict[str, Any]:
+def memory_json(memory: MemoryRecord) -> dict[str, Any]:
     """A memory as JSON, with its exchange by key; `source` and `refs` are the exchange's."""
     return {
         "id": memory.id,
         "text": memory.text,
         "owner": scope_json(memory.owner),
-        "said_at": time_text(memory.said_at),
-        "revised_at": time_text(memory.revised_at),
-        "stored_at": time_text(memory.stored_at),
-        "changed_at": time_text(memory.changed_at),
-        "expires_at": time_text(memory.expires_at),
+        "said_at": encode_time(memory.said_at),
+        "revised_at": encode_time(memory.revised_at),
+        "stored_at": encode_time(memory.stored_at),
+        "changed_at": encode_time(memory.changed_at),
+        "expires_at": encode_time(memory.expires_at),
         "exchange_key": memory.exchange_key,
         "image": image_json(memory.image),
         "metadata": dict(memory.metadata),
     }
 
 
-def memory_from_json(state: Mapping[str, Any]) -> Memory:
+def memory_from_json(state: Mapping[str, Any]) -> MemoryRecord:
     """The inverse of `memory_json`, for JSON that we wrote ourselves."""
-    stored_at = time_from(state["stored_at"])
+    stored_at = decode_time(state["stored_at"])
     assert stored_at is not None
-    return Memory(
+    return MemoryRecord(
         id=state["id"],
         text=state["text"],
         owner=Scope(**state["owner"]),
-        said_at=time_from(state["said_at"]),
-        revised_at=time_from(state["revised_at"]),
+        said_at=decode_time(state["said_at"]),
+        revised_at=decode_time(state["revised_at"]),
         stored_at=stored_at,
-        changed_at=time_from(state["changed_at"]),
-        expires_at=time_from(state["expires_at"]),
+        changed_at=decode_time(state["changed_at"]),
+        expires_at=decode_time(state["expires_at"]),
         exchange_key=state["exchange_key"],
         image=None if state["image"] is None else Image(**state["image"]),
         metadata=state["metadata"],
@@ -119,22 +120,22 @@ def image_json(image: Image | None) -> dict[str, str | None] | None:
     return {"source": image.source, "caption": image.caption, **kept}
 
 
-def _memory(row: sqlite3.Row) -> Memory:
-    stored_at = time_from(row["stored_at"])
+def _memory(row: sqlite3.Row) -> MemoryRecord:
+    stored_at = decode_time(row["stored_at"])
     assert stored_at is not None
-    return Memory(
+    return MemoryRecord(
         id=row["public_id"],
         text=row["text"],
         owner=Scope(row["user_id"], row["agent_id"], row["run_id"]),
-        said_at=time_from(row["said_at"]),
+        said_at=decode_time(row["said_at"]),
         stored_at=stored_at,
-        changed_at=time_from(row["changed_at"]),
-        revised_at=time_from(row["revised_at"]),
+        changed_at=decode_time(row["changed_at"]),
+        revised_at=decode_time(row["revised_at"]),
         exchange_key=row["exchange_key"],
         source=row["source"],
         refs=tuple(json.loads(row["refs"])),
         image=_image(row),
-        expires_at=time_from(row["expires_at"]),
+        expires_at=decode_time(row["expires_at"]),
         metadata=json.loads(row["metadata"]),
     )
 

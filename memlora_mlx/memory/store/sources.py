@@ -8,16 +8,16 @@ from datetime import datetime
 
 from memlora_mlx.memory import inputs
 from memlora_mlx.memory.changes import Owner, Source
-from memlora_mlx.memory.store.transactions import Writing
+from memlora_mlx.memory.store.transactions import Transaction
 from memlora_mlx.records import Scope
 
 
-def owners(connection: sqlite3.Connection) -> list[Owner]:
+def list_owners(connection: sqlite3.Connection) -> list[Owner]:
     found = connection.execute("SELECT * FROM owners ORDER BY id")
     return [Owner(Scope(row["user_id"], row["agent_id"], row["run_id"]), row["name"], row["memories"]) for row in found]
 
 
-def sources(connection: sqlite3.Connection) -> list[Source]:
+def list_sources(connection: sqlite3.Connection) -> list[Source]:
     found = connection.execute(
         "SELECT *, (SELECT count(*) FROM exchanges WHERE source = name) AS done FROM sources ORDER BY rowid"
     )
@@ -28,33 +28,33 @@ def sources(connection: sqlite3.Connection) -> list[Source]:
             exchanges=row["exchanges"],
             done=row["done"],
             started_at=datetime.fromisoformat(row["started_at"]),
-            finished_at=inputs.time_from(row["finished_at"]),
+            finished_at=inputs.decode_time(row["finished_at"]),
         )
         for row in found
     ]
 
 
-def forget(writing: Writing, owners: str, values: Sequence[str | None]) -> None:
+def delete_exchanges(transaction: Transaction, owners: str, values: Sequence[str | None]) -> None:
     """Delete the exchanges of the owners that a query gives, and let go of the pictures in them."""
-    execute = writing.connection.execute
+    execute = transaction.connection.execute
     found = execute(
         "SELECT DISTINCT i.sha256 FROM exchanges x JOIN messages g ON g.exchange = x.id JOIN images i ON i.id = g.image"
         f" WHERE i.sha256 IS NOT NULL AND x.owner IN ({owners})",
         values,
     )
-    writing.unnamed |= {row["sha256"] for row in found}
+    transaction.released_images |= {row["sha256"] for row in found}
     execute(f"DELETE FROM exchanges WHERE owner IN ({owners})", values)
     execute("UPDATE sources SET finished_at = NULL WHERE name NOT IN (SELECT source FROM exchanges)")
 
 
-def mark(writing: Writing, name: str, kind: str, exchanges: int, finished: bool) -> None:
+def mark_source(transaction: Transaction, name: str, kind: str, exchanges: int, finished: bool) -> None:
     """See `Store.mark_source`."""
-    now = inputs.time_text(writing.now)
-    writing.connection.execute(
+    now = inputs.encode_time(transaction.now)
+    transaction.connection.execute(
         """
         INSERT INTO sources (name, kind, exchanges, started_at, finished_at) VALUES (?, ?, ?, ?, ?)
         ON CONFLICT (name) DO UPDATE SET
             kind = excluded.kind, exchanges = excluded.exchanges, finished_at = excluded.finished_at
         """,
-        [inputs.clean(name), inputs.clean(kind), exchanges, now, now if finished else None],
+        [inputs.clean_text(name), inputs.clean_text(kind), exchanges, now, now if finished else None],
     )

@@ -21,31 +21,43 @@ from memlora_mlx.errors import MemoryNotFound, StoreError
 from memlora_mlx.memory import inputs
 from memlora_mlx.memory.changes import (
     Add,
-    Applied,
+    AppliedChange,
     Change,
     Delete,
-    Embed,
-    Imported,
-    Order,
+    EmbeddingFingerprint,
+    EmbedFunction,
+    ImportResult,
     Owner,
+    SortOrder,
     Source,
-    Space,
     Update,
     Vector,
 )
 from memlora_mlx.memory.retrieval.filters import Condition, all_of, from_filters, not_expired, said_between
-from memlora_mlx.memory.retrieval.index import EXACT_LIMIT, Indexes, OwnerIndex, Position
+from memlora_mlx.memory.retrieval.index import EXACT_LIMIT, OwnerIndex, OwnerIndexes, StoreRevision
 from memlora_mlx.memory.retrieval.search import FROM, nearest
-from memlora_mlx.memory.store import checkup, history, portable, rows, sources
+from memlora_mlx.memory.store import export_import, history, integrity, rows, sources
 from memlora_mlx.memory.store.database import BUSY_SECONDS, Database
-from memlora_mlx.memory.store.images import Images, settle
-from memlora_mlx.memory.store.transactions import Writing
-from memlora_mlx.records import Exchange, Hit, Memory, Revision, Scope
+from memlora_mlx.memory.store.images import ImageStore, erase_released_images
+from memlora_mlx.memory.store.transactions import Transaction
+from memlora_mlx.records import Exchange, Hit, MemoryRecord, Revision, Scope
 
-__all__ = ["Add", "Applied", "Change", "Delete", "Embed", "Owner", "Source", "Space", "Store", "Update", "utc_now"]
+__all__ = [
+    "Add",
+    "AppliedChange",
+    "Change",
+    "Delete",
+    "EmbedFunction",
+    "EmbeddingFingerprint",
+    "Owner",
+    "Source",
+    "Store",
+    "Update",
+    "utc_now",
+]
 
-MOST = 2**63 - 1  # that SQLite can count
-_ORDERS: Mapping[Order, str] = {
+MAX_ROW_ID = 2**63 - 1  # that SQLite can count
+_ORDERS: Mapping[SortOrder, str] = {
     "newest": "coalesce(m.said_at, m.stored_at) DESC, m.id DESC",
     "oldest": "coalesce(m.said_at, m.stored_at), m.id",
     "stored": "m.id",
@@ -64,8 +76,8 @@ class Store:
     StoreFull and StoreReadOnly (writing), StoreBroken (the file is damaged). What a failed call did is undone as a whole.
 
     Args:
-        space: that of the vectors it will be given.
-        any_space: open it even where it holds vectors of another space, to mend it; `space` is then what it has.
+        embedding: the fingerprint of the vectors it will be given.
+        any_embedding: open it even where it holds vectors of another embedder, to mend it; `embedding` is then what it has.
         exact_limit: memories of one owner up to which every search looks at all of them.
 
     Raises:
@@ -76,26 +88,26 @@ class Store:
     def __init__(
         self,
         folder: Path,
-        space: Space,
+        embedding: EmbeddingFingerprint,
         *,
         clock: Callable[[], datetime] = utc_now,
         create: bool = True,
-        any_space: bool = False,
+        any_embedding: bool = False,
         exact_limit: int = EXACT_LIMIT,
         keep_location: bool = False,
         busy_seconds: float = BUSY_SECONDS,
     ) -> None:
         self.folder = folder
-        self.wanted_space = space
+        self.expected_embedding = embedding
         self.clock = clock
         self.database = Database(folder / "memories.db", create=create, busy_seconds=busy_seconds)
-        self.indexes = Indexes(folder / "indexes", exact_limit)
-        self.images = Images(folder / "images", keep_location=keep_location)
+        self.indexes = OwnerIndexes(folder / "indexes", exact_limit)
+        self.images = ImageStore(folder / "images", keep_location=keep_location)
         try:
-            self.space = self._stored_space(space)
-            if self.space != space and not any_space:
+            self.embedding = self._stored_embedding(embedding)
+            if self.embedding != embedding and not any_embedding:
                 raise StoreError(
-                    f"the store in {folder} was made with {self.space}, not {space};"
+                    f"the store in {folder} was made with {self.embedding}, not {embedding};"
                     " use that embedder, or embed it again with `memlora doctor --repair`"
                 )
         except BaseException:
@@ -122,7 +134,7 @@ class Store:
 
     def commit(
         self, owner: Scope, changes: Sequence[Change], *, exchange: Exchange | None = None, actor: str = "model"
-    ) -> list[Applied] | None:
+    ) -> list[AppliedChange] | None:
         """Source messages, memories, history and the mark that this exchange is done: all of it, or nothing.
 
         Returns what became of each change, in order; None if the exchange was done before: nothing is then written.
@@ -130,18 +142,20 @@ class Store:
 
         Raises:
             StoreError: a vector of another space, or metadata that is not JSON.
-            Overtaken: a memory says something else than what a change was decided on (`seen`); nothing is written.
+            WriteConflict: a memory says something else than what a change was decided on (`expected_text`); nothing is written.
         """
         owner = inputs.clean_scope(owner)
         if exchange is not None and inputs.clean_scope(exchange.owner) != owner:
             raise StoreError(f"exchange {exchange.key} belongs to {exchange.owner}, not to {owner}")
-        with self.writing() as writing:
-            if exchange is not None and self._done(writing.connection, [exchange.key]):
-                writing.named |= {m.image.sha256 for m in exchange.messages if m.image and m.image.sha256}
+        with self.transaction() as transaction:
+            if exchange is not None and self._done(transaction.connection, [exchange.key]):
+                transaction.referenced_images |= {
+                    m.image.sha256 for m in exchange.messages if m.image and m.image.sha256
+                }
                 return None
             if exchange is not None:
-                writing.exchange(exchange)
-            return [writing.apply(owner, change, number, exchange, actor) for number, change in enumerate(changes)]
+                transaction.insert_exchange(exchange)
+            return [transaction.apply(owner, change, number, exchange, actor) for number, change in enumerate(changes)]
 
     def revise(
         self,
@@ -151,17 +165,17 @@ class Store:
         *,
         metadata: Mapping[str, Any] | None = None,
         actor: str = "user",
-    ) -> Memory:
+    ) -> MemoryRecord:
         """Give a memory new words. Raises MemoryNotFound."""
-        with self.writing() as writing:
-            old = self._existing(writing.connection, memory_id)
-            writing.update(old, Update(old.id, text, vector, writing.now, metadata), None, actor)
-            return self._existing(writing.connection, memory_id)
+        with self.transaction() as transaction:
+            old = self._require_memory(transaction.connection, memory_id)
+            transaction.update(old, Update(old.id, text, vector, transaction.now, metadata), None, actor)
+            return self._require_memory(transaction.connection, memory_id)
 
     def delete(self, memory_id: str, *, actor: str = "user") -> None:
         """Raises MemoryNotFound."""
-        with self.writing() as writing:
-            writing.remove(self._existing(writing.connection, memory_id), None, actor)
+        with self.transaction() as transaction:
+            transaction.remove(self._require_memory(transaction.connection, memory_id), None, actor)
 
     def delete_all(self, scope: Scope, *, actor: str = "user") -> int:
         """Delete the memories of every owner in scope, and the conversations they came from, which can then be read again.
@@ -169,24 +183,24 @@ class Store:
         The history stays, and each memory can be brought back by `undo`, without its conversation. Returns their number.
         """
         where, values = rows.scope_condition(scope)
-        with self.writing() as writing:
-            gone = rows.memories(writing.connection, f"WHERE {where} ORDER BY m.id", values)
+        with self.transaction() as transaction:
+            gone = rows.read_memories(transaction.connection, f"WHERE {where} ORDER BY m.id", values)
             for memory in gone:
-                writing.remove(memory, None, actor)
-            sources.forget(writing, f"SELECT o.id FROM owners o WHERE {where}", values)
+                transaction.remove(memory, None, actor)
+            sources.delete_exchanges(transaction, f"SELECT o.id FROM owners o WHERE {where}", values)
             return len(gone)
 
     def reset(self) -> None:
         """Forget everything, history too, and leave no trace of it in the file."""
-        with self.writing() as writing:
+        with self.transaction() as transaction:
             for table in ("history", "tombstones", "memories", "exchanges", "images", "sources", "owners"):
-                writing.connection.execute(f"DELETE FROM {table}")
-            _ = writing.revision  # other processes' indexes see that something happened
+                transaction.connection.execute(f"DELETE FROM {table}")
+            _ = transaction.revision  # other processes' indexes see that something happened
         self.indexes.clear()
         self.images.clear()
         self.database.compact()
 
-    def undo(self, embed: Embed, revision_id: int | None = None, *, owner: Scope | None = None) -> Revision:
+    def undo(self, embed: EmbedFunction, revision_id: int | None = None, *, owner: Scope | None = None) -> Revision:
         """Take back one change: the given line of history, or the newest that still stands, of this owner if one is given.
 
         Returns the new line of history, by the actor "undo".
@@ -194,35 +208,35 @@ class Store:
         Raises:
             StoreError: there is nothing to undo, or the memory has changed since.
         """
-        return history.undo(self, embed, revision_id, None if owner is None else inputs.clean_scope(owner))
+        return history.undo_change(self, embed, revision_id, None if owner is None else inputs.clean_scope(owner))
 
     def mark_source(self, name: str, kind: str, exchanges: int, *, finished: bool = False) -> None:
         """Note that a conversation is being read in, or that it has been."""
-        with self.writing() as writing:
-            sources.mark(writing, name, kind, exchanges, finished)
+        with self.transaction() as transaction:
+            sources.mark_source(transaction, name, kind, exchanges, finished)
 
     # Reading
 
-    def done(self, keys: Iterable[str]) -> set[str]:
+    def stored_exchanges(self, keys: Iterable[str]) -> set[str]:
         """Those exchanges that were committed before."""
-        with self.reading() as connection:
+        with self.snapshot() as connection:
             return self._done(connection, keys)
 
     def exchange(self, key: str) -> Exchange:
         """Raises StoreError: no exchange of that key was committed."""
-        with self.reading() as connection:
-            found = rows.exchange(connection, key)
+        with self.snapshot() as connection:
+            found = rows.read_exchange(connection, key)
         if found is None:
             raise StoreError(f"the store has no exchange {key}")
         return found
 
-    def get(self, memory_id: str) -> Memory | None:
-        with self.reading() as connection:
-            return rows.memory(connection, memory_id)
+    def get(self, memory_id: str) -> MemoryRecord | None:
+        with self.snapshot() as connection:
+            return rows.read_memory(connection, memory_id)
 
-    def full_id(self, beginning: str) -> str:
+    def resolve_id(self, beginning: str) -> str:
         """The id that begins so, of a memory that is or was here. Raises MemoryNotFound: none does, or several do."""
-        with self.reading() as connection:
+        with self.snapshot() as connection:
             found = connection.execute(
                 "SELECT id FROM (SELECT public_id AS id FROM memories UNION SELECT memory_id FROM history)"
                 " WHERE substr(id, 1, length(:b)) = :b ORDER BY id LIMIT 3",
@@ -238,9 +252,9 @@ class Store:
             else f"no memory has the id {beginning!r}; `memlora memory list` shows them"
         )
 
-    def find(self, beginning: str) -> Memory:
+    def find_by_prefix(self, beginning: str) -> MemoryRecord:
         """The memory whose id begins so. Raises MemoryNotFound."""
-        memory = self.get(self.full_id(beginning))
+        memory = self.get(self.resolve_id(beginning))
         if memory is None:
             raise MemoryNotFound(f"the memory {beginning} was deleted; `memlora memory undo` can bring it back")
         return memory
@@ -253,26 +267,26 @@ class Store:
         show_expired: bool = False,
     ) -> int:
         where = self._condition(scope, filters, show_expired)
-        with self.reading() as connection:
+        with self.snapshot() as connection:
             return int(connection.execute(f"SELECT count(*) {FROM} WHERE {where.sql}", where.values).fetchone()[0])
 
     def owners(self) -> list[Owner]:
-        with self.reading() as connection:
-            return sources.owners(connection)
+        with self.snapshot() as connection:
+            return sources.list_owners(connection)
 
     def sources(self) -> list[Source]:
-        with self.reading() as connection:
-            return sources.sources(connection)
+        with self.snapshot() as connection:
+            return sources.list_sources(connection)
 
     def history(self, memory_id: str) -> list[Revision]:
         """All that ever happened to a memory, oldest first; also after it was deleted."""
-        with self.reading() as connection:
-            return history.of(connection, memory_id)
+        with self.snapshot() as connection:
+            return history.memory_history(connection, memory_id)
 
-    def changes_of(self, exchange_key: str) -> list[Revision]:
+    def exchange_changes(self, exchange_key: str) -> list[Revision]:
         """All that reading one exchange did to memories, in its order."""
-        with self.reading() as connection:
-            return history.of_exchange(connection, exchange_key)
+        with self.snapshot() as connection:
+            return history.exchange_history(connection, exchange_key)
 
     def search(
         self,
@@ -302,26 +316,26 @@ class Store:
         ranges = [] if source is None else [from_filters({"source": {"eq": source}})]
         if said_after is not None or said_before is not None:
             ranges.append(said_between(said_after, said_before))
-        query = inputs.unit_vector(np.asarray(vector), self.space)
-        with self._in_step(scope, owner_exact) as (connection, indexes):
+        query = inputs.checked_vector(np.asarray(vector), self.embedding)
+        with self._current_indexes(scope, owner_exact) as (connection, indexes):
             found = nearest(
                 connection,
                 indexes,
                 query,
                 max(0, limit),
-                always=self._expiry(show_expired),
-                ranges=all_of(*ranges),
+                common=self._expiry(show_expired),
+                indexed=all_of(*ranges),
                 filters=from_filters(filters),
             )
-            return rows.hits(connection, found)
+            return rows.read_hits(connection, found)
 
     def search_many(self, vectors: Iterable[NDArray[np.float32]], limit: int, owner: Scope) -> list[list[Hit]]:
         """For each vector the nearest memories of exactly this owner, expired ones left out."""
-        queries = [inputs.unit_vector(np.asarray(vector), self.space) for vector in vectors]
+        queries = [inputs.checked_vector(np.asarray(vector), self.embedding) for vector in vectors]
         always = self._expiry(False)
-        with self._in_step(owner, True) as (connection, indexes):
+        with self._current_indexes(owner, True) as (connection, indexes):
             return [
-                rows.hits(connection, nearest(connection, indexes, query, max(0, limit), always=always))
+                rows.read_hits(connection, nearest(connection, indexes, query, max(0, limit), common=always))
                 for query in queries
             ]
 
@@ -329,54 +343,54 @@ class Store:
 
     def export(self) -> Iterator[dict[str, Any]]:
         """The whole store but for history and embeddings, as JSON-able dicts, the format first: see `portable`."""
-        return portable.export(self)
+        return export_import.export_lines(self)
 
-    def import_(self, lines: Iterable[object], embed: Embed) -> Imported:
+    def import_(self, lines: Iterable[object], embed: EmbedFunction) -> ImportResult:
         """Take in what `export` gave: dicts, or lines of JSON. What is there already is left as it is.
 
         Raises:
             StoreError: a line is not what it should be, by its number; nothing is then imported.
         """
-        return portable.import_(self, lines, embed)
+        return export_import.import_lines(self, lines, embed)
 
     def check(self) -> list[str]:
         """What is wrong with the store, a line each; empty when all is well."""
-        return checkup.check(self)
+        return integrity.check_store(self)
 
-    def repair(self, embed: Embed) -> list[str]:
+    def repair(self, embed: EmbedFunction) -> list[str]:
         """Mend what can be mended, with vectors of the space this store was opened for. Returns what was done."""
-        return checkup.repair(self, embed)
+        return integrity.repair_store(self, embed)
 
     # Inside
 
     @contextlib.contextmanager
-    def reading(self) -> Iterator[sqlite3.Connection]:
+    def snapshot(self) -> Iterator[sqlite3.Connection]:
         with self.database.read() as connection:
             yield connection
 
     @contextlib.contextmanager
-    def writing(self) -> Iterator[Writing]:
+    def transaction(self) -> Iterator[Transaction]:
         with self.database.write() as connection:
             self.position(connection)
-            writing = Writing(connection, self.space, self.clock())
-            yield writing
-        settle(self, writing.named, writing.unnamed)
+            transaction = Transaction(connection, self.embedding, self.clock())
+            yield transaction
+        erase_released_images(self, transaction.referenced_images, transaction.released_images)
 
-    def position(self, connection: sqlite3.Connection) -> Position:
+    def position(self, connection: sqlite3.Connection) -> StoreRevision:
         """Where the database stands. Raises StoreError: another process has moved it to another space."""
         meta = {row["key"]: row["value"] for row in connection.execute("SELECT key, value FROM meta")}
-        space = Space(**json.loads(meta["space"]))
-        if space != self.space:
+        space = EmbeddingFingerprint(**json.loads(meta["space"]))
+        if space != self.embedding:
             raise StoreError(
-                f"the store in {self.folder} now holds vectors of {space}, not {self.space}; open it again"
+                f"the store in {self.folder} now holds vectors of {space}, not {self.embedding}; open it again"
             )
-        return Position(meta["store"], space, int(meta["revision"]))
+        return StoreRevision(meta["store"], space, int(meta["revision"]))
 
     @contextlib.contextmanager
-    def _in_step(self, scope: Scope, exact: bool) -> Iterator[tuple[sqlite3.Connection, list[OwnerIndex]]]:
+    def _current_indexes(self, scope: Scope, exact: bool) -> Iterator[tuple[sqlite3.Connection, list[OwnerIndex]]]:
         """A read transaction, and the indexes of the owners in scope as they stand in it."""
         where, values = rows.scope_condition(scope, exact=exact)
-        with self.indexes.lock, self.reading() as connection:
+        with self.indexes.lock, self.snapshot() as connection:
             position = self.position(connection)
             owners = connection.execute(
                 f"SELECT id, memories FROM owners o WHERE {where} AND memories", values
@@ -391,34 +405,34 @@ class Store:
         return all_of() if show_expired else not_expired(self.clock())
 
     def _done(self, connection: sqlite3.Connection, keys: Iterable[str]) -> set[str]:
-        given = {inputs.clean(key): key for key in keys}
+        given = {inputs.clean_text(key): key for key in keys}
         found = connection.execute(
             "SELECT key FROM exchanges WHERE key IN (SELECT value FROM json_each(?))", [json.dumps(list(given))]
         )
         return {given[row["key"]] for row in found}
 
-    def _existing(self, connection: sqlite3.Connection, memory_id: str) -> Memory:
-        found = rows.memory(connection, memory_id)
+    def _require_memory(self, connection: sqlite3.Connection, memory_id: str) -> MemoryRecord:
+        found = rows.read_memory(connection, memory_id)
         if found is None:
             raise MemoryNotFound(f"no memory has the id {memory_id}; `memlora memory list` shows them")
         return found
 
-    def _stored_space(self, space: Space) -> Space:
+    def _stored_embedding(self, embedding: EmbeddingFingerprint) -> EmbeddingFingerprint:
         """The space the store holds; a new store takes the one given."""
-        with self.reading() as connection:
+        with self.snapshot() as connection:
             row = connection.execute("SELECT value FROM meta WHERE key = 'space'").fetchone()
         if row is None:
             with self.database.write() as connection:
                 connection.executemany(
                     "INSERT OR IGNORE INTO meta (key, value) VALUES (?, ?)",
                     [
-                        ("space", json.dumps({"name": space.name, "dim": space.dim})),
+                        ("space", json.dumps({"name": embedding.name, "dim": embedding.dim})),
                         ("store", str(uuid.uuid4())),
                         ("revision", "0"),
                     ],
                 )
                 row = connection.execute("SELECT value FROM meta WHERE key = 'space'").fetchone()
-        return Space(**json.loads(row["value"]))
+        return EmbeddingFingerprint(**json.loads(row["value"]))
 
     # Last: below it `list` is this method and no longer the type
 
@@ -428,17 +442,19 @@ class Store:
         filters: Mapping[str, Any] | None = None,
         limit: int | None = None,
         offset: int = 0,
-        order: Order = "newest",
+        order: SortOrder = "newest",
         *,
         show_expired: bool = False,
-    ) -> list[Memory]:
+    ) -> list[MemoryRecord]:
         """The memories in scope. "newest" and "oldest" go by when they were said, else stored.
 
         Raises UsageError: see `filters`.
         """
         where = self._condition(scope, filters, show_expired)
         tail = f"WHERE {where.sql} ORDER BY {_ORDERS[order]} LIMIT ? OFFSET ?"
-        with self.reading() as connection:
-            return rows.memories(
-                connection, tail, [*where.values, -1 if limit is None else min(max(0, limit), MOST), max(0, offset)]
+        with self.snapshot() as connection:
+            return rows.read_memories(
+                connection,
+                tail,
+                [*where.values, -1 if limit is None else min(max(0, limit), MAX_ROW_ID), max(0, offset)],
             )

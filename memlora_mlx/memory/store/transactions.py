@@ -13,23 +13,32 @@ import numpy as np
 
 from memlora_mlx.errors import UsageError
 from memlora_mlx.memory import inputs
-from memlora_mlx.memory.changes import Add, Applied, Change, Delete, Overtaken, Space, Update, Vector
+from memlora_mlx.memory.changes import (
+    Add,
+    AppliedChange,
+    Change,
+    Delete,
+    EmbeddingFingerprint,
+    Update,
+    Vector,
+    WriteConflict,
+)
 from memlora_mlx.memory.store import rows
-from memlora_mlx.records import Event, Exchange, Image, Memory, Scope
+from memlora_mlx.records import Event, Exchange, Image, MemoryRecord, Scope
 
 # An exchange's memories get the same ids however often its ingest is begun again.
 _NAMESPACE = uuid.UUID("6f1d3c0e-52c5-5b8e-9d1c-0a6f7d8f1b42")
 
 
-class Writing:
+class Transaction:
     """The writer's side of one transaction. `now` is the time of all that it writes."""
 
-    def __init__(self, connection: sqlite3.Connection, space: Space, now: datetime) -> None:
+    def __init__(self, connection: sqlite3.Connection, embedding: EmbeddingFingerprint, now: datetime) -> None:
         self.connection = connection
         self.now = now
-        self._space = space
-        self.named: set[str] = set()  # SHA-256 of pictures that rows written here name
-        self.unnamed: set[str] = set()  # of pictures that a memory removed or changed here has had
+        self._embedding = embedding
+        self.referenced_images: set[str] = set()  # SHA-256 of pictures that rows written here name
+        self.released_images: set[str] = set()  # of pictures that a memory removed or changed here has had
 
     @functools.cached_property
     def revision(self) -> int:
@@ -37,28 +46,28 @@ class Writing:
         self.connection.execute("UPDATE meta SET value = value + 1 WHERE key = 'revision'")
         return int(self.connection.execute("SELECT value FROM meta WHERE key = 'revision'").fetchone()[0])
 
-    def apply(self, owner: Scope, change: Change, number: int, exchange: Exchange | None, actor: str) -> Applied:
-        """One change, in order: the `number`-th of its exchange. Raises Overtaken: see `Store.commit`."""
-        key = None if exchange is None else inputs.clean(exchange.key)
+    def apply(self, owner: Scope, change: Change, number: int, exchange: Exchange | None, actor: str) -> AppliedChange:
+        """One change, in order: the `number`-th of its exchange. Raises WriteConflict: see `Store.commit`."""
+        key = None if exchange is None else inputs.clean_text(exchange.key)
         if isinstance(change, Add):
             return self._add(owner, change, number, key, actor)
-        old = rows.memory(self.connection, change.memory_id)
-        if change.seen is not None and (old is None or old.text != change.seen):
-            raise Overtaken(change.memory_id)
+        old = rows.read_memory(self.connection, change.memory_id)
+        if change.expected_text is not None and (old is None or old.text != change.expected_text):
+            raise WriteConflict(change.memory_id)
         event: Event = "UPDATE" if isinstance(change, Update) else "DELETE"
         if old is None or old.owner != owner:
-            text = inputs.clean(change.text) if isinstance(change, Update) else None
-            return Applied(event, change.memory_id, text, rejected="this owner has no memory of that id")
+            text = inputs.clean_text(change.text) if isinstance(change, Update) else None
+            return AppliedChange(event, change.memory_id, text, rejected="this owner has no memory of that id")
         if isinstance(change, Delete):
             self.remove(old, key, actor)
-            return Applied(event, old.id, None, old.text)
+            return AppliedChange(event, old.id, None, old.text)
         new = self.update(old, change, exchange, actor)
-        return Applied(event, old.id, new.text, old.text)
+        return AppliedChange(event, old.id, new.text, old.text)
 
-    def _add(self, owner: Scope, change: Add, number: int, key: str | None, actor: str) -> Applied:
-        new = Memory(
-            id=inputs.clean(change.id) if change.id else self._new_id(key, number),
-            text=inputs.clean(change.text),
+    def _add(self, owner: Scope, change: Add, number: int, key: str | None, actor: str) -> AppliedChange:
+        new = MemoryRecord(
+            id=inputs.clean_text(change.id) if change.id else self._new_id(key, number),
+            text=inputs.clean_text(change.text),
             owner=owner,
             said_at=change.said_at,
             stored_at=self.now,
@@ -69,10 +78,10 @@ class Writing:
             metadata=change.metadata,
         )
         if self._is_taken(new.id):
-            return Applied("ADD", new.id, new.text, rejected="a memory of that id is already there")
-        self.insert(new, change.vector)
-        self.record("ADD", None, new, key, actor)
-        return Applied("ADD", new.id, new.text)
+            return AppliedChange("ADD", new.id, new.text, rejected="a memory of that id is already there")
+        self.insert_memory(new, change.vector)
+        self.record_history("ADD", None, new, key, actor)
+        return AppliedChange("ADD", new.id, new.text)
 
     def _new_id(self, key: str | None, number: int) -> str:
         """Random, or derived from the exchange; if an undo has brought that memory back, another one."""
@@ -82,31 +91,31 @@ class Writing:
     def _is_taken(self, memory_id: str) -> bool:
         return self.connection.execute("SELECT 1 FROM memories WHERE public_id = ?", [memory_id]).fetchone() is not None
 
-    def update(self, old: Memory, change: Update, exchange: Exchange | None, actor: str) -> Memory:
+    def update(self, old: MemoryRecord, change: Update, exchange: Exchange | None, actor: str) -> MemoryRecord:
         said_at = None if exchange is None else exchange.said_at
         new = replace(
             old,
-            text=inputs.clean(change.text),
+            text=inputs.clean_text(change.text),
             metadata={**old.metadata, **(change.metadata or {})},
             image=old.image or change.image,
             revised_at=change.revised_at or said_at,
             changed_at=self.now,
         )
-        self.overwrite(new, change.vector)
-        self.record("UPDATE", old, new, None if exchange is None else inputs.clean(exchange.key), actor)
+        self.overwrite_memory(new, change.vector)
+        self.record_history("UPDATE", old, new, None if exchange is None else inputs.clean_text(exchange.key), actor)
         return new
 
-    def remove(self, old: Memory, key: str | None, actor: str) -> int:
+    def remove(self, old: MemoryRecord, key: str | None, actor: str) -> int:
         """Returns the number of its line of history."""
         self.connection.execute(
             "INSERT INTO tombstones (memory, owner, revision) SELECT id, owner, ? FROM memories WHERE public_id = ?",
             [self.revision, old.id],
         )
         self.connection.execute("DELETE FROM memories WHERE public_id = ?", [old.id])
-        self._unname(old.image)
-        return self.record("DELETE", old, None, key, actor)
+        self._release_image(old.image)
+        return self.record_history("DELETE", old, None, key, actor)
 
-    def insert(self, memory: Memory, vector: Vector) -> None:
+    def insert_memory(self, memory: MemoryRecord, vector: Vector) -> None:
         row = self.connection.execute(
             """
             INSERT INTO memories (public_id, owner, stored_at, exchange, image, expires_at, said_at,
@@ -115,47 +124,49 @@ class Writing:
             """,
             [
                 memory.id,
-                self.owner(memory.owner),
-                inputs.time_text(memory.stored_at),
+                self.owner_row(memory.owner),
+                inputs.encode_time(memory.stored_at),
                 memory.exchange_key,
-                self.image(memory.image),
-                inputs.time_text(memory.expires_at),
-                inputs.time_text(memory.said_at),
+                self.image_row(memory.image),
+                inputs.encode_time(memory.expires_at),
+                inputs.encode_time(memory.said_at),
                 *self._changeable(memory),
             ],
         ).lastrowid
         self._embed(row, vector)
 
-    def overwrite(self, memory: Memory, vector: Vector) -> None:
+    def overwrite_memory(self, memory: MemoryRecord, vector: Vector) -> None:
         """Give a stored memory the text, metadata, image and times of change of this one."""
-        before = rows.memory(self.connection, memory.id)
-        self._unname(before.image if before else None)
+        before = rows.read_memory(self.connection, memory.id)
+        self._release_image(before.image if before else None)
         self.connection.execute(
             """
             UPDATE memories SET image = ?, revised_at = ?, changed_at = ?, text = ?, sha256 = ?, metadata = ?,
                 revision = ?
             WHERE public_id = ?
             """,
-            [self.image(memory.image), *self._changeable(memory), memory.id],
+            [self.image_row(memory.image), *self._changeable(memory), memory.id],
         )
         [row] = self.connection.execute("SELECT id FROM memories WHERE public_id = ?", [memory.id]).fetchone()
         self._embed(row, vector)
 
-    def _changeable(self, memory: Memory) -> list[object]:
+    def _changeable(self, memory: MemoryRecord) -> list[object]:
         return [
-            inputs.time_text(memory.revised_at),
-            inputs.time_text(memory.changed_at),
+            inputs.encode_time(memory.revised_at),
+            inputs.encode_time(memory.changed_at),
             memory.text,
-            inputs.digest(memory.text),
+            inputs.text_sha256(memory.text),
             inputs.metadata_text(memory.metadata),
             self.revision,
         ]
 
     def _embed(self, row: int | None, vector: Vector) -> None:
-        blob = inputs.unit_vector(np.asarray(vector), self._space).tobytes()
+        blob = inputs.checked_vector(np.asarray(vector), self._embedding).tobytes()
         self.connection.execute("INSERT OR REPLACE INTO embeddings (memory, vector) VALUES (?, ?)", [row, blob])
 
-    def record(self, event: Event, old: Memory | None, new: Memory | None, key: str | None, actor: str) -> int:
+    def record_history(
+        self, event: Event, old: MemoryRecord | None, new: MemoryRecord | None, key: str | None, actor: str
+    ) -> int:
         """One line of history. It holds all that undoing it takes, but for the embedding."""
         either = old or new
         assert either is not None
@@ -166,20 +177,20 @@ class Writing:
             """,
             [
                 either.id,
-                self.owner(either.owner),
+                self.owner_row(either.owner),
                 event,
                 old and old.text,
                 new and new.text,
                 old and json.dumps(rows.memory_json(old), ensure_ascii=False),
                 key,
-                inputs.time_text(self.now),
+                inputs.encode_time(self.now),
                 actor,
             ],
         ).lastrowid
         assert line is not None
         return line
 
-    def owner(self, scope: Scope, name: str | None = None) -> int:
+    def owner_row(self, scope: Scope, name: str | None = None) -> int:
         """Its row, made if need be; `name` is given to an owner that has none."""
         scope = inputs.clean_scope(scope)
         if not (scope.user_id or scope.agent_id or scope.run_id):
@@ -189,26 +200,26 @@ class Writing:
         if row is None:
             inserted = self.connection.execute(
                 "INSERT INTO owners (user_id, agent_id, run_id, name) VALUES (?, ?, ?, ?)",
-                [scope.user_id, scope.agent_id, scope.run_id, name and inputs.clean(name)],
+                [scope.user_id, scope.agent_id, scope.run_id, name and inputs.clean_text(name)],
             ).lastrowid
             assert inserted is not None
             return inserted
         if name and row["name"] is None:
-            self.connection.execute("UPDATE owners SET name = ? WHERE id = ?", [inputs.clean(name), row["id"]])
+            self.connection.execute("UPDATE owners SET name = ? WHERE id = ?", [inputs.clean_text(name), row["id"]])
         return int(row["id"])
 
-    def exchange(self, exchange: Exchange) -> None:
+    def insert_exchange(self, exchange: Exchange) -> None:
         """The source messages, and with them the mark that this exchange is done."""
         speakers = (message.speaker for message in exchange.messages if message.role == "user")
-        owner = self.owner(exchange.owner, next(filter(None, speakers), None))
+        owner = self.owner_row(exchange.owner, next(filter(None, speakers), None))
         row = self.connection.execute(
             "INSERT INTO exchanges (key, owner, source, position, said_at) VALUES (?, ?, ?, ?, ?)",
             [
-                inputs.clean(exchange.key),
+                inputs.clean_text(exchange.key),
                 owner,
-                inputs.clean(exchange.source),
+                inputs.clean_text(exchange.source),
                 exchange.position,
-                inputs.time_text(exchange.said_at),
+                inputs.encode_time(exchange.said_at),
             ],
         ).lastrowid
         self.connection.executemany(
@@ -221,24 +232,24 @@ class Writing:
                     row,
                     position,
                     message.role,
-                    message.speaker and inputs.clean(message.speaker),
-                    inputs.clean(message.text),
-                    inputs.time_text(message.said_at),
-                    message.ref and inputs.clean(message.ref),
-                    self.image(message.image),
+                    message.speaker and inputs.clean_text(message.speaker),
+                    inputs.clean_text(message.text),
+                    inputs.encode_time(message.said_at),
+                    message.ref and inputs.clean_text(message.ref),
+                    self.image_row(message.image),
                 ]
                 for position, message in enumerate(exchange.messages)
             ],
         )
 
-    def image(self, image: Image | None) -> int | None:
+    def image_row(self, image: Image | None) -> int | None:
         """Its row, made if need be."""
         if image is None:
             return None
         if image.sha256 is not None:
-            self.named.add(image.sha256)
-        caption = None if image.caption is None else inputs.clean(image.caption)
-        values = [inputs.clean(image.source), caption, image.sha256]
+            self.referenced_images.add(image.sha256)
+        caption = None if image.caption is None else inputs.clean_text(image.caption)
+        values = [inputs.clean_text(image.source), caption, image.sha256]
         row = self.connection.execute(
             "SELECT id FROM images WHERE source = ? AND caption IS ? AND sha256 IS ?", values
         ).fetchone()
@@ -248,6 +259,6 @@ class Writing:
             "INSERT INTO images (source, caption, sha256) VALUES (?, ?, ?)", values
         ).lastrowid
 
-    def _unname(self, image: Image | None) -> None:
+    def _release_image(self, image: Image | None) -> None:
         if image is not None and image.sha256 is not None:
-            self.unnamed.add(image.sha256)
+            self.released_images.add(image.sha256)

@@ -13,12 +13,12 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from memlora_mlx.errors import UsageError
+from memlora_mlx.errors import ExtraMissing
 from memlora_mlx.eval.metrics import scorer as metrics
 from memlora_mlx.eval.metrics.scorer import Scorer, Scores
 from memlora_mlx.memory.workspace import Workspace
-from memlora_mlx.models.arrays import load_arrays
 from memlora_mlx.models.embedding import Embedder
+from memlora_mlx.models.safetensors_files import load_arrays
 from memlora_mlx.settings import load_settings
 
 import mlx.core as mx  # isort: skip
@@ -198,9 +198,9 @@ def test_the_packages_wait_until_a_score_is_wanted() -> None:
 
 
 def test_a_missing_package_is_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "rouge_score.rouge_scorer", None)
+    monkeypatch.setitem(sys.modules, "rouge_score", None)
     metrics._rouge.cache_clear()
-    with pytest.raises(UsageError, match=r"pip install 'memlora-mlx\[eval\]'"):
+    with pytest.raises(ExtraMissing, match=r"pip install 'memlora-mlx\[bench\]'"):
         scorer(Encoder())
 
 

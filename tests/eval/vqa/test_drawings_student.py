@@ -15,8 +15,8 @@ from memlora_mlx.eval.vqa import drawings_student as made
 from memlora_mlx.eval.vqa.drawings_lessons import CellImages, make_example, scene_key, small, training_scenes
 from memlora_mlx.memory import stages
 from memlora_mlx.models import downloads
-from memlora_mlx.models.arrays import load_arrays
-from memlora_mlx.models.students import Student
+from memlora_mlx.models.safetensors_files import load_arrays
+from memlora_mlx.models.student import Student
 
 import mlx.core as mx  # isort: skip
 
@@ -63,7 +63,7 @@ def test_a_picture_shows_its_scene(cells: CellImages) -> None:
 def test_the_lessons_have_other_words_than_the_benchmark() -> None:
     random = Random(0)
     taught = [make_example(scene, random, at % 2 == 0) for at, scene in enumerate(training_scenes(1500, 5))]
-    prompt = stages.look_chat("")[0][1].rpartition("Question:")[0].strip()
+    prompt = stages.visual_question_chat("")[0][1].rpartition("Question:")[0].strip()
     asked = [about for scene in drawings.benchmark_scenes(60) for about in drawings.scene_questions(scene)]
     said = "\n".join(f"{one.question}\n{one.answer}" for one in taught)
     assert prompt not in said and "one word, then say why" not in said
@@ -84,14 +84,14 @@ def test_the_tower_reads_pictures_as_a_student_does(tmp_path: Path) -> None:
     built = drawings_parts.model(1)
     drawings_parts.write_model(built, drawings_parts.tokenizer(), tmp_path)
     student = Student.load(tmp_path)
-    assert student.sees
+    assert student.has_vision
     scene = drawings.benchmark_scenes()[0]
     drawings.draw(scene).save(tmp_path / "scene.png")
     prompt = student.encode((("user", "Describe the drawing."),), tmp_path / "scene.png")
     assert [drawings_parts.CONTEXT if token < 0 else token for token in prompt] == made.ExampleEncoder(
         drawings_parts.tokenizer()
     ).prompt("Describe the drawing.")
-    shown = np.array(student.shown(np.array([prompt], np.int32)))[0, np.array(prompt) < 0]
+    shown = np.array(student.features_at(np.array([prompt], np.int32)))[0, np.array(prompt) < 0]
     pictures = drawings_parts.normalise_pixels([small(Image.open(tmp_path / "scene.png").convert("RGB"))])
     features = np.array(drawings_parts.project_features(built, drawings_parts.vision_states(built, pictures)))[0]
     assert np.abs(shown - features).max() / np.abs(features).max() < 0.01  # 16 bits

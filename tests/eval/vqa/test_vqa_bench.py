@@ -27,7 +27,7 @@ from memlora_mlx.eval.vqa import drawings
 from memlora_mlx.eval.vqa.benchmark import questions
 from memlora_mlx.memory import stages
 from memlora_mlx.memory.workspace import Workspace
-from memlora_mlx.models.vision import LanguageModel
+from memlora_mlx.models.vision_student import LanguageModel
 from memlora_mlx.settings import Settings, load_settings
 
 Command = Callable[..., tuple[int, str, str]]
@@ -38,7 +38,7 @@ LOOKING = ("memlora", "memlora captions", "base", "captions")
 def short_outputs() -> Iterator[None]:
     """Random weights rarely end an output."""
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(stages, "LOOK_TOKENS", 16)
+        patched.setattr(stages, "VISUAL_ANSWER_TOKENS", 16)
         yield
 
 

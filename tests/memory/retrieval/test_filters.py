@@ -14,13 +14,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from memlora_mlx.errors import UsageError
-from memlora_mlx.memory.changes import Add, Space
-from memlora_mlx.memory.retrieval.filters import from_words
-from memlora_mlx.memory.stages import day
+from memlora_mlx.memory.changes import Add, EmbeddingFingerprint
+from memlora_mlx.memory.retrieval.filters import parse_filters
+from memlora_mlx.memory.stages import format_day
 from memlora_mlx.memory.store.store import Store
-from memlora_mlx.records import Exchange, Memory, Scope
+from memlora_mlx.records import Exchange, MemoryRecord, Scope
 
-SPACE = Space("one", 2)
+SPACE = EmbeddingFingerprint("one", 2)
 VECTOR = np.array([1, 0], dtype=np.float32)
 
 KEYS = ["mood", "a.b", 'quo"te', "", "new\nline", "back\\slash", "$.mood", "ключ", "' OR 1=1 --", "[0]"]
@@ -71,7 +71,7 @@ filters = st.recursive(
 )
 
 
-def holds(memory: Memory, wanted: Mapping[str, Any]) -> bool:
+def holds(memory: MemoryRecord, wanted: Mapping[str, Any]) -> bool:
     """The plain meaning of a filter."""
     for key, test in wanted.items():
         if key in ("AND", "OR", "NOT"):
@@ -229,12 +229,12 @@ def test_typed_days_are_those_of_this_machines_clock(tmp_path: Path, monkeypatch
             store.commit(Scope("ann"), [Add(text, VECTOR, at) for text, at in said.items()])
 
             def found(since: str, until: str) -> set[str]:
-                return {memory.text for memory in store.list(filters=from_words((), None, since, until))}
+                return {memory.text for memory in store.list(filters=parse_filters((), None, since, until))}
 
             assert found("2026-11-24", "2026-11-25") == {"chat", "file"}
             assert found("2026-11-25", "") == set()
             assert found("", "24 November 2026") == set()
-        assert {day(at) for at in said.values()} == {"24 November 2026"}
+        assert {format_day(at) for at in said.values()} == {"24 November 2026"}
     finally:
         monkeypatch.undo()
         time.tzset()

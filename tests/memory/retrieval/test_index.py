@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from memlora_mlx.memory.changes import Add, Delete, Space, Update
-from memlora_mlx.memory.retrieval.index import Flat, Graph, Vectors
+from memlora_mlx.memory.changes import Add, Delete, EmbeddingFingerprint, Update
+from memlora_mlx.memory.retrieval.index import FlatIndex, HnswIndex, VectorIndex
 from memlora_mlx.memory.store.store import Store
 from memlora_mlx.records import Hit, Scope
 
-SPACE = Space("random", 32)
+SPACE = EmbeddingFingerprint("random", 32)
 ANNA, BEN = Scope("anna"), Scope("ben")
 Array = NDArray[np.float32]
 
@@ -111,7 +111,7 @@ def test_an_owner_that_grows_and_shrinks_changes_its_kind_of_index(tmp_path: Pat
                     del memories[key]
             assert ids(store.search(query, 5)) == brute_force(memories, query, 5)
             kinds.append(type(store.indexes._owners[1].vectors))
-        assert kinds == [Flat, Graph, Flat]
+        assert kinds == [FlatIndex, HnswIndex, FlatIndex]
 
 
 def delete_graph(folder: Path) -> None:
@@ -322,8 +322,8 @@ def test_hundreds_of_copies_do_not_hide_the_rest(tmp_path: Path) -> None:
         assert ids(store.search(same, 700))[-1] == "other"
 
 
-@pytest.mark.parametrize("kind", [Flat, Graph])
-def test_vectors_are_put_replaced_and_removed(kind: Callable[[int], Vectors]) -> None:
+@pytest.mark.parametrize("kind", [FlatIndex, HnswIndex])
+def test_vectors_are_put_replaced_and_removed(kind: Callable[[int], VectorIndex]) -> None:
     rng = np.random.default_rng(2)
     index = kind(SPACE.dim)
     truth: dict[int, Array] = {}
@@ -340,21 +340,21 @@ def test_vectors_are_put_replaced_and_removed(kind: Callable[[int], Vectors]) ->
     [query] = unit_rows(rng, 1)
     some = list(truth)[::7]
     everything = index.nearest(query, 1000)
-    chosen = index.among(np.array([*some, 1000, 1001]), query, 1000)
+    chosen = index.nearest_of(np.array([*some, 1000, 1001]), query, 1000)
     for proposed, expected in ((everything, truth), (chosen, some)):
         assert set(proposed.keys.tolist()) == set(expected)
-        assert proposed.horizon == np.inf
-        for key, value in zip(proposed.keys.tolist(), proposed.squared.tolist(), strict=True):
-            assert value == pytest.approx(float(((truth[key] - query) ** 2).sum()), abs=index.margin)
+        assert proposed.distance_bound == np.inf
+        for key, value in zip(proposed.keys.tolist(), proposed.squared_distances.tolist(), strict=True):
+            assert value == pytest.approx(float(((truth[key] - query) ** 2).sum()), abs=index.rounding_error)
     three = index.nearest(query, 3)
-    assert sorted(three.squared.tolist()) == sorted(everything.squared.tolist())[:3]
-    assert three.horizon == three.squared.max()
+    assert sorted(three.squared_distances.tolist()) == sorted(everything.squared_distances.tolist())[:3]
+    assert three.distance_bound == three.squared_distances.max()
 
 
 def test_the_graph_misses_hardly_anything() -> None:
     rng = np.random.default_rng(6)
     vectors = unit_rows(rng, 12_000)  # more than it looks at one by one
-    graph = Graph(SPACE.dim)
+    graph = HnswIndex(SPACE.dim)
     graph.put(np.arange(12_000), vectors)
     even = np.arange(0, 12_000, 2)
     recalls = []
@@ -362,9 +362,9 @@ def test_the_graph_misses_hardly_anything() -> None:
         squared = ((vectors - query) ** 2).sum(axis=1)
         nearest = graph.nearest(query, 36)
         recalls.append(len(set(np.argsort(squared)[:10].tolist()) & set(nearest.keys.tolist())) / 10)
-        chosen = graph.among(even, query, 36)
-        assert not (chosen.keys % 2).any() and (chosen.squared <= chosen.horizon).all()
-        assert chosen.horizon < np.inf
+        chosen = graph.nearest_of(even, query, 36)
+        assert not (chosen.keys % 2).any() and (chosen.squared_distances <= chosen.distance_bound).all()
+        assert chosen.distance_bound < np.inf
         recalls.append(len(set(even[np.argsort(squared[even])[:10]].tolist()) & set(chosen.keys.tolist())) / 10)
     assert np.mean(recalls) >= 0.98
 
@@ -377,15 +377,15 @@ def test_a_graph_knows_how_far_off_its_distances_are(dim: int, strong: float) ->
     vectors = rng.standard_normal((600, dim)).astype(np.float32)
     vectors[:, :2] *= strong
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    graph = Graph(dim)
+    graph = HnswIndex(dim)
     graph.put(np.arange(300), vectors[:300])
     graph.put(np.arange(300, 600), vectors[300:])
     for query in vectors[:20]:
         squared = ((vectors - query) ** 2).sum(axis=1)
-        for proposed in (graph.nearest(query, 600), graph.among(np.arange(600), query, 600)):
+        for proposed in (graph.nearest(query, 600), graph.nearest_of(np.arange(600), query, 600)):
             exact = squared[proposed.keys]
-            assert np.abs(proposed.squared - exact)[exact <= 2].max() <= graph.margin
-    assert graph.margin < 0.1
+            assert np.abs(proposed.squared_distances - exact)[exact <= 2].max() <= graph.rounding_error
+    assert graph.rounding_error < 0.1
 
 
 def test_a_small_owners_index_leaves_no_file(tmp_path: Path) -> None:

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 from memlora_mlx.memory.stages import (
     MAX_TEXT,
-    Recalled,
+    PromptMemory,
     answer_chat,
-    clean_text,
+    clean_line,
     extraction_chat,
-    fit,
+    fit_prompt,
     parse_facts,
     parse_update,
     update_chat,
@@ -60,9 +60,9 @@ def test_the_update_prompt_is_the_papers() -> None:
 
 def test_the_answer_prompt_is_short_and_dated_and_oldest_first() -> None:
     memories = [
-        Recalled("Ann moved to Rome", datetime(2023, 7, 1), "Ann"),
-        Recalled("I like tea", datetime(2023, 5, 8, 13, 56), "Bob"),
-        Recalled("undated words", None, None),
+        PromptMemory("Ann moved to Rome", datetime(2023, 7, 1), "Ann"),
+        PromptMemory("I like tea", datetime(2023, 5, 8, 13, 56), "Bob"),
+        PromptMemory("undated words", None, None),
     ]
     [(role, text)] = answer_chat("Where does Ann live?", memories)
     assert role == "user"
@@ -116,7 +116,7 @@ def test_an_update_touches_only_what_was_offered() -> None:
         "not an entry",
     ]
     read = parse_update(json.dumps({"memory": entries}), old)
-    assert [(d.event, d.text, d.number) for d in read.decisions] == [
+    assert [(d.event, d.text, d.memory_index) for d in read.operations] == [
         ("UPDATE", "Ann lives in Rome", 0),
         ("DELETE", "Ann likes tea", 1),  # also without a text: mem0 loses such a delete
         ("ADD", "Ann has a cat", None),
@@ -126,7 +126,7 @@ def test_an_update_touches_only_what_was_offered() -> None:
 
 def test_an_update_to_the_same_words_does_nothing() -> None:
     answer = {"memory": [{"id": "0", "text": "tea", "event": "UPDATE"}, {"id": "0", "text": "tea", "event": "NONE"}]}
-    assert parse_update(json.dumps(answer), ["tea"]).decisions == ()
+    assert parse_update(json.dumps(answer), ["tea"]).operations == ()
 
 
 @given(
@@ -138,21 +138,21 @@ def test_no_json_at_all_can_break_the_readers(value: object) -> None:
     for text in (json.dumps(value), json.dumps({"memory": value, "facts": value}), str(value)):
         parse_facts(text)
         read = parse_update(text, ["one", "two"])
-        assert all(d.number is None or 0 <= d.number < 2 for d in read.decisions)
+        assert all(d.memory_index is None or 0 <= d.memory_index < 2 for d in read.operations)
 
 
 @given(st.text(max_size=400))
 def test_clean_text_is_one_safe_line(text: str) -> None:
-    clean = clean_text(text)
+    clean = clean_line(text)
     assert len(clean) <= MAX_TEXT and clean == clean.strip()
     assert not any(ord(c) < 32 or 0x7F <= ord(c) < 0xA0 for c in clean)
     clean.encode("utf-8")
-    assert clean_text(clean) == clean
+    assert clean_line(clean) == clean
 
 
 def test_joined_emoji_and_joined_letters_survive_cleaning() -> None:
     text = "Zoë 👩‍🚀 می‌خواهم"
-    assert clean_text(text) == text
+    assert clean_line(text) == text
 
 
 @given(st.integers(0, 40), st.integers(0, 60))
@@ -160,16 +160,16 @@ def test_fit_keeps_as_much_as_fits_and_never_cuts_instructions(items: int, budge
     def build(count: int) -> tuple[tuple[str, str], ...]:
         return (("user", "instructions " + "x" * count),)
 
-    fitted = fit(build, items, lambda chat: len(chat[0][1]) - len("instructions "), budget)  # type: ignore[arg-type]
-    assert fitted.kept == min(items, budget) and fitted.cut == items - fitted.kept
+    fitted = fit_prompt(build, items, lambda chat: len(chat[0][1]) - len("instructions "), budget)  # type: ignore[arg-type]
+    assert fitted.kept == min(items, budget) and fitted.truncated == items - fitted.kept
     assert fitted.chat[0][1].startswith("instructions ")
 
 
 def test_an_owner_is_named_unless_the_words_name_them() -> None:
     told = [
-        Recalled("I sold some tea", None, "me"),
-        Recalled("To me it is home", None, "me"),
-        Recalled("Hi", None, "Ann"),
+        PromptMemory("I sold some tea", None, "me"),
+        PromptMemory("To me it is home", None, "me"),
+        PromptMemory("Hi", None, "Ann"),
     ]
     [(_, prompt)] = answer_chat("What?", told)
     assert "me: I sold some tea" in prompt and "\nTo me it is home" in prompt and "Ann: Hi" in prompt

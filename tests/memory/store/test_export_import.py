@@ -13,11 +13,11 @@ import pytest
 from numpy.typing import NDArray
 
 from memlora_mlx.errors import StoreError
-from memlora_mlx.memory.changes import Add, Space, Update
+from memlora_mlx.memory.changes import Add, EmbeddingFingerprint, Update
 from memlora_mlx.memory.store.store import Store
 from memlora_mlx.records import Exchange, Image, Message, Scope
 
-SPACE = Space("portable", 4)
+SPACE = EmbeddingFingerprint("portable", 4)
 ANNA = Scope("anna", "cook", None)
 MAY_8 = datetime(2023, 5, 8, 13, 56)
 
@@ -187,6 +187,6 @@ def test_an_embedder_of_another_space_imports_nothing(tmp_path: Path) -> None:
 
 def test_a_store_from_another_embedder_can_be_imported(tmp_path: Path) -> None:
     lines = valid_lines(tmp_path)
-    with Store(tmp_path / "new", Space("other", 8)) as store:
+    with Store(tmp_path / "new", EmbeddingFingerprint("other", 8)) as store:
         store.import_(lines, lambda texts: np.eye(8, dtype=np.float32)[: len(texts)])
         assert store.count(show_expired=True) == 3

@@ -14,7 +14,13 @@ from image_files import BAD, encoded, rotated
 from PIL import Image
 
 from memlora_mlx.errors import UsageError
-from memlora_mlx.memory.store.pictures import LONGEST_SIDE, THUMBNAIL, check_kept, normalised, read_picture
+from memlora_mlx.memory.store.image_normalisation import (
+    MAX_SIDE,
+    THUMBNAIL,
+    check_normalised,
+    normalise_image,
+    read_image_file,
+)
 
 
 def located() -> Image.Exif:
@@ -38,16 +44,16 @@ def half_and_half() -> Image.Image:
 
 def test_lossless_pictures_stay_lossless_and_the_same_bytes_give_the_same_picture() -> None:
     data = encoded(half_and_half())
-    kept = normalised(data, "half.png")
+    kept = normalise_image(data, "half.png")
     assert kept.suffix == "png" and (kept.width, kept.height) == (80, 40)
     assert np.array_equal(np.asarray(opened(kept.data)), np.asarray(half_and_half()))
-    assert normalised(data, "other.png") == kept
-    assert check_kept(kept.data, "it") == "png" and check_kept(kept.thumbnail, "it") == "jpg"
+    assert normalise_image(data, "other.png") == kept
+    assert check_normalised(kept.data, "it") == "png" and check_normalised(kept.thumbnail, "it") == "jpg"
 
 
 def test_a_rotated_picture_is_turned_upright_and_does_not_say_where_it_was_taken() -> None:
     data = encoded(half_and_half(), "JPEG", exif=located())
-    kept = normalised(data, "photo.jpg")
+    kept = normalise_image(data, "photo.jpg")
     image = opened(kept.data)
     assert kept.suffix == "jpg" and image.size == (40, 80)
     red, _, blue = image.getpixel((20, 10))  # type: ignore[misc]
@@ -56,7 +62,7 @@ def test_a_rotated_picture_is_turned_upright_and_does_not_say_where_it_was_taken
 
 
 def test_the_place_stays_where_it_is_asked_for_and_the_picture_is_not_turned_twice() -> None:
-    kept = normalised(encoded(half_and_half(), "JPEG", exif=located()), "photo.jpg", keep_location=True)
+    kept = normalise_image(encoded(half_and_half(), "JPEG", exif=located()), "photo.jpg", keep_location=True)
     exif = opened(kept.data).getexif()
     assert exif.get_ifd(0x8825)[2] == (41.0, 53.0, 24.0) and exif[0x010F] == "Camera"
     assert 0x0112 not in exif and opened(kept.data).size == (40, 80)
@@ -67,23 +73,23 @@ def test_the_place_stays_where_it_is_asked_for_and_the_picture_is_not_turned_twi
 def test_every_mode_becomes_rgb(mode: str) -> None:
     form = "TIFF" if mode in ("CMYK", "YCbCr") else "PNG"
     image = Image.new("RGB", (8, 8), "white").convert(mode)
-    assert opened(normalised(encoded(image, form), "a").data).getpixel((4, 4)) == (255, 255, 255)
+    assert opened(normalise_image(encoded(image, form), "a").data).getpixel((4, 4)) == (255, 255, 255)
 
 
 def test_a_cmyk_photograph_keeps_its_colours() -> None:
-    kept = normalised(encoded(Image.new("RGB", (32, 32), "red").convert("CMYK"), "JPEG"), "print.jpg")
+    kept = normalise_image(encoded(Image.new("RGB", (32, 32), "red").convert("CMYK"), "JPEG"), "print.jpg")
     red, green, blue = opened(kept.data).getpixel((9, 9))  # type: ignore[misc]
     assert red > 200 and green < 60 and blue < 60
 
 
 def test_sixteen_bits_are_scaled_not_clipped() -> None:
     ramp = np.linspace(0, 65535, 256, dtype=np.uint16)[None, :].repeat(4, axis=0)
-    made = np.asarray(opened(normalised(encoded(Image.fromarray(ramp)), "scan.png").data))
+    made = np.asarray(opened(normalise_image(encoded(Image.fromarray(ramp)), "scan.png").data))
     assert np.array_equal(made[0, :, 0], np.arange(256))
 
 
 def test_transparent_parts_are_white() -> None:
-    kept = normalised(encoded(Image.new("RGBA", (8, 8), (0, 0, 0, 0))), "logo.png")
+    kept = normalise_image(encoded(Image.new("RGBA", (8, 8), (0, 0, 0, 0))), "logo.png")
     assert opened(kept.data).getpixel((0, 0)) == (255, 255, 255)
 
 
@@ -91,15 +97,15 @@ def test_transparent_parts_are_white() -> None:
 def test_of_an_animation_the_first_frame_is_kept(form: str) -> None:
     frames = [Image.new("RGB", (16, 16), colour) for colour in ("lime", "red", "blue")]
     data = encoded(frames[0], form, save_all=True, append_images=frames[1:])
-    image = opened(normalised(data, "moving").data)
+    image = opened(normalise_image(data, "moving").data)
     assert getattr(image, "n_frames", 1) == 1
     red, green, blue = image.getpixel((8, 8))  # type: ignore[misc]
     assert green > 240 and red < 16 and blue < 16
 
 
 def test_large_pictures_are_made_smaller_in_their_shape() -> None:
-    kept = normalised(encoded(Image.new("L", (6000, 1500), 7)), "wide.png")
-    assert (kept.width, kept.height) == (LONGEST_SIDE, LONGEST_SIDE // 4)
+    kept = normalise_image(encoded(Image.new("L", (6000, 1500), 7)), "wide.png")
+    assert (kept.width, kept.height) == (MAX_SIDE, MAX_SIDE // 4)
     small = opened(kept.thumbnail)
     assert small.width == THUMBNAIL[0] and small.height <= THUMBNAIL[1]
 
@@ -107,7 +113,7 @@ def test_large_pictures_are_made_smaller_in_their_shape() -> None:
 @pytest.mark.parametrize(("data", "says"), BAD)
 def test_bad_pictures_are_one_clear_line(data: bytes, says: str) -> None:
     with pytest.raises(UsageError, match=says) as raised:
-        normalised(data, "bad.png")
+        normalise_image(data, "bad.png")
     assert str(raised.value).startswith("bad.png") and "\n" not in str(raised.value)
 
 
@@ -121,7 +127,7 @@ def test_paths_that_are_no_pictures_are_one_clear_line(tmp_path: Path) -> None:
         (tmp_path / "a\0b", "cannot read"),
     ):
         with pytest.raises(UsageError, match=says) as raised:
-            read_picture(path)
+            read_image_file(path)
         assert "\n" not in str(raised.value) and "\0" not in str(raised.value)
 
 
@@ -130,7 +136,7 @@ def test_paths_that_are_no_pictures_are_one_clear_line(tmp_path: Path) -> None:
 def test_damaged_bytes_give_a_picture_or_a_line(noise: bytes, at: int, form: str) -> None:
     data = encoded(Image.linear_gradient("L").resize((16, 16)), form)
     try:
-        kept = normalised(data[:at] + noise + data[at + len(noise) :], "fuzz")
+        kept = normalise_image(data[:at] + noise + data[at + len(noise) :], "fuzz")
     except UsageError:
         return
-    assert check_kept(kept.data, "fuzz") == kept.suffix
+    assert check_normalised(kept.data, "fuzz") == kept.suffix

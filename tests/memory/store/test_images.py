@@ -38,7 +38,7 @@ def data_url(colour: str = "red") -> str:
 
 
 def stored_image(store: Store, colour: str = "red") -> Image:
-    return Image(f"{colour}.png", None, store.images.keep(png(colour), colour))
+    return Image(f"{colour}.png", None, store.images.add(png(colour), colour))
 
 
 def add(store: Store, image: Image, memory_id: str) -> None:
@@ -136,7 +136,7 @@ def test_a_changed_memory_takes_the_image_of_its_new_words_if_it_has_none(store:
 
 def test_an_exchange_that_nothing_is_remembered_of_leaves_no_picture(store: Store) -> None:
     message = Message("user", "look", image=Image(data_url()))
-    exchange = store.images.kept_exchange(Exchange("x", ANNA, (message,), None, "c", 0), None, pytest.fail)
+    exchange = store.images.store_exchange_images(Exchange("x", ANNA, (message,), None, "c", 0), None, pytest.fail)
     image = exchange.messages[0].image
     assert image and image.sha256 and len(image.source) < 40 and files(store.folder)
     store.commit(ANNA, [], exchange=exchange)
@@ -149,7 +149,7 @@ def test_a_crash_between_file_and_commit_leaves_an_orphan_that_the_checkup_colle
     add(store, stored_image(store), "1")
     assert store.check() == [] and len(files(store.folder)) == 5, "it may be on its way into the store"
     old = time.time() - GRACE_SECONDS - 5
-    for path in (*store.images.all(), *(store.folder / "images").rglob("*.thumb.jpg"), scrap):
+    for path in (*store.images.files(), *(store.folder / "images").rglob("*.thumb.jpg"), scrap):
         os.utime(path, (old, old))
     assert store.check() == [] and len(files(store.folder)) == 2
     assert store.images.path(image.sha256) is None
@@ -206,10 +206,10 @@ def test_paths_are_looked_for_in_the_conversations_folder_only(store: Store, tmp
     (talk / "link.png").symlink_to(tmp_path / "outside.png")
     inside = talk / "pictures" / "a b.png"
     for source in ("pictures/a b.png", str(inside), inside.as_uri()):
-        assert store.images.kept(Image(source), talk) == Image(source, None, store.images.keep(png(), "x"))
+        assert store.images.store_image(Image(source), talk) == Image(source, None, store.images.add(png(), "x"))
     for source in ("../outside.png", str(tmp_path / "outside.png"), "link.png", "file:///etc/hostname", "/etc/passwd"):
         with pytest.raises(UsageError, match="outside the conversation's folder"):
-            store.images.kept(Image(source), talk)
+            store.images.store_image(Image(source), talk)
     for source, says in (
         ("pictures", "is a folder"),
         ("none.png", "there is no picture"),
@@ -222,10 +222,12 @@ def test_paths_are_looked_for_in_the_conversations_folder_only(store: Store, tmp
         ("data:text/plain,hello", "not a picture"),
     ):
         with pytest.raises(UsageError, match=says):
-            store.images.kept(Image(source), talk)
+            store.images.store_image(Image(source), talk)
     web = Image("https://example.org/cat.jpg", "a cat")
-    assert store.images.kept(web, talk) == web and store.images.kept(Image("http://["), talk) == Image("http://[")
-    assert store.images.kept(Image("boat.png"), None) == Image("boat.png"), "without a folder it is a reference"
+    assert store.images.store_image(web, talk) == web and store.images.store_image(Image("http://["), talk) == Image(
+        "http://["
+    )
+    assert store.images.store_image(Image("boat.png"), None) == Image("boat.png"), "without a folder it is a reference"
 
 
 def test_one_bad_picture_does_not_cost_the_exchange(store: Store, tmp_path: Path) -> None:
@@ -235,7 +237,7 @@ def test_one_bad_picture_does_not_cost_the_exchange(store: Store, tmp_path: Path
         Message("user", "two", image=Image("data:image/png;base64," + "A" * 5000)),
     )
     exchange = Exchange("x", ANNA, messages, None, "c", 0)
-    after = store.images.kept_exchange(exchange, tmp_path, problems.append)
+    after = store.images.store_exchange_images(exchange, tmp_path, problems.append)
     assert len(problems) == 2 and after.messages[0] == messages[0]
     assert after.messages[1].image == Image("data:"), "bytes that are no picture are no reference either"
 

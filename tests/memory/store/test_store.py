@@ -13,11 +13,11 @@ import pytest
 from numpy.typing import NDArray
 
 from memlora_mlx.errors import MemoryNotFound, StoreError, UsageError
-from memlora_mlx.memory.changes import Add, Change, Delete, Order, Space, Update
+from memlora_mlx.memory.changes import Add, Change, Delete, EmbeddingFingerprint, SortOrder, Update
 from memlora_mlx.memory.store.store import Store
-from memlora_mlx.records import Exchange, Image, Memory, Message, Scope
+from memlora_mlx.records import Exchange, Image, MemoryRecord, Message, Scope
 
-SPACE = Space("words/mean", 16)
+SPACE = EmbeddingFingerprint("words/mean", 16)
 ANNA = Scope(user_id="anna")
 MAY_8 = datetime(2023, 5, 8, 13, 56)
 NOW = datetime(2024, 1, 1, tzinfo=UTC)
@@ -69,7 +69,7 @@ def put(store: Store, text: str, owner: Scope = ANNA, **fields: object) -> str:
     return applied.memory_id
 
 
-def texts(found: Sequence[Memory]) -> list[str]:
+def texts(found: Sequence[MemoryRecord]) -> list[str]:
     return [memory.text for memory in found]
 
 
@@ -102,12 +102,12 @@ def test_an_exchange_is_committed_once(store: Store) -> None:
     assert store.commit(ANNA, [add("one")], exchange=exchange()) is not None
     assert store.commit(ANNA, [add("two")], exchange=exchange()) is None
     assert texts(store.list()) == ["one"]
-    assert store.done(["x1", "x2"]) == {"x1"}
+    assert store.stored_exchanges(["x1", "x2"]) == {"x1"}
 
 
 def test_an_exchange_without_facts_is_done_too(store: Store) -> None:
     assert store.commit(ANNA, [], exchange=exchange()) == []
-    assert store.done(["x1"]) == {"x1"}
+    assert store.stored_exchanges(["x1"]) == {"x1"}
 
 
 def test_an_exchange_gives_the_same_ids_wherever_it_is_committed(tmp_path: Path) -> None:
@@ -177,7 +177,7 @@ def test_a_change_may_build_on_an_earlier_one_of_its_commit(store: Store) -> Non
 def test_a_failing_commit_leaves_nothing(store: Store) -> None:
     with pytest.raises(StoreError, match="metadata must be JSON"):
         store.commit(ANNA, [add("fine"), add("bad", metadata={"x": {1, 2}})], exchange=exchange())
-    assert (store.count(), store.done(["x1"]), store.owners()) == (0, set(), [])
+    assert (store.count(), store.stored_exchanges(["x1"]), store.owners()) == (0, set(), [])
 
 
 @pytest.mark.parametrize("metadata", [{"x": float("nan")}, {1: 2}, {"x": b"bytes"}])
@@ -213,9 +213,9 @@ def test_vectors_of_another_kind_are_refused(store: Store, wrong: NDArray[np.flo
 def test_another_embedding_space_is_refused_by_name(tmp_path: Path) -> None:
     Store(tmp_path, SPACE).close()
     with pytest.raises(StoreError, match=r"words/mean \(16 dimensions\), not other \(16 dimensions\).*doctor --repair"):
-        Store(tmp_path, Space("other", 16))
-    with Store(tmp_path, Space("other", 16), any_space=True) as store:
-        assert store.space == SPACE
+        Store(tmp_path, EmbeddingFingerprint("other", 16))
+    with Store(tmp_path, EmbeddingFingerprint("other", 16), any_embedding=True) as store:
+        assert store.embedding == SPACE
 
 
 def test_the_nearest_come_first(store: Store) -> None:
@@ -336,7 +336,12 @@ def test_reset_forgets_everything_and_leaves_no_trace(store: Store) -> None:
     store.commit(ANNA, [add("a-secret-to-forget")], exchange=exchange(text="another-secret"))
     store.search(vector("q"), 1)
     store.reset()
-    assert (store.list(), store.owners(), store.done(["x1"]), store.search(vector("q"), 9)) == ([], [], set(), [])
+    assert (store.list(), store.owners(), store.stored_exchanges(["x1"]), store.search(vector("q"), 9)) == (
+        [],
+        [],
+        set(),
+        [],
+    )
     left = b"".join(path.read_bytes() for path in store.folder.rglob("*") if path.is_file())
     assert b"a-secret-to-forget" not in left and b"another-secret" not in left
     put(store, "new")
@@ -421,7 +426,7 @@ def test_listing_in_order_and_in_pages(store: Store) -> None:
         put(store, f"day {day}", said_at=datetime(2023, 5, day), id=str(day))
     store.revise("2", "day 2, revised", vector("x"))
 
-    def days(order: Order) -> list[str]:
+    def days(order: SortOrder) -> list[str]:
         return [memory.id for memory in store.list(order=order)]
 
     assert days("newest") == ["3", "2", "1"]

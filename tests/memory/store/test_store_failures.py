@@ -21,11 +21,11 @@ import pytest
 from numpy.typing import NDArray
 
 from memlora_mlx.errors import StoreBroken, StoreBusy, StoreError, StoreFull, StoreReadOnly, StoreTooNew
-from memlora_mlx.memory.changes import Add, Space
+from memlora_mlx.memory.changes import Add, EmbeddingFingerprint
 from memlora_mlx.memory.store.store import Store
 from memlora_mlx.records import Exchange, Message, Scope
 
-SPACE = Space("failures", 16)
+SPACE = EmbeddingFingerprint("failures", 16)
 ANNA = Scope("anna")
 
 
@@ -76,7 +76,7 @@ def test_kill_9_at_any_moment_leaves_a_whole_store_that_can_go_on(tmp_path: Path
         process.wait()
         process.stdout.close()
         with Store(tmp_path, SPACE, exact_limit=30) as store:
-            done = len(store.done(f"exchange {number}" for number in range(5000)))
+            done = len(store.stored_exchanges(f"exchange {number}" for number in range(5000)))
             assert store.check() == []
             assert store.count() == 3 * done
             for number in range(done):
@@ -271,7 +271,7 @@ def test_a_write_that_the_system_refuses_loses_nothing(tmp_path: Path) -> None:
     )
     assert (done.returncode, done.stderr) == (0, "")
     with Store(tmp_path, SPACE) as store:
-        count = len(store.done(f"exchange {number}" for number in range(5000)))
+        count = len(store.stored_exchanges(f"exchange {number}" for number in range(5000)))
         assert count > 10
         assert store.count() == 3 * count
         assert store.check() == []
@@ -315,7 +315,7 @@ def test_the_doctor_finds_and_mends(tmp_path: Path) -> None:
 
 
 def test_moving_to_another_embedding_space(tmp_path: Path) -> None:
-    wider = Space("wider", 24)
+    wider = EmbeddingFingerprint("wider", 24)
 
     def embed_wider(texts: Sequence[str]) -> NDArray[np.float32]:
         rows = np.stack([np.random.default_rng(len(text)).standard_normal(24) for text in texts])
@@ -326,10 +326,10 @@ def test_moving_to_another_embedding_space(tmp_path: Path) -> None:
             commit(store, number)
         store.search(vector(1), 1)
         before = store.list()
-    with Store(tmp_path, wider, any_space=True, exact_limit=5) as store, Store(tmp_path, SPACE) as left_behind:
+    with Store(tmp_path, wider, any_embedding=True, exact_limit=5) as store, Store(tmp_path, SPACE) as left_behind:
         assert "its vectors are of failures (16 dimensions), not of wider (24 dimensions)" in store.check()
         store.repair(embed_wider)
-        assert (store.space, store.check(), store.list()) == (wider, [], before)
+        assert (store.embedding, store.check(), store.list()) == (wider, [], before)
         assert len(store.search(embed_wider(["?"])[0], 100)) == 12
         for use in (lambda: left_behind.search(vector(1), 1), lambda: commit(left_behind, 9)):
             with pytest.raises(StoreError, match="now holds vectors of wider"):

@@ -1,0 +1,194 @@
+"""The doctor's part: what is wrong with a store, mending it, and moving it to another embedding space."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memlora_mlx.errors import StoreBroken, StoreError
+from memlora_mlx.memory import inputs
+from memlora_mlx.memory.changes import EmbeddingFingerprint, EmbedFunction
+from memlora_mlx.memory.store.images import images_in_use
+
+if TYPE_CHECKING:
+    from memlora_mlx.memory.store.store import Store
+
+BATCH = 256  # texts embedded at once
+TRIES = 5
+
+
+def check_store(store: Store) -> list[str]:
+    """See `Store.check`."""
+    try:
+        with store.snapshot() as connection:
+            damage = [row[0] for row in connection.execute("PRAGMA integrity_check(10)")]
+            if damage != ["ok"]:
+                return [f"the database file is damaged: {line}" for line in damage]
+            problems = [
+                f"a row of {row['table']} belongs to a row of {row['parent']} that is gone"
+                for row in connection.execute("PRAGMA foreign_key_check")
+            ]
+            if store.embedding != store.expected_embedding:
+                problems.append(f"its vectors are of {store.embedding}, not of {store.expected_embedding}")
+            damaged, altered = _damaged_rows(connection, store.embedding)
+            if damaged:
+                problems.append(f"{len(damaged)} memories have no sound embedding and are not found by searches")
+            if altered:
+                problems.append(f"{len(altered)} memories have another text than was stored")
+            problems += _check_pictures(store, connection)
+            for row in _wrong_counts(connection):
+                problems.append(f"owner {row['id']} is said to have {row['memories']} memories, but has {row['live']}")
+    except StoreBroken as error:
+        return [str(error)]
+    if not store.read_only:
+        erase_unused_images(store)
+    return problems + _check_indexes(store)
+
+
+def erase_unused_images(store: Store) -> int:
+    """Erase the pictures that no memory uses: a crash, or a picture of an exchange that nothing was remembered of.
+
+    Returns their number. One that is just being kept stays.
+    """
+    with store.snapshot() as connection:
+        used = images_in_use(connection, store.clock())
+    store.images.remove_partial_files()
+    return store.images.erase({path.stem for path in store.images.files()} - used)
+
+
+def repair_store(store: Store, embed: EmbedFunction) -> list[str]:
+    """See `Store.repair`."""
+    done = []
+    if store.embedding != store.expected_embedding:
+        count = reembed(store, embed, store.expected_embedding)
+        done.append(f"embedded {count} memories again, with {store.embedding}")
+    with store.snapshot() as connection:
+        damaged, altered = _damaged_rows(connection, store.embedding)
+        texts = _texts(connection, sorted(damaged | altered))
+    vectors = _embedded(embed, list(texts.values()), store.embedding)
+    with store.transaction() as transaction:
+        for row in _wrong_counts(transaction.connection):
+            transaction.connection.execute("UPDATE owners SET memories = ? WHERE id = ?", [row["live"], row["id"]])
+            done.append(f"counted the memories of owner {row['id']} again")
+        for (key, text), vector in zip(texts.items(), vectors, strict=True):
+            changed = transaction.connection.execute(
+                "UPDATE memories SET sha256 = ?, revision = ? WHERE id = ? AND text = ?",
+                [inputs.text_sha256(text), transaction.revision, key, text],
+            ).rowcount
+            if changed:  # else somebody has just given it new words, and an embedding with them
+                transaction.connection.execute(
+                    "INSERT OR REPLACE INTO embeddings VALUES (?, ?)", [key, vector.tobytes()]
+                )
+        transaction.connection.execute("REINDEX")
+    if texts:
+        done.append(f"embedded {len(texts)} memories again")
+    if removed := store.images.erase(store.images.find_damaged()):
+        done.append(f"removed {removed} damaged pictures; their memories keep words and captions")
+    store.indexes.clear()
+    done.append("cleared the indexes; the next search builds them from the database")
+    return done
+
+
+def reembed(store: Store, embed: EmbedFunction, embedding: EmbeddingFingerprint) -> int:
+    """Move the store to another embedding space. Returns how many memories were embedded.
+
+    The old vectors stay until all the new ones are there.
+    """
+    if store.read_only:
+        raise StoreError(f"the store in {store.folder} cannot be written; copy it to another folder first")
+    ready: dict[int, tuple[str, NDArray[np.float32]]] = {}
+    for _ in range(TRIES):
+        # Embedding may take minutes: it is done while others may write, and what they wrote is caught up with.
+        with store.snapshot() as connection:
+            stored = _texts(connection, None)
+        missing = {
+            key: text for key, text in stored.items() if ready.get(key, ("", None))[0] != text or key not in ready
+        }
+        for (key, text), vector in zip(
+            missing.items(), _embedded(embed, list(missing.values()), embedding), strict=True
+        ):
+            ready[key] = (text, vector)
+        with store.transaction() as transaction:
+            stored = _texts(transaction.connection, None)
+            if any(key not in ready or ready[key][0] != text for key, text in stored.items()):
+                continue
+            transaction.connection.execute("DELETE FROM embeddings")
+            transaction.connection.executemany(
+                "INSERT INTO embeddings VALUES (?, ?)", [(key, ready[key][1].tobytes()) for key in stored]
+            )
+            transaction.connection.execute("UPDATE memories SET revision = ?", [transaction.revision])
+            transaction.connection.execute(
+                "UPDATE meta SET value = ? WHERE key = 'space'", [json.dumps(asdict(embedding))]
+            )
+        store.embedding = store.expected_embedding = embedding
+        store.indexes.clear()
+        return len(stored)
+    raise StoreError("others keep writing to the store; embed it again when they are done")
+
+
+def _damaged_rows(connection: sqlite3.Connection, embedding: EmbeddingFingerprint) -> tuple[set[int], set[int]]:
+    """Rowids of memories without a unit vector of the space, and of those whose text has another hash."""
+    damaged, altered = set(), set()
+    for row in connection.execute(
+        "SELECT m.id, m.text, m.sha256, e.vector FROM memories m LEFT JOIN embeddings e ON e.memory = m.id"
+    ):
+        if not _is_intact(row["vector"], embedding):
+            damaged.add(row["id"])
+        if inputs.text_sha256(row["text"]) != row["sha256"]:
+            altered.add(row["id"])
+    return damaged, altered
+
+
+def _is_intact(blob: object, embedding: EmbeddingFingerprint) -> bool:
+    if not isinstance(blob, bytes) or len(blob) != 4 * embedding.dim:
+        return False
+    return abs(float(np.linalg.norm(np.frombuffer(blob, dtype="<f4"))) - 1.0) < 1e-3  # a NaN is not
+
+
+def _wrong_counts(connection: sqlite3.Connection) -> list[sqlite3.Row]:
+    return connection.execute(
+        """
+        SELECT * FROM (SELECT id, memories, (SELECT count(*) FROM memories m WHERE m.owner = o.id) AS live FROM owners o)
+        WHERE memories <> live
+        """
+    ).fetchall()
+
+
+def _check_indexes(store: Store) -> list[str]:
+    """Each index, once it has caught up, against the database's count."""
+    problems = []
+    with store.indexes.lock, store.snapshot() as connection:
+        position = store.position(connection)
+        for owner in connection.execute("SELECT id, memories FROM owners").fetchall():
+            index = store.indexes.current(connection, owner["id"], position, owner["memories"])
+            if len(index.vectors) != owner["memories"]:
+                problems.append(
+                    f"the index of owner {owner['id']} has {len(index.vectors)} of {owner['memories']} memories"
+                )
+    return problems
+
+
+def _check_pictures(store: Store, connection: sqlite3.Connection) -> list[str]:
+    if damaged := store.images.find_damaged():
+        return [f"{len(damaged)} pictures are damaged, the first is {damaged[0][:12]}"]
+    return []
+
+
+def _texts(connection: sqlite3.Connection, keys: Sequence[int] | None) -> dict[int, str]:
+    where = "" if keys is None else "WHERE id IN (SELECT value FROM json_each(?))"
+    values = [] if keys is None else [json.dumps(keys)]
+    return dict(map(tuple, connection.execute(f"SELECT id, text FROM memories {where}", values)))
+
+
+def _embedded(embed: EmbedFunction, texts: Sequence[str], embedding: EmbeddingFingerprint) -> list[NDArray[np.float32]]:
+    vectors: list[NDArray[np.float32]] = []
+    for start in range(0, len(texts), BATCH):
+        batch = texts[start : start + BATCH]
+        vectors += inputs.checked_vectors(embed(batch), len(batch), embedding)
+    return vectors

@@ -1,0 +1,98 @@
+"""Where experts lie: those that came with memlora, and those that a user installed, which go before them.
+
+Both are folders `<student>/<stage>` in mlx-lm's adapter format. Nothing here loads MLX: a card is the `memlora` part of an
+expert's adapter_config.json.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.resources import files
+from os.path import isfile
+from pathlib import Path
+from typing import Any, Literal
+
+from memlora_mlx.errors import AdapterMismatch
+from memlora_mlx.models.catalog import ENTRIES
+from memlora_mlx.records import STAGES, Stage
+
+SHIPPED = Path(str(files("memlora_mlx"))) / "adapters"
+CONFIG, WEIGHTS = "adapter_config.json", "adapters.safetensors"
+
+
+ExpertOrigin = Literal["shipped", "installed"]
+
+
+@dataclass(frozen=True, slots=True)
+class RegisteredExpert:
+    """An expert on this disk."""
+
+    student: str  # the name of its shelf
+    stage: Stage
+    origin: ExpertOrigin
+    folder: Path
+    is_active: bool  # False: an installed one goes before it
+
+
+def installed_folder(home: Path) -> Path:
+    return home / "adapters"
+
+
+def registry_name(student: str) -> str:
+    """The folder's name for a student's experts: its name in the catalogue, its folder's, or its hub id with -- for /."""
+    if student in ENTRIES:
+        return student
+    local = Path(student).expanduser()
+    return local.resolve().name if local.is_dir() else student.replace("/", "--")
+
+
+def expert_folders(student: str, home: Path) -> dict[Stage, Path]:
+    """The expert of each stage that has one."""
+    name = registry_name(student)
+    return {**experts_in(SHIPPED / name), **experts_in(installed_folder(home) / name)}
+
+
+def experts_in(folder: Path) -> dict[Stage, Path]:
+    """The experts below a folder, one sub-folder a stage; or the one expert that the folder is, by its card's stage."""
+    if isfile(folder / CONFIG):  # False too where it may not be read
+        stage = read_card(folder).get("stage")
+        return {known: folder for known in STAGES if known == stage}
+    return {stage: folder / stage for stage in STAGES if isfile(folder / stage / CONFIG)}
+
+
+def list_experts(home: Path) -> list[RegisteredExpert]:
+    """Every expert on this disk, by student and stage."""
+    found: list[RegisteredExpert] = []
+    roots: dict[ExpertOrigin, Path] = {"installed": installed_folder(home), "shipped": SHIPPED}
+    for origin, root in roots.items():
+        student_folders = sorted(path for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
+        for shelf in student_folders:
+            for stage, folder in experts_in(shelf).items():
+                hidden = any(place.student == shelf.name and place.stage == stage for place in found)
+                found.append(RegisteredExpert(shelf.name, stage, origin, folder, not hidden))
+    return sorted(found, key=lambda place: (place.student, STAGES.index(place.stage), place.origin))
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """An expert's adapter_config.json.
+
+    Raises:
+        AdapterMismatch: it is missing, or no JSON object.
+    """
+    try:
+        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise AdapterMismatch(f"there is no expert in {folder}: {CONFIG} is missing") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise AdapterMismatch(f"the expert in {folder} cannot be read ({error}); install it again") from error
+    if not isinstance(config, dict):
+        raise AdapterMismatch(f"the expert in {folder} cannot be read ({CONFIG} is no object); install it again")
+    return config
+
+
+def read_card(folder: Path) -> Mapping[str, Any]:
+    """What an expert says of itself; empty if it says nothing."""
+    card = read_config(folder).get("memlora")
+    return card if isinstance(card, dict) else {}

@@ -1,0 +1,206 @@
+"""A student: one language model with its tokenizer, held once, cut at its output head.
+
+The head is apart so that a forward pass over a prompt computes it only where a token is chosen.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import threading
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import llguidance
+import mlx.core as mx
+import mlx.nn as nn
+import numpy as np
+from mlx.utils import tree_flatten
+from numpy.typing import NDArray
+
+from memlora_mlx.errors import ModelBroken, VisionMissing
+from memlora_mlx.models import cpu_kernels
+from memlora_mlx.models.experts import weight_fingerprint
+from memlora_mlx.models.model_config import read_vision_config, text_only_message
+from memlora_mlx.settings import IMAGE_TILES
+
+
+class Student:
+    """A resident language model.
+
+    Args:
+        model: an mlx-lm model; evaluated, in inference mode.
+        tokenizer: mlx-lm's TokenizerWrapper.
+        config: the model's config.json.
+        name: what reports call it.
+    """
+
+    has_vision = False  # whether `encode` takes a picture
+
+    def __init__(self, model: nn.Module, tokenizer: Any, config: dict[str, Any], name: str) -> None:
+        _fix_gemma2_mask()
+        self.model = model
+        self.name = name
+        self.config = config
+        self.family = str(config.get("model_type", "unknown"))
+        self.fingerprint = weight_fingerprint(model)
+        self.vocabulary = int(config["vocab_size"])
+        self.context = int(config.get("max_position_embeddings") or 4096)
+        self.eos: frozenset[int] = frozenset(tokenizer.eos_token_ids)
+        self._tokenizer = tokenizer
+        self._lock = threading.Lock()  # prompts are counted on callers' threads
+        self._softcap: float | None = getattr(self.language_model, "final_logit_softcapping", None)
+
+    @classmethod
+    def load(cls, folder: Path, name: str | None = None, *, image_tiles: int = IMAGE_TILES) -> Student:
+        """Load an MLX model folder: a `VisionStudent` where the model has a vision tower.
+
+        Raises:
+            ModelBroken: a file is missing or damaged, or mlx-lm does not know the architecture.
+            ExtraMissing: it sees, and mlx-vlm is not installed.
+            VisionMissing: it sees, and mlx-vlm cannot run its family.
+        """
+        from mlx_lm.utils import load_model, load_tokenizer
+
+        if described := read_vision_config(folder):
+            from memlora_mlx.models.vision_student import VisionStudent
+
+            return VisionStudent.load_whole(folder, described, name, image_tiles)
+        try:
+            model, config = load_model(folder)
+            tokenizer = load_tokenizer(folder, eos_token_ids=config.get("eos_token_id"))
+        except Exception as error:
+            raise ModelBroken(
+                f"the student in {folder} cannot be loaded ({error_line(error)}); pull it again"
+            ) from error
+        if mx.default_device() == mx.Device(mx.cpu) and "quantization" not in config:
+            model.set_dtype(mx.float32)  # half precision is ten times slower than float32 on MLX's CPU back end
+        cpu_kernels.install_cpu_kernels()
+        model.eval()
+        mx.eval(model.parameters())
+        return cls(model, tokenizer, config, name or name_from_manifest(folder))
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the base weights."""
+        return sum(array.nbytes for _, array in tree_flatten(self.model.parameters()))
+
+    @cached_property
+    def grammar_tokens(self) -> llguidance.LLTokenizer:
+        """The vocabulary as grammars see it; building it takes a third of a second for 49k tokens."""
+        inner = self._tokenizer._tokenizer.backend_tokenizer.to_str()
+        return llguidance.LLTokenizer(inner, n_vocab=self.vocabulary, eos_token=sorted(self.eos))
+
+    @cached_property
+    def json_closing_tokens(self) -> dict[str, np.ndarray]:
+        """Tokens that end open JSON: a quote (and brackets after it) in a `string`, brackets alone `outside` of one."""
+        table = {state: np.zeros(self.vocabulary, bool) for state in ("string", "outside")}
+        for token in range(self.vocabulary):
+            text = self.grammar_tokens.decode_bytes([token])
+            if text.startswith(b'"') and not text[1:].strip(b"]}"):
+                table["string"][token] = True
+            elif text and not text.strip(b"]}"):
+                table["outside"][token] = True
+        return table
+
+    def encode(self, chat: Sequence[tuple[str, str]], image: Path | None = None) -> list[int]:
+        """Token ids of a chat under the model's own template, ready for the answer.
+
+        Raises:
+            VisionMissing: there is a picture, and the student cannot see.
+        """
+        if image is not None:
+            raise VisionMissing(text_only_message(self.name))
+        turns = [{"role": role, "content": text} for role, text in chat]
+        with self._lock:
+            ids = self._tokenizer.apply_chat_template(
+                turns, add_generation_prompt=True, tokenize=True, return_dict=False, enable_thinking=False
+            )
+        return [int(token) for token in ids]
+
+    def tokenize(self, text: str) -> list[int]:
+        """Token ids of a bare text, without special tokens."""
+        with self._lock:
+            return [int(token) for token in self._tokenizer.encode(text, add_special_tokens=False)]
+
+    def tokenize_with_spans(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+        """Token ids of a bare text, and the characters (from, to) each one stands for."""
+        with self._lock:
+            found = self._tokenizer._tokenizer.backend_tokenizer.encode(text, add_special_tokens=False)
+        return list(found.ids), list(found.offsets)
+
+    @property
+    def end_token(self) -> int:
+        """The token that ends an answer."""
+        return int(self._tokenizer.eos_token_id)
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """The exact text of the tokens; bytes that are not yet a whole character become U+FFFD."""
+        return str(self.grammar_tokens.decode_str([token for token in tokens if token not in self.eos]))
+
+    @property
+    def language_model(self) -> nn.Module:
+        """The part with the layers, `model`, and the output head."""
+        return self.model
+
+    def compute_features(self, tokens: Sequence[int], in_flight: Iterable[Sequence[int]] = ()) -> None:
+        """Look at the pictures in a prompt: see `VisionStudent`. Without a vision tower there are none."""
+
+    def make_cache(self) -> list[Any]:
+        from mlx_lm.models.cache import make_prompt_cache
+
+        return list(make_prompt_cache(self.model))
+
+    def features_at(self, tokens: NDArray[np.int32]) -> mx.array | None:
+        """What stands in the places of pictures: see `VisionStudent`. Without a vision tower there are none."""
+        return None
+
+    def hidden(self, tokens: mx.array, cache: list[Any] | None, image_features: mx.array | None = None) -> mx.array:
+        """The last hidden states of (batch, time) tokens: (batch, time, dim). The cache is extended.
+
+        Args:
+            image_features: what `features_at` gives for these tokens, where it is known.
+        """
+        return self.language_model.model(tokens, cache)
+
+    def logits(self, hidden: mx.array) -> mx.array:
+        """The output head on hidden states: (..., dim) to (..., vocabulary)."""
+        if "lm_head" in self.language_model:
+            return self.language_model.lm_head(hidden)
+        logits = self.language_model.model.embed_tokens.as_linear(hidden)
+        if self._softcap is not None:
+            logits = mx.tanh(logits / self._softcap) * self._softcap
+        return logits
+
+
+def _fix_gemma2_mask() -> None:
+    """Give Gemma2's grouped attention a mask that broadcasts for batches.
+
+    mlx-lm 0.32 adds a mask of (batch, 1, time, keys) to scores of (batch, kv heads, repeats, time, keys): an error for
+    most batch sizes and silently wrong where the batch equals the number of kv heads.
+    """
+    from mlx_lm.models import gemma2
+
+    original = gemma2.create_attention_mask
+    if getattr(original, "mended", False):
+        return
+
+    def create_attention_mask(h: mx.array, cache: Any = None, **options: Any) -> Any:
+        mask = original(h, cache, **options)
+        return mx.expand_dims(mask, 1) if isinstance(mask, mx.array) and mask.ndim == 4 else mask
+
+    create_attention_mask.mended = True  # type: ignore[attr-defined]
+    gemma2.create_attention_mask = create_attention_mask
+
+
+def name_from_manifest(folder: Path) -> str:
+    with contextlib.suppress(OSError, ValueError, KeyError):
+        return str(json.loads((folder / "memlora.json").read_text(encoding="utf-8"))["name"])
+    return folder.resolve().name
+
+
+def error_line(error: Exception) -> str:
+    """The first line of an error's text, or its kind."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

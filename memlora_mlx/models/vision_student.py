@@ -1,0 +1,279 @@
+"""A student that sees: a vision tower beside a language model that is like any other student's.
+
+A picture is a run of features in the prompt, each where a token would stand. In a list of tokens a feature is a negative
+number. Every picture has numbers of its own, told by the SHA-256 of its file, so prompts about one picture begin alike and
+prompts about two never do, and whatever handles tokens handles pictures. Nothing looks before the features are needed:
+`encode` reads a picture's size alone, on any thread; `compute_features` runs the vision tower, once a picture, on the engine's.
+
+Experts sit on the language model. The tower and what joins the two are the same for all of them, and so are the features.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+import numpy as np
+from mlx.utils import tree_flatten
+from numpy.typing import NDArray
+
+from memlora_mlx.errors import ModelBroken, UsageError, VisionMissing
+from memlora_mlx.extras import require
+from memlora_mlx.models import cpu_kernels
+from memlora_mlx.models.student import Student, error_line, name_from_manifest
+from memlora_mlx.models.vision_adapters import VisionAdapter, vision_adapter_for
+
+FEATURE_BYTES = 256 << 20  # of features that are kept for the next question about their pictures
+_IMAGE_MARK = "\ue000picture\ue000"  # where the picture goes, while a chat is being rendered
+
+
+@dataclass(eq=False)
+class ImageFeatures:
+    """A picture, as the student knows it."""
+
+    path: Path
+    first_id: int  # its features are called -first, -first - 1, ...
+    width: int  # pixels
+    height: int
+    feature_count: int  # features
+    features: mx.array | None = None  # (count, dim)
+
+
+class LanguageModel(nn.Module):
+    """The language model of a vision student by itself; its layers keep the names they have in the whole."""
+
+    def __init__(self, whole: nn.Module) -> None:
+        super().__init__()
+        self.language_model = whole.language_model
+
+    @property
+    def layers(self) -> list[nn.Module]:
+        return list(self.language_model.layers)
+
+
+class VisionStudent(Student):
+    """A resident vision-language model.
+
+    Args:
+        whole: an mlx-vlm model; evaluated, in inference mode.
+        tokenizer: mlx-lm's TokenizerWrapper.
+        config: the model's config.json.
+        name: what reports call it.
+        adapter: how its family looks at a picture and writes it into a prompt.
+    """
+
+    has_vision = True
+
+    def __init__(
+        self, whole: nn.Module, tokenizer: Any, config: dict[str, Any], name: str, adapter: VisionAdapter
+    ) -> None:
+        words = config.get("text_config") or config.get("llm_config") or {}
+        super().__init__(LanguageModel(whole), tokenizer, {**config, **words, "model_type": config["model_type"]}, name)
+        self._whole, self._adapter = whole, adapter
+        self._images: dict[str, ImageFeatures] = {}  # by SHA-256, in the order of their numbers
+        self._files: dict[
+            tuple[str, int, int], ImageFeatures
+        ] = {}  # by path, time and bytes: what need not be read again
+        self._first_ids: list[int] = []  # `first_id` of each image
+        self._registry_lock = threading.Lock()  # pictures are counted on callers' threads
+        self._computed: dict[ImageFeatures, None] = {}  # those whose features are here, the latest used last
+
+    @classmethod
+    def load_whole(cls, folder: Path, config: dict[str, Any], name: str | None, image_tiles: int) -> VisionStudent:
+        """See `Student.load`.
+
+        Raises:
+            ExtraMissing: mlx-vlm is not installed.
+            VisionMissing: this family cannot be run.
+        """
+        require("vision", f"the vision student {folder.name}")
+        from mlx_lm.utils import load_tokenizer
+        from mlx_vlm.utils import load_model
+        from transformers.utils import logging
+
+        if "model_file" in config:
+            raise ModelBroken(f"the student in {folder} brings a program of its own ({config['model_file']}); not run")
+        adapter = vision_adapter_for(config)
+        before = logging.get_verbosity()
+        logging.set_verbosity_error()  # transformers warns of every model type that is not its own
+        try:
+            whole = load_model(folder, lazy=True)
+            words = config.get("text_config") or config.get("llm_config") or {}
+            tokenizer = load_tokenizer(folder, eos_token_ids=config.get("eos_token_id") or words.get("eos_token_id"))
+            # What ends a turn is often in neither: InternVL's configs name the end of a document alone.
+            for end in (str(tokenizer.eos_token_id), *adapter.STOP_TOKENS):
+                tokenizer.add_eos_token(end)
+            if mx.default_device() == mx.Device(mx.cpu) and "quantization" not in config:
+                whole.set_dtype(mx.float32)  # see Student.load
+            cpu_kernels.install_cpu_kernels()
+            whole.eval()
+            mx.eval(whole.parameters())
+            return cls(
+                whole,
+                tokenizer,
+                config,
+                name or name_from_manifest(folder),
+                adapter(whole, tokenizer, config, image_tiles),
+            )
+        except (ModelBroken, VisionMissing):
+            raise
+        except Exception as error:
+            raise ModelBroken(
+                f"the student in {folder} cannot be loaded ({error_line(error)}); pull it again"
+            ) from error
+        finally:
+            logging.set_verbosity(before)
+
+    @property
+    def nbytes(self) -> int:
+        return sum(array.nbytes for _, array in tree_flatten(self._whole.parameters()))
+
+    @property
+    def language_model(self) -> nn.Module:
+        return self.model.language_model
+
+    def make_cache(self) -> list[Any]:
+        own = getattr(self.language_model, "make_cache", None)
+        return list(own()) if own is not None else super().make_cache()
+
+    # ------------------------------------------------------------------ prompts, on any thread
+
+    def encode(self, chat: Sequence[tuple[str, str]], image: Path | None = None) -> list[int]:
+        """Token ids of a chat, the picture's features in it as negative numbers.
+
+        Raises:
+            UsageError: the picture cannot be read.
+        """
+        if image is None:
+            return self._tokens_of(self._adapter.render(chat))
+        shown = self._register_image(image)
+        before, _, after = self._adapter.render(chat, _IMAGE_MARK).partition(_IMAGE_MARK)
+        names = iter(range(-shown.first_id, -shown.first_id - shown.feature_count, -1))
+        inside = [
+            next(names) if token is None else token for token in self._adapter.image_tokens(shown.width, shown.height)
+        ]
+        return [*self._tokens_of(before), *inside, *self._tokens_of(after)]
+
+    def _tokens_of(self, rendered: str) -> list[int]:
+        with self._lock:
+            return [int(token) for token in self._tokenizer.encode(rendered, add_special_tokens=False)]
+
+    def _register_image(self, path: Path) -> ImageFeatures:
+        """The picture in a file, known from now on. What it shows is not looked at."""
+        from PIL import Image
+
+        try:
+            found = path.stat()
+            key = (str(path), found.st_mtime_ns, found.st_size)
+            if (known := self._files.get(key)) is not None:
+                return known
+            digest = hashlib.sha256(path.read_bytes()).hexdigest()
+            with Image.open(path) as file:
+                width, height = file.size
+        except Exception as error:  # an unknown form, a file that was just erased
+            raise UsageError(f"the picture {path.name} cannot be read ({error_line(error)})") from error
+        with self._registry_lock:
+            image = self._images.get(digest)
+            if image is None:
+                last = next(reversed(self._images.values()), None)
+                first = last.first_id + last.feature_count if last else 1
+                count = self._adapter.image_tokens(width, height).count(None)
+                image = self._images[digest] = ImageFeatures(path, first, width, height, count)
+                self._first_ids.append(first)
+            image.path = path  # the file it had may be gone
+            self._files[key] = image
+        return image
+
+    # ------------------------------------------------------------------ features, on the engine's thread
+
+    def compute_features(self, tokens: Sequence[int], in_flight: Iterable[Sequence[int]] = ()) -> None:
+        """Compute the features that these tokens name, where they are not here.
+
+        Args:
+            in_flight: tokens that others are about to read, whose features stay. Beyond them and these, the latest
+                used stay, up to `FEATURE_BYTES`.
+
+        Raises:
+            UsageError: a picture's file is gone or cannot be read.
+        """
+        wanted = self._images_in(tokens)
+        for image in wanted:
+            if image.features is None:
+                image.features = self._features(image)
+            self._computed.pop(image, None)
+            self._computed[image] = None
+        held = sum(image.features.nbytes for image in self._computed if image.features is not None)
+        if held <= FEATURE_BYTES:
+            return
+        keep = wanted.union(*map(self._images_in, in_flight))
+        for image in [image for image in self._computed if image not in keep]:
+            if held <= FEATURE_BYTES:
+                break
+            assert image.features is not None
+            held -= image.features.nbytes
+            image.features = None
+            del self._computed[image]
+
+    def clear_features(self) -> None:
+        """Drop all features, as if no picture had been looked at."""
+        for image in self._computed:
+            image.features = None
+        self._computed.clear()
+
+    def _images_in(self, tokens: Sequence[int]) -> set[ImageFeatures]:
+        numbers = {-token for token in tokens if token < 0}
+        with self._registry_lock:
+            images = list(self._images.values())
+            return {images[bisect_right(self._first_ids, number) - 1] for number in numbers}
+
+    def _features(self, image: ImageFeatures) -> mx.array:
+        from PIL import Image
+
+        try:
+            with Image.open(image.path) as file:
+                pixels = file.convert("RGB")
+        except Exception as error:
+            raise UsageError(f"the picture {image.path.name} cannot be read ({error_line(error)})") from error
+        features = self._adapter.features(pixels)
+        if features.shape[0] != image.feature_count:
+            raise UsageError(f"the picture {image.path.name} changed while it was being looked at; ask again")
+        mx.eval(features)
+        return features
+
+    def features_at(self, tokens: NDArray[np.int32]) -> mx.array:
+        """The features that stand in these places, and anything where a token is a word: (batch, time, dim).
+
+        Those not looked at before are now. Within a compiled function nothing can be: it is given these.
+        """
+        named = tokens[tokens < 0].tolist()
+        if not named:
+            return mx.zeros((1, 1, int(self.config["hidden_size"])))
+        self.compute_features(named)
+        places = np.zeros(tokens.shape, np.int32)
+        features: list[mx.array] = []
+        start = 0
+        for image in self._images_in(named):
+            own = (-tokens >= image.first_id) & (-tokens < image.first_id + image.feature_count)
+            places[own] = start - tokens[own] - image.first_id
+            assert image.features is not None
+            features.append(image.features)
+            start += image.feature_count
+        return mx.concatenate(features)[mx.array(places)]
+
+    def hidden(self, tokens: mx.array, cache: list[Any] | None, image_features: mx.array | None = None) -> mx.array:
+        """As a text student's, with features where tokens are negative."""
+        if image_features is None:
+            numbers = np.array(tokens)
+            if (numbers >= 0).all():
+                return self._adapter.forward(tokens, None, cache)
+            image_features = self.features_at(numbers)
+        words = self._adapter.embed(mx.maximum(tokens, 0))
+        mixed = mx.where((tokens < 0)[..., None], image_features.astype(words.dtype), words)
+        return self._adapter.forward(None, mixed, cache)
