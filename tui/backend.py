@@ -172,7 +172,7 @@ class Backend:
         try:
             name = workspace.student_name
             self._status = BackendStatus("loading", name)
-            workspace.pipeline.engine.embedder, workspace.engine.student  # noqa: B018
+            workspace.pipeline, workspace.engine.embedder, workspace.engine.student  # noqa: B018
         except Exception as error:
             self._status = BackendStatus("failed", self._status.student, problem=str(error))
             raise

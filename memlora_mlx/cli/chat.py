@@ -23,7 +23,7 @@ from memlora_mlx.cli.options import (
 
 if TYPE_CHECKING:
     from memlora_mlx.memory.chat import Chat
-    from memlora_mlx.memory.pipeline import ExchangeResult
+    from memlora_mlx.memory.results import ExchangeResult
 
 _HELP = "/memories shows what is remembered, /forget takes back the last change, /quit (or Ctrl-D) ends"
 

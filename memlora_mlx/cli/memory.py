@@ -41,7 +41,7 @@ def list_memories(
     as_json: JsonOption = False,
 ) -> None:
     """Show what is remembered, the newest first."""
-    from memlora_mlx.memory.api import memory_to_mem0
+    from memlora_mlx.memory.mem0_format import memory_to_mem0
     from memlora_mlx.memory.retrieval.filters import parse_filters
 
     filters = parse_filters(user or (), source, since or "", until or "")
@@ -70,7 +70,7 @@ def search(
 ) -> None:
     """Find the memories nearest to some words."""
     from memlora_mlx.memory.api import Memory as System
-    from memlora_mlx.memory.api import hit_to_mem0
+    from memlora_mlx.memory.mem0_format import hit_to_mem0
     from memlora_mlx.memory.retrieval.filters import parse_filters
 
     filters = parse_filters(user or (), source, since or "", until or "")
@@ -87,7 +87,7 @@ def search(
 @app.command()
 def show(memory_id: IdArgument, as_json: JsonOption = False) -> None:
     """Show one memory: its words, times, owner, picture, and the exchange it came from."""
-    from memlora_mlx.memory.api import memory_to_mem0
+    from memlora_mlx.memory.mem0_format import memory_to_mem0
     from memlora_mlx.memory.stages import format_day
     from memlora_mlx.memory.store.lookup import find_by_prefix
 

@@ -22,7 +22,7 @@ from memlora_mlx.distill.replay import ReplayStore
 from memlora_mlx.distill.teacher_client import AnnotationJob, AnnotationStats, TeacherRequest
 from memlora_mlx.errors import UsageError
 from memlora_mlx.memory import stages
-from memlora_mlx.memory.pipeline import UpdateInput
+from memlora_mlx.memory.results import UpdateInput
 from memlora_mlx.records import Exchange, Scope, Stage
 
 EXCHANGE_CHARACTERS = 12_000  # of one exchange, as many as a student's context of 4096 tokens mostly holds

@@ -10,7 +10,8 @@ from datetime import datetime
 from pathlib import Path
 
 from memlora_mlx.memory import inputs, stages, visual_questions
-from memlora_mlx.memory.pipeline import ExchangeResult, Pipeline
+from memlora_mlx.memory.pipeline import Pipeline
+from memlora_mlx.memory.results import ExchangeResult
 from memlora_mlx.memory.store.history import undo_change
 from memlora_mlx.records import Exchange, Hit, Image, MemoryRecord, Message, Priority, Request, Role, Scope
 

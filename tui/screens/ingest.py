@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from memlora_mlx.conversations import Conversation
     from memlora_mlx.memory.changes import Source
     from memlora_mlx.memory.ingest import IngestStats
-    from memlora_mlx.memory.pipeline import ExchangeResult
+    from memlora_mlx.memory.results import ExchangeResult
     from memlora_mlx.memory.workspace import Workspace
 
 INTERVAL = 0.25  # seconds between two looks at how far it is

@@ -116,13 +116,9 @@ class Store:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    @property
-    def read_only(self) -> bool:
-        return self.database.read_only
-
     def close(self) -> None:
         """Save the indexes and close the file. Can be called twice."""
-        if not self.read_only:
+        if not self.database.read_only:
             self.indexes.save()
         self.database.close()
 
