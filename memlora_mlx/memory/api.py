@@ -26,13 +26,13 @@ from memlora_mlx.memory.mem0_format import (
     settings_of,
 )
 from memlora_mlx.memory.results import Answer, CallCost
-from memlora_mlx.memory.stages import clean_line
 from memlora_mlx.memory.store.history import memory_history, undo_change
 from memlora_mlx.memory.verbatim import store_verbatim
 from memlora_mlx.memory.workspace import Workspace
 from memlora_mlx.models.model_config import text_only_message
 from memlora_mlx.records import Hit, MemoryRecord, Scope
 from memlora_mlx.settings import APP_HISTORY, CHAT_HISTORY, CORRECTIONS, Settings, load_settings
+from memlora_mlx.text import clean_line, clean_text
 
 log = logging.getLogger(__name__)
 
@@ -257,7 +257,7 @@ class Memory:
         """
         if image is not None:
             return self._look(question, image)
-        question = inputs.clean_text(question)
+        question = clean_text(question)
         users: list[str | None] = [user_id] if user_id is None or isinstance(user_id, str) else list(user_id)
         hits: list[Hit] = []
         for user in users:
@@ -271,7 +271,7 @@ class Memory:
         """The memories nearest to a query as records; `options` are those of `Store.search`."""
         if not query.strip():
             raise UsageError("the query is empty; say what to look for")
-        [vector] = self.workspace.engine.embed([inputs.clean_text(query)], query=True)
+        [vector] = self.workspace.engine.embed([clean_text(query)], query=True)
         return self.workspace.store.search(vector, limit, scope=scope or Scope(), **options)
 
     def undo(self, revision: int | None = None) -> dict[str, Any]:

@@ -12,10 +12,10 @@ from typing import Any
 
 from memlora_mlx.conversations import Conversation, Session, Turn, conversation_exchanges, parse_date
 from memlora_mlx.errors import UsageError
-from memlora_mlx.memory import inputs
 from memlora_mlx.memory.store import rows
 from memlora_mlx.records import Exchange, Hit, Image, MemoryRecord, Revision, Scope
 from memlora_mlx.settings import Settings
+from memlora_mlx.text import clean_text
 
 log = logging.getLogger(__name__)
 
@@ -174,8 +174,8 @@ def _turn(item: Any) -> Turn | None:
         return None
     said_at = item.get("timestamp") or item.get("created_at")
     return Turn(
-        inputs.clean_text(str(item.get("name") or "")),
-        inputs.clean_text(str(content or "")),
+        clean_text(str(item.get("name") or "")),
+        clean_text(str(content or "")),
         item["role"],
         said_at=moment_of(said_at) if said_at is not None else None,
         image=image,

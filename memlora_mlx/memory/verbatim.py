@@ -8,9 +8,9 @@ from typing import Any
 
 from memlora_mlx.memory import inputs
 from memlora_mlx.memory.changes import Add
-from memlora_mlx.memory.stages import clean_line
 from memlora_mlx.memory.workspace import Workspace
 from memlora_mlx.records import Exchange
+from memlora_mlx.text import clean_line
 
 
 def store_verbatim(

@@ -28,6 +28,7 @@ from memlora_mlx.memory.store.images import erase_released_images
 from memlora_mlx.memory.store.store import Store
 from memlora_mlx.memory.store.transactions import Transaction
 from memlora_mlx.records import Exchange, Image, MemoryRecord, Message, Role, Scope
+from memlora_mlx.text import clean_text
 
 FORMAT, VERSION, PLAIN_VERSION = "memlora-store", 2, 1
 MAX_TEXT = inputs.MAX_MEMORY  # characters in any one text of an import, but for
@@ -171,7 +172,7 @@ class _ImportLine:
         value = self.get(field)
         if value is None and default:
             return default[0]
-        if not isinstance(value, str) or len(value) > limit or not (value := inputs.clean_text(value)):
+        if not isinstance(value, str) or len(value) > limit or not (value := clean_text(value)):
             raise self.wrong(field, "must be text, not empty and not endless")
         return value
 

@@ -18,6 +18,7 @@ from memlora_mlx.memory.store import rows
 from memlora_mlx.memory.store.store import Store
 from memlora_mlx.memory.store.transactions import Transaction
 from memlora_mlx.records import Revision, Scope
+from memlora_mlx.text import clean_text
 
 _REVERSALS = "('undo', 'redo')"
 _LATER_CHANGE = f"""
@@ -44,7 +45,7 @@ def exchange_history(store: Store, key: str) -> list[Revision]:
 def _read(store: Store, column: str, value: str) -> list[Revision]:
     query = f"SELECT * FROM history WHERE {column} = ? ORDER BY id"
     with store.snapshot() as connection:
-        return [_revision(row) for row in connection.execute(query, [inputs.clean_text(value)])]
+        return [_revision(row) for row in connection.execute(query, [clean_text(value)])]
 
 
 def undo_change(
