@@ -97,7 +97,7 @@ class Backend:
 
     async def refresh_counts(self) -> None:
         """Bring `memories` and `corrections` up to date."""
-        from memlora_mlx.distill.corrections import count_corrections
+        from memlora_mlx.memory.corrections import count_corrections
 
         self.memories = await self.run(lambda workspace: workspace.store.count(self.owner))
         self.corrections = await self.run(lambda _: count_corrections(self.settings.home))

@@ -12,8 +12,9 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any, Self
 
-from memlora_mlx.errors import MemoryNotFound, UsageError, VisionMissing
-from memlora_mlx.memory import inputs, visual_questions
+from memlora_mlx.errors import UsageError, VisionMissing
+from memlora_mlx.memory import visual_questions
+from memlora_mlx.memory.editing import UNCHANGED
 from memlora_mlx.memory.mem0_format import (
     Messages,
     exchanges_of,
@@ -26,13 +27,13 @@ from memlora_mlx.memory.mem0_format import (
     settings_of,
 )
 from memlora_mlx.memory.results import Answer, CallCost
-from memlora_mlx.memory.store.history import memory_history, undo_change
+from memlora_mlx.memory.store.history import memory_history
 from memlora_mlx.memory.verbatim import store_verbatim
 from memlora_mlx.memory.workspace import Workspace
 from memlora_mlx.models.model_config import text_only_message
-from memlora_mlx.records import Hit, MemoryRecord, Scope
+from memlora_mlx.records import Hit, Scope
 from memlora_mlx.settings import APP_HISTORY, CHAT_HISTORY, CORRECTIONS, Settings, load_settings
-from memlora_mlx.text import clean_line, clean_text
+from memlora_mlx.text import clean_text
 
 log = logging.getLogger(__name__)
 
@@ -106,7 +107,10 @@ class Memory:
             UsageError: a picture cannot be kept; nothing is then remembered.
         """
         if prompt is not None or memory_type is not None:
-            raise UsageError("custom prompts and memory types are not taken: the experts are trained for their prompts")
+            raise UsageError(
+                "custom prompts and memory types are not supported: the experts are trained on fixed prompts."
+                " Remove these arguments"
+            )
         owner = owner_of(user_id, agent_id, run_id)
         said_at = moment_of(timestamp) if timestamp is not None else datetime.now(UTC)
         extra = dict(metadata or {})
@@ -193,27 +197,20 @@ class Memory:
         *,
         data: str | None = None,
     ) -> dict[str, str]:
-        """Give a memory new words (`text`, or 1.x's `data`), new metadata, or both."""
-        words = text if text is not None else data
-        existing = self._existing(memory_id)
-        words = clean_line(words, None) if words is not None else existing.text
-        if len(words) > inputs.MAX_MEMORY:
-            raise UsageError(f"a memory has at most {inputs.MAX_MEMORY:,} characters, and this text {len(words):,}")
-        if not words:
-            raise UsageError("a memory needs some text; use `delete` to remove it")
-        [vector] = self.workspace.engine.embed([words])
-        self.workspace.store.revise(memory_id, words, vector, metadata=metadata)
-        return {"message": "Memory updated successfully!"}
+        """Give a memory a new text (`text`, or `data` as in Mem0 1.x), new metadata, or both."""
+        edit = self.workspace.editor.revise(memory_id, text if text is not None else data, metadata=metadata)
+        _warn(edit.problem)
+        return {"message": "Memory updated successfully!" if edit.is_change else UNCHANGED}
 
     def delete(self, memory_id: str) -> dict[str, str]:
-        self.workspace.store.delete(memory_id)
+        _warn(self.workspace.editor.delete(memory_id).problem)
         return {"message": "Memory deleted successfully!"}
 
     def delete_all(
         self, user_id: str | None = None, agent_id: str | None = None, run_id: str | None = None
     ) -> dict[str, str]:
         """Delete every memory in scope; `undo` can bring each back."""
-        self.workspace.store.delete_all(owner_of(user_id, agent_id, run_id))
+        self.workspace.editor.delete_all(owner_of(user_id, agent_id, run_id))
         return {"message": "Memories deleted successfully!"}
 
     def history(self, memory_id: str) -> list[dict[str, Any]]:
@@ -274,9 +271,39 @@ class Memory:
         [vector] = self.workspace.engine.embed([clean_text(query)], query=True)
         return self.workspace.store.search(vector, limit, scope=scope or Scope(), **options)
 
-    def undo(self, revision: int | None = None) -> dict[str, Any]:
-        """Take back one change: the given line of history, or the newest that still stands."""
-        return history_to_mem0(undo_change(self.workspace.store, self.workspace.engine.embed, revision))
+    def undo(
+        self,
+        revision: int | None = None,
+        *,
+        user_id: str | None = None,
+        agent_id: str | None = None,
+        run_id: str | None = None,
+    ) -> dict[str, Any]:
+        """Revert one change: the given line of history, or the newest in scope that was not undone.
+
+        Returns the new line of history. Raises StoreError: there is nothing to undo, or the memory has changed since.
+        """
+        scope = scope_of(user_id, agent_id, run_id, None, required=False)
+        reversal = self.workspace.editor.undo(revision, scope=scope)
+        _warn(reversal.problem)
+        return history_to_mem0(reversal.revision)
+
+    def redo(
+        self,
+        revision: int | None = None,
+        *,
+        user_id: str | None = None,
+        agent_id: str | None = None,
+        run_id: str | None = None,
+    ) -> dict[str, Any]:
+        """Make a change again that was undone, as long as nothing else has changed its memory since.
+
+        Args: as of `undo`; `revision` is the number of the undo in the history.
+        """
+        scope = scope_of(user_id, agent_id, run_id, None, required=False)
+        reversal = self.workspace.editor.redo(revision, scope=scope)
+        _warn(reversal.problem)
+        return history_to_mem0(reversal.revision)
 
     # ------------------------------------------------------------------ inside
 
@@ -289,11 +316,10 @@ class Memory:
             look = visual_questions.answer_visual_question(self.workspace.engine, question, picture, Path(image).name)
         return Answer(look.answer, (), CallCost.of("vqa", look.completion, 0), look)
 
-    def _existing(self, memory_id: str) -> MemoryRecord:
-        memory = self.workspace.store.get(memory_id)
-        if memory is None:
-            raise MemoryNotFound(f"no memory has the id {memory_id}; `memlora memory list` shows them")
-        return memory
+
+def _warn(problem: str | None) -> None:
+    if problem is not None:
+        log.warning(problem)
 
 
 def _reject_image(problem: str) -> None:

@@ -12,7 +12,6 @@ from pathlib import Path
 from memlora_mlx.memory import stages, visual_questions
 from memlora_mlx.memory.pipeline import Pipeline
 from memlora_mlx.memory.results import ExchangeResult
-from memlora_mlx.memory.store.history import undo_change
 from memlora_mlx.records import Exchange, Hit, Image, MemoryRecord, Message, Priority, Request, Role, Scope
 from memlora_mlx.text import clean_text
 
@@ -105,8 +104,3 @@ class Chat:
 
     def list_memories(self, limit: int = 20) -> list[MemoryRecord]:
         return self.pipeline.store.list(self.owner, limit=limit)
-
-    def undo(self) -> str:
-        """Take back the newest change to this user's memories; returns the words concerned."""
-        line = undo_change(self.pipeline.store, self.pipeline.engine.embed, scope=self.owner, owner_exact=True)
-        return line.old_text or line.new_text or ""

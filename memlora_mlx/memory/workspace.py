@@ -9,6 +9,7 @@ from typing import Self
 
 from memlora_mlx.errors import ModelBroken, ModelMissing, StoreError
 from memlora_mlx.memory.changes import EmbeddingFingerprint
+from memlora_mlx.memory.editing import Editor
 from memlora_mlx.memory.pipeline import Pipeline, PipelineOptions
 from memlora_mlx.memory.store.store import Store
 from memlora_mlx.models.adapter_registry import expert_folders, experts_in, read_card
@@ -98,7 +99,9 @@ class Workspace:
         folder = Path(chosen).expanduser()
         found = experts_in(folder)
         if not found:
-            raise ModelMissing(f"{folder} holds no experts: it has no expert in a folder {', '.join(STAGES)}")
+            raise ModelMissing(
+                f"{folder} contains no experts; it needs a sub-folder named after a stage: {', '.join(STAGES)}"
+            )
         return found
 
     @property
@@ -156,6 +159,11 @@ class Workspace:
                 raise
             return Store(folder, EmbeddingFingerprint("", 0), create=False, any_embedding=True)
         return Store(folder, space, keep_location=self.settings.keep_location)
+
+    @property
+    def editor(self) -> Editor:
+        """The editing service. It needs the embedder only for what is written back or changed."""
+        return Editor(self.store, lambda texts: self.engine.embed(texts), self.settings.home)
 
     @property
     def pipeline_options(self) -> PipelineOptions:

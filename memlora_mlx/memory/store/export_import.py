@@ -173,7 +173,7 @@ class _ImportLine:
         if value is None and default:
             return default[0]
         if not isinstance(value, str) or len(value) > limit or not (value := clean_text(value)):
-            raise self.wrong(field, "must be text, not empty and not endless")
+            raise self.wrong(field, f"must be text with 1 to {limit:,} characters")
         return value
 
     def number_of(self, field: str) -> int:
@@ -208,14 +208,14 @@ class _ImportLine:
         part = self.part("image")
         digest = part.text("sha256", None)
         if digest is not None and not _DIGEST.fullmatch(digest):
-            raise self.wrong("image", "has a sha256 that is none")
+            raise self.wrong("image.sha256", "must have 64 hexadecimal digits")
         return Image(part.text("source"), part.text("caption", None), digest)
 
     def picture(self) -> tuple[str, bytes]:
         """Its SHA-256, as it says, and its bytes."""
         digest, data = self.get("sha256"), self.get("data")
         if not isinstance(digest, str) or not _DIGEST.fullmatch(digest):
-            raise self.wrong("sha256", "must be 64 hex digits")
+            raise self.wrong("sha256", "must have 64 hexadecimal digits")
         try:
             if isinstance(data, str):
                 return digest, base64.b64decode(data, validate=True)

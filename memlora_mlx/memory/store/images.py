@@ -201,7 +201,7 @@ class ImageStore:
         place = self.folder / digest[:2]
         with translated_errors(self.folder):
             if self.folder.is_symlink() or place.is_symlink():
-                raise UsageError(f"{place} is a link out of the store; remove it")
+                raise UsageError(f"{place} is a symbolic link that leads outside the store; remove it")
             place.mkdir(mode=0o700, parents=True, exist_ok=True)
             _write(place / f"{digest}.thumb.jpg", thumbnail)
             _write(place / f"{digest}.{suffix}", data)  # last: without it there is no picture
@@ -235,7 +235,7 @@ def erase_released_images(
 def _inside(source: str, folder: Path) -> Path:
     """The path that a conversation names. Raises UsageError: it leads out of the folder, by links or otherwise."""
     if "://" in source[:64] and not source.startswith("file:///"):
-        raise UsageError(f"{printable_source(source)} is an address that is not known; give a path")
+        raise UsageError(f"{printable_source(source)} is not a supported image address; use a file path or a data: URL")
     try:
         if source.startswith("file:///"):
             source = unquote(source.removeprefix("file://"))

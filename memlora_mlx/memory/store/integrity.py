@@ -130,7 +130,7 @@ def reembed(store: Store, embed: EmbedFunction, embedding: EmbeddingFingerprint)
         store.embedding = store.expected_embedding = embedding
         store.indexes.clear()
         return len(stored)
-    raise StoreError("others keep writing to the store; embed it again when they are done")
+    raise StoreError("another process kept writing to the store; close it, then run `memlora doctor --repair` again")
 
 
 def _damaged_rows(connection: sqlite3.Connection, embedding: EmbeddingFingerprint) -> tuple[set[int], set[int]]:
