@@ -18,6 +18,7 @@ import llguidance.numpy
 import numpy as np
 
 from memlora_mlx.errors import MemloraError
+from memlora_mlx.models.repetition import RepetitionStop
 from memlora_mlx.models.student import Student
 from memlora_mlx.records import Grammar, Stage
 
@@ -139,6 +140,7 @@ class DecodingSequence:
         max_tokens: of output.
         lookup: tokens to propose from the prompt in one step; 0 for none.
         force: append what the grammar forces without asking the model.
+        stop_repetition: end free text that goes in circles, and cut the repetition off (see `RepetitionStop`).
     """
 
     def __init__(
@@ -151,6 +153,7 @@ class DecodingSequence:
         max_tokens: int,
         lookup: int = LOOKUP_TOKENS,
         force: bool = True,
+        stop_repetition: bool = False,
     ) -> None:
         self.stage = stage
         self.prompt = list(prompt)
@@ -159,6 +162,8 @@ class DecodingSequence:
         self.finish: Finish | None = None
         self.counters = DecodingCounters()
         self._eos = student.eos
+        self._student = student
+        self._repetition = RepetitionStop() if stop_repetition and guide is None else None
         self._guide, self._lookup, self._force = guide, lookup, force
         self._reserve = guide.reserved_tokens if guide else 0
         self._limit = max(max_tokens, self._reserve)
@@ -170,6 +175,13 @@ class DecodingSequence:
     def max_length(self) -> int:
         """Tokens that prompt and output may have together."""
         return len(self.prompt) + self._limit
+
+    @property
+    def settled_tokens(self) -> list[int]:
+        """The output without its last tokens as long as these may be a repetition that is cut off."""
+        if self._repetition is None or self.finish:
+            return self.tokens
+        return self.tokens[: len(self.tokens) - self._repetition.repeated]
 
     def append_forced(self) -> bool:
         """Append what is forced; whether the model has to be asked for more."""
@@ -245,6 +257,19 @@ class DecodingSequence:
         self.tokens += tokens
         if self._lookup_table:
             self._lookup_table.extend(tokens)
+        if self._repetition:
+            self._cut_repetition(self._repetition, tokens)
+
+    def _cut_repetition(self, watch: RepetitionStop, tokens: Sequence[int]) -> None:
+        """End the output where its new tokens close a circle; a complete one loses a last line that stands twice."""
+        for token in tokens:
+            kept = watch.add(token, ends_line=self._student.decode([token]).endswith("\n"))
+            if kept is not None:
+                del self.tokens[kept:]
+                self.finish = "stop"
+                return
+        if self.finish:
+            del self.tokens[watch.end() :]
 
 
 @lru_cache(maxsize=64)

@@ -301,7 +301,14 @@ class Engine:
         prompt = student.encode(request.chat, request.image)
         student.compute_features(prompt, (row.pending for lane in self._in_flight.values() for row in lane))
         guide = GrammarMatcher(student, request.grammar) if request.grammar else None
-        row = DecodingSequence(student, request.stage, prompt, guide=guide, max_tokens=request.max_tokens)
+        row = DecodingSequence(
+            student,
+            request.stage,
+            prompt,
+            guide=guide,
+            max_tokens=request.max_tokens,
+            stop_repetition=request.stop_repetition,
+        )
         lane = Lane.INTERACTIVE if priority is Priority.INTERACTIVE else Lane.BACKGROUND
         if lane is Lane.BACKGROUND and row.max_length > LONG_TOKENS:
             lane = Lane.LONG
@@ -342,7 +349,7 @@ class Engine:
         """Give the caller what is new of the text; half a character waits for its other half."""
         if in_flight.on_text is None:
             return
-        text = self._language_model().decode(row.tokens)
+        text = self._language_model().decode(row.settled_tokens)
         text = text if row.finish else text.rstrip("\ufffd")
         if text[in_flight.shown :]:
             in_flight.on_text(text[in_flight.shown :])
