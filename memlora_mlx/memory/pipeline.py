@@ -10,6 +10,7 @@ Each step is a method of its own that takes and returns records, so steps can ru
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -20,9 +21,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memlora_mlx.memory import stages, visual_questions
-from memlora_mlx.memory.changes import Add, Change, Delete, Update, Vector
+from memlora_mlx.memory.changes import Change, Vector
 from memlora_mlx.memory.engine import MemoryEngine
-from memlora_mlx.memory.results import Answer, CallCost, ExchangeResult, UpdateInput
+from memlora_mlx.memory.grounding import GroundedFacts, TurnReason, ground_facts, ground_operations
+from memlora_mlx.memory.operations import image_of_exchange, operations_as_changes
+from memlora_mlx.memory.results import Answer, CallCost, ExchangeResult, ExtractionInput, UpdateInput
 from memlora_mlx.memory.scheduling import MAX_IN_FLIGHT, SPECULATIVE_UPDATES, Schedule
 from memlora_mlx.memory.store.store import Store
 from memlora_mlx.memory.visual_questions import VisualAnswer
@@ -31,13 +34,14 @@ from memlora_mlx.records import (
     Exchange,
     Grammar,
     Hit,
-    Image,
     Priority,
     Request,
     Scope,
     Stage,
 )
 from memlora_mlx.settings import Protocol
+
+NOT_MENTIONED = "Not mentioned"  # the answer where there is nothing to answer from
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +119,31 @@ class Pipeline:
         )
         return schedule.run(exchanges, cancelled)
 
+    def extraction_requests(self, exchange: Exchange) -> list[ExtractionInput]:
+        """The requests for an exchange's facts: one, or for a long exchange one for each part of it.
+
+        A part has at most `stages.PART_CHARACTERS`, and fewer where the student's context takes less.
+        """
+        characters = stages.PART_CHARACTERS
+        is_long = self.options.protocol == "product" and stages.extraction_characters(exchange) > characters
+        parts = stages.split_exchange(exchange, characters) if is_long else [exchange]
+        return [request for part in parts for request in self._part_requests(part, characters)]
+
+    def _part_requests(self, part: Exchange, characters: int) -> list[ExtractionInput]:
+        """The request for a part, or those for smaller parts of it until they fit whole."""
+        request, truncated = self.extraction_request(part)
+        if not truncated or self.options.protocol == "paper" or characters <= stages.SHORTEST_PART_CHARACTERS:
+            return [ExtractionInput(part, request, truncated)]
+        half = characters // 2
+        return [found for small in stages.split_exchange(part, half) for found in self._part_requests(small, half)]
+
+    def read_facts(self, answers: Sequence[tuple[ExtractionInput, str]]) -> GroundedFacts:
+        """The facts of an exchange's extractions; beyond the paper, only those that the exchange says."""
+        found = [(part.exchange, stages.parse_facts(text)) for part, text in answers]
+        if self.options.protocol == "paper":
+            return GroundedFacts(tuple(fact for _, facts in found for fact in facts))
+        return ground_facts(found)
+
     def extraction_request(self, exchange: Exchange) -> tuple[Request, int]:
         """The request for an exchange's facts, and how many of its characters had to be left out.
 
@@ -162,7 +191,7 @@ class Pipeline:
         if not related.facts:
             return []
         if not self.options.per_fact:
-            return [related]
+            return related.in_groups_of(stages.MAX_FACTS)
         return [
             UpdateInput((fact,), vector[None], memories)
             for fact, vector, memories in zip(related.facts, related.vectors, related.nearest_by_fact, strict=True)
@@ -206,17 +235,30 @@ class Pipeline:
         Raises:
             WriteConflict: a memory has changed since the update was requested; nothing is stored.
         """
-        parsed = [
-            (offered, stages.parse_update(text, [memory.text for memory in offered.memories]))
-            for offered, text in answers
-        ]
+        turned: Counter[TurnReason] = Counter()
+        parsed: list[tuple[UpdateInput, stages.UpdateAnswer]] = []
+        for offered, text in answers:
+            old = [memory.text for memory in offered.memories]
+            answer = stages.parse_update(text, old)
+            if self.options.protocol == "product":
+                answer, reasons = ground_operations(answer, offered.facts, old, exchange, self._similarity)
+                turned.update(reasons)
+            parsed.append((offered, answer))
         changes = self.decide_changes(exchange, parsed, metadata, expires_at)
         applied = self.store.commit(exchange.owner, changes, exchange=exchange)
         if applied is None:
             return ExchangeResult(exchange, was_already_stored=True, costs=tuple(costs))
         rejected = sum(answer.rejected for _, answer in parsed)
         rejected += sum(1 for change in applied if change.rejected is not None)
-        return ExchangeResult(exchange, related.facts, tuple(applied), related.duplicates, rejected, tuple(costs))
+        return ExchangeResult(
+            exchange,
+            related.facts,
+            tuple(applied),
+            related.duplicates,
+            rejected,
+            tuple(costs),
+            turned_to_add=dict(turned),
+        )
 
     def decide_changes(
         self,
@@ -237,7 +279,7 @@ class Pipeline:
         if texts:
             ordered = sorted(texts)
             known.update(zip(ordered, self.engine.embed(ordered), strict=True))
-        return _changes(operations, known, exchange, metadata, expires_at)
+        return operations_as_changes(operations, known, exchange, metadata, expires_at)
 
     # ------------------------------------------------------------------ question to answer
 
@@ -260,22 +302,29 @@ class Pipeline:
             )
             for hit in hits
         ]
-        return self._fitted_request(
+        request, truncated, _ = self._fitted_request(
             "generation",
             lambda kept: stages.answer_chat(question, recalled[:kept]),
             len(recalled),
             stages.ANSWER_TOKENS,
             lambda _: None,
-        )[:2]
+        )
+        return replace(request, stop_repetition=self.options.protocol == "product"), truncated
 
     def answer(
         self, question: str, hits: Sequence[Hit], *, names: bool = False, on_text: Callable[[str], None] | None = None
     ) -> Answer:
         """Answer from the hits; with a student that sees, after another look at a picture among the nearest.
 
+        Where nothing was found, the answer is that it was not mentioned, and the student is not asked.
+
         Args:
             on_text: called on the engine's thread with each piece of the answer.
         """
+        if not hits and self.options.protocol == "product":
+            if on_text is not None:
+                on_text(NOT_MENTIONED)
+            return Answer(NOT_MENTIONED, (), CallCost("generation", 0, 0, 0.0))
         found = None
         if self.options.supports_images and self.options.protocol == "product":
             found = visual_questions.answer_from_stored_image(self.engine, question, hits, self.store.images)
@@ -285,6 +334,11 @@ class Pipeline:
         return Answer(completion.text.strip(), tuple(hits[: len(hits) - truncated]), cost, found)
 
     # ------------------------------------------------------------------ inside
+
+    def _similarity(self, text: str, other: str) -> float:
+        """The cosine of two texts."""
+        one, two = self.engine.embed([text, other])
+        return float(one @ two)
 
     def _fitted_request(
         self,
@@ -304,44 +358,6 @@ class Pipeline:
         """The file of the exchange's image, for a student that sees; None where it is not in the store."""
         image = image_of_exchange(exchange) if self.options.supports_images else None
         return self.store.images.path(image.sha256) if image is not None else None
-
-
-def _changes(
-    operations: Sequence[tuple[UpdateInput, stages.UpdateOperation]],
-    vectors: Mapping[str, Vector],
-    exchange: Exchange,
-    metadata: Mapping[str, object],
-    expires_at: datetime | None,
-) -> list[Change]:
-    """The operations as changes of the store; `vectors` has the embedding of every new text."""
-    image = image_of_exchange(exchange)
-    changed_ids: set[str] = set()
-    changes: list[Change] = []
-    for related, operation in operations:
-        text, index = operation.text, operation.memory_index
-        memory = None if index is None else related.memories[index]
-        if memory is not None and memory.id not in changed_ids:
-            changed_ids.add(memory.id)
-            if operation.event == "UPDATE":
-                vector, more = vectors[text], metadata or None
-                changes.append(Update(memory.id, text, vector, metadata=more, image=image, expected_text=memory.text))
-            else:
-                changes.append(Delete(memory.id, expected_text=memory.text))
-        elif operation.event != "DELETE":
-            changes.append(Add(text, vectors[text], exchange.said_at, image, metadata, expires_at))
-    return changes
-
-
-def image_of_exchange(exchange: Exchange) -> Image | None:
-    """The image that the facts of an exchange are stored with. Of several it is the owner's: what they show is theirs.
-
-    One that is kept comes before a mere reference.
-    """
-    found = sorted(
-        (message for message in exchange.messages if message.image),
-        key=lambda message: (message.image is None or message.image.sha256 is None, message.role != "user"),
-    )
-    return found[0].image if found else None
 
 
 def owner_name(owner: Scope) -> str | None:
