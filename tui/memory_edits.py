@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from memlora_mlx.errors import MemoryNotFound, StoreError, UsageError
+from memlora_mlx.memory.store.history import memory_history, undo_change
 from memlora_mlx.records import MemoryRecord, Revision
 
 if TYPE_CHECKING:
@@ -57,11 +58,13 @@ def undo(workspace: Workspace, memory_id: str | None = None, *, facts: Sequence[
     """
     number = None
     if memory_id is not None:
-        lines = [line for line in workspace.store.history(memory_id) if not line.undone and line.actor != "undo"]
+        lines = [
+            line for line in memory_history(workspace.store, memory_id) if not line.undone and line.actor != "undo"
+        ]
         if not lines:
             raise StoreError("there is nothing to undo for this memory")
         number = lines[-1].id
-    revision = workspace.store.undo(workspace.engine.embed, number)
+    revision = undo_change(workspace.store, workspace.engine.embed, number)
     _record(workspace, revision.memory_id, facts)
     return revision
 

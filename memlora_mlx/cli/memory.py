@@ -89,10 +89,11 @@ def show(memory_id: IdArgument, as_json: JsonOption = False) -> None:
     """Show one memory: its words, times, owner, picture, and the exchange it came from."""
     from memlora_mlx.memory.api import memory_to_mem0
     from memlora_mlx.memory.stages import format_day
+    from memlora_mlx.memory.store.lookup import find_by_prefix
 
     with open_workspace(models=False) as opened:
         store = opened.require_store()
-        memory = store.find_by_prefix(memory_id)
+        memory = find_by_prefix(store, memory_id)
         exchange = store.exchange(memory.exchange_key) if memory.exchange_key else None
         picture = store.images.path(memory.image.sha256) if memory.image else None
         small = store.images.thumbnail(memory.image.sha256) if memory.image else None
@@ -144,21 +145,24 @@ def edit(
     """Give a memory new words. `memlora memory undo` takes it back."""
     from memlora_mlx.errors import UsageError
     from memlora_mlx.memory.api import Memory as System
+    from memlora_mlx.memory.store.lookup import find_by_prefix
 
     with open_workspace(models=False) as opened:
-        memory = opened.require_store().find_by_prefix(memory_id)
+        memory = find_by_prefix(opened.require_store(), memory_id)
         if text is None and (text := _edited(memory.text)) == memory.text:
             raise UsageError("nothing was changed; give the new words after the id, or save them in the editor")
         System.of(opened).update(memory.id, text)
-        print_columns(_head(memory), opened.store.find_by_prefix(memory.id).text)
+        print_columns(_head(memory), find_by_prefix(opened.store, memory.id).text)
 
 
 @app.command()
 def delete(ids: Annotated[list[str], typer.Argument(metavar="ID...", help="Ids, or their first characters.")]) -> None:
     """Delete memories. `memlora memory undo` brings each back, but not a picture that no other memory uses."""
+    from memlora_mlx.memory.store.lookup import find_by_prefix
+
     with open_workspace(models=False) as opened:
         store = opened.require_store()
-        for memory in [store.find_by_prefix(memory_id) for memory_id in ids]:
+        for memory in [find_by_prefix(store, memory_id) for memory_id in ids]:
             had = memory.image is not None and store.images.path(memory.image.sha256) is not None
             store.delete(memory.id)
             print_columns(f"deleted  {_head(memory)}", memory.text)
@@ -172,10 +176,11 @@ def delete(ids: Annotated[list[str], typer.Argument(metavar="ID...", help="Ids, 
 def history(memory_id: IdArgument, as_json: JsonOption = False) -> None:
     """Show all that happened to a memory, also to one that is gone."""
     from memlora_mlx.memory.api import Memory as System
+    from memlora_mlx.memory.store.lookup import resolve_id
 
     with open_workspace(models=False) as opened:
         store = opened.require_store()
-        lines = System.of(opened).history(store.resolve_id(memory_id))
+        lines = System.of(opened).history(resolve_id(store, memory_id))
     if as_json:
         print_json(lines)
         return
@@ -209,9 +214,10 @@ def export_memories(
 ) -> None:
     """Write all memories as JSON lines, for a backup or another machine."""
     from memlora_mlx.errors import UsageError
+    from memlora_mlx.memory.store.export_import import export_lines
 
     with open_workspace(models=False) as opened:
-        lines = (json.dumps(row, ensure_ascii=False) for row in opened.require_store().export())
+        lines = (json.dumps(row, ensure_ascii=False) for row in export_lines(opened.require_store()))
         if str(file) == "-":
             for line in lines:
                 typer.echo(line)
@@ -238,6 +244,7 @@ def import_memories(file: Annotated[Path, typer.Argument(help="What `export` wro
     """Take in exported memories; those already here are left as they are."""
     from memlora_mlx.cli.options import require_files
     from memlora_mlx.errors import UsageError
+    from memlora_mlx.memory.store.export_import import import_lines
 
     require_files([file])
     with open_workspace(models=False) as opened, contextlib.ExitStack() as stack:
@@ -247,7 +254,7 @@ def import_memories(file: Annotated[Path, typer.Argument(help="What `export` wro
                 lines = stack.enter_context(file.open(encoding="utf-8", errors="replace"))
             except OSError as error:
                 raise UsageError(f"cannot read {file}: {error.strerror}; check the path") from error
-        result = opened.store.import_(lines, opened.engine.embed)
+        result = import_lines(opened.store, lines, opened.engine.embed)
     typer.echo(f"{result.added} memories added, {result.skipped} were here already")
 
 

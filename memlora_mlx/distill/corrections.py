@@ -18,6 +18,7 @@ from memlora_mlx.distill.examples import SPLITS, ChatMessages, TrainingExample, 
 from memlora_mlx.distill.teacher_prompts import extraction_prompt
 from memlora_mlx.errors import StoreError
 from memlora_mlx.memory import stages
+from memlora_mlx.memory.store.history import exchange_history, memory_history
 from memlora_mlx.memory.store.store import Store
 from memlora_mlx.records import Event, Exchange, Revision, Stage
 from memlora_mlx.settings import CORRECTIONS
@@ -54,7 +55,9 @@ def update_corrections(store: Store, home: Path, memory_id: str, *, facts: Seque
         BadTrainingData: the file of pairs was damaged by somebody; it is left as it is.
         OSError: it cannot be written.
     """
-    keys = [line.exchange_key for line in store.history(memory_id) if line.exchange_key and line.actor == "model"]
+    keys = [
+        line.exchange_key for line in memory_history(store, memory_id) if line.exchange_key and line.actor == "model"
+    ]
     found = 0
     for key in dict.fromkeys(keys):
         rows = correction_examples(store, key, facts if key == keys[-1] else ())
@@ -73,8 +76,8 @@ def correction_examples(store: Store, key: str, facts: Sequence[str] = ()) -> li
     split = SPLITS["paper"].split_of(exchange.source)
     if split == "test":  # nothing of a test conversation is ever trained on
         return []
-    lines = [line for line in store.exchange_changes(key) if line.actor == "model"]
-    verdicts = [_verdict(line, store.history(line.memory_id)) for line in lines]
+    lines = [line for line in exchange_history(store, key) if line.actor == "model"]
+    verdicts = [_verdict(line, memory_history(store, line.memory_id)) for line in lines]
     if not facts:
         if any(line.event == "DELETE" for line in lines):
             return []

@@ -22,6 +22,7 @@ from memlora_mlx.memory.changes import Add
 from memlora_mlx.memory.pipeline import Answer, CallCost
 from memlora_mlx.memory.stages import clean_line
 from memlora_mlx.memory.store import rows
+from memlora_mlx.memory.store.history import memory_history, undo_change
 from memlora_mlx.memory.workspace import Workspace
 from memlora_mlx.records import Exchange, Hit, Image, MemoryRecord, Revision, Scope
 from memlora_mlx.settings import APP_HISTORY, CHAT_HISTORY, CORRECTIONS, Settings, load_settings
@@ -227,7 +228,7 @@ class Memory:
 
     def history(self, memory_id: str) -> list[dict[str, Any]]:
         """All that happened to one memory, oldest first."""
-        return [_as_history(revision) for revision in self.workspace.store.history(memory_id)]
+        return [_as_history(revision) for revision in memory_history(self.workspace.store, memory_id)]
 
     def reset(self) -> None:
         """Forget everything: history, what was typed in chats, and the training pairs that corrections have left."""
@@ -285,7 +286,7 @@ class Memory:
 
     def undo(self, revision: int | None = None) -> dict[str, Any]:
         """Take back one change: the given line of history, or the newest that still stands."""
-        return _as_history(self.workspace.store.undo(self.workspace.engine.embed, revision))
+        return _as_history(undo_change(self.workspace.store, self.workspace.engine.embed, revision))
 
     # ------------------------------------------------------------------ inside
 

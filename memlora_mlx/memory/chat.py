@@ -11,6 +11,7 @@ from pathlib import Path
 
 from memlora_mlx.memory import inputs, stages, visual_questions
 from memlora_mlx.memory.pipeline import ExchangeResult, Pipeline
+from memlora_mlx.memory.store.history import undo_change
 from memlora_mlx.records import Exchange, Hit, Image, MemoryRecord, Message, Priority, Request, Role, Scope
 
 log = logging.getLogger(__name__)
@@ -105,5 +106,5 @@ class Chat:
 
     def undo(self) -> str:
         """Take back the newest change to this user's memories; returns the words concerned."""
-        line = self.pipeline.store.undo(self.pipeline.engine.embed, owner=self.owner)
+        line = undo_change(self.pipeline.store, self.pipeline.engine.embed, scope=self.owner, owner_exact=True)
         return line.old_text or line.new_text or ""

@@ -20,6 +20,7 @@ from textual.widget import Widget
 from textual.widgets import Input, ProgressBar, RichLog, Static
 
 from memlora_mlx.errors import Cancelled, EngineClosed, MemloraError, UsageError
+from memlora_mlx.tui import memory_queries
 from memlora_mlx.tui.screens.base import MainScreen
 from memlora_mlx.tui.text import clean_line
 from memlora_mlx.tui.times import format_duration
@@ -140,7 +141,7 @@ class IngestScreen(MainScreen):
 
     @work(group="look", exclusive=True, exit_on_error=False)
     async def refresh_list(self) -> None:
-        self._sources = await self.backend.run(lambda workspace: workspace.store.sources())
+        self._sources = await self.backend.run(memory_queries.read_sources)
         self._list()
 
     def _list(self) -> None:

@@ -26,12 +26,11 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
 from urllib.parse import unquote, unquote_to_bytes
 
 from memlora_mlx.errors import UsageError
 from memlora_mlx.memory import inputs
-from memlora_mlx.memory.store.database import translated_errors
+from memlora_mlx.memory.store.database import Database, translated_errors
 from memlora_mlx.memory.store.image_normalisation import (
     MAX_FILE_BYTES,
     check_normalised,
@@ -40,9 +39,6 @@ from memlora_mlx.memory.store.image_normalisation import (
     read_image_file,
 )
 from memlora_mlx.records import Exchange, Image
-
-if TYPE_CHECKING:
-    from memlora_mlx.memory.store.store import Store
 
 UNDO_DAYS = 30
 GRACE_SECONDS = 3600.0
@@ -225,13 +221,15 @@ def images_in_use(connection: sqlite3.Connection, now: datetime) -> set[str]:
     }
 
 
-def erase_released_images(store: Store, referenced: set[str], released: set[str]) -> None:
-    """After a transaction: the pictures that rows name now are no longer on their way, and those unused are erased."""
+def erase_released_images(
+    images: ImageStore, database: Database, now: datetime, referenced: set[str], released: set[str]
+) -> None:
+    """After a transaction: confirm the images that rows now name, and erase those that nothing uses any more."""
     if not (referenced or released):
         return
-    store.images.confirm(referenced)
-    with store.snapshot() as connection:
-        store.images.erase(referenced.union(released) - images_in_use(connection, store.clock()))
+    images.confirm(referenced)
+    with database.read() as connection:
+        images.erase(referenced.union(released) - images_in_use(connection, now))
 
 
 def _inside(source: str, folder: Path) -> Path:

@@ -1,4 +1,4 @@
-"""What happens inside one write transaction: rows in, out and changed, each with its line of history."""
+"""A write transaction: inserts, updates and deletes rows and records each change in the history."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import functools
 import json
 import sqlite3
 import uuid
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 
@@ -241,6 +242,18 @@ class Transaction:
                 for position, message in enumerate(exchange.messages)
             ],
         )
+
+    def delete_exchanges(self, owners: str, values: Sequence[str | None]) -> None:
+        """Delete the exchanges of the owners that the query `owners` selects, and release the images in them."""
+        execute = self.connection.execute
+        found = execute(
+            "SELECT DISTINCT i.sha256 FROM exchanges x JOIN messages g ON g.exchange = x.id"
+            f" JOIN images i ON i.id = g.image WHERE i.sha256 IS NOT NULL AND x.owner IN ({owners})",
+            values,
+        )
+        self.released_images |= {row["sha256"] for row in found}
+        execute(f"DELETE FROM exchanges WHERE owner IN ({owners})", values)
+        execute("UPDATE sources SET finished_at = NULL WHERE name NOT IN (SELECT source FROM exchanges)")
 
     def image_row(self, image: Image | None) -> int | None:
         """Its row, made if need be."""
