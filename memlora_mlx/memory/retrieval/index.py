@@ -345,7 +345,7 @@ class OwnerIndex:
             self._unsaved += len(gone)
         changed = connection.execute(self.table.changed, since)
         while rows := changed.fetchmany(_BATCH):
-            sound, vectors = vectors_from(((row[1], row[2]) for row in rows), dim)
+            sound, vectors = vectors_from([(row[1], row[2]) for row in rows], dim)
             self.vectors.put(np.array([rows[at][0] for at in sound], dtype=np.int64), vectors)
             self._unsaved += len(sound)
         self.revision = self._position.revision

@@ -27,7 +27,7 @@ from memlora_mlx import temporal
 from memlora_mlx.memory import inputs
 from memlora_mlx.memory.changes import Vector
 from memlora_mlx.memory.retrieval.conditions import expiry, ranges
-from memlora_mlx.memory.retrieval.filters import MATCH_ALL, Condition, all_of, from_filters
+from memlora_mlx.memory.retrieval.filters import Condition, all_of, from_filters
 from memlora_mlx.memory.retrieval.full_text import ranked_rows
 from memlora_mlx.memory.retrieval.lexical import question_terms
 from memlora_mlx.memory.retrieval.search import nearest
@@ -53,8 +53,8 @@ class _Candidate:
     row: int  # in indexed_messages, or in memories
     owner: int
     speaker: str | None
-    said_at: datetime | None
-    message: SourceMessage | None = None
+    said_at: str | None  # as it is stored
+    turn: tuple[object, ...] | None = None  # what a message has in common in the conversations of all its owners
     memories: list[int] = field(default_factory=list)  # rows of those that may be shown with it
     cosine: float = 0.0  # with the message and the one before it
     best_memory: int | None = None
@@ -118,7 +118,10 @@ def find_hits(
             for indexes, table in zip(kinds, (MESSAGES, MEMORIES), strict=True)
         ]
         search = _Search(connection, owners, question, query, all_of(common, indexed, chosen))
-        found = search.candidates([row for row, _ in near[0]], [row for row, _ in near[1]], pool)
+        is_filtered = (said_after, said_before, source) != (None, None, None) or bool(filters)
+        found = search.candidates(
+            [row for row, _ in near[0]], [row for row, _ in near[1]], pool * (8 if is_filtered else 1)
+        )
         search.measure(found)
         _score(found, question, search.names, _asked_times(question, store.clock(), search.last_said()))
         if len(owners) > 1:
@@ -149,11 +152,13 @@ class _Search:
         return messages.said_last(self.connection, self.owners)
 
     def candidates(self, near_messages: Sequence[int], near_memories: Sequence[int], pool: int) -> list[_Candidate]:
-        """The union of the lists, each message with those of its memories that the conditions let through."""
+        """The union of the lists, each message with those of its memories that the conditions let through.
+
+        Args:
+            pool: rows of the ranking by words that are looked at.
+        """
         ranked = sorted(self.words, key=lambda row: (-self.words[row], row))
-        # Not every row that matches meets the conditions; where there are none, nearly all do.
-        ranked = ranked[: pool if self.where == MATCH_ALL else 8 * pool]
-        by_words = [messages.split_row(row) for row in ranked]
+        by_words = [messages.split_row(row) for row in ranked[:pool]]
         memories = self._memories([*near_memories, *(row for is_message, row in by_words if not is_message)])
         wanted = [*near_messages, *(row for is_message, row in by_words if is_message)]
         found = self._messages([*wanted, *(row for row in memories.values() if row is not None)])
@@ -182,20 +187,10 @@ class _Search:
             [json.dumps([row for row, live in memories.items() if not live])],
         )
         superseded = {row: inputs.decode_time(at) for row, at in ended}
-        texts = self.connection.execute(
-            _MESSAGE_TEXTS.format("SELECT value FROM json_each(?)"), [json.dumps(list(memories))]
-        )
+        texts = self.connection.execute(_TURNS.format("SELECT value FROM json_each(?)"), [json.dumps(list(memories))])
         return {
-            row["id"]: _Candidate(
-                row["id"],
-                row["owner"],
-                row["speaker"],
-                inputs.decode_time(row["said_at"]),
-                _message(row),
-                memories[row["id"]],
-                superseded_at=superseded.get(row["id"]),
-            )
-            for row in texts
+            row: _Candidate(row, owner, turn[0], turn[1], turn, memories[row], superseded_at=superseded.get(row))
+            for row, owner, turn in ((each[0], each[1], tuple(each)[2:]) for each in texts)
         }
 
     def _alone(self, keys: Iterable[int]) -> list[_Candidate]:
@@ -204,31 +199,28 @@ class _Search:
             " WHERE m.id IN (SELECT value FROM json_each(?))",
             [json.dumps(list(keys))],
         )
-        return [
-            _Candidate(row["id"], row["owner"], row["name"], inputs.decode_time(row["said_at"]), None, [row["id"]])
-            for row in found
-        ]
+        return [_Candidate(row["id"], row["owner"], row["name"], row["said_at"], None, [row["id"]]) for row in found]
 
     def forgotten_turns(self) -> set[tuple[object, ...]]:
         """The turns that one of the owners has forgotten: nobody else's view of them may bring them back."""
         found = self.connection.execute(
-            _MESSAGE_TEXTS.format(
+            _TURNS.format(
                 "SELECT e.message FROM ended_facts e JOIN indexed_messages f ON f.id = e.message"
                 " WHERE e.is_forgotten AND f.owner IN (SELECT value FROM json_each(?))"
             ),
             [json.dumps(list(self.owners))],
         )
-        return {_turn(_message(row)) for row in found}
+        return {tuple(row)[2:] for row in found}
 
     def measure(self, found: Sequence[_Candidate]) -> None:
         """The cosines and BM25 of the candidates, from what is stored."""
-        said = self._cosines(MESSAGES, {each.row for each in found if each.message is not None})
+        said = self._cosines(MESSAGES, {each.row for each in found if each.turn is not None})
         known = self._cosines(MEMORIES, {memory for each in found for memory in each.memories})
         most = max(self.words.values(), default=0.0) or 1.0
         for each in found:
             each.best_memory = max(each.memories, key=lambda row: (known.get(row, -1.0), -row), default=None)
             remembered = known.get(each.best_memory, 0.0) if each.best_memory is not None else None
-            if each.message is None:
+            if each.turn is None:
                 each.cosine = remembered or 0.0
                 row = messages.memory_row(each.owner, each.row)
             else:
@@ -239,7 +231,7 @@ class _Search:
 
     def _cosines(self, table: Any, keys: Iterable[int]) -> dict[int, float]:
         found = self.connection.execute(_VECTORS[table.name], [json.dumps(list(keys))]).fetchall()
-        sound, vectors = vectors_from(((row[1], row[2]) for row in found), len(self.query))
+        sound, vectors = vectors_from([(row[1], row[2]) for row in found], len(self.query))
         cosines: NDArray[np.float32] = np.nan_to_num(np.vecdot(vectors, self.query), nan=-1.0)
         return {found[at][0]: cosine for at, cosine in zip(sound, cosines.tolist(), strict=True)}
 
@@ -251,12 +243,17 @@ _VECTORS = {
     """,
     MEMORIES.name: "SELECT memory, vector, NULL FROM embeddings WHERE memory IN (SELECT value FROM json_each(?))",
 }
-_MESSAGE_TEXTS = """
-    SELECT i.id, i.owner, i.speaker, i.said_at, i.position, g.role, g.text, g.ref, x.key, x.source,
+_TURNS = """
+    SELECT i.id, i.owner, i.speaker, i.said_at, x.source, g.ref, g.text FROM indexed_messages i
+    JOIN messages g ON g.exchange = i.exchange AND g.position = i.position JOIN exchanges x ON x.id = i.exchange
+    WHERE i.id IN ({})
+"""
+_MESSAGES = """
+    SELECT i.id, i.speaker, i.said_at, i.position, g.role, g.text, g.ref, x.key, x.source,
         o.user_id, o.agent_id, o.run_id, p.source AS image_source, p.caption AS image_caption, p.sha256 AS image_sha256
     FROM indexed_messages i JOIN messages g ON g.exchange = i.exchange AND g.position = i.position
     JOIN exchanges x ON x.id = i.exchange JOIN owners o ON o.id = i.owner LEFT JOIN images p ON p.id = g.image
-    WHERE i.id IN ({})
+    WHERE i.id IN (SELECT value FROM json_each(?))
 """
 
 
@@ -281,8 +278,8 @@ def _score(found: Iterable[_Candidate], question: str, names: Iterable[str], tim
         score = each.cosine + each.memory_cosine + each.words
         if len(asked) == 1 and each.speaker == asked[0]:
             score += SPEAKER_WEIGHT
-        if each.said_at is not None:
-            score += max((_date_weight(each.said_at.date(), span) for span in times), default=0.0)
+        if times and (said_at := inputs.decode_time(each.said_at)) is not None:
+            score += max(_date_weight(said_at.date(), span) for span in times)
         if each.superseded_at is not None:
             score -= SUPERSEDED_PENALTY
         each.score = score / SCALE
@@ -311,9 +308,8 @@ def _merged(found: Iterable[_Candidate], forgotten: set[tuple[object, ...]]) -> 
     """
     turns: dict[object, list[_Candidate]] = {}
     for each in sorted(found, key=lambda candidate: (-candidate.score, candidate.row)):
-        key = each.row if each.message is None else _turn(each.message)
-        if key not in forgotten:
-            turns.setdefault(key, []).append(each)
+        if each.turn is None or each.turn not in forgotten:
+            turns.setdefault(each.turn or each.row, []).append(each)
     merged = []
     for same in turns.values():
         standing = [each for each in same if each.memories]
@@ -322,17 +318,14 @@ def _merged(found: Iterable[_Candidate], forgotten: set[tuple[object, ...]]) -> 
     return merged
 
 
-def _turn(message: SourceMessage) -> tuple[object, ...]:
-    """What a turn has in common in the conversations of all its owners."""
-    return message.source, message.ref, message.speaker, message.said_at, message.text
-
-
 def _as_hits(connection: sqlite3.Connection, best: Sequence[_Candidate]) -> list[Hit]:
     memories = rows.read_rows(connection, (each.best_memory for each in best if each.best_memory is not None))
+    chosen = json.dumps([each.row for each in best if each.turn is not None])
+    said = {row["id"]: _message(row) for row in connection.execute(_MESSAGES, [chosen])}
     return [
         Hit(
             None if each.best_memory is None else memories[each.best_memory],
-            each.message,
+            None if each.turn is None else said[each.row],
             each.score,
             each.superseded_at,
         )

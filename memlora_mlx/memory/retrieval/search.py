@@ -157,7 +157,7 @@ def _exact_distances(
         """,
         [json.dumps(keys), *where.values],
     ).fetchall()
-    sound, vectors = vectors_from(((row[1], row[2]) for row in rows), len(query))
+    sound, vectors = vectors_from([(row[1], row[2]) for row in rows], len(query))
     squared_distances = ((vectors.astype(np.float64) - query) ** 2).sum(axis=1)
     # A NaN can only come from a damaged file; it is nobody's neighbour.
     return [

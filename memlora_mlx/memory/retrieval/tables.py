@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -63,27 +63,25 @@ MESSAGES = VectorTable(
 )
 
 
-def vectors_from(blobs: Iterable[tuple[object, object]], dim: int) -> tuple[list[int], NDArray[np.float32]]:
+def vectors_from(pairs: Sequence[tuple[object, object]], dim: int) -> tuple[list[int], NDArray[np.float32]]:
     """The vectors of rows, given as their two stored vectors, the second of which may be missing.
 
     Returns the positions of the rows that have a vector of the right size, and the vectors: shape (positions, dim).
     """
-    pairs = list(blobs)
-    sound = [at for at, (first, _) in enumerate(pairs) if _is_vector(first, dim)]
+    size = 4 * dim
+    sound = [at for at, (first, _) in enumerate(pairs) if isinstance(first, bytes) and len(first) == size]
     vectors = _array([pairs[at][0] for at in sound], dim)
-    paired = [place for place, at in enumerate(sound) if _is_vector(pairs[at][1], dim)]
+    seconds = [pairs[at][1] for at in sound]
+    paired = [at for at, second in enumerate(seconds) if isinstance(second, bytes) and len(second) == size]
     if paired:
-        vectors = vectors.copy()
-        summed = vectors[paired] + _array([pairs[sound[place]][1] for place in paired], dim)
+        summed = vectors[paired] + _array([seconds[at] for at in paired], dim)
         # Two opposite vectors have no sum of unit length; the row then keeps its own.
-        lengths = np.linalg.norm(summed, axis=1, keepdims=True)
+        lengths = np.sqrt(np.vecdot(summed, summed))[:, None]
+        vectors = vectors.copy()
         vectors[paired] = np.where(lengths > 1e-6, summed / np.maximum(lengths, 1e-6), vectors[paired])
     return sound, vectors
 
 
-def _is_vector(blob: object, dim: int) -> bool:
-    return isinstance(blob, bytes) and len(blob) == 4 * dim
-
-
 def _array(blobs: Sequence[object], dim: int) -> NDArray[np.float32]:
-    return np.frombuffer(b"".join(blob for blob in blobs if isinstance(blob, bytes)), dtype="<f4").reshape(-1, dim)
+    joined = b"".join(blob for blob in blobs if isinstance(blob, bytes))
+    return np.frombuffer(joined, dtype="<f4").reshape(-1, dim)

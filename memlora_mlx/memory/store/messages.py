@@ -364,7 +364,7 @@ def exchange_texts(exchange: Exchange) -> list[str]:
         embedding_text(
             message.speaker and clean_text(message.speaker),
             clean_text(message.text),
-            message.image and message.image.caption and clean_text(message.image.caption),
+            clean_text(message.image.caption) if message.image and message.image.caption else None,
         )
         for message in exchange.messages
     ]
