@@ -83,7 +83,7 @@ def seed(workspace: Workspace) -> list[ChatTurn]:
     [vector] = embed([_NEW_HOME])
     applied = store.commit(owner, [Update(home.id, _NEW_HOME, vector, NOW)], exchange=exchange)
 
-    from memlora_mlx.memory.pipeline import ExchangeResult
+    from memlora_mlx.memory.results import ExchangeResult
 
     asked.remembered = ExchangeResult(Exchange("demo-asked", owner, (), NOW, "chat", 0))
     told.remembered = ExchangeResult(exchange, (_NEW_HOME,), tuple(applied or ()))

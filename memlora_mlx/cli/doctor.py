@@ -118,5 +118,5 @@ def _store(opened: Workspace, repair: bool) -> Iterator[CheckResult]:
             yield CheckResult(
                 "store", "ok", f"{store.count()} memories of {len(list_owners(store))} owners in {folder}"
             )
-        if store.read_only:
+        if store.database.read_only:
             yield CheckResult("store", "note", "the folder cannot be written: memories can be read and asked only")

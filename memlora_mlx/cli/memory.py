@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TextIO
+from typing import TYPE_CHECKING, Annotated, Literal, TextIO
 
 import typer
 
@@ -19,6 +20,7 @@ from memlora_mlx.cli.options import (
     print_json,
     stderr_console,
 )
+from memlora_mlx.files import atomic_file
 
 if TYPE_CHECKING:
     from memlora_mlx.records import Hit, MemoryRecord
@@ -41,7 +43,7 @@ def list_memories(
     as_json: JsonOption = False,
 ) -> None:
     """Show what is remembered, the newest first."""
-    from memlora_mlx.memory.api import memory_to_mem0
+    from memlora_mlx.memory.mem0_format import memory_to_mem0
     from memlora_mlx.memory.retrieval.filters import parse_filters
 
     filters = parse_filters(user or (), source, since or "", until or "")
@@ -70,7 +72,7 @@ def search(
 ) -> None:
     """Find the memories nearest to some words."""
     from memlora_mlx.memory.api import Memory as System
-    from memlora_mlx.memory.api import hit_to_mem0
+    from memlora_mlx.memory.mem0_format import hit_to_mem0
     from memlora_mlx.memory.retrieval.filters import parse_filters
 
     filters = parse_filters(user or (), source, since or "", until or "")
@@ -87,7 +89,7 @@ def search(
 @app.command()
 def show(memory_id: IdArgument, as_json: JsonOption = False) -> None:
     """Show one memory: its words, times, owner, picture, and the exchange it came from."""
-    from memlora_mlx.memory.api import memory_to_mem0
+    from memlora_mlx.memory.mem0_format import memory_to_mem0
     from memlora_mlx.memory.stages import format_day
     from memlora_mlx.memory.store.lookup import find_by_prefix
 
@@ -144,15 +146,17 @@ def edit(
 ) -> None:
     """Give a memory new words. `memlora memory undo` takes it back."""
     from memlora_mlx.errors import UsageError
-    from memlora_mlx.memory.api import Memory as System
     from memlora_mlx.memory.store.lookup import find_by_prefix
 
     with open_workspace(models=False) as opened:
         memory = find_by_prefix(opened.require_store(), memory_id)
-        if text is None and (text := _edited(memory.text)) == memory.text:
-            raise UsageError("nothing was changed; give the new words after the id, or save them in the editor")
-        System.of(opened).update(memory.id, text)
-        print_columns(_head(memory), find_by_prefix(opened.store, memory.id).text)
+        edited = opened.editor.revise(memory.id, _edited(memory.text) if text is None else text)
+        if not edited.is_change:
+            raise UsageError(
+                "nothing was changed: the memory already has this text; give the new text after the id, or save it in the editor"
+            )
+        print_columns(_head(edited.memory), edited.memory.text)
+        _print_problem(edited.problem)
 
 
 @app.command()
@@ -164,8 +168,9 @@ def delete(ids: Annotated[list[str], typer.Argument(metavar="ID...", help="Ids, 
         store = opened.require_store()
         for memory in [find_by_prefix(store, memory_id) for memory_id in ids]:
             had = memory.image is not None and store.images.path(memory.image.sha256) is not None
-            store.delete(memory.id)
+            deleted = opened.editor.delete(memory.id)
             print_columns(f"deleted  {_head(memory)}", memory.text)
+            _print_problem(deleted.problem)
             if had and memory.image and store.images.path(memory.image.sha256) is None:
                 stderr_console().print(
                     "no other memory used its picture, which is erased: undo brings back the words alone"
@@ -195,17 +200,48 @@ def history(memory_id: IdArgument, as_json: JsonOption = False) -> None:
 @app.command()
 def undo(
     revision: Annotated[
-        int | None, typer.Argument(help="A line's number in `memory history`; the newest change without it.")
+        int | None,
+        typer.Argument(
+            help="The number of a change in `memory history`. Default: the newest change that still counts."
+        ),
     ] = None,
+    user: UserOption = None,
 ) -> None:
-    """Take back one change."""
-    from memlora_mlx.memory.api import Memory as System
+    """Undo one change of a memory."""
+    _reverse("undo", revision, user)
 
+
+@app.command()
+def redo(
+    revision: Annotated[
+        int | None, typer.Argument(help="The number of an undo in `memory history`. Default: the newest undo.")
+    ] = None,
+    user: UserOption = None,
+) -> None:
+    """Make a change again that was undone, unless the memory has changed since."""
+    _reverse("redo", revision, user)
+
+
+def _reverse(verb: Literal["undo", "redo"], revision: int | None, users: Sequence[str] | None) -> None:
+    from memlora_mlx.errors import UsageError
+    from memlora_mlx.records import Scope
+
+    if users and len(users) > 1:
+        raise UsageError(f"`memlora memory {verb}` takes one --user")
     with open_workspace(models=False) as opened:
         opened.require_store()
-        line = System.of(opened).undo(revision)
-    was = {"ADD": "brought back", "DELETE": "removed again", "UPDATE": "put back to"}[line["event"]]
-    typer.echo(f"{was}: {line['new_memory'] or line['old_memory']}")
+        reverse = opened.editor.redo if verb == "redo" else opened.editor.undo
+        reversal = reverse(revision, scope=Scope(user_id=users[0] if users else None))
+    line = reversal.revision
+    was = {"ADD": "brought back", "DELETE": "removed again", "UPDATE": "put back to"}[line.event]
+    typer.echo(f"{was}: {line.new_text or line.old_text}")
+    _print_problem(reversal.problem)
+
+
+def _print_problem(problem: str | None) -> None:
+    """Say that a change is saved, but not its training example."""
+    if problem is not None:
+        stderr_console().print(problem, markup=False)
 
 
 @app.command("export")
@@ -225,16 +261,12 @@ def export_memories(
         count = 0
         if not file.name:
             raise UsageError(f"cannot write {file}: it is a folder; name a file")
-        partial = file.with_name(file.name + ".part")
         try:
-            with partial.open("w", encoding="utf-8") as out:
+            with atomic_file(file, private=False) as out:
                 for line in lines:
-                    out.write(line + "\n")
+                    out.write(f"{line}\n".encode())
                     count += line.startswith('{"kind": "memory"')
-            partial.replace(file)
         except OSError as error:
-            with contextlib.suppress(OSError):
-                partial.unlink()
             raise UsageError(f"cannot write {file}: {error.strerror}; choose another place") from error
     stderr_console().print(f"{count} memories in {file}")
 

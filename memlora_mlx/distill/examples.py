@@ -7,17 +7,19 @@ from is in every row; which split they belong to is decided by the conversation'
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
+from memlora_mlx.conversations.splits import Split
 from memlora_mlx.errors import BadTrainingData
+from memlora_mlx.files import atomic_file
+from memlora_mlx.json_lines import json_line
 from memlora_mlx.records import STAGES, Role, Stage
 
 ChatMessages = tuple[tuple[Role, str], ...]
-Split = Literal["train", "validation", "test"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,42 +69,17 @@ def prompt_hash(chat: ChatMessages) -> str:
     return sha256(json.dumps(chat, ensure_ascii=False).encode()).hexdigest()[:16]
 
 
-# ------------------------------------------------------------------------------------------------ splits
-
-
-@dataclass(frozen=True, slots=True)
-class Splits:
-    """Whole conversations, by name; one that is not named trains."""
-
-    name: str
-    validation: frozenset[str]
-    test: frozenset[str]
-
-    def split_of(self, conversation: str) -> Split:
-        if conversation in self.test:
-            return "test"
-        return "validation" if conversation in self.validation else "train"
-
-
-SPLITS: Mapping[str, Splits] = {
-    # Specification 4: C1 validates, C2 and C3 test, in the order of LoCoMo's file.
-    "paper": Splits("paper", frozenset({"conv-26"}), frozenset({"conv-30", "conv-41"})),
-}
-
-
 # ------------------------------------------------------------------------------------------------ files
 
 
 def write_examples(path: Path, examples: Iterable[TrainingExample]) -> int:
     """Write a new file whole, or not at all. Returns how many rows it holds."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_suffix(".partial")
     count = 0
-    with scratch.open("w", encoding="utf-8") as file:
+    with atomic_file(path, private=False) as file:
         for row in examples:
-            file.write(json.dumps(row.as_json(), ensure_ascii=False) + "\n")
+            file.write(json_line(row.as_json()))
             count += 1
-    scratch.replace(path)
     return count
 
 

@@ -9,7 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from memlora_mlx.conversations import Conversation, conversation_exchanges
-from memlora_mlx.memory.pipeline import ExchangeResult, Pipeline
+from memlora_mlx.memory.pipeline import Pipeline
+from memlora_mlx.memory.results import ExchangeResult
 from memlora_mlx.memory.store.sources import mark_source
 from memlora_mlx.records import Exchange, Priority
 

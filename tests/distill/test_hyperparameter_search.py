@@ -19,8 +19,9 @@ from rich.console import Console
 from tiny_models import Q_V, mx
 
 from memlora_mlx.cli.train_search import leaderboard_table, parse_numbers, run_search
+from memlora_mlx.conversations.splits import Split
 from memlora_mlx.distill.datasets import tokenize_examples, training_batches
-from memlora_mlx.distill.examples import Split, TrainingExample, write_examples
+from memlora_mlx.distill.examples import TrainingExample, write_examples
 from memlora_mlx.distill.hyperparameter_search import (
     Grid,
     LeaderboardEntry,
@@ -435,7 +436,7 @@ def test_a_stage_whose_candidates_all_fail_ends_the_search(bench: SearchBench, t
     assert bench.measured == []
 
 
-@pytest.mark.parametrize("in_the_way", ["run.partial", "metrics.jsonl", "state.safetensors"])
+@pytest.mark.parametrize("in_the_way", ["run.json", "metrics.jsonl", "state.safetensors"])
 def test_a_folder_that_cannot_be_written_blames_no_candidate(
     in_the_way: str, bench: SearchBench, tmp_path: Path
 ) -> None:

@@ -27,7 +27,7 @@ from cli_home import (
 from memlora_mlx.conversations import read_conversations
 from memlora_mlx.errors import Cancelled
 from memlora_mlx.memory.ingest import IngestStats, ingest
-from memlora_mlx.memory.pipeline import ExchangeResult
+from memlora_mlx.memory.results import ExchangeResult
 from memlora_mlx.memory.store.history import memory_history
 from memlora_mlx.memory.store.sources import list_sources
 from memlora_mlx.memory.workspace import Workspace

@@ -16,9 +16,9 @@ from textual.events import Key, Paste
 from textual.pilot import Pilot
 from textual.widgets import TextArea
 
-from memlora_mlx.distill.corrections import corrections_file
 from memlora_mlx.distill.examples import read_examples
 from memlora_mlx.memory.api import Memory
+from memlora_mlx.memory.corrections import corrections_file
 from memlora_mlx.memory.store.lookup import find_by_prefix
 from memlora_mlx.models.engine import Engine
 from memlora_mlx.records import Priority, Request

@@ -28,6 +28,7 @@ from memlora_mlx.memory.store.images import erase_released_images
 from memlora_mlx.memory.store.store import Store
 from memlora_mlx.memory.store.transactions import Transaction
 from memlora_mlx.records import Exchange, Image, MemoryRecord, Message, Role, Scope
+from memlora_mlx.text import clean_text
 
 FORMAT, VERSION, PLAIN_VERSION = "memlora-store", 2, 1
 MAX_TEXT = inputs.MAX_MEMORY  # characters in any one text of an import, but for
@@ -171,8 +172,8 @@ class _ImportLine:
         value = self.get(field)
         if value is None and default:
             return default[0]
-        if not isinstance(value, str) or len(value) > limit or not (value := inputs.clean_text(value)):
-            raise self.wrong(field, "must be text, not empty and not endless")
+        if not isinstance(value, str) or len(value) > limit or not (value := clean_text(value)):
+            raise self.wrong(field, f"must be text with 1 to {limit:,} characters")
         return value
 
     def number_of(self, field: str) -> int:
@@ -207,14 +208,14 @@ class _ImportLine:
         part = self.part("image")
         digest = part.text("sha256", None)
         if digest is not None and not _DIGEST.fullmatch(digest):
-            raise self.wrong("image", "has a sha256 that is none")
+            raise self.wrong("image.sha256", "must have 64 hexadecimal digits")
         return Image(part.text("source"), part.text("caption", None), digest)
 
     def picture(self) -> tuple[str, bytes]:
         """Its SHA-256, as it says, and its bytes."""
         digest, data = self.get("sha256"), self.get("data")
         if not isinstance(digest, str) or not _DIGEST.fullmatch(digest):
-            raise self.wrong("sha256", "must be 64 hex digits")
+            raise self.wrong("sha256", "must have 64 hexadecimal digits")
         try:
             if isinstance(data, str):
                 return digest, base64.b64decode(data, validate=True)

@@ -18,6 +18,7 @@ from memlora_mlx.memory.store import rows
 from memlora_mlx.memory.store.store import Store
 from memlora_mlx.memory.store.transactions import Transaction
 from memlora_mlx.records import Revision, Scope
+from memlora_mlx.text import clean_text
 
 _REVERSALS = "('undo', 'redo')"
 _LATER_CHANGE = f"""
@@ -44,7 +45,7 @@ def exchange_history(store: Store, key: str) -> list[Revision]:
 def _read(store: Store, column: str, value: str) -> list[Revision]:
     query = f"SELECT * FROM history WHERE {column} = ? ORDER BY id"
     with store.snapshot() as connection:
-        return [_revision(row) for row in connection.execute(query, [inputs.clean_text(value)])]
+        return [_revision(row) for row in connection.execute(query, [clean_text(value)])]
 
 
 def undo_change(
@@ -52,6 +53,7 @@ def undo_change(
     embed: EmbedFunction,
     revision_id: int | None = None,
     *,
+    memory_id: str | None = None,
     scope: Scope = Scope(),  # noqa: B008 - frozen
     owner_exact: bool = False,
 ) -> Revision:
@@ -59,6 +61,7 @@ def undo_change(
 
     Args:
         revision_id: the number of the change in the history.
+        memory_id: only changes of this memory.
         scope: whose changes; a None in it means any, or with `owner_exact` that the owner has none.
 
     Returns the new line of history, by the actor "undo".
@@ -66,7 +69,7 @@ def undo_change(
     Raises:
         StoreError: there is nothing to undo in scope, or the memory has changed since.
     """
-    line = _chosen(store, "undo", f"h.actor NOT IN {_REVERSALS}", revision_id, scope, owner_exact)
+    line = _chosen(store, "undo", f"h.actor NOT IN {_REVERSALS}", revision_id, memory_id, scope, owner_exact)
     return _reverted(store, embed, line, "undo")
 
 
@@ -75,6 +78,7 @@ def redo_change(
     embed: EmbedFunction,
     revision_id: int | None = None,
     *,
+    memory_id: str | None = None,
     scope: Scope = Scope(),  # noqa: B008 - frozen
     owner_exact: bool = False,
 ) -> Revision:
@@ -88,15 +92,23 @@ def redo_change(
         StoreError: there is nothing to redo in scope, or the memory has changed since.
     """
     redoable = f"h.actor = 'undo' AND NOT EXISTS ({_LATER_THAN_UNDO})"
-    line = _chosen(store, "redo", redoable, revision_id, scope, owner_exact)
+    line = _chosen(store, "redo", redoable, revision_id, memory_id, scope, owner_exact)
     return _reverted(store, embed, line, "redo")
 
 
 def _chosen(
-    store: Store, verb: str, condition: str, revision_id: int | None, scope: Scope, owner_exact: bool
+    store: Store,
+    verb: Literal["undo", "redo"],
+    condition: str,
+    revision_id: int | None,
+    memory_id: str | None,
+    scope: Scope,
+    owner_exact: bool,
 ) -> sqlite3.Row:
     """The given line of history, or the newest in scope that meets the condition and was not reverted."""
     where, values = rows.scope_condition(scope, exact=owner_exact)
+    if memory_id is not None:
+        where, values = f"{where} AND h.memory_id = ?", [*values, clean_text(memory_id)]
     query = f"SELECT h.* FROM history h JOIN owners o ON o.id = h.owner WHERE {where}"
     with store.snapshot() as connection:
         if revision_id is None:

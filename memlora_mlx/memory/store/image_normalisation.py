@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from memlora_mlx.errors import UsageError
+from memlora_mlx.text import printable_line
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Pixels
@@ -56,7 +57,7 @@ def read_image_file(path: Path) -> bytes:
             if stat.S_ISDIR(found.st_mode):
                 raise UsageError(f"{name} is a folder; name a picture in it")
             if not stat.S_ISREG(found.st_mode):
-                raise UsageError(f"{name} is no plain file; give a picture")
+                raise UsageError(f"{name} is not a regular file; give the path of an image file")
             data = file.read(MAX_FILE_BYTES + 1)
     except FileNotFoundError:
         raise UsageError(f"there is no picture {name}; check the path") from None
@@ -83,7 +84,7 @@ def normalise_image(data: bytes, name: str, *, keep_location: bool = False) -> N
     if not data:
         raise UsageError(f"{name} is empty; is this the right file?")
     if data[4:8] == b"ftyp" and data[8:12] in _HEIC:
-        raise UsageError(f"{name} is a HEIC picture, which is not read; export it as JPEG first")
+        raise UsageError(f"{name} is a HEIC image, which is not supported; export it as JPEG")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of odd metadata, and of sizes that are refused below
@@ -92,7 +93,9 @@ def normalise_image(data: bytes, name: str, *, keep_location: bool = False) -> N
                 if not width or not height:
                     raise UsageError(f"{name} has no pixels ({width} x {height})")
                 if width * height > MAX_PIXELS:
-                    raise UsageError(f"{name} has {width} x {height} pixels; make it smaller first")
+                    raise UsageError(
+                        f"{name} has too many pixels ({width} x {height}, the limit is {MAX_PIXELS // 1_000_000} million); make it smaller"
+                    )
                 is_lossy = image.format in _LOSSY
                 exif = image.getexif() if keep_location else None
                 image.seek(0)  # of several frames the first one is kept
@@ -111,13 +114,15 @@ def normalise_image(data: bytes, name: str, *, keep_location: bool = False) -> N
             raise UsageError(f"{name} has no pixels (0 x 0)") from error
         raise UsageError(f"{name} is not a picture; {_READ}") from error
     except Image.DecompressionBombError as error:
-        raise UsageError(f"{name} has far too many pixels; make it smaller first") from error
+        raise UsageError(
+            f"{name} has too many pixels (the limit is {MAX_PIXELS // 1_000_000} million); make it smaller"
+        ) from error
     except MemoryError as error:
         raise UsageError(f"{name} needs more memory than there is; make it smaller first") from error
     except UsageError:
         raise
     except Exception as error:  # the decoders raise whatever damaged bytes lead them to
-        raise UsageError(f"{name} is damaged or cut off ({' '.join(str(error).split())[:120]})") from error
+        raise UsageError(f"{name} is damaged or cut off ({printable_line(error, 120)})") from error
 
 
 def check_normalised(data: bytes, name: str) -> str:
@@ -135,13 +140,12 @@ def check_normalised(data: bytes, name: str) -> str:
     except UsageError:
         raise
     except Exception as error:
-        raise UsageError(f"{name} is damaged or cut off ({' '.join(str(error).split())[:120]})") from error
+        raise UsageError(f"{name} is damaged or cut off ({printable_line(error, 120)})") from error
 
 
 def printable_source(value: object) -> str:
     """A path or an address as a message can show it: one line, without control characters, not endless."""
-    text = "".join(letter if letter.isprintable() else "?" for letter in str(value))
-    return text if len(text) <= 120 else text[:80] + "..." + text[-30:]
+    return printable_line(value, 120, tail=30)
 
 
 def _srgb(image: Pixels) -> Pixels:

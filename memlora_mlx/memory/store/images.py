@@ -20,7 +20,6 @@ import os
 import re
 import shutil
 import sqlite3
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
@@ -29,6 +28,7 @@ from pathlib import Path
 from urllib.parse import unquote, unquote_to_bytes
 
 from memlora_mlx.errors import UsageError
+from memlora_mlx.files import atomic_write
 from memlora_mlx.memory import inputs
 from memlora_mlx.memory.store.database import Database, translated_errors
 from memlora_mlx.memory.store.image_normalisation import (
@@ -201,7 +201,7 @@ class ImageStore:
         place = self.folder / digest[:2]
         with translated_errors(self.folder):
             if self.folder.is_symlink() or place.is_symlink():
-                raise UsageError(f"{place} is a link out of the store; remove it")
+                raise UsageError(f"{place} is a symbolic link that leads outside the store; remove it")
             place.mkdir(mode=0o700, parents=True, exist_ok=True)
             _write(place / f"{digest}.thumb.jpg", thumbnail)
             _write(place / f"{digest}.{suffix}", data)  # last: without it there is no picture
@@ -235,7 +235,7 @@ def erase_released_images(
 def _inside(source: str, folder: Path) -> Path:
     """The path that a conversation names. Raises UsageError: it leads out of the folder, by links or otherwise."""
     if "://" in source[:64] and not source.startswith("file:///"):
-        raise UsageError(f"{printable_source(source)} is an address that is not known; give a path")
+        raise UsageError(f"{printable_source(source)} is not a supported image address; use a file path or a data: URL")
     try:
         if source.startswith("file:///"):
             source = unquote(source.removeprefix("file://"))
@@ -268,17 +268,7 @@ def _write(path: Path, data: bytes) -> None:
     if _is_plain(path) and path.stat().st_size == len(data) and path.read_bytes() == data:
         os.utime(path)
         return
-    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".part")
-    try:
-        with open(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise
+    atomic_write(path, data)
 
 
 def _is_plain(path: Path) -> bool:

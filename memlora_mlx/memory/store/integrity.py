@@ -44,7 +44,7 @@ def check_store(store: Store) -> list[str]:
                 problems.append(f"owner {row['id']} is said to have {row['memories']} memories, but has {row['live']}")
     except StoreBroken as error:
         return [str(error)]
-    if not store.read_only:
+    if not store.database.read_only:
         erase_unused_images(store)
     return problems + _check_indexes(store)
 
@@ -101,7 +101,7 @@ def reembed(store: Store, embed: EmbedFunction, embedding: EmbeddingFingerprint)
 
     The old vectors stay until all the new ones are there.
     """
-    if store.read_only:
+    if store.database.read_only:
         raise StoreError(f"the store in {store.folder} cannot be written; copy it to another folder first")
     ready: dict[int, tuple[str, NDArray[np.float32]]] = {}
     for _ in range(TRIES):
@@ -130,7 +130,7 @@ def reembed(store: Store, embed: EmbedFunction, embedding: EmbeddingFingerprint)
         store.embedding = store.expected_embedding = embedding
         store.indexes.clear()
         return len(stored)
-    raise StoreError("others keep writing to the store; embed it again when they are done")
+    raise StoreError("another process kept writing to the store; close it, then run `memlora doctor --repair` again")
 
 
 def _damaged_rows(connection: sqlite3.Connection, embedding: EmbeddingFingerprint) -> tuple[set[int], set[int]]:

@@ -13,9 +13,10 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 
 from memlora_mlx.memory.changes import Vector
-from memlora_mlx.memory.inputs import clean_text, decode_time
+from memlora_mlx.memory.inputs import decode_time
 from memlora_mlx.memory.retrieval.lexical import TOKENIZER, WORDS_VERSION, searchable, source_position
 from memlora_mlx.records import Exchange, MessageKey
+from memlora_mlx.text import clean_text
 
 SESSION_GAP = timedelta(hours=1)  # a longer silence begins a new session
 # Rows of `message_words` are ordered by owner, so that a search of one owner's words reads only those.

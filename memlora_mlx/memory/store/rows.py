@@ -9,8 +9,9 @@ from dataclasses import asdict
 from typing import Any
 
 from memlora_mlx.errors import MemoryNotFound, StoreError
-from memlora_mlx.memory.inputs import clean_text, decode_time, encode_time
+from memlora_mlx.memory.inputs import decode_time, encode_time
 from memlora_mlx.records import Exchange, Image, MemoryRecord, Message, MessageKey, Neighbour, Scope
+from memlora_mlx.text import clean_text
 
 
 def scope_condition(scope: Scope, *, exact: bool = False) -> tuple[str, list[str | None]]:

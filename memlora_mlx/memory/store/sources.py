@@ -8,6 +8,7 @@ from memlora_mlx.memory import inputs
 from memlora_mlx.memory.changes import Owner, Source
 from memlora_mlx.memory.store.store import Store
 from memlora_mlx.records import Scope
+from memlora_mlx.text import clean_text
 
 
 def list_owners(store: Store) -> list[Owner]:
@@ -52,5 +53,5 @@ def mark_source(store: Store, name: str, kind: str, exchanges: int, *, finished:
             ON CONFLICT (name) DO UPDATE SET
                 kind = excluded.kind, exchanges = excluded.exchanges, finished_at = excluded.finished_at
             """,
-            [inputs.clean_text(name), inputs.clean_text(kind), exchanges, now, now if finished else None],
+            [clean_text(name), clean_text(kind), exchanges, now, now if finished else None],
         )

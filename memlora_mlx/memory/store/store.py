@@ -123,13 +123,9 @@ class Store:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    @property
-    def read_only(self) -> bool:
-        return self.database.read_only
-
     def close(self) -> None:
         """Save the indexes and close the file. Can be called twice."""
-        if not self.read_only:
+        if not self.database.read_only:
             self.indexes.save()
             self.message_indexes.save()
         self.database.close()
@@ -180,16 +176,18 @@ class Store:
         metadata: Mapping[str, Any] | None = None,
         actor: str = "user",
     ) -> MemoryRecord:
-        """Give a memory new words. Raises MemoryNotFound."""
+        """Give a memory a new text. Raises MemoryNotFound."""
         with self.transaction() as transaction:
             old = rows.require_memory(transaction.connection, memory_id)
             transaction.update(old, Update(old.id, text, vector, transaction.now, metadata), None, actor)
             return rows.require_memory(transaction.connection, memory_id)
 
-    def delete(self, memory_id: str, *, actor: str = "user") -> None:
-        """Raises MemoryNotFound."""
+    def delete(self, memory_id: str, *, actor: str = "user") -> MemoryRecord:
+        """Returns the memory as it was. Raises MemoryNotFound."""
         with self.transaction() as transaction:
-            transaction.remove(rows.require_memory(transaction.connection, memory_id), None, actor)
+            memory = rows.require_memory(transaction.connection, memory_id)
+            transaction.remove(memory, None, actor)
+            return memory
 
     def delete_all(self, scope: Scope, *, actor: str = "user") -> int:
         """Delete the memories of every owner in scope and the conversations they came from, which can then be read again.

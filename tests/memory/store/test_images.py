@@ -195,7 +195,7 @@ def test_links_out_of_the_store_are_never_followed(store: Store, tmp_path: Path)
         part.unlink() if part.is_symlink() or part.is_file() else part.rmdir()
     folder.rmdir()
     folder.symlink_to(tmp_path, target_is_directory=True)
-    with pytest.raises(UsageError, match="link out of the store"):
+    with pytest.raises(UsageError, match="link that leads outside the store"):
         stored_image(store)
     store.reset()
     assert secret.exists()

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from memlora_mlx.distill.corrections import corrections_file, count_corrections, update_corrections
 from memlora_mlx.distill.examples import read_examples
 from memlora_mlx.errors import BadTrainingData
+from memlora_mlx.memory.corrections import corrections_file, count_corrections, update_corrections
 from memlora_mlx.memory.store.history import memory_history, undo_change
 from memlora_mlx.memory.store.store import Add, Delete, EmbeddingFingerprint, Store, Update
 from memlora_mlx.records import Exchange, Message, Scope
