@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from memlora_mlx.errors import ModelBroken, ModelMissing, StoreError, UsageError
 from memlora_mlx.files import atomic_file
 from memlora_mlx.memory.changes import SortOrder
-from memlora_mlx.records import Exchange, Hit, MemoryRecord, Revision
+from memlora_mlx.records import Exchange, MemoryRecord, Neighbour, Revision
 
 if TYPE_CHECKING:
     from memlora_mlx.memory.changes import Source
@@ -41,7 +41,7 @@ class MemoryQuery:
 class MemoryPage:
     """A part of what was asked for."""
 
-    hits: tuple[Hit, ...]  # distance -1.0 where nothing was measured
+    hits: tuple[Neighbour, ...]  # distance -1.0 where nothing was measured
     total: int  # that match
     is_last: bool
     note: str = ""  # how it was searched
@@ -102,8 +102,8 @@ def _containing_words(workspace: Workspace, query: MemoryQuery, words: str, note
     return MemoryPage(_as_hits(found), len(found), True, note)
 
 
-def _as_hits(memories: Iterable[MemoryRecord]) -> tuple[Hit, ...]:
-    return tuple(Hit(memory, -1.0) for memory in memories)
+def _as_hits(memories: Iterable[MemoryRecord]) -> tuple[Neighbour, ...]:
+    return tuple(Neighbour(memory, -1.0) for memory in memories)
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +152,7 @@ def export(workspace: Workspace, path: Path) -> int:
 
 def _as_markdown(workspace: Workspace) -> Iterable[tuple[str, bool]]:
     """Each owner's memories by day, oldest first, and whether the line is one."""
-    from memlora_mlx.memory.pipeline import owner_name
+    from memlora_mlx.memory.evidence import owner_name
 
     yield "# Memories", False
     memories = workspace.store.list(order="oldest")

@@ -73,11 +73,11 @@ def seed(workspace: Workspace) -> list[ChatTurn]:
     asked = ChatTurn(_ASKED, reply=_REPLIED, said_at=NOW - timedelta(minutes=3), memory="done")
     used = ("Tuva, the sister, marries on 20 June", "Is badly allergic to hazelnuts", "Learns the cello with Ingrid")
     found = [find_by_prefix(store, ids[text]) for text in used]
-    asked.hits = tuple(Hit(memory, distance) for memory, distance in zip(found, (0.71, 0.88, 0.97), strict=True))
+    asked.hits = tuple(Hit(memory, None, score) for memory, score in zip(found, (0.71, 0.58, 0.37), strict=True))
 
     told = ChatTurn(_TOLD, reply=_ANSWERED, said_at=NOW, key="demo-told", memory="done")
     home = find_by_prefix(store, ids["Lives in Bergen, near the harbour"])
-    told.hits = (Hit(home, 0.64), Hit(find_by_prefix(store, ids["Runs the hill twice a week"]), 0.93))
+    told.hits = (Hit(home, None, 0.64), Hit(find_by_prefix(store, ids["Runs the hill twice a week"]), None, 0.33))
     messages = (Message("user", _TOLD, said_at=NOW), Message("assistant", _ANSWERED, said_at=NOW))
     exchange = Exchange(told.key, owner, messages, NOW, "chat", len(_LIFE))
     [vector] = embed([_NEW_HOME])

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from memlora_mlx.cli.hits import print_hit
 from memlora_mlx.cli.options import (
     ExpertsOption,
     JsonOption,
@@ -23,7 +24,6 @@ from memlora_mlx.cli.options import (
 if TYPE_CHECKING:
     from memlora_mlx.memory.results import Answer
     from memlora_mlx.memory.visual_questions import VisualAnswer
-    from memlora_mlx.records import Hit
 
 
 def ask_command(
@@ -62,9 +62,9 @@ def ask_command(
         return
     typer.echo()
     if answer.look is not None:
-        assert answer.look.memory is not None
+        assert answer.look.hit is not None
         typer.echo()
-        label = f"Looked at {answer.look.picture} of {answer.look.memory.id[:8]}: "
+        label = f"Looked at {answer.look.picture} of {answer.look.hit.id[:8]}: "
         print_columns(label, f"{answer.look.answer}. {answer.look.reason}")
     typer.echo()
     if not answer.hits:
@@ -72,13 +72,7 @@ def ask_command(
         return
     typer.echo(f"From {len(answer.hits)} memories" + _cut_note(answer.cost.truncated) + ":")
     for hit in answer.hits:
-        print_columns(f"  {hit.memory.id[:8]}  {_day(hit):<18} ", hit.memory.text)
-
-
-def _day(hit: Hit) -> str:
-    from memlora_mlx.memory.stages import format_day
-
-    return format_day(hit.memory.said_at)
+        print_hit(hit, "  ")
 
 
 def _cut_note(cut: int) -> str:
@@ -104,6 +98,6 @@ def _look_as_dict(look: VisualAnswer) -> dict[str, Any]:
         "answer": look.answer,
         "reason": look.reason,
         "picture": look.picture,
-        "memory": look.memory.id if look.memory else None,
+        "memory": look.hit.id if look.hit else None,
         "seconds": round(look.completion.seconds, 3),
     }

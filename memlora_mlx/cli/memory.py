@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, TextIO
 
 import typer
 
+from memlora_mlx.cli.hits import print_hit
 from memlora_mlx.cli.options import (
     JsonOption,
     LimitOption,
@@ -70,7 +71,7 @@ def search(
     limit: LimitOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Find the memories nearest to some words."""
+    """Find the memories and messages that fit some words best."""
     from memlora_mlx.memory.api import Memory as System
     from memlora_mlx.memory.mem0_format import hit_to_mem0
     from memlora_mlx.memory.retrieval.filters import parse_filters
@@ -83,7 +84,7 @@ def search(
         print_json([hit_to_mem0(hit) for hit in hits])
         return
     for hit in hits:
-        print_columns(f"{hit.score:5.2f}  {_head(hit.memory)}", hit.memory.text)
+        print_hit(hit, f"{hit.score:5.2f}  ")
 
 
 @app.command()
@@ -320,7 +321,7 @@ def _image_line(memory: MemoryRecord, picture: Path | None) -> str:
 
 def _head(memory: MemoryRecord) -> str:
     """What stands before a memory's words in a listing."""
-    from memlora_mlx.memory.pipeline import owner_name
+    from memlora_mlx.memory.evidence import owner_name
     from memlora_mlx.memory.stages import format_day
 
     return f"{memory.id[:8]}  {format_day(memory.said_at):<17} {owner_name(memory.owner) or '':<12} "

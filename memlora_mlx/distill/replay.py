@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING
 from memlora_mlx.conversations.splits import Splits
 from memlora_mlx.distill.examples import TrainingExample
 from memlora_mlx.memory import stages
-from memlora_mlx.memory.pipeline import Pipeline, PipelineOptions, owner_name
+from memlora_mlx.memory.evidence import owner_name
+from memlora_mlx.memory.pipeline import Pipeline, PipelineOptions
 from memlora_mlx.memory.results import UpdateInput
 from memlora_mlx.memory.store.store import Store
-from memlora_mlx.records import ChatMessages, Exchange, Hit, Scope
+from memlora_mlx.records import ChatMessages, Exchange, Neighbour, Scope
 
 if TYPE_CHECKING:
     from memlora_mlx.memory.workspace import Workspace
@@ -56,7 +57,7 @@ class ReplayStore:
         changes = self._pipeline.decide_changes(exchange, [(related, decisions)])
         self._pipeline.store.commit(exchange.owner, changes, exchange=exchange)
 
-    def search(self, question: str, owners: Sequence[Scope], limit: int) -> list[Hit]:
+    def search(self, question: str, owners: Sequence[Scope], limit: int) -> list[Neighbour]:
         """The memories nearest to a question, `limit` of each owner, nearest first."""
         [vector] = self._pipeline.engine.embed([question], query=True)
         found = [hit for owner in owners for hit in self._pipeline.store.search(vector, limit, scope=owner)]

@@ -7,7 +7,7 @@ there are `ask`, `undo` and the time something was said.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any, Self
@@ -20,6 +20,7 @@ from memlora_mlx.memory.mem0_format import (
     exchanges_of,
     expiry_of,
     history_to_mem0,
+    hit_to_mem0,
     memory_to_mem0,
     moment_of,
     owner_of,
@@ -27,6 +28,7 @@ from memlora_mlx.memory.mem0_format import (
     settings_of,
 )
 from memlora_mlx.memory.results import Answer, CallCost
+from memlora_mlx.memory.retrieval.find import find
 from memlora_mlx.memory.store.history import memory_history
 from memlora_mlx.memory.verbatim import store_verbatim
 from memlora_mlx.memory.workspace import Workspace
@@ -149,17 +151,18 @@ class Memory:
         said_before: datetime | str | None = None,
         source: str | None = None,
     ) -> dict[str, Any]:
-        """The memories nearest to a query, nearest first.
+        """The memories and messages that fit a query best, best first.
 
         Args:
-            threshold: least score (cosine similarity, higher is closer) of a result.
-            rerank: taken for compatibility; the order is by distance.
+            threshold: least score of a result: from about 0 to 1.5, where higher is better.
+            rerank: taken for compatibility; the order is by score.
 
-        Returns `{"results": [{"id", "memory", "score", "created_at", ...}]}`.
+        Returns `{"results": [{"id", "memory", "score", "created_at", ..., "kind", "message"}]}`: `message` holds the words
+        that the memory came from. Of the kind "message" are words that no memory came from, with an `id` of their own.
         """
         hits = self.find(
             query,
-            scope=scope_of(user_id, agent_id, run_id, filters),
+            scopes=[scope_of(user_id, agent_id, run_id, filters)],
             limit=top_k or limit or self.workspace.settings.limit,
             filters=filters,
             show_expired=show_expired,
@@ -168,7 +171,7 @@ class Memory:
             source=source,
         )
         kept = [hit for hit in hits if threshold is None or hit.score >= threshold]
-        return {"results": [{**memory_to_mem0(hit.memory), "score": round(hit.score, 6)} for hit in kept]}
+        return {"results": [hit_to_mem0(hit) for hit in kept]}
 
     def get(self, memory_id: str) -> dict[str, Any] | None:
         memory = self.workspace.store.get(memory_id)
@@ -243,9 +246,9 @@ class Memory:
         Args:
             image: a picture's file. The answer is then what the student sees in it, one word with a reason (`look`), and
                 no memory is read. Nothing of the picture is kept.
-            user_id: whose memories; several names are each given `limit` memories, as Mem0 does, and None asks
-                everybody's.
-            limit: memories to answer from, for each user named.
+            user_id: whose memories; None asks everybody's. Several names are searched together, for `limit` times as
+                many hits as there are names.
+            limit: hits to answer from, for each user named.
             on_text: called with each piece of the answer, on the engine's thread.
 
         Raises:
@@ -256,20 +259,24 @@ class Memory:
             return self._look(question, image)
         question = clean_text(question)
         users: list[str | None] = [user_id] if user_id is None or isinstance(user_id, str) else list(user_id)
-        hits: list[Hit] = []
-        for user in users:
-            scope = scope_of(user, agent_id, run_id, filters, required=False)
-            hits += self.find(question, scope=scope, limit=limit or self.workspace.settings.limit, filters=filters)
-        hits.sort(key=lambda hit: hit.distance)
-        names = len({hit.memory.owner for hit in hits}) > 1
+        hits = self.find(
+            question,
+            scopes=[scope_of(user, agent_id, run_id, filters, required=False) for user in users],
+            limit=limit or self.workspace.settings.limit,
+            filters=filters,
+            show_superseded=False,  # what is no longer so is nothing to answer from
+        )
+        names = len({hit.owner for hit in hits}) > 1
         return self.workspace.pipeline.answer(question, hits, names=names, on_text=on_text)
 
-    def find(self, query: str, *, scope: Scope | None = None, limit: int = 10, **options: Any) -> list[Hit]:
-        """The memories nearest to a query as records; `options` are those of `Store.search`."""
+    def find(self, query: str, *, scopes: Sequence[Scope] = (Scope(),), limit: int = 10, **options: Any) -> list[Hit]:
+        """What fits a query best as records, `limit` hits for each scope; `options` are those of `retrieval.find`."""
         if not query.strip():
             raise UsageError("the query is empty; say what to look for")
-        [vector] = self.workspace.engine.embed([clean_text(query)], query=True)
-        return self.workspace.store.search(vector, limit, scope=scope or Scope(), **options)
+        query = clean_text(query)
+        [vector] = self.workspace.engine.embed([query], query=True)
+        protocol = self.workspace.settings.protocol
+        return find(self.workspace.store, query, vector, limit, protocol=protocol, scopes=scopes, **options)
 
     def undo(
         self,

@@ -13,7 +13,7 @@ from typing import Any
 from memlora_mlx.conversations import Conversation, Session, Turn, conversation_exchanges, parse_date
 from memlora_mlx.errors import UsageError
 from memlora_mlx.memory.store import rows
-from memlora_mlx.records import Exchange, Hit, Image, MemoryRecord, Revision, Scope
+from memlora_mlx.records import Exchange, Hit, Image, MemoryRecord, Revision, Scope, SourceMessage
 from memlora_mlx.settings import Settings
 from memlora_mlx.text import clean_text
 
@@ -64,8 +64,45 @@ def memory_to_mem0(memory: MemoryRecord) -> dict[str, Any]:
 
 
 def hit_to_mem0(hit: Hit) -> dict[str, Any]:
-    """A memory that was found, in Mem0's shape with its score, and the distance it comes from."""
-    return {**memory_to_mem0(hit.memory), "score": round(hit.score, 6), "distance": round(hit.distance, 6)}
+    """What a search found, in Mem0's shape with its score.
+
+    `kind` says whether it is a memory or a message that no memory came from: its `memory` is then what was said, and its
+    `id` names the message. `message` has the words themselves, their speaker and time.
+    """
+    if hit.memory is not None:
+        item = memory_to_mem0(hit.memory)
+    else:
+        assert hit.message is not None
+        item = {
+            "id": hit.id,
+            "memory": hit.message.text,
+            "hash": md5(hit.message.text.encode(), usedforsecurity=False).hexdigest(),
+            "metadata": None,
+            "created_at": None,
+            "updated_at": None,
+            "said_at": hit.message.said_at.isoformat() if hit.message.said_at else None,
+            "source": hit.message.source,
+            "role": hit.message.role,
+        }
+        item |= {name: value for name in _SCOPE if (value := getattr(hit.owner, name)) is not None}
+    item["kind"] = "message" if hit.memory is None else "memory"
+    item["message"] = None if hit.message is None else _message_json(hit.message)
+    item["superseded_at"] = hit.superseded_at.isoformat() if hit.superseded_at else None
+    item["score"] = round(hit.score, 6)
+    return item
+
+
+def _message_json(message: SourceMessage) -> dict[str, Any]:
+    return {
+        "text": message.text,
+        "speaker": message.speaker,
+        "role": message.role,
+        "said_at": message.said_at.isoformat() if message.said_at else None,
+        "ref": message.ref,
+        "exchange": message.key.exchange_key,
+        "position": message.key.position,
+        "image": rows.image_json(message.image),
+    }
 
 
 def history_to_mem0(revision: Revision) -> dict[str, Any]:

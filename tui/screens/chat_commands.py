@@ -16,7 +16,7 @@ from memlora_mlx.tui.screens.dialogs import ConfirmDialog
 
 if TYPE_CHECKING:
     from memlora_mlx.memory.workspace import Workspace
-    from memlora_mlx.records import Hit
+    from memlora_mlx.records import Hit, MemoryRecord
     from memlora_mlx.tui.screens.chat import ChatScreen
 
 
@@ -59,9 +59,7 @@ class ChatCommands:
         self.chat.action_toggle_panel()
 
     async def command_search(self, words: str) -> None:
-        hits = await self.chat.backend.run(
-            partial(_nearest, words=words or " ", limit=self.chat.backend.settings.limit)
-        )
+        hits = await self.chat.backend.run(partial(_found, words=words, limit=self.chat.backend.settings.limit))
         self.chat.show_panel()
         await self.chat.panel.show_hits(f"Nearest to “{printable_line(words, 30)}”", hits)
 
@@ -76,10 +74,9 @@ class ChatCommands:
         if not words:
             await self.command_undo("")
             return
-        hits = await self.chat.backend.run(partial(_nearest, words=words, limit=1))
-        if not hits:
+        memory = await self.chat.backend.run(partial(_nearest, words=words))
+        if memory is None:
             raise UsageError("there are no memories yet")
-        memory = hits[0].memory
         if await self.chat.memlora.push_screen_wait(
             ConfirmDialog("Delete this memory? /undo brings it back.", memory.text)
         ):
@@ -132,11 +129,22 @@ class ChatCommands:
         self.chat.notify(printable_line(str(target), 120), title="Saved", markup=False)
 
 
-def _nearest(workspace: Workspace, words: str, limit: int) -> list[Hit]:
+def _found(workspace: Workspace, words: str, limit: int) -> list[Hit]:
+    """What fits the words best."""
+    from memlora_mlx.memory.api import Memory
+    from memlora_mlx.records import Scope
+
+    owner = Scope(user_id=workspace.settings.user)
+    return Memory.of(workspace).find(words, scopes=[owner], limit=limit, owner_exact=True)
+
+
+def _nearest(workspace: Workspace, words: str) -> MemoryRecord | None:
+    """The memory nearest to the words."""
     from memlora_mlx.records import Scope
 
     [vector] = workspace.engine.embed([words], query=True)
-    return workspace.store.search(vector, limit, scope=Scope(user_id=workspace.settings.user), owner_exact=True)
+    found = workspace.store.search(vector, 1, scope=Scope(user_id=workspace.settings.user), owner_exact=True)
+    return found[0].memory if found else None
 
 
 def _keep(workspace: Workspace, words: str) -> None:

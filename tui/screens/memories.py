@@ -18,7 +18,7 @@ from textual.content import Content
 from textual.widget import Widget
 from textual.widgets import DataTable, Input, Select, Static
 
-from memlora_mlx.records import Hit, MemoryRecord
+from memlora_mlx.records import MemoryRecord, Neighbour
 from memlora_mlx.text import printable, printable_line
 from memlora_mlx.tui import memory_edits, memory_queries
 from memlora_mlx.tui.screens.base import MainScreen
@@ -55,7 +55,7 @@ class MemoriesScreen(MainScreen):
         super().__init__()
         self._question = memory_queries.MemoryQuery()
         self._refreshed_at = self._question  # what the list shows
-        self._shown: dict[str, Hit] = {}
+        self._shown: dict[str, Neighbour] = {}
         self._states: dict[str, str] = {}  # what was done to memories here
         self._was_left = True
         self._is_complete = True
@@ -169,7 +169,7 @@ class MemoriesScreen(MainScreen):
                 select.set_options(shown)
                 select.value = before if before in [value for _, value in shown] else ALL
 
-    def _cells(self, hit: Hit) -> tuple[str, str, str, str]:
+    def _cells(self, hit: Neighbour) -> tuple[str, str, str, str]:
         memory = hit.memory
         said = f"{memory.said_at.day} {memory.said_at:%b %Y}" if memory.said_at else "undated"
         state = self._states.get(memory.id, "")

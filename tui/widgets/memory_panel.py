@@ -13,6 +13,7 @@ from textual.content import Content
 from textual.message import Message
 from textual.widgets import Static
 
+from memlora_mlx.memory.evidence import said_by
 from memlora_mlx.records import Event, Hit
 from memlora_mlx.text import printable_line
 from memlora_mlx.tui.chat_controller import ChatTurn
@@ -26,9 +27,9 @@ MemoryAction = Literal["source", "edit", "undo", "delete"]
 class PanelEntry:
     """One memory as the panel shows it."""
 
-    memory_id: str
+    memory_id: str  # "" for words that no memory came from
     text: str
-    note: str  # below the words: when it was said, how far it is
+    note: str  # below the words: what it came from, when that was said, how well it fits
     event: Event = "NONE"  # of an exchange's own changes
     old_text: str | None = None
     state: str = ""  # what the user has done to it since
@@ -56,7 +57,10 @@ class MemoryItem(Static, can_focus=True):
         self.entry = entry
 
     def action_act(self, action: MemoryAction) -> None:
-        self.post_message(self.Acted(self.entry, action))
+        if self.entry.memory_id:
+            self.post_message(self.Acted(self.entry, action))
+        else:
+            self.notify("These words are no memory of their own; nothing can be done to them here.")
 
     def on_click(self) -> None:
         self.focus()
@@ -157,5 +161,11 @@ class MemoryPanel(VerticalScroll, can_focus=False):
 
 
 def _entry_from_hit(hit: Hit, states: dict[str, str]) -> PanelEntry:
-    note = f"{format_time(hit.memory.said_at)} · distance {hit.distance:.2f}"
-    return PanelEntry(hit.memory.id, hit.memory.text, note, state=states.get(hit.memory.id, ""))
+    note = f"{format_time(hit.said_at)} · score {hit.score:.2f}"
+    words = f"“{said_by(hit.message)}”" if hit.message is not None else ""
+    if hit.superseded_at is not None:
+        note = f"{note} · changed on {format_time(hit.superseded_at)}"
+    if hit.memory is None:
+        return PanelEntry("", words, note)
+    memory = hit.memory
+    return PanelEntry(memory.id, memory.text, f"{words}\n{note}" if words else note, state=states.get(memory.id, ""))

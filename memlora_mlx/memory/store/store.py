@@ -111,7 +111,7 @@ class Store:
             self.embedding = meta.stored_embedding(self.database, embedding)
             if not any_embedding:
                 meta.check_embedding(self.embedding, embedding, folder)
-            if not self.read_only:
+            if not self.database.read_only:
                 self._fill_words()
         except BaseException:
             self.database.close()
