@@ -12,6 +12,7 @@ from typing import Any
 
 from memlora_mlx.conversations import Conversation, Session, Turn, conversation_exchanges, parse_date
 from memlora_mlx.errors import UsageError
+from memlora_mlx.memory.changes import AppliedChange
 from memlora_mlx.memory.store import rows
 from memlora_mlx.records import Exchange, Hit, Image, MemoryRecord, Revision, Scope
 from memlora_mlx.settings import Settings
@@ -66,6 +67,18 @@ def memory_to_mem0(memory: MemoryRecord) -> dict[str, Any]:
 def hit_to_mem0(hit: Hit) -> dict[str, Any]:
     """A memory that was found, in Mem0's shape with its score, and the distance it comes from."""
     return {**memory_to_mem0(hit.memory), "score": round(hit.score, 6), "distance": round(hit.distance, 6)}
+
+
+def change_to_mem0(change: AppliedChange) -> dict[str, Any]:
+    """A change of a memory, as `Memory.add` reports it."""
+    item: dict[str, Any] = {
+        "id": change.memory_id,
+        "memory": change.text or change.old_text or "",
+        "event": change.event,
+    }
+    if change.event == "UPDATE":
+        item["previous_memory"] = change.old_text
+    return item
 
 
 def history_to_mem0(revision: Revision) -> dict[str, Any]:
