@@ -1,180 +1,346 @@
-"""`memlora bench`: how good the memory is, measured on this machine."""
+"""`memlora bench`: measure how good the memory is on this machine."""
 
 from __future__ import annotations
 
-import shlex
 import sys
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
-from memlora_mlx.cli.ingest import interrupt_event
-from memlora_mlx.cli.options import (
-    ExpertsOption,
-    JsonOption,
-    StudentOption,
-    open_workspace,
-    print_json,
-    require_files,
-    stderr_console,
-)
+from memlora_mlx.cli.console import interrupt_event, open_workspace, print_json, require_files, stderr_console
+from memlora_mlx.cli.help import DefaultCommandGroup, command, command_line, examples
+from memlora_mlx.cli.options import ExchangesOption, ExpertsOption, JsonOption, StudentOption, TopKOption
 from memlora_mlx.cli.progress import ProgressLine, format_duration
 
 if TYPE_CHECKING:
     from memlora_mlx.eval.results import BenchRun
     from memlora_mlx.memory.workspace import Workspace
 
-_RUN = "run"
+
+class BenchGroup(DefaultCommandGroup):
+    """`memlora bench FILE` and `memlora bench --vqa` run benchmarks without the name of a command."""
+
+    default = "run"
 
 
-class BenchGroup(TyperGroup):
-    """`memlora bench FILE` is `memlora bench run FILE`."""
+app = typer.Typer(
+    cls=BenchGroup,
+    subcommand_metavar="[COMMAND] [OPTIONS]",
+    help="Measure the memory on benchmarks.\n\nWithout the name of a command, `run` is meant: see `memlora bench run --help`"
+    " for its options. Benchmark stores are separate, so your own memories are not touched.",
+    epilog=examples(
+        "memlora bench locomo10.json --split val",
+        "memlora bench locomo10.json --ablation --scales --efficiency",
+        "memlora bench --mine",
+        "memlora bench --conflict",
+        "memlora bench --vqa",
+        "memlora bench report RUN",
+    ),
+)
 
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        first = args[0] if args else ""
-        ctx.obj = shlex.join(["memlora", "bench", *args])
-        return super().parse_args(ctx, args if first in self.commands else [_RUN, *args])
-
-
-app = typer.Typer(cls=BenchGroup, help="Measure the memory: LoCoMo, or your own conversations.")
-
-OutOption = Annotated[
+SYSTEM_NAMES = "memlora, base, mem0, full-context, rag, oracle"
+FILE_HELP = "LoCoMo's JSON file, or another file in the same format."
+VqaFolderOption = Annotated[
     Path | None,
-    typer.Option(help="Folder of results.json, report.md and report.html; by default one below <home>/bench/runs."),
+    typer.Option("--vqa-from", metavar="FOLDER", help="Folder of the VQA data set (default: the one in <home>/vqa)."),
 ]
 
 
-@app.command(_RUN)
-def bench(
-    ctx: typer.Context,
-    file: Annotated[
-        Path | None, typer.Argument(metavar="[FILE]", help="LoCoMo's file, or one of its form.", show_default=False)
-    ] = None,
-    split: Annotated[str, typer.Option(help="val, test, train (whole conversations, as the paper's) or all.")] = "val",
-    conversations: Annotated[
-        list[str] | None, typer.Option(help="Only this conversation; may be given several times.")
-    ] = None,
-    student: StudentOption = None,
-    experts: ExpertsOption = None,
+@dataclass(frozen=True, slots=True)
+class SystemOptions:
+    """What is measured, and where the result goes."""
+
+    student: StudentOption = None
+    experts: ExpertsOption = None
     systems: Annotated[
         str | None,
-        typer.Option(help="Comma-separated: memlora, base, mem0, full-context, rag, oracle; by default all."),
-    ] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many exchanges of each.")] = None,
+        typer.Option(metavar="NAME,...", help=f"Systems to compare, separated by commas (default: {SYSTEM_NAMES})."),
+    ] = None
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Folder for results.json, report.md and report.html (default: a new one in <home>/bench/runs).",
+        ),
+    ] = None
+    as_json: JsonOption = False
+
+    def config(self) -> dict[str, Any]:
+        """As fields of `BenchConfig`."""
+        if self.systems is None:
+            return {}
+        return {"systems": tuple(name.strip() for name in self.systems.split(",") if name.strip())}
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryOptions:
+    """What a system may do, where questions are answered from memories."""
+
+    top_k: TopKOption = None
+    ablation: Annotated[
+        bool,
+        typer.Option(
+            "--ablation", help="Also measure combinations of stages with and without their experts (Table 4)."
+        ),
+    ] = False
+    ablation_with: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="Second student for the ablation, like the paper's large one (default: none)."
+        ),
+    ] = None
+    scales: Annotated[
+        bool,
+        typer.Option("--scales", help="Also measure every installed student, with and without experts (Table 5)."),
+    ] = False
+    efficiency: Annotated[
+        bool,
+        typer.Option(
+            "--efficiency",
+            help="Run one model call at a time, so that seconds per call are comparable with the paper.",
+        ),
+    ] = False
+    judge: Annotated[
+        str | None,
+        typer.Option(
+            metavar="openai:URL,MODEL|mlx:MODEL", help="Language model that judges the answers (default: no judge)."
+        ),
+    ] = None
+
+    def config(self) -> dict[str, Any]:
+        """As fields of `BenchConfig`."""
+        names = ("top_k", "ablation", "ablation_with", "scales", "efficiency", "judge")
+        return {name: getattr(self, name) for name in names}
+
+
+@dataclass(frozen=True, slots=True)
+class LocomoOptions:
+    """Which conversations are read, and what their answers are compared with."""
+
+    split: Annotated[
+        str,
+        typer.Option(
+            metavar="val|test|train|all",
+            help="Conversations to use, in the paper's division by whole conversations; with --vqa, images (default: val).",
+            show_default=False,
+        ),
+    ] = "val"
+    conversations: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--conversations",
+            "--conversation",
+            metavar="NAME",
+            help="Use only the conversation with this name. May be repeated (default: those of the split).",
+        ),
+    ] = None
+    limit: ExchangesOption = None
+    gold_corrections: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="JSON file with corrected gold answers by question; the report then shows both scores (default: none).",
+        ),
+    ] = None
+    predictions: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FILE",
+            help="JSON file with another system's answers by question, to score with the rest. May be repeated.",
+        ),
+    ] = None
+
+    def config(self) -> dict[str, Any]:
+        """As fields of `BenchConfig`. Raises UsageError for a file that is not there."""
+        from memlora_mlx.eval.locomo.questions import read_corrections
+
+        corrections = read_corrections(require_files([self.gold_corrections])[0]) if self.gold_corrections else {}
+        return {
+            "split": self.split,
+            "conversations": tuple(self.conversations or ()),
+            "limit": self.limit,
+            "predictions": tuple(require_files(self.predictions or [])),
+            "corrections": corrections,
+        }
+
+
+@command(
+    app,
+    "run",
+    "memlora bench locomo10.json --split val",
+    "memlora bench locomo10.json --conflict",
+    "memlora bench --vqa",
+)
+def run_command(
+    ctx: typer.Context,
+    systems: SystemOptions,
+    memory: MemoryOptions,
+    locomo: LocomoOptions,
+    file: Annotated[Path | None, typer.Argument(metavar="FILE", help=FILE_HELP, show_default=False)] = None,
     questions: Annotated[
         int | None,
         typer.Option(
+            metavar="N",
             min=1,
-            help="Only so many questions of each, spread evenly over them; with --conflict, dialogues of each class; with "
-            "--vqa, of each kind.",
+            help="Ask at most N questions per conversation, spread evenly; with --conflict, N dialogues per class; with --vqa,"
+            " N questions per kind (default: all).",
         ),
     ] = None,
-    top_k: Annotated[
-        int | None, typer.Option(min=1, max=1000, help="Memories of each owner that an answer is given.")
-    ] = None,
-    ablation: Annotated[bool, typer.Option("--ablation", help="Each stage with and without its expert.")] = False,
-    ablation_with: Annotated[
-        str | None, typer.Option(help="A second student for the ablation, as the paper's large one.")
-    ] = None,
-    scales: Annotated[bool, typer.Option("--scales", help="Every student on this disk, with and without.")] = False,
-    efficiency: Annotated[
-        bool, typer.Option("--efficiency", help="One call at a time, as in the paper: for seconds of a call.")
+    mine: Annotated[
+        bool,
+        typer.Option("--mine", help="Ask questions made from your own conversations. No data leaves this machine."),
     ] = False,
     conflict: Annotated[
-        bool, typer.Option("--conflict", help="Also the benchmark of memory operations; alone it needs no FILE.")
+        bool, typer.Option("--conflict", help="Also run the conflict benchmark. Without FILE, run only that.")
     ] = False,
     vqa: Annotated[
-        bool, typer.Option("--vqa", help="Also questions about images (`memlora vqa build`); alone it needs no FILE.")
+        bool,
+        typer.Option(
+            "--vqa",
+            help="Also ask questions about images, from a data set of `memlora vqa build`. Without FILE, run only that.",
+        ),
     ] = False,
-    vqa_from: Annotated[
-        Path | None,
-        typer.Option(help="The folder of another VQA benchmark than the data folder's.", show_default=False),
-    ] = None,
-    judge: Annotated[str | None, typer.Option(help="openai:URL,MODEL or mlx:MODEL; none by default.")] = None,
-    gold_corrections: Annotated[
-        Path | None, typer.Option(help="Corrected gold answers by question; both scores are shown.")
-    ] = None,
-    predictions: Annotated[
-        list[Path] | None, typer.Option(help="Another system's answers by question; may be given several times.")
-    ] = None,
-    mine: Annotated[
-        bool, typer.Option("--mine", help="Ask about your own conversations; nothing leaves them.")
-    ] = False,
-    out: OutOption = None,
-    as_json: JsonOption = False,
+    vqa_from: VqaFolderOption = None,
 ) -> None:
-    """Let systems read conversations and answer questions about them; score, compare, report.
+    """Run one or several benchmarks and write one report.
 
-    It has stores of its own: your memories are not touched. Stop it any time and run it again: it goes on where it
-    stopped. `memlora bench report RUN` writes a report anew.
+    Each system reads the conversations and answers the questions; the answers are scored and written to a report. You
+    can stop at any time; the same command resumes. `memlora bench report RUN` writes the report of an earlier run again.
     """
-    from memlora_mlx.distill.vqa_dataset import find_dataset
-    from memlora_mlx.errors import Cancelled, UsageError
-    from memlora_mlx.eval.bench import run
-    from memlora_mlx.eval.bench_config import SYSTEMS, BenchConfig
-    from memlora_mlx.eval.locomo.questions import read_corrections
-    from memlora_mlx.settings import load_settings
+    from memlora_mlx.errors import UsageError
 
-    images = vqa or vqa_from is not None
-    if file is None and not mine and not conflict and not images:
-        raise UsageError("name LoCoMo's file, or --mine for your own conversations, or --conflict, or --vqa")
+    if file is None and not (mine or conflict or vqa or vqa_from):
+        raise UsageError("Nothing to measure. Give the path of LoCoMo's file, or use --mine, --conflict or --vqa.")
     if file is not None and mine:
-        raise UsageError("--mine asks about your own conversations; leave FILE out")
-    chosen = tuple(part.strip() for part in systems.split(",") if part.strip()) if systems else SYSTEMS
-    plan = BenchConfig(
+        raise UsageError("--mine uses your own conversations. Remove FILE.")
+    _run(
+        ctx,
+        systems,
+        **memory.config(),
+        **locomo.config(),
         file=require_files([file])[0] if file else None,
-        split=split,
-        conversations=tuple(conversations or ()),
-        systems=chosen,
-        limit=limit,
         questions=questions,
-        top_k=top_k,
-        ablation=ablation,
-        ablation_with=ablation_with,
-        scales=scales,
-        efficiency=efficiency,
-        conflict=conflict,
-        vqa=find_dataset(load_settings().home, vqa_from) if images else None,
         mine=mine,
-        judge=judge,
-        predictions=tuple(require_files(predictions or [])),
-        corrections=read_corrections(require_files([gold_corrections])[0]) if gold_corrections else {},
-        command=str(ctx.parent.obj) if ctx.parent else "",
+        conflict=conflict,
+        vqa=_vqa_folder(vqa_from) if vqa or vqa_from else None,
     )
-    with (
-        open_workspace(embedder=plan.embeds, student=student, experts=experts) as opened,
-        interrupt_event() as cancelled,
-        BenchProgress() as display,
-    ):
-        try:
-            made = run(plan, opened, on_progress=display.show, cancelled=cancelled)
-        except Cancelled:
-            display.close()
-            if plan.mine:
-                raise Cancelled("stopped; with --mine nothing is kept") from None
-            raise Cancelled("stopped; what was measured is kept, and the same command goes on") from None
-        folder = out or _new_folder(opened)
-    _write_and_print(made, folder, as_json)
 
 
-@app.command("report")
+@command(app, "locomo", "memlora bench locomo locomo10.json --split test --judge mlx:qwen2.5-3b")
+def locomo_command(
+    ctx: typer.Context,
+    systems: SystemOptions,
+    memory: MemoryOptions,
+    locomo: LocomoOptions,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help=FILE_HELP)],
+    questions: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", min=1, help="Ask at most N questions per conversation, spread evenly (default: all)."
+        ),
+    ] = None,
+) -> None:
+    """Run LoCoMo: read long conversations and answer questions about them."""
+    _run(ctx, systems, **memory.config(), **locomo.config(), file=require_files([file])[0], questions=questions)
+
+
+@command(app, "mine", "memlora bench mine --systems memlora,base")
+def mine_command(
+    ctx: typer.Context,
+    systems: SystemOptions,
+    memory: MemoryOptions,
+    questions: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Ask at most N questions (default: 50).")
+    ] = None,
+) -> None:
+    """Ask questions made from your own conversations. No data leaves this machine."""
+    _run(ctx, systems, **memory.config(), questions=questions, mine=True)
+
+
+@command(app, "conflict", "memlora bench conflict --systems memlora,base")
+def conflict_command(
+    ctx: typer.Context,
+    systems: SystemOptions,
+    questions: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Use at most N dialogues per class (default: all).")
+    ] = None,
+) -> None:
+    """Run the conflict benchmark: facts that change, repeat and mislead."""
+    _run(ctx, systems, questions=questions, conflict=True)
+
+
+@command(app, "vqa", "memlora bench vqa --split test --student internvl3-1b")
+def vqa_command(
+    ctx: typer.Context,
+    systems: SystemOptions,
+    folder: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="FOLDER", help="Folder of the VQA data set (default: the one in <home>/vqa).", show_default=False
+        ),
+    ] = None,
+    split: Annotated[
+        str,
+        typer.Option(metavar="val|test|train|all", help="Images to use (default: val).", show_default=False),
+    ] = "val",
+    questions: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Ask at most N questions per kind (default: all).")
+    ] = None,
+) -> None:
+    """Ask one-word questions about images, from a data set of `memlora vqa build`."""
+    _run(ctx, systems, split=split, questions=questions, vqa=_vqa_folder(folder))
+
+
+@command(app, "report", "memlora bench report ~/runs/locomo --out ~/reports/locomo")
 def report_command(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder or results.json.")],
-    out: Annotated[Path | None, typer.Option(help="Folder of the report; by default the run's own.")] = None,
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run, or its results.json.")],
+    out: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Folder for the report (default: the folder of the run).")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Write the report of a run anew."""
+    """Write the report of an earlier run again."""
     from memlora_mlx.eval.results import read_run
 
     read = read_run(run)
     _write_and_print(read, out or (run if run.is_dir() else run.parent), as_json, keep=out is not None)
 
 
+def _vqa_folder(folder: Path | None) -> Path:
+    from memlora_mlx.distill.vqa_dataset import find_dataset
+    from memlora_mlx.settings import load_settings
+
+    return find_dataset(load_settings().home, folder)
+
+
+def _run(ctx: typer.Context, options: SystemOptions, **chosen: Any) -> None:
+    """Run what `chosen`, as fields of `BenchConfig`, describes; write and print the report."""
+    from memlora_mlx.errors import Cancelled
+    from memlora_mlx.eval.bench import run
+    from memlora_mlx.eval.bench_config import BenchConfig
+
+    config = BenchConfig(**options.config(), **chosen, command=command_line(ctx))
+    with (
+        open_workspace(embedder=config.embeds, student=options.student, experts=options.experts) as opened,
+        interrupt_event() as cancelled,
+        BenchProgress() as display,
+    ):
+        try:
+            result = run(config, opened, on_progress=display.show, cancelled=cancelled)
+        except Cancelled:
+            display.close()
+            if config.mine:
+                raise Cancelled("Stopped. With --mine nothing is saved.") from None
+            raise Cancelled("Stopped. The measurements so far are saved. Run the same command to continue.") from None
+        folder = options.out or _new_folder(opened)
+    _write_and_print(result, folder, options.as_json)
+
+
 def _write_and_print(run: BenchRun, folder: Path, as_json: bool, *, keep: bool = True) -> None:
-    """Write results.json and the reports, and show the summary."""
+    """Write the reports, and results.json if `keep` is set; print the summary."""
     from memlora_mlx.eval.results import write_run
 
     console = stderr_console()

@@ -165,7 +165,7 @@ class Memory:
         hits = self.find(
             query,
             scope=_scope(user_id, agent_id, run_id, filters),
-            limit=top_k or limit or self.workspace.settings.limit,
+            limit=_count(top_k, limit, self.workspace.settings.limit),
             filters=filters,
             show_expired=show_expired,
             said_after=_moment(said_after) if said_after is not None else None,
@@ -191,7 +191,7 @@ class Memory:
         show_expired: bool = False,
     ) -> dict[str, Any]:
         scope = _scope(user_id, agent_id, run_id, filters)
-        memories = self.workspace.store.list(scope, filters, top_k or limit or 100, show_expired=show_expired)
+        memories = self.workspace.store.list(scope, filters, _count(top_k, limit, 100), show_expired=show_expired)
         return {"results": [memory_to_mem0(memory) for memory in memories]}
 
     def update(
@@ -246,6 +246,7 @@ class Memory:
         agent_id: str | None = None,
         run_id: str | None = None,
         limit: int | None = None,
+        top_k: int | None = None,
         filters: Mapping[str, Any] | None = None,
         image: str | Path | None = None,
         on_text: Callable[[str], None] | None = None,
@@ -257,21 +258,21 @@ class Memory:
                 no memory is read. Nothing of the picture is kept.
             user_id: whose memories; several names are each given `limit` memories, as Mem0 does, and None asks
                 everybody's.
-            limit: memories to answer from, for each user named.
+            limit, top_k: memories to answer from, for each user named; the setting `limit` by default.
             on_text: called with each piece of the answer, on the engine's thread.
 
         Raises:
             VisionMissing: there is a picture, and the student cannot see.
-            UsageError: the picture cannot be read.
+            UsageError: the picture cannot be read, or the number of memories is not above 0.
         """
         if image is not None:
             return self._look(question, image)
-        question = inputs.clean_text(question)
+        question, count = inputs.clean_text(question), _count(top_k, limit, self.workspace.settings.limit)
         users: list[str | None] = [user_id] if user_id is None or isinstance(user_id, str) else list(user_id)
         hits: list[Hit] = []
         for user in users:
             scope = _scope(user, agent_id, run_id, filters, required=False)
-            hits += self.find(question, scope=scope, limit=limit or self.workspace.settings.limit, filters=filters)
+            hits += self.find(question, scope=scope, limit=count, filters=filters)
         hits.sort(key=lambda hit: hit.distance)
         names = len({hit.memory.owner for hit in hits}) > 1
         return self.workspace.pipeline.answer(question, hits, names=names, on_text=on_text)
@@ -380,6 +381,14 @@ def _as_history(revision: Revision) -> dict[str, Any]:
         "role": None,
         "undone": revision.undone,
     }
+
+
+def _count(top_k: int | None, limit: int | None, default: int) -> int:
+    """How many memories: `top_k`, else `limit`, else the default. Raises UsageError for less than one."""
+    for name, value in (("top_k", top_k), ("limit", limit)):
+        if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+            raise UsageError(f"{name} must be a whole number above 0, not {value!r}")
+    return top_k or limit or default
 
 
 def _owner(user_id: str | None, agent_id: str | None, run_id: str | None) -> Scope:
