@@ -85,7 +85,7 @@ def verify(
     which: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="STAGE|FOLDER...",
+            metavar="STAGE|FOLDER",
             help="Stages or folders of the experts to check (default: every expert in use).",
             show_default=False,
         ),

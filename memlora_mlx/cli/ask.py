@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def ask_command(
-    models: ModelOptions,
+    *,
     question: Annotated[str, typer.Argument(metavar="QUESTION", help="The question to answer.")],
     user: UserOption = None,
     top_k: TopKOption = None,
@@ -26,6 +26,7 @@ def ask_command(
         Path | None,
         typer.Option(metavar="FILE", help="Ask about this image instead of the memories (default: no image)."),
     ] = None,
+    models: ModelOptions,
     as_json: JsonOption = False,
 ) -> None:
     """Answer a question from the stored memories, and list the memories used.

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from memlora_mlx.cli.bench_options import LocomoOptions, MemoryOptions, SystemOptions, VqaFolderOption
 from memlora_mlx.cli.console import interrupt_event, open_workspace, print_json, require_files, stderr_console
 from memlora_mlx.cli.help import DefaultCommandGroup, command, command_line, examples
-from memlora_mlx.cli.options import ExchangesOption, ExpertsOption, JsonOption, StudentOption, TopKOption
+from memlora_mlx.cli.options import JsonOption
 from memlora_mlx.cli.progress import ProgressLine, format_duration
 
 if TYPE_CHECKING:
@@ -41,130 +41,7 @@ app = typer.Typer(
     ),
 )
 
-SYSTEM_NAMES = "memlora, base, mem0, full-context, rag, oracle"
 FILE_HELP = "LoCoMo's JSON file, or another file in the same format."
-VqaFolderOption = Annotated[
-    Path | None,
-    typer.Option("--vqa-from", metavar="FOLDER", help="Folder of the VQA data set (default: the one in <home>/vqa)."),
-]
-
-
-@dataclass(frozen=True, slots=True)
-class SystemOptions:
-    """What is measured, and where the result goes."""
-
-    student: StudentOption = None
-    experts: ExpertsOption = None
-    systems: Annotated[
-        str | None,
-        typer.Option(metavar="NAME,...", help=f"Systems to compare, separated by commas (default: {SYSTEM_NAMES})."),
-    ] = None
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FOLDER",
-            help="Folder for results.json, report.md and report.html (default: a new one in <home>/bench/runs).",
-        ),
-    ] = None
-    as_json: JsonOption = False
-
-    def config(self) -> dict[str, Any]:
-        """As fields of `BenchConfig`."""
-        if self.systems is None:
-            return {}
-        return {"systems": tuple(name.strip() for name in self.systems.split(",") if name.strip())}
-
-
-@dataclass(frozen=True, slots=True)
-class MemoryOptions:
-    """What a system may do, where questions are answered from memories."""
-
-    top_k: TopKOption = None
-    ablation: Annotated[
-        bool,
-        typer.Option(
-            "--ablation", help="Also measure combinations of stages with and without their experts (Table 4)."
-        ),
-    ] = False
-    ablation_with: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME", help="Second student for the ablation, like the paper's large one (default: none)."
-        ),
-    ] = None
-    scales: Annotated[
-        bool,
-        typer.Option("--scales", help="Also measure every installed student, with and without experts (Table 5)."),
-    ] = False
-    efficiency: Annotated[
-        bool,
-        typer.Option(
-            "--efficiency",
-            help="Run one model call at a time, so that seconds per call are comparable with the paper.",
-        ),
-    ] = False
-    judge: Annotated[
-        str | None,
-        typer.Option(
-            metavar="openai:URL,MODEL|mlx:MODEL", help="Language model that judges the answers (default: no judge)."
-        ),
-    ] = None
-
-    def config(self) -> dict[str, Any]:
-        """As fields of `BenchConfig`."""
-        names = ("top_k", "ablation", "ablation_with", "scales", "efficiency", "judge")
-        return {name: getattr(self, name) for name in names}
-
-
-@dataclass(frozen=True, slots=True)
-class LocomoOptions:
-    """Which conversations are read, and what their answers are compared with."""
-
-    split: Annotated[
-        str,
-        typer.Option(
-            metavar="val|test|train|all",
-            help="Conversations to use, in the paper's division by whole conversations; with --vqa, images (default: val).",
-            show_default=False,
-        ),
-    ] = "val"
-    conversations: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--conversations",
-            "--conversation",
-            metavar="NAME",
-            help="Use only the conversation with this name. May be repeated (default: those of the split).",
-        ),
-    ] = None
-    limit: ExchangesOption = None
-    gold_corrections: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="JSON file with corrected gold answers by question; the report then shows both scores (default: none).",
-        ),
-    ] = None
-    predictions: Annotated[
-        list[Path] | None,
-        typer.Option(
-            metavar="FILE",
-            help="JSON file with another system's answers by question, to score with the rest. May be repeated.",
-        ),
-    ] = None
-
-    def config(self) -> dict[str, Any]:
-        """As fields of `BenchConfig`. Raises UsageError for a file that is not there."""
-        from memlora_mlx.eval.locomo.questions import read_corrections
-
-        corrections = read_corrections(require_files([self.gold_corrections])[0]) if self.gold_corrections else {}
-        return {
-            "split": self.split,
-            "conversations": tuple(self.conversations or ()),
-            "limit": self.limit,
-            "predictions": tuple(require_files(self.predictions or [])),
-            "corrections": corrections,
-        }
 
 
 @command(
@@ -176,19 +53,8 @@ class LocomoOptions:
 )
 def run_command(
     ctx: typer.Context,
-    systems: SystemOptions,
-    memory: MemoryOptions,
-    locomo: LocomoOptions,
+    *,
     file: Annotated[Path | None, typer.Argument(metavar="FILE", help=FILE_HELP, show_default=False)] = None,
-    questions: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N",
-            min=1,
-            help="Ask at most N questions per conversation, spread evenly; with --conflict, N dialogues per class; with --vqa,"
-            " N questions per kind (default: all).",
-        ),
-    ] = None,
     mine: Annotated[
         bool,
         typer.Option("--mine", help="Ask questions made from your own conversations. No data leaves this machine."),
@@ -204,6 +70,18 @@ def run_command(
         ),
     ] = False,
     vqa_from: VqaFolderOption = None,
+    locomo: LocomoOptions,
+    questions: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=1,
+            help="Ask at most N questions per conversation, spread evenly; with --conflict, N dialogues per class; with --vqa,"
+            " N questions per kind (default: all).",
+        ),
+    ] = None,
+    memory: MemoryOptions,
+    systems: SystemOptions,
 ) -> None:
     """Run one or several benchmarks and write one report.
 
@@ -232,16 +110,17 @@ def run_command(
 @command(app, "locomo", "memlora bench locomo locomo10.json --split test --judge mlx:qwen2.5-3b")
 def locomo_command(
     ctx: typer.Context,
-    systems: SystemOptions,
-    memory: MemoryOptions,
-    locomo: LocomoOptions,
+    *,
     file: Annotated[Path, typer.Argument(metavar="FILE", help=FILE_HELP)],
+    locomo: LocomoOptions,
     questions: Annotated[
         int | None,
         typer.Option(
             metavar="N", min=1, help="Ask at most N questions per conversation, spread evenly (default: all)."
         ),
     ] = None,
+    memory: MemoryOptions,
+    systems: SystemOptions,
 ) -> None:
     """Run LoCoMo: read long conversations and answer questions about them."""
     _run(ctx, systems, **memory.config(), **locomo.config(), file=require_files([file])[0], questions=questions)
@@ -250,11 +129,12 @@ def locomo_command(
 @command(app, "mine", "memlora bench mine --systems memlora,base")
 def mine_command(
     ctx: typer.Context,
-    systems: SystemOptions,
-    memory: MemoryOptions,
+    *,
     questions: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="Ask at most N questions (default: 50).")
     ] = None,
+    memory: MemoryOptions,
+    systems: SystemOptions,
 ) -> None:
     """Ask questions made from your own conversations. No data leaves this machine."""
     _run(ctx, systems, **memory.config(), questions=questions, mine=True)
@@ -263,10 +143,11 @@ def mine_command(
 @command(app, "conflict", "memlora bench conflict --systems memlora,base")
 def conflict_command(
     ctx: typer.Context,
-    systems: SystemOptions,
+    *,
     questions: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="Use at most N dialogues per class (default: all).")
     ] = None,
+    systems: SystemOptions,
 ) -> None:
     """Run the conflict benchmark: facts that change, repeat and mislead."""
     _run(ctx, systems, questions=questions, conflict=True)
@@ -275,7 +156,7 @@ def conflict_command(
 @command(app, "vqa", "memlora bench vqa --split test --student internvl3-1b")
 def vqa_command(
     ctx: typer.Context,
-    systems: SystemOptions,
+    *,
     folder: Annotated[
         Path | None,
         typer.Argument(
@@ -284,11 +165,14 @@ def vqa_command(
     ] = None,
     split: Annotated[
         str,
-        typer.Option(metavar="val|test|train|all", help="Images to use (default: val).", show_default=False),
+        typer.Option(
+            metavar="SPLIT", help="Images to use: val, test, train or all (default: val).", show_default=False
+        ),
     ] = "val",
     questions: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="Ask at most N questions per kind (default: all).")
     ] = None,
+    systems: SystemOptions,
 ) -> None:
     """Ask one-word questions about images, from a data set of `memlora vqa build`."""
     _run(ctx, systems, split=split, questions=questions, vqa=_vqa_folder(folder))

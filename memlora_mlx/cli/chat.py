@@ -23,7 +23,7 @@ _HELP = "/memories shows the memories, /forget undoes the last change, /quit (or
 
 
 def chat_command(
-    models: ModelOptions,
+    *,
     user: Annotated[
         str | None,
         typer.Option(
@@ -35,6 +35,7 @@ def chat_command(
     plain: Annotated[
         bool, typer.Option("--plain", help="Use a plain line-by-line chat instead of the full-screen app.")
     ] = False,
+    models: ModelOptions,
 ) -> None:
     """Chat with the student model; what you say is stored as memories.
 

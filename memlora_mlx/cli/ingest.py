@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 
 def ingest_command(
-    models: ModelOptions,
+    *,
     files: Annotated[
         list[Path],
         typer.Argument(
-            metavar="FILE...",
+            metavar="FILE",
             help="Conversations: LoCoMo, OpenAI-style messages (JSON or JSONL), a ChatGPT export, or a `Name: text`"
             " transcript. Use - for standard input.",
             show_default=False,
@@ -38,6 +38,7 @@ def ingest_command(
             help="Owner of memories from conversations without speaker names (default: the setting `user`, which is me).",
         ),
     ] = None,
+    models: ModelOptions,
     as_json: JsonOption = False,
 ) -> None:
     """Read conversations and store what they say as memories.

@@ -63,6 +63,7 @@ class FilterOptions:
 
 @command(app, "list", "memlora memory list --user Ann --since 2023-05-08")
 def list_memories(
+    *,
     chosen: FilterOptions,
     limit: Annotated[
         int | None,
@@ -91,7 +92,7 @@ def list_memories(
 
 @command(app, "search", 'memlora memory search "where Maya works" -k 5')
 def search(
-    chosen: FilterOptions,
+    *,
     query: Annotated[str, typer.Argument(metavar="QUERY", help="The text to search for, by its meaning.")],
     top_k: Annotated[
         int | None,
@@ -105,6 +106,7 @@ def search(
         ),
     ] = None,
     limit: OldLimitOption = None,
+    chosen: FilterOptions,
     as_json: JsonOption = False,
 ) -> None:
     """Find the memories whose meaning is nearest to a text."""
@@ -196,9 +198,7 @@ def edit(
 
 @command(app, "delete", "memlora memory delete 3f2a91c0")
 def delete(
-    ids: Annotated[
-        list[str], typer.Argument(metavar="ID...", help="Ids of memories; their first characters are enough.")
-    ],
+    ids: Annotated[list[str], typer.Argument(metavar="ID", help="Ids of memories; their first characters are enough.")],
 ) -> None:
     """Delete memories.
 

@@ -62,9 +62,7 @@ def list_models(
 
 @command(app, "pull", "memlora models pull qwen2.5-3b")
 def pull(
-    names: Annotated[
-        list[str], typer.Argument(metavar="NAME...", help="Names from `models list`, or Hugging Face ids.")
-    ],
+    names: Annotated[list[str], typer.Argument(metavar="NAME", help="Names from `models list`, or Hugging Face ids.")],
 ) -> None:
     """Download models and print the folder of each."""
     from rich.console import Console

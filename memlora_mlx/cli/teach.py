@@ -73,7 +73,7 @@ class ServerOptions:
 
 
 def teach_command(
-    server: ServerOptions,
+    *,
     stage: Annotated[
         str,
         typer.Option(
@@ -83,15 +83,16 @@ def teach_command(
     ],
     files: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="DATA...", help="Conversations, as `memlora ingest` reads them.", show_default=False),
+        typer.Argument(metavar="DATA", help="Conversations, as `memlora ingest` reads them.", show_default=False),
     ] = None,
     teacher: Annotated[
         str | None,
         typer.Option(
-            metavar="observations|synthetic",
+            metavar="NAME",
             help="Use a teacher that needs no server: observations (LoCoMo's annotations) or synthetic (generated dialogues).",
         ),
     ] = None,
+    server: ServerOptions,
     conversation: ConversationOption = None,
     split: SplitsOption = "paper",
     limit: ExchangesOption = None,

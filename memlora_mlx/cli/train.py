@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar
 
@@ -55,7 +56,7 @@ OutOption = Annotated[
 )
 def run_command(
     ctx: typer.Context,
-    recipe: RecipeOptions,
+    *,
     stage: Annotated[
         str | None,
         typer.Option(metavar="STAGE", help="Stage to train: extraction, update, generation or vqa. Required."),
@@ -72,6 +73,7 @@ def run_command(
             " in use, unless --recipe is given).",
         ),
     ] = None,
+    recipe: RecipeOptions,
     out: OutOption = None,
     yes: YesOption = False,
     as_json: JsonOption = False,
@@ -109,49 +111,25 @@ def resume_command(
     )
 
 
-@command(
-    app,
-    "search",
-    "memlora train search --locomo locomo10.json",
-    "memlora train search --stage update --locomo locomo10.json --learning-rates 5e-4,1e-3 --batch-sizes 4,8",
-    "memlora train search --resume",
-)
-def search_command(
-    ctx: typer.Context,
-    recipe: RecipeOptions,
-    run: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="SEARCH",
-            help="With --resume: folder of the search, or its name in <home>/runs (default: the newest one).",
-            show_default=False,
-        ),
-    ] = None,
-    locomo: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="LoCoMo's JSON file, on which the candidates are measured. Required."),
-    ] = None,
-    stage: Annotated[
-        str | None,
-        typer.Option(
-            metavar="STAGE", help="Search only this stage (default: extraction, update and generation, one by one)."
-        ),
-    ] = None,
+@dataclass(frozen=True, slots=True)
+class GridOptions:
+    """Which candidates are trained, and how they are ranked."""
+
     learning_rates: Annotated[
         str | None,
         typer.Option(
             metavar="RATE,...", help="Peak learning rates to try, separated by commas (default: 5e-4,1e-3,2e-3)."
         ),
-    ] = None,
+    ] = None
     batch_sizes: Annotated[
         str | None,
         typer.Option(
             metavar="N,...", help="Batch sizes to try, in examples per step, separated by commas (default: 4,8)."
         ),
-    ] = None,
+    ] = None
     metric: Annotated[
         str | None, typer.Option(metavar="NAME", help="Metric that ranks the candidates (default: f1).")
-    ] = None,
+    ] = None
     keep: Annotated[
         int | None,
         typer.Option(
@@ -159,11 +137,21 @@ def search_command(
             min=1,
             help="How many of the best candidates of each stage to combine with the other stages (default: 2).",
         ),
-    ] = None,
+    ] = None
+
+
+@dataclass(frozen=True, slots=True)
+class MeasureOptions:
+    """What the candidates are measured on."""
+
+    locomo: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="LoCoMo's JSON file, on which the candidates are measured. Required."),
+    ] = None
     questions: Annotated[
         int | None,
         typer.Option(metavar="N", min=1, help="Ask at most N questions per conversation (default: all)."),
-    ] = None,
+    ] = None
     exchanges: Annotated[
         int | None,
         typer.Option(
@@ -173,13 +161,42 @@ def search_command(
             min=1,
             help="Read only the first N exchanges of each conversation (default: all).",
         ),
-    ] = None,
+    ] = None
     no_test: Annotated[
         bool, typer.Option("--no-test", help="Skip the final measurement on the test conversations.")
-    ] = False,
+    ] = False
+
+
+@command(
+    app,
+    "search",
+    "memlora train search --locomo locomo10.json",
+    "memlora train search --stage update --locomo locomo10.json --learning-rates 5e-4,1e-3 --batch-sizes 4,8",
+    "memlora train search --resume",
+)
+def search_command(
+    ctx: typer.Context,
+    *,
+    run: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="SEARCH",
+            help="With --resume: folder of the search, or its name in <home>/runs (default: the newest one).",
+            show_default=False,
+        ),
+    ] = None,
+    measured: MeasureOptions,
+    grid: GridOptions,
+    stage: Annotated[
+        str | None,
+        typer.Option(
+            metavar="STAGE", help="Search only this stage (default: extraction, update and generation, one by one)."
+        ),
+    ] = None,
     data: DataOption = None,
     rows: RowsOption = None,
     student: StudentOption = None,
+    recipe: RecipeOptions,
     out: OutOption = None,
     resume: Annotated[
         bool,
@@ -203,17 +220,17 @@ def search_command(
         SearchRequest(
             stages=[stage] if stage else (),
             recipe=recipe,
-            learning_rates=learning_rates,
-            batch_sizes=batch_sizes,
-            metric=metric,
-            keep=keep,
+            learning_rates=grid.learning_rates,
+            batch_sizes=grid.batch_sizes,
+            metric=grid.metric,
+            keep=grid.keep,
             data=data or (),
             rows=rows,
             student=student,
-            locomo=locomo,
-            questions=questions,
-            exchanges=exchanges,
-            test=not no_test,
+            locomo=measured.locomo,
+            questions=measured.questions,
+            exchanges=measured.exchanges,
+            test=not measured.no_test,
             folder=out,
             resume=(run or NEWEST) if resume else None,
             yes=yes,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import Counter
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -34,6 +34,34 @@ def _group() -> None:  # with a callback, Typer leaves `build` the name of a com
     pass
 
 
+@dataclass(frozen=True, slots=True)
+class TeacherOptions:
+    """The vision model that is asked for questions."""
+
+    base_url: BaseUrlOption = None
+    model: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Name of a vision model as the server knows it (default: ask no questions)."),
+    ] = None
+    api_key: ApiKeyOption = None
+
+
+@dataclass(frozen=True, slots=True)
+class DrawingOptions:
+    """How many drawings are generated."""
+
+    count: Annotated[
+        int,
+        typer.Option(
+            metavar="N", min=5, max=9999, help="With --drawings: number of drawings (default: 300).", show_default=False
+        ),
+    ] = 300
+    seed: Annotated[
+        int,
+        typer.Option(metavar="N", min=0, help="With --drawings: random seed (default: 0).", show_default=False),
+    ] = 0
+
+
 @command(
     app,
     "build",
@@ -41,21 +69,16 @@ def _group() -> None:  # with a callback, Typer leaves `build` the name of a com
     "memlora vqa build locomo10.json --base-url http://gpu:8000/v1 --model internvl3-78b",
 )
 def build(
+    *,
     files: Annotated[
         list[Path] | None,
-        typer.Argument(
-            metavar="DATA...", help="Conversations that link to images, such as LoCoMo's.", show_default=False
-        ),
+        typer.Argument(metavar="DATA", help="Conversations that link to images, such as LoCoMo's.", show_default=False),
     ] = None,
     drawings: Annotated[
         bool, typer.Option("--drawings", help="Generate drawings instead. This needs neither network nor server.")
     ] = False,
-    base_url: BaseUrlOption = None,
-    model: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="Name of a vision model as the server knows it (default: ask no questions)."),
-    ] = None,
-    api_key: ApiKeyOption = None,
+    teacher: TeacherOptions,
+    size: DrawingOptions,
     images_from: Annotated[
         Path | None,
         typer.Option(metavar="FOLDER", help="Take the images from this folder instead of downloading them."),
@@ -84,16 +107,6 @@ def build(
             show_default=False,
         ),
     ] = 1.0,
-    count: Annotated[
-        int,
-        typer.Option(
-            metavar="N", min=5, max=9999, help="With --drawings: number of drawings (default: 300).", show_default=False
-        ),
-    ] = 300,
-    seed: Annotated[
-        int,
-        typer.Option(metavar="N", min=0, help="With --drawings: random seed (default: 0).", show_default=False),
-    ] = 0,
     as_json: JsonOption = False,
 ) -> None:
     """Build a data set: download the images of conversations and ask a teacher for questions, or draw images.
@@ -106,26 +119,28 @@ def build(
 
     home = load_settings().home
     if drawings:
-        if files or model or base_url or images_from:
+        if files or teacher.model or teacher.base_url or images_from:
             raise UsageError("--drawings needs no data, server or images. Remove these, or remove --drawings.")
-        _drawings(out or home / "vqa" / "drawings", count, seed, as_json)
+        _drawings(out or home / "vqa" / "drawings", size.count, size.seed, as_json)
         return
     if not files:
         raise UsageError("Give DATA, such as LoCoMo's file, or use --drawings, which needs none.")
-    if (model is None) != (not base_url):
+    if (teacher.model is None) != (not teacher.base_url):
         raise UsageError(
             "A teacher needs both --model and --base-url. Without both, images are downloaded and no questions are asked."
         )
     options = {"concurrency": concurrency, "delay_seconds": delay}
-    key = api_key or os.environ.get("OPENAI_API_KEY") or "none"
+    key = teacher.api_key or os.environ.get("OPENAI_API_KEY") or "none"
     with interrupt_event() as cancelled:
         folder = out or home / "vqa" / "locomo"
-        tally = _build(files, split, folder, images_from, (base_url or [], model, key), options, cancelled)
+        tally = _build(
+            files, split, folder, images_from, (teacher.base_url or [], teacher.model, key), options, cancelled
+        )
     if as_json:
         values = {one.name: getattr(tally, one.name) for one in fields(tally)}
         print_json({**values, "folder": str(folder)})
     else:
-        typer.echo(_summary(tally, folder, asked=model is not None))
+        typer.echo(_summary(tally, folder, asked=teacher.model is not None))
 
 
 def _build(
