@@ -213,6 +213,10 @@ def search_command(
     Each candidate is trained and measured on LoCoMo's validation conversations; the best candidates of each stage are
     then combined.
     """
+    from memlora_mlx.errors import UsageError
+
+    if run is not None and not resume:
+        raise UsageError(f"Unexpected argument {run}. Use --resume {run} to continue a search.")
     from memlora_mlx.cli.train_search import SearchRequest, run_search
     from memlora_mlx.cli.training_inputs import NEWEST
 

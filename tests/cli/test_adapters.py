@@ -163,7 +163,7 @@ def test_install_refuses_what_does_not_belong(run: Path, tiny_home: Path, tmp_pa
 
     bare = expert_folder(tmp_path / "bare", base)
     one_line(run_memlora("adapters", "install", bare), 2, "has no card that says its stage", "--stage")
-    one_line(run_memlora("adapters", "install", bare, "--stage", "everything"), 2, "there is no stage 'everything'")
+    one_line(run_memlora("adapters", "install", bare, "--stage", "everything"), 2, "Unknown stage 'everything'")
     assert run_memlora("adapters", "install", bare, "--stage", "update")[0] == 0
     one_line(run_memlora("adapters", "install", run, "--stage", "update"), 2, "is for extraction, not for update")
     one_line(run_memlora("adapters", "install", tmp_path / "nowhere"), 1, "there is no expert in")
