@@ -14,14 +14,14 @@ def as_markdown(report: Mapping[str, Any]) -> str:
     lines = [
         "# What the experts add",
         "",
-        "Written by `python -m memlora_mlx.eval.experts LOCOMO.json`: base against experts, both under the same constrained",
-        f"decoding. Student {about['student']}, embedder {about['embedder']}, mlx {about['mlx']}.",
-        f"LoCoMo {report['conversation']} (validation, never trained on). A part that was measured by itself says when, where,",
-        "and with which experts (the first digits of their weights' SHA-256).",
+        "`python -m memlora_mlx.eval.experts LOCOMO.json` writes this page. It compares the base model with the experts, both with",
+        f"the same constrained decoding. Student {about['student']}, embedder {about['embedder']}, mlx {about['mlx']}.",
+        f"LoCoMo {report['conversation']} (validation, never trained on). Each part says when and where it was measured,",
+        "and with which experts (the first digits of the SHA-256 of their weights).",
         "",
         *_extraction(report),
-        *_update(report, "update", "Update, held-out lives"),
-        *_update(report, "update_held_out_phrases", "Update, held-out lives in phrases never trained on"),
+        *_update(report, "update", "Update, held-out synthetic dialogues"),
+        *_update(report, "update_held_out_phrases", "Update, held-out synthetic dialogues in phrases never trained on"),
         *_generation(report),
         *_pipeline(report),
         "METEOR: {meteor}; BERTScore: {bert_score}.".format_map(_Known(report["metrics"])),
@@ -36,10 +36,10 @@ def _extraction(report: Mapping[str, Any]) -> list[str]:
     lines = [
         "## Extraction",
         "",
-        f"Facts against LoCoMo's observations, {report['extraction_exchanges']} exchanges;",
-        f"two facts are the same from a cosine of {SAME} on. {_when(report, 'extraction')}",
+        f"Facts compared with LoCoMo's observations, {report['extraction_exchanges']} exchanges.",
+        f"Two facts count as the same from a cosine of {SAME}. {_when(report, 'extraction')}",
         "",
-        "| | precision | recall | F1 | facts | tokens out |",
+        "| | precision | recall | F1 | facts | output tokens |",
         "|---|---:|---:|---:|---:|---:|",
     ]
     for name, row in found.items():
@@ -55,8 +55,8 @@ def _update(report: Mapping[str, Any], key: str, title: str) -> list[str]:
     lines = [
         f"## {title}",
         "",
-        "Exchanges, and facts, with exactly the right decisions and texts; right decisions per event. Each fact is asked about",
-        f"alone, with the memories nearest to it. {_when(report, 'update')}",
+        "Exchanges and facts with exactly the right operations and texts, and right operations by event. Each fact is asked",
+        f"about separately, with the memories nearest to it. {_when(report, 'update')}",
         "",
         "| | exchanges exact | 95 % | facts exact | " + " | ".join(events) + " |",
         "|---|---:|---|---:|" + "---:|" * len(events),
@@ -74,7 +74,7 @@ def _generation(report: Mapping[str, Any]) -> list[str]:
         return []
     sides = {name: row for name, row in found.items() if name != "gain"}
     count = next(iter(sides.values()))["questions"]
-    told = f"{count} questions over one bank, of the observations. {_when(report, 'generation')}"
+    told = f"{count} questions, answered from one store made of the observations. {_when(report, 'generation')}"
     return ["## Generation", "", told, *_chosen(report), "", *_quality(sides), "", _gain_line(found["gain"]), ""]
 
 
@@ -86,9 +86,9 @@ def _pipeline(report: Mapping[str, Any]) -> list[str]:
         "## End to end",
         "",
         f"{about['exchanges']} exchanges read, then {about['questions']} questions answered from {about['limit']}",
-        f"memories of each speaker, in brackets 95 % intervals. {_when(report, 'pipeline')}",
+        f"memories of each speaker; 95 % intervals in brackets. {_when(report, 'pipeline')}",
         *_chosen(report, "pipeline"),
-        "Who extracts / updates / generates:",
+        "The first column says who extracts / updates / generates:",
         "",
         *_quality(found),
         "",
@@ -101,7 +101,9 @@ def _chosen(report: Mapping[str, Any], part: str = "generation") -> list[str]:
     told = report["measured"][part].get("chosen_by", {}).get("generation")
     if told is None:
         return []
-    return [f"The generation expert was chosen by {told}: figures on these questions are on the high side."]
+    return [
+        f"The generation expert was chosen by {told}. Its figures on these questions are therefore on the high side."
+    ]
 
 
 def _when(report: Mapping[str, Any], part: str) -> str:
@@ -118,7 +120,7 @@ class _Known(dict[str, Any]):
 def _quality(sides: Mapping[str, Mapping[str, Any]]) -> list[str]:
     columns = {"f1": "token F1", "L": "L", "rouge_1": "ROUGE-1", "meteor": "METEOR", "bert_score": "BERTScore"}
     columns |= {"sentence_bert": "SentenceBERT", "exact": "exact"}
-    lines = ["| | " + " | ".join(columns.values()) + " | tokens out |", "|---|" + "---:|" * (len(columns) + 1)]
+    lines = ["| | " + " | ".join(columns.values()) + " | output tokens |", "|---|" + "---:|" * (len(columns) + 1)]
     for name, row in sides.items():
         out = row["tokens_out"]["generation"] if isinstance(row["tokens_out"], dict) else row["tokens_out"]
         cells = [f"{row[key]:.1f}{_bracketed(row.get(f'{key}_interval'))}" for key in columns]

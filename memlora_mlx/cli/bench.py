@@ -13,7 +13,8 @@ from memlora_mlx.cli.bench_options import LocomoOptions, MemoryOptions, SystemOp
 from memlora_mlx.cli.console import interrupt_event, open_workspace, print_json, require_files, stderr_console
 from memlora_mlx.cli.help import DefaultCommandGroup, command, command_line, examples
 from memlora_mlx.cli.options import JsonOption
-from memlora_mlx.cli.progress import ProgressLine, format_duration
+from memlora_mlx.cli.progress import ProgressLine
+from memlora_mlx.text import format_duration
 
 if TYPE_CHECKING:
     from memlora_mlx.eval.results import BenchRun

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 import signal
 import sys
@@ -17,12 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from memlora_mlx.text import printable
+
 if TYPE_CHECKING:
     from rich.console import Console
 
     from memlora_mlx.memory.workspace import Workspace
 
-_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 STARTER_MODELS = ("smollm2-135m", "all-minilm-l6-v2")
 
 
@@ -82,7 +82,7 @@ def write_text_piece(piece: str) -> None:
     It may be called on the engine's thread, which must not fail when the reader of a pipe has gone.
     """
     try:
-        typer.echo(_CONTROL.sub("", piece), nl=False)
+        typer.echo(printable(piece), nl=False)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 

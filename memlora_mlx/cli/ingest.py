@@ -10,7 +10,8 @@ import typer
 
 from memlora_mlx.cli.console import interrupt_event, open_workspace, print_json, require_files
 from memlora_mlx.cli.options import ConversationOption, ExchangesOption, JsonOption, ModelOptions
-from memlora_mlx.cli.progress import ProgressLine, format_duration
+from memlora_mlx.cli.progress import ProgressLine
+from memlora_mlx.text import format_duration
 
 if TYPE_CHECKING:
     from memlora_mlx.conversations import Conversation

@@ -14,6 +14,7 @@ import typer
 from memlora_mlx.cli.console import open_workspace, print_columns, print_json, require_files, stderr_console
 from memlora_mlx.cli.help import HelpGroup, command, examples
 from memlora_mlx.cli.options import JsonOption, OldLimitOption, UserOption, top_k_or_old_limit
+from memlora_mlx.files import atomic_file
 
 if TYPE_CHECKING:
     from memlora_mlx.records import Hit, MemoryRecord
@@ -277,16 +278,12 @@ def export_memories(
         count = 0
         if not file.name:
             raise UsageError(f"Cannot write {file}: it is a folder. Give the path of a file.")
-        partial = file.with_name(file.name + ".part")
         try:
-            with partial.open("w", encoding="utf-8") as out:
+            with atomic_file(file, private=False) as out:
                 for line in lines:
-                    out.write(line + "\n")
+                    out.write(f"{line}\n".encode())
                     count += line.startswith('{"kind": "memory"')
-            partial.replace(file)
         except OSError as error:
-            with contextlib.suppress(OSError):
-                partial.unlink()
             raise UsageError(f"Cannot write {file}: {error.strerror}. Choose another path.") from error
     stderr_console().print(f"{count} memories in {file}")
 

@@ -22,7 +22,8 @@ from memlora_mlx.cli.options import (
     parse_stage,
     require_split_scheme,
 )
-from memlora_mlx.cli.progress import ProgressLine, format_duration
+from memlora_mlx.cli.progress import ProgressLine
+from memlora_mlx.text import format_duration
 
 if TYPE_CHECKING:
     from memlora_mlx.conversations import Conversation

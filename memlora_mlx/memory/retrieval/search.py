@@ -32,8 +32,8 @@ def nearest(
     Args:
         indexes: in step with the connection's transaction.
         query: unit length, shape (dim,).
-        always: holds for nearly every memory, like not being expired.
-        ranges, filters: may hold for few, which are then looked up in the database, and only they are proposed. The
+        common: holds for nearly every memory, like not being expired.
+        indexed, filters: may hold for few, which are then looked up in the database, and only they are proposed. The
             database finds what `indexed` asks for without looking at every memory.
 
     However narrow the conditions are, the answer is that of a look at every matching memory (in an owner whose index is a

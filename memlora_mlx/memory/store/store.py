@@ -76,8 +76,8 @@ class Store:
     StoreFull and StoreReadOnly (writing), StoreBroken (the file is damaged). What a failed call did is undone as a whole.
 
     Args:
-        space: that of the vectors it will be given.
-        any_space: open it even where it holds vectors of another space, to mend it; `space` is then what it has.
+        embedding: the fingerprint of the vectors it will be given.
+        any_embedding: open it even where it holds vectors of another embedder, to mend it; `embedding` is then what it has.
         exact_limit: memories of one owner up to which every search looks at all of them.
 
     Raises:
@@ -142,7 +142,7 @@ class Store:
 
         Raises:
             StoreError: a vector of another space, or metadata that is not JSON.
-            Overtaken: a memory says something else than what a change was decided on (`seen`); nothing is written.
+            WriteConflict: a memory says something else than what a change was decided on (`expected_text`); nothing is written.
         """
         owner = inputs.clean_scope(owner)
         if exchange is not None and inputs.clean_scope(exchange.owner) != owner:

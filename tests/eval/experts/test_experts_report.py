@@ -52,7 +52,7 @@ def test_one_command_makes_the_table_and_asks_nothing_twice(
     for row in report["pipeline"].values():
         low, high = row["f1_interval"]
         assert low <= row["f1"] + 0.05 and row["f1"] - 0.05 <= high
-    for title in ("Extraction", "Update, held-out lives", "Generation", "End to end"):
+    for title in ("Extraction", "Update, held-out synthetic dialogues", "Generation", "End to end"):
         assert f"## {title}" in told
     assert "expert / expert / base" in told
 
