@@ -134,7 +134,7 @@ def test_show_prints_the_whole_card(run: Path, run_memlora: Command) -> None:
     one_line(
         run_memlora("adapters", "show", "extraction"), 1, "has no extraction expert", "memlora train --stage extraction"
     )
-    one_line(run_memlora("adapters", "show", "nonsense"), 2, "neither a stage nor a folder 'nonsense'")
+    one_line(run_memlora("adapters", "show", "nonsense"), 2, "'nonsense' is neither a stage nor a folder")
 
 
 def test_install_puts_it_into_use_whole(run: Path, tiny_home: Path, run_memlora: Command) -> None:

@@ -60,7 +60,7 @@ def test_ctrl_c_ends_a_chat_from_a_pipe(environ: dict[str, str], tiny_home: Path
         process.stdin.close()
         process.wait(30)
         assert process.stderr is not None
-        assert process.stderr.read().splitlines()[-1:] == ["memlora: stopped"]
+        assert process.stderr.read().splitlines()[-1:] == ["memlora: Stopped."]
     assert process.returncode == 130
 
 

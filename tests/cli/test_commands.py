@@ -198,13 +198,13 @@ def test_edit_history_and_undo(ids: list[str], run_memlora: Command) -> None:
         ("ADD", None, "user"),
         ("UPDATE", "Ann likes tea", "user"),
     ]
-    assert run_memlora("memory", "undo") == (0, "put back to: Ann likes tea\n", "")
+    assert run_memlora("memory", "undo") == (0, "changed back to: Ann likes tea\n", "")
     assert "(undone)" in run_memlora("memory", "history", ids[1])[1]
 
     assert "deleted" in run_memlora("memory", "delete", ids[0][:8], ids[2][:8])[1]
     assert len(json.loads(run_memlora("memory", "list", "--json")[1])) == 2
     assert run_memlora("memory", "history", ids[0][:8])[0] == 0, "also of a memory that is gone"
-    assert run_memlora("memory", "undo")[1] == "brought back: Bob bought a red bicycle\n"
+    assert run_memlora("memory", "undo")[1] == "restored: Bob bought a red bicycle\n"
     code, _, err = run_memlora("memory", "show", ids[0])
     assert code == 1 and "was deleted; `memlora memory undo` can bring it back" in err
     code, _, err = run_memlora("memory", "undo", 999)
