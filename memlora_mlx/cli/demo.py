@@ -31,7 +31,8 @@ def demo_command(models: ModelOptions) -> None:
     from memlora_mlx.conversations import read_conversations
     from memlora_mlx.memory.api import Memory
     from memlora_mlx.memory.ingest import IngestStats, ingest
-    from memlora_mlx.memory.pipeline import ExchangeResult, owner_name
+    from memlora_mlx.memory.pipeline import owner_name
+    from memlora_mlx.memory.results import ExchangeResult
     from memlora_mlx.memory.stages import format_day
     from memlora_mlx.memory.workspace import Workspace
 

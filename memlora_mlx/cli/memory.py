@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TextIO
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO
 
 import typer
 
@@ -22,13 +23,18 @@ if TYPE_CHECKING:
 app = typer.Typer(
     cls=HelpGroup,
     no_args_is_help=True,
-    help="List, search, show, edit, delete, undo, export and import memories.",
+    help="List, search, show, edit, delete, undo, redo, export and import memories.",
     epilog=examples("memlora memory list", 'memlora memory search "where Maya works"'),
 )
 
 IdArgument = Annotated[
     str,
     typer.Argument(metavar="ID", help="Id of a memory, as `memory list` shows it; its first characters are enough."),
+]
+
+OneUserOption = Annotated[
+    list[str] | None,
+    typer.Option("--user", metavar="NAME", help="Look only at changes of this user's memories (default: all users)."),
 ]
 
 
@@ -75,7 +81,7 @@ def list_memories(
     as_json: JsonOption = False,
 ) -> None:
     """List memories, the newest first."""
-    from memlora_mlx.memory.api import memory_to_mem0
+    from memlora_mlx.memory.mem0_format import memory_to_mem0
 
     filters = chosen.filters()
     with open_workspace(models=False) as opened:
@@ -112,7 +118,7 @@ def search(
 ) -> None:
     """Find the memories whose meaning is nearest to a text."""
     from memlora_mlx.memory.api import Memory as System
-    from memlora_mlx.memory.api import hit_to_mem0
+    from memlora_mlx.memory.mem0_format import hit_to_mem0
 
     filters, top_k = chosen.filters(), top_k_or_old_limit(top_k, limit)
     with open_workspace(models=False) as opened:
@@ -128,12 +134,13 @@ def search(
 @command(app, "show", "memlora memory show 3f2a91c0")
 def show(memory_id: IdArgument, as_json: JsonOption = False) -> None:
     """Show one memory: its text, times, owner and image, and the exchange it came from."""
-    from memlora_mlx.memory.api import memory_to_mem0
+    from memlora_mlx.memory.mem0_format import memory_to_mem0
     from memlora_mlx.memory.stages import format_day
+    from memlora_mlx.memory.store.lookup import find_by_prefix
 
     with open_workspace(models=False) as opened:
         store = opened.require_store()
-        memory = store.find_by_prefix(memory_id)
+        memory = find_by_prefix(store, memory_id)
         exchange = store.exchange(memory.exchange_key) if memory.exchange_key else None
         picture = store.images.path(memory.image.sha256) if memory.image else None
         small = store.images.thumbnail(memory.image.sha256) if memory.image else None
@@ -187,14 +194,17 @@ def edit(
 ) -> None:
     """Change the text of a memory. `memlora memory undo` reverts it."""
     from memlora_mlx.errors import UsageError
-    from memlora_mlx.memory.api import Memory as System
+    from memlora_mlx.memory.store.lookup import find_by_prefix
 
     with open_workspace(models=False) as opened:
-        memory = opened.require_store().find_by_prefix(memory_id)
-        if text is None and (text := _edited(memory.text)) == memory.text:
-            raise UsageError("Nothing was changed. Give the new text after the id, or save it in the editor.")
-        System.of(opened).update(memory.id, text)
-        print_columns(_head(memory), opened.store.find_by_prefix(memory.id).text)
+        memory = find_by_prefix(opened.require_store(), memory_id)
+        edited = opened.editor.revise(memory.id, _edited(memory.text) if text is None else text)
+        if not edited.is_change:
+            raise UsageError(
+                "Nothing was changed: the memory already has this text. Give the new text after the id, or save it in the editor."
+            )
+        print_columns(_head(edited.memory), edited.memory.text)
+        _print_problem(edited.problem)
 
 
 @command(app, "delete", "memlora memory delete 3f2a91c0")
@@ -205,12 +215,15 @@ def delete(
 
     `memlora memory undo` restores each one, but not an image that no other memory uses.
     """
+    from memlora_mlx.memory.store.lookup import find_by_prefix
+
     with open_workspace(models=False) as opened:
         store = opened.require_store()
-        for memory in [store.find_by_prefix(memory_id) for memory_id in ids]:
+        for memory in [find_by_prefix(store, memory_id) for memory_id in ids]:
             had = memory.image is not None and store.images.path(memory.image.sha256) is not None
-            store.delete(memory.id)
+            deleted = opened.editor.delete(memory.id)
             print_columns(f"deleted  {_head(memory)}", memory.text)
+            _print_problem(deleted.problem)
             if had and memory.image and store.images.path(memory.image.sha256) is None:
                 stderr_console().print(
                     "Its image was erased because no other memory uses it. Undo restores the text but not the image."
@@ -221,10 +234,11 @@ def delete(
 def history(memory_id: IdArgument, as_json: JsonOption = False) -> None:
     """Show the history of a memory, also of a deleted one."""
     from memlora_mlx.memory.api import Memory as System
+    from memlora_mlx.memory.store.lookup import resolve_id
 
     with open_workspace(models=False) as opened:
         store = opened.require_store()
-        lines = System.of(opened).history(store.resolve_id(memory_id))
+        lines = System.of(opened).history(resolve_id(store, memory_id))
     if as_json:
         print_json(lines)
         return
@@ -246,15 +260,48 @@ def undo(
             show_default=False,
         ),
     ] = None,
+    user: OneUserOption = None,
 ) -> None:
-    """Undo one change."""
-    from memlora_mlx.memory.api import Memory as System
+    """Undo one change of a memory."""
+    _reverse("undo", revision, user)
 
+
+@command(app, "redo", "memlora memory redo")
+def redo(
+    revision: Annotated[
+        int | None,
+        typer.Argument(
+            metavar="NUMBER",
+            help="Number of the undo, as `memory history` shows it (default: the newest undo).",
+            show_default=False,
+        ),
+    ] = None,
+    user: OneUserOption = None,
+) -> None:
+    """Make a change again that was undone, unless the memory has changed since."""
+    _reverse("redo", revision, user)
+
+
+def _reverse(verb: Literal["undo", "redo"], revision: int | None, users: Sequence[str] | None) -> None:
+    from memlora_mlx.errors import UsageError
+    from memlora_mlx.records import Scope
+
+    if users and len(users) > 1:
+        raise UsageError(f"`memlora memory {verb}` takes one --user.")
     with open_workspace(models=False) as opened:
         opened.require_store()
-        line = System.of(opened).undo(revision)
-    was = {"ADD": "restored", "DELETE": "deleted again", "UPDATE": "changed back to"}[line["event"]]
-    typer.echo(f"{was}: {line['new_memory'] or line['old_memory']}")
+        reverse = opened.editor.redo if verb == "redo" else opened.editor.undo
+        reversal = reverse(revision, scope=Scope(user_id=users[0] if users else None))
+    line = reversal.revision
+    was = {"ADD": "restored", "DELETE": "deleted again", "UPDATE": "changed back to"}[line.event]
+    typer.echo(f"{was}: {line.new_text or line.old_text}")
+    _print_problem(reversal.problem)
+
+
+def _print_problem(problem: str | None) -> None:
+    """Print that a change is saved, but not its training example."""
+    if problem is not None:
+        stderr_console().print(problem, markup=False)
 
 
 @command(app, "export", "memlora memory export memories.jsonl", "memlora memory export > memories.jsonl")
@@ -268,9 +315,10 @@ def export_memories(
 ) -> None:
     """Write all memories as JSON lines, for a backup or for another machine."""
     from memlora_mlx.errors import UsageError
+    from memlora_mlx.memory.store.export_import import export_lines
 
     with open_workspace(models=False) as opened:
-        lines = (json.dumps(row, ensure_ascii=False) for row in opened.require_store().export())
+        lines = (json.dumps(row, ensure_ascii=False) for row in export_lines(opened.require_store()))
         if str(file) == "-":
             for line in lines:
                 typer.echo(line)
@@ -296,6 +344,7 @@ def import_memories(
 ) -> None:
     """Import exported memories. Memories that are already stored stay as they are."""
     from memlora_mlx.errors import UsageError
+    from memlora_mlx.memory.store.export_import import import_lines
 
     require_files([file])
     with open_workspace(models=False) as opened, contextlib.ExitStack() as stack:
@@ -305,7 +354,7 @@ def import_memories(
                 lines = stack.enter_context(file.open(encoding="utf-8", errors="replace"))
             except OSError as error:
                 raise UsageError(f"Cannot read {file}: {error.strerror}. Check the path.") from error
-        result = opened.store.import_(lines, opened.engine.embed)
+        result = import_lines(opened.store, lines, opened.engine.embed)
     typer.echo(f"{result.added} memories added, {result.skipped} were already stored")
 
 

@@ -253,7 +253,7 @@ def parse_stage(name: str) -> Stage:
 
 def require_split_scheme(name: str) -> None:
     """Raises UsageError: there is no way of dividing conversations with this name."""
-    from memlora_mlx.distill.examples import SPLITS
+    from memlora_mlx.conversations.splits import SPLITS
     from memlora_mlx.errors import UsageError
 
     if name not in SPLITS:

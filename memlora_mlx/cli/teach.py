@@ -27,7 +27,8 @@ from memlora_mlx.text import format_duration
 
 if TYPE_CHECKING:
     from memlora_mlx.conversations import Conversation
-    from memlora_mlx.distill.examples import Splits, TrainingExample
+    from memlora_mlx.conversations.splits import Splits
+    from memlora_mlx.distill.examples import TrainingExample
     from memlora_mlx.distill.local_teachers import GeneratedExamples, LocalTeacher
     from memlora_mlx.distill.teacher_client import AnnotationJob, AnnotationStats, Teacher
     from memlora_mlx.distill.teacher_prompts import SelectedExchanges
@@ -121,7 +122,7 @@ def teach_command(
 
     You can stop at any time; the same command continues, and nothing is asked twice.
     """
-    from memlora_mlx.distill.examples import SPLITS
+    from memlora_mlx.conversations.splits import SPLITS
     from memlora_mlx.errors import UsageError
 
     requested = _stage(stage)  # before anything is read or asked
@@ -231,7 +232,7 @@ def _generate_locally(teacher: LocalTeacher, stage: Stage, splits: Splits, **opt
 
 def generate_synthetic_examples(stage: Stage, lives: int, seed: int) -> GeneratedExamples:
     """Generate examples for a stage from this many synthetic dialogues, as `--teacher synthetic --seed` does."""
-    from memlora_mlx.distill.examples import SPLITS
+    from memlora_mlx.conversations.splits import SPLITS
 
     return _generate_locally("synthetic", stage, SPLITS["paper"], count=lives, seed=seed)
 

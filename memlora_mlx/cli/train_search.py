@@ -210,7 +210,7 @@ def _data_by_stage(data: Sequence[str], searched: Sequence[Stage]) -> dict[Stage
 def _search_conditions(request: SearchRequest) -> dict[str, Any]:
     """What the candidates are measured on, by the conversations' names."""
     from memlora_mlx.conversations import read_conversations
-    from memlora_mlx.distill.examples import SPLITS
+    from memlora_mlx.conversations.splits import SPLITS
     from memlora_mlx.errors import UsageError
 
     locomo, splits = request.locomo, request.splits

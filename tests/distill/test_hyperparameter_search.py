@@ -21,8 +21,9 @@ from tiny_models import Q_V, mx
 from memlora_mlx.cli.options import RecipeOptions
 from memlora_mlx.cli.search_leaderboard import leaderboard_table
 from memlora_mlx.cli.train_search import SearchRequest, parse_numbers, run_search
+from memlora_mlx.conversations.splits import Split
 from memlora_mlx.distill.datasets import tokenize_examples, training_batches
-from memlora_mlx.distill.examples import Split, TrainingExample, write_examples
+from memlora_mlx.distill.examples import TrainingExample, write_examples
 from memlora_mlx.distill.hyperparameter_search import (
     Grid,
     LeaderboardEntry,

@@ -18,9 +18,10 @@ from cli_home import EXCHANGES, TALK, environment, start_command
 from servers import LocalServer, completion, error_response, html_response, local_server
 
 from memlora_mlx.conversations import read_conversations
+from memlora_mlx.conversations.splits import SPLITS
 from memlora_mlx.distill.answer_cleaning import CleanedAnswer, RejectedAnswer
 from memlora_mlx.distill.answer_files import AnswerFiles, read_answers, rejected_file, teacher_file
-from memlora_mlx.distill.examples import SPLITS, read_examples
+from memlora_mlx.distill.examples import read_examples
 from memlora_mlx.distill.replay import temporary_store
 from memlora_mlx.distill.teacher_client import AnnotationJob, AnnotationStats, Teacher
 from memlora_mlx.distill.teacher_prompts import (
@@ -370,7 +371,7 @@ def test_a_full_disk_is_said_and_the_file_stays_whole(
     path = teacher_file(tmp_path, "extraction", MODEL)
     with local_server(facts) as server:
         with AnswerFiles(path) as answers:
-            monkeypatch.setattr(answers, "_rows", Disk(answers._rows))
+            monkeypatch.setattr(answers._rows, "_file", Disk(answers._rows._file))
             with pytest.raises(TeacherFailed, match=r"disk of .* is full.*is kept"):
                 annotate_extraction(AnnotationJob(FakeClock().teacher(server, concurrency=1), answers), selection)
         assert path.read_bytes().endswith(b"}\n") and len(list(read_examples(path))) == 3

@@ -17,6 +17,7 @@ from textual.widgets import Input, OptionList, Select
 from memlora_mlx.distill.examples import TrainingExample, write_examples
 from memlora_mlx.errors import UsageError
 from memlora_mlx.eval.results import BenchRun, QuestionResult, write_run
+from memlora_mlx.memory.store.sources import list_sources
 from memlora_mlx.tui.app import SCREENS_BY_KEY, MemloraApp
 from memlora_mlx.tui.backend import Backend
 from memlora_mlx.tui.preferences import save_preferences
@@ -116,11 +117,12 @@ def test_ingest_pauses_and_goes_on(
         await wait_until(pilot, lambda: screen._stop is None)
         assert "paused; Ctrl+R goes on" in text_of(app)
         store = (await app.backend.run(lambda workspace: workspace)).store
-        before = store.sources()[0].done
+        before = list_sources(store)[0].done
         assert 0 < before < EXCHANGES, "it stopped on the way"
         await pilot.press("p")
         await wait_until(
-            pilot, lambda: screen._stop is None and "✓ read" in text_of(app) and store.sources()[0].done == EXCHANGES
+            pilot,
+            lambda: screen._stop is None and "✓ read" in text_of(app) and list_sources(store)[0].done == EXCHANGES,
         )
         await wait_until(pilot, lambda: f"{before} were read before" in text_of(app))
 
