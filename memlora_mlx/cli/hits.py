@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from memlora_mlx.cli.options import print_columns
+from memlora_mlx.cli.console import print_columns
 
 if TYPE_CHECKING:
     from memlora_mlx.records import Hit
