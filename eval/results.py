@@ -36,7 +36,7 @@ class QuestionResult:
     gold: str  # "" where the data has none (most of category 5)
     evidence: tuple[str, ...]  # the turns that hold the answer
     answer: str
-    retrieved: tuple[Mapping[str, Any], ...] = ()  # text, refs (turns it came from), distance; nearest first
+    retrieved: tuple[Mapping[str, Any], ...] = ()  # text, refs (turns it came from), score; best first
     recall: float | None = None  # share of the evidence turns among the refs retrieved; None if it cannot be told
     lost: FailureStage | None = None  # where a wrong answer was lost; None where it was right, or cannot be told
     input_tokens: int = 0

@@ -49,7 +49,7 @@ class TranscriptBaseline:
                 # a whole conversation under each question would be most of the report's file
                 told = () if self.name == "full-context" else picked
                 shown = tuple(
-                    retrieved_turn(said[i].text, tuple(filter(None, [turns[i].ref])), distance) for i, distance in told
+                    retrieved_turn(said[i].text, tuple(filter(None, [turns[i].ref])), score) for i, score in told
                 )
                 replies.append(
                     reply(question, answer, shown, refs, known=everything, given=everything, standing=everything)
@@ -105,7 +105,7 @@ class TranscriptBaseline:
             picked = [int(i) for i in (-cosines).argsort(kind="stable")[:count]]
             while picked and self._tokens(question, [said[i] for i in picked]) > budget:
                 picked.pop()
-            yield [(i, float(max(0.0, 2.0 - 2.0 * cosines[i])) ** 0.5) for i in picked]
+            yield [(i, float(cosines[i])) for i in picked]
 
     def _evidence(
         self, case: BenchmarkCase, turns: Sequence[Message], said: Sequence[stages.PromptMemory]

@@ -30,7 +30,7 @@ from memlora_mlx.memory.mem0_format import (
     settings_of,
 )
 from memlora_mlx.memory.results import Answer, CallCost
-from memlora_mlx.memory.retrieval.find import find
+from memlora_mlx.memory.retrieval.find import embed_some_messages, find
 from memlora_mlx.memory.store.history import memory_history
 from memlora_mlx.memory.verbatim import store_verbatim
 from memlora_mlx.memory.workspace import Workspace
@@ -270,6 +270,7 @@ class Memory:
         query = clean_text(query)
         [vector] = self.workspace.engine.embed([query], query=True)
         protocol = self.workspace.settings.protocol
+        embed_some_messages(self.workspace.store, self.workspace.engine.embed, protocol)
         return find(self.workspace.store, query, vector, limit, protocol=protocol, scopes=scopes, **options)
 
     def undo(

@@ -91,8 +91,8 @@ def test_every_system_answers_every_question_and_says_where_from(whole: BenchRun
     assert all(len(one.retrieved) == 6 for one in of(whole, "rag"))  # 3 for each of two owners
     for one in of(whole, "memlora"):
         assert len(one.retrieved) <= 6
-        distances = [memory["distance"] for memory in one.retrieved]
-        assert distances == sorted(distances)
+        scores = [memory["score"] for memory in one.retrieved]
+        assert scores == sorted(scores, reverse=True)
 
 
 def test_what_is_measured_beside_the_answers(whole: BenchRun) -> None:

@@ -6,11 +6,13 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from memlora_mlx.memory.changes import Vector
+from memlora_mlx.memory.changes import EmbedFunction, Vector
 from memlora_mlx.memory.retrieval.messages import find_hits
 from memlora_mlx.memory.store.store import Store
 from memlora_mlx.records import Hit, Scope
 from memlora_mlx.settings import Protocol
+
+EMBEDDED_BEFORE_A_SEARCH = 32  # messages: a fraction of a second
 
 
 def find(
@@ -65,3 +67,12 @@ def find(
     ]
     near.sort(key=lambda neighbour: neighbour.distance)
     return [Hit(neighbour.memory, None, neighbour.score) for neighbour in near]
+
+
+def embed_some_messages(store: Store, embed: EmbedFunction, protocol: Protocol) -> None:
+    """Before a search, embed some of the messages that have no vector yet: those of a store of before this search.
+
+    Until all of them have one they are found by their words. Ingesting and `memlora doctor --repair` embed all at once.
+    """
+    if protocol == "product" and not store.database.read_only:
+        store.embed_messages(embed, EMBEDDED_BEFORE_A_SEARCH)

@@ -2,28 +2,26 @@
 
 Every message of an exchange has a row in `indexed_messages` and one in the full-text table `message_words`, written in the
 transaction of its exchange. Its vector may come later: until then the message is found by its words alone. A memory that
-came from no message has a row of its own among the words. All of this can be made again from exchanges, memories and
-history (`fill`).
+came from no message has a row of its own among the words. All of this can be made again: see `full_text`.
 """
 
 from __future__ import annotations
 
+import json
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from memlora_mlx.memory.changes import Vector
 from memlora_mlx.memory.inputs import decode_time
-from memlora_mlx.memory.retrieval.lexical import TOKENIZER, WORDS_VERSION, searchable, source_position
+from memlora_mlx.memory.retrieval.lexical import searchable, source_position
 from memlora_mlx.records import Exchange, MessageKey
 from memlora_mlx.text import clean_text
 
 SESSION_GAP = timedelta(hours=1)  # a longer silence begins a new session
 # Rows of `message_words` are ordered by owner, so that a search of one owner's words reads only those.
 _OWNER_BITS = 40
-_WORDS = """
-    CREATE VIRTUAL TABLE message_words USING fts5(text, before, facts, after, tokenize = '{tokenizer}')
-"""
 _PREVIOUS = """
     SELECT p.id, p.said_at FROM indexed_messages p
     WHERE p.exchange = (SELECT max(id) FROM exchanges WHERE owner = :owner AND source = :source AND id < :exchange)
@@ -33,6 +31,15 @@ _TEXT = """
     SELECT g.text, i.caption FROM indexed_messages p JOIN messages g ON g.exchange = p.exchange AND g.position = p.position
     LEFT JOIN images i ON i.id = g.image WHERE p.id = ?
 """
+
+
+@dataclass(frozen=True, slots=True)
+class EndedFact:
+    """A memory that came from a message once and no longer does."""
+
+    memory_id: str
+    at: str  # ISO 8601, UTC
+    is_forgotten: bool  # somebody deleted it, so that its words must not be found either
 
 
 def message_row(owner: int, message: int) -> int:
@@ -109,13 +116,13 @@ def index_exchange(connection: sqlite3.Connection, exchange: int, revision: int)
         made.append(row)
         texts.append(searchable(shown_text(message["text"], message["caption"])))
     if made:
-        _insert_words(connection, header["owner"], made, texts)
+        insert_words(connection, header["owner"], made, texts)
     return made
 
 
-def _insert_words(connection: sqlite3.Connection, owner: int, messages: Sequence[int], texts: Sequence[str]) -> None:
+def insert_words(connection: sqlite3.Connection, owner: int, messages: Sequence[int], texts: Sequence[str]) -> None:
     [first] = connection.execute("SELECT previous FROM indexed_messages WHERE id = ?", [messages[0]]).fetchone()
-    before = "" if first is None else _words_of(connection, first)
+    before = "" if first is None else words_of(connection, first)
     if first is not None:
         connection.execute("UPDATE message_words SET after = ? WHERE rowid = ?", [texts[0], message_row(owner, first)])
     connection.executemany(
@@ -127,7 +134,7 @@ def _insert_words(connection: sqlite3.Connection, owner: int, messages: Sequence
     )
 
 
-def _words_of(connection: sqlite3.Connection, message: int) -> str:
+def words_of(connection: sqlite3.Connection, message: int) -> str:
     return searchable(shown_text(*connection.execute(_TEXT, [message]).fetchone()))
 
 
@@ -150,6 +157,16 @@ def put_vectors(connection: sqlite3.Connection, vectors: Iterable[tuple[int, Vec
             connection.execute("INSERT OR REPLACE INTO message_vectors VALUES (?, ?)", [row, vector.tobytes()])
             # A message's vector in the index has the previous message's in it.
             connection.execute("UPDATE indexed_messages SET revision = ? WHERE previous = ?", [revision, row])
+
+
+def drop_vectors(connection: sqlite3.Connection, chosen: Iterable[int] | None, revision: int) -> None:
+    """Forget the vectors of messages, given by their rows or None for all, until they are embedded again."""
+    rows = None if chosen is None else json.dumps(list(chosen))
+    where = "is_embedded" if rows is None else "id IN (SELECT value FROM json_each(?))"
+    values = [] if rows is None else [rows]
+    vectors = "1" if rows is None else "message IN (SELECT value FROM json_each(?))"
+    connection.execute(f"DELETE FROM message_vectors WHERE {vectors}", values)
+    connection.execute(f"UPDATE indexed_messages SET is_embedded = 0, revision = ? WHERE {where}", [revision, *values])
 
 
 def pending(connection: sqlite3.Connection, limit: int) -> list[tuple[int, str]]:
@@ -212,6 +229,28 @@ def end_fact(connection: sqlite3.Connection, message: int, memory_id: str, at: s
     connection.execute("INSERT OR REPLACE INTO ended_facts VALUES (?, ?, ?, ?)", [message, memory_id, at, is_forgotten])
 
 
+def ended_facts(connection: sqlite3.Connection, exchange_key: str) -> dict[int, list[EndedFact]]:
+    """Memories that once came from a message of an exchange, by its position."""
+    found: dict[int, list[EndedFact]] = {}
+    for row in connection.execute(
+        "SELECT i.position, e.* FROM exchanges x JOIN indexed_messages i ON i.exchange = x.id"
+        " JOIN ended_facts e ON e.message = i.id WHERE x.key = ?",
+        [exchange_key],
+    ):
+        fact = EndedFact(row["memory_id"], row["at"], bool(row["is_forgotten"]))
+        found.setdefault(row["position"], []).append(fact)
+    return found
+
+
+def restore_ended_facts(
+    connection: sqlite3.Connection, exchange_key: str, facts: Mapping[int, Sequence[EndedFact]]
+) -> None:
+    for position, ended in facts.items():
+        if (row := find_message(connection, MessageKey(exchange_key, position))) is not None:
+            for fact in ended:
+                end_fact(connection, row, fact.memory_id, fact.at, is_forgotten=fact.is_forgotten)
+
+
 def refresh_facts(connection: sqlite3.Connection, messages: Iterable[int], memories: Iterable[int]) -> None:
     """Bring the words of memories up to date: those that came from a message, and those that came from none."""
     for message in sorted(messages):
@@ -261,79 +300,6 @@ def remove_owners(connection: sqlite3.Connection, owners: Sequence[int], revisio
         connection.execute("DELETE FROM indexed_messages WHERE owner = ?", [owner])
     # FTS5 only marks deleted words as deleted, until parts of its index are merged.
     connection.execute("INSERT INTO message_words (message_words) VALUES ('optimize')")
-
-
-def create_words(connection: sqlite3.Connection) -> None:
-    """An empty full-text table in place of the one that may be there."""
-    connection.execute("DROP TABLE IF EXISTS message_words")
-    connection.execute(_WORDS.format(tokenizer=TOKENIZER))
-    connection.execute("INSERT OR REPLACE INTO meta VALUES ('words', ?)", [str(WORDS_VERSION)])
-
-
-# ------------------------------------------------------------------ making it again
-
-
-def words_version(connection: sqlite3.Connection) -> int:
-    """The version of the full-text table; 0 where there is none yet."""
-    row = connection.execute("SELECT value FROM meta WHERE key = 'words'").fetchone()
-    return 0 if row is None else int(row["value"])
-
-
-def fill(connection: sqlite3.Connection, revision: int) -> None:
-    """Make the rows that are missing, and the full-text table anew, from exchanges, memories and history."""
-    is_first = words_version(connection) == 0
-    create_words(connection)
-    every = connection.execute(
-        "SELECT id, EXISTS (SELECT 1 FROM indexed_messages WHERE exchange = x.id) FROM exchanges x"
-    )
-    for exchange, is_indexed in every.fetchall():
-        if is_indexed:
-            _refill_words(connection, exchange)
-        else:
-            index_exchange(connection, exchange, revision)
-    if is_first:
-        _replay_history(connection)
-    memories = connection.execute("SELECT id, message FROM memories").fetchall()
-    from_messages = {row["message"] for row in memories if row["message"] is not None}
-    refresh_facts(connection, from_messages, (row["id"] for row in memories if row["message"] is None))
-
-
-def _refill_words(connection: sqlite3.Connection, exchange: int) -> None:
-    rows = connection.execute(
-        "SELECT id, owner FROM indexed_messages WHERE exchange = ? ORDER BY position", [exchange]
-    ).fetchall()
-    messages = [row["id"] for row in rows]
-    _insert_words(connection, rows[0]["owner"], messages, [_words_of(connection, message) for message in messages])
-
-
-def _replay_history(connection: sqlite3.Connection) -> None:
-    """Tell for the memories of an older store which messages they came from, and which messages lost a memory."""
-    links: dict[str, int | None] = {}
-    for line in connection.execute("SELECT * FROM history ORDER BY id").fetchall():
-        memory_id, is_undone = line["memory_id"], line["undone_by"] is not None
-        if line["actor"] in ("undo", "redo"):
-            continue
-        if is_undone:
-            withdrawn = line["exchange_key"] if line["event"] == "ADD" else None
-            if (message := source_message(connection, withdrawn, line["new_text"] or "")) is not None:
-                end_fact(connection, message, memory_id, line["at"], is_forgotten=True)
-            continue
-        ended = links.pop(memory_id, None)
-        if ended is not None:
-            is_forgotten = line["event"] == "DELETE" and line["actor"] != "model"
-            end_fact(connection, ended, memory_id, line["at"], is_forgotten=is_forgotten)
-        if line["event"] != "DELETE":
-            links[memory_id] = source_message(connection, line["exchange_key"], line["new_text"])
-    for row in connection.execute(
-        "SELECT m.id, m.public_id, m.text, x.key FROM memories m LEFT JOIN exchanges x ON x.id = m.exchange"
-    ).fetchall():
-        known = row["public_id"] in links
-        message = links[row["public_id"]] if known else source_message(connection, row["key"], row["text"])
-        if message is not None:
-            connection.execute("UPDATE memories SET message = ? WHERE id = ?", [message, row["id"]])
-            connection.execute(
-                "DELETE FROM ended_facts WHERE message = ? AND memory_id = ?", [message, row["public_id"]]
-            )
 
 
 def said_last(connection: sqlite3.Connection, owners: Sequence[int]) -> datetime | None:

@@ -38,7 +38,7 @@ from memlora_mlx.memory.retrieval.index import EXACT_LIMIT, OwnerIndex, OwnerInd
 from memlora_mlx.memory.retrieval.lexical import WORDS_VERSION
 from memlora_mlx.memory.retrieval.search import nearest
 from memlora_mlx.memory.retrieval.tables import MEMORIES, MESSAGES
-from memlora_mlx.memory.store import messages, meta, rows
+from memlora_mlx.memory.store import full_text, messages, meta, rows
 from memlora_mlx.memory.store.database import BUSY_SECONDS, Database
 from memlora_mlx.memory.store.images import ImageStore, erase_released_images
 from memlora_mlx.memory.store.transactions import Transaction
@@ -205,7 +205,7 @@ class Store:
     def reset(self) -> None:
         """Delete everything, the history too, and leave no trace of it in the file."""
         with self.transaction() as transaction:
-            messages.create_words(transaction.connection)
+            full_text.create_words(transaction.connection)
             tombstones = ("tombstones", "message_tombstones")
             for table in ("history", *tombstones, "memories", "exchanges", "images", "sources", "owners"):
                 transaction.connection.execute(f"DELETE FROM {table}")
@@ -356,11 +356,11 @@ class Store:
     def _fill_words(self) -> None:
         """Make the full-text index of a new store, or anew where another version of memlora made it."""
         with self.snapshot() as connection:
-            is_current = messages.words_version(connection) == WORDS_VERSION
+            is_current = full_text.words_version(connection) == WORDS_VERSION
         if not is_current:
             with self.database.write() as connection:
                 transaction = Transaction(connection, self.embedding, self.clock())
-                messages.fill(connection, transaction.revision)
+                full_text.fill(connection, transaction.revision)
 
     # Last: below it `list` is this method and no longer the type
 

@@ -85,6 +85,7 @@ class Transaction:
             image=change.image,
             expires_at=change.expires_at,
             metadata=change.metadata,
+            message=None if key is None or change.position is None else MessageKey(key, change.position),
         )
         if self._is_taken(new.id):
             return AppliedChange("ADD", new.id, new.text, rejected="a memory of that id is already there")

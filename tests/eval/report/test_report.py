@@ -34,7 +34,7 @@ def ask(system: str, number: int, category: int = 4, **fields: Any) -> QuestionR
         "gold": "" if category == 5 else f"gold {number}",
         "evidence": ("D1:1", "D1:2"),
         "answer": f"{system} says {number}",
-        "retrieved": ({"text": "a memory", "refs": ["D1:1"], "distance": 0.2},),
+        "retrieved": ({"text": "a memory", "refs": ["D1:1"], "score": 0.2},),
         "recall": 0.5,
     }
     return QuestionResult(system=system, question_id=f"conv-26/{number}", category=category, **{**defaults, **fields})
@@ -201,7 +201,7 @@ def test_category_5_is_abstention_and_in_no_other_figure(run: BenchRun) -> None:
 
 
 def test_recall_at_k_counts_the_nearest_memories() -> None:
-    memories = [{"text": "", "refs": refs, "distance": 0.1} for refs in (["D1:9"], ["D1:1"], ["D1:2", "D1:1"])]
+    memories = [{"text": "", "refs": refs, "score": 0.1} for refs in (["D1:9"], ["D1:1"], ["D1:2", "D1:1"])]
     one = ask("memlora", 1, retrieved=tuple(memories), recall=1.0)
     assert [recall_at(one, k) for k in (1, 2, 3, None)] == [0.0, 0.5, 1.0, 1.0]
     # one of its evidence turns was never read, so it is no part of the recall
