@@ -302,7 +302,7 @@ def _date_weight(day: date, span: temporal.Span) -> float:
 
 
 def _merged(found: Iterable[_Candidate], forgotten: set[tuple[object, ...]]) -> list[_Candidate]:
-    """One candidate for the same turn in the conversations of several owners: the best of them.
+    """One candidate for the same turn in the conversations of several owners: the best of those with a memory, if any.
 
     A turn is superseded where it is for one owner, unless a memory still stands for it with another.
     """
@@ -314,7 +314,7 @@ def _merged(found: Iterable[_Candidate], forgotten: set[tuple[object, ...]]) -> 
     for same in turns.values():
         standing = [each for each in same if each.memories]
         superseded = [each for each in same if each.superseded_at is not None]
-        merged.append((standing or superseded or same)[0] if superseded else same[0])
+        merged.append((standing or superseded or same)[0])
     return merged
 
 

@@ -170,7 +170,7 @@ class Transaction:
         [row, old_message] = self.connection.execute(
             "SELECT id, message FROM memories WHERE public_id = ?", [memory.id]
         ).fetchone()
-        message = self._message_row(memory)
+        message = None if memory.message is None else messages.find_message(self.connection, memory.message)
         self.connection.execute(
             """
             UPDATE memories SET message = ?, image = ?, revised_at = ?, changed_at = ?, text = ?, sha256 = ?,
