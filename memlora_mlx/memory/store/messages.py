@@ -69,7 +69,7 @@ def shown_text(text: str, caption: str | None) -> str:
 
 def embedding_text(speaker: str | None, text: str, caption: str | None) -> str:
     """What a message's vector is made of."""
-    said = shown_text(text, caption)
+    said = shown_text(text, caption) or "[shares an image]"
     return f"{speaker}: {said}" if speaker else said
 
 
