@@ -10,15 +10,15 @@ from memlora_mlx.memory.store.messages import owner_rows
 
 # The text of a message counts most, with the memories that came from it; the messages around it give it context.
 _BM25 = "bm25(message_words, 1.0, 0.5, 1.0, 0.25)"
-MAX_ROWS = 2_000  # rows that are ranked: BM25 takes 5 to 10 microseconds for each
+MAX_ROWS = 1_000  # rows that are ranked: BM25 takes about 5 microseconds for each
 MAX_RANGES = 16  # owners whose rows are read one range after the other; of more owners, all rows are read
 
 
 def ranked_rows(connection: sqlite3.Connection, owners: Sequence[int], terms: Sequence[str]) -> dict[int, float]:
     """The rowids in `message_words` of the owners' texts with any of the terms, with their BM25: higher is better.
 
-    The rarest terms are taken first. Where all of them would match more than about `MAX_ROWS` rows, the most frequent ones,
-    which say least, are left out.
+    The rarest terms are taken first. Where all of them would match more than `MAX_ROWS` rows, the most frequent ones, which
+    say least, are left out; of the rows of a single term that is more frequent, the newest are taken.
     """
     where, values = _ranges(owners)
     query = f"SELECT count(*) FROM (SELECT 1 FROM message_words WHERE message_words MATCH ? AND {where} LIMIT ?)"
@@ -36,8 +36,8 @@ def ranked_rows(connection: sqlite3.Connection, owners: Sequence[int], terms: Se
     if not chosen:
         return {}
     ranked = connection.execute(
-        f"SELECT rowid, -{_BM25} FROM message_words WHERE message_words MATCH ? AND {where}",
-        [match_expression(chosen), *values],
+        f"SELECT rowid, -{_BM25} FROM message_words WHERE message_words MATCH ? AND {where} ORDER BY rowid DESC LIMIT ?",
+        [match_expression(chosen), *values, MAX_ROWS],
     )
     wanted = None if len(owners) <= MAX_RANGES else {owner_rows(owner)[0] for owner in owners}
     return {row: score for row, score in ranked if wanted is None or owner_start(row) in wanted}

@@ -31,14 +31,14 @@ from memlora_mlx.memory.retrieval.filters import Condition, all_of, from_filters
 from memlora_mlx.memory.retrieval.full_text import ranked_rows
 from memlora_mlx.memory.retrieval.lexical import question_terms
 from memlora_mlx.memory.retrieval.search import nearest
-from memlora_mlx.memory.retrieval.tables import MEMORIES, MESSAGES, vectors_from
+from memlora_mlx.memory.retrieval.tables import MEMORIES, MESSAGES, VectorTable, vectors_from
 from memlora_mlx.memory.store import messages, rows
 from memlora_mlx.records import Hit, Image, MessageKey, Scope, SourceMessage
 
 if TYPE_CHECKING:
     from memlora_mlx.memory.store.store import Store
 
-POOL = 50  # of each of the three lists; more find nothing more
+POOL = 30  # of each of the three lists, for each scope; more find nothing more
 SPEAKER_WEIGHT = 0.4  # the question names one speaker, and this is what they said
 DATE_WEIGHT = 1.0  # the question names a day, and this was said on it; half of it for longer times
 SUPERSEDED_PENALTY = 1.0
@@ -103,7 +103,7 @@ def find_hits(
         owners = store.owner_rows(connection, scopes, owner_exact)
         if not owners or limit < 1:
             return []
-        pool = max(POOL, 2 * limit)
+        pool = max(POOL * len(scopes), 2 * limit)
         near = [
             nearest(
                 connection,
@@ -122,7 +122,7 @@ def find_hits(
         found = search.candidates(
             [row for row, _ in near[0]], [row for row, _ in near[1]], pool * (8 if is_filtered else 1)
         )
-        search.measure(found)
+        search.measure(found, dict(near[0]), dict(near[1]))
         _score(found, question, search.names, _asked_times(question, store.clock(), search.last_said()))
         if len(owners) > 1:
             found = _merged(found, search.forgotten_turns())
@@ -212,10 +212,16 @@ class _Search:
         )
         return {tuple(row)[2:] for row in found}
 
-    def measure(self, found: Sequence[_Candidate]) -> None:
-        """The cosines and BM25 of the candidates, from what is stored."""
-        said = self._cosines(MESSAGES, {each.row for each in found if each.turn is not None})
-        known = self._cosines(MEMORIES, {memory for each in found for memory in each.memories})
+    def measure(
+        self, found: Sequence[_Candidate], near_messages: Mapping[int, float], near_memories: Mapping[int, float]
+    ) -> None:
+        """The cosines and BM25 of the candidates, from what is stored.
+
+        Args:
+            near_messages, near_memories: distances that are known already.
+        """
+        said = self._cosines(MESSAGES, {each.row for each in found if each.turn is not None}, near_messages)
+        known = self._cosines(MEMORIES, {memory for each in found for memory in each.memories}, near_memories)
         most = max(self.words.values(), default=0.0) or 1.0
         for each in found:
             each.best_memory = max(each.memories, key=lambda row: (known.get(row, -1.0), -row), default=None)
@@ -229,11 +235,13 @@ class _Search:
             each.memory_cosine = each.cosine if remembered is None else remembered
             each.words = self.words.get(row, 0.0) / most
 
-    def _cosines(self, table: Any, keys: Iterable[int]) -> dict[int, float]:
+    def _cosines(self, table: VectorTable, keys: set[int], distances: Mapping[int, float]) -> dict[int, float]:
+        measured = {row: 1.0 - distance * distance / 2.0 for row, distance in distances.items()}
+        keys = keys - measured.keys()
         found = self.connection.execute(_VECTORS[table.name], [json.dumps(list(keys))]).fetchall()
         sound, vectors = vectors_from([(row[1], row[2]) for row in found], len(self.query))
         cosines: NDArray[np.float32] = np.nan_to_num(np.vecdot(vectors, self.query), nan=-1.0)
-        return {found[at][0]: cosine for at, cosine in zip(sound, cosines.tolist(), strict=True)}
+        return measured | {found[at][0]: cosine for at, cosine in zip(sound, cosines.tolist(), strict=True)}
 
 
 _VECTORS = {
