@@ -28,7 +28,7 @@ FailureStage = Literal["not extracted", "updated away", "not retrieved", "answer
 class QuestionResult:
     """One question, answered by one system."""
 
-    system: str  # "memlora", "base", "mem0", "full-context", "rag", "oracle", or a row of an ablation
+    system: str  # "memlora", "base", "mem0", "full-context", "rag", "rag-dense", "oracle", or a row of an ablation
     conversation: str  # "conv-26"
     question_id: str  # "conv-26/12": its place in the file, from 0
     category: int

@@ -26,9 +26,12 @@ SYSTEM_TITLES: Mapping[str, str] = {
     "base": "base (same student and prompts, no experts)",
     "mem0": "mem0ai (same student, its own prompts)",
     "full-context": "full context (the last turns that fit)",
-    "rag": "turns instead of memories",
+    "rag": "turns instead of memories, found by the same search",
+    "rag-dense": "turns instead of memories, the nearest vectors",
     "oracle": "the turns that hold the answer",
 }
+
+TRANSCRIPT_SYSTEMS = ("full-context", "rag", "rag-dense", "oracle")  # those that read the turns themselves
 
 
 def build_systems(
@@ -65,7 +68,7 @@ def _own_conversation_systems(
         if name == "memlora":
             told = describe_system(calls, "memlora (your memories as they are)", "systems", workspace)
             entrants.append(SystemEntry(own_conversations.StoredMemorySystem(name, calls, context), told))
-        elif name in ("rag", "full-context", "oracle"):
+        elif name in TRANSCRIPT_SYSTEMS:
             entrants.append(
                 SystemEntry(
                     TranscriptBaseline(name, calls, context),
@@ -84,7 +87,7 @@ def _system(name: str, workspace: Workspace, context: RunContext) -> SystemEntry
     used: tuple[Stage, ...] = ()
     if name == "memlora":
         used = ("extraction", "update", "generation")
-    elif name in ("full-context", "rag", "oracle"):
+    elif name in TRANSCRIPT_SYSTEMS:
         used = ("generation",)  # so that the memory is all that differs from memlora
     calls = cached_engine_for({stage: (workspace, stage in used) for stage in STAGES}, workspace, context)
     system: System
