@@ -9,8 +9,6 @@ layers with W + BA computed beforehand (`fused`).
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -23,6 +21,7 @@ import numpy as np
 from mlx.utils import tree_flatten
 
 from memlora_mlx.errors import AdapterMismatch
+from memlora_mlx.files import atomic_paths
 from memlora_mlx.models.adapter_registry import CONFIG, WEIGHTS, experts_in
 from memlora_mlx.models.safetensors_files import load_arrays
 from memlora_mlx.records import Stage
@@ -279,16 +278,11 @@ def write_expert(
         "lora_parameters": {"rank": rank, "scale": scale, "dropout": dropout, "keys": sorted(matrices)},
     }
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".saving-") as temporary:
-        weights, described = Path(temporary, WEIGHTS), Path(temporary, CONFIG)
+    with atomic_paths(folder / WEIGHTS, folder / CONFIG) as (weights, described):  # without the last there is no expert
         mx.save_safetensors(str(weights), arrays)
         if card:
             config["memlora"] = {**card, "sha256": sha256(weights.read_bytes()).hexdigest()}
         described.write_text(json.dumps(config, indent=1, ensure_ascii=False), encoding="utf-8")
-        for new in (weights, described):  # the description last: without it there is no expert
-            with new.open("rb") as file:
-                os.fsync(file.fileno())
-            os.replace(new, folder / new.name)
 
 
 def adapted_layers(model: nn.Module, keys: tuple[str, ...]) -> list[str]:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Literal
 
 from memlora_mlx.errors import ModelBroken
+from memlora_mlx.files import replace_folder
 
 DownloadPhase = Literal["waiting", "downloading", "checking", "unpacking", "converting"]
 OnDownload = Callable[[DownloadPhase, int, int], None]  # phase, bytes done, bytes in all (0: not known)
@@ -69,8 +69,7 @@ def move_into_place(name: str, origin: dict[str, str], model: Path, place: Path,
         files.append({**file, "sha256": sha256(path)} if hashes else file)
     manifest = json.dumps({"name": name, **origin, "files": files}, indent=1)
     (model / MANIFEST).write_text(manifest, encoding="utf-8")
-    discard(place)
-    os.replace(model, place)
+    replace_folder(model, place)
 
 
 def discard(place: Path) -> None:
