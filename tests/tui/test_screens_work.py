@@ -17,7 +17,8 @@ from textual.widgets import Input, OptionList, Select
 from memlora_mlx.distill.examples import TrainingExample, write_examples
 from memlora_mlx.errors import UsageError
 from memlora_mlx.eval.results import BenchRun, QuestionResult, write_run
-from memlora_mlx.tui.app import SCREENS_BY_KEY, MemloraApp
+from memlora_mlx.tui.app import MemloraApp
+from memlora_mlx.tui.base_app import SCREENS_BY_KEY
 from memlora_mlx.tui.backend import Backend
 from memlora_mlx.tui.preferences import save_preferences
 from memlora_mlx.tui.screens.bench import BenchScreen
