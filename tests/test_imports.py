@@ -93,6 +93,7 @@ def test_imports_point_down(house: grimp.ImportGraph, name: str, others: tuple[s
 
 
 FLOOR = ("memory.pipeline", "memory.ingest", "memory.visual_questions", "memory.chat", "memory.workspace", "memory.api")
+FLOOR += ("memory.editing", "memory.corrections", "memory.scheduling", "memory.results", "memory.mem0_format")
 BENCHMARKS = ("eval.locomo", "eval.conflict", "eval.vqa", "eval.experts", "eval.bench")
 
 
@@ -120,6 +121,30 @@ def test_rooms_within_rooms_point_down_too(house: grimp.ImportGraph, name: str, 
         for imported in house.find_modules_directly_imported_by(module) & barred
     ]
     assert inside and barred and wrong == []
+
+
+def test_memory_has_no_import_cycle() -> None:
+    """Imports for type checking count too."""
+    graph = grimp.build_graph(ROOT, cache_dir=None)
+    modules = [module for module in graph.modules if module.startswith(f"{ROOT}.memory")]
+    cycles = [
+        f"{module} <-> {other}"
+        for module in modules
+        for other in graph.find_modules_directly_imported_by(module)
+        if other.startswith(f"{ROOT}.memory") and module in graph.find_upstream_modules(other)
+    ]
+    assert len(modules) > 30 and cycles == []
+
+
+def test_memory_imports_the_models_only_in_its_workspace_and_front_door() -> None:
+    graph = grimp.build_graph(ROOT, cache_dir=None)
+    users = {
+        module
+        for module in graph.modules
+        if module.startswith(f"{ROOT}.memory")
+        and any(other.startswith(f"{ROOT}.models") for other in graph.find_modules_directly_imported_by(module))
+    }
+    assert users == {f"{ROOT}.memory.workspace", f"{ROOT}.memory.api"}
 
 
 def test_nobody_imports_the_laboratory(house: grimp.ImportGraph) -> None:

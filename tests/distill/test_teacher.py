@@ -18,9 +18,10 @@ from cli_home import EXCHANGES, TALK, environment, start_command
 from servers import LocalServer, completion, error_response, html_response, local_server
 
 from memlora_mlx.conversations import read_conversations
+from memlora_mlx.conversations.splits import SPLITS
 from memlora_mlx.distill.answer_cleaning import CleanedAnswer, RejectedAnswer
 from memlora_mlx.distill.answer_files import AnswerFiles, read_answers, rejected_file, teacher_file
-from memlora_mlx.distill.examples import SPLITS, read_examples
+from memlora_mlx.distill.examples import read_examples
 from memlora_mlx.distill.replay import temporary_store
 from memlora_mlx.distill.teacher_client import AnnotationJob, AnnotationStats, Teacher
 from memlora_mlx.distill.teacher_prompts import (
