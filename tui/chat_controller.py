@@ -63,7 +63,9 @@ class ChatController:
         self._active_at = monotonic()
         self.stop: asyncio.Event | None = None  # stops the running reply
         self.pending_replies = 0  # questions whose reply is not complete
-        self.is_shutting_down = False  # the app quits: no more replies, and memory work no longer waits until the user is idle
+        self.is_shutting_down = (
+            False  # the app quits: no more replies, and memory work no longer waits until the user is idle
+        )
 
     # ------------------------------------------------------------------ replies
 
@@ -117,7 +119,9 @@ class ChatController:
         finally:
             cancelled.set()
             stopping.cancel()
-            running.add_done_callback(lambda done: done.cancelled() or done.exception())  # retrieve the exception, so that asyncio does not log it
+            running.add_done_callback(
+                lambda done: done.cancelled() or done.exception()
+            )  # retrieve the exception, so that asyncio does not log it
 
     def clear_turns(self) -> None:
         """Start a new conversation. Memories stay."""

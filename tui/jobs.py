@@ -48,7 +48,9 @@ class Job:
                 )
             _pid_file(log).write_text(str(self._process.pid), encoding="ascii")
         except OSError as error:
-            raise MemloraError(f"Cannot start the process: {error.strerror or error}. Check the free disk space.") from error
+            raise MemloraError(
+                f"Cannot start the process: {error.strerror or error}. Check the free disk space."
+            ) from error
 
     def poll(self) -> int | None:
         """The exit code, or None while the process runs."""
@@ -85,7 +87,9 @@ class Job:
     def failure_reason(self) -> str:
         """The error message of the process, or else its last line."""
         told = [line for line in self.lines() if line.startswith("memlora:")]
-        return (told[-1].removeprefix("memlora:").strip() if told else self.last_line) or "The process ended without output."
+        return (
+            told[-1].removeprefix("memlora:").strip() if told else self.last_line
+        ) or "The process ended without output."
 
 
 def log_lines(log: Path) -> list[str]:

@@ -60,7 +60,9 @@ def thumbnail(path: Path) -> Image:
     try:
         with Image.open(path) as image:
             if image.width * image.height > MAX_PIXELS:
-                raise UsageError(f"{path.name} has {image.width} x {image.height} pixels, which is too many. Make the image smaller.")
+                raise UsageError(
+                    f"{path.name} has {image.width} x {image.height} pixels, which is too many. Make the image smaller."
+                )
             image.draft("RGB", THUMBNAIL)
             image.thumbnail(THUMBNAIL)
             return image.convert("RGB")

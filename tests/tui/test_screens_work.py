@@ -19,8 +19,8 @@ from memlora_mlx.errors import UsageError
 from memlora_mlx.eval.results import BenchRun, QuestionResult, write_run
 from memlora_mlx.memory.store.sources import list_sources
 from memlora_mlx.tui.app import MemloraApp
-from memlora_mlx.tui.base_app import SCREENS_BY_KEY
 from memlora_mlx.tui.backend import Backend
+from memlora_mlx.tui.base_app import SCREENS_BY_KEY
 from memlora_mlx.tui.preferences import save_preferences
 from memlora_mlx.tui.screens.bench import BenchScreen
 from memlora_mlx.tui.screens.dialogs import ConfirmDialog
