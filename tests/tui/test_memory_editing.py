@@ -128,7 +128,9 @@ def test_an_unchanged_edit_is_no_edit_and_u_does_not_undo_the_add_after_it(tiny_
         await wait_until(pilot, lambda: app.screen is chat and "needs some text" in text_of(app), "a failed edit")
         await pilot.press("u")
         await pilot.pause()
-        await wait_until(pilot, lambda: not app.workers or all(w.is_finished for w in app.workers if w.group == "memory"))
+        await wait_until(
+            pilot, lambda: not app.workers or all(w.is_finished for w in app.workers if w.group == "memory")
+        )
         assert [line.event for line in memory_history(store, memory.id)] == ["ADD"], "the memory is as it was"
         assert store.list() == [memory] and count_corrections(tiny_home) == 0
 

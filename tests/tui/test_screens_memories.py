@@ -143,7 +143,10 @@ def test_the_next_page_leaves_nothing_out_behind_deletions(tiny_home: Path) -> N
             await pilot.press("d")
             await wait_until(pilot, lambda: isinstance(app.screen, ConfirmDialog))
             await pilot.press("y")
-            await wait_until(pilot, lambda deleted=deleted: [change.label for change in screen._changes.values()] == [DELETED] * deleted)
+            await wait_until(
+                pilot,
+                lambda deleted=deleted: [change.label for change in screen._changes.values()] == [DELETED] * deleted,
+            )
             await pilot.press("down")
         await pilot.press("end")
         await wait_until(
