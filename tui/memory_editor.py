@@ -1,4 +1,4 @@
-"""Edit, delete, undo and redo memories from any screen: the dialogs, the notices and the count of memories.
+"""What any screen does with one memory: edit, delete, undo, redo, show its source or history; dialogs and notices.
 
 The changes themselves, and the training examples that follow from them, are the work of `memlora_mlx.memory.editing`.
 """
@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from memlora_mlx.errors import MemoryNotFound, StoreError
 from memlora_mlx.tui.base_app import BaseApp
+from memlora_mlx.tui.memory_queries import memory_details
 
 if TYPE_CHECKING:
     from memlora_mlx.memory.editing import Reversal
@@ -34,7 +36,7 @@ class MemoryChange:
 
 
 class MemoryEditor:
-    """The user's changes of memories on one screen.
+    """What the user does with the memories of one screen.
 
     Its methods wait for dialogs, so they must run in a worker. A failure is raised and changes nothing.
     """
@@ -106,6 +108,20 @@ class MemoryEditor:
         """
         redo = await self._app.backend.run(lambda workspace: workspace.editor.redo(memory_id=memory_id, facts=facts))
         return await self._reversed(REDONE, redo)
+
+    async def show_source(self, memory_id: str) -> None:
+        """Show the exchanges that a memory came from, and its history."""
+        from memlora_mlx.tui.screens.dialogs import SourceDialog
+
+        details = await self._app.backend.run(partial(memory_details, memory_id=memory_id))
+        await self._app.push_screen(SourceDialog(details.text, details.exchanges, details.history))
+
+    async def show_history(self, memory_id: str) -> None:
+        """Show the history of a memory."""
+        from memlora_mlx.tui.screens.forms import HistoryDialog
+
+        details = await self._app.backend.run(partial(memory_details, memory_id=memory_id))
+        await self._app.push_screen(HistoryDialog(details.text, details.history))
 
     async def _reversed(self, label: str, reversal: Reversal) -> MemoryChange:
         revision = reversal.revision

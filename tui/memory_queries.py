@@ -13,11 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from memlora_mlx.errors import ModelBroken, ModelMissing, StoreError, UsageError
 from memlora_mlx.files import atomic_file
-from memlora_mlx.memory.changes import SortOrder
 from memlora_mlx.records import Exchange, Hit, MemoryRecord, Revision
 
 if TYPE_CHECKING:
-    from memlora_mlx.memory.changes import Source
+    from memlora_mlx.memory.changes import SortOrder, Source
     from memlora_mlx.memory.workspace import Workspace
 
 PAGE = 200  # memories read at once

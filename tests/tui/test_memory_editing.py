@@ -44,7 +44,7 @@ async def searched(app: MemloraApp, pilot: Pilot[Any], *texts: str) -> tuple[Cha
     chat.prompt.set_text("/search " + texts[0][:20])
     await pilot.press("enter")
     await wait_until(pilot, lambda: len(chat.panel.query(MemoryItem)) == len(texts), "the hits")
-    item = list(chat.panel.query(MemoryItem))[0]
+    item = chat.panel.query(MemoryItem).first()
     item.focus()
     await wait_until(pilot, lambda: chat.focused is item)
     return chat, (await store_of(app)).list()

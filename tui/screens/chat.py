@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
-from functools import partial
+from collections.abc import Iterable
 from pathlib import Path
 from typing import ClassVar
 
@@ -24,7 +23,7 @@ from memlora_mlx.tui.memory_editor import MemoryEditor
 from memlora_mlx.tui.screens.base import MainScreen
 from memlora_mlx.tui.widgets.attachment import Attachment
 from memlora_mlx.tui.widgets.exchange import ExchangeView
-from memlora_mlx.tui.widgets.memory_panel import MemoryItem, MemoryPanel, PanelEntry
+from memlora_mlx.tui.widgets.memory_panel import MemoryItem, MemoryPanel
 from memlora_mlx.tui.widgets.prompt import History, Prompt, PromptBox
 
 WELCOME = """\
@@ -221,32 +220,18 @@ class ChatScreen(MainScreen):
         """Do to a memory what its key says. A failure is reported and changes nothing."""
         entry = event.entry
         if event.action == "source":
-            await self._open_source(entry)
+            await self.editor.show_source(entry.memory_id)
             return
         if event.action == "edit":
             change = await self.editor.edit(entry.memory_id)
         elif event.action == "undo":
-            change = await self.editor.undo(entry.memory_id, facts=self._facts_behind(entry.memory_id))
+            change = await self.editor.undo(entry.memory_id, facts=self.panel.facts_behind(entry.memory_id))
         elif event.action == "redo":
             change = await self.editor.redo(entry.memory_id)
         else:
             change = await self.editor.delete(entry.memory_id, entry.text)
         if change is not None:
             self.panel.show_change(change)
-
-    def _facts_behind(self, memory_id: str) -> Sequence[str]:
-        """The facts from which the shown exchange made or changed this memory, if it did."""
-        result = self.panel.turn.remembered if self.panel.turn else None
-        if result is None or all(change.memory_id != memory_id for change in result.applied):
-            return ()
-        return result.facts
-
-    async def _open_source(self, entry: PanelEntry) -> None:
-        from memlora_mlx.tui.memory_queries import memory_details
-        from memlora_mlx.tui.screens.dialogs import SourceDialog
-
-        found = await self.backend.run(partial(memory_details, memory_id=entry.memory_id))
-        await self.memlora.push_screen(SourceDialog(found.text or entry.text, found.exchanges, found.history))
 
     # ------------------------------------------------------------------ keys
 

@@ -9,30 +9,27 @@ from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
-from rich.text import Text
 from textual import on, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.command import Provider
-from textual.containers import Horizontal
 from textual.content import Content
 from textual.widget import Widget
-from textual.widgets import DataTable, Input, Select, Static
+from textual.widgets import DataTable, Input, Static
 
 from memlora_mlx.records import Hit, MemoryRecord
 from memlora_mlx.text import printable, printable_line
 from memlora_mlx.tui import memory_queries
 from memlora_mlx.tui.memory_editor import MemoryChange, MemoryEditor
 from memlora_mlx.tui.screens.base import MainScreen
-from memlora_mlx.tui.screens.dialogs import SourceDialog
-from memlora_mlx.tui.screens.forms import FormDialog, FormField, HistoryDialog
+from memlora_mlx.tui.screens.forms import FormDialog, FormField
 from memlora_mlx.tui.times import format_time
 from memlora_mlx.tui.widgets.actions import ScreenActions
+from memlora_mlx.tui.widgets.memory_filters import MemoryFilters
 from memlora_mlx.tui.widgets.row_table import RowTable
 
 DEBOUNCE = 0.2  # seconds without a key before a search starts
 NEAR_THE_END = 40  # rows before the last at which the next page is read
-ALL = ""
 
 
 class MemoriesScreen(MainScreen):
@@ -56,8 +53,8 @@ class MemoriesScreen(MainScreen):
 
     def __init__(self) -> None:
         super().__init__()
-        self._question = memory_queries.MemoryQuery()
-        self._refreshed_at = self._question  # what the list shows
+        self._query = memory_queries.MemoryQuery()
+        self._listed_query = self._query  # what the list shows
         self._shown: dict[str, Hit] = {}
         self._changes: dict[
             str, MemoryChange
@@ -71,16 +68,14 @@ class MemoriesScreen(MainScreen):
         yield from super().compose()
 
     def compose_body(self) -> Iterable[Widget]:
-        with Horizontal(classes="fields"):
-            yield Input(placeholder='/ search by meaning, or "exact text"', compact=True, id="words")
-        with Horizontal(classes="fields"):
-            yield Select[str]([("all people", ALL)], value=ALL, allow_blank=False, compact=True, id="person")
-            yield Select[str]([("all sources", ALL)], value=ALL, allow_blank=False, compact=True, id="source")
-            yield Input(placeholder="since 2023-05-08", compact=True, classes="date", id="since")
-            yield Input(placeholder="before", compact=True, classes="date", id="until")
+        yield MemoryFilters()
         yield Static("", classes="says", markup=False, id="says")
         yield RowTable((("said", 12), ("who", 10), ("memory", 0), ("dist.", 5)), id="memories")
         yield Static("", classes="detail", markup=False, id="detail")
+
+    @property
+    def filters(self) -> MemoryFilters:
+        return self.query_one(MemoryFilters)
 
     @property
     def table(self) -> RowTable:
@@ -101,23 +96,11 @@ class MemoriesScreen(MainScreen):
 
     # ------------------------------------------------------------------ what is listed
 
-    @on(Input.Changed)
-    @on(Select.Changed)
-    def current_query(self) -> None:
-        def chosen(name: str) -> str | None:
-            value = self.query_one(f"#{name}", Select).value
-            return str(value) if value not in (ALL, Select.NULL) else None
-
-        question = replace(
-            self._question,
-            text=self.query_one("#words", Input).value,
-            since=self.query_one("#since", Input).value,
-            until=self.query_one("#until", Input).value,
-            owner=chosen("person"),
-            source=chosen("source"),
-        )
-        if question != self._question:
-            self._question = question
+    @on(MemoryFilters.Changed)
+    def filters_changed(self) -> None:
+        query = self.filters.applied_to(self._query)
+        if query != self._query:
+            self._query = query
             self.refresh_list()
 
     @on(Input.Submitted)
@@ -129,7 +112,7 @@ class MemoriesScreen(MainScreen):
         """Read the first page of the list. The cursor stays on its memory."""
         await asyncio.sleep(wait)
         try:
-            page = await self.backend.run(partial(memory_queries.memory_page, query=self._question))
+            page = await self.backend.run(partial(memory_queries.memory_page, query=self._query))
         except Exception as error:
             self.query_one("#says", Static).update(Content(f"✗ {printable_line(str(error))}"))
             self._shown = {}
@@ -139,13 +122,13 @@ class MemoriesScreen(MainScreen):
         self._shown = {hit.memory.id: hit for hit in page.hits}
         self._is_complete, self._is_reading = page.is_last, False
         self.table.set_rows([(hit.memory.id, self._cells(hit)) for hit in page.hits])
-        if self._question != self._refreshed_at:
-            self._refreshed_at = self._question
+        if self._query != self._listed_query:
+            self._listed_query = self._query
             self.table.move_cursor(row=0)
         count = f"{page.total:,} {'memory' if page.total == 1 else 'memories'}"
-        told = page.note or f"{self._question.order} first"
+        told = page.note or f"{self._query.order} first"
         if not page.total:
-            anything = self._question != memory_queries.MemoryQuery(order=self._question.order)
+            anything = self._query != memory_queries.MemoryQuery(order=self._query.order)
             told = "no matches" if anything else "No memories yet. Chat, or import conversations with F4."
         self.query_one("#says", Static).update(Content(f"{count} · {told}"))
         self._show_details()
@@ -154,9 +137,9 @@ class MemoriesScreen(MainScreen):
     async def more(self) -> None:
         """Read the next page and add it to the list."""
         gone = sum(change.is_deleted for change in self._changes.values())  # still shown, but no longer in the store
-        question, offset = self._question, len(self._shown) - gone
-        page = await self.backend.run(partial(memory_queries.memory_page, query=question, offset=offset))
-        if question == self._question:
+        query, offset = self._query, len(self._shown) - gone
+        page = await self.backend.run(partial(memory_queries.memory_page, query=query, offset=offset))
+        if query == self._query:
             new = [hit for hit in page.hits if hit.memory.id not in self._shown]
             self._shown |= {hit.memory.id: hit for hit in new}
             self.table.extend([(hit.memory.id, self._cells(hit)) for hit in new])
@@ -165,18 +148,7 @@ class MemoriesScreen(MainScreen):
 
     @work(group="choices", exclusive=True, exit_on_error=False)
     async def fill_choices(self) -> None:
-        found = await self.backend.run(memory_queries.filter_choices)
-        for name, every, options in (
-            ("person", "all people", found.owners),
-            ("source", "all sources", tuple((source, source) for source in found.sources)),
-        ):
-            select = self.query_one(f"#{name}", Select)
-            shown: list[tuple[Text, str]] = [(Text(every), ALL)]
-            shown += [(Text(printable_line(label, 40)), value) for label, value in options]
-            before = select.value
-            with self.prevent(Select.Changed):
-                select.set_options(shown)
-                select.value = before if before in [value for _, value in shown] else ALL
+        self.filters.offer(await self.backend.run(memory_queries.filter_choices))
 
     def _cells(self, hit: Hit) -> tuple[str, str, str, str]:
         memory = hit.memory
@@ -223,14 +195,12 @@ class MemoriesScreen(MainScreen):
     @on(DataTable.RowSelected, "#memories")
     @work(group="act", exit_on_error=False)
     async def open_source(self, event: DataTable.RowSelected) -> None:
-        found = await self.backend.run(partial(memory_queries.memory_details, memory_id=str(event.row_key.value)))
-        await self.memlora.push_screen(SourceDialog(found.text, found.exchanges, found.history))
+        await self._editor.show_source(str(event.row_key.value))
 
     @work(group="act", exit_on_error=False)
     async def action_history(self) -> None:
         if memory := self.selected_memory:
-            found = await self.backend.run(partial(memory_queries.memory_details, memory_id=memory.id))
-            await self.memlora.push_screen(HistoryDialog(found.text, found.history))
+            await self._editor.show_history(memory.id)
 
     @work(group="act", exit_on_error=False)
     async def action_edit(self) -> None:
@@ -281,9 +251,9 @@ class MemoriesScreen(MainScreen):
 
     def action_sort(self) -> None:
         orders = memory_queries.ORDERS
-        following = orders[(orders.index(self._question.order) + 1) % len(orders)]
-        self._question = replace(self._question, order=following)
-        if self._question.text.strip():
+        following = orders[(orders.index(self._query.order) + 1) % len(orders)]
+        self._query = replace(self._query, order=following)
+        if self._query.text.strip():
             self.notify("Search results are sorted by distance. Clear the search to sort the list.", markup=False)
         self.refresh_list(wait=0.0)
 
@@ -300,16 +270,15 @@ class MemoriesScreen(MainScreen):
             self.notify(f"{count:,} memories in {printable_line(str(path), 200)}", title="Exported", markup=False)
 
     def action_find(self) -> None:
-        self.query_one("#words", Input).focus()
+        self.filters.search.focus()
 
     def action_refresh_list(self) -> None:
         self.fill_choices()
         self.refresh_list(wait=0.0)
 
     def action_back(self) -> None:
-        words = self.query_one("#words", Input)
         if self.focused is self.table:
-            words.value = ""
+            self.filters.search.value = ""
         self.table.focus()
 
 

@@ -89,13 +89,7 @@ class TrainScreen(MainScreen):
 
     @work(group="students", exclusive=True, exit_on_error=False)
     async def fill_students(self) -> None:
-        from memlora_mlx.models.catalog import ENTRIES
-        from memlora_mlx.models.downloads import installed
-
-        found = await asyncio.to_thread(installed, self.backend.settings.models_folder)
-        names = [
-            m.name for m in found if m.is_complete and (m.name not in ENTRIES or ENTRIES[m.name].kind == "student")
-        ]
+        names = await asyncio.to_thread(_installed_students, self.backend.settings.models_folder)
         select = self.query_one("#student", Select)
         before = select.value
         select.set_options([("the current student", ""), *((name, name) for name in names)])
@@ -166,10 +160,7 @@ class TrainScreen(MainScreen):
 
         self._check_free()
         stage = next(stage for stage in STAGES if stage == self.query_one("#stage", Select).value)
-        try:
-            data = shlex.split(self.query_one("#data", Input).value)
-        except ValueError:
-            raise UsageError("The data field has an unclosed quotation mark.") from None
+        data = _data_arguments(self.query_one("#data", Input).value)
         arguments = ["--stage", stage]
         if not data:
             try:
@@ -290,6 +281,23 @@ class TrainScreen(MainScreen):
 
     def _show_message(self, words: str) -> None:
         self.query_one("#says", Static).update(Content(words))
+
+
+def _installed_students(folder: Path) -> list[str]:
+    """The names of the students in the folder of models."""
+    from memlora_mlx.models.catalog import ENTRIES
+    from memlora_mlx.models.downloads import installed
+
+    models = [model for model in installed(folder) if model.is_complete]
+    return [model.name for model in models if model.name not in ENTRIES or ENTRIES[model.name].kind == "student"]
+
+
+def _data_arguments(text: str) -> list[str]:
+    """The values of `--data` in the data field. Raises UsageError."""
+    try:
+        return shlex.split(text)
+    except ValueError:
+        raise UsageError("The data field has an unclosed quotation mark.") from None
 
 
 def _describe(run: runs.TrainingRun) -> str:

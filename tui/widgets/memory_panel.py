@@ -95,6 +95,13 @@ class MemoryPanel(VerticalScroll, can_focus=False):
         """The turn whose memories the panel shows, or would show without the search."""
         return self._turn
 
+    def facts_behind(self, memory_id: str) -> Sequence[str]:
+        """The facts from which the turn's exchange made or changed this memory, if it did."""
+        result = self._turn.remembered if self._turn else None
+        if result is None or all(change.memory_id != memory_id for change in result.applied):
+            return ()
+        return result.facts
+
     def show_turn(self, turn: ChatTurn | None) -> None:
         """Show the memories of this turn. This ends the display of a search."""
         self._turn, self._search = turn, None
