@@ -18,6 +18,7 @@ from memlora_mlx.memory.editing import UNCHANGED, Reversal
 from memlora_mlx.memory.mem0_format import (
     Messages,
     change_to_mem0,
+    count_of,
     exchanges_of,
     expiry_of,
     history_to_mem0,
@@ -150,7 +151,7 @@ class Memory:
         hits = self.find(
             query,
             scope=scope_of(user_id, agent_id, run_id, filters),
-            limit=top_k or limit or self.workspace.settings.limit,
+            limit=count_of(top_k, limit, self.workspace.settings.limit),
             filters=filters,
             show_expired=show_expired,
             said_after=moment_of(said_after) if said_after is not None else None,
@@ -176,7 +177,7 @@ class Memory:
         show_expired: bool = False,
     ) -> dict[str, Any]:
         scope = scope_of(user_id, agent_id, run_id, filters)
-        memories = self.workspace.store.list(scope, filters, top_k or limit or 100, show_expired=show_expired)
+        memories = self.workspace.store.list(scope, filters, count_of(top_k, limit, 100), show_expired=show_expired)
         return {"results": [memory_to_mem0(memory) for memory in memories]}
 
     def update(
@@ -224,6 +225,7 @@ class Memory:
         agent_id: str | None = None,
         run_id: str | None = None,
         limit: int | None = None,
+        top_k: int | None = None,
         filters: Mapping[str, Any] | None = None,
         image: str | Path | None = None,
         on_text: Callable[[str], None] | None = None,
@@ -235,21 +237,21 @@ class Memory:
                 no memory is read. Nothing of the picture is kept.
             user_id: whose memories; several names are each given `limit` memories, as Mem0 does, and None asks
                 everybody's.
-            limit: memories to answer from, for each user named.
+            limit, top_k: memories to answer from, for each user named; the setting `limit` by default.
             on_text: called with each piece of the answer, on the engine's thread.
 
         Raises:
             VisionMissing: there is a picture, and the student cannot see.
-            UsageError: the picture cannot be read.
+            UsageError: the picture cannot be read, or the number of memories is not above 0.
         """
         if image is not None:
             return _look(self.workspace, question, image)
-        question = clean_text(question)
+        question, count = clean_text(question), count_of(top_k, limit, self.workspace.settings.limit)
         users: list[str | None] = [user_id] if user_id is None or isinstance(user_id, str) else list(user_id)
         hits: list[Hit] = []
         for user in users:
             scope = scope_of(user, agent_id, run_id, filters, required=False)
-            hits += self.find(question, scope=scope, limit=limit or self.workspace.settings.limit, filters=filters)
+            hits += self.find(question, scope=scope, limit=count, filters=filters)
         hits.sort(key=lambda hit: hit.distance)
         names = len({hit.memory.owner for hit in hits}) > 1
         return self.workspace.pipeline.answer(question, hits, names=names, on_text=on_text)

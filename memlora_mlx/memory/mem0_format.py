@@ -101,6 +101,14 @@ def owner_of(user_id: str | None, agent_id: str | None, run_id: str | None) -> S
     return scope_of(user_id, agent_id, run_id, None)
 
 
+def count_of(top_k: int | None, limit: int | None, default: int) -> int:
+    """How many memories: `top_k`, else `limit`, else the default. Raises UsageError for less than one."""
+    for name, value in (("top_k", top_k), ("limit", limit)):
+        if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+            raise UsageError(f"{name} must be a whole number above 0, not {value!r}")
+    return top_k or limit or default
+
+
 def scope_of(
     user_id: str | None,
     agent_id: str | None,
