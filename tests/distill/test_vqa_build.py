@@ -313,9 +313,9 @@ def test_the_command_draws_the_drawings(isolated_home: Path, run_memlora: Comman
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ((), "name DATA"),
-        (("--drawings", "--model", "x"), "the drawings need no"),
-        (("DATA", "--model", "x"), "together"),
+        ((), "Give DATA"),
+        (("--drawings", "--model", "x"), "--drawings needs no"),
+        (("DATA", "--model", "x"), "needs both --model and --base-url"),
         (("DATA", "--split", "mine"), "Unknown split 'mine'"),
         (("DATA", "--images-from", "nowhere"), "there is no folder nowhere"),
         (("none.json",), "There is no file"),
