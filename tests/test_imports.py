@@ -116,6 +116,19 @@ def test_rooms_within_rooms_point_down_too(house: grimp.ImportGraph, name: str, 
     assert inside and barred and wrong == []
 
 
+@pytest.mark.parametrize("name", ["models", "conversations", "temporal", "distill", "eval"])
+def test_no_two_modules_of_a_room_import_each_other(name: str) -> None:
+    """Neither directly nor through others, and imports that only a type checker follows count too."""
+    graph = grimp.build_graph(ROOT, cache_dir=None)
+    circles = [
+        f"{module} imports {imported}, which leads back: {' -> '.join(back)}"
+        for module in packages_below(graph, f"{ROOT}.{name}")
+        for imported in sorted(graph.find_modules_directly_imported_by(module))
+        if (back := graph.find_shortest_chain(imported, module))
+    ]
+    assert circles == []
+
+
 def test_nobody_imports_the_laboratory(house: grimp.ImportGraph) -> None:
     assert importers_of(house, "benchmarks") == set()
 

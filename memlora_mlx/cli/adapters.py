@@ -191,10 +191,10 @@ def _find_experts(opened: Workspace, which: str) -> Path:
 
 def _student(opened: Workspace) -> Any:
     from memlora_mlx.models.catalog import ENTRIES
-    from memlora_mlx.models.student import Student as Model
+    from memlora_mlx.models.loading import load_student
 
     name = opened.student_name
-    return Model.load(opened.student_folder, name if name in ENTRIES else None)
+    return load_student(opened.student_folder, name if name in ENTRIES else None)
 
 
 def _resolve(card: Mapping[str, Any], *names: str) -> Any:

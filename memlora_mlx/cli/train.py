@@ -201,11 +201,11 @@ def _train(opened: Workspace, config: TrainingConfig, folder: Path, command: str
     from memlora_mlx.distill.training import read_points
     from memlora_mlx.errors import Cancelled
     from memlora_mlx.models.downloads import resolve
-    from memlora_mlx.models.student import Student as Model
+    from memlora_mlx.models.loading import load_student
 
     name = None if Path(config.student).is_absolute() else config.student
     folder_of_student = resolve(config.student, opened.models_folder)
-    student = Model.load(folder_of_student, name, image_tiles=opened.settings.image_tiles)
+    student = load_student(folder_of_student, name, image_tiles=opened.settings.image_tiles)
     first = distributed.rank() == 0
     with TrainingProgress(config, read_points(folder), quiet=not first) as progress:
         try:

@@ -263,10 +263,10 @@ def _existing_search_folder(resume: str, home: Path) -> Path:
 
 def _load(opened: Workspace, student: str) -> Model:
     from memlora_mlx.models.downloads import resolve
-    from memlora_mlx.models.student import Student
+    from memlora_mlx.models.loading import load_student
 
     name = None if Path(student).is_absolute() else student
-    return Student.load(resolve(student, opened.models_folder), name)
+    return load_student(resolve(student, opened.models_folder), name)
 
 
 def _measure(
