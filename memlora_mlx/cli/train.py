@@ -252,8 +252,8 @@ def _start_expert_folder(given: str | None, opened: Workspace, recipe: Recipe) -
     folder = opened.expert_folders.get(recipe.stage)
     if folder is None:
         return None
-    card, wanted = read_card(folder).get("recipe") or {}, recipe.as_dict()
-    alike = all(card.get(name) == wanted[name] for name in ("keys", "rank", "num_layers"))
+    trained_by, wanted = read_card(folder).recipe, recipe.as_dict()
+    alike = all(trained_by.get(name) == wanted[name] for name in ("keys", "rank", "num_layers"))
     return str(folder.resolve()) if alike else None
 
 

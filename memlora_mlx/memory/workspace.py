@@ -12,6 +12,7 @@ from memlora_mlx.memory.changes import EmbeddingFingerprint
 from memlora_mlx.memory.pipeline import Pipeline, PipelineOptions
 from memlora_mlx.memory.store.store import Store
 from memlora_mlx.models.adapter_registry import expert_folders, experts_in, read_card
+from memlora_mlx.models.cards import ExpertCard
 from memlora_mlx.records import STAGES, Stage
 from memlora_mlx.settings import Settings
 
@@ -175,14 +176,14 @@ class Workspace:
     def pipeline_options(self) -> PipelineOptions:
         """What the pipeline may do with this student and its experts."""
         updates = self.expert_folders.get("update")
-        card = read_card(updates) if updates is not None else {}
+        card = read_card(updates) if updates is not None else ExpertCard()
         return PipelineOptions(
             protocol=self.settings.protocol,
             related=self.settings.related,
             max_context=self.settings.max_context,
             verbatim_only=frozenset(self.verbatim_stages),
-            copy_constrained=bool(card.get("copied_texts")),
-            per_fact=bool(card.get("one_fact")) and self.settings.protocol == "product",
+            copy_constrained=card.copied_texts,
+            per_fact=card.one_fact and self.settings.protocol == "product",
             supports_images=self.has_vision,
             use_expert_in_chat=self.use_expert_in_chat,
         )

@@ -6,7 +6,6 @@ The classes know nothing of this module, so neither of them has to import the ot
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ import mlx.nn as nn
 from memlora_mlx.errors import ExtraMissing, ModelBroken, VisionMissing
 from memlora_mlx.extras import require
 from memlora_mlx.models import cpu_kernels
+from memlora_mlx.models.cards import ModelManifest
 from memlora_mlx.models.model_config import read_vision_config
 from memlora_mlx.models.student import Student, error_line
 from memlora_mlx.models.vision_adapters import vision_adapter_for
@@ -95,6 +95,7 @@ def _make_resident(model: nn.Module, config: Mapping[str, Any]) -> None:
 
 
 def _name_of(folder: Path) -> str:
-    with contextlib.suppress(OSError, ValueError, KeyError):
-        return str(json.loads((folder / "memlora.json").read_text(encoding="utf-8"))["name"])
+    with contextlib.suppress(ModelBroken):
+        if name := ModelManifest.read(folder).name:
+            return name
     return folder.resolve().name

@@ -32,6 +32,7 @@ from memlora_mlx.errors import AdapterMismatch, BadTrainingData, Cancelled, Trai
 from memlora_mlx.memory.stages import update_chat
 from memlora_mlx.memory.workspace import Workspace
 from memlora_mlx.models import cpu_kernels
+from memlora_mlx.models.cards import ExpertCard
 from memlora_mlx.models.experts import Q_V, ExpertTable, random_matrices, read_expert, write_expert
 from memlora_mlx.models.loading import load_student
 from memlora_mlx.models.student import Student
@@ -583,7 +584,7 @@ def test_a_card_says_how_an_update_expert_is_asked_and_the_pipeline_asks_it_so(
         assert training_runs._shared_images(rows) == says
         folder = tmp_path / str(len(list(tmp_path.iterdir()))) / "update"
         matrices = random_matrices(load_student(tiny_student).model, Q_V)
-        write_expert(folder, matrices, scale=2.0, card=says)
+        write_expert(folder, matrices, scale=2.0, card=ExpertCard(**says))
         for protocol in ("product", "paper"):
             chosen = Settings(
                 home=tmp_path,

@@ -155,7 +155,11 @@ class ModelsScreen(MainScreen):
 
         folder = Path(str(event.row_key.value))
         card = await asyncio.to_thread(read_card, folder)
-        text = json.dumps(dict(card), indent=1, ensure_ascii=False) if card else "This expert has no card."
+        text = (
+            json.dumps(card.as_json(), indent=1, ensure_ascii=False)
+            if not card.is_empty
+            else "This expert has no card."
+        )
         await self.memlora.push_screen(TextDialog(f"{folder.parent.name}, {folder.name}", text))
 
     # ------------------------------------------------------------------ choosing
@@ -272,8 +276,10 @@ def _expert_cells(place: RegisteredExpert) -> tuple[str, str, str, str]:
     from memlora_mlx.models.adapter_registry import read_card
 
     try:
-        losses = read_card(place.folder)["metrics"]["validation_loss"]
-        told = f"{float(losses.get('base', losses.get('start'))):.3f} → {float(losses['expert']):.3f}"
-    except (MemloraError, KeyError, TypeError, ValueError, AttributeError):
-        told = "not told"
+        metrics = read_card(place.folder).metrics
+    except MemloraError:
+        metrics = None
+    told = "not told"
+    if metrics is not None and metrics.first_loss is not None and "expert" in metrics.validation_loss:
+        told = f"{metrics.first_loss:.3f} → {metrics.validation_loss['expert']:.3f}"
     return place.stage, place.student, told, place.origin if place.is_active else f"({place.origin})"
