@@ -191,11 +191,11 @@ def _find_experts(opened: Workspace, which: str) -> Path:
 
 
 def _student(opened: Workspace) -> Any:
-    from memlora_mlx.models.catalog import ENTRIES
+    from memlora_mlx.models.catalog import entries
     from memlora_mlx.models.loading import load_student
 
     name = opened.student_name
-    return load_student(opened.student_folder, name if name in ENTRIES else None)
+    return load_student(opened.student_folder, name if name in entries(opened.settings.home) else None)
 
 
 def _print_table(rows: list[dict[str, Any]]) -> None:

@@ -16,16 +16,17 @@ def list_models(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Show every model memlora knows by name, and those on this disk."""
-    from memlora_mlx.models.catalog import ENTRIES
+    from memlora_mlx.models.catalog import entries
     from memlora_mlx.models.downloads import default_student, installed
     from memlora_mlx.settings import load_settings
 
-    folder = load_settings().models_folder
+    settings = load_settings()
+    folder, known = settings.models_folder, entries(settings.home)
     here = {model.name: model for model in installed(folder)}
     default = default_student(folder)
     rows: list[dict[str, object]] = []
-    for name in [*ENTRIES, *sorted(here.keys() - ENTRIES.keys())]:
-        entry, model = ENTRIES.get(name), here.get(name)
+    for name in [*known, *sorted(here.keys() - known.keys())]:
+        entry, model = known.get(name), here.get(name)
         if entry and entry.is_shipped and not model and not everything:
             continue  # a test bench that nobody has pulled
         rows.append(

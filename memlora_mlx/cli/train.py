@@ -168,7 +168,7 @@ def train_command(
             return _resumed(resume, wanted, opened.settings.home)
         if wanted is None:
             raise UsageError("which stage? give --stage extraction, update, generation or vqa")
-        home, name = opened.settings.home, absolute_student(opened.student_name)
+        home, name = opened.settings.home, absolute_student(opened.student_name, opened.settings.home)
         chosen = read_recipe(wanted, recipe, student=name).changed(**changes)
         check_recipe(chosen)
         begun = _start_expert_folder(start, opened, chosen) if start or recipe is None else None
@@ -270,12 +270,12 @@ def _layers(name: str | None) -> tuple[str, ...] | None:
     return known[name]
 
 
-def absolute_student(student: str) -> str:
+def absolute_student(student: str, home: Path) -> str:
     """A student's name that means the same in any folder."""
-    from memlora_mlx.models.catalog import ENTRIES
+    from memlora_mlx.models.catalog import entries
 
     local = Path(student).expanduser()
-    return str(local.resolve()) if student not in ENTRIES and local.is_dir() else student
+    return str(local.resolve()) if student not in entries(home) and local.is_dir() else student
 
 
 def absolute_data(data: str) -> str:

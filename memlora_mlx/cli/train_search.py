@@ -154,7 +154,7 @@ def _plan(
 
     if recipe is not None and len(searched) > 1:
         raise UsageError("--recipe is of one stage; name it with --stage")
-    given, student = _data_by_stage(data, searched), absolute_student(opened.student_name)
+    given, student = _data_by_stage(data, searched), absolute_student(opened.student_name, opened.settings.home)
     grids: list[Grid] = []
     for stage in searched:
         files = given.get(stage) or data_or_offer_synthetic(stage, opened.settings.home, yes)

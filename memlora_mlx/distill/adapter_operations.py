@@ -86,7 +86,7 @@ def install_expert(folder: Path, student: Student, name: str, home: Path, *, sta
     stage = stage or _stage(folder, card)
     _check_whole(folder, card)
     _read(folder, stage, student)
-    place = installed_folder(home) / registry_name(name) / stage
+    place = installed_folder(home) / registry_name(name, home) / stage
     if folder.resolve() != place.resolve():
         _copy(folder, place)
     return place

@@ -118,9 +118,9 @@ class Workspace:
     @property
     def verbatim_stages(self) -> list[Stage]:
         """Stages without an expert on a student that does not follow their prompts untrained."""
-        from memlora_mlx.models.catalog import ENTRIES
+        from memlora_mlx.models.catalog import entries
 
-        entry = ENTRIES.get(self.student_name)
+        entry = entries(self.settings.home).get(self.student_name)
         if self.settings.protocol == "paper" or entry is None or entry.zero_shot:
             return []
         return [stage for stage in ("extraction", "update") if stage not in self.expert_stages]
@@ -128,9 +128,9 @@ class Workspace:
     @property
     def use_expert_in_chat(self) -> bool:
         """Whether the student, which does not follow prompts untrained, has an expert that answers from memories."""
-        from memlora_mlx.models.catalog import ENTRIES
+        from memlora_mlx.models.catalog import entries
 
-        entry = ENTRIES.get(self.student_name)
+        entry = entries(self.settings.home).get(self.student_name)
         return entry is not None and not entry.zero_shot and "generation" in self.expert_stages
 
     @cached_property

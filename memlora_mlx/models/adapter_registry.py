@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from memlora_mlx.models.cards import CONFIG, AdapterConfig, ExpertCard
-from memlora_mlx.models.catalog import ENTRIES
+from memlora_mlx.models.catalog import entries
 from memlora_mlx.records import STAGES, Stage
 
 SHIPPED = Path(str(files("memlora_mlx"))) / "adapters"
@@ -38,9 +38,9 @@ def installed_folder(home: Path) -> Path:
     return home / "adapters"
 
 
-def registry_name(student: str) -> str:
+def registry_name(student: str, home: Path) -> str:
     """The folder's name for a student's experts: its name in the catalogue, its folder's, or its hub id with -- for /."""
-    if student in ENTRIES:
+    if student in entries(home):
         return student
     local = Path(student).expanduser()
     return local.resolve().name if local.is_dir() else student.replace("/", "--")
@@ -48,7 +48,7 @@ def registry_name(student: str) -> str:
 
 def expert_folders(student: str, home: Path) -> dict[Stage, Path]:
     """The expert of each stage that has one."""
-    name = registry_name(student)
+    name = registry_name(student, home)
     return {**experts_in(SHIPPED / name), **experts_in(installed_folder(home) / name)}
 
 

@@ -28,7 +28,7 @@ def from_hub(
         def __init__(self, *args: Any, **options: Any) -> None:
             super().__init__(*args, **{**options, "disable": True})
 
-    tell("downloading", 0, entry.download_bytes if entry else 0)
+    tell("downloading", 0, (entry.download_bytes or 0) if entry else 0)
     try:
         info = HfApi().model_info(repository, files_metadata=True)
         sizes = {file.rfilename: file.size or 0 for file in info.siblings or ()}

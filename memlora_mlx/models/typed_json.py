@@ -9,7 +9,8 @@ import math
 import types
 from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from functools import cache
+from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 T = TypeVar("T")
 
@@ -30,7 +31,7 @@ def from_json(cls: type[T], value: object, path: str = "") -> T:
     """
     if not isinstance(value, Mapping):
         raise ValueError(f"{path or 'the file'} is {_shown(value)}, not an object")  # noqa: TRY004 - as all of a file
-    kinds = _field_kinds(cls)
+    kinds = _field_kinds(cast(Any, cls))
     values: dict[str, Any] = {}
     other: dict[str, Any] = {}
     for name, content in value.items():
@@ -60,6 +61,7 @@ def to_json(item: Any) -> dict[str, Any]:
     return result
 
 
+@cache
 def _field_kinds(cls: Any) -> dict[str, Any]:
     hints = get_type_hints(cls)
     return {field.name: hints[field.name] for field in fields(cls)}

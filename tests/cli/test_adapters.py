@@ -99,7 +99,7 @@ def test_a_single_expert_can_be_named(run: Path) -> None:
 )
 def test_a_student_has_one_shelf_however_it_is_named(tmp_path: Path, student: str, name: str) -> None:
     (tmp_path / "a" / "tiny-llama").mkdir(parents=True)
-    assert adapter_registry.registry_name(student.format(tmp_path)) == name
+    assert adapter_registry.registry_name(student.format(tmp_path), tmp_path) == name
 
 
 # The commands
