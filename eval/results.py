@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from memlora_mlx.errors import UsageError
+from memlora_mlx.files import atomic_write
 
 FORMAT = 1  # of the file; another one is refused, not guessed
 
@@ -137,7 +138,5 @@ def write_run(run: BenchRun, folder: Path) -> Path:
     """Write results.json into the folder, whole or not at all."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "results.json"
-    scratch = path.with_suffix(".partial")
-    scratch.write_text(json.dumps(run.as_json(), ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-    scratch.replace(path)
+    atomic_write(path, json.dumps(run.as_json(), ensure_ascii=False, indent=1) + "\n", private=False)
     return path

@@ -17,8 +17,8 @@ from textual.worker import Worker, WorkerFailed, WorkerState
 
 from memlora_mlx.errors import MemloraError
 from memlora_mlx.settings import Settings
+from memlora_mlx.text import printable_line
 from memlora_mlx.tui.backend import Backend
-from memlora_mlx.tui.text import clean_line
 from memlora_mlx.tui.themes import THEMES
 
 if TYPE_CHECKING:
@@ -162,7 +162,7 @@ class MemloraApp(App[None]):
         """Tell a failure in one line; the app goes on."""
         if isinstance(error, WorkerFailed):
             error = error.error
-        words = clean_line(str(error)) or type(error).__name__
+        words = printable_line(str(error)) or type(error).__name__
         if not isinstance(error, MemloraError):
             words = f"{type(error).__name__}: {words}"
             self.log.error(error)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from memlora_mlx.errors import MemloraError
 from memlora_mlx.settings import Settings
-from memlora_mlx.tui.text import clean_line
+from memlora_mlx.text import printable_line
 
 TAIL_BYTES = 64_000  # bytes of a log that are looked at
 
@@ -95,7 +95,7 @@ def log_lines(log: Path) -> list[str]:
             text = file.read().decode("utf-8", "replace")
     except OSError:
         return []
-    return [line for raw in text.splitlines() if (line := clean_line(raw))]
+    return [line for raw in text.splitlines() if (line := printable_line(raw))]
 
 
 def stop_orphaned_job(log: Path) -> bool:

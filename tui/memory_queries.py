@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from memlora_mlx.errors import ModelBroken, ModelMissing, StoreError, UsageError
+from memlora_mlx.files import atomic_file
 from memlora_mlx.memory.changes import SortOrder
 from memlora_mlx.records import Exchange, Hit, MemoryRecord, Revision
 
@@ -161,17 +162,14 @@ def _escaped(text: str) -> str:
 
 def _write(path: Path, lines: Callable[[], Iterable[tuple[str, bool]]]) -> int:
     count = 0
-    partial = path.with_name(path.name + ".part")
     try:
         if path.exists():
             raise UsageError(f"{path} is there already; give another name")
-        with partial.open("w", encoding="utf-8") as out:
+        with atomic_file(path, private=False) as out:
             for line, is_memory in lines():
-                out.write(line + "\n")
+                out.write(f"{line}\n".encode())
                 count += is_memory
-        partial.replace(path)
     except OSError as error:
-        partial.unlink(missing_ok=True)
         raise UsageError(f"cannot write {path}: {error.strerror}; choose another place") from error
     return count
 

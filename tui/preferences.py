@@ -8,6 +8,7 @@ import tomllib
 from pathlib import Path
 
 from memlora_mlx.errors import UsageError
+from memlora_mlx.files import atomic_write
 
 
 def save_preferences(home: Path, **changes: str | bool) -> None:
@@ -35,11 +36,9 @@ def save_preferences(home: Path, **changes: str | bool) -> None:
         whole = False
     if not whole:
         raise UsageError(f"{file} says {' or '.join(changes)} in more than a line; change it there by hand")
-    scratch = file.with_suffix(".partial")
     try:
         home.mkdir(parents=True, exist_ok=True)
-        scratch.write_text(text, encoding="utf-8")
-        os.replace(scratch, file)
+        atomic_write(file, text)
     except OSError as error:
         raise UsageError(f"cannot write {file}: {error.strerror}; the choice holds until you leave") from error
 

@@ -13,10 +13,3 @@ def format_time(moment: datetime | None) -> str:
         moment = moment.astimezone()
     day = f"{moment.day} {moment:%b %Y}"
     return day if (moment.hour, moment.minute) == (0, 0) else f"{day}, {moment:%H:%M}"
-
-
-def format_duration(seconds: float) -> str:
-    """How long: "0:42", "1:05:00"."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -17,6 +17,7 @@ from memlora_mlx.distill.examples import SPLITS
 from memlora_mlx.errors import BadConversation, UsageError
 from memlora_mlx.eval.cases import BenchmarkCase, Question
 from memlora_mlx.eval.results import CATEGORIES
+from memlora_mlx.text import well_formed
 
 SPLIT_NAMES = ("val", "test", "train", "all")
 _REF = re.compile(r"D:?([0-9]+):([0-9]+)")  # LoCoMo has "D8:6; D9:17" in one string, and "D:11:26"
@@ -186,4 +187,4 @@ def _fault(item: object) -> str | None:
 
 def _plain(value: object) -> str:
     """Text or a number (LoCoMo's gold answers are both) as one line."""
-    return "" if value is None else " ".join(str(value).encode("utf-8", "replace").decode().split())
+    return "" if value is None else " ".join(well_formed(str(value), "?").split())

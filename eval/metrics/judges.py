@@ -22,6 +22,7 @@ from memlora_mlx.distill.examples import ChatMessages, prompt_hash
 from memlora_mlx.distill.teacher_client import RejectedRequest, Teacher
 from memlora_mlx.errors import Cancelled, MemloraError, UsageError
 from memlora_mlx.records import Completion, Grammar, Priority, Request
+from memlora_mlx.text import well_formed
 
 if TYPE_CHECKING:
     from memlora_mlx.memory.workspace import Workspace
@@ -121,7 +122,7 @@ def chat(item: JudgedAnswer, rubric: Rubric) -> ChatMessages:
 
 
 def _shown(value: object) -> str:
-    text = str(value).encode("utf-16", "surrogatepass").decode("utf-16", "replace").strip()
+    text = well_formed(str(value)).strip()
     return text if len(text) <= MAX_CHARACTERS else text[:MAX_CHARACTERS] + " [cut]"
 
 

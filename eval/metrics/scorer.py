@@ -22,6 +22,7 @@ import numpy as np
 
 from memlora_mlx.errors import ModelMissing
 from memlora_mlx.extras import require
+from memlora_mlx.text import well_formed
 
 if TYPE_CHECKING:
     from memlora_mlx.memory.workspace import Workspace
@@ -259,7 +260,7 @@ def _package(name: str) -> Any:
 
 def _text(value: object) -> str:
     """As models and packages get it: numbers as digits, no half surrogate pairs (no tokenizer takes one)."""
-    return str(value).encode("utf-16", "surrogatepass").decode("utf-16", "replace").strip()
+    return well_formed(str(value)).strip()
 
 
 def _words(value: object) -> set[str]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from memlora_mlx.errors import MemloraError
 from memlora_mlx.eval.metrics.judges import RUBRICS
 from memlora_mlx.eval.report import costs, details, quality, vqa
-from memlora_mlx.eval.report.document import MISSING, Column, Document, Section, Table, clean_line, without_empty
+from memlora_mlx.eval.report.document import MISSING, Column, Document, Section, Table, without_empty
 from memlora_mlx.eval.report.figures import (
     composite,
     format_interval,
@@ -23,6 +23,8 @@ from memlora_mlx.eval.report.figures import (
     verdicts,
 )
 from memlora_mlx.eval.results import CATEGORIES, BenchRun
+from memlora_mlx.files import atomic_write
+from memlora_mlx.text import printable_line
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -45,9 +47,7 @@ def write_report(run: BenchRun, folder: Path) -> list[Path]:
         folder.mkdir(parents=True, exist_ok=True)
         for name, text in (("report.md", as_markdown(document)), ("report.html", as_html(document))):
             path = folder / name
-            scratch = path.with_name(name + ".partial")
-            scratch.write_text(text, encoding="utf-8")
-            scratch.replace(path)
+            atomic_write(path, text, private=False)
             written.append(path)
     except OSError as error:
         raise MemloraError(f"cannot write the report to {folder} ({error.strerror}); choose another --out") from error
@@ -56,8 +56,8 @@ def write_report(run: BenchRun, folder: Path) -> list[Path]:
 
 def build(run: BenchRun) -> Document:
     """Everything that a report says."""
-    student, data = clean_line(run.origin.get("student", "student not named")), run.origin.get("data")
-    file = clean_line(data["file"]) if isinstance(data, Mapping) and "file" in data else "data not named"
+    student, data = printable_line(run.origin.get("student", "student not named")), run.origin.get("data")
+    file = printable_line(data["file"]) if isinstance(data, Mapping) and "file" in data else "data not named"
     conversations = run.origin.get("conversations") or sorted({one.conversation for one in run.asked})
     questions = len({one.question_id for one in run.asked})
     sections = (
@@ -79,7 +79,9 @@ def build(run: BenchRun) -> Document:
         details.samples(run),
         _origin(run),
     )
-    told = f"{student} on {file}: {clean_line(', '.join(map(str, conversations)))}; {questions:,} questions asked of "
+    told = (
+        f"{student} on {file}: {printable_line(', '.join(map(str, conversations)))}; {questions:,} questions asked of "
+    )
     return Document(
         "memlora bench",
         f"{told}{len(systems_of(run))} systems." if run.asked or not _others(run) else f"{student}.",
@@ -107,7 +109,7 @@ def summary(run: BenchRun) -> RenderableType:
                 mean_with_interval(values(mine, score_part("token_f1"))),
             ]
             found += [share_with_interval(verdicts(mine, rubric)) for rubric in judged]
-            grid.add_row(Text(clean_line(name)), str(len(mine)), *map(format_interval, found))
+            grid.add_row(Text(printable_line(name)), str(len(mine)), *map(format_interval, found))
     lines, others = [], _others(run)
     if run.asked or not others:
         lines = [f"Categories 1 to 4, × 100, 95 % intervals; L by {quality.encoders(run)}.", *costs.overhead(run)]
@@ -129,10 +131,10 @@ def _others(run: BenchRun) -> list[str]:
 
 
 def _failures(run: BenchRun) -> Section:
-    points = [clean_line(line) for line in run.failures]
+    points = [printable_line(line) for line in run.failures]
     unknown = Counter(one.category for one in run.asked if one.category not in CATEGORIES)
     points += [
-        f"{n} answers of the unknown category {clean_line(each)} are in no figure" for each, n in unknown.items()
+        f"{n} answers of the unknown category {printable_line(each)} are in no figure" for each, n in unknown.items()
     ]
     if doubt := quality.doubtful_judge(run):
         points.insert(0, doubt)
@@ -158,4 +160,4 @@ def _flat(key: str, value: Any) -> list[tuple[str, str]]:
     if isinstance(value, list | tuple) and any(isinstance(each, Mapping) for each in value):
         return [row for i, each in enumerate(value, start=1) for row in _flat(f"{key}.{i}", each)]
     told = ", ".join(map(str, value)) if isinstance(value, list | tuple) else value
-    return [(clean_line(key), MISSING if told is None else clean_line(told))]
+    return [(printable_line(key), MISSING if told is None else printable_line(told))]

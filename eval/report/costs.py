@@ -7,10 +7,11 @@ from typing import Any
 
 from memlora_mlx.eval.metrics.intervals import Interval, wilson
 from memlora_mlx.eval.report import paper
-from memlora_mlx.eval.report.document import MISSING, Bar, BarChart, Column, Section, Table, clean_line
+from memlora_mlx.eval.report.document import MISSING, Bar, BarChart, Column, Section, Table
 from memlora_mlx.eval.report.figures import format_interval, format_number, scored_rows, systems_of
 from memlora_mlx.eval.report.quality import encoders, quality_table
 from memlora_mlx.eval.results import BenchRun, StageCost
+from memlora_mlx.text import printable_line
 
 GIB = 2**30  # what the paper calls GB: its sizes are those of the weights in 2^30 bytes
 
@@ -33,15 +34,17 @@ def efficiency(run: BenchRun) -> Section:
             format_number(answers, 2),
             format_number(taken, 2),
         )
-        rows.append((clean_line(name), clean_line(about.get("student", MISSING)), str(len(costs)), *figures))
+        rows.append((printable_line(name), printable_line(about.get("student", MISSING)), str(len(costs)), *figures))
         for cost in costs:
             given, written = cost.input_tokens / cost.calls, cost.output_tokens / cost.calls
-            calls.append((clean_line(name), cost.stage, f"{cost.calls:,}", format_number(given, 2), format_number(written, 2),
+            calls.append((printable_line(name), cost.stage, f"{cost.calls:,}", format_number(given, 2), format_number(written, 2),
                           format_number(cost.seconds / cost.calls, 3)))  # fmt: skip
         bars = [(cost.stage, cost.output_tokens / cost.calls, cost.seconds / cost.calls) for cost in costs]
-        tokens.append((clean_line(name), tuple(Bar(stage, value, format_number(value)) for stage, value, _ in bars)))
+        tokens.append(
+            (printable_line(name), tuple(Bar(stage, value, format_number(value)) for stage, value, _ in bars))
+        )
         seconds.append(
-            (clean_line(name), tuple(Bar(stage, value, format_number(value, 2)) for stage, _, value in bars))
+            (printable_line(name), tuple(Bar(stage, value, format_number(value, 2)) for stage, _, value in bars))
         )
     columns = (
         Column("system", False), Column("student", False), Column("stages"), Column("size, GB"), Column("tok/s"),
@@ -93,7 +96,7 @@ def ablation(run: BenchRun) -> Section:
     if not names:
         return Section("Ablation")
     known = {name: (format_number(l_), format_number(j)) for name, l_, j in paper.TABLE_4}
-    student = clean_line(run.origin.get("student", ""))
+    student = printable_line(run.origin.get("student", ""))
     beside = []
     for name in names:
         stages = run.systems[name].get("stages")
@@ -133,7 +136,7 @@ def operations(run: BenchRun) -> Section:
             *(events.get(e, 0) for e in ("ADD", "UPDATE", "DELETE")),
         ]
         cells += [about.get("rejected", MISSING), about.get("duplicates", MISSING)]
-        rows.append((clean_line(name), *(clean_line(cell) for cell in cells)))
+        rows.append((printable_line(name), *(printable_line(cell) for cell in cells)))
     if not rows:
         return Section("What was remembered")
     heads = ("memories kept", "facts extracted", "ADD", "UPDATE", "DELETE", "operations refused", "facts known already")
@@ -149,7 +152,9 @@ def phases(run: BenchRun) -> Section:
         other = phase.seconds - phase.model_seconds
         figures = (phase.seconds, phase.model_seconds, max(0.0, other), phase.kept_seconds)
         cells = tuple(format_number(figure, 2) for figure in figures)
-        rows.append((clean_line(phase.system), clean_line(phase.name), *cells, "yes" if phase.from_cache else "no"))
+        rows.append(
+            (printable_line(phase.system), printable_line(phase.name), *cells, "yes" if phase.from_cache else "no")
+        )
     columns = (
         Column("system", False), Column("phase", False), Column("seconds"), Column("of them in models"),
         Column("the rest"), Column("calls kept from before, seconds then"), Column("all kept from before", False),
@@ -188,32 +193,34 @@ def conflict(run: BenchRun) -> Section:
     titles: Mapping[str, Any] = found.get("titles") or {}
     kinds = list(dict.fromkeys(kind for name in names for kind in systems[name]["classes"]))
     rows = [
-        (clean_line(titles.get(kind, kind)), *(_exact(systems[name]["classes"].get(kind)) for name in names))
+        (printable_line(titles.get(kind, kind)), *(_exact(systems[name]["classes"].get(kind)) for name in names))
         for kind in kinds
     ]
     rows.append(("all", *(_exact(systems[name]["overall"]) for name in names)))
     overall = {name: systems[name]["overall"] for name in names}
     failures = [key for key in overall[names[0]] if key not in ("n", "exact", "interval")]
-    counts = [(clean_line(name), clean_line(overall[name]["n"]), *(clean_line(overall[name].get(key, MISSING)) for key in failures))
+    counts = [(printable_line(name), printable_line(overall[name]["n"]), *(printable_line(overall[name].get(key, MISSING)) for key in failures))
               for name in names]  # fmt: skip
     bars = []
     for name in names:
         interval = _share(overall[name])
         if interval:
-            bars.append(Bar(clean_line(name), interval.value, format_interval(interval), interval.low, interval.high))
-    told = {key: clean_line(found.get(key, "")) for key in ("version", "hash", "seed")}
+            bars.append(
+                Bar(printable_line(name), interval.value, format_interval(interval), interval.low, interval.high)
+            )
+    told = {key: printable_line(found.get(key, "")) for key in ("version", "hash", "seed")}
     about = (
         f"Short dialogues of this project's own (set {told['version']}, hash {told['hash']}, "
         f"seed {told['seed']}), and what should be remembered in the end. A dialogue is exact if every "
         "required fact is kept once and nothing else is."
     )
-    notes = tuple(clean_line(note) for note in found.get("notes", ()))
+    notes = tuple(printable_line(note) for note in found.get("notes", ()))
     return Section(
         "Conflicts",
         (about, *notes),
         (BarChart("Exact final memories, all classes, with 95 % intervals", (("", tuple(bars)),), 100.0),),
         (
-            Table("Exact final memories by class", (Column("class", False), *(Column(clean_line(name)) for name in names)),
+            Table("Exact final memories by class", (Column("class", False), *(Column(printable_line(name)) for name in names)),
                   tuple(rows)),
             Table("Dialogues with each failure", (Column("system", False), Column("n"),
                   *(Column(key.replace("_", " ")) for key in failures)), tuple(counts)),
@@ -225,7 +232,9 @@ def conflict_line(run: BenchRun) -> str:
     """How many dialogues of the conflict benchmark each system got exactly right; empty where it was not run."""
     found = run.extra.get("conflict")
     systems = found.get("systems", {}) if isinstance(found, Mapping) else {}
-    told = [f"{clean_line(name)} {one['overall']['exact']} of {one['overall']['n']}" for name, one in systems.items()]
+    told = [
+        f"{printable_line(name)} {one['overall']['exact']} of {one['overall']['n']}" for name, one in systems.items()
+    ]
     return f"Conflicts, exact final memories: {', '.join(told)}." if told else ""
 
 
@@ -246,7 +255,7 @@ def _number(about: Mapping[str, Any], key: str) -> float:
 def _device(run: BenchRun) -> str:
     environment = run.origin.get("environment")
     told = environment.get("device") if isinstance(environment, Mapping) else None
-    return clean_line(told or "not named")
+    return printable_line(told or "not named")
 
 
 def _highest(groups: Sequence[tuple[str, tuple[Bar, ...]]]) -> float:

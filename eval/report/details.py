@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from memlora_mlx.eval.locomo.scoring import is_right
 from memlora_mlx.eval.metrics.judges import RUBRICS
-from memlora_mlx.eval.report.document import MISSING, Column, Section, StackedChart, Table, clean_line
+from memlora_mlx.eval.report.document import MISSING, Column, Section, StackedChart, Table
 from memlora_mlx.eval.report.figures import (
     average,
     category_name,
@@ -21,6 +21,7 @@ from memlora_mlx.eval.report.figures import (
     verdicts,
 )
 from memlora_mlx.eval.results import SCORED, BenchRun, QuestionResult
+from memlora_mlx.text import printable_line
 
 FAILURE_STAGES = ("answered wrongly", "not retrieved", "updated away", "not extracted")
 DEPTHS = (1, 5, 10)  # k of recall@k
@@ -40,7 +41,7 @@ def abstention(run: BenchRun) -> Section:
                 str(len(answerable)),
                 format_interval(share_with_interval(answerable)),
             )
-            rows.append((clean_line(name), str(len(asked)), *cells))
+            rows.append((printable_line(name), str(len(asked)), *cells))
     if not rows:
         return Section("Abstention")
     columns = (
@@ -64,7 +65,7 @@ def retrieval(run: BenchRun) -> Section:
             whole = share_with_interval([one.recall == 1.0 for one in mine])
             rows.append(
                 (
-                    clean_line(name),
+                    printable_line(name),
                     str(len(mine)),
                     *at,
                     format_interval(mean_with_interval(recall_values(mine))),
@@ -93,7 +94,7 @@ def failure_stages(run: BenchRun) -> Section:
             continue
         right = sum(is_right(one) for one in mine)
         lost = [sum(one.lost == stage and not is_right(one) for one in mine) for stage in FAILURE_STAGES]
-        rows.append((clean_line(name), (right, *lost, len(mine) - right - sum(lost))))
+        rows.append((printable_line(name), (right, *lost, len(mine) - right - sum(lost))))
     if not rows:
         return Section("Where answers are lost")
     table = Table(
@@ -102,7 +103,7 @@ def failure_stages(run: BenchRun) -> Section:
         tuple((name, *map(str, counts)) for name, counts in rows),
     )
     rules = run.origin.get("rules")
-    told = [clean_line(rules[key]) for key in ("right", "lost") if key in rules] if isinstance(rules, dict) else []
+    told = [printable_line(rules[key]) for key in ("right", "lost") if key in rules] if isinstance(rules, dict) else []
     told = [text[:1].upper() + text[1:] + "." for text in told]
     return Section(
         "Where answers are lost", tuple(told), (StackedChart("Where answers are lost", parts, tuple(rows)),), (table,)
@@ -126,7 +127,7 @@ def corrected(run: BenchRun) -> Section:
             found += [
                 share_with_interval(verdicts(mine, rubric, corrected=c)) for rubric in rubrics for c in (False, True)
             ]
-            rows.append((clean_line(name), str(len(mine)), str(changed), *map(format_interval, found)))
+            rows.append((printable_line(name), str(len(mine)), str(changed), *map(format_interval, found)))
     if not rows:
         return Section("Corrected gold answers")
     heads = [f"{score}, {kind}" for score in ("L", "token F1", *(f"J {rubric}" for rubric in rubrics))
@@ -148,7 +149,9 @@ def samples(run: BenchRun) -> Section:
             if picked:
                 tables.append(
                     Table(
-                        f"{clean_line(name)}: counted as {title}", tuple(columns), tuple(_sample(one) for one in picked)
+                        f"{printable_line(name)}: counted as {title}",
+                        tuple(columns),
+                        tuple(_sample(one) for one in picked),
                     )
                 )
     return Section("Some answers", (), (), tuple(tables))
@@ -160,6 +163,6 @@ def samples(run: BenchRun) -> Section:
 def _sample(result: QuestionResult) -> tuple[str, ...]:
     gold = result.gold if result.corrected_gold is None else f"{result.gold} (corrected: {result.corrected_gold})"
     f1 = result.scores.get("token_f1")
-    words = [clean_line(text) or MISSING for text in (result.question, gold, result.answer)]
+    words = [printable_line(text) or MISSING for text in (result.question, gold, result.answer)]
     figure = format_number(None if f1 is None else 100 * f1)
-    return (clean_line(result.question_id), category_name(result.category), *words, result.lost or MISSING, figure)
+    return (printable_line(result.question_id), category_name(result.category), *words, result.lost or MISSING, figure)

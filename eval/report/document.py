@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 MISSING = "–"  # a figure that there is none of
-MAX_TEXT = 400  # characters of one text from data or a model
-
-_BIDI = frozenset("\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\ufeff")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,15 +70,6 @@ class Document:
     title: str
     subtitle: str
     sections: tuple[Section, ...]
-
-
-def clean_line(value: object, limit: int = MAX_TEXT) -> str:
-    """A value as one line that can drive no terminal and no reading direction, cut where it is endless."""
-    text = str(value)
-    cut = len(text) > limit
-    text = text[:limit].encode("utf-8", "replace").decode("utf-8")
-    kept = "".join(" " if unicodedata.category(c) in ("Cc", "Zl", "Zp") else c for c in text if c not in _BIDI)
-    return " ".join(kept.split()) + (" …" if cut else "")
 
 
 def without_empty(sections: Iterable[Section]) -> tuple[Section, ...]:

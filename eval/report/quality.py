@@ -10,7 +10,7 @@ from memlora_mlx.eval.metrics.intervals import Interval
 from memlora_mlx.eval.metrics.judges import RUBRICS
 from memlora_mlx.eval.metrics.statistics import holm, mcnemar
 from memlora_mlx.eval.report import paper
-from memlora_mlx.eval.report.document import MISSING, Bar, BarChart, Chart, Column, Section, Table, clean_line
+from memlora_mlx.eval.report.document import MISSING, Bar, BarChart, Chart, Column, Section, Table
 from memlora_mlx.eval.report.figures import (
     PARTS,
     ValueOf,
@@ -31,6 +31,7 @@ from memlora_mlx.eval.report.figures import (
     verdicts,
 )
 from memlora_mlx.eval.results import SCORED, BenchRun, QuestionResult
+from memlora_mlx.text import printable_line
 
 TRUSTED = 0.8  # the least share of control answers that a judge has to label as they are
 
@@ -45,8 +46,8 @@ def encoders(run: BenchRun) -> str:
     metrics = run.origin.get("metrics")
     if not isinstance(metrics, dict):
         return "encoder not named"
-    token = clean_line(metrics.get("bert_score", "not named"), 60).partition(";")[0]
-    sentence = clean_line(metrics.get("sentence_bert", "not named"), 60)
+    token = printable_line(metrics.get("bert_score", "not named"), 60).partition(";")[0]
+    sentence = printable_line(metrics.get("sentence_bert", "not named"), 60)
     told = [token if sentence in token else f"{token} and {sentence}"]
     if "no synonyms" in str(metrics.get("meteor")):
         told.append("METEOR without synonyms")
@@ -82,7 +83,7 @@ def quality(run: BenchRun) -> Section:
     judge = run.origin.get("judge")
     judged = "There was no judge, so there is no J."
     if isinstance(judge, dict):
-        judged = f"J is the share that the judge {clean_line(judge.get('name', ''))} calls correct. {_controls(judge)}".strip()
+        judged = f"J is the share that the judge {printable_line(judge.get('name', ''))} calls correct. {_controls(judge)}".strip()
     return Section("Answers", (about, judged), tuple(charts), tuple(tables))
 
 
@@ -103,7 +104,7 @@ def quality_table(run: BenchRun, names: Sequence[str], title: str, counterpart: 
     rows = []
     for name, told in zip(names, beside, strict=True):
         mine = scored_rows(run, name)
-        cells = [clean_line(name), str(len(mine)), format_interval(mean_with_interval(values(mine, composite())))]
+        cells = [printable_line(name), str(len(mine)), format_interval(mean_with_interval(values(mine, composite())))]
         cells += [average(values(mine, score_part(each))) for each in PARTS]
         cells += [format_interval(mean_with_interval(values(mine, score_part("token_f1")))), _exact(mine)]
         cells += [_judged(mine, rubric) for rubric in rubrics]
@@ -112,9 +113,13 @@ def quality_table(run: BenchRun, names: Sequence[str], title: str, counterpart: 
         "n: questions asked. In brackets 95 % intervals: bootstrap over the questions for means, Wilson's for shares."
     ]
     if missing := {name: _unscored(run, name) for name in names if _unscored(run, name)}:
-        notes.append(f"Without scores: {', '.join(f'{clean_line(name)} {count}' for name, count in missing.items())}.")
+        notes.append(
+            f"Without scores: {', '.join(f'{printable_line(name)} {count}' for name, count in missing.items())}."
+        )
     titles = [(name, run.systems.get(name, {}).get("title")) for name in names]
-    told_titles = [f"{clean_line(name)}: {clean_line(title)}" for name, title in titles if title and title != name]
+    told_titles = [
+        f"{printable_line(name)}: {printable_line(title)}" for name, title in titles if title and title != name
+    ]
     if told_titles:
         notes.append("; ".join(told_titles) + ".")
     return Table(title, tuple(columns), tuple(rows), (*notes, *((_PAPER_NOTE,) if is_beside else ())))
@@ -142,7 +147,7 @@ def by_category(run: BenchRun) -> Section:
             ]
             figures += [_judged(mine, rubric) for rubric in rubrics]
             rows.append(
-                (category_name(category), clean_line(name), str(len(mine)), *figures, average(recall_values(mine)))
+                (category_name(category), printable_line(name), str(len(mine)), *figures, average(recall_values(mine)))
             )
             bars.append(_bar(name, f1))
         if told := tuple(bar for bar in bars if bar):
@@ -173,7 +178,7 @@ def comparisons(run: BenchRun) -> Section:
             if not both:
                 continue
             cells = [
-                f"{clean_line(first)} − {clean_line(name)}",
+                f"{printable_line(first)} − {printable_line(name)}",
                 category_name(category) if category else "1 to 4",
                 str(both),
             ]
@@ -216,7 +221,10 @@ def comparisons(run: BenchRun) -> Section:
         ),
     )
     return Section(
-        "Differences", (), (), (Table(f"{clean_line(first)} against the others", tuple(columns), tuple(rows), notes),)
+        "Differences",
+        (),
+        (),
+        (Table(f"{printable_line(first)} against the others", tuple(columns), tuple(rows), notes),),
     )
 
 
@@ -227,7 +235,9 @@ def _controls(judge: Mapping[str, Any]) -> str:
     told = judge.get("controls")
     if not isinstance(told, dict):
         return ""
-    counts = ", ".join(f"{right} of {of} by the {clean_line(rubric)} rubric" for rubric, (right, of) in told.items())
+    counts = ", ".join(
+        f"{right} of {of} by the {printable_line(rubric)} rubric" for rubric, (right, of) in told.items()
+    )
     return f"Of control answers whose label is clear it labelled as they are: {counts}."
 
 
@@ -262,7 +272,7 @@ def _headline(run: BenchRun) -> list[tuple[str, Callable[[Sequence[QuestionResul
 def _bar(name: str, interval: Interval | None) -> Bar | None:
     if interval is None:
         return None
-    return Bar(clean_line(name), interval.value, format_interval(interval), interval.low, interval.high)
+    return Bar(printable_line(name), interval.value, format_interval(interval), interval.low, interval.high)
 
 
 def _has_scores(run: BenchRun) -> bool:

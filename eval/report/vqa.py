@@ -7,9 +7,10 @@ from typing import Any
 
 from memlora_mlx.eval.metrics.intervals import Interval, wilson
 from memlora_mlx.eval.report import paper
-from memlora_mlx.eval.report.document import MISSING, Bar, BarChart, Column, Section, Table, clean_line
+from memlora_mlx.eval.report.document import MISSING, Bar, BarChart, Column, Section, Table
 from memlora_mlx.eval.report.figures import format_interval, format_number, p_value
 from memlora_mlx.eval.results import BenchRun
+from memlora_mlx.text import printable_line
 
 KINDS: Mapping[str, str] = {
     "unusual": "a detail of an unusual object",
@@ -32,7 +33,7 @@ def images(run: BenchRun) -> Section:
     systems = found.get("systems") if isinstance(found, Mapping) else None
     if not isinstance(found, Mapping) or not isinstance(systems, Mapping) or not systems:
         return Section("Images")
-    benchmark = clean_line(found.get("benchmark", "not named"))
+    benchmark = printable_line(found.get("benchmark", "not named"))
     kinds = [kind for kind in KINDS if any(kind in one["kinds"] for one in systems.values())]
     columns = (
         Column("system", False),
@@ -45,8 +46,8 @@ def images(run: BenchRun) -> Section:
     )
     rows = [
         (
-            f"{clean_line(name)}: {clean_line(one.get('title', ''))}",
-            clean_line(one["overall"]["n"]),
+            f"{printable_line(name)}: {printable_line(one.get('title', ''))}",
+            printable_line(one["overall"]["n"]),
             _told(one["overall"]),
             *(_told(one["kinds"].get(kind)) for kind in kinds),
             *(
@@ -57,19 +58,19 @@ def images(run: BenchRun) -> Section:
         for name, one in systems.items()
     ]
     intervals = [(name, _share(one["overall"])) for name, one in systems.items()]
-    bars = tuple(Bar(clean_line(name), i.value, format_interval(i), i.low, i.high) for name, i in intervals if i)
+    bars = tuple(Bar(printable_line(name), i.value, format_interval(i), i.low, i.high) for name, i in intervals if i)
     tables = [Table(f"V: the right word, × 100, on the {benchmark}", columns, tuple(rows))]
     if tests := found.get("tests"):
         tables.append(_tests(tests))
     if benchmark == "locomo":
         tables.append(_paper())
-    teachers = ", ".join(map(clean_line, found.get("teachers", ())))
+    teachers = ", ".join(map(printable_line, found.get("teachers", ())))
     about = (
-        f"Questions about {clean_line(found.get('images', MISSING))} images of the benchmark {benchmark} (split "
-        f"{clean_line(found.get('split', MISSING))}, rows {clean_line(found.get('rows_sha256', ''))[:16]}, asked by {teachers}). An answer "
+        f"Questions about {printable_line(found.get('images', MISSING))} images of the benchmark {benchmark} (split "
+        f"{printable_line(found.get('split', MISSING))}, rows {printable_line(found.get('rows_sha256', ''))[:16]}, asked by {teachers}). An answer "
         "is right if it is the very word, lower case and trimmed. " + _ABOUT.get(benchmark, "")
     ).strip()
-    notes = tuple(clean_line(note) for note in found.get("notes", ()))
+    notes = tuple(printable_line(note) for note in found.get("notes", ()))
     chart = BarChart("V, all kinds, with 95 % intervals", (("", bars),), 100.0)
     return Section("Images", (about, *notes), (chart,), tuple(tables))
 
@@ -80,12 +81,12 @@ def images_line(run: BenchRun) -> str:
     systems = found.get("systems", {}) if isinstance(found, Mapping) else {}
     if not isinstance(found, Mapping) or not systems:
         return ""
-    told = [f"{clean_line(name)} {_told(one['overall'])}" for name, one in systems.items()]
+    told = [f"{printable_line(name)} {_told(one['overall'])}" for name, one in systems.items()]
     some = next(iter(systems.values()))["overall"]["n"]
     tests = found.get("tests") or ()
     against = next((test for test in tests if (test["a"], test["b"]) == ("memlora", "base")), None)
     gain = f" The expert against the base: p {p_value(against['p'])} (McNemar)." if against else ""
-    return f"Images ({clean_line(found.get('benchmark'))}, {some} questions), V: {', '.join(told)}.{gain}"
+    return f"Images ({printable_line(found.get('benchmark'))}, {some} questions), V: {', '.join(told)}.{gain}"
 
 
 def _tests(tests: Sequence[Mapping[str, Any]]) -> Table:
@@ -94,9 +95,9 @@ def _tests(tests: Sequence[Mapping[str, Any]]) -> Table:
         (Column("systems", False), Column("only the first"), Column("only the second"), Column("p"), Column("p, Holm")),
         tuple(
             (
-                f"{clean_line(test['a'])} against {clean_line(test['b'])}",
-                clean_line(test["only_a"]),
-                clean_line(test["only_b"]),
+                f"{printable_line(test['a'])} against {printable_line(test['b'])}",
+                printable_line(test["only_a"]),
+                printable_line(test["only_b"]),
                 p_value(test["p"]),
                 p_value(test["p_holm"]),
             )

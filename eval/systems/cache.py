@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import sqlite3
 import threading
@@ -16,6 +15,8 @@ from collections.abc import Iterator, Mapping, MutableMapping
 from functools import cache as once
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
+
+from memlora_mlx.files import atomic_folder, atomic_write
 
 if TYPE_CHECKING:
     from memlora_mlx.memory.workspace import Workspace
@@ -116,9 +117,7 @@ class Cache:
     def put_phase(self, name: str, key: str, value: Mapping[str, Any]) -> None:
         path = self._phase_file(name, key)
         path.parent.mkdir(parents=True, exist_ok=True)
-        scratch = path.with_suffix(f".{os.getpid()}.partial")
-        scratch.write_text(json.dumps({"format": FORMAT, "value": value}), encoding="utf-8")
-        scratch.replace(path)
+        atomic_write(path, json.dumps({"format": FORMAT, "value": value}))
 
     # Stores
 
@@ -129,11 +128,8 @@ class Cache:
     def put_store(self, key: str, made: Path) -> None:
         """Take over a finished store's folder."""
         place = self.store_folder(key)
-        place.parent.mkdir(parents=True, exist_ok=True)
-        scratch = place.with_name(f"{key}.{os.getpid()}.partial")
-        shutil.copytree(made, scratch, dirs_exist_ok=True)
-        shutil.rmtree(place, ignore_errors=True)
-        scratch.replace(place)
+        with atomic_folder(place) as scratch:
+            shutil.copytree(made, scratch, dirs_exist_ok=True)
 
     # Inside
 

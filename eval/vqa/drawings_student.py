@@ -46,6 +46,7 @@ from memlora_mlx.eval.vqa.drawings_parts import (
     vision_states,
     write_model,
 )
+from memlora_mlx.files import atomic_paths
 from memlora_mlx.models import cpu_kernels
 from memlora_mlx.models.safetensors_files import load_arrays_and_words
 
@@ -301,9 +302,8 @@ class DrawingsTrainer:
 def _save(state: Path, trained: nn.Module, optimizer: optim.Optimizer, step: int) -> None:
     arrays = {f"weights.{name}": array for name, array in tree_flatten(trained.parameters())}
     arrays |= {f"optimizer.{name}": array for name, array in tree_flatten(optimizer.state)}
-    scratch = state.with_suffix(".partial.safetensors")
-    mx.save_safetensors(str(scratch), arrays, {"step": str(step)})
-    scratch.replace(state)
+    with atomic_paths(state) as (scratch,):
+        mx.save_safetensors(str(scratch), arrays, {"step": str(step)})
 
 
 def _restored(state: Path, trained: nn.Module, optimizer: optim.Optimizer) -> int:

@@ -21,7 +21,8 @@ from memlora_mlx.cli.options import (
     require_files,
     stderr_console,
 )
-from memlora_mlx.cli.progress import ProgressLine, format_duration
+from memlora_mlx.cli.progress import ProgressLine
+from memlora_mlx.text import format_duration
 
 if TYPE_CHECKING:
     from memlora_mlx.eval.results import BenchRun

@@ -20,7 +20,8 @@ from memlora_mlx.cli.options import (
     print_json,
     require_files,
 )
-from memlora_mlx.cli.progress import ProgressLine, format_duration
+from memlora_mlx.cli.progress import ProgressLine
+from memlora_mlx.text import format_duration
 
 if TYPE_CHECKING:
     from memlora_mlx.conversations import Conversation

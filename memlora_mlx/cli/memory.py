@@ -19,6 +19,7 @@ from memlora_mlx.cli.options import (
     print_json,
     stderr_console,
 )
+from memlora_mlx.files import atomic_file
 
 if TYPE_CHECKING:
     from memlora_mlx.records import Hit, MemoryRecord
@@ -219,16 +220,12 @@ def export_memories(
         count = 0
         if not file.name:
             raise UsageError(f"cannot write {file}: it is a folder; name a file")
-        partial = file.with_name(file.name + ".part")
         try:
-            with partial.open("w", encoding="utf-8") as out:
+            with atomic_file(file, private=False) as out:
                 for line in lines:
-                    out.write(line + "\n")
+                    out.write(f"{line}\n".encode())
                     count += line.startswith('{"kind": "memory"')
-            partial.replace(file)
         except OSError as error:
-            with contextlib.suppress(OSError):
-                partial.unlink()
             raise UsageError(f"cannot write {file}: {error.strerror}; choose another place") from error
     stderr_console().print(f"{count} memories in {file}")
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 import sys
 import textwrap
@@ -14,6 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from memlora_mlx.text import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -32,7 +33,6 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 UserOption = Annotated[list[str] | None, typer.Option("--user", help="Whose memories; may be given several times.")]
 LimitOption = Annotated[int | None, typer.Option("--limit", min=1, max=1_000_000, help="At most so many.")]
 
-_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 STARTER_MODELS = ("smollm2-135m", "all-minilm-l6-v2")
 
 
@@ -95,7 +95,7 @@ def write_text_piece(piece: str) -> None:
     It may be called on the engine's thread, which has no use for the news that the reader is gone.
     """
     try:
-        typer.echo(_CONTROL.sub("", piece), nl=False)
+        typer.echo(printable(piece), nl=False)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 

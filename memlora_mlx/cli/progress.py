@@ -63,9 +63,3 @@ class ProgressLine:
 
     def print(self, line: str, style: str | None = None) -> None:
         self.console.print(line, style=style, markup=False)
-
-
-def format_duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -11,7 +11,8 @@ import typer
 
 from memlora_mlx.cli.ingest import interrupt_event, select_conversations
 from memlora_mlx.cli.options import JsonOption, open_workspace, print_json, require_files, stderr_console
-from memlora_mlx.cli.progress import ProgressLine, format_duration
+from memlora_mlx.cli.progress import ProgressLine
+from memlora_mlx.text import format_duration
 
 if TYPE_CHECKING:
     from memlora_mlx.distill.examples import Splits, TrainingExample

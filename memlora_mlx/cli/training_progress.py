@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import typer
 
 from memlora_mlx.cli.options import print_json, stderr_console
-from memlora_mlx.cli.progress import ProgressLine, format_duration
+from memlora_mlx.cli.progress import ProgressLine
+from memlora_mlx.text import format_duration
 
 if TYPE_CHECKING:
     from memlora_mlx.distill.training import MetricsPoint

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import BinaryIO
 
 from memlora_mlx.conversations.json_formats import parse_json_conversations
-from memlora_mlx.conversations.model import Conversation, FormatError, clean_line, clean_text
+from memlora_mlx.conversations.model import Conversation, FormatError, turn_text
 from memlora_mlx.conversations.transcripts import parse_transcript, split_timestamp
 from memlora_mlx.errors import BadConversation, UsageError
+from memlora_mlx.text import clean_name
 
 MAX_FILE_BYTES = 512 << 20
 MAX_LINE_BYTES = 32 << 20  # not for one JSON array, which exporters write as a single long line
@@ -28,7 +29,7 @@ def read_conversations(source: Path | BinaryIO) -> list[Conversation]:
     """
     name, stem, folder = "standard input", "stdin", None
     if isinstance(source, Path) and str(source) != "-":
-        name, stem, folder = clean_line(str(source)), clean_line(source.stem), source.parent
+        name, stem, folder = clean_name(str(source)), clean_name(source.stem), source.parent
     try:
         text = _decode(_read(source))
         found = [conversation for conversation in _conversations(text) if conversation.sessions]
@@ -102,5 +103,5 @@ def _conversations(text: str) -> list[Conversation]:
     first_line = text[start : start + 200].partition("\n")[0]
     # "[2023-05-08 13:56] Ann: hello" opens with a bracket as well
     if text[start : start + 1] not in ("{", "[") or split_timestamp(first_line)[0]:
-        return [parse_transcript(clean_text(text))]
+        return [parse_transcript(turn_text(text))]
     return parse_json_conversations(text)

@@ -17,12 +17,12 @@ from memlora_mlx.conversations.model import (
     FormatError,
     Session,
     Turn,
-    clean_line,
-    clean_text,
     nonempty_turns,
     quote_value,
+    turn_text,
 )
 from memlora_mlx.records import Image
+from memlora_mlx.text import clean_name
 
 _DATE_FIELDS = ("timestamp", "created_at", "date", "create_time")
 _JSON_BLANK = re.compile(r"[ \t\n\r]*")
@@ -97,7 +97,7 @@ def _object(value: object, where: str) -> dict[str, Any]:
 
 def _text(value: object, where: str) -> str:
     if isinstance(value, str):
-        return clean_text(value)
+        return turn_text(value)
     if isinstance(value, (dict, list)):
         raise FormatError(f"{where} is {quote_value(value)} where text is expected; correct it")
     return "" if value is None else json.dumps(value)
@@ -120,9 +120,9 @@ def _date_field(fields: dict[str, Any], names: Iterable[str], where: str) -> dat
 
 def _locomo(sample: dict[str, Any], where: str, position: int) -> Conversation:
     said = sample["conversation"]
-    name = clean_line(_text(sample.get("sample_id"), f"{where}: sample_id"))
+    name = clean_name(_text(sample.get("sample_id"), f"{where}: sample_id"))
     where = name or where
-    pair = [clean_line(_text(said.get(key), f"{where}: {key}")) for key in ("speaker_a", "speaker_b")]
+    pair = [clean_name(_text(said.get(key), f"{where}: {key}")) for key in ("speaker_a", "speaker_b")]
     if not all(pair) or pair[0] == pair[1]:
         raise FormatError(f"{where}: speaker_a is {pair[0]!r} and speaker_b {pair[1]!r}; give two names")
     # date keys may stand for sessions that do not exist, so the lists of turns decide
@@ -141,16 +141,16 @@ def _locomo(sample: dict[str, Any], where: str, position: int) -> Conversation:
 
 def _locomo_turn(value: object, where: str, pair: list[str]) -> Turn:
     turn = _object(value, where)
-    speaker = clean_line(_text(turn.get("speaker"), f"{where}: speaker"))
+    speaker = clean_name(_text(turn.get("speaker"), f"{where}: speaker"))
     if speaker not in pair:
         raise FormatError(
             f"{where}: speaker {quote_value(speaker)} is neither {pair[0]!r} nor {pair[1]!r}; correct the name"
         )
     urls = turn.get("img_url")
     url = _text(urls[0] if isinstance(urls, list) and urls else urls or None, f"{where}: img_url")
-    caption = clean_line(_text(turn.get("blip_caption"), f"{where}: blip_caption"))
+    caption = clean_name(_text(turn.get("blip_caption"), f"{where}: blip_caption"))
     image = Image(url, caption or None) if url else None
-    ref = clean_line(_text(turn.get("dia_id"), f"{where}: dia_id"))
+    ref = clean_name(_text(turn.get("dia_id"), f"{where}: dia_id"))
     return Turn(speaker, _text(turn.get("text"), f"{where}: text"), image=image, ref=ref or None)
 
 
@@ -166,7 +166,7 @@ def _messages(items: list[tuple[str, Any]], fields: dict[str, Any], where: str, 
 def _chat(
     kind: ConversationFormat, fields: dict[str, Any], date: datetime | None, turns: list[Turn | None], position: int
 ) -> Conversation:
-    title, *ids = (clean_line(_text(fields.get(key), key)) for key in ("title", "conversation_id", "id"))
+    title, *ids = (clean_name(_text(fields.get(key), key)) for key in ("title", "conversation_id", "id"))
     id = next(filter(None, ids), title)  # a title can be changed later, an id cannot
     said = nonempty_turns(turns)
     return Conversation(id, title or id, kind, (Session(date, said),) if said else (), position=position)
@@ -195,12 +195,12 @@ def _chat_turn(value: object, where: str) -> Turn | None:
             source = _text(url.get("url") if isinstance(url, dict) else url, f"{where}: image_url")
             image = Image(source) if source else None
     return Turn(
-        speaker=clean_line(_text(message.get("name"), f"{where}: name")),
+        speaker=clean_name(_text(message.get("name"), f"{where}: name")),
         text="\n".join(filter(None, texts)),
         role=role,
         said_at=_date_field(message, _DATE_FIELDS, where),
         image=image,
-        ref=clean_line(_text(message.get("id"), f"{where}: id")) or None,
+        ref=clean_name(_text(message.get("id"), f"{where}: id")) or None,
     )
 
 
@@ -243,10 +243,10 @@ def _chatgpt_turn(message: dict[str, Any], where: str) -> Turn | None:
         return None
     parts = content.get("parts")
     texts = [
-        clean_text(text)
+        turn_text(text)
         for part in (parts if isinstance(parts, list) else [])
         if (text := _content_text(part)) is not None
     ]
-    ref = clean_line(_text(message.get("id"), f"{where}: id"))
+    ref = clean_name(_text(message.get("id"), f"{where}: id"))
     text = "\n".join(filter(None, texts))
     return Turn("", text, ROLES[role], _date_field(message, ["create_time"], where), ref=ref or None)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from memlora_mlx.records import Image, Role
+from memlora_mlx.text import clean_name, clean_text
 
 ConversationFormat = Literal["locomo", "messages", "chatgpt", "transcript"]
 KNOWN_FORMATS = (
@@ -27,8 +27,6 @@ ROLES: dict[str, Role | None] = {  # None: known, but nothing a memory should be
     "tool": None,
     "function": None,
 }
-_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
-_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,13 +70,9 @@ def nonempty_turns(turns: Iterable[Turn | None]) -> tuple[Turn, ...]:
     return tuple(turn for turn in turns if turn and (turn.text or turn.image))
 
 
-def clean_text(text: str) -> str:
-    """Without what no prompt, database or terminal should meet: control characters and half surrogate pairs."""
-    return _SURROGATE.sub("\ufffd", _CONTROL.sub("", text.replace("\r\n", "\n").replace("\r", "\n"))).strip()
-
-
-def clean_line(text: str) -> str:
-    return " ".join(clean_text(text).split())
+def turn_text(text: str) -> str:
+    """What a turn says, as it is kept: cleaned, with "\\n" for every line end."""
+    return clean_text(text.replace("\r\n", "\n").replace("\r", "\n")).strip()
 
 
 def quote_value(value: object) -> str:
@@ -87,4 +81,4 @@ def quote_value(value: object) -> str:
     if isinstance(value, list):
         return f"a list of {len(value)}"
     text = value if isinstance(value, str) else json.dumps(value)
-    return repr(clean_line(text[:60])) + ("..." if len(text) > 60 else "")
+    return repr(clean_name(text[:60])) + ("..." if len(text) > 60 else "")

@@ -13,9 +13,9 @@ from memlora_mlx.conversations.model import (
     FormatError,
     Session,
     Turn,
-    clean_text,
     nonempty_turns,
     quote_value,
+    turn_text,
 )
 
 _MARK = "\u200e"  # left-to-right: WhatsApp on iOS begins with it what it says itself, "image omitted" too
@@ -78,7 +78,7 @@ def _speaker_and_text(turns: list[tuple[str, datetime | None, list[str]]], has_r
     for name, said_at, words in turns:
         role = ROLES[name.lower()] if has_roles else None
         if role or not has_roles:
-            made.append(Turn("" if has_roles else name, clean_text("\n".join(words)), role, said_at))
+            made.append(Turn("" if has_roles else name, turn_text("\n".join(words)), role, said_at))
     return nonempty_turns(made)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from memlora_mlx.distill.training_runs import VALIDATION_ROWS, TrainingConfig, TrainingData, config_from_json, read_data
 from memlora_mlx.errors import AdapterMismatch, BadTrainingData, UsageError
+from memlora_mlx.files import atomic_folder
 from memlora_mlx.models.adapter_registry import WEIGHTS, installed_folder, read_card, registry_name
 from memlora_mlx.models.cards import CONFIG, ExpertCard
 from memlora_mlx.records import Stage
@@ -211,19 +211,8 @@ def _examples(expert: Expert, home: Path, data: Sequence[str]) -> tuple[Training
 def _copy(folder: Path, place: Path) -> None:
     """The expert's two files into a folder, whole or not at all; what was there is replaced."""
     try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=place.parent, prefix=".installing-") as scratch:
-            new, old = Path(scratch, "new"), Path(scratch, "old")
-            new.mkdir()
+        with atomic_folder(place) as new:
             for name in (WEIGHTS, CONFIG):
                 shutil.copyfile(folder / name, new / name)
-            if place.exists():
-                place.rename(old)
-            try:
-                new.rename(place)
-            except OSError:
-                if old.exists():
-                    old.rename(place)
-                raise
     except OSError as error:
         raise UsageError(f"cannot write to {place} ({error.strerror}); what was there is as it was") from error

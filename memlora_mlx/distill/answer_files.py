@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import io
 import json
-import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +13,7 @@ from typing import Any, Self
 from memlora_mlx.distill.answer_cleaning import CleanedAnswer, RejectedAnswer
 from memlora_mlx.distill.examples import TrainingExample, read_examples
 from memlora_mlx.errors import BadTrainingData, TeacherFailed, UsageError
+from memlora_mlx.json_lines import JsonLines
 from memlora_mlx.records import Stage
 
 RESUME_HINT = "what was answered is kept, and the same command goes on from there"
@@ -79,11 +78,9 @@ class AnswerFiles:
                 raise UsageError(f"another `memlora teach` is writing {self.path}; wait for it or stop it") from None
             with contextlib.ExitStack() as undo:
                 undo.callback(self._open.close)
-                for path in (self.path, rejected_file(self.path)):
-                    _repair_torn_line(path)
+                self._rows = self._open.enter_context(JsonLines(self.path))
+                self._rejected = self._open.enter_context(JsonLines(rejected_file(self.path)))
                 self._known = read_answers(self.path)
-                self._rows = self._open.enter_context(self.path.open("ab", buffering=0))
-                self._rejected = self._open.enter_context(rejected_file(self.path).open("ab", buffering=0))
                 undo.pop_all()
         return self
 
@@ -102,18 +99,9 @@ class AnswerFiles:
             self._append(self._rejected, {**value, "messages": value["messages"][:-1], "reason": result.reason})
         self._known[row.prompt_hash] = result
 
-    def _append(self, file: io.FileIO, value: dict[str, Any]) -> None:
-        # a teacher can write half a surrogate pair, which no file takes
-        line = (json.dumps(value, ensure_ascii=False) + "\n").encode("utf-8", "replace")
+    def _append(self, file: JsonLines, value: dict[str, Any]) -> None:
         with self._explained():
-            size = os.fstat(file.fileno()).st_size
-            try:
-                while line:
-                    line = line[file.write(line) :]
-            except OSError:
-                with contextlib.suppress(OSError):
-                    file.truncate(size)
-                raise
+            file.append(value)
 
     @contextlib.contextmanager
     def _explained(self) -> Iterator[None]:
@@ -123,18 +111,3 @@ class AnswerFiles:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise TeacherFailed(f"the disk of {self.path.parent} is full; free some: {RESUME_HINT}") from error
             raise TeacherFailed(f"cannot write {self.path}: {error.strerror or error}; {RESUME_HINT}") from error
-
-
-def _repair_torn_line(path: Path) -> None:
-    """Cut off a last line that was not written whole."""
-    if not path.is_file() or not (data := path.read_bytes()) or data.endswith(b"\n"):
-        return
-    whole = data.rfind(b"\n") + 1
-    try:
-        json.loads(data[whole:])
-    except ValueError:
-        with path.open("r+b") as file:
-            file.truncate(whole)
-    else:
-        with path.open("ab") as file:
-            file.write(b"\n")

@@ -14,6 +14,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal, get_args
 
 from memlora_mlx.errors import BadTrainingData
+from memlora_mlx.files import atomic_file
+from memlora_mlx.json_lines import json_line
 from memlora_mlx.records import STAGES, Role, Stage
 
 ChatMessages = tuple[tuple[Role, str], ...]
@@ -96,13 +98,11 @@ SPLITS: Mapping[str, Splits] = {
 def write_examples(path: Path, examples: Iterable[TrainingExample]) -> int:
     """Write a new file whole, or not at all. Returns how many rows it holds."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_suffix(".partial")
     count = 0
-    with scratch.open("w", encoding="utf-8") as file:
+    with atomic_file(path, private=False) as file:
         for row in examples:
-            file.write(json.dumps(row.as_json(), ensure_ascii=False) + "\n")
+            file.write(json_line(row.as_json()))
             count += 1
-    scratch.replace(path)
     return count
 
 

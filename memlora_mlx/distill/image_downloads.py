@@ -22,7 +22,9 @@ from urllib.parse import quote, urlsplit
 from memlora_mlx import __version__
 from memlora_mlx.distill.journal import Journal
 from memlora_mlx.errors import Cancelled, UsageError
+from memlora_mlx.files import atomic_write
 from memlora_mlx.memory.store.image_normalisation import normalise_image
+from memlora_mlx.text import printable_line
 
 USER_AGENT = f"memlora/{__version__} (research; builds a VQA benchmark; one request a host at a time)"
 MAX_BYTES = 20 << 20  # of one image
@@ -111,9 +113,7 @@ def save_image(data: bytes, name: str, folder: Path) -> dict[str, Any]:
     file = folder / "images" / f"{digest}.{picture.suffix}"
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        scratch = file.with_name(f"{file.name}.{threading.get_ident()}.part")
-        scratch.write_bytes(picture.data)
-        scratch.replace(file)
+        atomic_write(file, picture.data, private=False)
     except OSError as error:
         raise OSError(f"cannot write {file.parent} ({error.strerror or error}); choose another place") from error
     return {"status": "kept", "sha256": digest, "file": f"images/{file.name}", "bytes": len(picture.data)}
@@ -130,18 +130,18 @@ def _download(
         gone = error.code < 500 and error.code not in (408, 425, 429)  # also a redirect that leads off the web
         status, says = "dead" if gone else "failed", f"HTTP {error.code}"
     except urllib.error.URLError as error:
-        says = f"no answer ({_line(error.reason)})"
+        says = f"no answer ({printable_line(error.reason, 200)})"
     except OverflowError as error:
         status, says = "too large", str(error)
     except (OSError, http.client.HTTPException) as error:
-        says = f"broken off ({_line(error) or type(error).__name__})"
+        says = f"broken off ({printable_line(error, 200) or type(error).__name__})"
     except ValueError as error:  # no address at all
-        status, says = "dead", _line(error)
+        status, says = "dead", printable_line(error, 200)
     else:
         try:
             return save_image(data, "it", folder)
         except UsageError as error:
-            status, says = "no image", _line(error)
+            status, says = "no image", printable_line(error, 200)
         except OSError as error:
             raise UsageError(str(error)) from error
     return {"status": status, "says": says}
@@ -177,7 +177,3 @@ def _host(url: str) -> str:
         return (urlsplit(url).hostname or "").lower()
     except ValueError:
         return ""
-
-
-def _line(value: object) -> str:
-    return " ".join("".join(letter if letter.isprintable() else " " for letter in str(value)).split())[:200]

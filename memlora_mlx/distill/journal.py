@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import threading
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, Self
 
 from memlora_mlx.errors import UsageError
+from memlora_mlx.json_lines import JsonLines, read_json_lines
 
 
 class Journal:
     """The lines of a run by their keys; the last line of a key counts. Use it in a `with` statement.
 
-    A last line that a kill has torn is written over by the next one. It may be used from several threads.
+    A last line that a kill has torn is cut off. It may be used from several threads.
 
     Raises:
         UsageError: another process is writing it, or it cannot be written.
@@ -32,17 +32,10 @@ class Journal:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._open.enter_context(filelock.FileLock(self.path.with_name(f".{self.path.name}.lock"), timeout=0))
-            data = self.path.read_bytes() if self.path.is_file() else b""
-            whole = data.rfind(b"\n") + 1
-            for line in data[:whole].splitlines():
-                try:
-                    entry = json.loads(line)
+            self._file = self._open.enter_context(JsonLines(self.path))
+            for entry in read_json_lines(self.path):
+                with suppress(KeyError, TypeError):  # what cannot be read is done again
                     self.entries[str(entry["key"])] = entry
-                except (ValueError, KeyError, TypeError):
-                    continue  # what cannot be read is done again
-            self._file = self._open.enter_context(self.path.open("r+b" if data else "wb", buffering=0))
-            self._file.truncate(whole)
-            self._file.seek(whole)
         except filelock.Timeout:
             self._open.close()
             raise UsageError(f"another process is writing {self.path}; wait for it or stop it") from None
@@ -56,15 +49,10 @@ class Journal:
 
     def add(self, key: str, **entry: Any) -> dict[str, Any]:
         made = {"key": key, **entry}
-        line = (json.dumps(made, ensure_ascii=False) + "\n").encode("utf-8", "replace")
         with self._lock:
-            start = self._file.tell()
             try:
-                while line:
-                    line = line[self._file.write(line) :]
+                self._file.append(made)
             except OSError as error:
-                self._file.truncate(start)
-                self._file.seek(start)
                 raise _write_error(self.path, error) from error
             self.entries[key] = made
         return made

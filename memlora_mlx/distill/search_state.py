@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 from memlora_mlx.distill.recipes import check_recipe
 from memlora_mlx.distill.training_runs import TrainingConfig, config_from_json, config_to_json
 from memlora_mlx.errors import TrainingFailed, UsageError
+from memlora_mlx.files import atomic_write
 from memlora_mlx.records import STAGES, Stage
 
 MetricValues = Mapping[str, float]  # by metric; higher is better
@@ -121,14 +121,9 @@ class SearchState:
             "measured": [{"experts": experts, "scores": scores} for experts, scores in self.scores.items()],
             "test": self.tested and {"experts": combination_name(self.tested[0]), "scores": self.tested[1]},
         }
-        scratch = folder / "search.partial"
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            with scratch.open("w", encoding="utf-8") as file:
-                json.dump(text, file, indent=1, ensure_ascii=False)
-                file.flush()
-                os.fsync(file.fileno())
-            scratch.replace(folder / "search.json")
+            atomic_write(folder / "search.json", json.dumps(text, indent=1, ensure_ascii=False), private=False)
         except OSError as error:
             raise TrainingFailed(
                 f"cannot write to {folder} ({error.strerror}); the last state written there is whole: make room and"

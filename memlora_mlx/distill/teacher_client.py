@@ -23,6 +23,7 @@ from memlora_mlx.distill.answer_files import RESUME_HINT, AnswerFiles
 from memlora_mlx.distill.examples import ChatMessages, TrainingExample, to_openai_messages
 from memlora_mlx.errors import Cancelled, TeacherFailed, UsageError
 from memlora_mlx.extras import require
+from memlora_mlx.text import printable_line
 
 CONCURRENCY = 16  # requests in flight at each server
 MAX_TOKENS = 4096  # of one answer, reasoning included
@@ -294,7 +295,7 @@ class Teacher:
         except openai.APITimeoutError as error:
             raise _TransientError("no answer in time") from error
         except openai.APIConnectionError as error:
-            raise _TransientError(_line(error.__cause__ or error) or "no connection") from error
+            raise _TransientError(printable_line(error.__cause__ or error, 300) or "no connection") from error
         except openai.APIStatusError as error:
             message = _message(error)
             if error.status_code in _TRANSIENT or error.status_code >= 500:
@@ -312,7 +313,7 @@ class Teacher:
                 raise RejectedRequest("too long", message) from error
             raise TeacherFailed(f"{server.url} answered {error.status_code}: {message}; {RESUME_HINT}") from error
         except (openai.APIError, ValueError) as error:  # a body that is not JSON, or not of the schema
-            raise _protocol_error(server, _line(error)) from error
+            raise _protocol_error(server, printable_line(error, 300)) from error
         try:
             choice, usage = reply.choices[0], reply.usage
             text = choice.message.content or ""  # None: all of it was reasoning, which the server took out
@@ -331,12 +332,7 @@ def _message(error: Any) -> str:
     body = error.body
     if isinstance(body, dict):
         body = next((body[key] for key in ("message", "detail", "error") if body.get(key)), body)
-    return _line(body or error) if not _is_markup(body) else "(a web page)"
-
-
-def _line(value: object) -> str:
-    text = " ".join(str(value).split())
-    return text[:300] + ("..." if len(text) > 300 else "")
+    return printable_line(body or error, 300) if not _is_markup(body) else "(a web page)"
 
 
 def _is_markup(body: object) -> bool:

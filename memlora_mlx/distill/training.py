@@ -17,7 +17,6 @@ import io
 import itertools
 import json
 import math
-import os
 import tempfile
 import threading
 import time
@@ -41,6 +40,8 @@ from memlora_mlx.distill.training_step import (
     validation_loss,
 )
 from memlora_mlx.errors import AdapterMismatch, Cancelled, TrainingFailed, UsageError
+from memlora_mlx.files import atomic_paths, atomic_write
+from memlora_mlx.json_lines import JsonLines, json_line, read_json_lines
 from memlora_mlx.models import cpu_kernels
 from memlora_mlx.models.experts import Matrices, adapted_layers, read_expert
 from memlora_mlx.models.safetensors_files import load_arrays_and_words
@@ -322,8 +323,8 @@ class Trainer:
         self.points.append(point)
         if self._rank == 0:
             try:
-                with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
-                    file.write(_line(point))
+                with JsonLines(self.folder / "metrics.jsonl") as file:
+                    file.append(_known(point))
             except OSError as error:
                 raise _write_error(self.folder, error) from error
             self._on_point(point)
@@ -341,15 +342,11 @@ class Trainer:
         arrays |= {f"best.{name}": array for name, array in self._best.items()}
         arrays |= {f"optimizer.{name}": array for name, array in tree_flatten(self._optimizer.state)}
         words = {"progress": json.dumps(asdict(self.progress)), "examples": self._examples}
-        scratch = self.folder / "state.partial.safetensors"
         try:
-            mx.save_safetensors(str(scratch), arrays, metadata=words)
-            _sync(scratch)
-            os.replace(scratch, self.folder / "state.safetensors")
+            with atomic_paths(self.folder / "state.safetensors") as (state,):
+                mx.save_safetensors(str(state), arrays, metadata=words)
             (self.folder / "state.json").write_text(json.dumps(asdict(self.progress), indent=1), encoding="utf-8")
         except (OSError, RuntimeError) as error:
-            with contextlib.suppress(OSError):
-                scratch.unlink(missing_ok=True)
             raise _write_error(self.folder, error) from error
 
     def _same_everywhere(self) -> None:
@@ -400,19 +397,16 @@ class Trainer:
     def _drop_later_points(self) -> None:
         """Drop the lines of metrics.jsonl after the state: what they tell of is done again."""
         self.points = [point for point in read_points(self.folder) if point.step <= self.progress.step]
-        scratch = self.folder / "metrics.partial"
         try:
-            scratch.write_text("".join(map(_line, self.points)), encoding="utf-8")
-            os.replace(scratch, self.folder / "metrics.jsonl")
+            lines = b"".join(json_line(_known(point)) for point in self.points)
+            atomic_write(self.folder / "metrics.jsonl", lines, private=False)
         except OSError as error:
             raise _write_error(self.folder, error) from error
 
 
 def read_points(folder: Path) -> list[MetricsPoint]:
     """The lines of a run's metrics.jsonl; one that a kill has torn is left out."""
-    file = folder / "metrics.jsonl"
-    lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
-    return [MetricsPoint(**json.loads(line)) for line in lines if line.endswith("}")]
+    return [MetricsPoint(**point) for point in read_json_lines(folder / "metrics.jsonl")]
 
 
 # ------------------------------------------------------------------------------------------------ small parts
@@ -437,18 +431,12 @@ def _digest(*data: Sequence[TokenizedExample]) -> str:
     return digest.hexdigest()[:16]
 
 
-def _line(point: MetricsPoint) -> str:
-    """Of metrics.jsonl. A loss that is no number is left out: JSON has no word for it."""
-    known = {name: value for name, value in asdict(point).items() if value is not None and math.isfinite(value)}
-    return json.dumps(known) + "\n"
+def _known(point: MetricsPoint) -> dict[str, float]:
+    """A line of metrics.jsonl. A loss that is no number is left out: JSON has no word for it."""
+    return {name: value for name, value in asdict(point).items() if value is not None and math.isfinite(value)}
 
 
 def _write_error(folder: Path, error: Exception) -> TrainingFailed:
     return TrainingFailed(
         f"cannot write to {folder} ({error}); the last state written there is whole: make room and `--resume`"
     )
-
-
-def _sync(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())

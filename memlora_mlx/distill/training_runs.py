@@ -10,7 +10,6 @@ import contextlib
 import hashlib
 import itertools
 import json
-import os
 import platform
 import random
 import re
@@ -30,6 +29,7 @@ from memlora_mlx.distill import vqa_dataset
 from memlora_mlx.distill.examples import SPLITS, Splits, TrainingExample, read_examples
 from memlora_mlx.distill.recipes import Recipe
 from memlora_mlx.errors import BadTrainingData, Cancelled, TrainingFailed, UsageError, VisionMissing
+from memlora_mlx.files import atomic_write
 from memlora_mlx.memory import stages
 from memlora_mlx.models.adapter_registry import read_card
 from memlora_mlx.models.cards import BaseModel, ExpertCard, TrainedOn, TrainingMetrics
@@ -238,9 +238,7 @@ def create_run(config: TrainingConfig, folder: Path, command: str = "") -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         text = {**config_to_json(config), "command": command, "environment": describe_environment()}
-        scratch = folder / "run.partial"
-        scratch.write_text(json.dumps(text, indent=1, ensure_ascii=False), encoding="utf-8")
-        os.replace(scratch, folder / "run.json")
+        atomic_write(folder / "run.json", json.dumps(text, indent=1, ensure_ascii=False), private=False)
     except OSError as error:
         raise TrainingFailed(f"cannot write to {folder} ({error.strerror}); choose another --out") from error
 

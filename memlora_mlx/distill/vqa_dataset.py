@@ -20,6 +20,7 @@ from typing import Any, Literal
 
 from memlora_mlx.distill.examples import Split, TrainingExample, write_examples
 from memlora_mlx.errors import BadTrainingData
+from memlora_mlx.files import atomic_write
 from memlora_mlx.memory import stages
 
 QuestionKind = Literal["unusual", "colour", "count"]
@@ -175,9 +176,7 @@ def write_benchmark(
         "blind": majority_baseline_scores(examples),
         "images": list(images),
     }
-    scratch = folder / "manifest.partial"
-    scratch.write_text(json.dumps(manifest, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-    scratch.replace(folder / MANIFEST)
+    atomic_write(folder / MANIFEST, json.dumps(manifest, ensure_ascii=False, indent=1) + "\n", private=False)
     return manifest
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -16,22 +15,10 @@ from numpy.typing import NDArray
 from memlora_mlx.errors import StoreError
 from memlora_mlx.memory.changes import EmbeddingFingerprint, Vector
 from memlora_mlx.records import Scope
+from memlora_mlx.text import clean_text as clean_text  # noqa: PLC0414 (the store says inputs.clean_text)
 
 MAX_MEMORY = 1_000_000  # characters of a memory's text
 MAX_DEPTH = 32  # of nested metadata
-_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
-
-
-def clean_text(text: str) -> str:
-    """Text that SQLite, JSON, UTF-8 and terminals can all take: surrogate pairs joined, lone ones as U+FFFD, of control
-    characters line ends and tabs alone.
-    """
-    text = _CONTROL.sub("", text)
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return text
 
 
 def clean_json(value: Any, depth: int = 0) -> Any:

@@ -8,8 +8,6 @@ layers with W + BA computed beforehand (`fused`).
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
@@ -22,6 +20,7 @@ import numpy as np
 from mlx.utils import tree_flatten
 
 from memlora_mlx.errors import AdapterMismatch
+from memlora_mlx.files import atomic_paths
 from memlora_mlx.models.adapter_registry import WEIGHTS, experts_in
 from memlora_mlx.models.cards import CONFIG, AdapterConfig, ExpertCard, LoraParameters
 from memlora_mlx.models.safetensors_files import load_arrays
@@ -274,16 +273,11 @@ def write_expert(
     parameters = LoraParameters(rank=rank, scale=scale, dropout=dropout, keys=tuple(sorted(matrices)))
     config = AdapterConfig(num_layers=-1, lora_parameters=parameters)
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".saving-") as temporary:
-        weights, described = Path(temporary, WEIGHTS), Path(temporary, CONFIG)
+    with atomic_paths(folder / WEIGHTS, folder / CONFIG) as (weights, described):  # without the last there is no expert
         mx.save_safetensors(str(weights), arrays)
         if card is not None and not card.is_empty:
             config = config.with_card(replace(card, sha256=sha256(weights.read_bytes()).hexdigest()))
         config.write(described)
-        for new in (weights, described):  # the description last: without it there is no expert
-            with new.open("rb") as file:
-                os.fsync(file.fileno())
-            os.replace(new, folder / new.name)
 
 
 def adapted_layers(model: nn.Module, keys: tuple[str, ...]) -> list[str]:

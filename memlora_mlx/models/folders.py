@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import IO, Literal
 
 from memlora_mlx.errors import ModelBroken
+from memlora_mlx.files import replace_folder
 from memlora_mlx.models.cards import MANIFEST, ModelFile, ModelManifest
 
 DownloadPhase = Literal["waiting", "downloading", "checking", "unpacking", "converting"]
@@ -78,8 +78,7 @@ def move_into_place(manifest: ModelManifest, model: Path, place: Path, *, hashes
         for path in sorted(path for path in model.rglob("*") if path.is_file() and path.name != MANIFEST)
     )
     replace(manifest, files=files).write(model)
-    discard(place)
-    os.replace(model, place)
+    replace_folder(model, place)
 
 
 def discard(place: Path) -> None:

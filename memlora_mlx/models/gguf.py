@@ -6,7 +6,6 @@ Files come from anywhere, so every number and name in them is checked before it 
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +18,9 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, normalizers, pre_
 from tokenizers import models as token_models
 
 from memlora_mlx.errors import ModelBroken, ModelMissing
+from memlora_mlx.files import atomic_folder
 from memlora_mlx.models.gguf_file import READABLE_TYPES, GgufFile, GgufTensor
+from memlora_mlx.text import printable_line
 
 Float = Literal["float32", "float16"]
 Config = dict[str, Any]
@@ -71,7 +72,6 @@ def convert(source: Path, folder: Path, *, dtype: Float = "float32") -> None:
     """
     if folder.exists():
         raise FileExistsError(f"{folder} exists")
-    partial = folder.with_name(f".{folder.name}.{os.getpid()}")
     try:
         with np.errstate(over="raise", invalid="ignore"):  # an offset beyond 64 bits, a weight beyond float16
             header = _Header(source)
@@ -82,17 +82,13 @@ def convert(source: Path, folder: Path, *, dtype: Float = "float32") -> None:
     except FileNotFoundError:
         raise ModelMissing(f"there is no file {source}") from None
     except (ValueError, LookupError, TypeError, ArithmeticError, RecursionError, MemoryError) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = printable_line(error) or type(error).__name__
         raise ModelBroken(f"{source} is not a whole GGUF model ({reason}); get the file again") from error
-    try:
-        partial.mkdir(parents=True)
+    with atomic_folder(folder) as partial:
         _save(partial / "model.safetensors", weights)
         tokenizer.save(str(partial / "tokenizer.json"))
         for name, content in (("config.json", config), ("tokenizer_config.json", tokenizer_config)):
             (partial / name).write_text(json.dumps(content, indent=1, ensure_ascii=False), encoding="utf-8")
-        os.replace(partial, folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _save(path: Path, weights: dict[str, mx.array]) -> None:

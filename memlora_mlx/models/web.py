@@ -18,6 +18,7 @@ import httpx2
 
 from memlora_mlx.errors import DownloadFailed
 from memlora_mlx.models.index_settings import IndexSettings
+from memlora_mlx.text import printable_line
 
 MAX_REDIRECTS = 10
 MAX_PAGE_BYTES = 32_000_000  # of an index page
@@ -190,7 +191,7 @@ class Web:
 
 
 def _reason(url: str, error: Exception) -> str:
-    says = " ".join(str(error).split()) or type(error).__name__
+    says = printable_line(error) or type(error).__name__
     if isinstance(error, _TryAgain):
         return f"{shown(url)} {says}; try again later"
     if "CERTIFICATE_VERIFY_FAILED" in says:

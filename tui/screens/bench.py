@@ -19,10 +19,10 @@ from textual.widget import Widget
 from textual.widgets import DataTable, OptionList, Static
 
 from memlora_mlx.errors import MemloraError, UsageError
+from memlora_mlx.text import printable_line
 from memlora_mlx.tui.jobs import Job
 from memlora_mlx.tui.screens.base import MainScreen
 from memlora_mlx.tui.screens.forms import FormDialog, FormField
-from memlora_mlx.tui.text import clean_line
 from memlora_mlx.tui.widgets.actions import ScreenActions
 from memlora_mlx.tui.widgets.plots import BarPlot
 from memlora_mlx.tui.widgets.row_table import RowTable
@@ -136,7 +136,7 @@ class BenchScreen(MainScreen):
         self.query_one("#bench-body").display = True
         sections = self.query_one("#sections", OptionList)
         sections.clear_options()
-        sections.add_options([Text(clean_line(section.title, 40)) for section in document.sections])
+        sections.add_options([Text(printable_line(section.title, 40)) for section in document.sections])
         sections.highlighted = 0
         sections.focus()
 
@@ -214,7 +214,7 @@ class BenchScreen(MainScreen):
             return
         if (code := job.poll()) is None:
             if not job.is_stopped and job.last_line:
-                self._show_message(f"▶ {clean_line(job.last_line, 200)} · Esc stops it")
+                self._show_message(f"▶ {printable_line(job.last_line, 200)} · Esc stops it")
             return
         self._job = None
         if code == 0:
@@ -222,9 +222,9 @@ class BenchScreen(MainScreen):
             self.refresh_list()
             self.open_report(self._out)
         elif job.is_stopped:
-            self._show_message(f"‖ {clean_line(job.failure_reason(), 200)}")
+            self._show_message(f"‖ {printable_line(job.failure_reason(), 200)}")
         else:
-            self._show_message(f"✗ {clean_line(job.failure_reason(), 300)}")
+            self._show_message(f"✗ {printable_line(job.failure_reason(), 300)}")
             self.memlora.report_error(MemloraError(job.failure_reason()), "The benchmark ended")
 
     def on_unmount(self) -> None:
@@ -260,7 +260,7 @@ def _arguments(answers: dict[str, str]) -> list[str]:
         arguments += ["--systems", answers["systems"].strip()]
     if count:
         if not count.isdigit() or count == "0":
-            raise UsageError(f"{clean_line(count, 40)!r} is no number of questions; leave it empty for all")
+            raise UsageError(f"{printable_line(count, 40)!r} is no number of questions; leave it empty for all")
         arguments += ["--questions", count]
     return arguments
 
@@ -283,13 +283,13 @@ def _bars(chart: Chart) -> tuple[list[tuple[str, float]], float]:
 
     if isinstance(chart, BarChart):
         bars = [
-            (clean_line(f"{group} {bar.label}".strip(), 28) + f"  {clean_line(bar.text, 24)}", bar.value)
+            (printable_line(f"{group} {bar.label}".strip(), 28) + f"  {printable_line(bar.text, 24)}", bar.value)
             for group, found in chart.groups
             for bar in found
         ]
         return bars, chart.maximum
     bars = [
-        (f"{clean_line(name, 18)}, {clean_line(part, 22)}  {count}", float(count))
+        (f"{printable_line(name, 18)}, {printable_line(part, 22)}  {count}", float(count))
         for name, counts in chart.rows
         for part, count in zip(chart.parts, counts, strict=True)
         if count
@@ -301,9 +301,9 @@ def _grid(table: Table, number: int) -> RowTable:
     """A table as wide as its words; it scrolls sideways where that is wider than the screen."""
     cells = [[column.head for column in table.columns], *table.rows]
     widths = [
-        min(CELL, max(len(clean_line(row[i])) for row in cells if i < len(row))) for i in range(len(table.columns))
+        min(CELL, max(len(printable_line(row[i])) for row in cells if i < len(row))) for i in range(len(table.columns))
     ]
-    heads = [clean_line(column.head) for column in table.columns]
+    heads = [printable_line(column.head) for column in table.columns]
     grid = RowTable([(head, max(1, width)) for head, width in zip(heads, widths, strict=True)], id=f"table-{number}")
     grid.extend([(str(i), row) for i, row in enumerate(table.rows)])
     return grid

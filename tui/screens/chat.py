@@ -19,10 +19,10 @@ from textual.widgets import Static, TextArea
 from memlora_mlx.errors import UsageError
 from memlora_mlx.records import Image
 from memlora_mlx.settings import APP_HISTORY
+from memlora_mlx.text import printable, printable_line
 from memlora_mlx.tui.chat_controller import ChatController, ChatTurn
 from memlora_mlx.tui.commands import parse
 from memlora_mlx.tui.screens.base import MainScreen
-from memlora_mlx.tui.text import clean_line, clean_text
 from memlora_mlx.tui.widgets.exchange import ExchangeView
 from memlora_mlx.tui.widgets.memory_panel import MemoryItem, MemoryPanel, PanelEntry
 from memlora_mlx.tui.widgets.prompt import History, Prompt, PromptBox
@@ -145,9 +145,9 @@ class ChatScreen(MainScreen):
             async for piece in self.controller.reply(turn, stop):
                 if turn.reply == piece:  # the first one: the memories are chosen
                     self._turn_changed(turn)
-                await stream.write(clean_text(piece))
+                await stream.write(printable(piece))
         except Exception as error:
-            turn.problem = clean_line(str(error)) or type(error).__name__
+            turn.problem = printable_line(str(error)) or type(error).__name__
             self.memlora.report_error(error, "No reply")
         finally:
             self.controller.stop = None
@@ -172,7 +172,7 @@ class ChatScreen(MainScreen):
             self.refresh_panel()
         if turn.memory == "failed":
             self.notify(
-                clean_line(turn.problem or ""), title="Not remembered", severity="error", timeout=12, markup=False
+                printable_line(turn.problem or ""), title="Not remembered", severity="error", timeout=12, markup=False
             )
         if turn.memory == "done":
             self.refresh_counts()
@@ -208,14 +208,14 @@ class ChatScreen(MainScreen):
             self.prompt.insert(pasted)
             return
         self.attachment = Image(str(path), caption or None)
-        student = clean_line(self.backend.status.student or "the student", 30)
-        told = f"caption: {clean_line(caption, 60)}" if caption else "add a caption with /image PATH WORDS"
+        student = printable_line(self.backend.status.student or "the student", 30)
+        told = f"caption: {printable_line(caption, 60)}" if caption else "add a caption with /image PATH WORDS"
         if self.backend.status.has_vision:
             does = f"{student} looks at it"
         else:
             does = f"{student} cannot see: it reads your words and the caption"
         chip = self.query_one("#attachment", Static)
-        chip.update(Content(f"▣ {clean_line(path.name, 40)} ({told})\n  {does}. Backspace takes it off."))
+        chip.update(Content(f"▣ {printable_line(path.name, 40)} ({told})\n  {does}. Backspace takes it off."))
         chip.display = True
         self.prompt.may_be_empty = True
 

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from memlora_mlx.errors import UsageError
+from memlora_mlx.text import printable_line
 from memlora_mlx.tui import memory_edits, memory_queries
 from memlora_mlx.tui.chat_controller import ChatTurn, as_markdown
 from memlora_mlx.tui.commands import Command
 from memlora_mlx.tui.screens.dialogs import ConfirmDialog
-from memlora_mlx.tui.text import clean_line
 
 if TYPE_CHECKING:
     from memlora_mlx.memory.workspace import Workspace
@@ -63,14 +63,14 @@ class ChatCommands:
             partial(_nearest, words=words or " ", limit=self.chat.backend.settings.limit)
         )
         self.chat.show_panel()
-        await self.chat.panel.show_hits(f"Nearest to “{clean_line(words, 30)}”", hits)
+        await self.chat.panel.show_hits(f"Nearest to “{printable_line(words, 30)}”", hits)
 
     async def command_remember(self, words: str) -> None:
         if not words:
             raise UsageError("say what to remember: /remember I am allergic to nuts")
         await self.chat.backend.run(partial(_keep, words=words))
         await self.chat.backend.refresh_counts()
-        self.chat.notify(clean_line(words), title="+ remembered", markup=False)
+        self.chat.notify(printable_line(words), title="+ remembered", markup=False)
 
     async def command_forget(self, words: str) -> None:
         if not words:
@@ -87,14 +87,14 @@ class ChatCommands:
             self.chat.states[memory.id] = "deleted; u brings it back"
             await self.chat.backend.refresh_counts()
             self.chat.refresh_panel()
-            self.chat.notify(clean_line(memory.text), title="- removed", markup=False)
+            self.chat.notify(printable_line(memory.text), title="- removed", markup=False)
 
     async def command_undo(self, _: str) -> None:
         line = await self.chat.backend.run(memory_edits.undo)
         self.chat.states[line.memory_id] = f"undone; now: {line.new_text or 'gone'}"
         await self.chat.backend.refresh_counts()
         self.chat.refresh_panel()
-        self.chat.notify(clean_line(line.old_text or line.new_text or ""), title="Undone", markup=False)
+        self.chat.notify(printable_line(line.old_text or line.new_text or ""), title="Undone", markup=False)
 
     async def command_image(self, argument: str) -> None:
         path, caption = _path_and_words(argument) if argument else (await self._pick_image(), "")
@@ -123,13 +123,13 @@ class ChatCommands:
     async def command_export(self, path: str) -> None:
         target = Path(path or "memories.jsonl").expanduser()
         count = await self.chat.backend.run(partial(memory_queries.export, path=target))
-        self.chat.notify(f"{count:,} memories in {clean_line(str(target), 120)}", title="Exported", markup=False)
+        self.chat.notify(f"{count:,} memories in {printable_line(str(target), 120)}", title="Exported", markup=False)
 
     async def command_save(self, path: str) -> None:
         target = Path(path or "conversation.md").expanduser()
         turns: Sequence[ChatTurn] = list(self.chat.turns)
         await self.chat.backend.run(lambda _: _write_new(target, as_markdown(list(turns))))
-        self.chat.notify(clean_line(str(target), 120), title="Saved", markup=False)
+        self.chat.notify(printable_line(str(target), 120), title="Saved", markup=False)
 
 
 def _nearest(workspace: Workspace, words: str, limit: int) -> list[Hit]:
@@ -163,4 +163,4 @@ def _path_and_words(argument: str) -> tuple[Path, str]:
         path = Path(" ".join(words[:count]).strip("\"'")).expanduser()
         if path.is_file():
             return path, " ".join(words[count:]).strip()
-    raise UsageError(f"there is no file {clean_line(argument, 120)}; check the path")
+    raise UsageError(f"there is no file {printable_line(argument, 120)}; check the path")

@@ -14,7 +14,7 @@ from textual.widgets import Footer, Static, TextArea
 
 from memlora_mlx.memory.stages import MAX_TEXT
 from memlora_mlx.records import Exchange, Revision
-from memlora_mlx.tui.text import clean_line, clean_text
+from memlora_mlx.text import printable, printable_line
 from memlora_mlx.tui.times import format_time
 
 
@@ -28,7 +28,7 @@ class EditDialog(ModalScreen[str | None]):
 
     def __init__(self, text: str, title: str = "Edit this memory") -> None:
         super().__init__()
-        self._text, self._title = clean_text(text), title
+        self._text, self._title = printable(text), title
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="dialog"):
@@ -62,7 +62,7 @@ class ConfirmDialog(ModalScreen[bool]):
         with Vertical(classes="dialog"):
             yield Static(self._question, classes="dialog-title", markup=False)
             if self._words:
-                yield Static(Content(clean_line(self._words)), markup=False)
+                yield Static(Content(printable_line(self._words)), markup=False)
             yield Footer(show_command_palette=False)
 
     def action_answer(self, yes: bool) -> None:
@@ -82,7 +82,7 @@ class SourceDialog(ModalScreen[None]):
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="dialog wide"):
-            yield Static(Content(clean_line(self._text)), classes="dialog-title", markup=False)
+            yield Static(Content(printable_line(self._text)), classes="dialog-title", markup=False)
             with VerticalScroll(can_focus=True):
                 yield Static(self._source(), markup=False)
                 yield Static(self._changes(), markup=False)
@@ -95,16 +95,16 @@ class SourceDialog(ModalScreen[None]):
             )
         parts: list[Content] = []
         for exchange in self._exchanges:
-            head = f"\nSaid {format_time(exchange.said_at)} in {clean_line(exchange.source, 60)}\n"
+            head = f"\nSaid {format_time(exchange.said_at)} in {printable_line(exchange.source, 60)}\n"
             parts.append(Content.styled(head, "$foreground 60%"))
             for message in exchange.messages:
                 known = {"user": "you", "assistant": "memlora"}
-                name = clean_line(message.speaker or known.get(message.role, message.role), 40)
-                words = clean_text(message.text)[:4000]
+                name = printable_line(message.speaker or known.get(message.role, message.role), 40)
+                words = printable(message.text)[:4000]
                 parts.append(Content.assemble((f"\n{name}  ", "bold $text-primary"), words, "\n"))
                 if message.image is not None:
                     parts.append(
-                        Content(f"  image: {clean_line(message.image.caption or message.image.source, 120)}\n")
+                        Content(f"  image: {printable_line(message.image.caption or message.image.source, 120)}\n")
                     )
         return Content("").join(parts)
 
@@ -112,7 +112,7 @@ class SourceDialog(ModalScreen[None]):
         parts: list[Content] = [Content.styled("\nWhat happened to it\n", "$foreground 60%")]
         for line in self._history:
             undone = "  (undone)" if line.undone else ""
-            words = clean_line(line.new_text or line.old_text or "")
+            words = printable_line(line.new_text or line.old_text or "")
             parts.append(
                 Content(f"\n{line.event.lower():<7} {format_time(line.at)}  by {line.actor}{undone}\n  {words}\n")
             )

@@ -14,7 +14,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Footer, Input, Select, Static
 
 from memlora_mlx.records import Revision
-from memlora_mlx.tui.text import clean_line, clean_text
+from memlora_mlx.text import printable, printable_line
 from memlora_mlx.tui.times import format_time
 
 
@@ -47,7 +47,7 @@ class FormDialog(ModalScreen[dict[str, str] | None]):
         with Vertical(classes="dialog"):
             yield Static(self._title, classes="dialog-title", markup=False)
             if self._about:
-                yield Static(Content(clean_line(self._about)), classes="hint", markup=False)
+                yield Static(Content(printable_line(self._about)), classes="hint", markup=False)
             for ask in self._fields:
                 with Vertical(classes="form"):
                     yield Static(ask.label, markup=False)
@@ -84,16 +84,16 @@ class HistoryDialog(ModalScreen[None]):
     def compose(self) -> ComposeResult:
         signs = {"ADD": "+ added", "UPDATE": "~ changed", "DELETE": "− deleted", "NONE": "○ left"}
         with Vertical(classes="dialog wide"):
-            yield Static(Content(clean_line(self._text)), classes="dialog-title", markup=False)
+            yield Static(Content(printable_line(self._text)), classes="dialog-title", markup=False)
             with VerticalScroll(can_focus=True):
                 for line in self._history:
                     parts = [
                         (f"{signs[line.event]}  ", "bold"),
-                        (f"{format_time(line.at)}, by {clean_line(line.actor, 20)}", "$foreground 60%"),
+                        (f"{format_time(line.at)}, by {printable_line(line.actor, 20)}", "$foreground 60%"),
                         ("  ↶ undone" if line.undone else "", "bold"),
                     ]
-                    words = [f"\n  was  {clean_line(line.old_text)}"] if line.old_text else []
-                    words += [f"\n  now  {clean_line(line.new_text)}"] if line.new_text else []
+                    words = [f"\n  was  {printable_line(line.old_text)}"] if line.old_text else []
+                    words += [f"\n  now  {printable_line(line.new_text)}"] if line.new_text else []
                     yield Static(Content.assemble(*parts, *words, "\n"), markup=False)
             yield Footer(show_command_palette=False)
 
@@ -109,7 +109,7 @@ class TextDialog(ModalScreen[None]):
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="dialog wide"):
-            yield Static(Content(clean_line(self._title)), classes="dialog-title", markup=False)
+            yield Static(Content(printable_line(self._title)), classes="dialog-title", markup=False)
             with VerticalScroll(can_focus=True):
-                yield Static(Content(clean_text(self._text)[:100_000]), markup=False)
+                yield Static(Content(printable(self._text)[:100_000]), markup=False)
             yield Footer(show_command_palette=False)

@@ -20,9 +20,8 @@ from textual.widget import Widget
 from textual.widgets import Input, ProgressBar, RichLog, Static
 
 from memlora_mlx.errors import Cancelled, EngineClosed, MemloraError, UsageError
+from memlora_mlx.text import format_duration, printable_line
 from memlora_mlx.tui.screens.base import MainScreen
-from memlora_mlx.tui.text import clean_line
-from memlora_mlx.tui.times import format_duration
 from memlora_mlx.tui.widgets.actions import ScreenActions
 from memlora_mlx.tui.widgets.exchange import EVENT_SIGNS
 from memlora_mlx.tui.widgets.prompt import dropped_path
@@ -124,7 +123,7 @@ class IngestScreen(MainScreen):
             self._files[key] = await asyncio.to_thread(read_conversations, path)
             self._states[key] = "ready; Ctrl+R reads it in"
         except MemloraError as error:
-            self._states[key] = f"✗ {clean_line(str(error)).removeprefix(f'{key}: ')}"
+            self._states[key] = f"✗ {printable_line(str(error)).removeprefix(f'{key}: ')}"
             raise
         finally:
             self._list()
@@ -263,5 +262,9 @@ def _changes(read: ExchangeResult) -> Iterable[Text]:
     """What reading one exchange did, a line each."""
     for change in read.applied:
         if change.rejected is None and change.event != "NONE":
-            was = f"  (was: {clean_line(change.old_text, 120)})" if change.event == "UPDATE" and change.old_text else ""
-            yield Text(f"{EVENT_SIGNS[change.event]} {clean_line(change.text or change.old_text or '', 200)}{was}")
+            was = (
+                f"  (was: {printable_line(change.old_text, 120)})"
+                if change.event == "UPDATE" and change.old_text
+                else ""
+            )
+            yield Text(f"{EVENT_SIGNS[change.event]} {printable_line(change.text or change.old_text or '', 200)}{was}")

@@ -19,11 +19,11 @@ from textual.widget import Widget
 from textual.widgets import DataTable, Input, Select, Static
 
 from memlora_mlx.records import Hit, MemoryRecord
+from memlora_mlx.text import printable, printable_line
 from memlora_mlx.tui import memory_edits, memory_queries
 from memlora_mlx.tui.screens.base import MainScreen
 from memlora_mlx.tui.screens.dialogs import ConfirmDialog, EditDialog, SourceDialog
 from memlora_mlx.tui.screens.forms import FormDialog, FormField, HistoryDialog
-from memlora_mlx.tui.text import clean_line, clean_text
 from memlora_mlx.tui.times import format_time
 from memlora_mlx.tui.widgets.actions import ScreenActions
 from memlora_mlx.tui.widgets.row_table import RowTable
@@ -122,7 +122,7 @@ class MemoriesScreen(MainScreen):
         try:
             page = await self.backend.run(partial(memory_queries.memory_page, query=self._question))
         except Exception as error:
-            self.query_one("#says", Static).update(Content(f"✗ {clean_line(str(error))}"))
+            self.query_one("#says", Static).update(Content(f"✗ {printable_line(str(error))}"))
             self._shown = {}
             self.table.clear()
             raise
@@ -163,7 +163,7 @@ class MemoriesScreen(MainScreen):
         ):
             select = self.query_one(f"#{name}", Select)
             shown: list[tuple[Text, str]] = [(Text(every), ALL)]
-            shown += [(Text(clean_line(label, 40)), value) for label, value in options]
+            shown += [(Text(printable_line(label, 40)), value) for label, value in options]
             before = select.value
             with self.prevent(Select.Changed):
                 select.set_options(shown)
@@ -198,10 +198,10 @@ class MemoriesScreen(MainScreen):
             return
         facts = [f"said {format_time(memory.said_at)}", f"stored {format_time(memory.stored_at)}"]
         facts += [f"changed {format_time(memory.changed_at)}"] if memory.changed_at else []
-        facts += [f"from {clean_line(memory.source, 40)}"] if memory.source else []
-        facts += [f"image {clean_line(memory.image.caption or memory.image.source, 60)}"] if memory.image else []
+        facts += [f"from {printable_line(memory.source, 40)}"] if memory.source else []
+        facts += [f"image {printable_line(memory.image.caption or memory.image.source, 60)}"] if memory.image else []
         state = self._states.get(memory.id)
-        words = clean_text(memory.text)[:4000]
+        words = printable(memory.text)[:4000]
         detail.update(
             Content.assemble(
                 *([(f"{state}  ", "bold")] if state else []), words, "\n", (" · ".join(facts), "$foreground 60%")
@@ -248,7 +248,7 @@ class MemoriesScreen(MainScreen):
         line = await self.backend.run(memory_edits.undo)
         hit = self._shown.get(line.memory_id)
         if hit is None:
-            self.notify(clean_line(line.new_text or line.old_text or ""), title="Undone", markup=False)
+            self.notify(printable_line(line.new_text or line.old_text or ""), title="Undone", markup=False)
             await self.backend.refresh_counts()
             self.refresh_list(wait=0.0)
         else:
@@ -286,7 +286,7 @@ class MemoriesScreen(MainScreen):
         if answers and (name := answers["path"].strip()):
             path = Path(name).expanduser()
             count = await self.backend.run(partial(memory_queries.export, path=path))
-            self.notify(f"{count:,} memories in {clean_line(str(path), 200)}", title="Exported", markup=False)
+            self.notify(f"{count:,} memories in {printable_line(str(path), 200)}", title="Exported", markup=False)
 
     def action_find(self) -> None:
         self.query_one("#words", Input).focus()

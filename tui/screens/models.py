@@ -18,12 +18,12 @@ from textual.widget import Widget
 from textual.widgets import DataTable, ProgressBar, Static
 
 from memlora_mlx.errors import MemloraError, UsageError
+from memlora_mlx.text import format_bytes, printable_line
 from memlora_mlx.tui.jobs import Job
 from memlora_mlx.tui.preferences import is_overridden, save_preferences
 from memlora_mlx.tui.screens.base import MainScreen
 from memlora_mlx.tui.screens.dialogs import ConfirmDialog
 from memlora_mlx.tui.screens.forms import TextDialog
-from memlora_mlx.tui.text import clean_line, format_bytes
 from memlora_mlx.tui.widgets.actions import ScreenActions
 from memlora_mlx.tui.widgets.row_table import RowTable
 
@@ -128,7 +128,7 @@ class ModelsScreen(MainScreen):
     def _show_details(self) -> None:
         settings = self.backend.settings
         student = settings.student or self.backend.status.student or "none"
-        free = [f"student {clean_line(Path(student).name, 40)}", f"experts {MODES[settings.expert_mode]}"]
+        free = [f"student {printable_line(Path(student).name, 40)}", f"experts {MODES[settings.expert_mode]}"]
         model = self.table.key_at_cursor or ""
         from memlora_mlx.models.catalog import entries
 
@@ -181,7 +181,7 @@ class ModelsScreen(MainScreen):
             )
         if model is not None and not model.is_complete or model is None and entry is not None:
             raise UsageError(f"{name} is not here yet; p fetches it")
-        await self._change("student", name, f"{clean_line(Path(name).name, 40)} answers from now on")
+        await self._change("student", name, f"{printable_line(Path(name).name, 40)} answers from now on")
 
     @work(group="choose", exclusive=True, exit_on_error=False)
     async def action_mode(self) -> None:
@@ -218,7 +218,7 @@ class ModelsScreen(MainScreen):
             raise UsageError(f"{name} is here already")
         log = Path(tempfile.gettempdir()) / f"memlora-pull-{name.replace('/', '--')}.log"
         self._job = Job(["memlora_mlx.tui.download_process", name, str(self.folder)], self.backend.settings, log)
-        self._download, self.backend.has_network_activity = name, f"fetching {clean_line(name, 30)}"
+        self._download, self.backend.has_network_activity = name, f"fetching {printable_line(name, 30)}"
         bar = self.query_one("#progress", ProgressBar)
         bar.update(total=None, progress=0)
         bar.display = True
@@ -240,13 +240,13 @@ class ModelsScreen(MainScreen):
         name, self._job, self._download, self.backend.has_network_activity = self._download, None, "", "offline"
         self.query_one("#progress").display = False
         if code == 0:
-            self.notify(f"{clean_line(name, 60)} is here; c chooses it.", markup=False)
+            self.notify(f"{printable_line(name, 60)} is here; c chooses it.", markup=False)
             if self.backend.status.phase == "failed":
                 self.memlora.load_models()
         elif job.is_stopped:
-            self.notify(f"Stopped; p goes on with {clean_line(name, 60)}.", markup=False)
+            self.notify(f"Stopped; p goes on with {printable_line(name, 60)}.", markup=False)
         else:
-            self.memlora.report_error(MemloraError(job.failure_reason()), f"{clean_line(name, 60)} did not come")
+            self.memlora.report_error(MemloraError(job.failure_reason()), f"{printable_line(name, 60)} did not come")
         self.action_refresh_list()
 
     def action_cancel(self) -> None:
@@ -264,7 +264,7 @@ class ModelsScreen(MainScreen):
             raise UsageError(f"{name} is not on this disk")
         if name in (self.backend.status.student, self.backend.settings.embedder):
             raise UsageError(f"{name} is at work; choose another one first")
-        question = f"Remove {clean_line(name, 60)} from this disk?"
+        question = f"Remove {printable_line(name, 60)} from this disk?"
         if await self.memlora.push_screen_wait(ConfirmDialog(question, format_bytes(self._installed[name].size_bytes))):
             await asyncio.to_thread(remove, name, self.folder)
             self.action_refresh_list()

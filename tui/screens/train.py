@@ -22,12 +22,11 @@ from textual.widgets import DataTable, Input, Select, Static
 
 from memlora_mlx.errors import MemloraError, UsageError
 from memlora_mlx.records import STAGES
+from memlora_mlx.text import format_duration, printable_line
 from memlora_mlx.tui import runs
 from memlora_mlx.tui.jobs import Job, stop_orphaned_job
 from memlora_mlx.tui.screens.base import MainScreen
 from memlora_mlx.tui.screens.dialogs import ConfirmDialog
-from memlora_mlx.tui.text import clean_line
-from memlora_mlx.tui.times import format_duration
 from memlora_mlx.tui.widgets.actions import ScreenActions
 from memlora_mlx.tui.widgets.plots import LossPlot
 from memlora_mlx.tui.widgets.row_table import RowTable
@@ -147,9 +146,9 @@ class TrainScreen(MainScreen):
             return
         self._last_message = told
         title = f"{run.config.stage}, {Path(run.config.student).name}" if run.config else run.folder.name
-        self.query_one("#curve", LossPlot).show(run.points, clean_line(title, 60))
+        self.query_one("#curve", LossPlot).show(run.points, printable_line(title, 60))
         if run.state == "damaged":
-            self._show_message(f"✗ {run.folder.name} cannot be read: {clean_line(run.problem or '', 200)}")
+            self._show_message(f"✗ {run.folder.name} cannot be read: {printable_line(run.problem or '', 200)}")
         elif run.points:
             self._show_message(_describe(run))
 
@@ -233,14 +232,14 @@ class TrainScreen(MainScreen):
         if code == 0:
             self.notify(job.lines()[-1] if job.lines() else "", title="The training is done", markup=False)
         elif job.is_stopped:
-            told = clean_line(job.failure_reason()).partition(";")[0]
+            told = printable_line(job.failure_reason()).partition(";")[0]
             run = runs.read(folder) if folder is not None else None
             if run is not None and run.config is not None:
                 told += f"; r goes on with it{', i installs its best' if run.expert else ''}"
             self._show_message(f"‖ {told}")
             self.notify(told, title="Stopped", markup=False)
         else:
-            self._show_message(f"✗ {clean_line(job.failure_reason(), 300)}")
+            self._show_message(f"✗ {printable_line(job.failure_reason(), 300)}")
             self.memlora.report_error(MemloraError(job.failure_reason()), "The training ended")
 
     def action_stop(self) -> None:
@@ -262,7 +261,7 @@ class TrainScreen(MainScreen):
         expert = run.expert
         if expert is None or run.config is None:
             raise UsageError(f"{run.folder.name} has no expert yet; it has one after its first better validation")
-        question = f"Install this {run.config.stage} expert for {clean_line(Path(run.config.student).name, 40)}?"
+        question = f"Install this {run.config.stage} expert for {printable_line(Path(run.config.student).name, 40)}?"
         if not await self.memlora.push_screen_wait(ConfirmDialog(question, _describe(run))):
             return
         arguments = ["memlora_mlx", "adapters", "install", str(expert), "--student", run.config.student]

@@ -13,8 +13,8 @@ from textual.message import Message
 from textual.widgets import Static
 
 from memlora_mlx.errors import MemloraError
+from memlora_mlx.text import printable, printable_line
 from memlora_mlx.tui.chat_controller import ChatTurn
-from memlora_mlx.tui.text import clean_line, clean_text
 from memlora_mlx.tui.widgets.prompt import Prompt
 
 MAX_SHOWN_CHARACTERS = 4000  # characters of a question that are drawn; all of it is sent and kept
@@ -35,11 +35,11 @@ class ExchangeView(Vertical, can_focus=True):
         self.turn = turn
         from textual.widgets import Markdown  # here: the first frame has no use for it
 
-        self.markdown = Markdown(clean_text(turn.reply), classes="reply", open_links=False)
+        self.markdown = Markdown(printable(turn.reply), classes="reply", open_links=False)
         self._note = Static(classes="note", markup=False)
 
     def compose(self) -> ComposeResult:
-        words = clean_text(self.turn.question)
+        words = printable(self.turn.question)
         more = f"\n… {len(words) - MAX_SHOWN_CHARACTERS:,} characters more" if len(words) > MAX_SHOWN_CHARACTERS else ""
         yield Static(Content(words[:MAX_SHOWN_CHARACTERS] + more), classes="question", markup=False)
         if self.turn.image is not None:
@@ -82,7 +82,7 @@ class ImageView(Static):
     """An image: as a picture where the terminal can show one, in half-blocks elsewhere, by its name if it is broken."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__(Content(f"image: {clean_line(path.name, 60)}"), classes="picture", markup=False)
+        super().__init__(Content(f"image: {printable_line(path.name, 60)}"), classes="picture", markup=False)
         self._path = path
 
     def on_mount(self) -> None:
@@ -94,7 +94,7 @@ class ImageView(Static):
         try:
             small = await asyncio.to_thread(thumbnail, self._path)
         except MemloraError:
-            self.update(Content(f"image: {clean_line(self._path.name, 60)} (cannot be shown)"))
+            self.update(Content(f"image: {printable_line(self._path.name, 60)} (cannot be shown)"))
             return
         await self.mount(image_widget(small))
 
@@ -105,7 +105,7 @@ def summary(turn: ChatTurn) -> str:
     if turn.stopped:
         parts.append("■ stopped")
     if turn.problem and turn.memory != "failed":
-        parts.append(f"✗ {clean_line(turn.problem)}")
+        parts.append(f"✗ {printable_line(turn.problem)}")
     if turn.hits:
         parts.append(f"● {len(turn.hits)} {'memory' if len(turn.hits) == 1 else 'memories'} used")
     if turn.memory == "waiting":
@@ -113,7 +113,7 @@ def summary(turn: ChatTurn) -> str:
     elif turn.memory == "working":
         parts.append("◔ remembering …")
     elif turn.memory == "failed":
-        parts.append(f"✗ not remembered: {clean_line(turn.problem or '', 120)} (/retry)")
+        parts.append(f"✗ not remembered: {printable_line(turn.problem or '', 120)} (/retry)")
     elif turn.remembered is not None:
         done = [change.event for change in turn.remembered.applied if change.rejected is None]
         counts = [

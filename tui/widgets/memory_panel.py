@@ -14,8 +14,8 @@ from textual.message import Message
 from textual.widgets import Static
 
 from memlora_mlx.records import Event, Hit
+from memlora_mlx.text import printable_line
 from memlora_mlx.tui.chat_controller import ChatTurn
-from memlora_mlx.tui.text import clean_line
 from memlora_mlx.tui.times import format_time
 from memlora_mlx.tui.widgets.exchange import EVENT_SIGNS, EVENT_WORDS
 
@@ -67,9 +67,9 @@ class MemoryItem(Static, can_focus=True):
         if entry.event != "NONE":
             colour = {"ADD": "$text-success", "UPDATE": "$text-warning", "DELETE": "$text-error"}[entry.event]
             parts.append((f"{EVENT_SIGNS[entry.event]} {EVENT_WORDS[entry.event]}  ", colour))
-        parts.append((clean_line(entry.text), "strike" if entry.event == "DELETE" else ""))
+        parts.append((printable_line(entry.text), "strike" if entry.event == "DELETE" else ""))
         if entry.event == "UPDATE" and entry.old_text:
-            parts += [("\nwas  ", "$foreground 60%"), (clean_line(entry.old_text), "$foreground 60%")]
+            parts += [("\nwas  ", "$foreground 60%"), (printable_line(entry.old_text), "$foreground 60%")]
         if entry.note:
             parts.append((f"\n{entry.note}", "$foreground 60%"))
         if entry.state:
@@ -115,7 +115,7 @@ class MemoryPanel(VerticalScroll, can_focus=False):
         empty = {
             "waiting": "◌ when you pause",
             "working": "◔ remembering …",
-            "failed": f"✗ {clean_line(turn.problem or '', 200)}",
+            "failed": f"✗ {printable_line(turn.problem or '', 200)}",
             "done": "○ nothing new",
         }.get(turn.memory, "○ nothing yet")
         await self._fill([("Used for this reply", used, "○ none"), ("Remembered from it", kept, empty)])
@@ -134,7 +134,7 @@ class MemoryPanel(VerticalScroll, can_focus=False):
         widgets: list[Static] = []
         for title, entries, empty in sections:
             widgets.append(
-                Static(Content(f"{clean_line(title, 60)} ({len(entries)})"), classes="section", markup=False)
+                Static(Content(f"{printable_line(title, 60)} ({len(entries)})"), classes="section", markup=False)
             )
             widgets += [MemoryItem(entry) for entry in entries] or [Static(empty, classes="empty", markup=False)]
         async with self.batch():

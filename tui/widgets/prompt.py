@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import re
 from pathlib import Path
 from typing import ClassVar
@@ -17,8 +16,9 @@ from textual.widget import Widget
 from textual.widgets import OptionList, TextArea
 from textual.widgets.option_list import Option
 
+from memlora_mlx.json_lines import JsonLines, read_json_lines
+from memlora_mlx.text import printable, printable_line
 from memlora_mlx.tui.commands import complete
-from memlora_mlx.tui.text import clean_line, clean_text
 
 LONG_PASTE = 2000  # characters or
 MANY_LINES = 12  # lines of a paste, above which a short name stands for it
@@ -111,7 +111,7 @@ class Prompt(TextArea):
         return True
 
     async def _on_paste(self, event: events.Paste) -> None:
-        text = clean_text(event.text.replace("\r\n", "\n").replace("\r", "\n"))
+        text = printable(event.text.replace("\r\n", "\n").replace("\r", "\n"))
         event.stop()
         event.prevent_default()
         path = dropped_path(text)
@@ -187,7 +187,7 @@ class Completions(OptionList, can_focus=False):
         self.clear_options()
         self._offered = [text for text, _ in pairs]
         self.add_options(
-            Option(Content.assemble((clean_line(text, 60), "bold"), "  ", (note, "$foreground 60%")))
+            Option(Content.assemble((printable_line(text, 60), "bold"), "  ", (note, "$foreground 60%")))
             for text, note in pairs
         )
         self.display = bool(pairs)
@@ -218,25 +218,18 @@ class History:
         self._lines: list[str] = []
         self._at = 0  # in `_lines`; its length: at what is being written
         self._draft = ""
-        try:
-            lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
-        except OSError:  # none yet
-            lines = []
-        for line in lines[-HISTORY:]:
-            with contextlib.suppress(ValueError):  # a damaged line: a history is not worth an error
-                if isinstance(text := json.loads(line), str):
-                    self._lines.append(clean_text(text))
+        with contextlib.suppress(OSError):  # a history is not worth an error
+            lines = list(read_json_lines(file))[-HISTORY:]
+            self._lines = [printable(text) for text in lines if isinstance(text, str)]
         self._at = len(self._lines)
 
     def add(self, text: str) -> None:
         if text and text != (self._lines[-1] if self._lines else None):
             self._lines.append(text)
-            try:
+            with contextlib.suppress(OSError):
                 self._file.parent.mkdir(parents=True, exist_ok=True)
-                with self._file.open("a", encoding="utf-8") as file:
-                    file.write(json.dumps(text) + "\n")
-            except OSError:
-                pass
+                with JsonLines(self._file) as file:
+                    file.append(text)
         self._at = len(self._lines)
 
     def earlier(self, current: str) -> str | None:

@@ -10,7 +10,7 @@ from textual import events
 from textual.binding import Binding, BindingType
 from textual.widgets import DataTable
 
-from memlora_mlx.tui.text import clean_line
+from memlora_mlx.text import printable_line
 
 ColumnSpec = tuple[str, int]  # heading, cells wide; 0: all the room that the others leave
 
@@ -50,12 +50,12 @@ class RowTable(DataTable[Text]):
 
     def extend(self, rows: Sequence[tuple[str, Sequence[str]]]) -> None:
         for key, cells in rows:
-            self.add_row(*(Text(clean_line(cell), no_wrap=True, overflow="ellipsis") for cell in cells), key=key)
+            self.add_row(*(Text(printable_line(cell), no_wrap=True, overflow="ellipsis") for cell in cells), key=key)
 
     def show_row(self, key: str, cells: Sequence[str]) -> None:
         """Put other words into a row."""
         for column, cell in zip(list(self.columns), cells, strict=True):
-            self.update_cell(key, column, Text(clean_line(cell), no_wrap=True, overflow="ellipsis"))
+            self.update_cell(key, column, Text(printable_line(cell), no_wrap=True, overflow="ellipsis"))
 
     @property
     def key_at_cursor(self) -> str | None:

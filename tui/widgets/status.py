@@ -11,7 +11,7 @@ from rich.cells import cell_len, set_cell_size
 from textual.content import Content
 from textual.widgets import Static
 
-from memlora_mlx.tui.text import clean_line, format_bytes
+from memlora_mlx.text import format_bytes, printable_line
 
 if TYPE_CHECKING:
     from memlora_mlx.tui.app import MemloraApp
@@ -51,7 +51,7 @@ class StatusBar(Static):
     def parts(self) -> list[StatusPart]:
         session = cast("MemloraApp", self.app).backend
         status = session.status
-        student = clean_line(Path(status.student or "no student").name, 24)
+        student = printable_line(Path(status.student or "no student").name, 24)
         if status.phase in ("waiting", "opening"):
             return [("opening the store …", 0), (session.has_network_activity, 0)]
         if status.phase == "loading":

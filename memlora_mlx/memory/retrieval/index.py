@@ -15,9 +15,7 @@ import hashlib
 import json
 import logging
 import math
-import os
 import sqlite3
-import tempfile
 import threading
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -27,6 +25,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from memlora_mlx.files import atomic_paths
 from memlora_mlx.memory.changes import EmbeddingFingerprint, Vector
 
 EXACT_LIMIT = 5_000
@@ -285,8 +284,8 @@ class OwnerIndex:
             return
         try:
             self._folder.mkdir(mode=0o700, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=self._folder, prefix=".saving-") as temporary:
-                new = Path(temporary, "graph")
+            # A crash, or another process, between the two leaves a pair that does not match, and is then rebuilt.
+            with atomic_paths(self.path, self.path.with_suffix(".json")) as (new, described):
                 self.vectors.save(new)
                 sidecar = _Sidecar(
                     _FORMAT,
@@ -297,13 +296,7 @@ class OwnerIndex:
                     self.vectors.quantisation_range,
                     _sha256(new),
                 )
-                _sync(new)
-                described = Path(temporary, "sidecar")
                 described.write_text(json.dumps(asdict(sidecar)), encoding="utf-8")
-                _sync(described)
-                # A crash, or another process, between the two leaves a pair that does not match, and is then rebuilt.
-                os.replace(new, self.path)
-                os.replace(described, self.path.with_suffix(".json"))
             self._unsaved = 0
         except (OSError, RuntimeError) as error:
             _LOG.info("index of owner %d stays in memory: %s", self.owner, error)
@@ -396,8 +389,3 @@ def vectors_from(blobs: Iterable[bytes], dim: int) -> NDArray[np.float32]:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _sync(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import unicodedata
 from datetime import datetime
+
+from memlora_mlx import text as house_text
 
 MAX_TEXT = 240  # characters of one fact or memory
 
@@ -16,13 +17,5 @@ def format_day(moment: datetime | None) -> str:
 
 
 def clean_line(text: str, limit: int | None = MAX_TEXT) -> str:
-    """One line of text, at most `limit` characters, without what could drive a terminal or break Unicode.
-
-    Control characters become spaces and bidirectional overrides go; joiners, which emoji and many scripts need, stay.
-    """
-    text = text.encode("utf-8", "replace").decode("utf-8")
-    kept = (" " if unicodedata.category(c) == "Cc" else c for c in text if c not in _BIDI)
-    return " ".join("".join(kept).split())[:limit].rstrip()
-
-
-_BIDI = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\ufeff")
+    """One line of a prompt, fact or memory, by default of no more characters than a fact may have."""
+    return house_text.clean_line(text, limit)

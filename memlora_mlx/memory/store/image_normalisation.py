@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from memlora_mlx.errors import UsageError
+from memlora_mlx.text import printable_line
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Pixels
@@ -117,7 +118,7 @@ def normalise_image(data: bytes, name: str, *, keep_location: bool = False) -> N
     except UsageError:
         raise
     except Exception as error:  # the decoders raise whatever damaged bytes lead them to
-        raise UsageError(f"{name} is damaged or cut off ({' '.join(str(error).split())[:120]})") from error
+        raise UsageError(f"{name} is damaged or cut off ({printable_line(error, 120)})") from error
 
 
 def check_normalised(data: bytes, name: str) -> str:
@@ -135,13 +136,12 @@ def check_normalised(data: bytes, name: str) -> str:
     except UsageError:
         raise
     except Exception as error:
-        raise UsageError(f"{name} is damaged or cut off ({' '.join(str(error).split())[:120]})") from error
+        raise UsageError(f"{name} is damaged or cut off ({printable_line(error, 120)})") from error
 
 
 def printable_source(value: object) -> str:
     """A path or an address as a message can show it: one line, without control characters, not endless."""
-    text = "".join(letter if letter.isprintable() else "?" for letter in str(value))
-    return text if len(text) <= 120 else text[:80] + "..." + text[-30:]
+    return printable_line(value, 120, tail=30)
 
 
 def _srgb(image: Pixels) -> Pixels:

@@ -20,7 +20,6 @@ import os
 import re
 import shutil
 import sqlite3
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
@@ -30,6 +29,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, unquote_to_bytes
 
 from memlora_mlx.errors import UsageError
+from memlora_mlx.files import atomic_write
 from memlora_mlx.memory import inputs
 from memlora_mlx.memory.store.database import translated_errors
 from memlora_mlx.memory.store.image_normalisation import (
@@ -270,17 +270,7 @@ def _write(path: Path, data: bytes) -> None:
     if _is_plain(path) and path.stat().st_size == len(data) and path.read_bytes() == data:
         os.utime(path)
         return
-    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".part")
-    try:
-        with open(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise
+    atomic_write(path, data)
 
 
 def _is_plain(path: Path) -> bool:
