@@ -93,6 +93,7 @@ def test_imports_point_down(module_graph: grimp.ImportGraph, name: str, others: 
 
 
 FLOOR = ("memory.pipeline", "memory.ingest", "memory.visual_questions", "memory.chat", "memory.workspace", "memory.api")
+FLOOR += ("memory.editing", "memory.corrections", "memory.scheduling", "memory.results", "memory.mem0_format")
 BENCHMARKS = ("eval.locomo", "eval.conflict", "eval.vqa", "eval.experts", "eval.bench")
 
 
@@ -122,17 +123,29 @@ def test_rooms_within_rooms_point_down_too(module_graph: grimp.ImportGraph, name
     assert inside and barred and wrong == []
 
 
-@pytest.mark.parametrize("name", ["models", "conversations", "temporal", "distill", "eval"])
+@pytest.mark.parametrize("name", ["models", "memory", "conversations", "temporal", "distill", "eval"])
 def test_no_two_modules_of_a_room_import_each_other(name: str) -> None:
     """Neither directly nor through others, and imports that only a type checker follows count too."""
     graph = grimp.build_graph(ROOT, cache_dir=None)
+    modules = packages_below(graph, f"{ROOT}.{name}")
     circles = [
         f"{module} imports {imported}, which leads back: {' -> '.join(back)}"
-        for module in packages_below(graph, f"{ROOT}.{name}")
+        for module in modules
         for imported in sorted(graph.find_modules_directly_imported_by(module))
         if (back := graph.find_shortest_chain(imported, module))
     ]
-    assert circles == []
+    assert len(modules) > (30 if name == "memory" else 5) and circles == []
+
+
+def test_memory_imports_the_models_only_in_its_workspace_and_front_door() -> None:
+    graph = grimp.build_graph(ROOT, cache_dir=None)
+    users = {
+        module
+        for module in graph.modules
+        if module.startswith(f"{ROOT}.memory")
+        and any(other.startswith(f"{ROOT}.models") for other in graph.find_modules_directly_imported_by(module))
+    }
+    assert users == {f"{ROOT}.memory.workspace", f"{ROOT}.memory.api"}
 
 
 def test_nobody_imports_the_laboratory(module_graph: grimp.ImportGraph) -> None:

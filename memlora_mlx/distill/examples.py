@@ -7,19 +7,19 @@ from is in every row; which split they belong to is decided by the conversation'
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
+from memlora_mlx.conversations.splits import Split
 from memlora_mlx.errors import BadTrainingData
 from memlora_mlx.files import atomic_file
 from memlora_mlx.json_lines import json_line
 from memlora_mlx.records import STAGES, Role, Stage
 
 ChatMessages = tuple[tuple[Role, str], ...]
-Split = Literal["train", "validation", "test"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,29 +67,6 @@ def to_openai_messages(chat: ChatMessages, image: str | None = None) -> list[dic
 
 def prompt_hash(chat: ChatMessages) -> str:
     return sha256(json.dumps(chat, ensure_ascii=False).encode()).hexdigest()[:16]
-
-
-# ------------------------------------------------------------------------------------------------ splits
-
-
-@dataclass(frozen=True, slots=True)
-class Splits:
-    """Whole conversations, by name; one that is not named trains."""
-
-    name: str
-    validation: frozenset[str]
-    test: frozenset[str]
-
-    def split_of(self, conversation: str) -> Split:
-        if conversation in self.test:
-            return "test"
-        return "validation" if conversation in self.validation else "train"
-
-
-SPLITS: Mapping[str, Splits] = {
-    # Specification 4: C1 validates, C2 and C3 test, in the order of LoCoMo's file.
-    "paper": Splits("paper", frozenset({"conv-26"}), frozenset({"conv-30", "conv-41"})),
-}
 
 
 # ------------------------------------------------------------------------------------------------ files

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from memlora_mlx.conversations.splits import Split, Splits
 from memlora_mlx.distill import observations_teacher, synthetic_teacher
 from memlora_mlx.distill.answer_files import teacher_file
-from memlora_mlx.distill.examples import Split, Splits, TrainingExample, write_examples
+from memlora_mlx.distill.examples import TrainingExample, write_examples
 from memlora_mlx.distill.replay import temporary_store
 from memlora_mlx.distill.synthetic_dialogues import SyntheticDialogue
 from memlora_mlx.errors import UsageError

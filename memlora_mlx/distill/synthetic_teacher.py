@@ -9,7 +9,8 @@ import json
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 
-from memlora_mlx.distill.examples import Split, TrainingExample
+from memlora_mlx.conversations.splits import Split
+from memlora_mlx.distill.examples import TrainingExample
 from memlora_mlx.distill.replay import ReplayStore
 from memlora_mlx.distill.synthetic_dialogues import DialogueStep, Fact, SyntheticDialogue, generate_dialogue
 from memlora_mlx.memory import stages

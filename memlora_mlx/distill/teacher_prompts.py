@@ -16,16 +16,16 @@ from dataclasses import dataclass
 from functools import partial
 
 from memlora_mlx.conversations import Conversation, conversation_exchanges
+from memlora_mlx.conversations.splits import Splits
 from memlora_mlx.distill.answer_cleaning import CleanedAnswer, RejectedAnswer
-from memlora_mlx.distill.examples import ChatMessages, Splits, TrainingExample, prompt_hash
+from memlora_mlx.distill.examples import ChatMessages, TrainingExample, prompt_hash
 from memlora_mlx.distill.replay import ReplayStore
 from memlora_mlx.distill.teacher_client import AnnotationJob, AnnotationStats, TeacherRequest
 from memlora_mlx.errors import UsageError
 from memlora_mlx.memory import stages
-from memlora_mlx.memory.pipeline import UpdateInput
+from memlora_mlx.memory.corrections import EXCHANGE_CHARACTERS
+from memlora_mlx.memory.results import UpdateInput
 from memlora_mlx.records import Exchange, Scope, Stage
-
-EXCHANGE_CHARACTERS = 12_000  # of one exchange, as many as a student's context of 4096 tokens mostly holds
 
 TEACHER_EXTRACTION = f"""\
 You take notes for a long-term memory about one person. The input is a piece of a conversation. The person is the \

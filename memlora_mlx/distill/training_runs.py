@@ -25,8 +25,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from memlora_mlx.conversations.splits import SPLITS, Splits
 from memlora_mlx.distill import vqa_dataset
-from memlora_mlx.distill.examples import SPLITS, Splits, TrainingExample, read_examples
+from memlora_mlx.distill.examples import TrainingExample, read_examples
 from memlora_mlx.distill.recipes import Recipe
 from memlora_mlx.errors import BadTrainingData, Cancelled, TrainingFailed, UsageError, VisionMissing
 from memlora_mlx.files import atomic_write

@@ -18,9 +18,10 @@ from cli_home import EXCHANGES, TALK, environment, start_command
 from servers import LocalServer, completion, error_response, html_response, local_server
 
 from memlora_mlx.conversations import read_conversations
+from memlora_mlx.conversations.splits import SPLITS
 from memlora_mlx.distill.answer_cleaning import CleanedAnswer, RejectedAnswer
 from memlora_mlx.distill.answer_files import AnswerFiles, read_answers, rejected_file, teacher_file
-from memlora_mlx.distill.examples import SPLITS, read_examples
+from memlora_mlx.distill.examples import read_examples
 from memlora_mlx.distill.replay import temporary_store
 from memlora_mlx.distill.teacher_client import AnnotationJob, AnnotationStats, Teacher
 from memlora_mlx.distill.teacher_prompts import (
@@ -578,8 +579,8 @@ def test_the_command_tells_what_it_did(
         common = ("--base-url", server.url, "--model", MODEL)
         code, out, err = run_memlora("teach", talk, "--stage", "extraction", *common)
         assert code == 0, err
-        assert f"{EXCHANGES - 2} rows written" in out and "kept aside: 2 no JSON" in out
-        assert run_memlora("teach", talk, "--stage", "extraction", *common)[1].startswith("0 rows written")
+        assert f"{EXCHANGES - 2} examples written" in out and "saved separately: 2 no JSON" in out
+        assert run_memlora("teach", talk, "--stage", "extraction", *common)[1].startswith("0 examples written")
         code, out, err = run_memlora("teach", talk, "--stage", "update", *common, "--json")
         assert code == 0, err
         assert json.loads(out)["written"] == EXCHANGES - 2
