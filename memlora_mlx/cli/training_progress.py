@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -99,17 +100,19 @@ def print_training_result(config: TrainingConfig, folder: Path, expert: Path, as
     from memlora_mlx.distill.training import NAN_LOSS
     from memlora_mlx.errors import TrainingFailed
     from memlora_mlx.models.adapter_registry import read_card
+    from memlora_mlx.models.cards import TrainingMetrics
+    from memlora_mlx.models.typed_json import to_json
 
     card = read_card(expert)
-    metrics, student = card["metrics"], card["base"]["name"]
-    loss, ended, is_better = metrics["validation_loss"], metrics["ended"], metrics["step"] > 0
-    first, beginning = loss.get("base", loss.get("start")), _beginning(config)
+    metrics, student = card.metrics or TrainingMetrics(), card.base.name if card.base else config.student
+    loss, ended, is_better = metrics.validation_loss, metrics.ended, bool(metrics.step)
+    first, beginning = metrics.first_loss or math.nan, _beginning(config)
     _draw_curve(config, folder, curve=not as_json)
     if ended == NAN_LOSS:
-        saved = f"The best weights, from step {metrics['step']}, are in {expert}."
+        saved = f"The best weights, from step {metrics.step}, are in {expert}."
         nothing = f"No validation was better than {beginning}, so no expert was written."
         raise TrainingFailed(
-            f"Training stopped: the loss is NaN at step {metrics['steps']}. Lower --learning-rate (now"
+            f"Training stopped: the loss is NaN at step {metrics.steps}. Lower --learning-rate (now"
             f" {config.recipe.learning_rate:g}). {saved if is_better else nothing}"
         )
     if as_json:
@@ -120,13 +123,13 @@ def print_training_result(config: TrainingConfig, folder: Path, expert: Path, as
                 "run": str(folder),
                 "expert": str(expert),
                 "is_better": is_better,
-                **metrics,
+                **to_json(metrics),
             }
         )
         return
     typer.echo(
         f"{config.stage} expert for {student}: validation loss {first:.4f} ({beginning}) -> {loss['expert']:.4f}, "
-        f"best at step {metrics['step']} of {metrics['steps']} ({ended}, {format_duration(metrics['seconds'])})"
+        f"best at step {metrics.step} of {metrics.steps} ({ended}, {format_duration(metrics.seconds or 0)})"
     )
     if is_better:
         typer.echo(f"{expert}\nTo use it from now on: memlora adapters install {shlex.quote(str(expert))}")
