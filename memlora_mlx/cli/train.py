@@ -198,7 +198,7 @@ def train_command(
 
 def _train(opened: Workspace, config: TrainingConfig, folder: Path, command: str, cancelled: threading.Event) -> Path:
     from memlora_mlx.distill import distributed, training_runs
-    from memlora_mlx.distill.training import read_points
+    from memlora_mlx.distill.training_metrics import read_points
     from memlora_mlx.errors import Cancelled
     from memlora_mlx.models.downloads import resolve
     from memlora_mlx.models.student import Student as Model

@@ -35,7 +35,7 @@ from memlora_mlx.errors import BadTrainingData, Cancelled, TrainingFailed, Usage
 from memlora_mlx.records import Stage
 
 if TYPE_CHECKING:
-    from memlora_mlx.distill.training import MetricsPoint
+    from memlora_mlx.distill.training_metrics import MetricsPoint
     from memlora_mlx.models.student import Student
 
 __all__ = ["Candidate", "Grid", "LeaderboardEntry", "Search", "SearchConfig", "SearchEvent", "leaderboard"]

@@ -165,23 +165,19 @@ def _attribute(
 
 
 def _parse_dialogue(where: str, text: str, attributes: tuple[Attribute, ...]) -> Phrases:
-    names = set(Phrases.__dataclass_fields__) - {"attributes"}
-    lists = _mapping(where, text, names)
-    plain = {name: _lines(lists[name]) for name in names if not name.endswith(("small_talk", "requests", "by_name"))}
-    small_talk = {
-        name: tuple(SmallTalk(*pair) for pair in _pairs(f"{where}, {name}", lists[name]))
-        for name in names
-        if name.endswith("small_talk")
-    }
-    return Phrases(
-        attributes,
-        **{**plain, "first_names": _values(lists["first_names"])},
-        **small_talk,
-        forget_requests=_phrases(f"{where}, forget_requests", lists["forget_requests"], {"n", "s", "f"}),
-        forget_requests_by_name=_phrases(
-            f"{where}, forget_requests_by_name", lists["forget_requests_by_name"], {"n", "a"}
-        ),
-    )
+    lists = _mapping(where, text, set(Phrases.__dataclass_fields__) - {"attributes"})
+    parsed: dict[str, Any] = {}
+    for name, block in lists.items():
+        place = f"{where}, {name}"
+        if name == "first_names":
+            parsed[name] = _values(block)
+        elif name.startswith("forget_requests"):
+            parsed[name] = _phrases(place, block, {"n", "a"} if name.endswith("by_name") else {"n", "s", "f"})
+        elif name.endswith("small_talk"):
+            parsed[name] = tuple(SmallTalk(*pair) for pair in _pairs(place, block))
+        else:
+            parsed[name] = _lines(block)
+    return Phrases(attributes, **parsed)
 
 
 # ------------------------------------------------------------------------------------------------ texts

@@ -18,7 +18,7 @@ from memlora_mlx.cli.training_progress import TrainingProgress
 from memlora_mlx.distill import training_runs
 from memlora_mlx.distill.examples import TrainingExample, write_examples
 from memlora_mlx.distill.recipes import read_recipe
-from memlora_mlx.distill.training import MetricsPoint
+from memlora_mlx.distill.training_metrics import MetricsPoint
 from memlora_mlx.models import adapter_registry
 from memlora_mlx.models.adapter_registry import experts_in
 
@@ -203,7 +203,7 @@ def test_an_expert_no_better_than_the_base_is_called_that(data: Path, run_memlor
 
 def test_a_loss_that_is_no_number_is_a_failure(data: Path, run_memlora: Command) -> None:
     done = run_memlora("train", "--stage", "extraction", "--epochs", 2, "--learning-rate", 1e30)
-    one_line(done, 1, "the loss became no number at step", "nothing was better than the base", "--learning-rate")
+    one_line(done, 1, "the loss is NaN at step", "nothing was better than the base", "--learning-rate")
 
 
 def test_a_folder_holds_one_run(data: Path, tmp_path: Path, run_memlora: Command) -> None:
