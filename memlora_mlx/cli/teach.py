@@ -15,9 +15,9 @@ from memlora_mlx.cli.progress import ProgressLine
 from memlora_mlx.text import format_duration
 
 if TYPE_CHECKING:
+    from memlora_mlx.distill.annotation import AnnotationJob, AnnotationStats
     from memlora_mlx.distill.examples import Splits, TrainingExample
     from memlora_mlx.distill.local_teachers import GeneratedExamples, LocalTeacher
-    from memlora_mlx.distill.teacher_client import AnnotationJob, AnnotationStats
     from memlora_mlx.distill.teacher_prompts import SelectedExchanges
     from memlora_mlx.memory.workspace import Workspace
     from memlora_mlx.records import Stage
@@ -61,9 +61,10 @@ def teach_command(
 
     Stop it any time and run it again: it goes on where it stopped, and nothing is asked twice.
     """
+    from memlora_mlx.distill.annotation import AnnotationJob
     from memlora_mlx.distill.answer_files import AnswerFiles, teacher_file
     from memlora_mlx.distill.examples import SPLITS
-    from memlora_mlx.distill.teacher_client import AnnotationJob, Teacher
+    from memlora_mlx.distill.teacher_client import Teacher
     from memlora_mlx.distill.teacher_prompts import select_exchanges
     from memlora_mlx.errors import Cancelled, UsageError
 
@@ -163,11 +164,12 @@ def _generation(
     model: str, selection: SelectedExchanges, opened: Workspace, files: list[Path], splits: Splits, path: Path
 ) -> int:
     """Questions over the bank that this teacher's facts and decisions build; nobody is asked."""
+    from memlora_mlx.distill.annotation import AnnotationJob
     from memlora_mlx.distill.answer_files import AnswerFiles, read_answers, teacher_file
     from memlora_mlx.distill.examples import write_examples
     from memlora_mlx.distill.observations_teacher import read_annotated
     from memlora_mlx.distill.replay import generation_examples, temporary_store
-    from memlora_mlx.distill.teacher_client import AnnotationJob, Teacher
+    from memlora_mlx.distill.teacher_client import Teacher
     from memlora_mlx.distill.teacher_prompts import annotate_updates
     from memlora_mlx.errors import UsageError
 

@@ -305,7 +305,7 @@ def data_or_offer_synthetic(stage: Stage, home: Path, yes: bool) -> list[str]:
             on_terminal
             and typer.confirm(f"No teacher data for {stage}. {local_data_offer(stage)} now?", default=True, err=True)
         ):
-            raise BadTrainingData(f"{error}; --yes does the first") from None
+            raise BadTrainingData(f"{error} Use --yes to generate it without being asked.") from None
     if stage == "vqa":
         from memlora_mlx.eval.vqa.drawings import build
 

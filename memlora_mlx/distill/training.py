@@ -219,7 +219,7 @@ class Trainer:
         if distributed.any_process(self._cancelled is not None and self._cancelled.is_set()):
             self._save()
             raise Cancelled(
-                f"Stopped after step {self.progress.step} of at most {self.steps}. Use --resume to continue."
+                f"Stopped after step {self.progress.step} of at most {self.steps}; use --resume to continue."
             )
 
     def _validate(self) -> None:
