@@ -15,7 +15,8 @@ from benchmarks.measurements import Measurement
 from benchmarks.workloads import conversation
 from memlora_mlx.extras import has
 from memlora_mlx.memory import stages
-from memlora_mlx.memory.pipeline import ExchangeResult, Pipeline, PipelineOptions
+from memlora_mlx.memory.pipeline import Pipeline, PipelineOptions
+from memlora_mlx.memory.results import ExchangeResult
 from memlora_mlx.memory.store.store import Store
 from memlora_mlx.memory.workspace import Workspace
 from memlora_mlx.records import Exchange, Priority, Request

@@ -38,7 +38,7 @@ from memlora_mlx.eval.systems.students import cached_engine_for, device
 from memlora_mlx.eval.systems.system import RunContext, System, SystemResult, code_fingerprint
 from memlora_mlx.extras import require
 from memlora_mlx.memory.changes import EmbeddingFingerprint
-from memlora_mlx.memory.pipeline import MAX_IN_FLIGHT
+from memlora_mlx.memory.scheduling import MAX_IN_FLIGHT
 from memlora_mlx.memory.workspace import Workspace
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+import memlora_mlx.models  # noqa: F401 - chooses the BLAS before a test file imports MLX, as it is in the program
 from memlora_mlx.settings import load_settings
 
 # Found before any test gets a home of its own.

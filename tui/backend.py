@@ -97,7 +97,7 @@ class Backend:
 
     async def refresh_counts(self) -> None:
         """Bring `memories` and `corrections` up to date."""
-        from memlora_mlx.distill.corrections import count_corrections
+        from memlora_mlx.memory.corrections import count_corrections
 
         self.memories = await self.run(lambda workspace: workspace.store.count(self.owner))
         self.corrections = await self.run(lambda _: count_corrections(self.settings.home))
@@ -172,7 +172,7 @@ class Backend:
         try:
             name = workspace.student_name
             self._status = BackendStatus("loading", name)
-            workspace.pipeline.engine.embedder, workspace.engine.student  # noqa: B018
+            workspace.pipeline, workspace.engine.embedder, workspace.engine.student  # noqa: B018
         except Exception as error:
             self._status = BackendStatus("failed", self._status.student, problem=str(error))
             raise

@@ -23,7 +23,7 @@ from memlora_mlx.tui.backend import Backend
 
 if TYPE_CHECKING:
     from memlora_mlx.memory.chat import Chat
-    from memlora_mlx.memory.pipeline import ExchangeResult
+    from memlora_mlx.memory.results import ExchangeResult
     from memlora_mlx.memory.workspace import Workspace
 
 IDLE_SECONDS = 0.8  # without a key, before memory work begins

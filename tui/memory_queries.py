@@ -17,6 +17,7 @@ from memlora_mlx.memory.changes import SortOrder
 from memlora_mlx.records import Exchange, Hit, MemoryRecord, Revision
 
 if TYPE_CHECKING:
+    from memlora_mlx.memory.changes import Source
     from memlora_mlx.memory.workspace import Workspace
 
 PAGE = 200  # memories read at once
@@ -55,9 +56,18 @@ class FilterChoices:
 
 
 def filter_choices(workspace: Workspace) -> FilterChoices:
-    owners = [owner for owner in workspace.store.owners() if owner.memories and owner.scope.user_id]
+    from memlora_mlx.memory.store.sources import list_owners, list_sources
+
+    owners = [owner for owner in list_owners(workspace.store) if owner.memories and owner.scope.user_id]
     people = dict.fromkeys((owner.name or str(owner.scope.user_id), str(owner.scope.user_id)) for owner in owners)
-    return FilterChoices(tuple(people), tuple(source.name for source in workspace.store.sources()))
+    return FilterChoices(tuple(people), tuple(source.name for source in list_sources(workspace.store)))
+
+
+def read_sources(workspace: Workspace) -> list[Source]:
+    """The conversations that were read, for the Ingest screen."""
+    from memlora_mlx.memory.store.sources import list_sources
+
+    return list_sources(workspace.store)
 
 
 def memory_page(workspace: Workspace, query: MemoryQuery, offset: int = 0) -> MemoryPage:
@@ -106,8 +116,10 @@ class MemoryDetails:
 
 
 def memory_details(workspace: Workspace, memory_id: str) -> MemoryDetails:
+    from memlora_mlx.memory.store.history import memory_history
+
     store = workspace.store
-    memory, history = store.get(memory_id), store.history(memory_id)
+    memory, history = store.get(memory_id), memory_history(store, memory_id)
     keys = [memory.exchange_key if memory else None, *(line.exchange_key for line in history)]
     exchanges = []
     for key in dict.fromkeys(key for key in keys if key):
@@ -130,9 +142,11 @@ def export(workspace: Workspace, path: Path) -> int:
     Raises:
         UsageError: the file is there already, or cannot be written; nothing is then left of it.
     """
+    from memlora_mlx.memory.store.export_import import export_lines
+
     if path.suffix.lower() in (".md", ".markdown"):
         return _write(path, lambda: _as_markdown(workspace))
-    rows = workspace.store.export()
+    rows = export_lines(workspace.store)
     return _write(path, lambda: ((json.dumps(row, ensure_ascii=False), row.get("kind") == "memory") for row in rows))
 
 

@@ -53,6 +53,7 @@ Nils: I will bring my accordion.
 def seed(workspace: Workspace) -> list[ChatTurn]:
     """Fill the store with the life, and give the turns of a chat about it, as the Chat screen shows them."""
     from memlora_mlx.memory.changes import Add, Update
+    from memlora_mlx.memory.store.lookup import find_by_prefix
 
     store, embed = workspace.store, workspace.engine.embed
     owner = Scope(user_id=workspace.settings.user)
@@ -71,18 +72,18 @@ def seed(workspace: Workspace) -> list[ChatTurn]:
     store.clock = partial(_the_time, NOW)
     asked = ChatTurn(_ASKED, reply=_REPLIED, said_at=NOW - timedelta(minutes=3), memory="done")
     used = ("Tuva, the sister, marries on 20 June", "Is badly allergic to hazelnuts", "Learns the cello with Ingrid")
-    found = [store.find_by_prefix(ids[text]) for text in used]
+    found = [find_by_prefix(store, ids[text]) for text in used]
     asked.hits = tuple(Hit(memory, distance) for memory, distance in zip(found, (0.71, 0.88, 0.97), strict=True))
 
     told = ChatTurn(_TOLD, reply=_ANSWERED, said_at=NOW, key="demo-told", memory="done")
-    home = store.find_by_prefix(ids["Lives in Bergen, near the harbour"])
-    told.hits = (Hit(home, 0.64), Hit(store.find_by_prefix(ids["Runs the hill twice a week"]), 0.93))
+    home = find_by_prefix(store, ids["Lives in Bergen, near the harbour"])
+    told.hits = (Hit(home, 0.64), Hit(find_by_prefix(store, ids["Runs the hill twice a week"]), 0.93))
     messages = (Message("user", _TOLD, said_at=NOW), Message("assistant", _ANSWERED, said_at=NOW))
     exchange = Exchange(told.key, owner, messages, NOW, "chat", len(_LIFE))
     [vector] = embed([_NEW_HOME])
     applied = store.commit(owner, [Update(home.id, _NEW_HOME, vector, NOW)], exchange=exchange)
 
-    from memlora_mlx.memory.pipeline import ExchangeResult
+    from memlora_mlx.memory.results import ExchangeResult
 
     asked.remembered = ExchangeResult(Exchange("demo-asked", owner, (), NOW, "chat", 0))
     told.remembered = ExchangeResult(exchange, (_NEW_HOME,), tuple(applied or ()))

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from textual.pilot import Pilot
 
+from memlora_mlx.memory.store.sources import list_sources
 from memlora_mlx.settings import load_settings
 from memlora_mlx.tui.app import SCREENS_BY_KEY, MemloraApp
 from memlora_mlx.tui.sample_data import NOW, TALK, made_up_report, made_up_training, seed
@@ -69,7 +70,7 @@ async def _screens(app: MemloraApp, pilot: Pilot[None], folder: Path, report: Pa
                 app.screen.add(talk)
                 await pilot.press("ctrl+r")
                 while not await app.backend.run(
-                    lambda workspace: [s for s in workspace.store.sources() if s.finished_at]
+                    lambda workspace: [s for s in list_sources(workspace.store) if s.finished_at]
                 ):
                     await asyncio.sleep(0.2)
                 talk.unlink()

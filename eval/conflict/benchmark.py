@@ -24,7 +24,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 from memlora_mlx.errors import MemloraError, UsageError
 from memlora_mlx.eval.conflict.templates import (
@@ -43,13 +43,11 @@ from memlora_mlx.eval.systems.cache import Cache
 from memlora_mlx.eval.systems.cached_engine import CachedEngine
 from memlora_mlx.eval.systems.students import engine_with_experts, run_context
 from memlora_mlx.eval.systems.system import RunContext
-from memlora_mlx.memory.pipeline import SPECULATIVE_UPDATES, Pipeline
+from memlora_mlx.memory.pipeline import Pipeline
+from memlora_mlx.memory.scheduling import SPECULATIVE_UPDATES
 from memlora_mlx.memory.store.store import Store
 from memlora_mlx.memory.workspace import Workspace
 from memlora_mlx.records import STAGES, Exchange, Priority
-
-if TYPE_CHECKING:
-    from memlora_mlx.models.engine import Engine
 
 SYSTEMS = ("memlora", "base", "mem0")
 FAILURES = ("missing", "duplicates", "wrong_deletions", "stale", "junk", "obeyed")
@@ -226,7 +224,7 @@ def _states(
 
 def _run_memlora(calls: CachedEngine, context: RunContext, exchanges: Sequence[Exchange]) -> _Read:
     with tempfile.TemporaryDirectory() as folder, Store(Path(folder), context.space) as store:
-        everything = Pipeline(cast("Engine", calls), store, context.rules).remember_all(
+        everything = Pipeline(calls, store, context.rules).remember_all(
             exchanges,
             priority=Priority.BACKGROUND,
             cancelled=context.cancelled,

@@ -6,7 +6,8 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from memlora_mlx.distill.examples import SPLITS, TrainingExample
+from memlora_mlx.conversations.splits import SPLITS
+from memlora_mlx.distill.examples import TrainingExample
 from memlora_mlx.distill.observations_teacher import AnnotatedConversation, annotated_examples
 from memlora_mlx.distill.replay import NOT_MENTIONED, temporary_store
 from memlora_mlx.distill.synthetic_teacher import generate_dialogues, synthetic_update_examples

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from memlora_mlx.conversations import conversation_exchanges, read_conversations
-from memlora_mlx.distill.examples import SPLITS
+from memlora_mlx.conversations.splits import SPLITS
 from memlora_mlx.errors import BadConversation, UsageError
 from memlora_mlx.eval.cases import BenchmarkCase, Question
 from memlora_mlx.eval.results import CATEGORIES

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from memlora_mlx.errors import Cancelled
 from memlora_mlx.eval.systems.cache import Cache, content_key
-from memlora_mlx.memory.pipeline import MAX_IN_FLIGHT
+from memlora_mlx.memory.scheduling import MAX_IN_FLIGHT
 from memlora_mlx.records import Completion, Priority, Request, Stage
 
 if TYPE_CHECKING:
@@ -166,8 +166,12 @@ class CachedEngine:
         asked.add_done_callback(keep)
         return answered
 
-    def complete(self, request: Request) -> Completion:
-        return self.submit(request).result()
+    def complete(self, request: Request, *, on_text: Callable[[str], None] | None = None) -> Completion:
+        return self.submit(request, on_text=on_text).result()
+
+    def stream(self, request: Request, *, cancelled: threading.Event | None = None) -> Iterator[str]:
+        """The whole answer as one piece: an answer from the cache has no pieces."""
+        yield self.submit(request, cancelled=cancelled).result().text
 
     def complete_all(
         self,

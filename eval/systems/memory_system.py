@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 from memlora_mlx.eval.cases import BenchmarkCase
 from memlora_mlx.eval.results import PhaseCost, StageCost
@@ -24,12 +24,10 @@ from memlora_mlx.eval.systems.system import (
     reply,
     retrieved_turn,
 )
-from memlora_mlx.memory.pipeline import SPECULATIVE_UPDATES, Pipeline
+from memlora_mlx.memory.pipeline import Pipeline
+from memlora_mlx.memory.scheduling import SPECULATIVE_UPDATES
 from memlora_mlx.memory.store.store import Store
 from memlora_mlx.records import Hit, Priority, Request
-
-if TYPE_CHECKING:
-    from memlora_mlx.models.engine import Engine
 
 
 class MemorySystem:
@@ -71,7 +69,7 @@ class MemorySystem:
         memory: dict[str, Any] = {"facts": 0, "rejected": 0, "duplicates": 0, "cut": 0, "operations": {}}
         with tempfile.TemporaryDirectory(prefix="memlora-bench-") as folder, measure_phase(ground.clock) as spent:
             with Store(Path(folder), ground.space) as store:
-                pipeline = Pipeline(cast("Engine", self.calls), store, ground.rules)
+                pipeline = Pipeline(self.calls, store, ground.rules)
                 on_done("ingest", 0, len(case.exchanges))
                 everything = pipeline.remember_all(
                     case.exchanges,
@@ -120,7 +118,7 @@ def answer_from_store(
     def ask() -> list[SystemAnswer]:
         owners = list(dict.fromkeys(exchange.owner for exchange in case.exchanges))
         with Store(folder, context.space) as store:
-            pipeline = Pipeline(cast("Engine", calls), store, context.rules)
+            pipeline = Pipeline(calls, store, context.rules)
             vectors = calls.embed([question.text for question in case.questions], query=True)
             requests: list[Request] = []
             used: list[list[Hit]] = []

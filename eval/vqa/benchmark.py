@@ -24,8 +24,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from memlora_mlx.conversations.splits import Split
 from memlora_mlx.distill import vqa_dataset
-from memlora_mlx.distill.examples import ChatMessages, Split, TrainingExample, prompt_hash, read_examples
+from memlora_mlx.distill.examples import ChatMessages, TrainingExample, prompt_hash, read_examples
 from memlora_mlx.errors import BadTrainingData, UsageError
 from memlora_mlx.eval.metrics.intervals import wilson
 from memlora_mlx.eval.metrics.statistics import holm, mcnemar

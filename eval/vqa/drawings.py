@@ -17,7 +17,8 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from memlora_mlx.distill.examples import Split, TrainingExample
+from memlora_mlx.conversations.splits import Split
+from memlora_mlx.distill.examples import TrainingExample
 from memlora_mlx.distill.vqa_dataset import QuestionKind, vqa_example, write_benchmark
 from memlora_mlx.errors import UsageError
 

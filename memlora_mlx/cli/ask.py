@@ -21,7 +21,7 @@ from memlora_mlx.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from memlora_mlx.memory.pipeline import Answer
+    from memlora_mlx.memory.results import Answer
     from memlora_mlx.memory.visual_questions import VisualAnswer
     from memlora_mlx.records import Hit
 
@@ -86,7 +86,7 @@ def _cut_note(cut: int) -> str:
 
 
 def _as_dict(question: str, answer: Answer) -> dict[str, Any]:
-    from memlora_mlx.memory.api import hit_to_mem0
+    from memlora_mlx.memory.mem0_format import hit_to_mem0
 
     return {
         "question": question,

@@ -23,9 +23,10 @@ from memlora_mlx.cli.options import (
 
 if TYPE_CHECKING:
     from memlora_mlx.memory.chat import Chat
-    from memlora_mlx.memory.pipeline import ExchangeResult
+    from memlora_mlx.memory.editing import Editor
+    from memlora_mlx.memory.results import ExchangeResult
 
-_HELP = "/memories shows what is remembered, /forget takes back the last change, /quit (or Ctrl-D) ends"
+_HELP = "/memories lists the memories, /undo takes back the last change, /redo makes it again, /quit (or Ctrl-D) ends"
 
 
 def chat_command(
@@ -58,7 +59,7 @@ def chat_command(
                     break
                 if line.strip().startswith("/"):
                     background.wait()
-                    _command(line.strip(), talk)
+                    _command(line.strip(), talk, opened.editor)
                     continue
                 reply = _reply(talk, line)
                 if reply is not None:
@@ -124,16 +125,21 @@ def _reply(chat: Chat, line: str) -> str | None:
     return "".join(pieces).strip() or None
 
 
-def _command(line: str, chat: Chat) -> None:
+def _command(line: str, chat: Chat, editor: Editor) -> None:
     from memlora_mlx.errors import MemloraError
     from memlora_mlx.memory.stages import format_day
 
     if line == "/memories":
         for memory in chat.list_memories():
             typer.echo(f"  {format_day(memory.said_at):<18} {memory.text}")
-    elif line == "/forget":
+    elif line in ("/forget", "/undo", "/redo"):
         try:
-            typer.echo(f"  undone: {chat.undo()}")
+            reverse = editor.redo if line == "/redo" else editor.undo
+            reversal = reverse(scope=chat.owner, owner_exact=True)
+            words = reversal.revision.old_text or reversal.revision.new_text or ""
+            typer.echo(f"  {'redone' if line == '/redo' else 'undone'}: {words}")
+            if reversal.problem:
+                typer.echo(f"  {reversal.problem}", err=True)
         except MemloraError as error:
             typer.echo(f"  {error}", err=True)
     else:

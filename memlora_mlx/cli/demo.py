@@ -37,7 +37,8 @@ def demo_command(student: StudentOption = None, experts: ExpertsOption = None, m
     from memlora_mlx.conversations import read_conversations
     from memlora_mlx.memory.api import Memory
     from memlora_mlx.memory.ingest import IngestStats, ingest
-    from memlora_mlx.memory.pipeline import ExchangeResult, owner_name
+    from memlora_mlx.memory.pipeline import owner_name
+    from memlora_mlx.memory.results import ExchangeResult
     from memlora_mlx.memory.stages import format_day
     from memlora_mlx.memory.workspace import Workspace
 

@@ -99,6 +99,8 @@ def _embedder(opened: Workspace, repair: bool) -> Iterator[CheckResult]:
 
 
 def _store(opened: Workspace, repair: bool) -> Iterator[CheckResult]:
+    from memlora_mlx.memory.store.integrity import check_store, repair_store
+    from memlora_mlx.memory.store.sources import list_owners
     from memlora_mlx.memory.store.store import Store
 
     folder = opened.settings.store_folder
@@ -107,12 +109,14 @@ def _store(opened: Workspace, repair: bool) -> Iterator[CheckResult]:
         return
     with Store(folder, opened.embedding_fingerprint, create=False, any_embedding=True) as store:
         if repair:
-            for done in store.repair(opened.engine.embed):
+            for done in repair_store(store, opened.engine.embed):
                 yield CheckResult("repair", "ok", done)
-        problems = store.check()
+        problems = check_store(store)
         for problem in problems:
             yield CheckResult("store", "problem", f"{problem}; `memlora doctor --repair` mends what can be mended")
         if not problems:
-            yield CheckResult("store", "ok", f"{store.count()} memories of {len(store.owners())} owners in {folder}")
-        if store.read_only:
+            yield CheckResult(
+                "store", "ok", f"{store.count()} memories of {len(list_owners(store))} owners in {folder}"
+            )
+        if store.database.read_only:
             yield CheckResult("store", "note", "the folder cannot be written: memories can be read and asked only")

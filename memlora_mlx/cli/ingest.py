@@ -26,7 +26,7 @@ from memlora_mlx.text import format_duration
 if TYPE_CHECKING:
     from memlora_mlx.conversations import Conversation
     from memlora_mlx.memory.ingest import IngestStats
-    from memlora_mlx.memory.pipeline import ExchangeResult
+    from memlora_mlx.memory.results import ExchangeResult
 
 
 def ingest_command(

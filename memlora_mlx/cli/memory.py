@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TextIO
+from typing import TYPE_CHECKING, Annotated, Literal, TextIO
 
 import typer
 
@@ -42,7 +43,7 @@ def list_memories(
     as_json: JsonOption = False,
 ) -> None:
     """Show what is remembered, the newest first."""
-    from memlora_mlx.memory.api import memory_to_mem0
+    from memlora_mlx.memory.mem0_format import memory_to_mem0
     from memlora_mlx.memory.retrieval.filters import parse_filters
 
     filters = parse_filters(user or (), source, since or "", until or "")
@@ -71,7 +72,7 @@ def search(
 ) -> None:
     """Find the memories nearest to some words."""
     from memlora_mlx.memory.api import Memory as System
-    from memlora_mlx.memory.api import hit_to_mem0
+    from memlora_mlx.memory.mem0_format import hit_to_mem0
     from memlora_mlx.memory.retrieval.filters import parse_filters
 
     filters = parse_filters(user or (), source, since or "", until or "")
@@ -88,12 +89,13 @@ def search(
 @app.command()
 def show(memory_id: IdArgument, as_json: JsonOption = False) -> None:
     """Show one memory: its words, times, owner, picture, and the exchange it came from."""
-    from memlora_mlx.memory.api import memory_to_mem0
+    from memlora_mlx.memory.mem0_format import memory_to_mem0
     from memlora_mlx.memory.stages import format_day
+    from memlora_mlx.memory.store.lookup import find_by_prefix
 
     with open_workspace(models=False) as opened:
         store = opened.require_store()
-        memory = store.find_by_prefix(memory_id)
+        memory = find_by_prefix(store, memory_id)
         exchange = store.exchange(memory.exchange_key) if memory.exchange_key else None
         picture = store.images.path(memory.image.sha256) if memory.image else None
         small = store.images.thumbnail(memory.image.sha256) if memory.image else None
@@ -144,25 +146,31 @@ def edit(
 ) -> None:
     """Give a memory new words. `memlora memory undo` takes it back."""
     from memlora_mlx.errors import UsageError
-    from memlora_mlx.memory.api import Memory as System
+    from memlora_mlx.memory.store.lookup import find_by_prefix
 
     with open_workspace(models=False) as opened:
-        memory = opened.require_store().find_by_prefix(memory_id)
-        if text is None and (text := _edited(memory.text)) == memory.text:
-            raise UsageError("nothing was changed; give the new words after the id, or save them in the editor")
-        System.of(opened).update(memory.id, text)
-        print_columns(_head(memory), opened.store.find_by_prefix(memory.id).text)
+        memory = find_by_prefix(opened.require_store(), memory_id)
+        edited = opened.editor.revise(memory.id, _edited(memory.text) if text is None else text)
+        if not edited.is_change:
+            raise UsageError(
+                "nothing was changed: the memory already has this text; give the new text after the id, or save it in the editor"
+            )
+        print_columns(_head(edited.memory), edited.memory.text)
+        _print_problem(edited.problem)
 
 
 @app.command()
 def delete(ids: Annotated[list[str], typer.Argument(metavar="ID...", help="Ids, or their first characters.")]) -> None:
     """Delete memories. `memlora memory undo` brings each back, but not a picture that no other memory uses."""
+    from memlora_mlx.memory.store.lookup import find_by_prefix
+
     with open_workspace(models=False) as opened:
         store = opened.require_store()
-        for memory in [store.find_by_prefix(memory_id) for memory_id in ids]:
+        for memory in [find_by_prefix(store, memory_id) for memory_id in ids]:
             had = memory.image is not None and store.images.path(memory.image.sha256) is not None
-            store.delete(memory.id)
+            deleted = opened.editor.delete(memory.id)
             print_columns(f"deleted  {_head(memory)}", memory.text)
+            _print_problem(deleted.problem)
             if had and memory.image and store.images.path(memory.image.sha256) is None:
                 stderr_console().print(
                     "no other memory used its picture, which is erased: undo brings back the words alone"
@@ -173,10 +181,11 @@ def delete(ids: Annotated[list[str], typer.Argument(metavar="ID...", help="Ids, 
 def history(memory_id: IdArgument, as_json: JsonOption = False) -> None:
     """Show all that happened to a memory, also to one that is gone."""
     from memlora_mlx.memory.api import Memory as System
+    from memlora_mlx.memory.store.lookup import resolve_id
 
     with open_workspace(models=False) as opened:
         store = opened.require_store()
-        lines = System.of(opened).history(store.resolve_id(memory_id))
+        lines = System.of(opened).history(resolve_id(store, memory_id))
     if as_json:
         print_json(lines)
         return
@@ -191,17 +200,48 @@ def history(memory_id: IdArgument, as_json: JsonOption = False) -> None:
 @app.command()
 def undo(
     revision: Annotated[
-        int | None, typer.Argument(help="A line's number in `memory history`; the newest change without it.")
+        int | None,
+        typer.Argument(
+            help="The number of a change in `memory history`. Default: the newest change that still counts."
+        ),
     ] = None,
+    user: UserOption = None,
 ) -> None:
-    """Take back one change."""
-    from memlora_mlx.memory.api import Memory as System
+    """Undo one change of a memory."""
+    _reverse("undo", revision, user)
 
+
+@app.command()
+def redo(
+    revision: Annotated[
+        int | None, typer.Argument(help="The number of an undo in `memory history`. Default: the newest undo.")
+    ] = None,
+    user: UserOption = None,
+) -> None:
+    """Make a change again that was undone, unless the memory has changed since."""
+    _reverse("redo", revision, user)
+
+
+def _reverse(verb: Literal["undo", "redo"], revision: int | None, users: Sequence[str] | None) -> None:
+    from memlora_mlx.errors import UsageError
+    from memlora_mlx.records import Scope
+
+    if users and len(users) > 1:
+        raise UsageError(f"`memlora memory {verb}` takes one --user")
     with open_workspace(models=False) as opened:
         opened.require_store()
-        line = System.of(opened).undo(revision)
-    was = {"ADD": "brought back", "DELETE": "removed again", "UPDATE": "put back to"}[line["event"]]
-    typer.echo(f"{was}: {line['new_memory'] or line['old_memory']}")
+        reverse = opened.editor.redo if verb == "redo" else opened.editor.undo
+        reversal = reverse(revision, scope=Scope(user_id=users[0] if users else None))
+    line = reversal.revision
+    was = {"ADD": "brought back", "DELETE": "removed again", "UPDATE": "put back to"}[line.event]
+    typer.echo(f"{was}: {line.new_text or line.old_text}")
+    _print_problem(reversal.problem)
+
+
+def _print_problem(problem: str | None) -> None:
+    """Say that a change is saved, but not its training example."""
+    if problem is not None:
+        stderr_console().print(problem, markup=False)
 
 
 @app.command("export")
@@ -210,9 +250,10 @@ def export_memories(
 ) -> None:
     """Write all memories as JSON lines, for a backup or another machine."""
     from memlora_mlx.errors import UsageError
+    from memlora_mlx.memory.store.export_import import export_lines
 
     with open_workspace(models=False) as opened:
-        lines = (json.dumps(row, ensure_ascii=False) for row in opened.require_store().export())
+        lines = (json.dumps(row, ensure_ascii=False) for row in export_lines(opened.require_store()))
         if str(file) == "-":
             for line in lines:
                 typer.echo(line)
@@ -235,6 +276,7 @@ def import_memories(file: Annotated[Path, typer.Argument(help="What `export` wro
     """Take in exported memories; those already here are left as they are."""
     from memlora_mlx.cli.options import require_files
     from memlora_mlx.errors import UsageError
+    from memlora_mlx.memory.store.export_import import import_lines
 
     require_files([file])
     with open_workspace(models=False) as opened, contextlib.ExitStack() as stack:
@@ -244,7 +286,7 @@ def import_memories(file: Annotated[Path, typer.Argument(help="What `export` wro
                 lines = stack.enter_context(file.open(encoding="utf-8", errors="replace"))
             except OSError as error:
                 raise UsageError(f"cannot read {file}: {error.strerror}; check the path") from error
-        result = opened.store.import_(lines, opened.engine.embed)
+        result = import_lines(opened.store, lines, opened.engine.embed)
     typer.echo(f"{result.added} memories added, {result.skipped} were here already")
 
 

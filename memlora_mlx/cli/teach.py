@@ -15,8 +15,9 @@ from memlora_mlx.cli.progress import ProgressLine
 from memlora_mlx.text import format_duration
 
 if TYPE_CHECKING:
+    from memlora_mlx.conversations.splits import Splits
     from memlora_mlx.distill.annotation import AnnotationJob, AnnotationStats
-    from memlora_mlx.distill.examples import Splits, TrainingExample
+    from memlora_mlx.distill.examples import TrainingExample
     from memlora_mlx.distill.local_teachers import GeneratedExamples, LocalTeacher
     from memlora_mlx.distill.teacher_prompts import SelectedExchanges
     from memlora_mlx.memory.workspace import Workspace
@@ -61,9 +62,9 @@ def teach_command(
 
     Stop it any time and run it again: it goes on where it stopped, and nothing is asked twice.
     """
+    from memlora_mlx.conversations.splits import SPLITS
     from memlora_mlx.distill.annotation import AnnotationJob
     from memlora_mlx.distill.answer_files import AnswerFiles, teacher_file
-    from memlora_mlx.distill.examples import SPLITS
     from memlora_mlx.distill.teacher_client import Teacher
     from memlora_mlx.distill.teacher_prompts import select_exchanges
     from memlora_mlx.errors import Cancelled, UsageError
@@ -155,7 +156,7 @@ def _generate_locally(teacher: LocalTeacher, stage: Stage, splits: Splits, **opt
 
 def generate_synthetic_examples(stage: Stage, lives: int, seed: int) -> GeneratedExamples:
     """Rows of so many synthetic lives for a stage, as `--teacher synthetic --seed` makes them."""
-    from memlora_mlx.distill.examples import SPLITS
+    from memlora_mlx.conversations.splits import SPLITS
 
     return _generate_locally("synthetic", stage, SPLITS["paper"], count=lives, seed=seed)
 

@@ -210,7 +210,7 @@ def _search_conditions(
 ) -> dict[str, Any]:
     """What is measured on, by the conversations' names."""
     from memlora_mlx.conversations import read_conversations
-    from memlora_mlx.distill.examples import SPLITS
+    from memlora_mlx.conversations.splits import SPLITS
     from memlora_mlx.errors import UsageError
 
     if splits not in SPLITS:

@@ -94,8 +94,8 @@ def _build(
     options: dict[str, Any],
     cancelled: threading.Event,
 ) -> VqaBuildStats:
+    from memlora_mlx.conversations.splits import SPLITS
     from memlora_mlx.distill import vqa_build
-    from memlora_mlx.distill.examples import SPLITS
     from memlora_mlx.distill.image_downloads import download_images
     from memlora_mlx.distill.journal import Journal
     from memlora_mlx.distill.teacher_client import Teacher

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import json
 import re
-import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from memlora_mlx.memory.stages import MAX_FACTS, clean_line
+from memlora_mlx.memory import stages
+from memlora_mlx.memory.stages import clean_line
 from memlora_mlx.records import Stage
 
 RejectionReason = Literal[
@@ -167,7 +167,9 @@ def _is_entry(entry: Any) -> bool:
     if not isinstance(entry, dict) or type(entry.get("id")) not in (str, int):
         return False
     event, text = _event(entry), entry.get("text")
-    return event in ("DELETE", "NONE") or (event in ("ADD", "UPDATE") and isinstance(text, str) and bool(_words(text)))
+    return event in ("DELETE", "NONE") or (
+        event in ("ADD", "UPDATE") and isinstance(text, str) and bool(stages.answer_text(text))
+    )
 
 
 def _event(entry: dict[str, Any]) -> str:
@@ -185,57 +187,23 @@ def _is_vqa(value: Any) -> bool:
 
 
 def _extraction(value: Any) -> CleanedAnswer:
-    facts = dict.fromkeys(filter(None, map(_words, value["facts"])))
-    return CleanedAnswer(_json({"facts": list(facts)[:MAX_FACTS]}))
+    return CleanedAnswer(stages.extraction_answer(value["facts"]))
 
 
 def _update(value: Any, old: Sequence[str], facts: Sequence[str]) -> CleanedAnswer | RejectedAnswer:
-    changes: dict[int, dict[str, str]] = {}
-    added: dict[str, None] = {}
-    offered = {str(number): number for number in range(len(old))}
-    for entry in value["memory"]:
-        event, key = _event(entry), str(entry["id"]).strip()
-        if event == "NONE":
-            continue
-        if event == "ADD":  # its id has no meaning: it gets the next free one
-            added[_words(entry["text"])] = None
-            continue
-        if key not in offered:
-            return RejectedAnswer("unknown id")
-        number = offered[key]
-        before = old[number]
-        text = _words(before if event == "DELETE" else entry["text"])
-        if not text:
-            return RejectedAnswer("wrong shape")
-        change = {"id": key, "text": text, "event": event}
-        if event == "UPDATE":
-            if text in (before, _words(before)):
-                continue
-            change["old_memory"] = before
-        if changes.setdefault(number, change) != change:
-            return RejectedAnswer("id named twice")
-    known = {text for number, text in enumerate(old) if number not in changes}
-    new = [text for text in added if text not in known]
-    if len(new) > len(facts):
-        return RejectedAnswer("more memories than facts")
-    entries = [changes[number] for number in sorted(changes)]
-    entries += [{"id": str(number), "text": text, "event": "ADD"} for number, text in enumerate(new, len(old))]
-    return CleanedAnswer(_json({"memory": entries}))
+    entries = [
+        stages.UpdateEntry(str(entry["id"]).strip(), _event(entry), entry.get("text") or "")
+        for entry in value["memory"]
+    ]
+    try:
+        return CleanedAnswer(stages.update_answer(entries, old, facts))
+    except stages.InvalidUpdate as error:
+        return RejectedAnswer(error.reason)
 
 
 def _vqa(value: Any) -> CleanedAnswer:
     answer = clean_line(str(value["answer"]))
     return CleanedAnswer(_json({"answer": answer.rstrip(".!") or answer, "reason": clean_line(value["reason"])}))
-
-
-def _words(text: str) -> str:
-    """The text from the first character on with which the grammar lets a text begin."""
-    text = clean_line(text)
-    begin = next((i for i, c in enumerate(text) if unicodedata.category(c)[0] in "LNS" or c in _BEGINNINGS), len(text))
-    return text[begin:]
-
-
-_BEGINNINGS = frozenset("¿¡([#@%&*'-\"")  # besides letters, numbers and symbols; see `stages`
 
 
 def _json(value: object) -> str:

@@ -7,19 +7,19 @@ which conversation it comes from. The conversation's name decides the split, not
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
+from memlora_mlx.conversations.splits import Split
 from memlora_mlx.errors import BadTrainingData
 from memlora_mlx.files import atomic_file
 from memlora_mlx.json_lines import json_line
 from memlora_mlx.records import STAGES, Role, Stage
 
 ChatMessages = tuple[tuple[Role, str], ...]
-Split = Literal["train", "validation", "test"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,29 +67,6 @@ def prompt_hash(chat: ChatMessages) -> str:
     return sha256(json.dumps(chat, ensure_ascii=False).encode()).hexdigest()[:16]
 
 
-# ------------------------------------------------------------------------------------------------ splits
-
-
-@dataclass(frozen=True, slots=True)
-class Splits:
-    """The conversations of each split, by name. Conversations that are not listed are for training."""
-
-    name: str
-    validation: frozenset[str]
-    test: frozenset[str]
-
-    def split_of(self, conversation: str) -> Split:
-        if conversation in self.test:
-            return "test"
-        return "validation" if conversation in self.validation else "train"
-
-
-SPLITS: Mapping[str, Splits] = {
-    # As in the paper: in the order of LoCoMo's file, the first is for validation, the second and third for testing.
-    "paper": Splits("paper", frozenset({"conv-26"}), frozenset({"conv-30", "conv-41"})),
-}
-
-
 # ------------------------------------------------------------------------------------------------ files
 
 
@@ -132,7 +109,9 @@ def _example(line: str, where: str) -> TrainingExample:
         split, teacher, raw, image = source["split"], value["teacher"], value.get("raw"), value.get("image")
         names = (source["conversation"], source["exchange"], teacher)
     except (KeyError, TypeError) as error:
-        raise BadTrainingData(f"{where} is not a training example ({error!r}). Correct or remove that line; `memlora teach` writes examples.") from error
+        raise BadTrainingData(
+            f"{where} is not a training example ({error!r}). Correct or remove that line; `memlora teach` writes examples."
+        ) from error
     texts = (
         *names,
         *(text for _, text in turns),
@@ -140,13 +119,19 @@ def _example(line: str, where: str) -> TrainingExample:
         *(() if image is None else (image,)),
     )
     if stage not in STAGES or split not in get_args(Split) or not all(isinstance(text, str) for text in texts):
-        raise BadTrainingData(f"{where} is not a valid training example: unknown stage or split, or a value that is not text. Correct or remove that line.")
+        raise BadTrainingData(
+            f"{where} is not a valid training example: unknown stage or split, or a value that is not text. Correct or remove that line."
+        )
     if len(turns) < 2 or turns[-1][0] != "assistant" or any(role not in get_args(Role) for role, _ in turns):
-        raise BadTrainingData(f"{where}: the messages must be a prompt and, last, the assistant's answer. Correct or remove that line.")
+        raise BadTrainingData(
+            f"{where}: the messages must be a prompt and, last, the assistant's answer. Correct or remove that line."
+        )
     if not turns[-1][1].strip():
         raise BadTrainingData(f"{where}: the answer is empty, so there is nothing to learn. Remove that line.")
     if image is not None and (PurePosixPath(image).is_absolute() or ".." in PurePosixPath(image).parts):
         raise BadTrainingData(f"{where}: its image is outside the folder of the examples. Remove that line.")
     if (image is None) == (stage == "vqa"):
-        raise BadTrainingData(f"{where}: a vqa example needs an image, and only vqa examples can have one. `memlora vqa build` writes them.")
+        raise BadTrainingData(
+            f"{where}: a vqa example needs an image, and only vqa examples can have one. `memlora vqa build` writes them."
+        )
     return TrainingExample(stage, tuple(turns[:-1]), turns[-1][1], teacher, names[0], names[1], split, raw, image)

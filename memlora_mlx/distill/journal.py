@@ -61,4 +61,6 @@ class Journal:
 
 def _write_error(path: Path, error: OSError) -> UsageError:
     reason = error.strerror or error
-    return UsageError(f"Cannot write {path} ({reason}). Free disk space or choose another folder, and run the command again.")
+    return UsageError(
+        f"Cannot write {path} ({reason}). Free disk space or choose another folder, and run the command again."
+    )

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from memlora_mlx.conversations.splits import Split, Splits
 from memlora_mlx.distill import observations_teacher, synthetic_teacher
 from memlora_mlx.distill.answer_files import teacher_file
-from memlora_mlx.distill.examples import Split, Splits, TrainingExample, write_examples
+from memlora_mlx.distill.examples import TrainingExample, write_examples
 from memlora_mlx.distill.replay import temporary_store
 from memlora_mlx.distill.synthetic_dialogues import SyntheticDialogue
 from memlora_mlx.errors import UsageError
@@ -70,7 +71,9 @@ def make_examples(
             path, write_examples(path, _counted(examples, len(chosen), on_progress)), len(found) - len(chosen)
         )
     if stage == "generation":
-        raise UsageError("Synthetic dialogues have no questions. Use `--teacher observations` to make generation examples from LoCoMo.")
+        raise UsageError(
+            "Synthetic dialogues have no questions. Use `--teacher observations` to make generation examples from LoCoMo."
+        )
     parts: list[tuple[int, Split]] = [(count, "train"), (VALIDATION_DIALOGUES, "validation")]
     dialogues = (
         (dialogue, split)

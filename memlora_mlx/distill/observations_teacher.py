@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from memlora_mlx.conversations import conversation_exchanges, read_conversations
-from memlora_mlx.distill.examples import Splits, TrainingExample
+from memlora_mlx.conversations.splits import Splits
+from memlora_mlx.distill.examples import TrainingExample
 from memlora_mlx.distill.replay import AnnotatedQuestion, ReplayStore, generation_examples, temporary_store
 from memlora_mlx.errors import BadConversation
 from memlora_mlx.memory import stages

@@ -13,9 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from memlora_mlx.distill.examples import Splits, TrainingExample
+from memlora_mlx.conversations.splits import Splits
+from memlora_mlx.distill.examples import TrainingExample
 from memlora_mlx.memory import stages
-from memlora_mlx.memory.pipeline import Pipeline, PipelineOptions, UpdateInput, owner_name
+from memlora_mlx.memory.pipeline import Pipeline, PipelineOptions, owner_name
+from memlora_mlx.memory.results import UpdateInput
 from memlora_mlx.memory.store.store import Store
 from memlora_mlx.records import ChatMessages, Exchange, Hit, Scope
 

@@ -9,7 +9,8 @@ import json
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 
-from memlora_mlx.distill.examples import Split, TrainingExample
+from memlora_mlx.conversations.splits import Split
+from memlora_mlx.distill.examples import TrainingExample
 from memlora_mlx.distill.replay import ReplayStore
 from memlora_mlx.distill.synthetic_dialogues import DialogueStep, Fact, SyntheticDialogue, generate_dialogue
 from memlora_mlx.memory import stages
@@ -56,7 +57,9 @@ def synthetic_update_examples(
         if answer is None or None in answers:
             return
         for i, (related, own) in enumerate(zip(apart, answers, strict=True)):
-            if related.memories or dialogue.seed % 4 == 0:  # every dialogue begins without memories, and such examples are easy
+            if (
+                related.memories or dialogue.seed % 4 == 0
+            ):  # every dialogue begins without memories, and such examples are easy
                 yield TrainingExample(
                     "update", store.prompt(related), str(own), TEACHER, dialogue.name, f"{number}/{i}", split
                 )

@@ -16,16 +16,16 @@ from dataclasses import dataclass
 from functools import partial
 
 from memlora_mlx.conversations import Conversation, conversation_exchanges
+from memlora_mlx.conversations.splits import Splits
 from memlora_mlx.distill.annotation import AnnotationJob, AnnotationStats, TeacherRequest
 from memlora_mlx.distill.answer_cleaning import CleanedAnswer, RejectedAnswer
-from memlora_mlx.distill.examples import ChatMessages, Splits, TrainingExample, prompt_hash
+from memlora_mlx.distill.examples import ChatMessages, TrainingExample, prompt_hash
 from memlora_mlx.distill.replay import ReplayStore
 from memlora_mlx.errors import UsageError
 from memlora_mlx.memory import stages
-from memlora_mlx.memory.pipeline import UpdateInput
+from memlora_mlx.memory.corrections import EXCHANGE_CHARACTERS
+from memlora_mlx.memory.results import UpdateInput
 from memlora_mlx.records import Exchange, Scope, Stage
-
-EXCHANGE_CHARACTERS = 12_000  # of one exchange; a student's context of 4096 tokens usually holds as many
 
 TEACHER_EXTRACTION = f"""\
 You take notes for a long-term memory about one person. The input is a piece of a conversation. The person is the \
@@ -99,7 +99,9 @@ def extraction_prompt(exchange: Exchange) -> ChatMessages:
 
 def extraction_question(exchange: Exchange, teacher: str, splits: Splits) -> TeacherRequest:
     chat = extraction_prompt(exchange)
-    return TeacherRequest(_example("extraction", chat, exchange, teacher, splits), (("system", TEACHER_EXTRACTION), *chat))
+    return TeacherRequest(
+        _example("extraction", chat, exchange, teacher, splits), (("system", TEACHER_EXTRACTION), *chat)
+    )
 
 
 def annotate_extraction(
@@ -190,5 +192,7 @@ async def _replay_owner(
 def _example(stage: Stage, chat: ChatMessages, exchange: Exchange, teacher: str, splits: Splits) -> TrainingExample:
     split = splits.split_of(exchange.source)
     if split == "test":
-        raise UsageError(f"{exchange.source} is a test conversation, and no teacher is asked about those. Choose other conversations.")
+        raise UsageError(
+            f"{exchange.source} is a test conversation, and no teacher is asked about those. Choose other conversations."
+        )
     return TrainingExample(stage, chat, "", teacher, exchange.source, exchange.key, split)

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from memlora_mlx.distill.examples import SPLITS
+from memlora_mlx.conversations.splits import SPLITS
 from memlora_mlx.distill.json_fields import from_json
 from memlora_mlx.distill.recipes import Recipe
 from memlora_mlx.records import Stage

@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from memlora_mlx.conversations.splits import SPLITS, Split, Splits
 from memlora_mlx.distill import vqa_dataset
-from memlora_mlx.distill.examples import SPLITS, Split, Splits, TrainingExample, read_examples
+from memlora_mlx.distill.examples import TrainingExample, read_examples
 from memlora_mlx.distill.training_config import TrainingConfig, parse_file_and_count
 from memlora_mlx.errors import BadTrainingData
 from memlora_mlx.records import Stage

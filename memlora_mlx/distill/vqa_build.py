@@ -18,9 +18,10 @@ from typing import Any
 from urllib.parse import unquote
 
 from memlora_mlx.conversations import Conversation
+from memlora_mlx.conversations.splits import Split, Splits
 from memlora_mlx.distill import image_downloads
 from memlora_mlx.distill.answer_cleaning import MAX_ANSWER_CHARACTERS, RejectedAnswer, last_object
-from memlora_mlx.distill.examples import ChatMessages, Split, Splits, TrainingExample, prompt_hash
+from memlora_mlx.distill.examples import ChatMessages, TrainingExample, prompt_hash
 from memlora_mlx.distill.journal import Journal
 from memlora_mlx.distill.teacher_client import RejectedRequest, Teacher
 from memlora_mlx.distill.vqa_dataset import KINDS, QuestionKind, as_one_word, vqa_example, write_benchmark

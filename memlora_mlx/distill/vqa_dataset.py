@@ -18,7 +18,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-from memlora_mlx.distill.examples import Split, TrainingExample, write_examples
+from memlora_mlx.conversations.splits import Split
+from memlora_mlx.distill.examples import TrainingExample, write_examples
 from memlora_mlx.errors import BadTrainingData
 from memlora_mlx.files import atomic_write
 from memlora_mlx.memory import stages

@@ -7,35 +7,35 @@ there are `ask`, `undo` and the time something was said.
 from __future__ import annotations
 
 import logging
-import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import fields, replace
-from datetime import UTC, date, datetime, time, timedelta
-from hashlib import md5
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any, Self
 
-from memlora_mlx.conversations import Conversation, Session, Turn, conversation_exchanges, parse_date
-from memlora_mlx.errors import MemoryNotFound, UsageError, VisionMissing
-from memlora_mlx.memory import inputs, visual_questions
-from memlora_mlx.memory.changes import Add
-from memlora_mlx.memory.pipeline import Answer, CallCost
-from memlora_mlx.memory.stages import clean_line
-from memlora_mlx.memory.store import rows
+from memlora_mlx.errors import UsageError, VisionMissing
+from memlora_mlx.memory import visual_questions
+from memlora_mlx.memory.editing import UNCHANGED
+from memlora_mlx.memory.mem0_format import (
+    Messages,
+    exchanges_of,
+    expiry_of,
+    history_to_mem0,
+    memory_to_mem0,
+    moment_of,
+    owner_of,
+    scope_of,
+    settings_of,
+)
+from memlora_mlx.memory.results import Answer, CallCost
+from memlora_mlx.memory.store.history import memory_history
+from memlora_mlx.memory.verbatim import store_verbatim
 from memlora_mlx.memory.workspace import Workspace
-from memlora_mlx.records import Exchange, Hit, Image, MemoryRecord, Revision, Scope
+from memlora_mlx.models.model_config import text_only_message
+from memlora_mlx.records import Hit, Scope
 from memlora_mlx.settings import APP_HISTORY, CHAT_HISTORY, CORRECTIONS, Settings, load_settings
+from memlora_mlx.text import clean_text
 
 log = logging.getLogger(__name__)
-
-Messages = str | Mapping[str, Any] | Sequence[Mapping[str, Any]]
-_SCOPE = ("user_id", "agent_id", "run_id")
-_TOP_LEVEL_METADATA = ("role", "actor_id")  # metadata of what was stored verbatim; Mem0 shows them beside `metadata`
-_IGNORED_ROLES = ("system", "developer", "tool", "function")  # roles that nothing is remembered of
-_MEM0_CONFIG = {
-    *("vector_store", "llm", "embedder", "graph_store", "reranker", "history_db_path", "version"),
-    *("custom_instructions", "custom_fact_extraction_prompt", "custom_update_memory_prompt"),
-}
 
 
 class Memory:
@@ -62,15 +62,7 @@ class Memory:
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Memory:
         """From a mapping of settings. What a Mem0 configuration says of its servers is put aside with a note."""
-        is_ours = isinstance(config.get("embedder"), str)  # Mem0's is a mapping
-        foreign = sorted(config.keys() & _MEM0_CONFIG - ({"embedder"} if is_ours else set()))
-        if foreign:
-            log.warning("memlora runs its own models, prompts and store; not used: %s", ", ".join(foreign))
-        known = {field.name for field in fields(Settings)}
-        unknown = sorted(config.keys() - known - _MEM0_CONFIG)
-        if unknown:
-            raise UsageError(f"unknown setting {unknown[0]!r}; known are {', '.join(sorted(known))}")
-        return cls({name: value for name, value in config.items() if name in known and name not in foreign})
+        return cls(settings_of(config))
 
     def __enter__(self) -> Self:
         return self
@@ -115,16 +107,19 @@ class Memory:
             UsageError: a picture cannot be kept; nothing is then remembered.
         """
         if prompt is not None or memory_type is not None:
-            raise UsageError("custom prompts and memory types are not taken: the experts are trained for their prompts")
-        owner = _owner(user_id, agent_id, run_id)
-        said_at = _moment(timestamp) if timestamp is not None else datetime.now(UTC)
+            raise UsageError(
+                "custom prompts and memory types are not supported: the experts are trained on fixed prompts."
+                " Remove these arguments"
+            )
+        owner = owner_of(user_id, agent_id, run_id)
+        said_at = moment_of(timestamp) if timestamp is not None else datetime.now(UTC)
         extra = dict(metadata or {})
-        expires = _expiry(expiration_date)
+        expires = expiry_of(expiration_date)
         results: list[dict[str, Any]] = []
         keep = self.workspace.store.images.store_exchange_images
-        for exchange in [keep(each, images_from, _reject_options) for each in _exchanges(messages, owner, said_at)]:
+        for exchange in [keep(each, images_from, _reject_image) for each in exchanges_of(messages, owner, said_at)]:
             if not infer:
-                results += self._store_verbatim(exchange, extra, expires)
+                results += store_verbatim(self.workspace, exchange, extra, expires)
                 continue
             remembered = self.workspace.pipeline.remember(exchange, metadata=extra, expires_at=expires)
             for change in remembered.applied:
@@ -164,12 +159,12 @@ class Memory:
         """
         hits = self.find(
             query,
-            scope=_scope(user_id, agent_id, run_id, filters),
+            scope=scope_of(user_id, agent_id, run_id, filters),
             limit=top_k or limit or self.workspace.settings.limit,
             filters=filters,
             show_expired=show_expired,
-            said_after=_moment(said_after) if said_after is not None else None,
-            said_before=_moment(said_before) if said_before is not None else None,
+            said_after=moment_of(said_after) if said_after is not None else None,
+            said_before=moment_of(said_before) if said_before is not None else None,
             source=source,
         )
         kept = [hit for hit in hits if threshold is None or hit.score >= threshold]
@@ -190,7 +185,7 @@ class Memory:
         filters: Mapping[str, Any] | None = None,
         show_expired: bool = False,
     ) -> dict[str, Any]:
-        scope = _scope(user_id, agent_id, run_id, filters)
+        scope = scope_of(user_id, agent_id, run_id, filters)
         memories = self.workspace.store.list(scope, filters, top_k or limit or 100, show_expired=show_expired)
         return {"results": [memory_to_mem0(memory) for memory in memories]}
 
@@ -202,32 +197,25 @@ class Memory:
         *,
         data: str | None = None,
     ) -> dict[str, str]:
-        """Give a memory new words (`text`, or 1.x's `data`), new metadata, or both."""
-        words = text if text is not None else data
-        existing = self._existing(memory_id)
-        words = clean_line(words, None) if words is not None else existing.text
-        if len(words) > inputs.MAX_MEMORY:
-            raise UsageError(f"a memory has at most {inputs.MAX_MEMORY:,} characters, and this text {len(words):,}")
-        if not words:
-            raise UsageError("a memory needs some text; use `delete` to remove it")
-        [vector] = self.workspace.engine.embed([words])
-        self.workspace.store.revise(memory_id, words, vector, metadata=metadata)
-        return {"message": "Memory updated successfully!"}
+        """Give a memory a new text (`text`, or `data` as in Mem0 1.x), new metadata, or both."""
+        edit = self.workspace.editor.revise(memory_id, text if text is not None else data, metadata=metadata)
+        _warn(edit.problem)
+        return {"message": "Memory updated successfully!" if edit.is_change else UNCHANGED}
 
     def delete(self, memory_id: str) -> dict[str, str]:
-        self.workspace.store.delete(memory_id)
+        _warn(self.workspace.editor.delete(memory_id).problem)
         return {"message": "Memory deleted successfully!"}
 
     def delete_all(
         self, user_id: str | None = None, agent_id: str | None = None, run_id: str | None = None
     ) -> dict[str, str]:
         """Delete every memory in scope; `undo` can bring each back."""
-        self.workspace.store.delete_all(_owner(user_id, agent_id, run_id))
+        self.workspace.editor.delete_all(owner_of(user_id, agent_id, run_id))
         return {"message": "Memories deleted successfully!"}
 
     def history(self, memory_id: str) -> list[dict[str, Any]]:
         """All that happened to one memory, oldest first."""
-        return [_as_history(revision) for revision in self.workspace.store.history(memory_id)]
+        return [history_to_mem0(revision) for revision in memory_history(self.workspace.store, memory_id)]
 
     def reset(self) -> None:
         """Forget everything: history, what was typed in chats, and the training pairs that corrections have left."""
@@ -266,11 +254,11 @@ class Memory:
         """
         if image is not None:
             return self._look(question, image)
-        question = inputs.clean_text(question)
+        question = clean_text(question)
         users: list[str | None] = [user_id] if user_id is None or isinstance(user_id, str) else list(user_id)
         hits: list[Hit] = []
         for user in users:
-            scope = _scope(user, agent_id, run_id, filters, required=False)
+            scope = scope_of(user, agent_id, run_id, filters, required=False)
             hits += self.find(question, scope=scope, limit=limit or self.workspace.settings.limit, filters=filters)
         hits.sort(key=lambda hit: hit.distance)
         names = len({hit.memory.owner for hit in hits}) > 1
@@ -280,18 +268,46 @@ class Memory:
         """The memories nearest to a query as records; `options` are those of `Store.search`."""
         if not query.strip():
             raise UsageError("the query is empty; say what to look for")
-        [vector] = self.workspace.engine.embed([inputs.clean_text(query)], query=True)
+        [vector] = self.workspace.engine.embed([clean_text(query)], query=True)
         return self.workspace.store.search(vector, limit, scope=scope or Scope(), **options)
 
-    def undo(self, revision: int | None = None) -> dict[str, Any]:
-        """Take back one change: the given line of history, or the newest that still stands."""
-        return _as_history(self.workspace.store.undo(self.workspace.engine.embed, revision))
+    def undo(
+        self,
+        revision: int | None = None,
+        *,
+        user_id: str | None = None,
+        agent_id: str | None = None,
+        run_id: str | None = None,
+    ) -> dict[str, Any]:
+        """Revert one change: the given line of history, or the newest in scope that was not undone.
+
+        Returns the new line of history. Raises StoreError: there is nothing to undo, or the memory has changed since.
+        """
+        scope = scope_of(user_id, agent_id, run_id, None, required=False)
+        reversal = self.workspace.editor.undo(revision, scope=scope)
+        _warn(reversal.problem)
+        return history_to_mem0(reversal.revision)
+
+    def redo(
+        self,
+        revision: int | None = None,
+        *,
+        user_id: str | None = None,
+        agent_id: str | None = None,
+        run_id: str | None = None,
+    ) -> dict[str, Any]:
+        """Make a change again that was undone, as long as nothing else has changed its memory since.
+
+        Args: as of `undo`; `revision` is the number of the undo in the history.
+        """
+        scope = scope_of(user_id, agent_id, run_id, None, required=False)
+        reversal = self.workspace.editor.redo(revision, scope=scope)
+        _warn(reversal.problem)
+        return history_to_mem0(reversal.revision)
 
     # ------------------------------------------------------------------ inside
 
     def _look(self, question: str, image: str | Path) -> Answer:
-        from memlora_mlx.models.model_config import text_only_message
-
         if not question.strip():
             raise UsageError("the question is empty; say what to look for")
         if not self.workspace.has_vision:
@@ -300,185 +316,11 @@ class Memory:
             look = visual_questions.answer_visual_question(self.workspace.engine, question, picture, Path(image).name)
         return Answer(look.answer, (), CallCost.of("vqa", look.completion, 0), look)
 
-    def _existing(self, memory_id: str) -> MemoryRecord:
-        memory = self.workspace.store.get(memory_id)
-        if memory is None:
-            raise MemoryNotFound(f"no memory has the id {memory_id}; `memlora memory list` shows them")
-        return memory
 
-    def _store_verbatim(
-        self, exchange: Exchange, metadata: dict[str, Any], expires: datetime | None
-    ) -> list[dict[str, Any]]:
-        messages = [message for message in exchange.messages if message.role != "system" and clean_line(message.text)]
-        texts = [clean_line(message.text, inputs.MAX_MEMORY) for message in messages]
-        vectors = self.workspace.engine.embed(texts)
-        changes = [
-            Add(
-                text,
-                vector,
-                said_at=message.said_at or exchange.said_at,
-                image=message.image,
-                metadata={
-                    **metadata,
-                    "role": message.role,
-                    **({"actor_id": message.speaker} if message.speaker else {}),
-                },
-                expires_at=expires,
-            )
-            for message, text, vector in zip(messages, texts, vectors, strict=True)
-        ]
-        applied = self.workspace.store.commit(exchange.owner, changes, exchange=exchange, actor="user") or []
-        return [
-            {
-                "id": change.memory_id,
-                "memory": change.text,
-                "event": "ADD",
-                "actor_id": message.speaker,
-                "role": message.role,
-            }
-            for change, message in zip(applied, messages, strict=True)
-        ]
+def _warn(problem: str | None) -> None:
+    if problem is not None:
+        log.warning(problem)
 
 
-def memory_to_mem0(memory: MemoryRecord) -> dict[str, Any]:
-    """A memory in Mem0's shape, with when it was said and where it came from beside it."""
-    item: dict[str, Any] = {
-        "id": memory.id,
-        "memory": memory.text,
-        "hash": md5(memory.text.encode(), usedforsecurity=False).hexdigest(),
-        "metadata": {name: value for name, value in memory.metadata.items() if name not in _TOP_LEVEL_METADATA} or None,
-        "created_at": memory.stored_at.isoformat(),
-        "updated_at": memory.changed_at.isoformat() if memory.changed_at else None,
-        "said_at": memory.said_at.isoformat() if memory.said_at else None,
-        "source": memory.source,
-    }
-    item |= {name: value for name in _SCOPE if (value := getattr(memory.owner, name)) is not None}
-    if memory.expires_at:
-        item["expiration_date"] = memory.expires_at.isoformat()
-    if memory.image:
-        item["image"] = rows.image_json(memory.image)
-    item |= {name: memory.metadata[name] for name in _TOP_LEVEL_METADATA if name in memory.metadata}
-    return item
-
-
-def hit_to_mem0(hit: Hit) -> dict[str, Any]:
-    """A memory that was found, in Mem0's shape with its score, and the distance it comes from."""
-    return {**memory_to_mem0(hit.memory), "score": round(hit.score, 6), "distance": round(hit.distance, 6)}
-
-
-def _as_history(revision: Revision) -> dict[str, Any]:
-    return {
-        "id": revision.id,
-        "memory_id": revision.memory_id,
-        "old_memory": revision.old_text,
-        "new_memory": revision.new_text,
-        "event": revision.event,
-        "created_at": revision.at.isoformat(),
-        "updated_at": revision.at.isoformat(),
-        "is_deleted": revision.event == "DELETE",
-        "actor_id": revision.actor,
-        "role": None,
-        "undone": revision.undone,
-    }
-
-
-def _owner(user_id: str | None, agent_id: str | None, run_id: str | None) -> Scope:
-    return _scope(user_id, agent_id, run_id, None)
-
-
-def _scope(
-    user_id: str | None,
-    agent_id: str | None,
-    run_id: str | None,
-    filters: Mapping[str, Any] | None,
-    *,
-    required: bool = True,
-) -> Scope:
-    """The scope that keywords and filters name together."""
-    given = {"user_id": user_id, "agent_id": agent_id, "run_id": run_id}
-    for name in _SCOPE:
-        if given[name] is None and isinstance(value := (filters or {}).get(name), str) and value != "*":
-            given[name] = value
-    clean = {name: value.strip() if isinstance(value, str) else value for name, value in given.items()}
-    for name, value in clean.items():
-        if value is not None and (not isinstance(value, str) or not value):
-            raise UsageError(f"{name} must be a name, not {given[name]!r}")
-    if required and not any(clean.values()) and not _names_scope(filters):
-        raise UsageError("say whose memories: at least one of user_id, agent_id and run_id is needed")
-    return Scope(**clean)
-
-
-def _reject_options(problem: str) -> None:
+def _reject_image(problem: str) -> None:
     raise UsageError(problem)
-
-
-def _names_scope(filters: object) -> bool:
-    """Whether a filter says whose memories, however deep."""
-    if isinstance(filters, Mapping):
-        return any(key in _SCOPE or (key in ("AND", "OR") and _names_scope(part)) for key, part in filters.items())
-    return isinstance(filters, list | tuple) and any(_names_scope(part) for part in filters)
-
-
-def _moment(value: datetime | date | str | float) -> datetime:
-    if isinstance(value, datetime):
-        try:
-            return value.astimezone(UTC) if value.tzinfo else value
-        except OverflowError:  # at either end of the calendar
-            return value.replace(tzinfo=UTC)
-    if isinstance(value, date):
-        return datetime(value.year, value.month, value.day)
-    try:
-        return parse_date(value)
-    except (ValueError, OverflowError) as error:
-        raise UsageError(f"cannot read the time {value!r}; write it as 2023-05-08T13:56") from error
-
-
-def _expiry(value: datetime | date | str | None) -> datetime | None:
-    """When a memory stops being shown; a bare day means its end."""
-    if value is None:
-        return None
-    moment = _moment(value)
-    is_written = isinstance(value, str) and not value.strip().isdigit()  # digits are an epoch
-    is_day = type(value) is date or (is_written and moment.time() == time.min and ":" not in str(value))
-    if is_day:
-        moment = min(moment, datetime.max.replace(tzinfo=moment.tzinfo) - timedelta(days=1)) + timedelta(days=1)
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-
-
-def _exchanges(messages: Messages, owner: Scope, said_at: datetime) -> list[Exchange]:
-    """The messages of one `add`, cut as a chat is; each call's exchanges are new ones."""
-    items: list[Any] = [messages] if isinstance(messages, str | Mapping) else list(messages)
-    turns = tuple(turn for item in items if (turn := _turn(item)) is not None)
-    if not turns:
-        raise UsageError("there is no message to remember; give a text or a list of {'role', 'content'}")
-    conversation = Conversation("", "api", "messages", (Session(said_at, turns),))
-    return [
-        replace(exchange, key=uuid.uuid4().hex, owner=owner)
-        for exchange in conversation_exchanges(conversation, user="")
-    ]
-
-
-def _turn(item: Any) -> Turn | None:
-    if isinstance(item, str):
-        item = {"role": "user", "content": item}
-    if not isinstance(item, Mapping) or item.get("role") not in ("user", "assistant", *_IGNORED_ROLES):
-        raise UsageError(f"a message is {{'role': 'user' or 'assistant', 'content': ...}}, not {str(item)[:60]!r}")
-    content, image = item.get("content"), None
-    if isinstance(content, Mapping):
-        content = [content]
-    if isinstance(content, Sequence) and not isinstance(content, str):
-        urls = [part.get("image_url") for part in content if isinstance(part, Mapping)]
-        found = [url.get("url") if isinstance(url, Mapping) else url for url in urls if url]
-        image = Image(str(found[0])) if found else None
-        texts = [str(part.get("text") or "") if isinstance(part, Mapping) else str(part) for part in content]
-        content = " ".join(filter(None, texts))
-    if item["role"] in _IGNORED_ROLES or not (content or image):
-        return None
-    said_at = item.get("timestamp") or item.get("created_at")
-    return Turn(
-        inputs.clean_text(str(item.get("name") or "")),
-        inputs.clean_text(str(content or "")),
-        item["role"],
-        said_at=_moment(said_at) if said_at is not None else None,
-        image=image,
-    )

@@ -9,9 +9,11 @@ from collections.abc import Generator
 from datetime import datetime
 from pathlib import Path
 
-from memlora_mlx.memory import inputs, stages, visual_questions
-from memlora_mlx.memory.pipeline import ExchangeResult, Pipeline
+from memlora_mlx.memory import stages, visual_questions
+from memlora_mlx.memory.pipeline import Pipeline
+from memlora_mlx.memory.results import ExchangeResult
 from memlora_mlx.records import Exchange, Hit, Image, MemoryRecord, Message, Priority, Request, Role, Scope
+from memlora_mlx.text import clean_text
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +59,7 @@ class Chat:
             yield from self._reply(text, picture, cancelled)
 
     def _reply(self, text: str, picture: Path | None, cancelled: threading.Event | None) -> Generator[str]:
-        text = inputs.clean_text(text)
+        text = clean_text(text)
         [vector] = self.pipeline.engine.embed([text], query=True)
         hits = self.pipeline.store.search(vector, self._limit, scope=self.owner, owner_exact=True)
         if hits and picture is None and self.pipeline.options.use_expert_in_chat and text.rstrip().endswith("?"):
@@ -93,7 +95,7 @@ class Chat:
         self, said: str, replied: str, *, key: str, said_at: datetime, image: Image | None = None
     ) -> ExchangeResult:
         """Keep what matters of one exchange; it gives way to a reply that somebody waits for."""
-        question = Message("user", inputs.clean_text(said), USER, said_at=said_at, image=image)
+        question = Message("user", clean_text(said), USER, said_at=said_at, image=image)
         messages = (question, Message("assistant", replied, ASSISTANT, said_at=said_at))
         exchange = Exchange(key, self.owner, messages, said_at, "chat", 0)
         # The user chose the file; one that cannot be kept must not cost what was said.
@@ -102,8 +104,3 @@ class Chat:
 
     def list_memories(self, limit: int = 20) -> list[MemoryRecord]:
         return self.pipeline.store.list(self.owner, limit=limit)
-
-    def undo(self) -> str:
-        """Take back the newest change to this user's memories; returns the words concerned."""
-        line = self.pipeline.store.undo(self.pipeline.engine.embed, owner=self.owner)
-        return line.old_text or line.new_text or ""

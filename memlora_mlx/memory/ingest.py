@@ -9,7 +9,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from memlora_mlx.conversations import Conversation, conversation_exchanges
-from memlora_mlx.memory.pipeline import ExchangeResult, Pipeline
+from memlora_mlx.memory.pipeline import Pipeline
+from memlora_mlx.memory.results import ExchangeResult
+from memlora_mlx.memory.store.sources import mark_source
 from memlora_mlx.records import Exchange, Priority
 
 
@@ -99,7 +101,7 @@ def ingest(
     for conversation, total, missing in work:
         if not missing:
             continue
-        pipeline.store.mark_source(conversation.name, conversation.format, total)
+        mark_source(pipeline.store, conversation.name, conversation.format, total)
         folder, problems = conversation.folder, stats.image_problems
         seen = (pipeline.store.images.store_exchange_images(exchange, folder, problems.append) for exchange in missing)
         for result in pipeline.remember_all(seen, priority=Priority.BACKGROUND, cancelled=cancelled):
@@ -107,5 +109,5 @@ def ingest(
             stats.seconds = time.perf_counter() - started
             if on_progress:
                 on_progress(stats, result)
-        pipeline.store.mark_source(conversation.name, conversation.format, total, finished=True)
+        mark_source(pipeline.store, conversation.name, conversation.format, total, finished=True)
     return stats

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from memlora_mlx.errors import StoreError
 from memlora_mlx.memory.changes import EmbeddingFingerprint, Vector
 from memlora_mlx.records import Scope
-from memlora_mlx.text import clean_text as clean_text  # the modules of the store call it inputs.clean_text
+from memlora_mlx.text import clean_text
 
 MAX_MEMORY = 1_000_000  # characters of a memory's text
 MAX_DEPTH = 32  # of nested metadata

@@ -1,40 +1,37 @@
-"""One exchange from words to store, and one question from store to answer.
+"""The memory pipeline: process one exchange into stored memories, and answer one question from them.
 
-    exchange - extract -> facts - related? -> update -> decisions - apply -> store
-    question - search -> memories - answer -> text
+    exchange -> extraction -> facts -> related memories -> update -> changes -> store
+    question -> search -> memories -> generation -> answer
 
-Each step is a function of its own that takes records and returns records, so that they can be run one after another
-or many at once. This room never sees MLX: the engine takes requests and gives text and vectors back.
+Each step is a method of its own that takes and returns records, so steps can run one after another or many at once (see
+`scheduling`). MLX is not used here: the engine takes requests, and returns text and vectors.
 """
 
 from __future__ import annotations
 
 import threading
-from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from memlora_mlx.errors import Cancelled
 from memlora_mlx.memory import stages, visual_questions
-from memlora_mlx.memory.changes import Add, AppliedChange, Change, Delete, Update, Vector, WriteConflict
+from memlora_mlx.memory.changes import Add, Change, Delete, Update, Vector
+from memlora_mlx.memory.engine import MemoryEngine
+from memlora_mlx.memory.results import Answer, CallCost, ExchangeResult, UpdateInput
+from memlora_mlx.memory.scheduling import MAX_IN_FLIGHT, SPECULATIVE_UPDATES, Schedule
 from memlora_mlx.memory.store.store import Store
 from memlora_mlx.memory.visual_questions import VisualAnswer
 from memlora_mlx.records import (
     ChatMessages,
-    Completion,
     Exchange,
     Grammar,
     Hit,
     Image,
-    MemoryRecord,
     Priority,
     Request,
     Scope,
@@ -42,125 +39,27 @@ from memlora_mlx.records import (
 )
 from memlora_mlx.settings import Protocol
 
-if TYPE_CHECKING:
-    from memlora_mlx.models.engine import Engine
-
-MAX_IN_FLIGHT = 8  # exchanges worked on at once: as many as the engine's batch has places
-# Updates of one owner asked for at once, in the hope that those before change nothing. With the shipped experts three of five
-# second guesses were wrong, and on a CPU every one read in vain costs as much as a right one: 0.65 exchanges/s against 0.74.
-SPECULATIVE_UPDATES = 1
-
-
-@dataclass(frozen=True, slots=True)
-class CallCost:
-    """What one call of the student cost."""
-
-    stage: Stage
-    prompt_tokens: int
-    output_tokens: int
-    seconds: float
-    truncated: int = 0  # characters or memories that did not fit into the prompt
-
-    @classmethod
-    def of(cls, stage: Stage, completion: Completion, truncated: int) -> CallCost:
-        return cls(stage, completion.prompt_tokens, completion.output_tokens, completion.seconds, truncated)
-
-
-@dataclass(frozen=True, slots=True)
-class ExchangeResult:
-    """What became of one exchange."""
-
-    exchange: Exchange
-    facts: tuple[str, ...] = ()
-    applied: tuple[AppliedChange, ...] = ()
-    duplicates: int = 0  # facts that were stored word for word already
-    rejected: int = 0  # decisions about memories that were not offered
-    costs: tuple[CallCost, ...] = ()
-    was_already_stored: bool = False  # somebody remembered it before; nothing was written
-
-    def count(self, event: str) -> int:
-        return sum(1 for change in self.applied if change.event == event and change.rejected is None)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class UpdateInput:
-    """New facts beside the memories they may concern."""
-
-    facts: tuple[str, ...]
-    vectors: NDArray[np.float32]  # of the facts: (len(facts), dim)
-    memories: tuple[MemoryRecord, ...]  # the small ids of the update prompt are positions in this
-    duplicates: int = 0
-    nearest_by_fact: tuple[tuple[MemoryRecord, ...], ...] = ()  # those of each fact
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """An answer and the memories it was given."""
-
-    text: str
-    hits: tuple[Hit, ...]
-    cost: CallCost
-    look: VisualAnswer | None = None  # at a picture
-
 
 @dataclass(frozen=True, slots=True)
 class PipelineOptions:
-    """What the pipeline does beyond the paper, and where."""
+    """Options of the pipeline, most of which go beyond the paper."""
 
     protocol: Protocol = "product"
     related: int = 5
     max_context: int = 4096
-    verbatim_only: Collection[Stage] = field(default_factory=frozenset)  # stages whose student needs a short leash
-    copy_constrained: bool = False  # the update expert was trained to take its texts from the prompt
-    per_fact: bool = False  # it was trained on one fact at a time: each fact of an exchange has an update of its own
-    supports_images: bool = False  # the student can look at pictures
-    use_expert_in_chat: bool = (
-        False  # the student needs its generation expert to use what it is reminded of, in a chat too
-    )
-
-
-_Submit = Callable[[Request, threading.Event], Future[Completion]]  # the event stops it
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _PendingUpdate:
-    """An update that was asked for: of all facts of an exchange, or of one."""
-
-    related: UpdateInput  # what was offered
-    request: Request
-    truncated: int
-    answer: Future[Completion]
-    superseded: threading.Event  # set: nobody waits for it any more
-
-
-@dataclass(slots=True, eq=False)
-class _InFlightExchange:
-    """An exchange on its way into the store."""
-
-    exchange: Exchange
-    extraction: Future[Completion]
-    truncated: int
-    facts: tuple[str, ...] | None = None  # None until the extraction is read
-    vectors: NDArray[np.float32] | None = None
-    related: UpdateInput | None = None  # all that is new, beside the memories it may concern
-    updates: list[_PendingUpdate] = field(default_factory=list)
-    commits_at_request: int = 0  # commits of its owner when the updates were asked
-
-    @property
-    def pending_requests(self) -> list[Future[Completion]]:
-        """What has to be answered next."""
-        asked = [self.extraction] if self.related is None else [update.answer for update in self.updates]
-        return [answer for answer in asked if not answer.done()]
-
-    @property
-    def is_ready(self) -> bool:
-        return self.related is not None and not self.pending_requests
+    verbatim_only: Collection[Stage] = field(
+        default_factory=frozenset
+    )  # stages that may only copy whole sentences, because the student has no expert for them
+    copy_constrained: bool = False  # the update expert was trained to copy its texts from the prompt
+    per_fact: bool = False  # the update expert was trained on one fact at a time, so each fact has an update of its own
+    supports_images: bool = False  # the student is a vision model
+    use_expert_in_chat: bool = False  # the student can use memories only with its generation expert, in a chat too
 
 
 class Pipeline:
-    """The stages over one engine and one store."""
+    """The steps of the memory system, with one engine and one store."""
 
-    def __init__(self, engine: Engine, store: Store, options: PipelineOptions) -> None:
+    def __init__(self, engine: MemoryEngine, store: Store, options: PipelineOptions) -> None:
         self.engine, self.store, self.options = engine, store, options
 
     # ------------------------------------------------------------------ exchange to store
@@ -174,7 +73,7 @@ class Pipeline:
         metadata: Mapping[str, object] | None = None,
         expires_at: datetime | None = None,
     ) -> ExchangeResult:
-        """Read one exchange and keep what matters: one transaction, or nothing. See `remember_all`."""
+        """Process and store one exchange, in one transaction. See `remember_all`."""
         [remembered] = self.remember_all(
             [exchange], priority=priority, cancelled=cancelled, metadata=metadata, expires_at=expires_at
         )
@@ -191,125 +90,30 @@ class Pipeline:
         max_in_flight: int = MAX_IN_FLIGHT,
         speculative_updates: int = SPECULATIVE_UPDATES,
     ) -> Iterator[ExchangeResult]:
-        """Read exchanges and keep what matters, in their order, each in one transaction.
+        """Process exchanges and store them in order, each in one transaction.
 
-        The student works ahead while the store is written strictly in order. Extractions do not depend on each other.
-        Updates of different owners do not either; those of one owner are asked for `speculative_updates` exchanges ahead, and one
-        counts only if, after all commits before it, its prompt would still be the same. So the store is the one that
-        reading one exchange after the other gives. Where somebody else changes a memory meanwhile, what was decided on its old
-        words is asked again.
+        The student works on several exchanges at once, but the result is the same as of one after the other (see
+        `scheduling`). If somebody else changes a memory meanwhile, the updates that saw its old text are asked again.
 
         Args:
             priority: of the student's work; interactive by default.
-            metadata: kept with every memory that is added or updated.
-            expires_at: when the memories that are added stop being shown.
-            max_in_flight: exchanges being worked on at once; 1 is one after the other.
-            speculative_updates: updates of one owner asked for at once.
+            metadata: stored with every memory that is added or updated.
+            expires_at: from this time on, the added memories are not shown any more.
+            max_in_flight: how many exchanges to work on at once; 1 means one after the other.
+            speculative_updates: how many updates of one owner to request at once.
 
         Raises:
-            Cancelled: `cancelled` was set; what was yielded is stored, and nothing of the rest.
+            Cancelled: `cancelled` was set. What was yielded is stored, and nothing else.
         """
-
-        def submit(request: Request, superseded: threading.Event) -> Future[Completion]:
-            chosen = Priority.INTERACTIVE if priority is None else priority
-            return self.engine.submit(request, priority=chosen, cancelled=superseded)
-
-        stop = threading.Event()
-        remaining = iter(exchanges)
-        in_flight: deque[_InFlightExchange] = deque()
-        commits: Counter[Scope] = Counter()  # of each owner, since which a guess may be wrong
-        try:
-            while True:
-                if cancelled is not None and cancelled.is_set():
-                    raise Cancelled("stopped")
-                while len(in_flight) < max_in_flight and (exchange := next(remaining, None)) is not None:
-                    request, truncated = self.extraction_request(exchange)
-                    in_flight.append(_InFlightExchange(exchange, submit(request, stop), truncated))
-                if not in_flight:
-                    return
-                self._speculate(in_flight, submit, commits, speculative_updates)
-                oldest = in_flight[0]
-                if not oldest.is_ready:
-                    running = [answer for item in in_flight for answer in item.pending_requests]
-                    wait(running, timeout=0.1, return_when=FIRST_COMPLETED)  # and look whether to stop
-                    continue
-                if oldest.facts and oldest.commits_at_request != commits[oldest.exchange.owner]:
-                    self._request_updates(oldest, submit, commits[oldest.exchange.owner])
-                    continue  # ready at once, where nothing has changed
-                try:
-                    remembered = self._commit(oldest, metadata or {}, expires_at)
-                except WriteConflict:  # the user, or another process, was there meanwhile
-                    self._request_updates(oldest, submit, commits[oldest.exchange.owner])
-                    continue
-                yield remembered
-                commits[oldest.exchange.owner] += 1
-                in_flight.popleft()
-        finally:
-            # If the caller left, or something failed, the student need not finish what nobody waits for.
-            stop.set()
-            for update in (update for item in in_flight for update in item.updates):
-                update.superseded.set()
-
-    def _speculate(
-        self,
-        in_flight: Iterable[_InFlightExchange],
-        submit: _Submit,
-        commits: Counter[Scope],
-        speculative_updates: int,
-    ) -> None:
-        """Ask for the updates of each owner's next exchanges whose facts are there."""
-        asked: Counter[Scope] = Counter()
-        for item in in_flight:
-            owner = item.exchange.owner
-            if asked[owner] == speculative_updates:
-                continue
-            asked[owner] += 1
-            if item.facts is None and item.extraction.done():
-                item.facts = tuple(stages.parse_facts(item.extraction.result().text))
-                item.vectors = self.engine.embed(item.facts) if item.facts else None
-            if item.facts is None:
-                asked[owner] = speculative_updates  # what this one will add is not known: a guess beyond it is too bold
-            elif item.related is None:
-                self._request_updates(item, submit, commits[owner])
-
-    def _request_updates(self, item: _InFlightExchange, submit: _Submit, commits: int) -> None:
-        """Ask what the facts change, as the store stands now; what was asked alike already is not asked again."""
-        item.commits_at_request = commits
-        item.related = self.find_related(item.exchange.owner, item.facts or (), item.vectors)
-        before, item.updates = item.updates, []
-        for part in self.split_by_fact(item.related):
-            request, truncated, offered = self.update_request(part)
-            same = [u for u in before if u.request == request and u.related.memories == offered.memories]
-            if same:
-                before.remove(same[0])
-                item.updates.append(same[0])
-            else:
-                superseded = threading.Event()
-                item.updates.append(
-                    _PendingUpdate(offered, request, truncated, submit(request, superseded), superseded)
-                )
-        for update in before:
-            update.superseded.set()
-
-    def _commit(
-        self, item: _InFlightExchange, metadata: Mapping[str, object], expires_at: datetime | None
-    ) -> ExchangeResult:
-        assert item.related is not None
-        exchange, related = item.exchange, item.related
-        costs = [CallCost.of("extraction", item.extraction.result(), item.truncated)]
-        answered: list[tuple[UpdateInput, stages.UpdateAnswer]] = []
-        for update in item.updates:
-            completion = update.answer.result()
-            costs.append(CallCost.of("update", completion, update.truncated))
-            old = [memory.text for memory in update.related.memories]
-            answered.append((update.related, stages.parse_update(completion.text, old)))
-        changes = self.decide_changes(exchange, answered, metadata, expires_at)
-        applied = self.store.commit(exchange.owner, changes, exchange=exchange)
-        if applied is None:
-            return ExchangeResult(exchange, was_already_stored=True, costs=tuple(costs))
-        rejected = sum(decisions.rejected for _, decisions in answered)
-        rejected += sum(1 for change in applied if change.rejected is not None)
-        return ExchangeResult(exchange, related.facts, tuple(applied), related.duplicates, rejected, tuple(costs))
+        schedule = Schedule(
+            self,
+            priority=Priority.INTERACTIVE if priority is None else priority,
+            metadata=metadata or {},
+            expires_at=expires_at,
+            max_in_flight=max_in_flight,
+            speculative_updates=speculative_updates,
+        )
+        return schedule.run(exchanges, cancelled)
 
     def extraction_request(self, exchange: Exchange) -> tuple[Request, int]:
         """The request for an exchange's facts, and how many of its characters had to be left out.
@@ -343,11 +147,7 @@ class Pipeline:
         found = self.store.search_many(vectors, self.options.related, owner)
         kept = list(range(len(facts)))
         if self.options.protocol == "product":
-            kept = [
-                i
-                for i, hits in enumerate(found)
-                if all(_comparable(hit.memory.text) != _comparable(facts[i]) for hit in hits)
-            ]
+            kept = [i for i, hits in enumerate(found) if not _is_stored(facts[i], hits)]
         memories = {hit.memory.id: hit.memory for i in kept for hit in found[i]}
         return UpdateInput(
             tuple(facts[i] for i in kept),
@@ -387,6 +187,37 @@ class Pipeline:
         )
         return request, truncated, replace(related, memories=related.memories[:kept])
 
+    def store_exchange(
+        self,
+        exchange: Exchange,
+        related: UpdateInput,
+        answers: Sequence[tuple[UpdateInput, str]],
+        costs: Sequence[CallCost] = (),
+        metadata: Mapping[str, object] = MappingProxyType({}),
+        expires_at: datetime | None = None,
+    ) -> ExchangeResult:
+        """Parse the answers of an exchange's updates and store the exchange with what they change.
+
+        Args:
+            related: all new facts of the exchange.
+            answers: for each update, what it was asked about and the student's answer.
+            costs: of all calls for this exchange.
+
+        Raises:
+            WriteConflict: a memory has changed since the update was requested; nothing is stored.
+        """
+        parsed = [
+            (offered, stages.parse_update(text, [memory.text for memory in offered.memories]))
+            for offered, text in answers
+        ]
+        changes = self.decide_changes(exchange, parsed, metadata, expires_at)
+        applied = self.store.commit(exchange.owner, changes, exchange=exchange)
+        if applied is None:
+            return ExchangeResult(exchange, was_already_stored=True, costs=tuple(costs))
+        rejected = sum(answer.rejected for _, answer in parsed)
+        rejected += sum(1 for change in applied if change.rejected is not None)
+        return ExchangeResult(exchange, related.facts, tuple(applied), related.duplicates, rejected, tuple(costs))
+
     def decide_changes(
         self,
         exchange: Exchange,
@@ -406,24 +237,7 @@ class Pipeline:
         if texts:
             ordered = sorted(texts)
             known.update(zip(ordered, self.engine.embed(ordered), strict=True))
-        image = image_of_exchange(exchange)
-        changed_ids: set[str] = set()
-        changes: list[Change] = []
-        for related, operation in operations:
-            text, index = operation.text, operation.memory_index
-            memory = None if index is None else related.memories[index]
-            if memory is not None and memory.id not in changed_ids:
-                changed_ids.add(memory.id)
-                if operation.event == "UPDATE":
-                    vector, more = known[text], metadata or None
-                    changes.append(
-                        Update(memory.id, text, vector, metadata=more, image=image, expected_text=memory.text)
-                    )
-                else:
-                    changes.append(Delete(memory.id, expected_text=memory.text))
-            elif operation.event != "DELETE":
-                changes.append(Add(text, known[text], exchange.said_at, image, metadata, expires_at))
-        return changes
+        return _changes(operations, known, exchange, metadata, expires_at)
 
     # ------------------------------------------------------------------ question to answer
 
@@ -492,6 +306,32 @@ class Pipeline:
         return self.store.images.path(image.sha256) if image is not None else None
 
 
+def _changes(
+    operations: Sequence[tuple[UpdateInput, stages.UpdateOperation]],
+    vectors: Mapping[str, Vector],
+    exchange: Exchange,
+    metadata: Mapping[str, object],
+    expires_at: datetime | None,
+) -> list[Change]:
+    """The operations as changes of the store; `vectors` has the embedding of every new text."""
+    image = image_of_exchange(exchange)
+    changed_ids: set[str] = set()
+    changes: list[Change] = []
+    for related, operation in operations:
+        text, index = operation.text, operation.memory_index
+        memory = None if index is None else related.memories[index]
+        if memory is not None and memory.id not in changed_ids:
+            changed_ids.add(memory.id)
+            if operation.event == "UPDATE":
+                vector, more = vectors[text], metadata or None
+                changes.append(Update(memory.id, text, vector, metadata=more, image=image, expected_text=memory.text))
+            else:
+                changes.append(Delete(memory.id, expected_text=memory.text))
+        elif operation.event != "DELETE":
+            changes.append(Add(text, vectors[text], exchange.said_at, image, metadata, expires_at))
+    return changes
+
+
 def image_of_exchange(exchange: Exchange) -> Image | None:
     """The image that the facts of an exchange are stored with. Of several it is the owner's: what they show is theirs.
 
@@ -511,6 +351,10 @@ def owner_name(owner: Scope) -> str | None:
         return None
     first, _, last = name.rpartition("_")
     return first if first and last.isdigit() else name
+
+
+def _is_stored(fact: str, hits: Sequence[Hit]) -> bool:
+    return any(_comparable(hit.memory.text) == _comparable(fact) for hit in hits)
 
 
 def _comparable(text: str) -> str:

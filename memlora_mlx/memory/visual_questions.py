@@ -15,16 +15,13 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from memlora_mlx.errors import UsageError
 from memlora_mlx.memory import stages
+from memlora_mlx.memory.engine import MemoryEngine
 from memlora_mlx.memory.store.image_normalisation import normalise_image, printable_source, read_image_file
+from memlora_mlx.memory.store.images import ImageStore
 from memlora_mlx.records import Completion, Hit, MemoryRecord, Request
-
-if TYPE_CHECKING:
-    from memlora_mlx.memory.store.images import ImageStore
-    from memlora_mlx.models.engine import Engine
 
 MAX_RANK_WITH_IMAGE = 3  # memories that a question finds, whose pictures may be looked at again
 
@@ -41,7 +38,7 @@ class VisualAnswer:
 
 
 def answer_visual_question(
-    engine: Engine, question: str, picture: Path, name: str, memory: MemoryRecord | None = None
+    engine: MemoryEngine, question: str, picture: Path, name: str, memory: MemoryRecord | None = None
 ) -> VisualAnswer:
     """Ask about a picture.
 
@@ -58,7 +55,7 @@ def answer_visual_question(
 
 
 def answer_from_stored_image(
-    engine: Engine, question: str, hits: Sequence[Hit], images: ImageStore
+    engine: MemoryEngine, question: str, hits: Sequence[Hit], images: ImageStore
 ) -> VisualAnswer | None:
     """Look at the picture of the nearest memory that has one, if it is among the `MAX_RANK_WITH_IMAGE`."""
     for hit in hits[:MAX_RANK_WITH_IMAGE]:

@@ -5,18 +5,21 @@ from __future__ import annotations
 import contextlib
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 from memlora_mlx.errors import ModelBroken, ModelMissing, StoreError
 from memlora_mlx.memory.changes import EmbeddingFingerprint
+from memlora_mlx.memory.editing import Editor
 from memlora_mlx.memory.pipeline import Pipeline, PipelineOptions
 from memlora_mlx.memory.store.store import Store
 from memlora_mlx.models.adapter_registry import expert_folders, experts_in, read_card
+from memlora_mlx.models.catalog import ENTRIES
+from memlora_mlx.models.downloads import default_student, resolve
+from memlora_mlx.models.embedding_fingerprint import read_embedding_fingerprint
+from memlora_mlx.models.engine import Engine
+from memlora_mlx.models.model_config import read_vision_config
 from memlora_mlx.records import STAGES, Stage
 from memlora_mlx.settings import Settings
-
-if TYPE_CHECKING:
-    from memlora_mlx.models.engine import Engine
 
 
 class Workspace:
@@ -54,8 +57,6 @@ class Workspace:
         Raises:
             ModelMissing: none was named and none is on this disk.
         """
-        from memlora_mlx.models.downloads import default_student
-
         name = self.settings.student or default_student(self.models_folder)
         if name is None:
             raise ModelMissing(
@@ -66,27 +67,19 @@ class Workspace:
 
     @cached_property
     def student_folder(self) -> Path:
-        from memlora_mlx.models.downloads import resolve
-
         return resolve(self.student_name, self.models_folder)
 
     @cached_property
     def has_vision(self) -> bool:
         """Whether the student can look at pictures; told by its files, without loading it."""
-        from memlora_mlx.models.model_config import read_vision_config
-
         return read_vision_config(self.student_folder) is not None
 
     @cached_property
     def embedder_folder(self) -> Path:
-        from memlora_mlx.models.downloads import resolve
-
         return resolve(self.settings.embedder, self.models_folder)
 
     @cached_property
     def embedding_fingerprint(self) -> EmbeddingFingerprint:
-        from memlora_mlx.models.embedding_fingerprint import read_embedding_fingerprint
-
         return EmbeddingFingerprint(
             *read_embedding_fingerprint(self.embedder_folder, query_prompt=self.settings.query_prompt)
         )
@@ -106,7 +99,9 @@ class Workspace:
         folder = Path(chosen).expanduser()
         found = experts_in(folder)
         if not found:
-            raise ModelMissing(f"{folder} holds no experts: it has no expert in a folder {', '.join(STAGES)}")
+            raise ModelMissing(
+                f"{folder} contains no experts; it needs a sub-folder named after a stage: {', '.join(STAGES)}"
+            )
         return found
 
     @property
@@ -117,8 +112,6 @@ class Workspace:
     @property
     def verbatim_stages(self) -> list[Stage]:
         """Stages without an expert on a student that does not follow their prompts untrained."""
-        from memlora_mlx.models.catalog import ENTRIES
-
         entry = ENTRIES.get(self.student_name)
         if self.settings.protocol == "paper" or entry is None or entry.zero_shot:
             return []
@@ -127,8 +120,6 @@ class Workspace:
     @property
     def use_expert_in_chat(self) -> bool:
         """Whether the student, which does not follow prompts untrained, has an expert that answers from memories."""
-        from memlora_mlx.models.catalog import ENTRIES
-
         entry = ENTRIES.get(self.student_name)
         return entry is not None and not entry.zero_shot and "generation" in self.expert_stages
 
@@ -137,8 +128,6 @@ class Workspace:
         """The engine; without a student on the disk it still embeds, which is all that searching and editing take, and
         without an embedder it still looks at pictures.
         """
-        from memlora_mlx.models.engine import Engine
-
         student, experts, name = None, None, None
         with contextlib.suppress(ModelMissing, ModelBroken):
             student, experts, name = self.student_folder, self.expert_folders, self.student_name
@@ -170,6 +159,11 @@ class Workspace:
                 raise
             return Store(folder, EmbeddingFingerprint("", 0), create=False, any_embedding=True)
         return Store(folder, space, keep_location=self.settings.keep_location)
+
+    @property
+    def editor(self) -> Editor:
+        """The editing service. It needs the embedder only for what is written back or changed."""
+        return Editor(self.store, lambda texts: self.engine.embed(texts), self.settings.home)
 
     @property
     def pipeline_options(self) -> PipelineOptions:

@@ -224,7 +224,7 @@ def test_an_id_may_be_shortened_while_it_is_clear(ids: list[str], run_memlora: C
     connection.close()
     assert run_memlora("memory", "show", "abc1")[0] == 0
     code, _, err = run_memlora("memory", "show", "abc")
-    assert code == 1 and err == "memlora: several memories have ids that begin with 'abc'; give more of it\n"
+    assert code == 1 and err == "memlora: several memory ids start with 'abc'; type more characters of the id\n"
     code, _, err = run_memlora("memory", "show", "zzz")
     assert code == 1 and err == "memlora: no memory has the id 'zzz'; `memlora memory list` shows them\n"
     assert run_memlora("memory", "delete", "abc1", "zzz")[0] == 1

@@ -19,8 +19,9 @@ from rich.console import Console
 from tiny_models import Q_V, mx
 
 from memlora_mlx.cli.train_search import leaderboard_table, parse_numbers, run_search
+from memlora_mlx.conversations.splits import Split
 from memlora_mlx.distill.datasets import tokenize_examples, training_batches
-from memlora_mlx.distill.examples import Split, TrainingExample, write_examples
+from memlora_mlx.distill.examples import TrainingExample, write_examples
 from memlora_mlx.distill.hyperparameter_search import (
     Grid,
     LeaderboardEntry,

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from tiny_models import embedder_folder
 
+from memlora_mlx.conversations.splits import SPLITS
 from memlora_mlx.distill import observations_teacher, synthetic_teacher
-from memlora_mlx.distill.examples import SPLITS, read_examples
+from memlora_mlx.distill.examples import read_examples
 from memlora_mlx.distill.local_teachers import make_examples
 from memlora_mlx.distill.replay import NOT_MENTIONED, temporary_store
 from memlora_mlx.distill.synthetic_dialogues import Fact, expected_memories, generate_dialogue

@@ -18,10 +18,11 @@ from cli_home import EXCHANGES, TALK, environment, start_command
 from servers import LocalServer, completion, error_response, html_response, local_server
 
 from memlora_mlx.conversations import read_conversations
+from memlora_mlx.conversations.splits import SPLITS
 from memlora_mlx.distill.annotation import AnnotationJob, AnnotationStats
 from memlora_mlx.distill.answer_cleaning import CleanedAnswer, RejectedAnswer
 from memlora_mlx.distill.answer_files import AnswerFiles, read_answers, rejected_file, teacher_file
-from memlora_mlx.distill.examples import SPLITS, read_examples
+from memlora_mlx.distill.examples import read_examples
 from memlora_mlx.distill.replay import temporary_store
 from memlora_mlx.distill.teacher_client import Teacher
 from memlora_mlx.distill.teacher_prompts import (
@@ -371,7 +372,7 @@ def test_a_full_disk_is_said_and_the_file_stays_whole(
     path = teacher_file(tmp_path, "extraction", MODEL)
     with local_server(facts) as server:
         with AnswerFiles(path) as answers:
-            monkeypatch.setattr(answers, "_examples", Disk(answers._examples))
+            monkeypatch.setattr(answers._examples, "_file", Disk(answers._examples._file))
             with pytest.raises(TeacherFailed, match=r"disk of .* is full.*are saved"):
                 annotate_extraction(AnnotationJob(FakeClock().teacher(server, concurrency=1), answers), selection)
         assert path.read_bytes().endswith(b"}\n") and len(list(read_examples(path))) == 3
@@ -592,7 +593,7 @@ def test_the_command_tells_what_it_did(
         (("--stage", "vqa", "--base-url", "http://127.0.0.1:9/v1"), "memlora vqa build"),
         (("--stage", "drawing", "--base-url", "http://127.0.0.1:9/v1"), "no stage 'drawing'"),
         (("--stage", "extraction"), "--base-url"),
-        (("--stage", "extraction", "--base-url", "localhost:8000"), "no base URL"),
+        (("--stage", "extraction", "--base-url", "localhost:8000"), "not a base URL"),
         (("--stage", "extraction", "--base-url", "http://127.0.0.1:9/v1", "--split", "mine"), "no split 'mine'"),
         (("--stage", "extraction", "--base-url", "http://127.0.0.1:9/v1", "--conversation", "x"), "no conversation"),
     ],

@@ -59,7 +59,8 @@ def test_forgetting_takes_back_ones_own_newest_change(workspace: Workspace) -> N
     memory = Memory.of(workspace)
     memory.add("I have a cat", user_id="bob", infer=False)
     memory.add("I have a dog", user_id="ann", infer=False)
-    assert Chat(workspace.pipeline, "bob", limit=3).undo() == "I have a cat"
+    bob = Chat(workspace.pipeline, "bob", limit=3).owner
+    assert workspace.editor.undo(scope=bob, owner_exact=True).revision.old_text == "I have a cat"
     assert [item["memory"] for item in memory.get_all(user_id="ann")["results"]] == ["I have a dog"]
     with pytest.raises(StoreError, match="nothing to undo"):
-        Chat(workspace.pipeline, "bob", limit=3).undo()
+        workspace.editor.undo(scope=bob, owner_exact=True)

@@ -27,7 +27,9 @@ from cli_home import (
 from memlora_mlx.conversations import read_conversations
 from memlora_mlx.errors import Cancelled
 from memlora_mlx.memory.ingest import IngestStats, ingest
-from memlora_mlx.memory.pipeline import ExchangeResult
+from memlora_mlx.memory.results import ExchangeResult
+from memlora_mlx.memory.store.history import memory_history
+from memlora_mlx.memory.store.sources import list_sources
 from memlora_mlx.memory.workspace import Workspace
 from memlora_mlx.records import Request
 from memlora_mlx.settings import Settings
@@ -185,7 +187,7 @@ def test_the_tally_adds_up(workspace: Workspace, talk: Path) -> None:
         limit=6,
         on_progress=lambda _, last: results.append(last) if last else None,
     )
-    events = [line.event for memory in workspace.store.list() for line in workspace.store.history(memory.id)]
+    events = [line.event for memory in workspace.store.list() for line in memory_history(workspace.store, memory.id)]
     assert tally.added - tally.deleted == workspace.store.count()
     assert tally.added >= events.count("ADD")
     assert tally.output_tokens == sum(cost.output_tokens for result in results for cost in result.costs) > 0
@@ -212,7 +214,7 @@ def test_stopped_within_an_exchange_nothing_of_it_is_kept(workspace: Workspace, 
             on_progress=lambda tally, _: tallies.append(tally),
             cancelled=cancelled,
         )
-    [source] = workspace.store.sources()
+    [source] = list_sources(workspace.store)
     assert (source.done, source.finished_at) == (tallies[-1].done, None)
     assert source.done < EXCHANGES
 

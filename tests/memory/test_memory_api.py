@@ -13,7 +13,7 @@ import pytest
 import memlora_mlx
 from memlora_mlx import Memory
 from memlora_mlx.errors import MemloraError, MemoryNotFound, ModelMissing, UsageError
-from memlora_mlx.memory.pipeline import ExchangeResult
+from memlora_mlx.memory.results import ExchangeResult
 from memlora_mlx.records import Exchange
 
 TALK = [

@@ -20,8 +20,11 @@ import pytest
 from memlora_mlx.errors import Cancelled
 from memlora_mlx.memory import stages
 from memlora_mlx.memory.changes import Add, EmbeddingFingerprint
-from memlora_mlx.memory.pipeline import Pipeline, PipelineOptions, UpdateInput, owner_name
+from memlora_mlx.memory.pipeline import Pipeline, PipelineOptions, owner_name
+from memlora_mlx.memory.results import UpdateInput
 from memlora_mlx.memory.stages import UpdateAnswer, UpdateOperation
+from memlora_mlx.memory.store.history import memory_history
+from memlora_mlx.memory.store.integrity import check_store
 from memlora_mlx.memory.store.store import Store
 from memlora_mlx.memory.workspace import Workspace
 from memlora_mlx.models.engine import Engine
@@ -170,8 +173,8 @@ def test_a_random_student_still_gives_valid_operations_and_hurts_no_other_owner(
         result = pipeline.remember(exchange(f"I saw {number} green apples.", key=str(number)))
         assert result.rejected == 0
         assert all(len(fact) <= stages.MAX_TEXT for fact in result.facts)
-    assert [line.event for line in pipeline.store.history(bobs)] == ["ADD"]
-    assert pipeline.store.check() == []
+    assert [line.event for line in memory_history(pipeline.store, bobs)] == ["ADD"]
+    assert check_store(pipeline.store) == []
 
 
 # Related memories
@@ -235,7 +238,7 @@ def test_an_update_keeps_when_it_was_first_said_and_where_it_came_from(grounded:
     assert after.text == "Ann lives in Oslo, no longer in Rome"
     assert (after.id, after.said_at, after.revised_at) == (before.id, MAY, JUNE)
     assert (after.exchange_key, after.stored_at) == ("may", before.stored_at)
-    events = [(line.event, line.exchange_key) for line in grounded.store.history(after.id)]
+    events = [(line.event, line.exchange_key) for line in memory_history(grounded.store, after.id)]
     assert events == [("ADD", "may"), ("UPDATE", "june")]
     [vector] = grounded.engine.embed([after.text])
     assert grounded.store.search(vector, 1)[0].distance < 1e-3, "found by its new words"
@@ -254,7 +257,7 @@ def test_a_contradiction_keeps_the_new_fact_and_loses_only_the_old(grounded: Pip
         UpdateOperation("ADD", "Ann drinks tea now"),
     )
     assert [memory.text for memory in grounded.store.list()] == ["Ann drinks tea now"]
-    assert [line.event for line in grounded.store.history(old)] == ["ADD", "DELETE"]
+    assert [line.event for line in memory_history(grounded.store, old)] == ["ADD", "DELETE"]
 
 
 def test_a_facts_own_vector_is_used_again(grounded: Pipeline) -> None:
@@ -279,7 +282,7 @@ def test_a_decision_about_what_was_not_offered_is_counted_and_the_rest_is_kept(b
     result = pipeline.remember(exchange("I moved to Rome."))
     assert result.rejected == 2
     assert [memory.text for memory in pipeline.store.list(order="stored")] == ["Ann likes tea", "Ann moved to Rome"]
-    assert [line.event for line in pipeline.store.history(tea)] == ["ADD"]
+    assert [line.event for line in memory_history(pipeline.store, tea)] == ["ADD"]
 
 
 @pytest.mark.parametrize("event", ["UPDATE", "DELETE"])

@@ -15,6 +15,7 @@ import pytest
 from memlora_mlx.conversations import conversation_exchanges, read_conversations
 from memlora_mlx.memory.changes import EmbeddingFingerprint
 from memlora_mlx.memory.pipeline import Pipeline, PipelineOptions
+from memlora_mlx.memory.store.history import memory_history
 from memlora_mlx.memory.store.store import Store
 from memlora_mlx.models.adapter_registry import expert_folders
 from memlora_mlx.models.embedding_fingerprint import read_embedding_fingerprint
@@ -52,7 +53,9 @@ def remembered(
         done = list(pipeline.remember_all(read, priority=Priority.BACKGROUND, **options))
         assert [result.exchange for result in done] == read
         memories = store.list(order="stored")
-        history = [store.history(row.memory_id) for result in done for row in result.applied if not row.rejected]
+        history = [
+            memory_history(store, row.memory_id) for result in done for row in result.applied if not row.rejected
+        ]
         return [memories, history, [(result.facts, result.duplicates, result.rejected) for result in done]]
 
 

@@ -16,9 +16,10 @@ from textual.events import Key, Paste
 from textual.pilot import Pilot
 from textual.widgets import TextArea
 
-from memlora_mlx.distill.corrections import corrections_file
 from memlora_mlx.distill.examples import read_examples
 from memlora_mlx.memory.api import Memory
+from memlora_mlx.memory.corrections import corrections_file
+from memlora_mlx.memory.store.lookup import find_by_prefix
 from memlora_mlx.models.engine import Engine
 from memlora_mlx.records import Priority, Request
 from memlora_mlx.settings import load_settings
@@ -193,7 +194,7 @@ def test_the_panel_edits_undoes_deletes_and_opens_the_source(home: Path) -> None
         await pilot.press("enter")
         store = (await app.backend.run(lambda workspace: workspace)).store
         await wait_until(
-            pilot, lambda: store.find_by_prefix(changed.entry.memory_id).text == "Lives in Bergen, up on Floyen"
+            pilot, lambda: find_by_prefix(store, changed.entry.memory_id).text == "Lives in Bergen, up on Floyen"
         )
         await wait_until(pilot, lambda: app.backend.corrections == 2 and "2 corrections" in text_of(app))
         [row] = read_examples(corrections_file(home, "update"))
@@ -206,13 +207,13 @@ def test_the_panel_edits_undoes_deletes_and_opens_the_source(home: Path) -> None
 
         await press("u")  # the edit
         await wait_until(
-            pilot, lambda: store.find_by_prefix(changed.entry.memory_id).text == "Lives in Bergen, up on the hill"
+            pilot, lambda: find_by_prefix(store, changed.entry.memory_id).text == "Lives in Bergen, up on the hill"
         )
         await wait_until(pilot, lambda: app.backend.corrections == 0)
         await wait_until(pilot, lambda: "undone" in text_of(app))
         await press("u")  # the student's change
         await wait_until(
-            pilot, lambda: store.find_by_prefix(changed.entry.memory_id).text == "Lives in Bergen, near the harbour"
+            pilot, lambda: find_by_prefix(store, changed.entry.memory_id).text == "Lives in Bergen, near the harbour"
         )
         await press("d")
         await wait_until(pilot, lambda: store.get(changed.entry.memory_id) is None)

@@ -10,6 +10,7 @@ import pytest
 from pilots import run_app, text_of, wait_until, wait_until_loaded
 from textual.pilot import Pilot
 
+from memlora_mlx.memory.store.integrity import check_store
 from memlora_mlx.models.batching import DecodingBatch
 from memlora_mlx.tui.app import MemloraApp
 from memlora_mlx.tui.screens.chat import ChatScreen
@@ -93,14 +94,14 @@ def test_a_full_disk_loses_no_memory_and_can_be_tried_again(
         chat = await say(app, pilot, "I moved to Rome. " * 600)
         await wait_until(pilot, lambda: chat.turns and chat.turns[0].memory == "failed")
         await wait_until(pilot, lambda: "Not remembered" in text_of(app))
-        assert store.count() == 1 and store.check() == []
+        assert store.count() == 1 and check_store(store) == []
 
         monkeypatch.undo()
         for connection in full:
             connection.execute("PRAGMA max_page_count = 1073741823")
         await say(app, pilot, "/retry")
         await wait_until(pilot, lambda: chat.turns[0].memory == "done")
-        assert store.check() == []
+        assert check_store(store) == []
 
     run_app(script)
     connection = sqlite3.connect(file)

@@ -13,6 +13,8 @@ from textual.pilot import Pilot
 from textual.widgets import Input, Select
 
 from memlora_mlx.memory.changes import Add
+from memlora_mlx.memory.store.lookup import find_by_prefix
+from memlora_mlx.memory.store.sources import mark_source
 from memlora_mlx.memory.workspace import Workspace
 from memlora_mlx.records import Exchange, Message, Scope
 from memlora_mlx.settings import load_settings
@@ -36,7 +38,7 @@ def many(workspace: Workspace, count: int = 1000) -> None:
         vectors = workspace.engine.embed(texts[:1])
         adds = [Add(text, vectors[0], NOW - timedelta(days=number)) for number, text in enumerate(texts)]
         workspace.store.commit(owner, adds, exchange=exchange)
-        workspace.store.mark_source(source, "transcript", 1, finished=True)
+        mark_source(workspace.store, source, "transcript", 1, finished=True)
 
 
 async def at_memories(app: MemloraApp, pilot: Pilot[Any]) -> MemoriesScreen:
@@ -85,7 +87,7 @@ def test_editing_deleting_and_undoing_from_the_list(tiny_home: Path) -> None:
         await pilot.press("e")
         await wait_until(pilot, lambda: isinstance(app.screen, EditDialog))
         await pilot.press(*" soon", "enter")
-        await wait_until(pilot, lambda: store.find_by_prefix(memory.id).text == f"{memory.text} soon")
+        await wait_until(pilot, lambda: find_by_prefix(store, memory.id).text == f"{memory.text} soon")
         await wait_until(pilot, lambda: f"~ changed {memory.text} soon" in text_of(app))
         await pilot.press("d")
         await wait_until(pilot, lambda: isinstance(app.screen, ConfirmDialog))
@@ -104,7 +106,7 @@ def test_editing_deleting_and_undoing_from_the_list(tiny_home: Path) -> None:
         await wait_until(pilot, lambda: isinstance(app.screen, SourceDialog) and "Said" in text_of(app))
         await pilot.press("escape", "U")
         await wait_until(
-            pilot, lambda: store.find_by_prefix(memory.id).text == memory.text, "the last change of all is the edit"
+            pilot, lambda: find_by_prefix(store, memory.id).text == memory.text, "the last change of all is the edit"
         )
 
     run_app(script)

@@ -17,6 +17,7 @@ from textual.widgets import Input, OptionList, Select
 from memlora_mlx.distill.examples import TrainingExample, write_examples
 from memlora_mlx.errors import UsageError
 from memlora_mlx.eval.results import BenchRun, QuestionResult, write_run
+from memlora_mlx.memory.store.sources import list_sources
 from memlora_mlx.tui.app import SCREENS_BY_KEY, MemloraApp
 from memlora_mlx.tui.backend import Backend
 from memlora_mlx.tui.preferences import save_preferences
@@ -116,11 +117,12 @@ def test_ingest_pauses_and_goes_on(
         await wait_until(pilot, lambda: screen._stop is None)
         assert "paused; Ctrl+R goes on" in text_of(app)
         store = (await app.backend.run(lambda workspace: workspace)).store
-        before = store.sources()[0].done
+        before = list_sources(store)[0].done
         assert 0 < before < EXCHANGES, "it stopped on the way"
         await pilot.press("p")
         await wait_until(
-            pilot, lambda: screen._stop is None and "✓ read" in text_of(app) and store.sources()[0].done == EXCHANGES
+            pilot,
+            lambda: screen._stop is None and "✓ read" in text_of(app) and list_sources(store)[0].done == EXCHANGES,
         )
         await wait_until(pilot, lambda: f"{before} were read before" in text_of(app))
 
@@ -137,16 +139,16 @@ def test_train_draws_stops_keeps_the_best_resumes_and_installs(tiny_home: Path) 
         await wait_until(pilot, lambda: "there is no run yet" in text_of(app))
         await pilot.press("ctrl+r")
         await wait_until(
-            pilot, lambda: any(run.best and run.best.step for run in screen._known.values()), "a validation"
+            pilot, lambda: any(run.best and run.best.step for run in screen._finished_runs.values()), "a validation"
         )
-        [run] = screen._known.values()
+        [run] = screen._finished_runs.values()
         await pilot.press("ctrl+r")
         await wait_until(pilot, lambda: "is training; wait for it" in text_of(app))
         await pilot.press("escape")
         await wait_until(pilot, lambda: screen._job is None and "‖ stopped" in text_of(app))
         assert (run.folder / "best-so-far" / "adapter_config.json").is_file()
         assert "validation" in text_of(app) and "best" in text_of(app)
-        steps = screen._known[run.folder.name].points[-1].step
+        steps = screen._finished_runs[run.folder.name].points[-1].step
 
         await pilot.press("i")
         await wait_until(pilot, lambda: isinstance(app.screen, ConfirmDialog))
@@ -156,7 +158,7 @@ def test_train_draws_stops_keeps_the_best_resumes_and_installs(tiny_home: Path) 
         assert list((tiny_home / "adapters").glob("*/extraction/adapter_config.json"))
 
         await pilot.press("r")
-        await wait_until(pilot, lambda: screen._known[run.folder.name].points[-1].step > steps, "it goes on")
+        await wait_until(pilot, lambda: screen._finished_runs[run.folder.name].points[-1].step > steps, "it goes on")
         await pilot.press("escape")
         await wait_until(pilot, lambda: screen._job is None)
 

@@ -21,6 +21,7 @@ from textual.widgets import Input, ProgressBar, RichLog, Static
 
 from memlora_mlx.errors import Cancelled, EngineClosed, MemloraError, UsageError
 from memlora_mlx.text import format_duration, printable_line
+from memlora_mlx.tui import memory_queries
 from memlora_mlx.tui.screens.base import MainScreen
 from memlora_mlx.tui.widgets.actions import ScreenActions
 from memlora_mlx.tui.widgets.exchange import EVENT_SIGNS
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from memlora_mlx.conversations import Conversation
     from memlora_mlx.memory.changes import Source
     from memlora_mlx.memory.ingest import IngestStats
-    from memlora_mlx.memory.pipeline import ExchangeResult
+    from memlora_mlx.memory.results import ExchangeResult
     from memlora_mlx.memory.workspace import Workspace
 
 INTERVAL = 0.25  # seconds between two looks at how far it is
@@ -139,7 +140,7 @@ class IngestScreen(MainScreen):
 
     @work(group="look", exclusive=True, exit_on_error=False)
     async def refresh_list(self) -> None:
-        self._sources = await self.backend.run(lambda workspace: workspace.store.sources())
+        self._sources = await self.backend.run(memory_queries.read_sources)
         self._list()
 
     def _list(self) -> None:

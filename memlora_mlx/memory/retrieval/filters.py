@@ -21,7 +21,8 @@ from typing import Any
 
 from memlora_mlx.conversations import parse_date
 from memlora_mlx.errors import UsageError
-from memlora_mlx.memory.inputs import clean_text, encode_time
+from memlora_mlx.memory.inputs import encode_time
+from memlora_mlx.text import clean_text
 
 TEXT_COLUMNS = {
     "user_id": "o.user_id",

@@ -1,4 +1,7 @@
-"""The nearest memories: the indexes propose, the database disposes."""
+"""Find the nearest memories.
+
+The vector indexes return candidates; the database filters them and computes exact distances.
+"""
 
 from __future__ import annotations
 

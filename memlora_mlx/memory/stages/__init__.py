@@ -13,6 +13,7 @@ Each stage has a file of its own with its prompt, its grammar and its parser; ot
 from memlora_mlx.memory.stages.extraction import (
     EXTRACTION_TOKENS,
     MAX_FACTS,
+    extraction_answer,
     extraction_characters,
     extraction_chat,
     extraction_grammar,
@@ -20,13 +21,16 @@ from memlora_mlx.memory.stages.extraction import (
 )
 from memlora_mlx.memory.stages.generation import ANSWER_TOKENS, PromptMemory, answer_chat, chat_turn_with_memories
 from memlora_mlx.memory.stages.prompts import FittedPrompt, fit_prompt
-from memlora_mlx.memory.stages.text import MAX_TEXT, clean_line, format_day
+from memlora_mlx.memory.stages.text import MAX_TEXT, answer_text, clean_line, format_day
 from memlora_mlx.memory.stages.update import (
     UPDATE_TOKENS,
+    InvalidUpdate,
     UpdateAnswer,
+    UpdateEntry,
     UpdateOperation,
     parse_update,
     parse_update_chat,
+    update_answer,
     update_chat,
     update_grammar,
 )
@@ -48,12 +52,16 @@ __all__ = [
     "UPDATE_TOKENS",
     "VISUAL_ANSWER_TOKENS",
     "FittedPrompt",
+    "InvalidUpdate",
     "PromptMemory",
     "UpdateAnswer",
+    "UpdateEntry",
     "UpdateOperation",
     "answer_chat",
+    "answer_text",
     "chat_turn_with_memories",
     "clean_line",
+    "extraction_answer",
     "extraction_characters",
     "extraction_chat",
     "extraction_grammar",
@@ -63,6 +71,7 @@ __all__ = [
     "parse_update",
     "parse_update_chat",
     "parse_visual_answer",
+    "update_answer",
     "update_chat",
     "update_grammar",
     "visual_answer_grammar",

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 
 from memlora_mlx.memory.stages.grammars import TEXT_RULE, as_json, literal
-from memlora_mlx.memory.stages.text import MAX_TEXT, clean_line
+from memlora_mlx.memory.stages.text import MAX_TEXT, answer_text, clean_line
 from memlora_mlx.records import ChatMessages, Exchange, Grammar, Message
 
 MAX_FACTS = 8  # of one exchange; two messages seldom hold more
@@ -54,6 +55,12 @@ def parse_facts(text: str) -> list[str]:
         return []
     clean = (clean_line(fact) for fact in facts if isinstance(fact, str))
     return list(dict.fromkeys(fact for fact in clean if fact))[:MAX_FACTS]
+
+
+def extraction_answer(facts: Sequence[str]) -> str:
+    """The answer with these facts, in the one form that `extraction_grammar` allows."""
+    clean = dict.fromkeys(filter(None, map(answer_text, facts)))
+    return as_json({"facts": list(clean)[:MAX_FACTS]})
 
 
 def _exchange_text(exchange: Exchange) -> str:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import unicodedata
 from datetime import datetime
 
 from memlora_mlx import text as house_text
 
-MAX_TEXT = 240  # characters of one fact or memory
+MAX_TEXT = 240  # characters of one fact or memory that the student writes
+_BEGINNINGS = frozenset("¿¡([#@%&*'-\"")  # beside letters, numbers and symbols; see `grammars.TEXT_RULE`
 
 
 def format_day(moment: datetime | None) -> str:
@@ -14,6 +16,13 @@ def format_day(moment: datetime | None) -> str:
     if moment is not None and moment.tzinfo is not None:
         moment = moment.astimezone()
     return f"{moment.day} {moment:%B %Y}" if moment else "undated"
+
+
+def answer_text(text: str) -> str:
+    """The text as the student may write it: one line, from the first character that the grammars let a text begin with."""
+    text = clean_line(text)
+    begin = next((i for i, c in enumerate(text) if unicodedata.category(c)[0] in "LNS" or c in _BEGINNINGS), len(text))
+    return text[begin:]
 
 
 def clean_line(text: str, limit: int | None = MAX_TEXT) -> str:

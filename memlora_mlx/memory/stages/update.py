@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from memlora_mlx.memory.stages.grammars import TEXT_RULE, as_json, literal
-from memlora_mlx.memory.stages.text import clean_line
+from memlora_mlx.memory.stages.text import answer_text, clean_line
 from memlora_mlx.records import ChatMessages, Event, Grammar
 
 UPDATE_TOKENS = 512
+UpdateProblem = Literal["unknown id", "id named twice", "wrong shape", "more memories than facts"]
 _UPDATE = (
     'Old memories:{old}. New retrieved facts: {facts}. Return memory update in JSON format: {{"memory" : '
     '[{{"id" : "<ID of the memory>", "text" : "<Content of the memory>", "event" : "<Operation, among ADD, UPDATE, '
@@ -26,6 +28,23 @@ class UpdateOperation:
     event: Event
     text: str
     memory_index: int | None = None  # of the offered memory it touches; None for an ADD
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateEntry:
+    """One entry of an update answer that is to be written."""
+
+    id: str  # of an old memory; it has no meaning for an ADD
+    event: str  # ADD, UPDATE, DELETE or NONE
+    text: str
+
+
+class InvalidUpdate(ValueError):
+    """The entries of an update are not a valid answer."""
+
+    def __init__(self, reason: UpdateProblem) -> None:
+        super().__init__(reason)
+        self.reason: UpdateProblem = reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +137,46 @@ def _copy_grammar_rules(old: Sequence[str], facts: Sequence[str]) -> list[str]:
             later = f" | add_{count}_{first + 1}" if first + 1 < new else ""
             rules.append(f"add_{count}_{first}: {literal(head)}{more}{later}")
     return rules
+
+
+def update_answer(entries: Iterable[UpdateEntry], old: Sequence[str], facts: Sequence[str]) -> str:
+    """The answer with these entries, in the one form that `update_grammar` allows.
+
+    An entry that changes nothing is left out, and additions get the ids that follow those of the old memories.
+
+    Raises:
+        InvalidUpdate: the entries are not a valid answer about these memories and facts.
+    """
+    changes: dict[int, dict[str, str]] = {}
+    added: dict[str, None] = {}
+    offered = {str(number): number for number in range(len(old))}
+    for entry in entries:
+        if entry.event == "NONE":
+            continue
+        if entry.event == "ADD":  # its id has no meaning: it gets the next one
+            added[answer_text(entry.text)] = None
+            continue
+        if entry.id not in offered:
+            raise InvalidUpdate("unknown id")
+        number = offered[entry.id]
+        before = old[number]
+        text = answer_text(before if entry.event == "DELETE" else entry.text)
+        if not text:
+            raise InvalidUpdate("wrong shape")
+        change = {"id": entry.id, "text": text, "event": entry.event}
+        if entry.event == "UPDATE":
+            if text in (before, answer_text(before)):
+                continue
+            change["old_memory"] = before
+        if changes.setdefault(number, change) != change:
+            raise InvalidUpdate("id named twice")
+    known = {text for number, text in enumerate(old) if number not in changes}
+    new = [text for text in added if text not in known]
+    if len(new) > len(facts):
+        raise InvalidUpdate("more memories than facts")
+    written = [changes[number] for number in sorted(changes)]
+    written += [{"id": str(number), "text": text, "event": "ADD"} for number, text in enumerate(new, len(old))]
+    return as_json({"memory": written})
 
 
 def parse_update(text: str, old: Sequence[str]) -> UpdateAnswer:

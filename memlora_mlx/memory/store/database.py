@@ -1,4 +1,4 @@
-"""The SQLite file: connections, transactions, migrations, and the one place where its errors become ours."""
+"""The SQLite file: connections, transactions, migrations, and the translation of its errors into StoreError."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A store as lines of JSON, for backups and for moving house: the format first, then what there is, then the memories.
+"""Export and import of a store as JSON lines: first the format, then sources and images, then the memories.
 
     {"format": "memlora-store", "version": 1, "space": {"name": ..., "dim": ...}}
     {"kind": "owner" | "source" | "exchange" | "picture" | "memory", ...}
@@ -18,18 +18,17 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, get_args
+from typing import Any, get_args
 
 from memlora_mlx.errors import StoreError, UsageError
 from memlora_mlx.memory import inputs
 from memlora_mlx.memory.changes import EmbedFunction, ImportResult, Source
 from memlora_mlx.memory.store import rows
 from memlora_mlx.memory.store.images import erase_released_images
+from memlora_mlx.memory.store.store import Store
 from memlora_mlx.memory.store.transactions import Transaction
 from memlora_mlx.records import Exchange, Image, MemoryRecord, Message, Role, Scope
-
-if TYPE_CHECKING:
-    from memlora_mlx.memory.store.store import Store
+from memlora_mlx.text import clean_text
 
 FORMAT, VERSION, PLAIN_VERSION = "memlora-store", 2, 1
 MAX_TEXT = inputs.MAX_MEMORY  # characters in any one text of an import, but for
@@ -39,7 +38,10 @@ _DIGEST = re.compile("[0-9a-f]{64}")
 
 
 def export_lines(store: Store) -> Iterator[dict[str, Any]]:
-    """One state of the whole store, whatever is written meanwhile."""
+    """The whole store but for history and embeddings, as dicts for JSON lines, the format first.
+
+    The lines show one state of the store, whatever is written meanwhile.
+    """
     with store.database.snapshot() as connection:
         pictures = _pictures(connection, store)
         version = VERSION if pictures else PLAIN_VERSION
@@ -65,12 +67,18 @@ def export_lines(store: Store) -> Iterator[dict[str, Any]]:
 
 
 def import_lines(store: Store, lines: Iterable[object], embed: EmbedFunction) -> ImportResult:
-    """See `Store.import_`. All lines are read, checked and embedded before anything is written."""
+    """Take in what `export_lines` gave: dicts, or lines of JSON. A memory that is there already stays as it is.
+
+    All lines are read, checked and embedded before anything is written.
+
+    Raises:
+        StoreError: a line is not valid; the message names its number, and nothing is imported.
+    """
     restored: set[str] = set()
     try:
         return _imported(store, lines, embed, restored)
     finally:  # pictures go to the disk as they are read; of a refused import, or used by no memory, none stays
-        erase_released_images(store, restored, set())
+        erase_released_images(store.images, store.database, store.clock(), restored, set())
 
 
 def _imported(store: Store, lines: Iterable[object], embed: EmbedFunction, restored: set[str]) -> ImportResult:
@@ -164,8 +172,8 @@ class _ImportLine:
         value = self.get(field)
         if value is None and default:
             return default[0]
-        if not isinstance(value, str) or len(value) > limit or not (value := inputs.clean_text(value)):
-            raise self.wrong(field, "must be text, not empty and not endless")
+        if not isinstance(value, str) or len(value) > limit or not (value := clean_text(value)):
+            raise self.wrong(field, f"must be text with 1 to {limit:,} characters")
         return value
 
     def number_of(self, field: str) -> int:
@@ -200,14 +208,14 @@ class _ImportLine:
         part = self.part("image")
         digest = part.text("sha256", None)
         if digest is not None and not _DIGEST.fullmatch(digest):
-            raise self.wrong("image", "has a sha256 that is none")
+            raise self.wrong("image.sha256", "must have 64 hexadecimal digits")
         return Image(part.text("source"), part.text("caption", None), digest)
 
     def picture(self) -> tuple[str, bytes]:
         """Its SHA-256, as it says, and its bytes."""
         digest, data = self.get("sha256"), self.get("data")
         if not isinstance(digest, str) or not _DIGEST.fullmatch(digest):
-            raise self.wrong("sha256", "must be 64 hex digits")
+            raise self.wrong("sha256", "must have 64 hexadecimal digits")
         try:
             if isinstance(data, str):
                 return digest, base64.b64decode(data, validate=True)

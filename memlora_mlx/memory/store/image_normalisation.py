@@ -57,7 +57,7 @@ def read_image_file(path: Path) -> bytes:
             if stat.S_ISDIR(found.st_mode):
                 raise UsageError(f"{name} is a folder; name a picture in it")
             if not stat.S_ISREG(found.st_mode):
-                raise UsageError(f"{name} is no plain file; give a picture")
+                raise UsageError(f"{name} is not a regular file; give the path of an image file")
             data = file.read(MAX_FILE_BYTES + 1)
     except FileNotFoundError:
         raise UsageError(f"there is no picture {name}; check the path") from None
@@ -84,7 +84,7 @@ def normalise_image(data: bytes, name: str, *, keep_location: bool = False) -> N
     if not data:
         raise UsageError(f"{name} is empty; is this the right file?")
     if data[4:8] == b"ftyp" and data[8:12] in _HEIC:
-        raise UsageError(f"{name} is a HEIC picture, which is not read; export it as JPEG first")
+        raise UsageError(f"{name} is a HEIC image, which is not supported; export it as JPEG")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of odd metadata, and of sizes that are refused below
@@ -93,7 +93,9 @@ def normalise_image(data: bytes, name: str, *, keep_location: bool = False) -> N
                 if not width or not height:
                     raise UsageError(f"{name} has no pixels ({width} x {height})")
                 if width * height > MAX_PIXELS:
-                    raise UsageError(f"{name} has {width} x {height} pixels; make it smaller first")
+                    raise UsageError(
+                        f"{name} has too many pixels ({width} x {height}, the limit is {MAX_PIXELS // 1_000_000} million); make it smaller"
+                    )
                 is_lossy = image.format in _LOSSY
                 exif = image.getexif() if keep_location else None
                 image.seek(0)  # of several frames the first one is kept
@@ -112,7 +114,9 @@ def normalise_image(data: bytes, name: str, *, keep_location: bool = False) -> N
             raise UsageError(f"{name} has no pixels (0 x 0)") from error
         raise UsageError(f"{name} is not a picture; {_READ}") from error
     except Image.DecompressionBombError as error:
-        raise UsageError(f"{name} has far too many pixels; make it smaller first") from error
+        raise UsageError(
+            f"{name} has too many pixels (the limit is {MAX_PIXELS // 1_000_000} million); make it smaller"
+        ) from error
     except MemoryError as error:
         raise UsageError(f"{name} needs more memory than there is; make it smaller first") from error
     except UsageError:

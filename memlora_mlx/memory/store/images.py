@@ -25,13 +25,12 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
 from urllib.parse import unquote, unquote_to_bytes
 
 from memlora_mlx.errors import UsageError
 from memlora_mlx.files import atomic_write
 from memlora_mlx.memory import inputs
-from memlora_mlx.memory.store.database import translated_errors
+from memlora_mlx.memory.store.database import Database, translated_errors
 from memlora_mlx.memory.store.image_normalisation import (
     MAX_FILE_BYTES,
     check_normalised,
@@ -40,9 +39,6 @@ from memlora_mlx.memory.store.image_normalisation import (
     read_image_file,
 )
 from memlora_mlx.records import Exchange, Image
-
-if TYPE_CHECKING:
-    from memlora_mlx.memory.store.store import Store
 
 UNDO_DAYS = 30
 GRACE_SECONDS = 3600.0
@@ -205,7 +201,7 @@ class ImageStore:
         place = self.folder / digest[:2]
         with translated_errors(self.folder):
             if self.folder.is_symlink() or place.is_symlink():
-                raise UsageError(f"{place} is a link out of the store; remove it")
+                raise UsageError(f"{place} is a symbolic link that leads outside the store; remove it")
             place.mkdir(mode=0o700, parents=True, exist_ok=True)
             _write(place / f"{digest}.thumb.jpg", thumbnail)
             _write(place / f"{digest}.{suffix}", data)  # last: without it there is no picture
@@ -225,19 +221,21 @@ def images_in_use(connection: sqlite3.Connection, now: datetime) -> set[str]:
     }
 
 
-def erase_released_images(store: Store, referenced: set[str], released: set[str]) -> None:
-    """After a transaction: the pictures that rows name now are no longer on their way, and those unused are erased."""
+def erase_released_images(
+    images: ImageStore, database: Database, now: datetime, referenced: set[str], released: set[str]
+) -> None:
+    """After a transaction: confirm the images that rows now name, and erase those that nothing uses any more."""
     if not (referenced or released):
         return
-    store.images.confirm(referenced)
-    with store.snapshot() as connection:
-        store.images.erase(referenced.union(released) - images_in_use(connection, store.clock()))
+    images.confirm(referenced)
+    with database.read() as connection:
+        images.erase(referenced.union(released) - images_in_use(connection, now))
 
 
 def _inside(source: str, folder: Path) -> Path:
     """The path that a conversation names. Raises UsageError: it leads out of the folder, by links or otherwise."""
     if "://" in source[:64] and not source.startswith("file:///"):
-        raise UsageError(f"{printable_source(source)} is an address that is not known; give a path")
+        raise UsageError(f"{printable_source(source)} is not a supported image address; use a file path or a data: URL")
     try:
         if source.startswith("file:///"):
             source = unquote(source.removeprefix("file://"))

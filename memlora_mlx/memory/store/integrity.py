@@ -1,4 +1,4 @@
-"""The doctor's part: what is wrong with a store, mending it, and moving it to another embedding space."""
+"""Check a store, repair it, and compute its embeddings again for another embedder."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import json
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,17 +13,16 @@ from numpy.typing import NDArray
 from memlora_mlx.errors import StoreBroken, StoreError
 from memlora_mlx.memory import inputs
 from memlora_mlx.memory.changes import EmbeddingFingerprint, EmbedFunction
+from memlora_mlx.memory.store import meta
 from memlora_mlx.memory.store.images import images_in_use
-
-if TYPE_CHECKING:
-    from memlora_mlx.memory.store.store import Store
+from memlora_mlx.memory.store.store import Store
 
 BATCH = 256  # texts embedded at once
 TRIES = 5
 
 
 def check_store(store: Store) -> list[str]:
-    """See `Store.check`."""
+    """The problems of a store, one line each; empty if there are none."""
     try:
         with store.snapshot() as connection:
             damage = [row[0] for row in connection.execute("PRAGMA integrity_check(10)")]
@@ -46,7 +44,7 @@ def check_store(store: Store) -> list[str]:
                 problems.append(f"owner {row['id']} is said to have {row['memories']} memories, but has {row['live']}")
     except StoreBroken as error:
         return [str(error)]
-    if not store.read_only:
+    if not store.database.read_only:
         erase_unused_images(store)
     return problems + _check_indexes(store)
 
@@ -63,7 +61,10 @@ def erase_unused_images(store: Store) -> int:
 
 
 def repair_store(store: Store, embed: EmbedFunction) -> list[str]:
-    """See `Store.repair`."""
+    """Repair what can be repaired, with vectors of the embedder that this store was opened for.
+
+    Returns what was done, one line each.
+    """
     done = []
     if store.embedding != store.expected_embedding:
         count = reembed(store, embed, store.expected_embedding)
@@ -100,7 +101,7 @@ def reembed(store: Store, embed: EmbedFunction, embedding: EmbeddingFingerprint)
 
     The old vectors stay until all the new ones are there.
     """
-    if store.read_only:
+    if store.database.read_only:
         raise StoreError(f"the store in {store.folder} cannot be written; copy it to another folder first")
     ready: dict[int, tuple[str, NDArray[np.float32]]] = {}
     for _ in range(TRIES):
@@ -129,7 +130,7 @@ def reembed(store: Store, embed: EmbedFunction, embedding: EmbeddingFingerprint)
         store.embedding = store.expected_embedding = embedding
         store.indexes.clear()
         return len(stored)
-    raise StoreError("others keep writing to the store; embed it again when they are done")
+    raise StoreError("another process kept writing to the store; close it, then run `memlora doctor --repair` again")
 
 
 def _damaged_rows(connection: sqlite3.Connection, embedding: EmbeddingFingerprint) -> tuple[set[int], set[int]]:
@@ -164,7 +165,7 @@ def _check_indexes(store: Store) -> list[str]:
     """Each index, once it has caught up, against the database's count."""
     problems = []
     with store.indexes.lock, store.snapshot() as connection:
-        position = store.position(connection)
+        position = meta.read_revision(connection, store.embedding, store.folder)
         for owner in connection.execute("SELECT id, memories FROM owners").fetchall():
             index = store.indexes.current(connection, owner["id"], position, owner["memories"])
             if len(index.vectors) != owner["memories"]:

@@ -1,4 +1,4 @@
-"""Between records and rows: memories, exchanges and hits as the database and JSON hold them."""
+"""Conversion between records and SQL rows: memories, exchanges and hits, as JSON too, and the queries that read them."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from memlora_mlx.memory.inputs import clean_text, decode_time, encode_time
+from memlora_mlx.errors import MemoryNotFound, StoreError
+from memlora_mlx.memory.inputs import decode_time, encode_time
 from memlora_mlx.records import Exchange, Hit, Image, MemoryRecord, Message, Scope
+from memlora_mlx.text import clean_text
 
 
 def scope_condition(scope: Scope, *, exact: bool = False) -> tuple[str, list[str | None]]:
@@ -36,6 +38,23 @@ def read_memories(connection: sqlite3.Connection, tail: str, values: Iterable[ob
 
 def read_memory(connection: sqlite3.Connection, public_id: str) -> MemoryRecord | None:
     return next(iter(read_memories(connection, "WHERE m.public_id = ?", [clean_text(public_id)])), None)
+
+
+def require_memory(connection: sqlite3.Connection, public_id: str) -> MemoryRecord:
+    """Raises MemoryNotFound."""
+    found = read_memory(connection, public_id)
+    if found is None:
+        raise MemoryNotFound(f"no memory has the id {public_id}; `memlora memory list` shows them")
+    return found
+
+
+def stored_keys(connection: sqlite3.Connection, keys: Iterable[str]) -> set[str]:
+    """Those of the keys that a stored exchange has."""
+    given = {clean_text(key): key for key in keys}
+    found = connection.execute(
+        "SELECT key FROM exchanges WHERE key IN (SELECT value FROM json_each(?))", [json.dumps(list(given))]
+    )
+    return {given[row["key"]] for row in found}
 
 
 def read_hits(connection: sqlite3.Connection, found: Sequence[tuple[int, float]]) -> list[Hit]:
@@ -71,6 +90,14 @@ def read_exchange(connection: sqlite3.Connection, key: str) -> Exchange | None:
         source=row["source"],
         position=row["position"],
     )
+
+
+def require_exchange(connection: sqlite3.Connection, key: str) -> Exchange:
+    """Raises StoreError: no exchange has this key."""
+    found = read_exchange(connection, key)
+    if found is None:
+        raise StoreError(f"the store has no exchange {key}")
+    return found
 
 
 def memory_json(memory: MemoryRecord) -> dict[str, Any]:

@@ -1,14 +1,14 @@
-"""The memory store: what is remembered, in one SQLite file, found again through the vector indexes beside it.
+"""The memory store: memories, their exchanges and embeddings in one SQLite file, and the vector indexes beside it.
 
-`<folder>/memories.db` is the truth; `<folder>/indexes/` can be deleted at any time; pictures are in `<folder>/images/`.
+All data is in `<folder>/memories.db`. `<folder>/indexes/` is a cache and can be deleted at any time; `<folder>/images/`
+holds the images. This module has the rows and the transactions. History and undo, export and import, checks and repair
+are modules of their own, whose functions take a `Store`.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import sqlite3
-import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from memlora_mlx.errors import MemoryNotFound, StoreError
+from memlora_mlx.errors import StoreError
 from memlora_mlx.memory import inputs
 from memlora_mlx.memory.changes import (
     Add,
@@ -26,7 +26,6 @@ from memlora_mlx.memory.changes import (
     Delete,
     EmbeddingFingerprint,
     EmbedFunction,
-    ImportResult,
     Owner,
     SortOrder,
     Source,
@@ -34,13 +33,13 @@ from memlora_mlx.memory.changes import (
     Vector,
 )
 from memlora_mlx.memory.retrieval.filters import Condition, all_of, from_filters, not_expired, said_between
-from memlora_mlx.memory.retrieval.index import EXACT_LIMIT, OwnerIndex, OwnerIndexes, StoreRevision
+from memlora_mlx.memory.retrieval.index import EXACT_LIMIT, OwnerIndex, OwnerIndexes
 from memlora_mlx.memory.retrieval.search import FROM, nearest
-from memlora_mlx.memory.store import export_import, history, integrity, rows, sources
+from memlora_mlx.memory.store import meta, rows
 from memlora_mlx.memory.store.database import BUSY_SECONDS, Database
 from memlora_mlx.memory.store.images import ImageStore, erase_released_images
 from memlora_mlx.memory.store.transactions import Transaction
-from memlora_mlx.records import Exchange, Hit, MemoryRecord, Revision, Scope
+from memlora_mlx.records import Exchange, Hit, MemoryRecord, Scope
 
 __all__ = [
     "Add",
@@ -56,7 +55,7 @@ __all__ = [
     "utc_now",
 ]
 
-MAX_ROW_ID = 2**63 - 1  # that SQLite can count
+MAX_ROW_ID = 2**63 - 1  # the largest integer of SQLite
 _ORDERS: Mapping[SortOrder, str] = {
     "newest": "coalesce(m.said_at, m.stored_at) DESC, m.id DESC",
     "oldest": "coalesce(m.said_at, m.stored_at), m.id",
@@ -70,19 +69,19 @@ def utc_now() -> datetime:
 
 
 class Store:
-    """A memory store. It may be used from several threads, and its folder from several processes.
+    """A memory store. It can be used from several threads, and its folder from several processes.
 
-    Every method can raise the StoreError that its name says: StoreBusy (another process has been writing for `busy_seconds`),
-    StoreFull and StoreReadOnly (writing), StoreBroken (the file is damaged). What a failed call did is undone as a whole.
+    Every method can raise StoreBusy (another process has been writing for `busy_seconds`), StoreBroken (the file is
+    damaged) and, when it writes, StoreFull and StoreReadOnly. A call that failed has changed nothing.
 
     Args:
-        embedding: the fingerprint of the vectors it will be given.
-        any_embedding: open it even where it holds vectors of another embedder, to mend it; `embedding` is then what it has.
-        exact_limit: memories of one owner up to which every search looks at all of them.
+        embedding: the embedder that makes the vectors.
+        any_embedding: open the store even if it holds vectors of another embedder, to repair it.
+        exact_limit: up to this number of memories of one owner, a search compares all of them.
 
     Raises:
-        StoreError: no store is there and `create` is False, or it holds vectors of another space.
-        StoreTooNew: a newer memlora wrote it.
+        StoreError: there is no store and `create` is False, or it holds vectors of another embedder.
+        StoreTooNew: a newer version of memlora wrote it.
     """
 
     def __init__(
@@ -104,12 +103,9 @@ class Store:
         self.indexes = OwnerIndexes(folder / "indexes", exact_limit)
         self.images = ImageStore(folder / "images", keep_location=keep_location)
         try:
-            self.embedding = self._stored_embedding(embedding)
-            if self.embedding != embedding and not any_embedding:
-                raise StoreError(
-                    f"the store in {folder} was made with {self.embedding}, not {embedding};"
-                    " use that embedder, or embed it again with `memlora doctor --repair`"
-                )
+            self.embedding = meta.stored_embedding(self.database, embedding)
+            if not any_embedding:
+                meta.check_embedding(self.embedding, embedding, folder)
         except BaseException:
             self.database.close()
             raise
@@ -120,13 +116,9 @@ class Store:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    @property
-    def read_only(self) -> bool:
-        return self.database.read_only
-
     def close(self) -> None:
-        """Save the indexes and let go of the file. May be called twice."""
-        if not self.read_only:
+        """Save the indexes and close the file. Can be called twice."""
+        if not self.database.read_only:
             self.indexes.save()
         self.database.close()
 
@@ -135,20 +127,20 @@ class Store:
     def commit(
         self, owner: Scope, changes: Sequence[Change], *, exchange: Exchange | None = None, actor: str = "model"
     ) -> list[AppliedChange] | None:
-        """Source messages, memories, history and the mark that this exchange is done: all of it, or nothing.
+        """Store an exchange with the changes that it leads to, in one transaction: all of it, or nothing.
 
-        Returns what became of each change, in order; None if the exchange was done before: nothing is then written.
-        A change to a memory that is gone, or another owner's, is rejected and says so.
+        Returns the result of each change, in order; None if the exchange was already stored: then nothing is written.
+        A change to a memory that is gone, or that another owner has, is rejected, and its result says so.
 
         Raises:
-            StoreError: a vector of another space, or metadata that is not JSON.
-            WriteConflict: a memory says something else than what a change was decided on (`expected_text`); nothing is written.
+            StoreError: a vector of another embedder, or metadata that is not JSON.
+            WriteConflict: a memory no longer has the text that a change was decided on (`expected_text`).
         """
         owner = inputs.clean_scope(owner)
         if exchange is not None and inputs.clean_scope(exchange.owner) != owner:
             raise StoreError(f"exchange {exchange.key} belongs to {exchange.owner}, not to {owner}")
         with self.transaction() as transaction:
-            if exchange is not None and self._done(transaction.connection, [exchange.key]):
+            if exchange is not None and rows.stored_keys(transaction.connection, [exchange.key]):
                 transaction.referenced_images |= {
                     m.image.sha256 for m in exchange.messages if m.image and m.image.sha256
                 }
@@ -166,98 +158,57 @@ class Store:
         metadata: Mapping[str, Any] | None = None,
         actor: str = "user",
     ) -> MemoryRecord:
-        """Give a memory new words. Raises MemoryNotFound."""
+        """Give a memory a new text. Raises MemoryNotFound."""
         with self.transaction() as transaction:
-            old = self._require_memory(transaction.connection, memory_id)
+            old = rows.require_memory(transaction.connection, memory_id)
             transaction.update(old, Update(old.id, text, vector, transaction.now, metadata), None, actor)
-            return self._require_memory(transaction.connection, memory_id)
+            return rows.require_memory(transaction.connection, memory_id)
 
-    def delete(self, memory_id: str, *, actor: str = "user") -> None:
-        """Raises MemoryNotFound."""
+    def delete(self, memory_id: str, *, actor: str = "user") -> MemoryRecord:
+        """Returns the memory as it was. Raises MemoryNotFound."""
         with self.transaction() as transaction:
-            transaction.remove(self._require_memory(transaction.connection, memory_id), None, actor)
+            memory = rows.require_memory(transaction.connection, memory_id)
+            transaction.remove(memory, None, actor)
+            return memory
 
     def delete_all(self, scope: Scope, *, actor: str = "user") -> int:
-        """Delete the memories of every owner in scope, and the conversations they came from, which can then be read again.
+        """Delete the memories of every owner in scope and the conversations they came from, which can then be read again.
 
-        The history stays, and each memory can be brought back by `undo`, without its conversation. Returns their number.
+        The history stays, so each memory can be restored, without its conversation. Returns how many were deleted.
         """
         where, values = rows.scope_condition(scope)
         with self.transaction() as transaction:
             gone = rows.read_memories(transaction.connection, f"WHERE {where} ORDER BY m.id", values)
             for memory in gone:
                 transaction.remove(memory, None, actor)
-            sources.delete_exchanges(transaction, f"SELECT o.id FROM owners o WHERE {where}", values)
+            transaction.delete_exchanges(f"SELECT o.id FROM owners o WHERE {where}", values)
             return len(gone)
 
     def reset(self) -> None:
-        """Forget everything, history too, and leave no trace of it in the file."""
+        """Delete everything, the history too, and leave no trace of it in the file."""
         with self.transaction() as transaction:
             for table in ("history", "tombstones", "memories", "exchanges", "images", "sources", "owners"):
                 transaction.connection.execute(f"DELETE FROM {table}")
-            _ = transaction.revision  # other processes' indexes see that something happened
+            _ = transaction.revision  # so that the indexes of other processes notice it
         self.indexes.clear()
         self.images.clear()
         self.database.compact()
 
-    def undo(self, embed: EmbedFunction, revision_id: int | None = None, *, owner: Scope | None = None) -> Revision:
-        """Take back one change: the given line of history, or the newest that still stands, of this owner if one is given.
-
-        Returns the new line of history, by the actor "undo".
-
-        Raises:
-            StoreError: there is nothing to undo, or the memory has changed since.
-        """
-        return history.undo_change(self, embed, revision_id, None if owner is None else inputs.clean_scope(owner))
-
-    def mark_source(self, name: str, kind: str, exchanges: int, *, finished: bool = False) -> None:
-        """Note that a conversation is being read in, or that it has been."""
-        with self.transaction() as transaction:
-            sources.mark_source(transaction, name, kind, exchanges, finished)
-
     # Reading
 
     def stored_exchanges(self, keys: Iterable[str]) -> set[str]:
-        """Those exchanges that were committed before."""
+        """Those of the keys whose exchanges are stored."""
         with self.snapshot() as connection:
-            return self._done(connection, keys)
+            return rows.stored_keys(connection, keys)
 
     def exchange(self, key: str) -> Exchange:
-        """Raises StoreError: no exchange of that key was committed."""
+        """Raises StoreError: no exchange has this key."""
         with self.snapshot() as connection:
-            found = rows.read_exchange(connection, key)
-        if found is None:
-            raise StoreError(f"the store has no exchange {key}")
-        return found
+            return rows.require_exchange(connection, key)
 
     def get(self, memory_id: str) -> MemoryRecord | None:
         with self.snapshot() as connection:
             return rows.read_memory(connection, memory_id)
-
-    def resolve_id(self, beginning: str) -> str:
-        """The id that begins so, of a memory that is or was here. Raises MemoryNotFound: none does, or several do."""
-        with self.snapshot() as connection:
-            found = connection.execute(
-                "SELECT id FROM (SELECT public_id AS id FROM memories UNION SELECT memory_id FROM history)"
-                " WHERE substr(id, 1, length(:b)) = :b ORDER BY id LIMIT 3",
-                {"b": beginning},
-            ).fetchall()
-        if beginning and len(found) == 1:
-            return str(found[0]["id"])
-        if beginning in [row["id"] for row in found]:
-            return beginning
-        raise MemoryNotFound(
-            f"several memories have ids that begin with {beginning!r}; give more of it"
-            if found and beginning
-            else f"no memory has the id {beginning!r}; `memlora memory list` shows them"
-        )
-
-    def find_by_prefix(self, beginning: str) -> MemoryRecord:
-        """The memory whose id begins so. Raises MemoryNotFound."""
-        memory = self.get(self.resolve_id(beginning))
-        if memory is None:
-            raise MemoryNotFound(f"the memory {beginning} was deleted; `memlora memory undo` can bring it back")
-        return memory
 
     def count(
         self,
@@ -266,27 +217,9 @@ class Store:
         *,
         show_expired: bool = False,
     ) -> int:
-        where = self._condition(scope, filters, show_expired)
+        where = _condition(scope, filters, _expiry(self.clock(), show_expired))
         with self.snapshot() as connection:
             return int(connection.execute(f"SELECT count(*) {FROM} WHERE {where.sql}", where.values).fetchone()[0])
-
-    def owners(self) -> list[Owner]:
-        with self.snapshot() as connection:
-            return sources.list_owners(connection)
-
-    def sources(self) -> list[Source]:
-        with self.snapshot() as connection:
-            return sources.list_sources(connection)
-
-    def history(self, memory_id: str) -> list[Revision]:
-        """All that ever happened to a memory, oldest first; also after it was deleted."""
-        with self.snapshot() as connection:
-            return history.memory_history(connection, memory_id)
-
-    def exchange_changes(self, exchange_key: str) -> list[Revision]:
-        """All that reading one exchange did to memories, in its order."""
-        with self.snapshot() as connection:
-            return history.exchange_history(connection, exchange_key)
 
     def search(
         self,
@@ -301,21 +234,18 @@ class Store:
         source: str | None = None,
         show_expired: bool = False,
     ) -> list[Hit]:
-        """The nearest memories by Euclidean distance, nearest first; equal ones in the order they were stored.
+        """The nearest memories by Euclidean distance, nearest first; at the same distance, the older row first.
 
         Args:
             vector: unit length, shape (dim,).
-            scope: a None in it means any; with `owner_exact` it means an owner that has none.
-            said_after, said_before: from the first on, up to but without the second.
+            scope: a None in it means any; with `owner_exact` it means that the owner has none.
+            said_after, said_before: from the first on, and before the second.
             source: the conversation they came from.
 
         Raises:
-            StoreError: a vector of another space.
+            StoreError: a vector of another embedder.
             UsageError: see `filters`.
         """
-        ranges = [] if source is None else [from_filters({"source": {"eq": source}})]
-        if said_after is not None or said_before is not None:
-            ranges.append(said_between(said_after, said_before))
         query = inputs.checked_vector(np.asarray(vector), self.embedding)
         with self._current_indexes(scope, owner_exact) as (connection, indexes):
             found = nearest(
@@ -323,116 +253,48 @@ class Store:
                 indexes,
                 query,
                 max(0, limit),
-                common=self._expiry(show_expired),
-                indexed=all_of(*ranges),
+                common=_expiry(self.clock(), show_expired),
+                indexed=_ranges(source, said_after, said_before),
                 filters=from_filters(filters),
             )
             return rows.read_hits(connection, found)
 
     def search_many(self, vectors: Iterable[NDArray[np.float32]], limit: int, owner: Scope) -> list[list[Hit]]:
-        """For each vector the nearest memories of exactly this owner, expired ones left out."""
+        """For each vector, the nearest memories of exactly this owner that have not expired."""
         queries = [inputs.checked_vector(np.asarray(vector), self.embedding) for vector in vectors]
-        always = self._expiry(False)
+        common = not_expired(self.clock())
         with self._current_indexes(owner, True) as (connection, indexes):
-            return [
-                rows.read_hits(connection, nearest(connection, indexes, query, max(0, limit), common=always))
-                for query in queries
-            ]
-
-    # In and out, and upkeep
-
-    def export(self) -> Iterator[dict[str, Any]]:
-        """The whole store but for history and embeddings, as JSON-able dicts, the format first: see `portable`."""
-        return export_import.export_lines(self)
-
-    def import_(self, lines: Iterable[object], embed: EmbedFunction) -> ImportResult:
-        """Take in what `export` gave: dicts, or lines of JSON. What is there already is left as it is.
-
-        Raises:
-            StoreError: a line is not what it should be, by its number; nothing is then imported.
-        """
-        return export_import.import_lines(self, lines, embed)
-
-    def check(self) -> list[str]:
-        """What is wrong with the store, a line each; empty when all is well."""
-        return integrity.check_store(self)
-
-    def repair(self, embed: EmbedFunction) -> list[str]:
-        """Mend what can be mended, with vectors of the space this store was opened for. Returns what was done."""
-        return integrity.repair_store(self, embed)
+            found = (nearest(connection, indexes, query, max(0, limit), common=common) for query in queries)
+            return [rows.read_hits(connection, each) for each in found]
 
     # Inside
 
     @contextlib.contextmanager
     def snapshot(self) -> Iterator[sqlite3.Connection]:
+        """A read transaction."""
         with self.database.read() as connection:
             yield connection
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[Transaction]:
+        """A write transaction: kept whole, or not at all."""
         with self.database.write() as connection:
-            self.position(connection)
+            meta.read_revision(connection, self.embedding, self.folder)
             transaction = Transaction(connection, self.embedding, self.clock())
             yield transaction
-        erase_released_images(self, transaction.referenced_images, transaction.released_images)
-
-    def position(self, connection: sqlite3.Connection) -> StoreRevision:
-        """Where the database stands. Raises StoreError: another process has moved it to another space."""
-        meta = {row["key"]: row["value"] for row in connection.execute("SELECT key, value FROM meta")}
-        space = EmbeddingFingerprint(**json.loads(meta["space"]))
-        if space != self.embedding:
-            raise StoreError(
-                f"the store in {self.folder} now holds vectors of {space}, not {self.embedding}; open it again"
-            )
-        return StoreRevision(meta["store"], space, int(meta["revision"]))
+        erase_released_images(
+            self.images, self.database, self.clock(), transaction.referenced_images, transaction.released_images
+        )
 
     @contextlib.contextmanager
     def _current_indexes(self, scope: Scope, exact: bool) -> Iterator[tuple[sqlite3.Connection, list[OwnerIndex]]]:
-        """A read transaction, and the indexes of the owners in scope as they stand in it."""
+        """A read transaction, and the indexes of the owners in scope, brought up to date with it."""
         where, values = rows.scope_condition(scope, exact=exact)
         with self.indexes.lock, self.snapshot() as connection:
-            position = self.position(connection)
-            owners = connection.execute(
-                f"SELECT id, memories FROM owners o WHERE {where} AND memories", values
-            ).fetchall()
+            position = meta.read_revision(connection, self.embedding, self.folder)
+            query = f"SELECT id, memories FROM owners o WHERE {where} AND memories"
+            owners = connection.execute(query, values).fetchall()
             yield connection, [self.indexes.current(connection, row[0], position, row[1]) for row in owners]
-
-    def _condition(self, scope: Scope, filters: Mapping[str, Any] | None, show_expired: bool) -> Condition:
-        where, values = rows.scope_condition(scope)
-        return all_of(Condition(f"({where})", tuple(values)), from_filters(filters), self._expiry(show_expired))
-
-    def _expiry(self, show_expired: bool) -> Condition:
-        return all_of() if show_expired else not_expired(self.clock())
-
-    def _done(self, connection: sqlite3.Connection, keys: Iterable[str]) -> set[str]:
-        given = {inputs.clean_text(key): key for key in keys}
-        found = connection.execute(
-            "SELECT key FROM exchanges WHERE key IN (SELECT value FROM json_each(?))", [json.dumps(list(given))]
-        )
-        return {given[row["key"]] for row in found}
-
-    def _require_memory(self, connection: sqlite3.Connection, memory_id: str) -> MemoryRecord:
-        found = rows.read_memory(connection, memory_id)
-        if found is None:
-            raise MemoryNotFound(f"no memory has the id {memory_id}; `memlora memory list` shows them")
-        return found
-
-    def _stored_embedding(self, embedding: EmbeddingFingerprint) -> EmbeddingFingerprint:
-        """The space the store holds; a new store takes the one given."""
-        with self.snapshot() as connection:
-            row = connection.execute("SELECT value FROM meta WHERE key = 'space'").fetchone()
-        if row is None:
-            with self.database.write() as connection:
-                connection.executemany(
-                    "INSERT OR IGNORE INTO meta (key, value) VALUES (?, ?)",
-                    [
-                        ("space", json.dumps({"name": embedding.name, "dim": embedding.dim})),
-                        ("store", str(uuid.uuid4())),
-                        ("revision", "0"),
-                    ],
-                )
-                row = connection.execute("SELECT value FROM meta WHERE key = 'space'").fetchone()
-        return EmbeddingFingerprint(**json.loads(row["value"]))
 
     # Last: below it `list` is this method and no longer the type
 
@@ -446,15 +308,28 @@ class Store:
         *,
         show_expired: bool = False,
     ) -> list[MemoryRecord]:
-        """The memories in scope. "newest" and "oldest" go by when they were said, else stored.
+        """The memories in scope. "newest" and "oldest" use the time they were said, or else stored.
 
         Raises UsageError: see `filters`.
         """
-        where = self._condition(scope, filters, show_expired)
+        where = _condition(scope, filters, _expiry(self.clock(), show_expired))
         tail = f"WHERE {where.sql} ORDER BY {_ORDERS[order]} LIMIT ? OFFSET ?"
+        last = -1 if limit is None else min(max(0, limit), MAX_ROW_ID)
         with self.snapshot() as connection:
-            return rows.read_memories(
-                connection,
-                tail,
-                [*where.values, -1 if limit is None else min(max(0, limit), MAX_ROW_ID), max(0, offset)],
-            )
+            return rows.read_memories(connection, tail, [*where.values, last, max(0, offset)])
+
+
+def _condition(scope: Scope, filters: Mapping[str, Any] | None, expiry: Condition) -> Condition:
+    where, values = rows.scope_condition(scope)
+    return all_of(Condition(f"({where})", tuple(values)), from_filters(filters), expiry)
+
+
+def _ranges(source: str | None, said_after: datetime | None, said_before: datetime | None) -> Condition:
+    conditions = [] if source is None else [from_filters({"source": {"eq": source}})]
+    if said_after is not None or said_before is not None:
+        conditions.append(said_between(said_after, said_before))
+    return all_of(*conditions)
+
+
+def _expiry(now: datetime, show_expired: bool) -> Condition:
+    return all_of() if show_expired else not_expired(now)

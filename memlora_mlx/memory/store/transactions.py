@@ -1,4 +1,4 @@
-"""What happens inside one write transaction: rows in, out and changed, each with its line of history."""
+"""A write transaction: inserts, updates and deletes rows and records each change in the history."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import functools
 import json
 import sqlite3
 import uuid
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 
@@ -25,6 +26,7 @@ from memlora_mlx.memory.changes import (
 )
 from memlora_mlx.memory.store import rows
 from memlora_mlx.records import Event, Exchange, Image, MemoryRecord, Scope
+from memlora_mlx.text import clean_text
 
 # An exchange's memories get the same ids however often its ingest is begun again.
 _NAMESPACE = uuid.UUID("6f1d3c0e-52c5-5b8e-9d1c-0a6f7d8f1b42")
@@ -48,7 +50,7 @@ class Transaction:
 
     def apply(self, owner: Scope, change: Change, number: int, exchange: Exchange | None, actor: str) -> AppliedChange:
         """One change, in order: the `number`-th of its exchange. Raises WriteConflict: see `Store.commit`."""
-        key = None if exchange is None else inputs.clean_text(exchange.key)
+        key = None if exchange is None else clean_text(exchange.key)
         if isinstance(change, Add):
             return self._add(owner, change, number, key, actor)
         old = rows.read_memory(self.connection, change.memory_id)
@@ -56,7 +58,7 @@ class Transaction:
             raise WriteConflict(change.memory_id)
         event: Event = "UPDATE" if isinstance(change, Update) else "DELETE"
         if old is None or old.owner != owner:
-            text = inputs.clean_text(change.text) if isinstance(change, Update) else None
+            text = clean_text(change.text) if isinstance(change, Update) else None
             return AppliedChange(event, change.memory_id, text, rejected="this owner has no memory of that id")
         if isinstance(change, Delete):
             self.remove(old, key, actor)
@@ -66,8 +68,8 @@ class Transaction:
 
     def _add(self, owner: Scope, change: Add, number: int, key: str | None, actor: str) -> AppliedChange:
         new = MemoryRecord(
-            id=inputs.clean_text(change.id) if change.id else self._new_id(key, number),
-            text=inputs.clean_text(change.text),
+            id=clean_text(change.id) if change.id else self._new_id(key, number),
+            text=clean_text(change.text),
             owner=owner,
             said_at=change.said_at,
             stored_at=self.now,
@@ -95,14 +97,14 @@ class Transaction:
         said_at = None if exchange is None else exchange.said_at
         new = replace(
             old,
-            text=inputs.clean_text(change.text),
+            text=clean_text(change.text),
             metadata={**old.metadata, **(change.metadata or {})},
             image=old.image or change.image,
             revised_at=change.revised_at or said_at,
             changed_at=self.now,
         )
         self.overwrite_memory(new, change.vector)
-        self.record_history("UPDATE", old, new, None if exchange is None else inputs.clean_text(exchange.key), actor)
+        self.record_history("UPDATE", old, new, None if exchange is None else clean_text(exchange.key), actor)
         return new
 
     def remove(self, old: MemoryRecord, key: str | None, actor: str) -> int:
@@ -200,12 +202,12 @@ class Transaction:
         if row is None:
             inserted = self.connection.execute(
                 "INSERT INTO owners (user_id, agent_id, run_id, name) VALUES (?, ?, ?, ?)",
-                [scope.user_id, scope.agent_id, scope.run_id, name and inputs.clean_text(name)],
+                [scope.user_id, scope.agent_id, scope.run_id, name and clean_text(name)],
             ).lastrowid
             assert inserted is not None
             return inserted
         if name and row["name"] is None:
-            self.connection.execute("UPDATE owners SET name = ? WHERE id = ?", [inputs.clean_text(name), row["id"]])
+            self.connection.execute("UPDATE owners SET name = ? WHERE id = ?", [clean_text(name), row["id"]])
         return int(row["id"])
 
     def insert_exchange(self, exchange: Exchange) -> None:
@@ -215,9 +217,9 @@ class Transaction:
         row = self.connection.execute(
             "INSERT INTO exchanges (key, owner, source, position, said_at) VALUES (?, ?, ?, ?, ?)",
             [
-                inputs.clean_text(exchange.key),
+                clean_text(exchange.key),
                 owner,
-                inputs.clean_text(exchange.source),
+                clean_text(exchange.source),
                 exchange.position,
                 inputs.encode_time(exchange.said_at),
             ],
@@ -232,15 +234,27 @@ class Transaction:
                     row,
                     position,
                     message.role,
-                    message.speaker and inputs.clean_text(message.speaker),
-                    inputs.clean_text(message.text),
+                    message.speaker and clean_text(message.speaker),
+                    clean_text(message.text),
                     inputs.encode_time(message.said_at),
-                    message.ref and inputs.clean_text(message.ref),
+                    message.ref and clean_text(message.ref),
                     self.image_row(message.image),
                 ]
                 for position, message in enumerate(exchange.messages)
             ],
         )
+
+    def delete_exchanges(self, owners: str, values: Sequence[str | None]) -> None:
+        """Delete the exchanges of the owners that the query `owners` selects, and release the images in them."""
+        execute = self.connection.execute
+        found = execute(
+            "SELECT DISTINCT i.sha256 FROM exchanges x JOIN messages g ON g.exchange = x.id"
+            f" JOIN images i ON i.id = g.image WHERE i.sha256 IS NOT NULL AND x.owner IN ({owners})",
+            values,
+        )
+        self.released_images |= {row["sha256"] for row in found}
+        execute(f"DELETE FROM exchanges WHERE owner IN ({owners})", values)
+        execute("UPDATE sources SET finished_at = NULL WHERE name NOT IN (SELECT source FROM exchanges)")
 
     def image_row(self, image: Image | None) -> int | None:
         """Its row, made if need be."""
@@ -248,8 +262,8 @@ class Transaction:
             return None
         if image.sha256 is not None:
             self.referenced_images.add(image.sha256)
-        caption = None if image.caption is None else inputs.clean_text(image.caption)
-        values = [inputs.clean_text(image.source), caption, image.sha256]
+        caption = None if image.caption is None else clean_text(image.caption)
+        values = [clean_text(image.source), caption, image.sha256]
         row = self.connection.execute(
             "SELECT id FROM images WHERE source = ? AND caption IS ? AND sha256 IS ?", values
         ).fetchone()

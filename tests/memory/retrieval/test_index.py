@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from memlora_mlx.memory.changes import Add, Delete, EmbeddingFingerprint, Update
 from memlora_mlx.memory.retrieval.index import FlatIndex, HnswIndex, VectorIndex
+from memlora_mlx.memory.store.integrity import check_store
 from memlora_mlx.memory.store.store import Store
 from memlora_mlx.records import Hit, Scope
 
@@ -81,7 +82,7 @@ def test_search_equals_brute_force_under_churn(tmp_path: Path, exact_limit: int)
                 assert ids(reader.search(query, 7, scope=owner)) == brute_force(there, query, 7)
                 assert ids(reader.search(query, 7)) == brute_force(truth[ANNA] | truth[BEN], query, 7)
     assert len(truth[ANNA]) > 100
-    assert one.check() == []
+    assert check_store(one) == []
     one.close()
     two.close()
 
@@ -175,7 +176,7 @@ def test_a_damaged_index_file_changes_no_answer(tmp_path: Path, damage: Callable
     damage(tmp_path / "indexes")
     with Store(tmp_path, SPACE, exact_limit=50) as store:
         assert ids(store.search(query, 10)) == brute_force(memories, query, 10)
-        assert store.check() == []
+        assert check_store(store) == []
 
 
 def test_a_saved_index_of_an_older_revision_catches_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,10 @@ from numpy.typing import NDArray
 
 from memlora_mlx.errors import StoreError
 from memlora_mlx.memory.changes import Add, EmbeddingFingerprint, Update
+from memlora_mlx.memory.store.export_import import export_lines, import_lines
+from memlora_mlx.memory.store.history import memory_history, undo_change
+from memlora_mlx.memory.store.integrity import check_store
+from memlora_mlx.memory.store.sources import list_owners, list_sources, mark_source
 from memlora_mlx.memory.store.store import Store
 from memlora_mlx.records import Exchange, Image, Message, Scope
 
@@ -48,7 +52,7 @@ def fill(store: Store) -> None:
         ),
         Add("bb", two, datetime(2023, 5, 8, tzinfo=UTC), id="2"),
     ]
-    store.mark_source("conv-26", "locomo", 9, finished=True)
+    mark_source(store, "conv-26", "locomo", 9, finished=True)
     store.commit(ANNA, adds, exchange=exchange)
     store.commit(ANNA, [Update("2", "ccc", embed(["ccc"])[0], MAY_8)])
     store.commit(Scope("ben"), [Add("Ben's", one, id="3")])
@@ -56,46 +60,46 @@ def fill(store: Store) -> None:
 
 def contents(store: Store) -> object:
     memories = store.list(order="stored", show_expired=True)
-    return memories, store.exchange("x1"), store.sources(), store.owners()
+    return memories, store.exchange("x1"), list_sources(store), list_owners(store)
 
 
 def valid_lines(tmp_path: Path) -> list[dict[str, Any]]:
     with Store(tmp_path / "valid", SPACE) as store:
         fill(store)
-        return list(store.export())
+        return list(export_lines(store))
 
 
 def test_what_was_said_at_great_length_comes_back(tmp_path: Path) -> None:
     said = Exchange("long", ANNA, (Message("user", "tea " * 300_000, "Anna"),), None, "s", 0)
     with Store(tmp_path / "one", SPACE) as one, Store(tmp_path / "two", SPACE) as two:
         one.commit(ANNA, [], exchange=said)
-        two.import_(list(one.export()), embed)
+        import_lines(two, list(export_lines(one)), embed)
         assert two.exchange("long") == one.exchange("long")
 
 
 def test_a_round_trip_through_json_is_equal(tmp_path: Path) -> None:
     with Store(tmp_path / "one", SPACE) as one, Store(tmp_path / "two", SPACE) as two:
         fill(one)
-        lines = [json.dumps(line) for line in one.export()]
+        lines = [json.dumps(line) for line in export_lines(one)]
         assert json.loads(lines[0]) == {
             "format": "memlora-store",
             "version": 1,
             "space": {"name": "portable", "dim": 4},
         }
-        imported = two.import_(lines, embed)
+        imported = import_lines(two, lines, embed)
         assert (imported.added, imported.skipped) == (3, 0)
         assert contents(two) == contents(one)
-        assert list(two.export()) == list(one.export())
+        assert list(export_lines(two)) == list(export_lines(one))
         assert two.search(embed(["ccc"])[0], 1)[0].memory.id == "2"
-        assert [(line.event, line.actor) for line in two.history("1")] == [("ADD", "import")]
-        assert two.check() == []
+        assert [(line.event, line.actor) for line in memory_history(two, "1")] == [("ADD", "import")]
+        assert check_store(two) == []
 
 
 def test_importing_twice_changes_nothing(tmp_path: Path) -> None:
     lines = valid_lines(tmp_path)
     with Store(tmp_path / "valid", SPACE) as store:
         before = contents(store)
-        imported = store.import_(lines, never)
+        imported = import_lines(store, lines, never)
         assert (imported.added, imported.skipped) == (0, 3)
         assert contents(store) == before
 
@@ -103,15 +107,15 @@ def test_importing_twice_changes_nothing(tmp_path: Path) -> None:
 def test_an_import_can_be_undone(tmp_path: Path) -> None:
     lines = valid_lines(tmp_path)
     with Store(tmp_path / "new", SPACE) as store:
-        store.import_(lines, embed)
-        store.undo(embed)
+        import_lines(store, lines, embed)
+        undo_change(store, embed)
         assert store.count() == 2
 
 
 def test_an_export_is_one_state_while_others_write(tmp_path: Path) -> None:
     with Store(tmp_path, SPACE) as store:
         fill(store)
-        lines = store.export()
+        lines = export_lines(store)
         first = next(lines)
         store.commit(ANNA, [Add("later", embed(["x"])[0])])
         assert not any(line.get("text") == "later" for line in lines)
@@ -164,29 +168,29 @@ def test_a_hostile_line_is_refused_by_its_number_and_nothing_is_imported(
     lines.append({**template, **line} if isinstance(line, dict) else line)
     with Store(tmp_path / "new", SPACE) as store:
         with pytest.raises(StoreError) as caught:
-            store.import_(lines, never)
+            import_lines(store, lines, never)
         assert str(caught.value).startswith(said.format(n=len(lines)))
         assert str(caught.value).endswith("nothing was imported")
         assert "\n" not in str(caught.value) and len(str(caught.value)) < 200
-        assert (store.count(), store.owners(), store.sources()) == (0, [], [])
+        assert (store.count(), list_owners(store), list_sources(store)) == (0, [], [])
 
 
 @pytest.mark.parametrize("first", [{}, {"format": "memlora-store", "version": 3}, {"format": "mem0"}])
 def test_another_format_is_refused(tmp_path: Path, first: dict[str, object]) -> None:
     with Store(tmp_path, SPACE) as store, pytest.raises(StoreError, match="no memlora export|upgrade memlora"):
-        store.import_([first], never)
+        import_lines(store, [first], never)
 
 
 def test_an_embedder_of_another_space_imports_nothing(tmp_path: Path) -> None:
     lines = valid_lines(tmp_path)
     with Store(tmp_path / "new", SPACE) as store:
         with pytest.raises(StoreError, match="does not fit"):
-            store.import_(lines, lambda texts: np.eye(8, dtype=np.float32)[: len(texts)])
+            import_lines(store, lines, lambda texts: np.eye(8, dtype=np.float32)[: len(texts)])
         assert store.count() == 0
 
 
 def test_a_store_from_another_embedder_can_be_imported(tmp_path: Path) -> None:
     lines = valid_lines(tmp_path)
     with Store(tmp_path / "new", EmbeddingFingerprint("other", 8)) as store:
-        store.import_(lines, lambda texts: np.eye(8, dtype=np.float32)[: len(texts)])
+        import_lines(store, lines, lambda texts: np.eye(8, dtype=np.float32)[: len(texts)])
         assert store.count(show_expired=True) == 3

@@ -122,7 +122,7 @@ def test_paths_that_are_no_pictures_are_one_clear_line(tmp_path: Path) -> None:
     for path, says in (
         (tmp_path, "is a folder"),
         (tmp_path / "none.png", "there is no picture"),
-        (tmp_path / "pipe", "no plain file"),
+        (tmp_path / "pipe", "not a regular file"),
         (Path("https://example.org/cat.jpg"), "web address; nothing is fetched"),
         (tmp_path / "a\0b", "cannot read"),
     ):

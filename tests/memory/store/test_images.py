@@ -19,7 +19,10 @@ from test_export_import import ANNA, SPACE, embed
 
 from memlora_mlx.errors import StoreError, UsageError
 from memlora_mlx.memory.changes import Add, Delete, Update
+from memlora_mlx.memory.store.export_import import export_lines, import_lines
+from memlora_mlx.memory.store.history import undo_change
 from memlora_mlx.memory.store.images import GRACE_SECONDS, UNDO_DAYS
+from memlora_mlx.memory.store.integrity import check_store, repair_store
 from memlora_mlx.memory.store.schema import MIGRATIONS
 from memlora_mlx.memory.store.store import Store
 from memlora_mlx.records import Exchange, Image, Message
@@ -76,7 +79,7 @@ def test_the_last_memory_takes_its_picture_along_and_undo_brings_back_the_words(
     assert store.images.path(image.sha256)
     store.delete("2")
     assert files(store.folder) == []
-    store.undo(embed)
+    undo_change(store, embed)
     memory = store.get("2")
     assert memory and memory.image == image and store.images.path(image.sha256) is None
     stored_image(store)  # the same picture comes again: the link heals
@@ -85,7 +88,7 @@ def test_the_last_memory_takes_its_picture_along_and_undo_brings_back_the_words(
 
 def test_undoing_an_addition_and_forgetting_everybody_erase_the_picture(store: Store) -> None:
     add(store, stored_image(store), "1")
-    store.undo(embed)
+    undo_change(store, embed)
     assert files(store.folder) == []
     add(store, stored_image(store), "2")
     store.delete_all(ANNA)
@@ -102,13 +105,13 @@ def test_what_the_student_deleted_can_be_brought_back_with_its_picture_for_a_whi
         exchange = Exchange("x", ANNA, (Message("user", "my car", image=image),), None, "c", 0)
         store.commit(ANNA, [Add("a car", embed(["a car"])[0], image=image, id="1")], exchange=exchange)
         store.commit(ANNA, [Delete("1")], actor="model")
-        assert store.check() == [] and store.images.path(image.sha256)
-        store.undo(embed)
+        assert check_store(store) == [] and store.images.path(image.sha256)
+        undo_change(store, embed)
         memory = store.get("1")
         assert memory and memory.image == image and store.images.path(image.sha256)
         store.commit(ANNA, [Delete("1")], actor="model")
         now[0] += timedelta(days=UNDO_DAYS, seconds=1)
-        assert store.check() == [] and files(tmp_path) == []
+        assert check_store(store) == [] and files(tmp_path) == []
 
 
 def test_forgetting_somebody_erases_also_what_the_student_deleted(store: Store) -> None:
@@ -128,8 +131,8 @@ def test_a_changed_memory_takes_the_image_of_its_new_words_if_it_has_none(store:
     store.commit(ANNA, [Update("1", "a fast car", embed(["a fast car"])[0], image=stored_image(store, "blue"))])
     memory = store.get("1")
     assert memory and memory.image == image and len(files(store.folder)) == 4  # the blue one is on its way still
-    store.undo(embed)
-    store.undo(embed)
+    undo_change(store, embed)
+    undo_change(store, embed)
     memory = store.get("1")
     assert memory and memory.image is None and store.images.path(image.sha256) is None
 
@@ -147,11 +150,11 @@ def test_a_crash_between_file_and_commit_leaves_an_orphan_that_the_checkup_colle
     image = stored_image(store, "blue")
     (scrap := store.folder / "images" / image.sha256[:2] / "x.part").write_bytes(b"half")  # type: ignore[index]
     add(store, stored_image(store), "1")
-    assert store.check() == [] and len(files(store.folder)) == 5, "it may be on its way into the store"
+    assert check_store(store) == [] and len(files(store.folder)) == 5, "it may be on its way into the store"
     old = time.time() - GRACE_SECONDS - 5
     for path in (*store.images.files(), *(store.folder / "images").rglob("*.thumb.jpg"), scrap):
         os.utime(path, (old, old))
-    assert store.check() == [] and len(files(store.folder)) == 2
+    assert check_store(store) == [] and len(files(store.folder)) == 2
     assert store.images.path(image.sha256) is None
 
 
@@ -161,7 +164,7 @@ def test_a_picture_that_another_process_is_keeping_survives_the_deletion_of_its_
     image = stored_image(other)  # and is reading the exchange
     store.delete("1")
     add(other, image, "2")
-    assert store.images.path(image.sha256) and store.check() == []
+    assert store.images.path(image.sha256) and check_store(store) == []
 
 
 def test_damaged_pictures_are_told_and_removed(store: Store) -> None:
@@ -171,9 +174,9 @@ def test_damaged_pictures_are_told_and_removed(store: Store) -> None:
     assert path
     path.write_bytes(b"not what it was")
     os.utime(path, (1, 1))
-    assert "1 pictures are damaged" in store.check()[0]
-    assert "removed 1 damaged pictures" in " ".join(store.repair(embed))
-    assert store.check() == [] and store.get("1")
+    assert "1 pictures are damaged" in check_store(store)[0]
+    assert "removed 1 damaged pictures" in " ".join(repair_store(store, embed))
+    assert check_store(store) == [] and store.get("1")
 
 
 def test_links_out_of_the_store_are_never_followed(store: Store, tmp_path: Path) -> None:
@@ -184,7 +187,7 @@ def test_links_out_of_the_store_are_never_followed(store: Store, tmp_path: Path)
     assert path
     path.unlink()
     path.symlink_to(secret)
-    assert store.images.path(image.sha256) is None and "damaged" in store.check()[0]
+    assert store.images.path(image.sha256) is None and "damaged" in check_store(store)[0]
     store.delete("1")
     assert secret.read_bytes() == png("blue")
     folder = store.folder / "images"
@@ -192,7 +195,7 @@ def test_links_out_of_the_store_are_never_followed(store: Store, tmp_path: Path)
         part.unlink() if part.is_symlink() or part.is_file() else part.rmdir()
     folder.rmdir()
     folder.symlink_to(tmp_path, target_is_directory=True)
-    with pytest.raises(UsageError, match="link out of the store"):
+    with pytest.raises(UsageError, match="link that leads outside the store"):
         stored_image(store)
     store.reset()
     assert secret.exists()
@@ -245,12 +248,12 @@ def test_one_bad_picture_does_not_cost_the_exchange(store: Store, tmp_path: Path
 def test_an_export_carries_the_pictures(store: Store, tmp_path: Path) -> None:
     image = stored_image(store)
     add(store, image, "1")
-    lines = [json.dumps(line) for line in store.export()]
+    lines = [json.dumps(line) for line in export_lines(store)]
     assert json.loads(lines[0])["version"] == 2
     with Store(tmp_path / "two", SPACE) as two:
-        assert two.import_(lines, embed).added == 1
+        assert import_lines(two, lines, embed).added == 1
         assert two.images.path(image.sha256) and two.get("1").image == image  # type: ignore[union-attr]
-        assert list(two.export()) == list(store.export()) and two.check() == []
+        assert list(export_lines(two)) == list(export_lines(store)) and check_store(two) == []
         two.delete("1")
         assert files(two.folder) == []
 
@@ -267,15 +270,15 @@ def test_hostile_pictures_in_an_export_are_refused_and_nothing_stays(
     store: Store, tmp_path: Path, change: dict[str, str], says: str
 ) -> None:
     add(store, stored_image(store), "1")
-    lines = list(store.export())
+    lines = list(export_lines(store))
     number = next(at for at, line in enumerate(lines) if line.get("kind") == "picture")
     lines[number] = {**lines[number], **change}
     with Store(tmp_path / "two", SPACE) as two:
         with pytest.raises(StoreError, match=says):
-            two.import_(lines, embed)
+            import_lines(two, lines, embed)
         assert files(two.folder) == [] and two.count() == 0
         with pytest.raises(StoreError, match="line 5"):
-            two.import_([*store.export(), "{}"], embed)
+            import_lines(two, [*export_lines(store), "{}"], embed)
         assert files(two.folder) == []
 
 
@@ -297,7 +300,7 @@ def test_a_store_from_before_pictures_opens_and_keeps_what_it_had(tmp_path: Path
         old.execute("INSERT INTO embeddings VALUES (1, ?)", [embed(["a"])[0].tobytes()])
         old.execute("PRAGMA user_version = 1")
     with Store(tmp_path, SPACE) as store:
-        assert store.check() == []
+        assert check_store(store) == []
         memory = store.get("1")
         assert memory and memory.image == Image("https://example.org/a.jpg", "a cat")
         add(store, stored_image(store), "2")

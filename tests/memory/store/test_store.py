@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 
 from memlora_mlx.errors import MemoryNotFound, StoreError, UsageError
 from memlora_mlx.memory.changes import Add, Change, Delete, EmbeddingFingerprint, SortOrder, Update
+from memlora_mlx.memory.store.history import memory_history, undo_change
+from memlora_mlx.memory.store.integrity import check_store
+from memlora_mlx.memory.store.sources import list_owners, list_sources, mark_source
 from memlora_mlx.memory.store.store import Store
 from memlora_mlx.records import Exchange, Image, MemoryRecord, Message, Scope
 
@@ -93,7 +96,7 @@ def test_a_memory_knows_where_it_came_from(store: Store) -> None:
     assert (memory.said_at, memory.changed_at, memory.revised_at) == (MAY_8, None, None)
     assert memory.stored_at.tzinfo is not None
     assert store.exchange("x1") == exchange()
-    assert store.owners()[0].name == "Anna"
+    assert list_owners(store)[0].name == "Anna"
     with pytest.raises(StoreError, match="no exchange nope"):
         store.exchange("nope")
 
@@ -147,7 +150,7 @@ def test_an_update_is_revised_when_its_exchange_was_said(store: Store) -> None:
     store.commit(ANNA, [Update(memory_id, "Two cats.", vector("Two cats."))], exchange=exchange())
     memory = store.get(memory_id)
     assert memory is not None and memory.revised_at == MAY_8
-    assert store.history(memory_id)[-1].exchange_key == "x1"
+    assert memory_history(store, memory_id)[-1].exchange_key == "x1"
 
 
 def test_a_change_to_what_is_gone_or_anothers_is_rejected_and_the_rest_is_kept(store: Store) -> None:
@@ -171,13 +174,13 @@ def test_an_id_that_is_taken_is_rejected(store: Store) -> None:
 def test_a_change_may_build_on_an_earlier_one_of_its_commit(store: Store) -> None:
     store.commit(ANNA, [add("a", id="1"), Update("1", "b", vector("b")), Update("1", "c", vector("c"))])
     assert texts(store.list()) == ["c"]
-    assert [line.new_text for line in store.history("1")] == ["a", "b", "c"]
+    assert [line.new_text for line in memory_history(store, "1")] == ["a", "b", "c"]
 
 
 def test_a_failing_commit_leaves_nothing(store: Store) -> None:
     with pytest.raises(StoreError, match="metadata must be JSON"):
         store.commit(ANNA, [add("fine"), add("bad", metadata={"x": {1, 2}})], exchange=exchange())
-    assert (store.count(), store.stored_exchanges(["x1"]), store.owners()) == (0, set(), [])
+    assert (store.count(), store.stored_exchanges(["x1"]), list_owners(store)) == (0, set(), [])
 
 
 @pytest.mark.parametrize("metadata", [{"x": float("nan")}, {1: 2}, {"x": b"bytes"}])
@@ -263,7 +266,7 @@ def test_one_user_under_different_agents(store: Store) -> None:
     assert numbers(Scope("anna", "cook"), exact=True) == [1]
     assert numbers(Scope("nobody")) == []
     assert store.count(Scope("anna", "cook")) == 2
-    assert [owner.memories for owner in store.owners()] == [1, 1, 1, 1]
+    assert [owner.memories for owner in list_owners(store)] == [1, 1, 1, 1]
 
 
 def test_search_by_time_is_closed_at_the_start_and_open_at_the_end(store: Store) -> None:
@@ -290,7 +293,7 @@ def test_expired_memories_are_kept_but_not_found(store: Store) -> None:
     assert [len(found) for found in store.search_many([vector("gone")], 9, ANNA)] == [1]
     assert (store.count(), store.count(show_expired=True)) == (1, 2)
     assert len(store.search(vector("gone"), 9, show_expired=True)) == 2
-    assert store.check() == []
+    assert check_store(store) == []
 
 
 def test_a_deleted_memory_is_never_found_again(store: Store) -> None:
@@ -310,7 +313,10 @@ def test_revising_by_hand(store: Store) -> None:
     revised = store.revise(memory_id, "Anna has a dog.", vector("Anna has a dog."), metadata={"by": "hand"})
     assert revised == store.get(memory_id)
     assert (revised.text, revised.said_at, revised.metadata) == ("Anna has a dog.", MAY_8, {"by": "hand"})
-    assert [(line.event, line.actor) for line in store.history(memory_id)] == [("ADD", "model"), ("UPDATE", "user")]
+    assert [(line.event, line.actor) for line in memory_history(store, memory_id)] == [
+        ("ADD", "model"),
+        ("UPDATE", "user"),
+    ]
 
 
 def test_deleting_everything_of_an_owner_lets_the_conversation_be_read_again(store: Store) -> None:
@@ -326,7 +332,7 @@ def test_deleting_everything_of_an_owner_lets_the_conversation_be_read_again(sto
 def test_a_memory_brought_back_does_not_stand_in_the_way_of_a_second_reading(store: Store) -> None:
     [before] = store.commit(ANNA, [add("a")], exchange=exchange()) or []
     store.delete_all(ANNA)
-    store.undo(embed)
+    undo_change(store, embed)
     [after] = store.commit(ANNA, [add("b")], exchange=exchange()) or []
     assert after.rejected is None and after.memory_id != before.memory_id
     assert sorted(texts(store.list())) == ["a", "b"]
@@ -336,7 +342,7 @@ def test_reset_forgets_everything_and_leaves_no_trace(store: Store) -> None:
     store.commit(ANNA, [add("a-secret-to-forget")], exchange=exchange(text="another-secret"))
     store.search(vector("q"), 1)
     store.reset()
-    assert (store.list(), store.owners(), store.stored_exchanges(["x1"]), store.search(vector("q"), 9)) == (
+    assert (store.list(), list_owners(store), store.stored_exchanges(["x1"]), store.search(vector("q"), 9)) == (
         [],
         [],
         set(),
@@ -350,19 +356,19 @@ def test_reset_forgets_everything_and_leaves_no_trace(store: Store) -> None:
 
 def test_undoing_an_addition(store: Store) -> None:
     memory_id = put(store, "Anna has a cat.")
-    line = store.undo(embed)
+    line = undo_change(store, embed)
     assert (line.event, line.actor, line.old_text) == ("DELETE", "undo", "Anna has a cat.")
     assert store.get(memory_id) is None and store.search(vector("q"), 9) == []
-    assert [old.undone for old in store.history(memory_id)] == [True, False]
+    assert [old.undone for old in memory_history(store, memory_id)] == [True, False]
     with pytest.raises(StoreError, match="nothing to undo"):
-        store.undo(embed)
+        undo_change(store, embed)
 
 
 def test_undoing_an_update_restores_the_memory_as_it_was(store: Store) -> None:
     store.commit(ANNA, [add("old", id="1", said_at=MAY_8, metadata={"a": 1})], exchange=exchange())
     before = store.get("1")
     store.commit(ANNA, [Update("1", "new", vector("new"), NOW, {"b": 2})])
-    assert store.undo(embed).new_text == "old"
+    assert undo_change(store, embed).new_text == "old"
     assert store.get("1") == before
     assert store.search(vector("old"), 1)[0].distance == 0.0
 
@@ -373,7 +379,7 @@ def test_undoing_a_deletion_restores_the_memory_as_it_was(store: Store) -> None:
     before = store.get("1")
     store.search(vector("q"), 1)
     store.delete("1")
-    assert store.undo(embed).event == "ADD"
+    assert undo_change(store, embed).event == "ADD"
     assert store.get("1") == before
     assert [(hit.memory.id, hit.distance) for hit in store.search(vector("old"), 9)] == [("1", 0.0)]
 
@@ -382,7 +388,7 @@ def test_undoing_step_by_step_back_to_nothing(store: Store) -> None:
     put(store, "a", id="1")
     store.revise("1", "b", vector("b"))
     store.delete("1")
-    seen = [store.undo(embed).new_text for _ in range(3)]
+    seen = [undo_change(store, embed).new_text for _ in range(3)]
     assert seen == ["b", "a", None]
     assert store.get("1") is None
 
@@ -390,21 +396,21 @@ def test_undoing_step_by_step_back_to_nothing(store: Store) -> None:
 def test_undo_of_what_has_changed_since_is_refused(store: Store) -> None:
     put(store, "a", id="1")
     store.revise("1", "b", vector("b"))
-    first = store.history("1")[0]
+    first = memory_history(store, "1")[0]
     with pytest.raises(StoreError, match="changed since"):
-        store.undo(embed, first.id)
-    store.undo(embed)
-    store.undo(embed, first.id)
+        undo_change(store, embed, first.id)
+    undo_change(store, embed)
+    undo_change(store, embed, first.id)
     with pytest.raises(StoreError, match="already undone"):
-        store.undo(embed, first.id)
+        undo_change(store, embed, first.id)
     with pytest.raises(StoreError, match="no change has the number 999"):
-        store.undo(embed, 999)
+        undo_change(store, embed, 999)
 
 
 def test_undo_after_everything_was_deleted(store: Store) -> None:
     store.commit(ANNA, [add("a", id="1")], exchange=exchange())
     store.delete_all(ANNA)
-    store.undo(embed)
+    undo_change(store, embed)
     memory = store.get("1")
     assert memory is not None and (memory.text, memory.exchange_key) == ("a", None)
 
@@ -417,7 +423,7 @@ def test_the_embedder_may_use_the_store_while_undoing(store: Store) -> None:
         put(store, "written by the embedder", id="2")
         return embed(given)
 
-    store.undo(busy_embedder)
+    undo_change(store, busy_embedder)
     assert {memory.text for memory in store.list()} == {"a", "written by the embedder"}
 
 
@@ -454,12 +460,12 @@ def test_text_that_no_database_can_hold_is_cleaned(store: Store) -> None:
 
 
 def test_sources_show_how_far_they_have_been_read(store: Store) -> None:
-    store.mark_source("conv-26", "locomo", 3)
+    mark_source(store, "conv-26", "locomo", 3)
     store.commit(ANNA, [], exchange=exchange())
-    [source] = store.sources()
+    [source] = list_sources(store)
     assert (source.kind, source.exchanges, source.done, source.finished_at) == ("locomo", 3, 1, None)
-    store.mark_source("conv-26", "locomo", 3, finished=True)
-    [finished] = store.sources()
+    mark_source(store, "conv-26", "locomo", 3, finished=True)
+    [finished] = list_sources(store)
     assert finished.finished_at is not None and finished.started_at == source.started_at
 
 
@@ -482,7 +488,7 @@ def test_several_threads_use_one_store(store: Store) -> None:
         thread.join()
     assert not failures
     assert store.count() == 60
-    assert store.check() == []
+    assert check_store(store) == []
 
 
 def test_a_closed_store_says_so(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from memlora_mlx.errors import StoreBroken, StoreBusy, StoreError, StoreFull, StoreReadOnly, StoreTooNew
 from memlora_mlx.memory.changes import Add, EmbeddingFingerprint
+from memlora_mlx.memory.store.integrity import check_store, repair_store
 from memlora_mlx.memory.store.store import Store
 from memlora_mlx.records import Exchange, Message, Scope
 
@@ -77,7 +78,7 @@ def test_kill_9_at_any_moment_leaves_a_whole_store_that_can_go_on(tmp_path: Path
         process.stdout.close()
         with Store(tmp_path, SPACE, exact_limit=30) as store:
             done = len(store.stored_exchanges(f"exchange {number}" for number in range(5000)))
-            assert store.check() == []
+            assert check_store(store) == []
             assert store.count() == 3 * done
             for number in range(done):
                 assert len(store.exchange(f"exchange {number}").messages) == 2
@@ -110,7 +111,7 @@ def test_two_processes_write_at_once(tmp_path: Path) -> None:
         assert process.returncode == 0
     with Store(tmp_path, SPACE) as store:
         assert store.count() == 3 * (60 + 30)
-        assert store.check() == []
+        assert check_store(store) == []
 
 
 def test_a_reader_sees_a_whole_state_while_another_writes(tmp_path: Path) -> None:
@@ -248,7 +249,7 @@ def test_a_full_disk_loses_nothing_that_was_stored(tmp_path: Path) -> None:
         connection.execute("PRAGMA max_page_count = 1000000")
         commit(store, kept)
         assert store.count() == 3 * (kept + 1)
-        assert store.check() == []
+        assert check_store(store) == []
 
 
 def test_a_write_that_the_system_refuses_loses_nothing(tmp_path: Path) -> None:
@@ -274,7 +275,7 @@ def test_a_write_that_the_system_refuses_loses_nothing(tmp_path: Path) -> None:
         count = len(store.stored_exchanges(f"exchange {number}" for number in range(5000)))
         assert count > 10
         assert store.count() == 3 * count
-        assert store.check() == []
+        assert check_store(store) == []
 
 
 def test_a_damaged_database_is_named_as_such(tmp_path: Path) -> None:
@@ -286,7 +287,7 @@ def test_a_damaged_database_is_named_as_such(tmp_path: Path) -> None:
         content[place] = 0xA5
     (tmp_path / "memories.db").write_bytes(content)
     with Store(tmp_path, SPACE) as store:
-        assert any("damaged" in problem for problem in store.check())
+        assert any("damaged" in problem for problem in check_store(store))
         with pytest.raises(StoreBroken, match="memlora doctor"):
             store.list()
 
@@ -295,7 +296,7 @@ def test_the_doctor_finds_and_mends(tmp_path: Path) -> None:
     with Store(tmp_path, SPACE) as store:
         for number in range(4):
             commit(store, number)
-        assert store.check() == []
+        assert check_store(store) == []
         execute = store.database.connection().execute
         execute("UPDATE embeddings SET vector = x'00' WHERE memory = 1")
         execute("DELETE FROM embeddings WHERE memory = 2")
@@ -303,14 +304,14 @@ def test_the_doctor_finds_and_mends(tmp_path: Path) -> None:
         execute("UPDATE memories SET text = 'altered' WHERE id = 4")
         execute("UPDATE owners SET memories = 7")
 
-        problems = "; ".join(store.check())
+        problems = "; ".join(check_store(store))
         assert "3 memories have no sound embedding" in problems
         assert "1 memories have another text" in problems
         assert "said to have 7 memories, but has 12" in problems
         assert len(store.search(vector(1), 100)) >= 9  # a damaged store still answers
 
-        assert any("embedded 4 memories again" in line for line in store.repair(embed))
-        assert store.check() == []
+        assert any("embedded 4 memories again" in line for line in repair_store(store, embed))
+        assert check_store(store) == []
         assert len(store.search(vector(1), 100)) == 12
 
 
@@ -327,9 +328,9 @@ def test_moving_to_another_embedding_space(tmp_path: Path) -> None:
         store.search(vector(1), 1)
         before = store.list()
     with Store(tmp_path, wider, any_embedding=True, exact_limit=5) as store, Store(tmp_path, SPACE) as left_behind:
-        assert "its vectors are of failures (16 dimensions), not of wider (24 dimensions)" in store.check()
-        store.repair(embed_wider)
-        assert (store.embedding, store.check(), store.list()) == (wider, [], before)
+        assert "its vectors are of failures (16 dimensions), not of wider (24 dimensions)" in check_store(store)
+        repair_store(store, embed_wider)
+        assert (store.embedding, check_store(store), store.list()) == (wider, [], before)
         assert len(store.search(embed_wider(["?"])[0], 100)) == 12
         for use in (lambda: left_behind.search(vector(1), 1), lambda: commit(left_behind, 9)):
             with pytest.raises(StoreError, match="now holds vectors of wider"):

@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from memlora_mlx.distill.corrections import corrections_file, count_corrections, update_corrections
 from memlora_mlx.distill.examples import read_examples
 from memlora_mlx.errors import BadTrainingData
+from memlora_mlx.memory.corrections import corrections_file, count_corrections, update_corrections
+from memlora_mlx.memory.store.history import memory_history, undo_change
 from memlora_mlx.memory.store.store import Add, Delete, EmbeddingFingerprint, Store, Update
 from memlora_mlx.records import Exchange, Message, Scope
 
@@ -71,7 +72,7 @@ def test_a_correction_that_is_taken_back_goes_again(store: Store, tmp_path: Path
     store.delete(added.memory_id)
     update_corrections(store, tmp_path, added.memory_id)
     assert answers(tmp_path, "extraction") == [{"facts": []}]
-    store.undo(embed)
+    undo_change(store, embed)
     update_corrections(store, tmp_path, added.memory_id)
     assert count_corrections(tmp_path) == 0
 
@@ -80,8 +81,8 @@ def test_an_undone_change_teaches_the_update_to_leave_the_memory(store: Store, t
     [first] = store.commit(ANN, [Add("Ann has a cat", vector("cat"))], exchange=exchange("x1", "I have a cat.")) or []
     changes = [Update(first.memory_id, "Ann has a dog", vector("dog")), Add("Ann runs", vector("runs"))]
     store.commit(ANN, changes, exchange=exchange("x2", "My sister has a dog. I run."))
-    [line] = [line for line in store.history(first.memory_id) if line.event == "UPDATE"]
-    store.undo(embed, line.id)
+    [line] = [line for line in memory_history(store, first.memory_id) if line.event == "UPDATE"]
+    undo_change(store, embed, line.id)
     update_corrections(store, tmp_path, first.memory_id)
     assert answers(tmp_path, "extraction") == []
     assert answers(tmp_path, "update") == [{"memory": [{"id": "1", "text": "Ann runs", "event": "ADD"}]}]
@@ -92,7 +93,7 @@ def test_an_undone_change_teaches_the_update_to_leave_the_memory(store: Store, t
 def test_a_memory_removed_wrongly_needs_the_facts(store: Store, tmp_path: Path) -> None:
     [first] = store.commit(ANN, [Add("Ann drinks tea", vector("t"))], exchange=exchange("x1", "I drink tea.")) or []
     store.commit(ANN, [Delete(first.memory_id)], exchange=exchange("x2", "No coffee for me."))
-    store.undo(embed)
+    undo_change(store, embed)
     update_corrections(store, tmp_path, first.memory_id)
     assert count_corrections(tmp_path) == 0, "the history does not keep why it was removed"
     update_corrections(store, tmp_path, first.memory_id, facts=["Ann drinks no coffee"])

@@ -1,0 +1,64 @@
+"""The results of the pipeline: of one exchange, of one question, and what each call of the student cost."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memlora_mlx.memory.changes import AppliedChange
+from memlora_mlx.memory.visual_questions import VisualAnswer
+from memlora_mlx.records import Completion, Exchange, Hit, MemoryRecord, Stage
+
+
+@dataclass(frozen=True, slots=True)
+class CallCost:
+    """The cost of one call of the student."""
+
+    stage: Stage
+    prompt_tokens: int
+    output_tokens: int
+    seconds: float
+    truncated: int = 0  # characters or memories that did not fit into the prompt
+
+    @classmethod
+    def of(cls, stage: Stage, completion: Completion, truncated: int) -> CallCost:
+        return cls(stage, completion.prompt_tokens, completion.output_tokens, completion.seconds, truncated)
+
+
+@dataclass(frozen=True, slots=True)
+class ExchangeResult:
+    """The result of one exchange."""
+
+    exchange: Exchange
+    facts: tuple[str, ...] = ()
+    applied: tuple[AppliedChange, ...] = ()
+    duplicates: int = 0  # facts that were already stored word for word
+    rejected: int = 0  # operations on memories that were not offered
+    costs: tuple[CallCost, ...] = ()
+    was_already_stored: bool = False  # it was remembered before, and nothing was written
+
+    def count(self, event: str) -> int:
+        return sum(1 for change in self.applied if change.event == event and change.rejected is None)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class UpdateInput:
+    """The input of an update: new facts, and the memories that they may change."""
+
+    facts: tuple[str, ...]
+    vectors: NDArray[np.float32]  # of the facts: (len(facts), dim)
+    memories: tuple[MemoryRecord, ...]  # an id in the update prompt is a position in this
+    duplicates: int = 0
+    nearest_by_fact: tuple[tuple[MemoryRecord, ...], ...] = ()  # the memories nearest to each fact
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer, and the memories that it is based on."""
+
+    text: str
+    hits: tuple[Hit, ...]
+    cost: CallCost
+    look: VisualAnswer | None = None  # if an image was looked at

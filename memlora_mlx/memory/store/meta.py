@@ -1,0 +1,53 @@
+"""The `meta` table: the embedding fingerprint of a store, its id and its revision number."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import uuid
+from pathlib import Path
+
+from memlora_mlx.errors import StoreError
+from memlora_mlx.memory.changes import EmbeddingFingerprint
+from memlora_mlx.memory.retrieval.index import StoreRevision
+from memlora_mlx.memory.store.database import Database
+
+
+def stored_embedding(database: Database, embedding: EmbeddingFingerprint) -> EmbeddingFingerprint:
+    """The fingerprint of the vectors in the store; a new store takes the one that is given."""
+    with database.read() as connection:
+        row = connection.execute("SELECT value FROM meta WHERE key = 'space'").fetchone()
+    if row is None:
+        with database.write() as connection:
+            connection.executemany(
+                "INSERT OR IGNORE INTO meta (key, value) VALUES (?, ?)",
+                [
+                    ("space", json.dumps({"name": embedding.name, "dim": embedding.dim})),
+                    ("store", str(uuid.uuid4())),
+                    ("revision", "0"),
+                ],
+            )
+            row = connection.execute("SELECT value FROM meta WHERE key = 'space'").fetchone()
+    return EmbeddingFingerprint(**json.loads(row["value"]))
+
+
+def check_embedding(stored: EmbeddingFingerprint, expected: EmbeddingFingerprint, folder: Path) -> None:
+    """Raises StoreError: the store holds vectors of another embedder."""
+    if stored != expected:
+        raise StoreError(
+            f"the store in {folder} was made with {stored}, not {expected};"
+            " use that embedder, or embed it again with `memlora doctor --repair`"
+        )
+
+
+def read_revision(connection: sqlite3.Connection, embedding: EmbeddingFingerprint, folder: Path) -> StoreRevision:
+    """The revision of the database, for the vector indexes.
+
+    Raises:
+        StoreError: another process has computed the embeddings again with another embedder.
+    """
+    meta = {row["key"]: row["value"] for row in connection.execute("SELECT key, value FROM meta")}
+    stored = EmbeddingFingerprint(**json.loads(meta["space"]))
+    if stored != embedding:
+        raise StoreError(f"the store in {folder} now holds vectors of {stored}, not {embedding}; open it again")
+    return StoreRevision(meta["store"], stored, int(meta["revision"]))

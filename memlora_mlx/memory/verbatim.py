@@ -1,0 +1,48 @@
+"""Store messages as they are: `Memory.add(infer=False)`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from memlora_mlx.memory import inputs
+from memlora_mlx.memory.changes import Add
+from memlora_mlx.memory.workspace import Workspace
+from memlora_mlx.records import Exchange
+from memlora_mlx.text import clean_line
+
+
+def store_verbatim(
+    workspace: Workspace, exchange: Exchange, metadata: Mapping[str, Any], expires: datetime | None
+) -> list[dict[str, Any]]:
+    """Store each message of an exchange as a memory, without asking the student. Returns Mem0's results."""
+    messages = [message for message in exchange.messages if message.role != "system" and clean_line(message.text)]
+    texts = [clean_line(message.text, inputs.MAX_MEMORY) for message in messages]
+    vectors = workspace.engine.embed(texts)
+    changes = [
+        Add(
+            text,
+            vector,
+            said_at=message.said_at or exchange.said_at,
+            image=message.image,
+            metadata={
+                **metadata,
+                "role": message.role,
+                **({"actor_id": message.speaker} if message.speaker else {}),
+            },
+            expires_at=expires,
+        )
+        for message, text, vector in zip(messages, texts, vectors, strict=True)
+    ]
+    applied = workspace.store.commit(exchange.owner, changes, exchange=exchange, actor="user") or []
+    return [
+        {
+            "id": change.memory_id,
+            "memory": change.text,
+            "event": "ADD",
+            "actor_id": message.speaker,
+            "role": message.role,
+        }
+        for change, message in zip(applied, messages, strict=True)
+    ]
