@@ -147,6 +147,19 @@ def test_memory_imports_the_models_only_in_its_workspace_and_front_door() -> Non
     assert users == {f"{ROOT}.memory.workspace", f"{ROOT}.memory.api"}
 
 
+@pytest.mark.parametrize("name", ["models", "conversations", "temporal", "distill", "eval"])
+def test_no_two_modules_of_a_room_import_each_other(name: str) -> None:
+    """Neither directly nor through others, and imports that only a type checker follows count too."""
+    graph = grimp.build_graph(ROOT, cache_dir=None)
+    circles = [
+        f"{module} imports {imported}, which leads back: {' -> '.join(back)}"
+        for module in packages_below(graph, f"{ROOT}.{name}")
+        for imported in sorted(graph.find_modules_directly_imported_by(module))
+        if (back := graph.find_shortest_chain(imported, module))
+    ]
+    assert circles == []
+
+
 def test_nobody_imports_the_laboratory(module_graph: grimp.ImportGraph) -> None:
     assert importers_of(module_graph, "benchmarks") == set()
 

@@ -168,7 +168,7 @@ def train_command(
             return _resumed(resume, wanted, opened.settings.home)
         if wanted is None:
             raise UsageError("which stage? give --stage extraction, update, generation or vqa")
-        home, name = opened.settings.home, absolute_student(opened.student_name)
+        home, name = opened.settings.home, absolute_student(opened.student_name, opened.settings.home)
         chosen = read_recipe(wanted, recipe, student=name).changed(**changes)
         check_recipe(chosen)
         begun = _start_expert_folder(start, opened, chosen) if start or recipe is None else None
@@ -201,11 +201,11 @@ def _train(opened: Workspace, config: TrainingConfig, folder: Path, command: str
     from memlora_mlx.distill.training_metrics import read_points
     from memlora_mlx.errors import Cancelled
     from memlora_mlx.models.downloads import resolve
-    from memlora_mlx.models.student import Student as Model
+    from memlora_mlx.models.loading import load_student
 
     name = None if Path(config.student).is_absolute() else config.student
     folder_of_student = resolve(config.student, opened.models_folder)
-    student = Model.load(folder_of_student, name, image_tiles=opened.settings.image_tiles)
+    student = load_student(folder_of_student, name, image_tiles=opened.settings.image_tiles)
     first = distributed.rank() == 0
     with TrainingProgress(config, read_points(folder), quiet=not first) as progress:
         try:
@@ -252,8 +252,8 @@ def _start_expert_folder(given: str | None, opened: Workspace, recipe: Recipe) -
     folder = opened.expert_folders.get(recipe.stage)
     if folder is None:
         return None
-    card, wanted = read_card(folder).get("recipe") or {}, recipe.as_dict()
-    alike = all(card.get(name) == wanted[name] for name in ("keys", "rank", "num_layers"))
+    trained_by, wanted = read_card(folder).recipe, recipe.as_dict()
+    alike = all(trained_by.get(name) == wanted[name] for name in ("keys", "rank", "num_layers"))
     return str(folder.resolve()) if alike else None
 
 
@@ -270,12 +270,12 @@ def _layers(name: str | None) -> tuple[str, ...] | None:
     return known[name]
 
 
-def absolute_student(student: str) -> str:
+def absolute_student(student: str, home: Path) -> str:
     """A student's name that means the same in any folder."""
-    from memlora_mlx.models.catalog import ENTRIES
+    from memlora_mlx.models.catalog import entries
 
     local = Path(student).expanduser()
-    return str(local.resolve()) if student not in ENTRIES and local.is_dir() else student
+    return str(local.resolve()) if student not in entries(home) and local.is_dir() else student
 
 
 def absolute_data(data: str) -> str:

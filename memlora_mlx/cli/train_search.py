@@ -154,7 +154,7 @@ def _plan(
 
     if recipe is not None and len(searched) > 1:
         raise UsageError("--recipe is of one stage; name it with --stage")
-    given, student = _data_by_stage(data, searched), absolute_student(opened.student_name)
+    given, student = _data_by_stage(data, searched), absolute_student(opened.student_name, opened.settings.home)
     grids: list[Grid] = []
     for stage in searched:
         files = given.get(stage) or data_or_offer_synthetic(stage, opened.settings.home, yes)
@@ -263,10 +263,10 @@ def _existing_search_folder(resume: str, home: Path) -> Path:
 
 def _load(opened: Workspace, student: str) -> Model:
     from memlora_mlx.models.downloads import resolve
-    from memlora_mlx.models.student import Student
+    from memlora_mlx.models.loading import load_student
 
     name = None if Path(student).is_absolute() else student
-    return Student.load(resolve(student, opened.models_folder), name)
+    return load_student(resolve(student, opened.models_folder), name)
 
 
 def _measure(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -91,16 +92,18 @@ def print_training_result(config: TrainingConfig, folder: Path, expert: Path, as
     from memlora_mlx.distill.training_metrics import NAN_LOSS
     from memlora_mlx.errors import TrainingFailed
     from memlora_mlx.models.adapter_registry import read_card
+    from memlora_mlx.models.cards import TrainingMetrics
+    from memlora_mlx.models.typed_json import to_json
 
     card = read_card(expert)
-    metrics, student = card["metrics"], card["base"]["name"]
-    loss, ended, is_better = metrics["validation_loss"], metrics["ended"], metrics["step"] > 0
-    first, beginning = loss.get("base", loss.get("start")), _beginning(config)
+    metrics, student = card.metrics or TrainingMetrics(), card.base.name if card.base else config.student
+    loss, ended, is_better = metrics.validation_loss, metrics.ended, bool(metrics.step)
+    first, beginning = metrics.first_loss or math.nan, _beginning(config)
     _draw_curve(config, folder, curve=not as_json)
     if ended == NAN_LOSS:
-        kept = f"the weights of step {metrics['step']}, the best until then, are in {expert}"
+        kept = f"the weights of step {metrics.step}, the best until then, are in {expert}"
         raise TrainingFailed(
-            f"{NAN_LOSS} at step {metrics['steps']}; {kept if is_better else f'nothing was better than {beginning} until then'}."
+            f"{NAN_LOSS} at step {metrics.steps}; {kept if is_better else f'nothing was better than {beginning} until then'}."
             f" Try a lower --learning-rate than {config.recipe.learning_rate:g}"
         )
     if as_json:
@@ -111,13 +114,13 @@ def print_training_result(config: TrainingConfig, folder: Path, expert: Path, as
                 "run": str(folder),
                 "expert": str(expert),
                 "is_better": is_better,
-                **metrics,
+                **to_json(metrics),
             }
         )
         return
     typer.echo(
         f"{config.stage} expert for {student}: validation loss {first:.4f} ({beginning}) -> {loss['expert']:.4f}, "
-        f"best at step {metrics['step']} of {metrics['steps']} ({ended}, {format_duration(metrics['seconds'])})"
+        f"best at step {metrics.step} of {metrics.steps} ({ended}, {format_duration(metrics.seconds or 0)})"
     )
     if is_better:
         typer.echo(f"{expert}\nUse it always: memlora adapters install {shlex.quote(str(expert))}")

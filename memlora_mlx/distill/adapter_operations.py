@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 from memlora_mlx.distill.training_runs import VALIDATION_ROWS, TrainingConfig, TrainingData, config_from_json, read_data
 from memlora_mlx.errors import AdapterMismatch, BadTrainingData, UsageError
 from memlora_mlx.files import atomic_folder
-from memlora_mlx.models.adapter_registry import CONFIG, WEIGHTS, installed_folder, read_card, registry_name
-from memlora_mlx.records import STAGES, Stage
+from memlora_mlx.models.adapter_registry import WEIGHTS, installed_folder, read_card, registry_name
+from memlora_mlx.models.cards import CONFIG, ExpertCard
+from memlora_mlx.records import Stage
 
 if TYPE_CHECKING:
     from memlora_mlx.models.experts import Expert
@@ -47,14 +48,14 @@ def verify_expert(
     except AdapterMismatch as error:
         return [VerificationResult("files", False, str(error))]
     size = (folder / WEIGHTS).stat().st_size
-    state = "intact" if "sha256" in card else "present; the card has no hash of them"
+    state = "intact" if card.sha256 else "present; the card has no hash of them"
     findings = [VerificationResult("files", True, f"{size / 1e6:.1f} MB, {state}")]
     try:
         expert = _read(folder, stage or _stage(folder, card), student)
     except AdapterMismatch as error:
         return [*findings, VerificationResult("base", False, str(error))]
     base = f"{student.name}, fingerprint {student.fingerprint}"
-    if "base" in card:
+    if card.base is not None:
         findings.append(VerificationResult("base", True, base))
     else:
         findings.append(
@@ -79,13 +80,13 @@ def install_expert(folder: Path, student: Student, name: str, home: Path, *, sta
     if not (folder / CONFIG).is_file() and (folder / "expert" / CONFIG).is_file():
         folder = folder / "expert"
     card = read_card(folder)
-    stated = card.get("stage")
+    stated = card.stage
     if stage is not None and stated is not None and stated != stage:
         raise UsageError(f"The expert in {folder} is for {stated}, not for {stage}. Remove --stage.")
     stage = stage or _stage(folder, card)
     _check_files(folder, card)
     _read(folder, stage, student)
-    place = installed_folder(home) / registry_name(name) / stage
+    place = installed_folder(home) / registry_name(name, home) / stage
     if folder.resolve() != place.resolve():
         _copy(folder, place)
     return place
@@ -107,23 +108,22 @@ def export_expert(folder: Path, target: Path) -> None:
 # ------------------------------------------------------------------------------------------------ inside
 
 
-def _stage(folder: Path, card: Mapping[str, Any]) -> Stage:
-    for stage in STAGES:
-        if card.get("stage") == stage:
-            return stage
+def _stage(folder: Path, card: ExpertCard) -> Stage:
+    if card.stage is not None:
+        return card.stage
     raise UsageError(f"The card of the expert in {folder} does not say its stage. Give it with --stage.")
 
 
-def _check_files(folder: Path, card: Mapping[str, Any]) -> None:
+def _check_files(folder: Path, card: ExpertCard) -> None:
     """Raises AdapterMismatch if a file is missing, or its hash is not the one in the card."""
     weights = folder / WEIGHTS
     if not weights.is_file():
         raise AdapterMismatch(f"The expert in {folder} is incomplete: {WEIGHTS} is missing. Install it again.")
     found = hashlib.sha256(weights.read_bytes()).hexdigest()
-    if "sha256" in card and card["sha256"] != found:
+    if card.sha256 and card.sha256 != found:
         raise AdapterMismatch(
             f"The expert in {folder} is damaged: {WEIGHTS} has sha256 {found[:16]}..., but its card says "
-            f"{str(card['sha256'])[:16]}... Install it again."
+            f"{card.sha256[:16]}... Install it again."
         )
 
 
@@ -131,12 +131,11 @@ def _read(folder: Path, stage: Stage, student: Student) -> Expert:
     """The expert. Raises AdapterMismatch if it is for another student."""
     from memlora_mlx.models.experts import ExpertTable, read_expert
 
-    base = read_card(folder).get("base") or {}
-    trained_on = base.get("fingerprint")
-    if trained_on and trained_on != student.fingerprint:
-        name = base.get("name", "another model")
+    base = read_card(folder).base
+    if base is not None and base.fingerprint and base.fingerprint != student.fingerprint:
+        name = base.name or "another model"
         raise AdapterMismatch(
-            f"The expert in {folder} was trained on {name} (fingerprint {trained_on}), not on {student.name} "
+            f"The expert in {folder} was trained on {name} (fingerprint {base.fingerprint}), not on {student.name} "
             f"({student.fingerprint}). Use --student {name}."
         )
     expert = read_expert(folder, stage, student.fingerprint)
@@ -151,8 +150,10 @@ def _measured(expert: Expert, student: Student, home: Path, data: Sequence[str])
 
     subject = "validation loss"
     try:
-        losses = expert.card["metrics"]["validation_loss"]  # `base` is missing if the training continued from an expert
-        stated = {part: float(losses[part]) for part in ("base", "expert") if part in losses}
+        if expert.card.metrics is None:
+            raise ValueError("it has no metrics")
+        losses = expert.card.metrics.validation_loss  # `base` is missing if the training continued from an expert
+        stated = {part: losses[part] for part in ("base", "expert") if part in losses}
         config, rows = _examples(expert, home, data)
         longest, weight = min(config.recipe.max_seq_length, student.context), config.recipe.decision_weight
         validation, _ = tokenize_examples(
@@ -185,22 +186,25 @@ def _examples(expert: Expert, home: Path, data: Sequence[str]) -> tuple[Training
         BadTrainingData: the files are missing, or have changed.
         KeyError, TypeError, ValueError: the card does not name the data.
     """
-    stated = expert.card["data"]
+    stated, base = expert.card.data, expert.card.base
+    if stated is None or base is None or base.name is None:
+        raise ValueError("it has no data or no base")
     text: dict[str, Any] = {
         "stage": expert.stage,
-        "student": expert.card["base"]["name"],
-        "data": list(data) or [str(home / name) for name in stated["files"]],
-        "recipe": expert.card["recipe"],
-        "rows": stated.get("rows_asked"),
-        "splits": stated.get("splits", "paper"),
-        "validation_rows": stated.get("validation_rows_asked", VALIDATION_ROWS),
+        "student": base.name,
+        "data": list(data) or [str(home / name) for name in stated.files],
+        "recipe": dict(expert.card.recipe),
+        "rows": stated.rows_asked,
+        "splits": stated.splits or "paper",
+        "validation_rows": stated.validation_rows_asked or VALIDATION_ROWS,
     }
     config = config_from_json(text)
     found = read_data(config)
-    name = "validation_hash" if "validation_hash" in stated else "hash"
-    if getattr(found, name) != stated[name]:
+    name = "validation_hash" if stated.validation_hash else "hash"
+    expected = stated.validation_hash or stated.hash
+    if getattr(found, name) != expected:
         raise BadTrainingData(
-            f"the data is not that of the card (its hash is {getattr(found, name)}, the card's is {stated[name]}). "
+            f"the data is not that of the card (its hash is {getattr(found, name)}, the card's is {expected}). "
             "Give the right files with --data."
         )
     return config, found
@@ -213,4 +217,4 @@ def _copy(folder: Path, place: Path) -> None:
             for name in (WEIGHTS, CONFIG):
                 shutil.copyfile(folder / name, new / name)
     except OSError as error:
-        raise UsageError(f"cannot write to {place} ({error.strerror}); what was there is as it was") from error
+        raise UsageError(f"Cannot write to {place} ({error.strerror}). The existing expert was not changed.") from error

@@ -14,10 +14,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from memlora_mlx.distill.datasets import TokenizedExample
-from memlora_mlx.distill.json_fields import check_version, from_json
+from memlora_mlx.distill.training_config import without_version
 from memlora_mlx.distill.training_metrics import NAN_LOSS
 from memlora_mlx.files import atomic_paths
 from memlora_mlx.models.safetensors_files import load_arrays_and_words
+from memlora_mlx.models.typed_json import from_json
 
 import mlx.core as mx  # isort: skip  (memlora_mlx.models prepares it)
 
@@ -78,7 +79,7 @@ def read_checkpoint(file: Path) -> Checkpoint:
         ValueError: it is not the state of a run, or a newer memlora wrote it.
     """
     arrays, header = load_arrays_and_words(file)
-    check_version(int(header.get("version", VERSION)), VERSION)
+    without_version({"version": int(header.get("version", 1))}, VERSION)
     if "progress" not in header:
         raise ValueError("it is not the state of a run")
     parts: dict[str, dict[str, mx.array]] = {part: {} for part in _PARTS}
@@ -87,7 +88,9 @@ def read_checkpoint(file: Path) -> Checkpoint:
         if part not in parts:
             raise ValueError(f"it has an unknown array, {full_name}")
         parts[part][name] = array
-    progress = from_json(TrainerState, json.loads(header["progress"]))
+    numbers = json.loads(header["progress"])
+    # Before a valid validation the best loss is infinite, which is the default of the field.
+    progress = from_json(TrainerState, {name: value for name, value in numbers.items() if value != math.inf})
     progress.ended = _OLD_ENDED.get(progress.ended or "", progress.ended)
     return Checkpoint(progress, parts["weights"], parts["best"], parts["optimizer"], header.get("examples"))
 

@@ -12,11 +12,11 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from memlora_mlx.distill.json_fields import check_version, from_json
 from memlora_mlx.distill.recipes import check_recipe
-from memlora_mlx.distill.training_config import TrainingConfig, config_from_json, config_to_json
+from memlora_mlx.distill.training_config import TrainingConfig, check_splits, config_to_json, without_version
 from memlora_mlx.errors import TrainingFailed, UsageError
 from memlora_mlx.files import atomic_write
+from memlora_mlx.models.typed_json import from_json
 from memlora_mlx.records import STAGES, Stage
 
 MetricValues = Mapping[str, float]  # by metric; higher is better
@@ -148,10 +148,9 @@ def read_state(folder: Path) -> SearchState:
         UsageError: the folder holds no search, or search.json cannot be read.
     """
     try:
-        value = json.loads((folder / "search.json").read_text(encoding="utf-8"))
-        check_version(value.get("version", VERSION), VERSION)
-        return _state(from_json(_SearchFile, {name: part for name, part in value.items() if name != "version"}))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        value = without_version(json.loads((folder / "search.json").read_text(encoding="utf-8")), VERSION)
+        return _state(from_json(_SearchFile, value))
+    except (OSError, ValueError, KeyError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise UsageError(
             f"{folder} contains no search to resume ({reason}). Remove --resume to start a new one."
@@ -160,33 +159,29 @@ def read_state(folder: Path) -> SearchState:
 
 @dataclass(frozen=True, slots=True)
 class _Measured:
+    """The scores of a combination, in search.json."""
+
     experts: tuple[str, ...]  # names of candidates
-    scores: dict[str, Any]
+    scores: Mapping[str, Any]  # numbers; a metric can be NaN
 
 
 @dataclass(frozen=True, slots=True)
 class _SearchFile:
-    """The parts of search.json, whose own parts are still JSON."""
+    """The fields of search.json."""
 
-    plan: dict[str, Any]
-    conditions: dict[str, Any]
-    data: dict[Stage, str]
-    candidates: tuple[Any, ...]
-    measured: tuple[Any, ...]
-    test: dict[str, Any] | None
+    plan: SearchConfig
+    conditions: Mapping[str, Any]
+    data: Mapping[str, str]
+    candidates: tuple[Candidate, ...]
+    measured: tuple[_Measured, ...]
+    test: _Measured | None
 
 
 def _state(file: _SearchFile) -> SearchState:
-    candidates = {candidate.name: candidate for candidate in (from_json(Candidate, one) for one in file.candidates)}
-    measured = [from_json(_Measured, one) for one in file.measured]
-    tested = None
-    if file.test:
-        test = from_json(_Measured, file.test)
-        tested = tuple(candidates[name] for name in test.experts), test.scores
-    scores: dict[tuple[str, ...], MetricValues] = {one.experts: one.scores for one in measured}
-    return SearchState(_config(file.plan), file.conditions, file.data, candidates, scores, tested)
-
-
-def _config(value: Mapping[str, Any]) -> SearchConfig:
-    grids = tuple(from_json(Grid, {**grid, "order": config_from_json(grid.get("order"))}) for grid in value["grids"])
-    return from_json(SearchConfig, {**value, "grids": grids})
+    for grid in file.plan.grids:
+        check_splits(grid.order)
+    candidates = {candidate.name: candidate for candidate in file.candidates}
+    scores: dict[tuple[str, ...], MetricValues] = {entry.experts: entry.scores for entry in file.measured}
+    tested = (tuple(candidates[name] for name in file.test.experts), file.test.scores) if file.test else None
+    data = {stage: file.data[stage] for stage in STAGES if stage in file.data}
+    return SearchState(file.plan, dict(file.conditions), data, candidates, scores, tested)

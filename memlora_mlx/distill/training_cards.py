@@ -10,13 +10,15 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from memlora_mlx.distill.examples import TrainingExample
 from memlora_mlx.distill.training_config import TrainingConfig
 from memlora_mlx.distill.training_data import TrainingData, short_path
 from memlora_mlx.memory import stages
 from memlora_mlx.models.adapter_registry import read_card
+from memlora_mlx.models.cards import BaseModel, ExpertCard, TrainedOn, TrainingMetrics
+from memlora_mlx.models.typed_json import from_json
 
 if TYPE_CHECKING:
     from memlora_mlx.distill.training import TrainingResult
@@ -25,30 +27,34 @@ if TYPE_CHECKING:
 
 def make_card(
     student: Student, config: TrainingConfig, data: TrainingData, result: TrainingResult, command: str
-) -> dict[str, Any]:
+) -> ExpertCard:
     """The card of an expert. The licence is that of its data, and of the data of the expert that it continued from."""
     progress = result.progress
-    start = dict(read_card(Path(config.start))) if config.start else {}
-    licences = [str((start.get("data") or {}).get("licence") or ""), data.origin["licence"]]
+    start = read_card(Path(config.start)) if config.start else None
+    licences = [(start.licence if start else None) or "", data.origin["licence"]]
     licence = "; ".join(dict.fromkeys(part for text in licences for part in text.split("; ") if part))
-    return {
-        "stage": config.stage,
-        **(update_traits(data.training) if config.stage == "update" else {}),
-        **({"start": start} if config.start else {}),
-        "base": {"name": student.name, "fingerprint": student.fingerprint},
-        "recipe": config.recipe.as_dict(),
-        "data": {"hash": data.hash, "validation_hash": data.validation_hash, **data.origin, "licence": licence},
-        "metrics": {
-            "validation_loss": {"start" if config.start else "base": progress.first_loss, "expert": progress.best_loss},
-            "step": progress.best_step,
-            "steps": progress.step,
-            "ended": progress.ended,
-            "seconds": round(progress.seconds),
-        },
-        "environment": describe_environment(),
-        "command": _without_folders(command),
-        "made": datetime.now(UTC).date().isoformat(),
-    }
+    traits = update_traits(data.training) if config.stage == "update" else {}
+    losses = {"start" if config.start else "base": progress.first_loss, "expert": progress.best_loss}
+    trained_on = {"hash": data.hash, "validation_hash": data.validation_hash, **data.origin, "licence": licence}
+    return ExpertCard(
+        stage=config.stage,
+        copied_texts="copied_texts" in traits,
+        one_fact="one_fact" in traits,
+        start=start,
+        base=BaseModel(name=student.name, fingerprint=student.fingerprint),
+        recipe=config.recipe.as_dict(),
+        data=from_json(TrainedOn, trained_on),
+        metrics=TrainingMetrics(
+            validation_loss={name: loss for name, loss in losses.items() if loss is not None},
+            step=progress.best_step,
+            steps=progress.step,
+            ended=progress.ended,
+            seconds=round(progress.seconds),
+        ),
+        environment=describe_environment(),
+        command=_without_folders(command),
+        made=datetime.now(UTC).date().isoformat(),
+    )
 
 
 def describe_environment() -> dict[str, str]:

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from memlora_mlx.conversations.splits import SPLITS
-from memlora_mlx.distill.json_fields import from_json
 from memlora_mlx.distill.recipes import Recipe
+from memlora_mlx.models.typed_json import from_json
 from memlora_mlx.records import Stage
 
 VALIDATION_ROWS = 128  # of each run: a validation must not cost more than the training between two validations
@@ -42,14 +42,32 @@ def config_from_json(value: Any) -> TrainingConfig:
     Raises:
         ValueError: it does not hold the settings of a run.
     """
-    if not isinstance(value, Mapping):
-        raise ValueError("it is not a JSON object")  # noqa: TRY004  one kind of error for all that is wrong
-    names = [field.name for field in fields(TrainingConfig)]
-    given = {name: value[name] for name in names if name in value}
-    config = from_json(TrainingConfig, {**given, "recipe": from_json(Recipe, value.get("recipe"))})
+    if isinstance(value, Mapping):
+        names = {field.name for field in fields(TrainingConfig)}
+        value = {name: part for name, part in value.items() if name in names}
+    config = from_json(TrainingConfig, value)
+    check_splits(config)
+    return config
+
+
+def check_splits(config: TrainingConfig) -> None:
+    """Raises ValueError if the splits of the settings have no known name."""
     if config.splits not in SPLITS:
         raise ValueError(f"the splits {config.splits!r} are unknown")
-    return config
+
+
+def without_version(value: Any, newest: int) -> Any:
+    """The fields of a file without its `version`, which is 1 in the files of early versions.
+
+    Raises:
+        ValueError: a newer memlora wrote the file.
+    """
+    if not isinstance(value, Mapping):
+        return value
+    found = value.get("version", 1)
+    if type(found) is not int or found > newest:
+        raise ValueError(f"its version is {found} and this memlora reads up to {newest}; update memlora")
+    return {name: part for name, part in value.items() if name != "version"}
 
 
 def parse_file_and_count(argument: str) -> tuple[str, int | None]:

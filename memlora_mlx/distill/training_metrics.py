@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from memlora_mlx.distill.json_fields import from_json
 from memlora_mlx.files import atomic_write
 from memlora_mlx.json_lines import JsonLines, json_line, read_json_lines
+from memlora_mlx.models.typed_json import from_json
 
 METRICS = "metrics.jsonl"
 NAN_LOSS = "the loss is NaN"  # why a run ended; a value in state.json and in cards

@@ -17,7 +17,6 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from memlora_mlx.distill.json_fields import check_version
 from memlora_mlx.distill.training_cards import describe_environment, make_card
 from memlora_mlx.distill.training_config import (
     VALIDATION_ROWS,
@@ -25,6 +24,7 @@ from memlora_mlx.distill.training_config import (
     config_from_json,
     config_to_json,
     parse_file_and_count,
+    without_version,
 )
 from memlora_mlx.distill.training_data import TrainingData, default_data, local_data_offer, read_data
 from memlora_mlx.errors import Cancelled, TrainingFailed, UsageError, VisionMissing
@@ -191,9 +191,8 @@ def read_run(folder: Path) -> RunManifest:
         UsageError: the folder holds no run, or its manifest cannot be read.
     """
     try:
-        value = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        value = without_version(json.loads((folder / MANIFEST).read_text(encoding="utf-8")), MANIFEST_VERSION)
         config = config_from_json(value)
-        check_version(value.get("version", MANIFEST_VERSION), MANIFEST_VERSION)
         return RunManifest(config, str(value.get("command") or ""), value.get("environment") or {})
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error

@@ -34,6 +34,7 @@ from memlora_mlx.distill.recipes import Recipe
 from memlora_mlx.distill.training_runs import TrainingConfig
 from memlora_mlx.errors import BadTrainingData, Cancelled, TrainingFailed, UsageError
 from memlora_mlx.models.experts import ExpertTable, read_expert
+from memlora_mlx.models.loading import load_student
 from memlora_mlx.models.student import Student
 from memlora_mlx.records import Stage
 
@@ -83,11 +84,11 @@ class SearchBench:
 
     def load(self) -> Student:
         self.loads += 1
-        return Student.load(self.student)
+        return load_student(self.student)
 
     def measure(self, experts: Mapping[Stage, Path], part: str) -> dict[str, float]:
         self.measured.append(({stage: path.parent.name for stage, path in experts.items()}, part))
-        student = Student.load(self.student)
+        student = load_student(self.student)
         table = ExpertTable(
             student.model, {s: read_expert(path, s, student.fingerprint) for s, path in experts.items()}
         )

@@ -93,13 +93,12 @@ class TrainScreen(MainScreen):
 
     @work(group="students", exclusive=True, exit_on_error=False)
     async def fill_students(self) -> None:
-        from memlora_mlx.models.catalog import ENTRIES
+        from memlora_mlx.models.catalog import entries
         from memlora_mlx.models.downloads import installed
 
         found = await asyncio.to_thread(installed, self.backend.settings.models_folder)
-        names = [
-            m.name for m in found if m.is_complete and (m.name not in ENTRIES or ENTRIES[m.name].kind == "student")
-        ]
+        known = entries(self.home)
+        names = [m.name for m in found if m.is_complete and (m.name not in known or known[m.name].kind == "student")]
         select = self.query_one("#student", Select)
         before = select.value
         select.set_options([("the student at work", ""), *((name, name) for name in names)])
