@@ -124,7 +124,7 @@ def _example(line: str, where: str) -> TrainingExample:
         )
     if len(turns) < 2 or turns[-1][0] != "assistant" or any(role not in get_args(Role) for role, _ in turns):
         raise BadTrainingData(
-            f"{where}: the messages must be a prompt and, last, the assistant's answer. Correct or remove that line."
+            f"{where}: the messages must end with the assistant's answer, after a prompt. Correct or remove that line."
         )
     if not turns[-1][1].strip():
         raise BadTrainingData(f"{where}: the answer is empty, so there is nothing to learn. Remove that line.")

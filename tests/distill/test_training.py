@@ -711,3 +711,64 @@ def test_a_bad_recipe_is_one_line(tmp_path: Path, text: str, says: str) -> None:
     with pytest.raises(UsageError, match=says) as raised:
         read_recipe("update", tmp_path / "mine.yaml")
     assert "\n" not in str(raised.value)
+
+
+# Manifests
+
+
+def test_a_run_of_an_early_version_is_resumed_and_one_of_a_newer_version_is_refused(
+    tmp_path: Path, tiny_student: Path
+) -> None:
+    config, folder = order_for(tmp_path / "rows.jsonl", tiny_student), tmp_path / "run"
+    training_runs.create_run(config, folder, "memlora train --stage extraction")
+    assert training_runs.read_run_config(folder) == config
+    value = json.loads((folder / "run.json").read_text())
+    for name in ("version", "start", "environment"):  # which early versions did not write
+        del value[name]
+    (folder / "run.json").write_text(json.dumps(value))
+    assert training_runs.read_run_config(folder) == config
+    assert training_runs.starting_command(folder) == "memlora train --stage extraction"
+    (folder / "run.json").write_text(json.dumps({**value, "version": 2}))
+    with pytest.raises(UsageError, match="its version is 2 .*update memlora"):
+        training_runs.read_run_config(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"stage": "drawing"}, "stage is 'drawing'"),
+        ({"splits": "mine"}, "the splits 'mine' are unknown"),
+        ({"rows": "many"}, "rows is 'many', not a whole number"),
+        ({"recipe": {"stage": "extraction"}}, "recipe.keys is missing"),
+        ({"data": 3}, "data is 3, not a list"),
+    ],
+)
+def test_a_damaged_manifest_of_a_run_is_one_line(
+    change: dict[str, Any], says: str, tmp_path: Path, tiny_student: Path
+) -> None:
+    training_runs.create_run(order_for(tmp_path / "rows.jsonl", tiny_student), tmp_path / "run")
+    file = tmp_path / "run" / "run.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **change}))
+    with pytest.raises(UsageError, match=f"contains no training run to resume .*{says}") as raised:
+        training_runs.read_run_config(tmp_path / "run")
+    assert "\n" not in str(raised.value)
+
+
+def test_the_state_of_an_early_version_is_read(load: Callable[[], Student], tmp_path: Path) -> None:
+    import mlx.core as mx
+
+    from memlora_mlx.distill.checkpoints import read_checkpoint
+
+    run_of(load(), tmp_path / "run", replace(RECIPE, epochs=0.2)).train()
+    file = tmp_path / "run" / "state.safetensors"
+    arrays, header = mx.load(str(file), return_metadata=True)
+    progress = json.loads(header["progress"]) | {"ended": "the loss became no number", "best_loss": float("inf")}
+    old = {"progress": json.dumps(progress), "examples": header["examples"]}
+    mx.save_safetensors(str(tmp_path / "old.safetensors"), arrays, metadata=old)
+    checkpoint = read_checkpoint(tmp_path / "old.safetensors")
+    assert checkpoint.progress.ended == NAN_LOSS and checkpoint.progress.best_loss == float("inf")
+    assert checkpoint.examples == header["examples"]
+    newer = tmp_path / "newer.safetensors"
+    mx.save_safetensors(str(newer), arrays, metadata={**old, "version": "2"})
+    with pytest.raises(ValueError, match="its version is 2"):
+        read_checkpoint(newer)
