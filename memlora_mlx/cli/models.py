@@ -1,4 +1,4 @@
-"""`memlora models`: which models there are, and pulling and removing them."""
+"""`memlora models`: list, download and remove students and embedders."""
 
 from __future__ import annotations
 
@@ -8,15 +8,27 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(no_args_is_help=True, help="List, pull and remove students and embedders.")
+from memlora_mlx.cli.help import HelpGroup, command, examples
+from memlora_mlx.cli.options import JsonOption
+
+app = typer.Typer(
+    cls=HelpGroup,
+    no_args_is_help=True,
+    help="List, download and remove students and embedders.",
+    epilog=examples("memlora models list", "memlora models pull smollm2-135m all-minilm-l6-v2"),
+)
+
+ModelArgument = Annotated[
+    str, typer.Argument(metavar="NAME", help="Name from `models list`, Hugging Face id, or local folder.")
+]
 
 
-@app.command("list")
+@command(app, "list", "memlora models list", "memlora models list --all")
 def list_models(
-    everything: Annotated[bool, typer.Option("--all", help="Also list the models that serve as test benches.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Also list models that exist for tests only.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
-    """Show every model memlora knows by name, and those on this disk."""
+    """List the models that memlora knows by name, and all that are installed."""
     from memlora_mlx.models.catalog import entries
     from memlora_mlx.models.downloads import default_student, installed
     from memlora_mlx.settings import load_settings
@@ -52,11 +64,11 @@ def list_models(
         _print_table(rows)
 
 
-@app.command()
+@command(app, "pull", "memlora models pull qwen2.5-3b")
 def pull(
-    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Names from `models list`, or hub ids.")],
+    names: Annotated[list[str], typer.Argument(metavar="NAME", help="Names from `models list`, or Hugging Face ids.")],
 ) -> None:
-    """Fetch models; print where each one is."""
+    """Download models and print the folder of each."""
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -78,22 +90,25 @@ def pull(
             try:
                 path = downloads.pull(name, folder, report=show)
             except KeyboardInterrupt:
-                raise Cancelled(f"stopped; `memlora models pull {name}` starts or goes on again") from None
+                raise Cancelled(f"Stopped. Run `memlora models pull {name}` to continue.") from None
         typer.echo(str(path))
 
 
-@app.command()
+@command(app, "add", "memlora models add ~/Downloads/Qwen3-1.7B-Q4_K_M.gguf --name my-qwen")
 def add(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A GGUF file, as LM Studio and Ollama keep them.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="GGUF file, as LM Studio and Ollama keep them.")],
     name: Annotated[
-        str | None, typer.Option(help="What to call the model (default: the name of the file).", show_default=False)
+        str | None,
+        typer.Option(
+            metavar="NAME", help="Name of the new student (default: the name of the file).", show_default=False
+        ),
     ] = None,
 ) -> None:
-    """Convert a GGUF file into a student, for `--student NAME`; print where it is."""
+    """Convert a GGUF file into a student and print its folder."""
     from memlora_mlx.models.added_models import add_gguf
     from memlora_mlx.settings import load_settings
 
-    typer.echo(f"converting {file.name} ...", err=True)
+    typer.echo(f"Converting {file.name} ...", err=True)
     folder = add_gguf(file, load_settings().models_folder, name)
     typer.echo(str(folder))
     typer.echo(
@@ -101,18 +116,20 @@ def add(
     )
 
 
-@app.command()
-def path(name: Annotated[str, typer.Argument(help="A name, a hub id or a local folder.")]) -> None:
-    """Print the folder of a model that is on this disk."""
+@command(app, "path", "memlora models path smollm2-135m")
+def path(name: ModelArgument) -> None:
+    """Print the folder of an installed model."""
     from memlora_mlx.models.downloads import resolve
     from memlora_mlx.settings import load_settings
 
     typer.echo(str(resolve(name, load_settings().models_folder)))
 
 
-@app.command()
-def remove(name: Annotated[str, typer.Argument(help="A name or a hub id.")]) -> None:
-    """Delete a model from this disk."""
+@command(app, "remove", "memlora models remove qwen2.5-3b")
+def remove(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name from `models list`, or Hugging Face id.")],
+) -> None:
+    """Delete an installed model."""
     from memlora_mlx.models import downloads
     from memlora_mlx.settings import load_settings
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from memlora_mlx.errors import AdapterMismatch, ModelBroken
-from memlora_mlx.models.typed_json import from_json, to_json
+from memlora_mlx.models.typed_json import ALWAYS, from_json, to_json
 from memlora_mlx.records import Stage
 
 CONFIG = "adapter_config.json"
@@ -71,6 +71,7 @@ class TrainingMetrics:
 class ExpertCard:
     """What an expert says of itself. One without a card says nothing: every field has its default."""
 
+    version: int = field(default=VERSION, metadata={ALWAYS: True})
     stage: Stage | None = None
     copied_texts: bool = False  # every text of its update answers stands in the prompt, so decoding may hold it to that
     one_fact: bool = False  # it was trained on one fact at a time, and is asked so
@@ -83,7 +84,6 @@ class ExpertCard:
     command: str | None = None
     made: str | None = None  # the day, as 2025-05-08
     sha256: str | None = None  # of the file of weights
-    version: int = VERSION
     other: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -96,7 +96,7 @@ class ExpertCard:
 
     def as_json(self) -> dict[str, Any]:
         """The card as its file has it; an empty one is empty."""
-        return {} if self.is_empty else {"version": self.version, **to_json(self)}
+        return {} if self.is_empty else to_json(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,6 +173,7 @@ class ModelFile:
 class ModelManifest:
     """What a model folder holds and where that came from."""
 
+    version: int = field(default=VERSION, metadata={ALWAYS: True})
     name: str = ""  # its catalogue name, its hub id, or the name that it was added under
     repository: str | None = None  # on the hub
     revision: str | None = None  # of the repository, or the version of the distribution
@@ -185,7 +186,6 @@ class ModelManifest:
     precision: str | None = None  # ... the tensor type that most of its weights had, ...
     licence: str | None = None  # ... and the licence, as the GGUF file says
     files: tuple[ModelFile, ...] = ()
-    version: int = VERSION
     other: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
@@ -210,8 +210,7 @@ class ModelManifest:
 
     def write(self, folder: Path) -> None:
         """Write the manifest into a model folder. Raises OSError."""
-        content = {"version": self.version, **to_json(self)}
-        (folder / MANIFEST).write_text(json.dumps(content, indent=1, ensure_ascii=False), encoding="utf-8")
+        (folder / MANIFEST).write_text(json.dumps(to_json(self), indent=1, ensure_ascii=False), encoding="utf-8")
 
     def is_complete(self, folder: Path) -> bool:
         """Whether every file is in the folder in its full size."""

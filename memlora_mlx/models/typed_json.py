@@ -14,6 +14,7 @@ from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get
 
 T = TypeVar("T")
 
+ALWAYS = "always"  # in a field's metadata: it is written even where it has its default
 OTHER = "other"  # a dataclass with a field of this name keeps there what it does not know
 _KINDS: Mapping[Any, str] = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}
 
@@ -49,14 +50,17 @@ def from_json(cls: type[T], value: object, path: str = "") -> T:
 
 
 def to_json(item: Any) -> dict[str, Any]:
-    """The fields of a dataclass that differ from their defaults, as JSON has them; what it kept in `other` stands among them."""
+    """The fields of a dataclass as JSON has them, without those that are as by default and not marked `ALWAYS`.
+
+    What the dataclass kept in `other` stands among them.
+    """
     result: dict[str, Any] = {}
     for field in fields(item):
         value = getattr(item, field.name)
         default = field.default_factory() if field.default_factory is not MISSING else field.default
         if field.name == OTHER:
             result |= value
-        elif value != default:
+        elif value != default or field.metadata.get(ALWAYS):
             result[field.name] = _plain(value)
     return result
 

@@ -134,7 +134,7 @@ def test_show_prints_the_whole_card(run: Path, run_memlora: Command) -> None:
     one_line(
         run_memlora("adapters", "show", "extraction"), 1, "has no extraction expert", "memlora train --stage extraction"
     )
-    one_line(run_memlora("adapters", "show", "nonsense"), 2, "neither a stage nor a folder 'nonsense'")
+    one_line(run_memlora("adapters", "show", "nonsense"), 2, "'nonsense' is neither a stage nor a folder")
 
 
 def test_install_puts_it_into_use_whole(run: Path, tiny_home: Path, run_memlora: Command) -> None:
@@ -149,7 +149,7 @@ def test_install_puts_it_into_use_whole(run: Path, tiny_home: Path, run_memlora:
     assert run_memlora("adapters", "install", other)[0] == 0
     assert (place / "adapters.safetensors").read_bytes() == (other / "adapters.safetensors").read_bytes()
     assert [path.name for path in place.parent.iterdir()] == ["extraction"], "nothing is left beside it"
-    assert run_memlora("adapters", "install", place)[0] == 0, "what already exists stays there"
+    assert run_memlora("adapters", "install", place)[0] == 0, "what is there already stays there"
     assert (place / "adapters.safetensors").is_file()
     found = run_memlora("doctor")[1]
     assert "extraction expert" in found
@@ -163,7 +163,7 @@ def test_install_refuses_what_does_not_belong(run: Path, tiny_home: Path, tmp_pa
 
     bare = expert_folder(tmp_path / "bare", base)
     one_line(run_memlora("adapters", "install", bare), 2, "does not say its stage", "--stage")
-    one_line(run_memlora("adapters", "install", bare, "--stage", "everything"), 2, "there is no stage 'everything'")
+    one_line(run_memlora("adapters", "install", bare, "--stage", "everything"), 2, "Unknown stage 'everything'")
     assert run_memlora("adapters", "install", bare, "--stage", "update")[0] == 0
     one_line(run_memlora("adapters", "install", run, "--stage", "update"), 2, "is for extraction, not for update")
     one_line(run_memlora("adapters", "install", tmp_path / "nowhere"), 1, "there is no expert in")

@@ -580,8 +580,8 @@ def test_the_command_tells_what_it_did(
         common = ("--base-url", server.url, "--model", MODEL)
         code, out, err = run_memlora("teach", talk, "--stage", "extraction", *common)
         assert code == 0, err
-        assert f"{EXCHANGES - 2} rows written" in out and "kept aside: 2 no JSON" in out
-        assert run_memlora("teach", talk, "--stage", "extraction", *common)[1].startswith("0 rows written")
+        assert f"{EXCHANGES - 2} examples written" in out and "saved separately: 2 no JSON" in out
+        assert run_memlora("teach", talk, "--stage", "extraction", *common)[1].startswith("0 examples written")
         code, out, err = run_memlora("teach", talk, "--stage", "update", *common, "--json")
         assert code == 0, err
         assert json.loads(out)["written"] == EXCHANGES - 2
