@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 from memlora_mlx.errors import MemloraError
 
 if TYPE_CHECKING:
-    from memlora_mlx.distill.training import MetricsPoint
+    from memlora_mlx.distill.training_metrics import MetricsPoint
     from memlora_mlx.distill.training_runs import TrainingConfig
 
 RunState = Literal["training", "stopped", "done", "damaged"]
@@ -55,7 +55,7 @@ def runs(home: Path) -> list[Path]:
 
 def read(folder: Path) -> TrainingRun:
     """Read a run's folder. A damaged one has the state "damaged"; nothing is raised."""
-    from memlora_mlx.distill.training import read_points
+    from memlora_mlx.distill.training_metrics import read_points
     from memlora_mlx.distill.training_runs import read_run_config
     from memlora_mlx.models.adapter_registry import read_card
 

@@ -59,7 +59,7 @@ def data_or_offer_synthetic(stage: Stage, home: Path, yes: bool) -> list[str]:
         on_terminal = sys.stdin.isatty() and sys.stderr.isatty()
         question = f"No training data for {stage}. {local_data_offer(stage)} now?"
         if not yes and not (on_terminal and typer.confirm(question, default=True, err=True)):
-            raise BadTrainingData(f"{error}. Use --yes to generate it without being asked.") from None
+            raise BadTrainingData(f"{error} Use --yes to generate it without being asked.") from None
     if stage == "vqa":
         from memlora_mlx.eval.vqa.drawings import build
 

@@ -15,7 +15,7 @@ from memlora_mlx.cli.progress import ProgressLine
 from memlora_mlx.text import format_duration
 
 if TYPE_CHECKING:
-    from memlora_mlx.distill.training import MetricsPoint
+    from memlora_mlx.distill.training_metrics import MetricsPoint
     from memlora_mlx.distill.training_runs import TrainingConfig, TrainingData
 
 
@@ -97,7 +97,7 @@ def print_training_result(config: TrainingConfig, folder: Path, expert: Path, as
     Raises:
         TrainingFailed: the loss became NaN.
     """
-    from memlora_mlx.distill.training import NAN_LOSS
+    from memlora_mlx.distill.training_metrics import NAN_LOSS
     from memlora_mlx.errors import TrainingFailed
     from memlora_mlx.models.adapter_registry import read_card
     from memlora_mlx.models.cards import TrainingMetrics
@@ -143,7 +143,7 @@ def print_training_result(config: TrainingConfig, folder: Path, expert: Path, as
 
 def _draw_curve(config: TrainingConfig, folder: Path, *, curve: bool) -> None:
     from memlora_mlx.distill.loss_curves import terminal_loss_curve, write_loss_png
-    from memlora_mlx.distill.training import read_points
+    from memlora_mlx.distill.training_metrics import read_points
 
     console, points = stderr_console(), read_points(folder)
     if curve:

@@ -125,7 +125,7 @@ def resumed_run(run: str | None, stage_name: str | None, home: Path) -> tuple[Tr
 
 def _train(opened: Workspace, config: TrainingConfig, folder: Path, command: str, cancelled: threading.Event) -> Path:
     from memlora_mlx.distill import distributed, training_runs
-    from memlora_mlx.distill.training import read_points
+    from memlora_mlx.distill.training_metrics import read_points
     from memlora_mlx.errors import Cancelled
     from memlora_mlx.models.downloads import resolve
     from memlora_mlx.models.loading import load_student

@@ -162,7 +162,7 @@ def test_install_refuses_what_does_not_belong(run: Path, tiny_home: Path, tmp_pa
     one_line(run_memlora("adapters", "install", other), 1, "qwen2.5-0.5b", "tiny-llama", "--student")
 
     bare = expert_folder(tmp_path / "bare", base)
-    one_line(run_memlora("adapters", "install", bare), 2, "has no card that says its stage", "--stage")
+    one_line(run_memlora("adapters", "install", bare), 2, "does not say its stage", "--stage")
     one_line(run_memlora("adapters", "install", bare, "--stage", "everything"), 2, "Unknown stage 'everything'")
     assert run_memlora("adapters", "install", bare, "--stage", "update")[0] == 0
     one_line(run_memlora("adapters", "install", run, "--stage", "update"), 2, "is for extraction, not for update")
@@ -199,7 +199,7 @@ def test_a_failed_install_leaves_what_was_there(
     monkeypatch.setattr(adapter_operations.shutil, "copyfile", full)
     base, _ = model()
     other = expert_folder(run.parent / "other", base, card={"stage": "extraction"})
-    one_line(run_memlora("adapters", "install", other), 2, "No space left on device", "as it was")
+    one_line(run_memlora("adapters", "install", other), 2, "No space left on device", "was not changed")
     assert {path.name: path.read_bytes() for path in place.iterdir()} == before
     assert [path.name for path in place.parent.iterdir()] == ["extraction"]
 
@@ -275,6 +275,6 @@ def test_export_is_what_mlx_lm_takes(run: Path, tmp_path: Path, tiny_student: Pa
     assert generate(adapted, tokenizer, "Ann likes", max_tokens=4)
     tokens = mx.array([[5, 17, 300]])
     assert not mx.allclose(adapted(tokens), base(tokens), atol=1e-3)
-    one_line(run_memlora("adapters", "export", "extraction", tmp_path / "out"), 2, "is there already")
+    one_line(run_memlora("adapters", "export", "extraction", tmp_path / "out"), 2, "already exists")
     one_line(run_memlora("adapters", "export", "vqa", tmp_path / "new"), 1, "has no vqa expert")
     assert not (tmp_path / "new").exists()

@@ -208,7 +208,7 @@ def test_a_host_is_left_alone_between_two_requests_and_others_go_on(tmp_path: Pa
 def test_two_processes_do_not_write_the_same_ledger(tmp_path: Path) -> None:
     with (
         Journal(tmp_path / "l.jsonl"),
-        pytest.raises(UsageError, match="another process"),
+        pytest.raises(UsageError, match="Another process"),
         Journal(tmp_path / "l.jsonl"),
     ):
         pass

@@ -178,12 +178,12 @@ def test_rows_without_their_image_are_left_out_and_counted(
 
     shutil.rmtree(mine / "images")
     vqa_dataset.image_of.cache_clear()
-    with pytest.raises(BadTrainingData, match="none of the images of 12 rows is there"):
+    with pytest.raises(BadTrainingData, match="All images of 12 examples are missing or have changed"):
         training_runs.read_data(order_of(tiny_vision_student, mine))
 
 
 def test_the_benchmark_is_found_and_locomo_goes_before_drawings(drawn: Path, tmp_path: Path) -> None:
-    with pytest.raises(BadTrainingData, match="`memlora vqa build --drawings` draws a small one"):
+    with pytest.raises(BadTrainingData, match="`memlora vqa build --drawings` creates a small one"):
         training_runs.default_data("vqa", tmp_path)
     shutil.copytree(drawn, tmp_path / "vqa" / "drawings")
     assert training_runs.default_data("vqa", tmp_path) == [tmp_path / "vqa" / "drawings" / "rows.jsonl"]
@@ -191,7 +191,7 @@ def test_the_benchmark_is_found_and_locomo_goes_before_drawings(drawn: Path, tmp
     assert vqa_dataset.find_dataset(tmp_path).name == "locomo"
     (tmp_path / "vqa" / "locomo" / "manifest.json").unlink()  # a build that was stopped
     assert vqa_dataset.find_dataset(tmp_path).name == "drawings"
-    with pytest.raises(BadTrainingData, match="holds no finished VQA benchmark"):
+    with pytest.raises(BadTrainingData, match="contains no finished VQA data set"):
         vqa_dataset.find_dataset(tmp_path, tmp_path)
 
 
