@@ -67,8 +67,8 @@ def read(folder: Path) -> TrainingRun:
             return TrainingRun(folder, config, points, "training")
         if not (folder / "expert" / "adapter_config.json").is_file():
             return TrainingRun(folder, config, points, "stopped")
-        metrics = read_card(folder / "expert").get("metrics")
-        ended = str(metrics.get("ended")) if isinstance(metrics, dict) else None
+        metrics = read_card(folder / "expert").metrics
+        ended = metrics.ended if metrics else None
         return TrainingRun(folder, config, points, "done", ended)
     except (MemloraError, OSError, ValueError, TypeError) as error:
         return TrainingRun(folder, config, (), "damaged", problem=str(error))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 from memlora_mlx.distill.training_runs import VALIDATION_ROWS, TrainingConfig, TrainingData, config_from_json, read_data
 from memlora_mlx.errors import AdapterMismatch, BadTrainingData, UsageError
 from memlora_mlx.files import atomic_folder
-from memlora_mlx.models.adapter_registry import CONFIG, WEIGHTS, installed_folder, read_card, registry_name
-from memlora_mlx.records import STAGES, Stage
+from memlora_mlx.models.adapter_registry import WEIGHTS, installed_folder, read_card, registry_name
+from memlora_mlx.models.cards import CONFIG, ExpertCard
+from memlora_mlx.records import Stage
 
 if TYPE_CHECKING:
     from memlora_mlx.models.experts import Expert
@@ -47,14 +48,14 @@ def verify_expert(
     except AdapterMismatch as error:
         return [VerificationResult("files", False, str(error))]
     size = (folder / WEIGHTS).stat().st_size
-    whole = "whole" if "sha256" in card else "there; the card has no hash of them"
+    whole = "whole" if card.sha256 else "there; the card has no hash of them"
     findings = [VerificationResult("files", True, f"{size / 1e6:.1f} MB, {whole}")]
     try:
         expert = _read(folder, stage or _stage(folder, card), student)
     except AdapterMismatch as error:
         return [*findings, VerificationResult("base", False, str(error))]
     known = f"{student.name}, fingerprint {student.fingerprint}"
-    if "base" in card:
+    if card.base is not None:
         findings.append(VerificationResult("base", True, known))
     else:
         findings.append(
@@ -79,13 +80,13 @@ def install_expert(folder: Path, student: Student, name: str, home: Path, *, sta
     if not (folder / CONFIG).is_file() and (folder / "expert" / CONFIG).is_file():
         folder = folder / "expert"
     card = read_card(folder)
-    said = card.get("stage")
+    said = card.stage
     if stage is not None and said is not None and said != stage:
         raise UsageError(f"the expert in {folder} is for {said}, not for {stage}; leave --stage away")
     stage = stage or _stage(folder, card)
     _check_whole(folder, card)
     _read(folder, stage, student)
-    place = installed_folder(home) / registry_name(name) / stage
+    place = installed_folder(home) / registry_name(name, home) / stage
     if folder.resolve() != place.resolve():
         _copy(folder, place)
     return place
@@ -107,23 +108,22 @@ def export_expert(folder: Path, target: Path) -> None:
 # ------------------------------------------------------------------------------------------------ inside
 
 
-def _stage(folder: Path, card: Mapping[str, Any]) -> Stage:
-    for stage in STAGES:
-        if card.get("stage") == stage:
-            return stage
+def _stage(folder: Path, card: ExpertCard) -> Stage:
+    if card.stage is not None:
+        return card.stage
     raise UsageError(f"the expert in {folder} has no card that says its stage; name it with --stage")
 
 
-def _check_whole(folder: Path, card: Mapping[str, Any]) -> None:
+def _check_whole(folder: Path, card: ExpertCard) -> None:
     """Raises AdapterMismatch: a file is missing, or not what the card says."""
     weights = folder / WEIGHTS
     if not weights.is_file():
         raise AdapterMismatch(f"the expert in {folder} is incomplete: {WEIGHTS} is missing")
     found = hashlib.sha256(weights.read_bytes()).hexdigest()
-    if "sha256" in card and card["sha256"] != found:
+    if card.sha256 and card.sha256 != found:
         raise AdapterMismatch(
             f"the expert in {folder} is damaged: {WEIGHTS} has sha256 {found[:16]}..., its card says "
-            f"{str(card['sha256'])[:16]}...; install it again"
+            f"{card.sha256[:16]}...; install it again"
         )
 
 
@@ -131,12 +131,11 @@ def _read(folder: Path, stage: Stage, student: Student) -> Expert:
     """The expert, if it is this student's. Raises AdapterMismatch."""
     from memlora_mlx.models.experts import ExpertTable, read_expert
 
-    base = read_card(folder).get("base") or {}
-    trained_on = base.get("fingerprint")
-    if trained_on and trained_on != student.fingerprint:
-        name = base.get("name", "another model")
+    base = read_card(folder).base
+    if base is not None and base.fingerprint and base.fingerprint != student.fingerprint:
+        name = base.name or "another model"
         raise AdapterMismatch(
-            f"the expert in {folder} was trained on {name} (fingerprint {trained_on}), not on {student.name} "
+            f"the expert in {folder} was trained on {name} (fingerprint {base.fingerprint}), not on {student.name} "
             f"({student.fingerprint}); give that one as --student"
         )
     expert = read_expert(folder, stage, student.fingerprint)
@@ -151,8 +150,10 @@ def _measured(expert: Expert, student: Student, home: Path, data: Sequence[str])
 
     what = "validation loss"
     try:
-        losses = expert.card["metrics"]["validation_loss"]  # of the base only where the training began there
-        stated = {part: float(losses[part]) for part in ("base", "expert") if part in losses}
+        if expert.card.metrics is None:
+            raise ValueError("it has no metrics")
+        losses = expert.card.metrics.validation_loss  # of the base only where the training began there
+        stated = {part: losses[part] for part in ("base", "expert") if part in losses}
         order, rows = _examples(expert, home, data)
         longest, weight = min(order.recipe.max_seq_length, student.context), order.recipe.decision_weight
         validation, _ = tokenize_examples(
@@ -183,22 +184,25 @@ def _examples(expert: Expert, home: Path, data: Sequence[str]) -> tuple[Training
         BadTrainingData: they are not here, or others are.
         KeyError, TypeError, ValueError: the card does not say.
     """
-    stated = expert.card["data"]
+    stated, base = expert.card.data, expert.card.base
+    if stated is None or base is None or base.name is None:
+        raise ValueError("it has no data or no base")
     text: dict[str, Any] = {
         "stage": expert.stage,
-        "student": expert.card["base"]["name"],
-        "data": list(data) or [str(home / name) for name in stated["files"]],
-        "recipe": expert.card["recipe"],
-        "rows": stated.get("rows_asked"),
-        "splits": stated.get("splits", "paper"),
-        "validation_rows": stated.get("validation_rows_asked", VALIDATION_ROWS),
+        "student": base.name,
+        "data": list(data) or [str(home / name) for name in stated.files],
+        "recipe": dict(expert.card.recipe),
+        "rows": stated.rows_asked,
+        "splits": stated.splits or "paper",
+        "validation_rows": stated.validation_rows_asked or VALIDATION_ROWS,
     }
     order = config_from_json(text)
     found = read_data(order)
-    name = "validation_hash" if "validation_hash" in stated else "hash"
-    if getattr(found, name) != stated[name]:
+    name = "validation_hash" if stated.validation_hash else "hash"
+    expected = stated.validation_hash or stated.hash
+    if getattr(found, name) != expected:
         raise BadTrainingData(
-            f"the rows are not those of the card (hash {getattr(found, name)}, there {stated[name]}); "
+            f"the rows are not those of the card (hash {getattr(found, name)}, there {expected}); "
             "name the right files with --data"
         )
     return order, found

@@ -33,7 +33,9 @@ from memlora_mlx.errors import BadTrainingData, Cancelled, TrainingFailed, Usage
 from memlora_mlx.files import atomic_write
 from memlora_mlx.memory import stages
 from memlora_mlx.models.adapter_registry import read_card
+from memlora_mlx.models.cards import BaseModel, ExpertCard, TrainedOn, TrainingMetrics
 from memlora_mlx.models.model_config import text_only_message
+from memlora_mlx.models.typed_json import from_json
 from memlora_mlx.records import STAGES, Stage
 
 if TYPE_CHECKING:
@@ -323,30 +325,34 @@ def _read_run(folder: Path) -> dict[str, Any]:
 
 def make_card(
     student: Student, config: TrainingConfig, data: TrainingData, outcome: TrainingResult, command: str
-) -> dict[str, Any]:
+) -> ExpertCard:
     """What an expert says of itself: base, stage, recipe, data and its licence, teacher, metrics, versions."""
     progress = outcome.progress
-    start = dict(read_card(Path(config.start))) if config.start else {}
-    licences = [str((start.get("data") or {}).get("licence") or ""), data.origin["licence"]]
+    start = read_card(Path(config.start)) if config.start else None
+    licences = [(start.licence if start else None) or "", data.origin["licence"]]
     licence = "; ".join(dict.fromkeys(part for text in licences for part in text.split("; ") if part))
-    return {
-        "stage": config.stage,
-        **(_shared_images(data.training) if config.stage == "update" else {}),
-        **({"start": start} if config.start else {}),
-        "base": {"name": student.name, "fingerprint": student.fingerprint},
-        "recipe": config.recipe.as_dict(),
-        "data": {"hash": data.hash, "validation_hash": data.validation_hash, **data.origin, "licence": licence},
-        "metrics": {
-            "validation_loss": {"start" if config.start else "base": progress.first_loss, "expert": progress.best_loss},
-            "step": progress.best_step,
-            "steps": progress.step,
-            "ended": progress.ended,
-            "seconds": round(progress.seconds),
-        },
-        "environment": describe_environment(),
-        "command": _without_folders(command),
-        "made": datetime.now(UTC).date().isoformat(),
-    }
+    shared = _shared_images(data.training) if config.stage == "update" else {}
+    losses = {"start" if config.start else "base": progress.first_loss, "expert": progress.best_loss}
+    trained_on = {"hash": data.hash, "validation_hash": data.validation_hash, **data.origin, "licence": licence}
+    return ExpertCard(
+        stage=config.stage,
+        copied_texts="copied_texts" in shared,
+        one_fact="one_fact" in shared,
+        start=start,
+        base=BaseModel(name=student.name, fingerprint=student.fingerprint),
+        recipe=config.recipe.as_dict(),
+        data=from_json(TrainedOn, trained_on),
+        metrics=TrainingMetrics(
+            validation_loss={name: loss for name, loss in losses.items() if loss is not None},
+            step=progress.best_step,
+            steps=progress.step,
+            ended=progress.ended,
+            seconds=round(progress.seconds),
+        ),
+        environment=describe_environment(),
+        command=_without_folders(command),
+        made=datetime.now(UTC).date().isoformat(),
+    )
 
 
 def describe_environment() -> dict[str, str]:

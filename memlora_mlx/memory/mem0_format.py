@@ -12,6 +12,7 @@ from typing import Any
 
 from memlora_mlx.conversations import Conversation, Session, Turn, conversation_exchanges, parse_date
 from memlora_mlx.errors import UsageError
+from memlora_mlx.memory.changes import AppliedChange
 from memlora_mlx.memory.store import rows
 from memlora_mlx.records import Exchange, Hit, Image, MemoryRecord, Revision, Scope
 from memlora_mlx.settings import Settings
@@ -68,6 +69,18 @@ def hit_to_mem0(hit: Hit) -> dict[str, Any]:
     return {**memory_to_mem0(hit.memory), "score": round(hit.score, 6), "distance": round(hit.distance, 6)}
 
 
+def change_to_mem0(change: AppliedChange) -> dict[str, Any]:
+    """A change of a memory, as `Memory.add` reports it."""
+    item: dict[str, Any] = {
+        "id": change.memory_id,
+        "memory": change.text or change.old_text or "",
+        "event": change.event,
+    }
+    if change.event == "UPDATE":
+        item["previous_memory"] = change.old_text
+    return item
+
+
 def history_to_mem0(revision: Revision) -> dict[str, Any]:
     return {
         "id": revision.id,
@@ -86,6 +99,14 @@ def history_to_mem0(revision: Revision) -> dict[str, Any]:
 
 def owner_of(user_id: str | None, agent_id: str | None, run_id: str | None) -> Scope:
     return scope_of(user_id, agent_id, run_id, None)
+
+
+def count_of(top_k: int | None, limit: int | None, default: int) -> int:
+    """How many memories: `top_k`, else `limit`, else the default. Raises UsageError for less than one."""
+    for name, value in (("top_k", top_k), ("limit", limit)):
+        if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+            raise UsageError(f"{name} must be a whole number above 0, not {value!r}")
+    return top_k or limit or default
 
 
 def scope_of(

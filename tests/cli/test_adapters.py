@@ -17,7 +17,7 @@ from memlora_mlx.distill.recipes import Recipe
 from memlora_mlx.memory.workspace import Workspace
 from memlora_mlx.models import adapter_registry
 from memlora_mlx.models.experts import weight_fingerprint
-from memlora_mlx.models.student import Student
+from memlora_mlx.models.loading import load_student
 from memlora_mlx.settings import load_settings
 
 Command = Callable[..., tuple[int, str, str]]
@@ -45,7 +45,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory, tiny_student: Path) -> Pat
     write_examples(data, rows)  # type: ignore[arg-type]
     order = training_runs.TrainingConfig("extraction", str(tiny_student), (str(data),), RECIPE)
     training_runs.create_run(order, home / "runs" / "one")
-    training_runs.train(Student.load(tiny_student), order, home / "runs" / "one", command="memlora train")
+    training_runs.train(load_student(tiny_student), order, home / "runs" / "one", command="memlora train")
     return home
 
 
@@ -99,7 +99,7 @@ def test_a_single_expert_can_be_named(run: Path) -> None:
 )
 def test_a_student_has_one_shelf_however_it_is_named(tmp_path: Path, student: str, name: str) -> None:
     (tmp_path / "a" / "tiny-llama").mkdir(parents=True)
-    assert adapter_registry.registry_name(student.format(tmp_path)) == name
+    assert adapter_registry.registry_name(student.format(tmp_path), tmp_path) == name
 
 
 # The commands
@@ -134,7 +134,7 @@ def test_show_prints_the_whole_card(run: Path, run_memlora: Command) -> None:
     one_line(
         run_memlora("adapters", "show", "extraction"), 1, "has no extraction expert", "memlora train --stage extraction"
     )
-    one_line(run_memlora("adapters", "show", "nonsense"), 2, "neither a stage nor a folder 'nonsense'")
+    one_line(run_memlora("adapters", "show", "nonsense"), 2, "'nonsense' is neither a stage nor a folder")
 
 
 def test_install_puts_it_into_use_whole(run: Path, tiny_home: Path, run_memlora: Command) -> None:
@@ -163,7 +163,7 @@ def test_install_refuses_what_does_not_belong(run: Path, tiny_home: Path, tmp_pa
 
     bare = expert_folder(tmp_path / "bare", base)
     one_line(run_memlora("adapters", "install", bare), 2, "has no card that says its stage", "--stage")
-    one_line(run_memlora("adapters", "install", bare, "--stage", "everything"), 2, "there is no stage 'everything'")
+    one_line(run_memlora("adapters", "install", bare, "--stage", "everything"), 2, "Unknown stage 'everything'")
     assert run_memlora("adapters", "install", bare, "--stage", "update")[0] == 0
     one_line(run_memlora("adapters", "install", run, "--stage", "update"), 2, "is for extraction, not for update")
     one_line(run_memlora("adapters", "install", tmp_path / "nowhere"), 1, "there is no expert in")
@@ -250,7 +250,7 @@ def test_verify_says_what_it_could_not_measure(
 
 
 def test_verify_leaves_the_student_as_it_was(run: Path, tiny_student: Path, tiny_home: Path) -> None:
-    student = Student.load(tiny_student)
+    student = load_student(tiny_student)
     projection = student.model.layers[0].self_attn.q_proj
     findings = adapter_operations.verify_expert(run / "expert", student, tiny_home)
     assert [finding.is_right for finding in findings] == [True] * 4

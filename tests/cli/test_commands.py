@@ -70,7 +70,7 @@ def test_ingest_of_one_conversation_among_several(tiny_home: Path, tmp_path: Pat
     assert run_memlora("ingest", tmp_path / "chats.json", "--conversation", "milk")[0] == 0
     assert [row[2] for row in store_contents(tiny_home)["exchanges"]] == ["milk"]
     code, _, err = run_memlora("ingest", tmp_path / "chats.json", "--conversation", "beer")
-    assert code == 2 and err == "memlora: there is no conversation 'beer'; the files hold milk, tea\n"
+    assert code == 2 and err == "memlora: There is no conversation 'beer'. Choose one of: milk, tea.\n"
 
 
 def test_a_cut_prompt_is_shown(
@@ -79,14 +79,14 @@ def test_a_cut_prompt_is_shown(
     monkeypatch.setenv("MEMLORA_MAX_CONTEXT", "800")
     (tmp_path / "long.txt").write_text("Ann: " + "apples " * 2000 + "\nBob: Oh.\n")
     code, out, _ = run_memlora("ingest", tmp_path / "long.txt")
-    assert code == 0 and "prompts cut to fit" in out
+    assert code == 0 and "prompts truncated to fit" in out
 
 
 # ask
 
 
 def test_ask_streams_an_answer_and_names_the_memories_with_their_days(ids: list[str], run_memlora: Command) -> None:
-    code, out, err = run_memlora("ask", "Where did Ann move?", "--limit", 2)
+    code, out, err = run_memlora("ask", "Where did Ann move?", "-k", 2)
     assert (code, err) == (0, "")
     answer, _, memories = out.rpartition("\n\nFrom 2 memories:\n")
     assert answer
@@ -115,9 +115,20 @@ def test_ask_gives_each_user_named_the_limit(ids: list[str], run_memlora: Comman
     def owners(*options: object) -> list[str]:
         return sorted(m["user_id"] for m in json.loads(run_memlora("ask", "likes?", "--json", *options)[1])["memories"])
 
-    assert owners("--user", "Ann_1", "--user", "Bob_1", "--limit", 1) == ["Ann_1", "Bob_1"]
+    assert owners("--user", "Ann_1", "--user", "Bob_1", "--top-k", 1) == ["Ann_1", "Bob_1"]
     assert owners("--user", "Bob_1") == ["Bob_1", "Bob_1"]
-    assert len(owners("--limit", 3)) == 3
+    assert len(owners("--top-k", 3)) == 3
+
+
+def test_limit_is_the_old_name_of_top_k_and_says_so(ids: list[str], run_memlora: Command) -> None:
+    note = "memlora: --limit is deprecated here. Use -k or --top-k.\n"
+    for command in (("ask", "likes?"), ("memory", "search", "likes?")):
+        new, old = run_memlora(*command, "--json", "--top-k", 3), run_memlora(*command, "--json", "--limit", 3)
+        found, before = (json.loads(done[1]) for done in (new, old))
+        memories = [one["memories"] if isinstance(one, dict) else one for one in (found, before)]
+        assert len(memories[0]) == 3 and memories[0] == memories[1]
+        assert (new[0], new[2]) == (0, "") and (old[0], old[2]) == (0, note)
+        assert run_memlora(*command, "--help")[1].count("--limit") == 0
 
 
 def test_ask_without_anything_remembered(tiny_home: Path, run_memlora: Command) -> None:
@@ -162,7 +173,7 @@ def test_list_of_a_part(ids: list[str], run_memlora: Command, options: list[str]
 
 
 def test_search_finds_the_nearest(ids: list[str], run_memlora: Command) -> None:
-    code, out, err = run_memlora("memory", "search", "ann likes tea", "--limit", 2)
+    code, out, err = run_memlora("memory", "search", "ann likes tea", "-k", 2)
     first, _ = out.splitlines()
     assert (code, err) == (0, "") and first.split()[:2] == ["1.00", ids[1][:8]]
     found = json.loads(run_memlora("memory", "search", "ann likes tea", "--json", "--user", "Bob_1")[1])
@@ -187,15 +198,17 @@ def test_edit_history_and_undo(ids: list[str], run_memlora: Command) -> None:
         ("ADD", None, "user"),
         ("UPDATE", "Ann likes tea", "user"),
     ]
-    assert run_memlora("memory", "undo") == (0, "put back to: Ann likes tea\n", "")
+    assert run_memlora("memory", "undo") == (0, "changed back to: Ann likes tea\n", "")
     assert "(undone)" in run_memlora("memory", "history", ids[1])[1]
 
     assert "deleted" in run_memlora("memory", "delete", ids[0][:8], ids[2][:8])[1]
     assert len(json.loads(run_memlora("memory", "list", "--json")[1])) == 2
     assert run_memlora("memory", "history", ids[0][:8])[0] == 0, "also of a memory that is gone"
-    assert run_memlora("memory", "undo")[1] == "brought back: Bob bought a red bicycle\n"
+    assert run_memlora("memory", "undo")[1] == "restored: Bob bought a red bicycle\n"
     code, _, err = run_memlora("memory", "show", ids[0])
     assert code == 1 and "was deleted; `memlora memory undo` can bring it back" in err
+    assert run_memlora("memory", "redo", "--user", "Bob_1")[1] == "deleted again: Bob bought a red bicycle\n"
+    assert run_memlora("memory", "show", ids[2])[0] == 1
     code, _, err = run_memlora("memory", "undo", 999)
     assert (code, err) == (1, "memlora: no change has the number 999\n")
 
@@ -211,10 +224,10 @@ def test_edit_in_the_users_editor(
     code, out, _ = run_memlora("memory", "edit", ids[1])
     assert code == 0 and "Ann likes black tea" in out
     code, _, err = run_memlora("memory", "edit", ids[0])
-    assert code == 2 and "nothing was changed" in err
+    assert code == 2 and "Nothing was changed" in err
     monkeypatch.setenv("EDITOR", "no-such-editor")
     code, _, err = run_memlora("memory", "edit", ids[0])
-    assert code == 2 and err.startswith("memlora: the editor 'no-such-editor' failed") and err.count("\n") == 1
+    assert code == 2 and err.startswith("memlora: The editor 'no-such-editor' failed") and err.count("\n") == 1
 
 
 def test_an_id_may_be_shortened_while_it_is_clear(ids: list[str], run_memlora: Command, tiny_home: Path) -> None:
@@ -236,7 +249,7 @@ def test_export_and_import_move_the_memories(ids: list[str], run_memlora: Comman
     assert run_memlora("memory", "export", file) == (0, "", f"4 memories in {file}\n")
     assert run_memlora("memory", "export")[1] == file.read_text()
     before = json.loads(run_memlora("memory", "list", "--json")[1])
-    assert run_memlora("memory", "import", file)[1] == "0 memories added, 4 were here already\n"
+    assert run_memlora("memory", "import", file)[1] == "0 memories added, 4 were already stored\n"
     assert run_memlora("--home", tmp_path / "other", "memory", "import", file)[1].startswith("4 memories added")
     moved = json.loads(run_memlora("--home", tmp_path / "other", "memory", "list", "--json")[1])
     assert moved == before
@@ -278,7 +291,7 @@ def test_the_doctor_finds_all_well(ids: list[str], run_memlora: Command) -> None
     code, found = findings(run_memlora)
     assert code == 0 and not any(says.startswith("problem") for says in found.values())
     assert found["store"].startswith("ok: 4 memories of 2 owners")
-    assert "the base student does these stages" in found["experts"]
+    assert "the base model is used for them" in found["experts"]
     if sys.platform == "linux":
         assert re.match(r"ok: OpenBLAS \d[.\d]*, kernels for \w+, \d+ threads?$", found["blas"].strip())
     code, out, _ = run_memlora("doctor")
@@ -287,7 +300,7 @@ def test_the_doctor_finds_all_well(ids: list[str], run_memlora: Command) -> None
 
 def test_the_doctor_before_anything_is_remembered(tiny_home: Path, run_memlora: Command) -> None:
     code, found = findings(run_memlora)
-    assert code == 0 and found["store"].startswith("note: nothing is remembered yet")
+    assert code == 0 and found["store"].startswith("note: No memories yet in ")
 
 
 def test_the_doctor_mends_embeddings(ids: list[str], run_memlora: Command, tiny_home: Path) -> None:

@@ -18,7 +18,9 @@ import pytest
 from rich.console import Console
 from tiny_models import Q_V, mx
 
-from memlora_mlx.cli.train_search import leaderboard_table, parse_numbers, run_search
+from memlora_mlx.cli.options import RecipeOptions
+from memlora_mlx.cli.search_leaderboard import leaderboard_table
+from memlora_mlx.cli.train_search import SearchRequest, parse_numbers, run_search
 from memlora_mlx.conversations.splits import Split
 from memlora_mlx.distill.datasets import tokenize_examples, training_batches
 from memlora_mlx.distill.examples import TrainingExample, write_examples
@@ -34,6 +36,7 @@ from memlora_mlx.distill.recipes import Recipe
 from memlora_mlx.distill.training_runs import TrainingConfig
 from memlora_mlx.errors import BadTrainingData, Cancelled, TrainingFailed, UsageError
 from memlora_mlx.models.experts import ExpertTable, read_expert
+from memlora_mlx.models.loading import load_student
 from memlora_mlx.models.student import Student
 from memlora_mlx.records import Stage
 
@@ -83,11 +86,11 @@ class SearchBench:
 
     def load(self) -> Student:
         self.loads += 1
-        return Student.load(self.student)
+        return load_student(self.student)
 
     def measure(self, experts: Mapping[Stage, Path], part: str) -> dict[str, float]:
         self.measured.append(({stage: path.parent.name for stage, path in experts.items()}, part))
-        student = Student.load(self.student)
+        student = load_student(self.student)
         table = ExpertTable(
             student.model, {s: read_expert(path, s, student.fingerprint) for s, path in experts.items()}
         )
@@ -535,37 +538,37 @@ def test_the_command_searches_and_goes_on(
 ) -> None:
     file, folder = grid(tmp_path, "update").order.data[0], tmp_path / "search"
     options: dict[str, Any] = {"learning_rates": "1e-3,3e-2", "batch_sizes": "3", "data": [f"{file}:4"]}
-    recipe = {"epochs": 2, "validations": 1, "rank": 2}
-    run_search(["update"], **options, changes=recipe, locomo=locomo, questions=7, folder=folder, test=False)
+    recipe = RecipeOptions(epochs=2, validations=1, rank=2)
+    request = SearchRequest(stages=["update"], **options, recipe=recipe, locomo=locomo, questions=7, folder=folder)
+    run_search(replace(request, test=False))
 
     out, err = capsys.readouterr()
     assert "rate 0.001, batch 3" in out and str(folder / "best") in out
     assert "2 candidates, ranked by f1" in err and "batch 3 (validation): f1" in err
     assert pipeline == [("locomo.json", ["conv-26"], {"questions": 7, "exchanges": None})] * 2
 
-    run_search(resume=str(folder), as_json=True)
+    run_search(SearchRequest(resume=str(folder)), as_json=True)
     found = json.loads(capsys.readouterr().out)
     assert pipeline[2:] == [("locomo.json", ["conv-30"], {"questions": 7, "exchanges": None})]
     assert [line["part"] for line in found["leaderboard"]] == ["update", "update", "test"]
     assert found["best"] == {"update": str(folder / "best" / "update")} and found["metric"] == "f1"
 
-    with pytest.raises(UsageError, match="holds a search already"):
-        run_search(["update"], **options, locomo=locomo, folder=folder)
+    with pytest.raises(UsageError, match="already contains a search"):
+        run_search(SearchRequest(stages=["update"], **options, locomo=locomo, folder=folder))
 
 
 def test_a_search_without_a_folder_is_found_again(
     tiny_home: Path, locomo: Path, pipeline: list[tuple[Any, ...]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(UsageError, match="no search in .*runs to resume"):
-        run_search(resume="newest")
-    data, changes = list(grid(tmp_path, "update").order.data), {"epochs": 1, "rank": 2}
-    run_search(
-        ["update"], learning_rates="3e-2", batch_sizes="3", data=data, changes=changes, locomo=locomo, test=False
-    )
+    with pytest.raises(UsageError, match="no search to resume in .*runs"):
+        run_search(SearchRequest(resume="newest"))
+    data, recipe = list(grid(tmp_path, "update").order.data), RecipeOptions(epochs=1, rank=2)
+    grid_options = {"learning_rates": "3e-2", "batch_sizes": "3"}
+    run_search(SearchRequest(stages=["update"], **grid_options, data=data, recipe=recipe, locomo=locomo, test=False))
     [folder] = (tiny_home / "runs").iterdir()
 
-    run_search(resume="newest", learning_rates="1e-3,3e-2", test=False)
-    run_search(resume=folder.name, metric="L")
+    run_search(SearchRequest(resume="newest", learning_rates="1e-3,3e-2", test=False))
+    run_search(SearchRequest(resume=folder.name, metric="L"))
     assert [names for _, names, _ in pipeline] == [["conv-26"], ["conv-26"], ["conv-30"]]
     assert "rate 0.001, batch 3" in capsys.readouterr().out
 
@@ -575,7 +578,11 @@ def test_a_search_that_fails_still_shows_its_table(
 ) -> None:
     file = grid(tmp_path, "update").order.data[0]
     with pytest.raises(TrainingFailed):
-        run_search(["update"], learning_rates="1e30", data=[file], locomo=locomo, folder=tmp_path / "search")
+        run_search(
+            SearchRequest(
+                stages=["update"], learning_rates="1e30", data=[file], locomo=locomo, folder=tmp_path / "search"
+            )
+        )
     said = capsys.readouterr()
     assert said.out == "" and "failed" in said.err and "no number" in said.err
 
@@ -583,15 +590,15 @@ def test_a_search_that_fails_still_shows_its_table(
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [
-        ({"stages": ["vqa"]}, "no search for vqa"),
-        ({"metric": "J"}, "known are f1, L"),
-        ({"learning_rates": "1e-3,fast"}, "--learning-rates cannot be"),
-        ({"batch_sizes": "0"}, "--batch-sizes cannot be"),
-        ({"locomo": None}, "conv-26; give LoCoMo's file"),
-        ({"splits": "mine"}, "known are paper"),
-        ({"stages": [], "recipe": Path("mine.yaml")}, "--recipe is of one stage"),
+        ({"stages": ["vqa"]}, "cannot rank vqa experts"),
+        ({"metric": "J"}, "Choose one of: f1, L"),
+        ({"learning_rates": "1e-3,fast"}, "--learning-rates takes numbers"),
+        ({"batch_sizes": "0"}, "--batch-sizes takes numbers"),
+        ({"locomo": None}, "conv-26. Give the path of LoCoMo's file"),
+        ({"splits": "mine"}, "Choose one of: paper"),
+        ({"stages": [], "recipe": RecipeOptions(Path("mine.yaml"))}, "--recipe applies to one stage"),
         ({"data": ["nowhere.jsonl"]}, "no file nowhere.jsonl"),
-        ({"stages": ["extraction"]}, "holds rows of update, which is not searched"),
+        ({"stages": ["extraction"]}, "contains examples for update, which this search does not cover"),
     ],
 )
 def test_wrong_options_are_named(
@@ -599,14 +606,14 @@ def test_wrong_options_are_named(
 ) -> None:
     options = {"stages": ["update"], "data": list(grid(tmp_path, "update").order.data), "locomo": locomo} | wrong
     with pytest.raises(UsageError, match=words):
-        run_search(options.pop("stages"), **options)
+        run_search(SearchRequest(**options))
 
 
 def test_another_file_than_locomos_is_refused(tiny_home: Path, tmp_path: Path) -> None:
     file = tmp_path / "talk.txt"
     file.write_text("Ann: I moved to Rome.\n")
-    with pytest.raises(UsageError, match="does not hold conv-26"):
-        run_search(["update"], locomo=file)
+    with pytest.raises(UsageError, match="does not contain conv-26"):
+        run_search(SearchRequest(stages=["update"], locomo=file))
 
 
 def test_numbers_are_read_once_each() -> None:

@@ -371,7 +371,7 @@ def test_a_full_disk_is_said_and_the_file_stays_whole(
     path = teacher_file(tmp_path, "extraction", MODEL)
     with local_server(facts) as server:
         with AnswerFiles(path) as answers:
-            monkeypatch.setattr(answers, "_rows", Disk(answers._rows))
+            monkeypatch.setattr(answers._rows, "_file", Disk(answers._rows._file))
             with pytest.raises(TeacherFailed, match=r"disk of .* is full.*is kept"):
                 annotate_extraction(AnnotationJob(FakeClock().teacher(server, concurrency=1), answers), selection)
         assert path.read_bytes().endswith(b"}\n") and len(list(read_examples(path))) == 3
@@ -579,8 +579,8 @@ def test_the_command_tells_what_it_did(
         common = ("--base-url", server.url, "--model", MODEL)
         code, out, err = run_memlora("teach", talk, "--stage", "extraction", *common)
         assert code == 0, err
-        assert f"{EXCHANGES - 2} rows written" in out and "kept aside: 2 no JSON" in out
-        assert run_memlora("teach", talk, "--stage", "extraction", *common)[1].startswith("0 rows written")
+        assert f"{EXCHANGES - 2} examples written" in out and "saved separately: 2 no JSON" in out
+        assert run_memlora("teach", talk, "--stage", "extraction", *common)[1].startswith("0 examples written")
         code, out, err = run_memlora("teach", talk, "--stage", "update", *common, "--json")
         assert code == 0, err
         assert json.loads(out)["written"] == EXCHANGES - 2
@@ -590,10 +590,10 @@ def test_the_command_tells_what_it_did(
     ("arguments", "words"),
     [
         (("--stage", "vqa", "--base-url", "http://127.0.0.1:9/v1"), "memlora vqa build"),
-        (("--stage", "drawing", "--base-url", "http://127.0.0.1:9/v1"), "no stage 'drawing'"),
+        (("--stage", "drawing", "--base-url", "http://127.0.0.1:9/v1"), "Unknown stage 'drawing'"),
         (("--stage", "extraction"), "--base-url"),
         (("--stage", "extraction", "--base-url", "localhost:8000"), "no base URL"),
-        (("--stage", "extraction", "--base-url", "http://127.0.0.1:9/v1", "--split", "mine"), "no split 'mine'"),
+        (("--stage", "extraction", "--base-url", "http://127.0.0.1:9/v1", "--split", "mine"), "Unknown split 'mine'"),
         (("--stage", "extraction", "--base-url", "http://127.0.0.1:9/v1", "--conversation", "x"), "no conversation"),
     ],
 )

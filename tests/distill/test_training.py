@@ -33,7 +33,9 @@ from memlora_mlx.errors import AdapterMismatch, BadTrainingData, Cancelled, Trai
 from memlora_mlx.memory.stages import update_chat
 from memlora_mlx.memory.workspace import Workspace
 from memlora_mlx.models import cpu_kernels
+from memlora_mlx.models.cards import ExpertCard
 from memlora_mlx.models.experts import Q_V, ExpertTable, random_matrices, read_expert, write_expert
+from memlora_mlx.models.loading import load_student
 from memlora_mlx.models.student import Student
 from memlora_mlx.settings import Settings
 
@@ -70,12 +72,12 @@ HELD = [row(i, conversation="life-2", split="validation") for i in range(100, 10
 
 @pytest.fixture
 def student(tiny_student: Path) -> Student:
-    return Student.load(tiny_student)
+    return load_student(tiny_student)
 
 
 @pytest.fixture
 def load(tiny_student: Path) -> Callable[[], Student]:
-    return lambda: Student.load(tiny_student)
+    return lambda: load_student(tiny_student)
 
 
 def read(student: Student, rows: Sequence[TrainingExample]) -> list[TokenizedExample]:
@@ -138,7 +140,7 @@ def test_the_expert_that_is_written_has_the_best_validation_loss_wherever_it_is_
 
 @pytest.mark.parametrize("family", ["qwen2", "gemma2"])
 def test_other_families_learn_too(tmp_path: Path, family: str) -> None:
-    student = Student.load(student_folder(tmp_path / family, family))
+    student = load_student(student_folder(tmp_path / family, family))
     recipe = replace(RECIPE, keys=ALL_LINEAR, epochs=1)
     progress = run_of(student, tmp_path / "run", recipe).train().progress
     assert progress.first_loss is not None and progress.best_loss < progress.first_loss
@@ -203,7 +205,7 @@ def test_a_run_goes_on_from_an_expert(tiny_student: Path, tmp_path: Path, load: 
 
     with pytest.raises(AdapterMismatch, match="other layers than this recipe, or in another rank"):
         run_of(load(), tmp_path / "third", replace(RECIPE, rank=4), start=first)
-    other = Student.load(student_folder(tmp_path / "other", seed=9))
+    other = load_student(student_folder(tmp_path / "other", seed=9))
     norm = other.model.model.norm
     norm.weight = norm.weight * 2
     foreign = Student(other.model, other._tokenizer, other.config, "other")
@@ -330,7 +332,7 @@ class KilledProcess(Exception):
 
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory: pytest.TempPathFactory, tiny_student: Path) -> TrainingResult:
-    return run_of(Student.load(tiny_student), tmp_path_factory.mktemp("whole")).train()
+    return run_of(load_student(tiny_student), tmp_path_factory.mktemp("whole")).train()
 
 
 @pytest.mark.parametrize("stops", [[1], [4], [8, 9], [3, 12, 23]])  # 4, 8 and 12 are before validations
@@ -582,8 +584,8 @@ def test_a_card_says_how_an_update_expert_is_asked_and_the_pipeline_asks_it_so(
     ):
         assert training_runs._shared_images(rows) == says
         folder = tmp_path / str(len(list(tmp_path.iterdir()))) / "update"
-        matrices = random_matrices(Student.load(tiny_student).model, Q_V)
-        write_expert(folder, matrices, scale=2.0, card=says)
+        matrices = random_matrices(load_student(tiny_student).model, Q_V)
+        write_expert(folder, matrices, scale=2.0, card=ExpertCard(**says))
         for protocol in ("product", "paper"):
             chosen = Settings(
                 home=tmp_path,

@@ -299,7 +299,7 @@ def test_without_a_teacher_the_images_are_fetched_alone(tmp_path: Path, run_meml
     with web(a_jpg=jpeg("red")) as host:
         data = locomo(tmp_path, {"conv-42": [host.url("a.jpg")]})
         code, out, _ = run_memlora("vqa", "build", data, "--out", tmp_path / "out", "--delay", 0)
-    assert code == 0 and "1 kept" in out and "nobody was asked" in out
+    assert code == 0 and "1 kept" in out and "No questions were generated" in out
     assert not (tmp_path / "out" / "manifest.json").exists()
 
 
@@ -313,12 +313,12 @@ def test_the_command_draws_the_drawings(isolated_home: Path, run_memlora: Comman
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ((), "name DATA"),
-        (("--drawings", "--model", "x"), "the drawings need no"),
-        (("DATA", "--model", "x"), "together"),
-        (("DATA", "--split", "mine"), "there is no split"),
+        ((), "Give DATA"),
+        (("--drawings", "--model", "x"), "--drawings needs no"),
+        (("DATA", "--model", "x"), "needs both --model and --base-url"),
+        (("DATA", "--split", "mine"), "Unknown split 'mine'"),
         (("DATA", "--images-from", "nowhere"), "there is no folder nowhere"),
-        (("none.json",), "there is no file"),
+        (("none.json",), "There is no file"),
         (("TALK",), "link to no images"),
     ],
 )

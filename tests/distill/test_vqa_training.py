@@ -20,6 +20,7 @@ from memlora_mlx.distill.training_step import batch_arrays, estimate_memory, mas
 from memlora_mlx.errors import BadTrainingData, Cancelled, VisionMissing
 from memlora_mlx.eval.vqa import drawings
 from memlora_mlx.models import cpu_kernels
+from memlora_mlx.models.loading import load_student
 from memlora_mlx.models.safetensors_files import load_arrays
 from memlora_mlx.models.student import Student
 
@@ -41,7 +42,7 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def load(tiny_vision_student: Path) -> Callable[[], Student]:
-    return lambda: Student.load(tiny_vision_student, image_tiles=1)
+    return lambda: load_student(tiny_vision_student, image_tiles=1)
 
 
 def order_of(student: Path, drawn: Path) -> training_runs.TrainingConfig:
@@ -159,7 +160,7 @@ def test_the_memory_that_a_step_needs_counts_the_features(drawn: Path, load: Cal
 def test_a_student_that_cannot_see_is_refused(drawn: Path, tiny_student: Path, tmp_path: Path) -> None:
     order = order_of(tiny_student, drawn)
     with pytest.raises(VisionMissing, match="reads text only"):
-        training_runs.train(Student.load(tiny_student), order, tmp_path / "run")
+        training_runs.train(load_student(tiny_student), order, tmp_path / "run")
 
 
 def test_rows_without_their_image_are_left_out_and_counted(

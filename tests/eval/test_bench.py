@@ -23,7 +23,7 @@ from memlora_mlx.memory.workspace import Workspace
 from memlora_mlx.settings import Settings, load_settings
 
 sys.path.append(str(Path(__file__).parents[1] / "distill"))
-from servers import Answer, refusal, serving
+from servers import Answer, error_response, local_server
 
 OURS = ("memlora", "base", "full-context", "rag", "oracle")
 
@@ -213,14 +213,14 @@ def test_another_judge_asks_no_student_again(
     [
         ("That looks right to me.", "no JSON label"),  # prose
         (None, "disconnected"),  # it hangs up
-        (refusal(401, "the key has expired"), "the key has expired"),
+        (error_response(401, "the key has expired"), "the key has expired"),
     ],
 )
 def test_of_a_judge_that_gives_no_verdict_all_else_is_kept(
     settings: Settings, plan: BenchConfig, answer: Answer, reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And what it said before is still a verdict."""
-    for seconds in ("FIRST_REST", "LONGEST_REST"):
+    for seconds in ("INITIAL_BACKOFF", "MAX_BACKOFF"):
         monkeypatch.setattr(f"memlora_mlx.distill.teacher_client.{seconds}", 0.01)
     monkeypatch.setattr("memlora_mlx.eval.metrics.judges.CONTROL_ANSWERS", ())
     first = QUESTIONS[0]["question"]
@@ -228,7 +228,7 @@ def test_of_a_judge_that_gives_no_verdict_all_else_is_kept(
     def judge(prompt: str) -> Answer:
         return '{"label": "CORRECT"}' if first in prompt else answer
 
-    with serving(judge) as served, Workspace(settings) as opened:
+    with local_server(judge) as served, Workspace(settings) as opened:
         made = run(replace(plan, systems=("oracle",), judge=f"openai:{served.url},big"), opened)
     assert len(made.asked) == len(QUESTIONS)
     assert all({"token_f1", "rouge_1"} <= set(one.scores) for one in made.asked if one.category != 5)
@@ -370,7 +370,7 @@ def test_a_judge_has_verdicts_on_the_corrected_answers_too(settings: Settings, p
     def judge(prompt: str) -> Answer:
         return '{"label": "CORRECT"}' if "in Rome" in prompt else '{"label": "WRONG"}'
 
-    with serving(judge) as served, Workspace(settings) as opened:
+    with local_server(judge) as served, Workspace(settings) as opened:
         corrected = replace(plan, systems=("oracle",), corrections={"conv-26/0": "in Rome"})
         made = run(replace(corrected, judge=f"openai:{served.url},big"), opened)
     first, second, *_ = of(made, "oracle")

@@ -27,7 +27,7 @@ from memlora_mlx.memory.workspace import Workspace
 from memlora_mlx.settings import load_settings
 
 sys.path.append(str(Path(__file__).parents[2] / "distill"))
-from servers import Answer, Served, completion, page, refusal, serving
+from servers import Answer, LocalServer, completion, error_response, html_response, local_server
 
 pytest.importorskip("openai", reason="the extra `teach` is not installed")
 
@@ -58,7 +58,7 @@ def same(prompt: str) -> str:
     return RIGHT if item["answer"] == item["gold answer"] else WRONG
 
 
-def judge_at(served: Served, workspace: Workspace, cache: dict[str, bool] | None = None) -> Judge:
+def judge_at(served: LocalServer, workspace: Workspace, cache: dict[str, bool] | None = None) -> Judge:
     return open_judge(f"openai:{served.url},big", workspace, cache=cache)
 
 
@@ -68,7 +68,7 @@ def judge_at(served: Served, workspace: Workspace, cache: dict[str, bool] | None
 def test_each_answer_gets_its_own_verdict_in_order(workspace: Workspace) -> None:
     items = [JudgedAnswer(f"{i}?", i, str(i if i % 3 else -i - 1)) for i in range(40)]
     done: list[int] = []
-    with serving(same, seconds=0.02) as served:
+    with local_server(same, seconds=0.02) as served:
         judge = judge_at(served, workspace)
         assert judge.verdicts(items, "generous", on_progress=done.append) == [i % 3 > 0 for i in range(40)]
     assert served.most_in_flight > 4 and sum(done) == 40 and not judge.failures
@@ -78,7 +78,7 @@ def test_each_answer_gets_its_own_verdict_in_order(workspace: Workspace) -> None
 
 
 def test_the_rubrics_ask_different_things_under_different_hashes(workspace: Workspace) -> None:
-    with serving(same) as served:
+    with local_server(same) as served:
         judge = judge_at(served, workspace)
         for rubric in RUBRICS:
             judge.verdicts(ITEMS[:1], rubric)
@@ -91,7 +91,7 @@ def test_the_rubrics_ask_different_things_under_different_hashes(workspace: Work
 
 def test_a_verdict_is_asked_for_once(workspace: Workspace) -> None:
     cache: dict[str, bool] = {}
-    with serving(same) as served:
+    with local_server(same) as served:
         for _ in range(2):
             judge = judge_at(served, workspace, cache)
             assert judge.verdicts([*ITEMS, ITEMS[0]], "strict") == [False, False, True, False]
@@ -108,7 +108,7 @@ def test_nothing_is_asked_about_an_empty_answer_or_without_a_gold_answer(workspa
         JudgedAnswer("c?", " ", "x"),
         JudgedAnswer("d?", 0, "0"),
     ]
-    with serving(same) as served:
+    with local_server(same) as served:
         judge = judge_at(served, workspace)
         assert judge.verdicts(items, "generous") == [False, None, None, True]
     assert len(served.asked) == 1 and judge.failures == {"no gold answer": 2}
@@ -129,7 +129,7 @@ def test_a_judge_is_tried_on_answers_whose_label_is_clear(workspace: Workspace) 
         item = shown(prompt)
         return RIGHT if (item["question"], item["answer"]) in right else WRONG
 
-    with serving(people) as served, serving(lambda _: RIGHT) as yes, serving(lambda _: "Hm.") as prose:
+    with local_server(people) as served, local_server(lambda _: RIGHT) as yes, local_server(lambda _: "Hm.") as prose:
         assert judge_at(served, workspace).controls() == {"generous": (12, 12), "strict": (14, 14)}
         assert judge_at(yes, workspace).controls() == {"generous": (5, 12), "strict": (5, 14)}
         judge = judge_at(prose, workspace)
@@ -192,24 +192,24 @@ def test_any_reply_can_be_read(reply: str) -> None:
         ("I think that is right.", "no JSON label"),
         (f"{RIGHT}{WRONG}", "more than one label"),
         (completion(RIGHT, "length"), "cut off"),
-        (refusal(400, "maximum context length is 64 tokens"), "too long"),
+        (error_response(400, "maximum context length is 64 tokens"), "too long"),
     ],
 )
 def test_a_reply_that_is_no_verdict_is_counted(workspace: Workspace, answer: Answer, reason: str) -> None:
-    with serving(lambda prompt: answer if "cats" in prompt else same(prompt)) as served:
+    with local_server(lambda prompt: answer if "cats" in prompt else same(prompt)) as served:
         judge = judge_at(served, workspace)
         assert judge.verdicts(ITEMS, "generous") == [False, None, True]
     assert judge.failures == {reason: 1}
 
 
 def test_a_server_that_takes_no_schema_is_asked_without(workspace: Workspace) -> None:
-    served: Served
+    served: LocalServer
 
     def answer(prompt: str) -> Answer:
         wants = any("response_format" in body for body in served.asked[-1:])
-        return refusal(400, "response_format of type json_schema is not supported") if wants else same(prompt)
+        return error_response(400, "response_format of type json_schema is not supported") if wants else same(prompt)
 
-    with serving(answer) as served:
+    with local_server(answer) as served:
         judge = judge_at(served, workspace)
         assert judge.verdicts(ITEMS[:1], "generous") == [False]
     assert "response_format" in served.asked[0] and "response_format" not in served.asked[-1]
@@ -218,12 +218,12 @@ def test_a_server_that_takes_no_schema_is_asked_without(workspace: Workspace) ->
 def test_of_a_judge_that_dies_midway_what_it_judged_is_kept(workspace: Workspace) -> None:
     cache: dict[str, bool] = {}
     items = [JudgedAnswer(f"{i}?", i, str(i)) for i in range(60)]
-    served: Served
+    served: LocalServer
 
     def answer(prompt: str) -> Answer:
-        return same(prompt) if len(served.asked) <= 20 else refusal(401, "the key has expired")
+        return same(prompt) if len(served.asked) <= 20 else error_response(401, "the key has expired")
 
-    with serving(answer) as served:
+    with local_server(answer) as served:
         judge = judge_at(served, workspace, cache)
         verdicts = judge.verdicts(items, "strict")
         asked = len(served.asked)
@@ -233,17 +233,21 @@ def test_of_a_judge_that_dies_midway_what_it_judged_is_kept(workspace: Workspace
     [(reason, count)] = judge.failures.items()
     assert count == 120 - len(cache) and "401" in reason and "the key has expired" in reason
 
-    with serving(same, port=int(served.url.split(":")[2].split("/")[0])) as again:
+    with local_server(same, port=int(served.url.split(":")[2].split("/")[0])) as again:
         assert judge_at(again, workspace, cache).verdicts(items, "strict") == [True] * 60
         assert len(again.asked) == 60 - verdicts.count(True)
 
 
 @pytest.mark.parametrize(
     ("answer", "words"),
-    [(page(), "web page"), (page(404), "web page"), (refusal(404, "no model big"), "no model big")],
+    [
+        (html_response(), "web page"),
+        (html_response(404), "web page"),
+        (error_response(404, "no model big"), "no model big"),
+    ],
 )
 def test_what_is_no_judge_is_said(workspace: Workspace, answer: Answer, words: str) -> None:
-    with serving(lambda _: answer) as served:
+    with local_server(lambda _: answer) as served:
         judge = judge_at(served, workspace)
         assert judge.verdicts(ITEMS, "generous") == [None] * 3
     [(reason, count)] = judge.failures.items()
