@@ -238,7 +238,7 @@ def test_verify_says_what_it_could_not_measure(
     moved.write_text("\n".join(lines[:-1]))
     code, found, _ = run_memlora("adapters", "verify", run, "--data", moved, "--json")
     [says] = [row["says"] for row in json.loads(found) if row["what"] == "validation loss"]
-    assert code == 0 and "are not those of the card" in says
+    assert code == 0 and "is not that of the card" in says
 
     base, _ = model()
     bare = expert_folder(tmp_path / "bare", base)
