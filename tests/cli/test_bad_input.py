@@ -180,7 +180,7 @@ def test_experts_of_another_base_are_refused(
     check_line(run_memlora("ingest", tmp_path / "talk.txt", "--experts", tmp_path / "wide"), 1, "another base model")
     assert store_contents(tiny_home)["memories"] == stored["memories"]
 
-    check_line(run_memlora("ask", "Who?", "--experts", tmp_path), 1, "holds no experts")
+    check_line(run_memlora("ask", "Who?", "--experts", tmp_path), 1, "contains no experts")
     assert run_memlora("ask", "Who?", "--experts", "none")[0] == 0
 
 

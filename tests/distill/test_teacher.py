@@ -591,10 +591,10 @@ def test_the_command_tells_what_it_did(
     ("arguments", "words"),
     [
         (("--stage", "vqa", "--base-url", "http://127.0.0.1:9/v1"), "memlora vqa build"),
-        (("--stage", "drawing", "--base-url", "http://127.0.0.1:9/v1"), "no stage 'drawing'"),
+        (("--stage", "drawing", "--base-url", "http://127.0.0.1:9/v1"), "Unknown stage 'drawing'"),
         (("--stage", "extraction"), "--base-url"),
         (("--stage", "extraction", "--base-url", "localhost:8000"), "not a base URL"),
-        (("--stage", "extraction", "--base-url", "http://127.0.0.1:9/v1", "--split", "mine"), "no split 'mine'"),
+        (("--stage", "extraction", "--base-url", "http://127.0.0.1:9/v1", "--split", "mine"), "Unknown split 'mine'"),
         (("--stage", "extraction", "--base-url", "http://127.0.0.1:9/v1", "--conversation", "x"), "no conversation"),
     ],
 )
