@@ -208,7 +208,7 @@ def test_verify_measures_what_the_card_says(run: Path, tiny_home: Path, run_meml
     assert run_memlora("adapters", "install", run)[0] == 0
     code, out, _ = run_memlora("adapters", "verify")
     assert code == 0 and out.count("  ok       ") == 4 and "PROBLEM" not in out
-    assert "4 rows" in out and "fingerprint" in out
+    assert "4 examples" in out and "fingerprint" in out
 
     place = tiny_home / "adapters" / "tiny-llama" / "extraction"
     config = json.loads((place / "adapter_config.json").read_text())
@@ -231,14 +231,14 @@ def test_verify_says_what_it_could_not_measure(
     data = tiny_home / "teacher" / "extraction" / "synthetic.jsonl"
     moved = data.rename(tmp_path / "moved.jsonl")
     code, out, _ = run_memlora("adapters", "verify", run)
-    assert code == 0 and "note     validation loss: not measured: cannot read" in out
+    assert code == 0 and "note     validation loss: not measured: Cannot read" in out
     code, out, _ = run_memlora("adapters", "verify", run, "--data", moved)
     assert code == 0 and "validation loss, expert" in out
     lines = moved.read_text().splitlines()
     moved.write_text("\n".join(lines[:-1]))
     code, found, _ = run_memlora("adapters", "verify", run, "--data", moved, "--json")
     [says] = [row["says"] for row in json.loads(found) if row["what"] == "validation loss"]
-    assert code == 0 and "are not those of the card" in says
+    assert code == 0 and "is not that of the card" in says
 
     base, _ = model()
     bare = expert_folder(tmp_path / "bare", base)

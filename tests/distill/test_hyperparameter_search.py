@@ -392,7 +392,7 @@ def test_a_loss_that_is_no_number_is_noted_and_passed_over(done: FinishedProcess
     [place] = [place for place in leaderboard(done.search) if place.status == "failed"]
 
     assert place.experts[0].learning_rate == TOO_HIGH and place.rank is None and place.scores is None
-    assert "no number" in (place.experts[0].failure or "")
+    assert "the loss is NaN" in (place.experts[0].failure or "")
     [event] = [event for event in done.bench.events if event.kind == "failed"]
     assert event.reason == place.experts[0].failure
     assert all("1e+30" not in what for what in done.bench.trained())
@@ -505,7 +505,7 @@ def test_the_table_shows_ranks_scores_and_why_one_failed(done: FinishedProcess) 
     assert "extraction 1, update 1" in lines[6] and lines[6].rstrip().endswith("best")
     assert lines[10].startswith("test") and "extraction 1, update 1" in lines[10]
     reason = " ".join(" ".join(lines[11:]).split())
-    assert reason.startswith("extraction, learning rate 1e+30, batch 2: ") and reason.endswith("no number)")
+    assert reason.startswith("extraction, learning rate 1e+30, batch 2: ") and reason.endswith("(the loss is NaN)")
 
 
 @pytest.fixture
@@ -584,7 +584,7 @@ def test_a_search_that_fails_still_shows_its_table(
             )
         )
     said = capsys.readouterr()
-    assert said.out == "" and "failed" in said.err and "no number" in said.err
+    assert said.out == "" and "failed" in said.err and "the loss is NaN" in said.err
 
 
 @pytest.mark.parametrize(
