@@ -118,7 +118,7 @@ def test_ctrl_c_stops_with_one_line_and_the_same_command_goes_on(
     done = exchanges_done(tmp_path)
     assert process.returncode == 130 and out == ""
     line = (
-        f"stopped after {done} of {EXCHANGES} exchanges; all of them are kept, and the same command goes on from here"
+        f"Stopped after {done} of {EXCHANGES} exchanges; all of them are saved. Run the same command to continue."
     )
     assert err == f"memlora: {line}\n"
     assert done < EXCHANGES
