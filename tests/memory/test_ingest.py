@@ -117,9 +117,7 @@ def test_ctrl_c_stops_with_one_line_and_the_same_command_goes_on(
         out, err = process.communicate(timeout=60)
     done = exchanges_done(tmp_path)
     assert process.returncode == 130 and out == ""
-    line = (
-        f"Stopped after {done} of {EXCHANGES} exchanges; all of them are saved. Run the same command to continue."
-    )
+    line = f"Stopped after {done} of {EXCHANGES} exchanges; all of them are saved. Run the same command to continue."
     assert err == f"memlora: {line}\n"
     assert done < EXCHANGES
 
