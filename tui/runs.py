@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 from memlora_mlx.errors import MemloraError
 
 if TYPE_CHECKING:
-    from memlora_mlx.distill.training import MetricsPoint
+    from memlora_mlx.distill.training_metrics import MetricsPoint
     from memlora_mlx.distill.training_runs import TrainingConfig
 
 RunState = Literal["training", "stopped", "done", "damaged"]
@@ -55,7 +55,7 @@ def runs(home: Path) -> list[Path]:
 
 def read(folder: Path) -> TrainingRun:
     """Read a run's folder. A damaged one has the state "damaged"; nothing is raised."""
-    from memlora_mlx.distill.training import read_points
+    from memlora_mlx.distill.training_metrics import read_points
     from memlora_mlx.distill.training_runs import read_run_config
     from memlora_mlx.models.adapter_registry import read_card
 
@@ -67,8 +67,8 @@ def read(folder: Path) -> TrainingRun:
             return TrainingRun(folder, config, points, "training")
         if not (folder / "expert" / "adapter_config.json").is_file():
             return TrainingRun(folder, config, points, "stopped")
-        metrics = read_card(folder / "expert").get("metrics")
-        ended = str(metrics.get("ended")) if isinstance(metrics, dict) else None
+        metrics = read_card(folder / "expert").metrics
+        ended = metrics.ended if metrics else None
         return TrainingRun(folder, config, points, "done", ended)
     except (MemloraError, OSError, ValueError, TypeError) as error:
         return TrainingRun(folder, config, (), "damaged", problem=str(error))

@@ -18,7 +18,7 @@ from memlora_mlx.cli.training_run import CONTINUE_LEARNING_RATE_FACTOR
 from memlora_mlx.distill import training_runs
 from memlora_mlx.distill.examples import TrainingExample, write_examples
 from memlora_mlx.distill.recipes import read_recipe
-from memlora_mlx.distill.training import MetricsPoint
+from memlora_mlx.distill.training_metrics import MetricsPoint
 from memlora_mlx.models import adapter_registry
 from memlora_mlx.models.adapter_registry import experts_in
 

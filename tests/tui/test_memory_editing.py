@@ -70,6 +70,7 @@ def test_a_memory_longer_than_a_fact_is_shown_and_saved_whole(tiny_home: Path) -
         await pilot.press("e")
         await wait_until(pilot, lambda: isinstance(app.screen, EditDialog))
         assert app.screen.query_one(TextArea).text == LONG
+        await wait_until(pilot, lambda: "1990" in text_of(app) and LONG[-12:] in text_of(app), "start and end")
         await pilot.press(*" Really.", "enter")
         store = await store_of(app)
         await wait_until(pilot, lambda: store.list()[0].text == f"{LONG} Really.")

@@ -170,7 +170,9 @@ def test_train_offers_the_synthetic_set_and_tells_failures(tiny_home: Path, tmp_
     async def script(app: MemloraApp, pilot: Pilot[Any]) -> None:
         screen = await go(app, pilot, "f5", TrainScreen)
         await pilot.press("ctrl+r")
-        await wait_until(pilot, lambda: isinstance(app.screen, ConfirmDialog) and "synthetic set" in text_of(app))
+        await wait_until(
+            pilot, lambda: isinstance(app.screen, ConfirmDialog) and "Generate synthetic dialogues" in text_of(app)
+        )
         await pilot.press("n")
         await wait_until(pilot, lambda: app.screen is screen)
         screen.query_one("#stage", Select).value = "generation"

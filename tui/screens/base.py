@@ -14,10 +14,10 @@ from textual.app import ComposeResult
 from textual.containers import Container
 from textual.screen import Screen
 from textual.widget import Widget
-from textual.widgets import Footer
 from textual.worker import Worker, WorkerState
 
 from memlora_mlx.tui.base_app import BaseApp
+from memlora_mlx.tui.widgets.footer import ScreenFooter
 from memlora_mlx.tui.widgets.navigation import Navigation
 from memlora_mlx.tui.widgets.status import StatusBar
 
@@ -36,7 +36,10 @@ class MainScreen(Screen[None]):
         with Container(id="body"):
             yield from self.compose_body()
         yield StatusBar()
-        yield Footer(show_command_palette=True, compact=True)
+        yield ScreenFooter(show_command_palette=True, compact=True)
+
+    def on_screen_resume(self) -> None:
+        self.refresh_bindings()  # the footer did not follow them while another screen was on top
 
     def compose_body(self) -> Iterable[Widget]:
         raise NotImplementedError

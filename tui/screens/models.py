@@ -92,13 +92,14 @@ class ModelsScreen(MainScreen):
     @work(group="look", exclusive=True, exit_on_error=False)
     async def action_refresh_list(self) -> None:
         from memlora_mlx.models.adapter_registry import list_experts
-        from memlora_mlx.models.catalog import ENTRIES
+        from memlora_mlx.models.catalog import entries
         from memlora_mlx.models.downloads import installed
 
         self._installed = {model.name: model for model in await asyncio.to_thread(installed, self.folder)}
         rows = []
-        for name in [*ENTRIES, *sorted(self._installed.keys() - ENTRIES.keys())]:
-            entry = ENTRIES.get(name)
+        known = entries(self.backend.settings.home)
+        for name in [*known, *sorted(self._installed.keys() - known.keys())]:
+            entry = known.get(name)
             if (
                 entry is None or not entry.is_shipped or name in self._installed
             ):  # as `memlora models list` without --all
@@ -116,10 +117,10 @@ class ModelsScreen(MainScreen):
         self.query_one("#experts-head", Static).update(head)
 
     def _cells(self, name: str) -> tuple[str, ...]:
-        from memlora_mlx.models.catalog import ENTRIES
+        from memlora_mlx.models.catalog import entries
 
-        entry, model = ENTRIES.get(name), self._installed.get(name)
-        taken = model.size_bytes if model else entry.download_bytes if entry else 0
+        entry, model = entries(self.backend.settings.home).get(name), self._installed.get(name)
+        taken = model.size_bytes if model else (entry.download_bytes or 0) if entry else 0
         in_use = {self.backend.settings.student or self.backend.status.student, self.backend.settings.embedder}
         state = (
             ""
@@ -132,18 +133,21 @@ class ModelsScreen(MainScreen):
         )
         if name == self._download:
             state = "… pulling"
-        label = f"{name} ({entry.precision})" if entry and entry.precision not in name else name
-        return label, entry.kind if entry else "", format_bytes(taken), entry.licence if entry else "", state
+        precision = entry.precision if entry else None
+        label = f"{name} ({precision})" if precision and precision not in name else name
+        return label, entry.kind if entry else "", format_bytes(taken), (entry.licence or "") if entry else "", state
 
     def _show_details(self) -> None:
         settings = self.backend.settings
         student = settings.student or self.backend.status.student or "none"
         free = [f"student {printable_line(Path(student).name, 40)}", f"experts {MODES[settings.expert_mode]}"]
         model = self.table.key_at_cursor or ""
-        from memlora_mlx.models.catalog import ENTRIES
+        from memlora_mlx.models.catalog import entries
 
-        if (entry := ENTRIES.get(model)) is not None:
-            words = [f"{entry.parameters / 1e6:,.0f} M parameters", f"context {entry.context:,}", entry.licence]
+        if (entry := entries(self.backend.settings.home).get(model)) is not None:
+            words = [f"{entry.parameters / 1e6:,.0f} M parameters"] if entry.parameters else []
+            words += [f"context {entry.context:,}"] if entry.context else []
+            words += [entry.licence] if entry.licence else []
             words += [entry.note] if entry.note else []
             words += ["needs the extra vision"] if entry.needs_vision else []
             words += ["needs experts to follow the prompts"] if not entry.zero_shot else []
@@ -167,23 +171,27 @@ class ModelsScreen(MainScreen):
 
         folder = Path(str(event.row_key.value))
         card = await asyncio.to_thread(read_card, folder)
-        text = json.dumps(dict(card), indent=1, ensure_ascii=False) if card else "This expert has no card."
+        text = (
+            json.dumps(card.as_json(), indent=1, ensure_ascii=False)
+            if not card.is_empty
+            else "This expert has no card."
+        )
         await self.memlora.push_screen(TextDialog(f"{folder.parent.name}, {folder.name}", text))
 
     # ------------------------------------------------------------------ choosing
 
     @work(group="choose", exclusive=True, exit_on_error=False)
     async def action_choose(self) -> None:
-        from memlora_mlx.models.catalog import ENTRIES
+        from memlora_mlx.models.catalog import entries
 
         name = self._row_at_cursor()
-        entry, model = ENTRIES.get(name), self._installed.get(name)
+        entry, model = entries(self.backend.settings.home).get(name), self._installed.get(name)
         if entry is not None and entry.kind == "embedder":
             raise UsageError(
                 "To change the embedder, set it in config.toml and run `memlora doctor --repair`, which recomputes all"
                 " embeddings."
             )
-        if model is not None and not model.is_complete or model is None and name in ENTRIES:
+        if model is not None and not model.is_complete or model is None and entry is not None:
             raise UsageError(f"{name} is not installed. Press p to download it.")
         await self._change("student", name, f"{printable_line(Path(name).name, 40)} is now the student")
 
@@ -230,15 +238,12 @@ class ModelsScreen(MainScreen):
 
     def _watch(self) -> None:
         """Show the progress of the download, and its result when it has ended."""
-        job = self._job
-        if job is None:
+        if (job := self._job) is None:
             return
-        said = job.progress_fields()
-        if said is not None:
-            phase, done, total = said
+        if (fields := job.progress_fields()) is not None:
+            phase, done, total = fields
             self.query_one("#progress", ProgressBar).update(total=total or None, progress=done)
-            of = f"{format_bytes(done)} of {format_bytes(total)}" if total else ""
-            self.query_one("#says", Static).update(Content(f"{self._download}: {phase} {of} · press Esc to stop"))
+            self.query_one("#says", Static).update(Content(_download_line(self._download, phase, done, total)))
         if (code := job.poll()) is None:
             return
         name, self._job, self._download, self.backend.has_network_activity = self._download, None, "", "offline"
@@ -282,12 +287,20 @@ class ModelsScreen(MainScreen):
         return name
 
 
+def _download_line(name: str, phase: str, done: int, total: int) -> str:
+    """How far a download is; `done` and `total` are bytes, and `total` is 0 where it is not known."""
+    of = f"{format_bytes(done)} of {format_bytes(total)}" if total else ""
+    return f"{name}: {phase} {of} · press Esc to stop"
+
+
 def _expert_cells(place: RegisteredExpert) -> tuple[str, str, str, str]:
     from memlora_mlx.models.adapter_registry import read_card
 
     try:
-        losses = read_card(place.folder)["metrics"]["validation_loss"]
-        told = f"{float(losses.get('base', losses.get('start'))):.3f} → {float(losses['expert']):.3f}"
-    except (MemloraError, KeyError, TypeError, ValueError, AttributeError):
-        told = "unknown"
+        metrics = read_card(place.folder).metrics
+    except MemloraError:
+        metrics = None
+    told = "unknown"
+    if metrics is not None and metrics.first_loss is not None and "expert" in metrics.validation_loss:
+        told = f"{metrics.first_loss:.3f} → {metrics.validation_loss['expert']:.3f}"
     return place.stage, place.student, told, place.origin if place.is_active else f"({place.origin})"

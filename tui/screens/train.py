@@ -285,11 +285,12 @@ class TrainScreen(MainScreen):
 
 def _installed_students(folder: Path) -> list[str]:
     """The names of the students in the folder of models."""
-    from memlora_mlx.models.catalog import ENTRIES
+    from memlora_mlx.models.catalog import entries
     from memlora_mlx.models.downloads import installed
 
     models = [model for model in installed(folder) if model.is_complete]
-    return [model.name for model in models if model.name not in ENTRIES or ENTRIES[model.name].kind == "student"]
+    known = entries(folder.parent)
+    return [model.name for model in models if model.name not in known or known[model.name].kind == "student"]
 
 
 def _data_arguments(text: str) -> list[str]:

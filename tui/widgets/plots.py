@@ -9,7 +9,7 @@ from textual.color import Color
 from textual_plotext import PlotextPlot
 
 if TYPE_CHECKING:
-    from memlora_mlx.distill.training import MetricsPoint
+    from memlora_mlx.distill.training_metrics import MetricsPoint
 
 MAX_POINTS = 60  # of the training loss: it is averaged over steps, because single batches are noisy
 
