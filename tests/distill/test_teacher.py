@@ -570,7 +570,7 @@ def test_the_command_stops_at_ctrl_c_and_says_how_far_it_came(tiny_home: Path, t
             _, err = process.communicate(timeout=30)
     kept = len(list(read_examples(teacher_file(tiny_home, "extraction", MODEL))))
     assert process.returncode == 130 and 3 <= kept < EXCHANGES
-    assert f"stopped after {kept} of {EXCHANGES} questions; all answers are kept" in err
+    assert f"Stopped after {kept} of {EXCHANGES} questions; all answers are saved" in err
 
 
 def test_the_command_tells_what_it_did(
