@@ -1,4 +1,4 @@
-"""The module_graph stays the module_graph: who may call whom, and what may load when."""
+"""The rooms stay apart: which may import which, and what may be loaded when."""
 
 from __future__ import annotations
 

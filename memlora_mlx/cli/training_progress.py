@@ -106,7 +106,8 @@ def print_training_result(config: TrainingConfig, folder: Path, expert: Path, as
     card = read_card(expert)
     metrics, student = card.metrics or TrainingMetrics(), card.base.name if card.base else config.student
     loss, ended, is_better = metrics.validation_loss, metrics.ended, bool(metrics.step)
-    first, beginning = metrics.first_loss or math.nan, _beginning(config)
+    first = math.nan if metrics.first_loss is None else metrics.first_loss
+    beginning = _beginning(config)
     _draw_curve(config, folder, curve=not as_json)
     if ended == NAN_LOSS:
         saved = f"The best weights, from step {metrics.step}, are in {expert}."

@@ -238,15 +238,12 @@ class ModelsScreen(MainScreen):
 
     def _watch(self) -> None:
         """Show the progress of the download, and its result when it has ended."""
-        job = self._job
-        if job is None:
+        if (job := self._job) is None:
             return
-        said = job.progress_fields()
-        if said is not None:
-            phase, done, total = said
+        if (fields := job.progress_fields()) is not None:
+            phase, done, total = fields
             self.query_one("#progress", ProgressBar).update(total=total or None, progress=done)
-            of = f"{format_bytes(done)} of {format_bytes(total)}" if total else ""
-            self.query_one("#says", Static).update(Content(f"{self._download}: {phase} {of} · press Esc to stop"))
+            self.query_one("#says", Static).update(Content(_download_line(self._download, phase, done, total)))
         if (code := job.poll()) is None:
             return
         name, self._job, self._download, self.backend.has_network_activity = self._download, None, "", "offline"
@@ -288,6 +285,12 @@ class ModelsScreen(MainScreen):
         if name is None:
             raise UsageError("No model is selected.")
         return name
+
+
+def _download_line(name: str, phase: str, done: int, total: int) -> str:
+    """How far a download is; `done` and `total` are bytes, and `total` is 0 where it is not known."""
+    of = f"{format_bytes(done)} of {format_bytes(total)}" if total else ""
+    return f"{name}: {phase} {of} · press Esc to stop"
 
 
 def _expert_cells(place: RegisteredExpert) -> tuple[str, str, str, str]:
