@@ -142,11 +142,12 @@ def _ablation_systems(
         else:
             failures.append(f"the ablation has no rows with experts: {workspace.student_name} has none")
     if config.scales:
-        from memlora_mlx.models.catalog import ENTRIES
+        from memlora_mlx.models.catalog import entries
         from memlora_mlx.models.downloads import installed
 
         here = [model.name for model in installed(workspace.models_folder) if model.is_complete]
-        names = [n for n in here if n in ENTRIES and ENTRIES[n].kind == "student" and not ENTRIES[n].needs_vision]
+        known = entries(workspace.settings.home)
+        names = [n for n in here if n in known and known[n].kind == "student" and not known[n].needs_vision]
         for name in dict.fromkeys([*names, workspace.student_name]):
             one = workspace if name == workspace.student_name else student(name)
             short = Path(name).name

@@ -33,6 +33,7 @@ def list_adapters(as_json: JsonOption = False) -> None:
     """List shipped and installed experts. An installed expert is used before a shipped one."""
     from memlora_mlx.errors import AdapterMismatch
     from memlora_mlx.models.adapter_registry import WEIGHTS, list_experts, read_card
+    from memlora_mlx.models.cards import ExpertCard
     from memlora_mlx.settings import load_settings
 
     rows: list[dict[str, Any]] = []
@@ -41,7 +42,7 @@ def list_adapters(as_json: JsonOption = False) -> None:
         try:
             card, state = read_card(place.folder), "whole" if weights.is_file() else "broken"
         except AdapterMismatch:
-            card, state = {}, "broken"
+            card, state = ExpertCard(), "broken"
         rows.append(
             {
                 "stage": place.stage,
@@ -49,10 +50,10 @@ def list_adapters(as_json: JsonOption = False) -> None:
                 "origin": place.origin,
                 "is_used": place.is_active,
                 "state": state,
-                "base": _resolve(card, "base", "name"),
-                "data": _resolve(card, "data", "teachers") or {},
-                "licence": _resolve(card, "data", "licence"),
-                "validation_loss": _resolve(card, "metrics", "validation_loss"),
+                "base": card.base.name if card.base else None,
+                "data": card.data.teachers if card.data else {},
+                "licence": card.licence,
+                "validation_loss": card.metrics.validation_loss if card.metrics else None,
                 "bytes": weights.stat().st_size if weights.is_file() else 0,
                 "path": str(place.folder),
             }
@@ -68,11 +69,11 @@ def list_adapters(as_json: JsonOption = False) -> None:
 @command(app, "show", "memlora adapters show update")
 def show(which: ExpertArgument, student: StudentOption = None, as_json: JsonOption = False) -> None:
     """Print an expert's card: base model, data, licence and results."""
-    from memlora_mlx.models.adapter_registry import read_config
+    from memlora_mlx.models.cards import AdapterConfig
 
     with open_workspace(models=False, student=student) as opened:
         folder = _find_experts(opened, which)
-    config = read_config(folder)
+    config = AdapterConfig.read(folder).as_json()
     card = {"folder": str(folder), **config.pop("memlora", {"card": "none"}), "adapter_config": config}
     if as_json:
         print_json(card)
@@ -181,7 +182,7 @@ def export(
 def _find_experts(opened: Workspace, which: str) -> Path:
     """The folder of a stage's expert in use, or the folder itself."""
     from memlora_mlx.errors import ModelMissing, UsageError
-    from memlora_mlx.models.adapter_registry import CONFIG
+    from memlora_mlx.models.cards import CONFIG
     from memlora_mlx.records import STAGES
 
     if which in STAGES:
@@ -199,19 +200,11 @@ def _find_experts(opened: Workspace, which: str) -> Path:
 
 
 def _student(opened: Workspace) -> Any:
-    from memlora_mlx.models.catalog import ENTRIES
-    from memlora_mlx.models.student import Student as Model
+    from memlora_mlx.models.catalog import entries
+    from memlora_mlx.models.loading import load_student
 
     name = opened.student_name
-    return Model.load(opened.student_folder, name if name in ENTRIES else None)
-
-
-def _resolve(card: Mapping[str, Any], *names: str) -> Any:
-    """A value deep in a card; None where it is not there."""
-    found: Any = card
-    for name in names:
-        found = found.get(name) if isinstance(found, Mapping) else None
-    return found
+    return load_student(opened.student_folder, name if name in entries(opened.settings.home) else None)
 
 
 def _print_table(rows: list[dict[str, Any]]) -> None:

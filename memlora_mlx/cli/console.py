@@ -47,7 +47,7 @@ def open_workspace(*, models: bool = True, embedder: bool = True, **flags: objec
 
 def _require_models(opened: Workspace, starters: Sequence[str]) -> None:
     from memlora_mlx.errors import ModelMissing
-    from memlora_mlx.models.catalog import ENTRIES
+    from memlora_mlx.models.catalog import entries
 
     missing: list[str] = []
     for part, starter in zip(("student_folder", "embedder_folder"), starters, strict=False):
@@ -55,7 +55,7 @@ def _require_models(opened: Workspace, starters: Sequence[str]) -> None:
             getattr(opened, part)
         except ModelMissing:
             named = opened.settings.student if part == "student_folder" else opened.settings.embedder
-            if named is not None and named not in ENTRIES:
+            if named is not None and named not in entries(opened.settings.home):
                 raise  # it may be a typing error: the message suggests similar names
             missing.append(named or starter)
     if not missing:

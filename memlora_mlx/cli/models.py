@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -28,26 +29,29 @@ def list_models(
     as_json: JsonOption = False,
 ) -> None:
     """List the models that memlora knows by name, and all that are installed."""
-    from memlora_mlx.models.catalog import ENTRIES
+    from memlora_mlx.models.catalog import entries
     from memlora_mlx.models.downloads import default_student, installed
     from memlora_mlx.settings import load_settings
 
-    folder = load_settings().models_folder
+    settings = load_settings()
+    folder, known = settings.models_folder, entries(settings.home)
     here = {model.name: model for model in installed(folder)}
     default = default_student(folder)
     rows: list[dict[str, object]] = []
-    for name in [*ENTRIES, *sorted(here.keys() - ENTRIES.keys())]:
-        entry, model = ENTRIES.get(name), here.get(name)
+    for name in [*known, *sorted(here.keys() - known.keys())]:
+        entry, model = known.get(name), here.get(name)
         if entry and entry.is_shipped and not model and not everything:
             continue  # a test bench that nobody has pulled
+        added = model.manifest if model and not entry else None
+        about = entry or added
         rows.append(
             {
                 "name": name,
-                "kind": entry.kind if entry else None,
-                "family": entry.family if entry else None,
-                "precision": entry.precision if entry else None,
+                "kind": entry.kind if entry else "student" if added and added.gguf else None,
+                "family": about.family if about else None,
+                "precision": about.precision if about else None,
                 "bytes": model.size_bytes if model else entry.download_bytes if entry else None,
-                "licence": entry.licence if entry else None,
+                "licence": about.licence if about else None,
                 "state": "missing" if model is None else "here" if model.is_complete else "broken",
                 "is_default": name == default,
                 "path": str(model.path) if model else None,
@@ -88,6 +92,28 @@ def pull(
             except KeyboardInterrupt:
                 raise Cancelled(f"Stopped. Run `memlora models pull {name}` to continue.") from None
         typer.echo(str(path))
+
+
+@command(app, "add", "memlora models add ~/Downloads/Qwen3-1.7B-Q4_K_M.gguf --name my-qwen")
+def add(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="GGUF file, as LM Studio and Ollama keep them.")],
+    name: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="Name of the new student (default: the name of the file).", show_default=False
+        ),
+    ] = None,
+) -> None:
+    """Convert a GGUF file into a student and print its folder."""
+    from memlora_mlx.models.added_models import add_gguf
+    from memlora_mlx.settings import load_settings
+
+    typer.echo(f"Converting {file.name} ...", err=True)
+    folder = add_gguf(file, load_settings().models_folder, name)
+    typer.echo(str(folder))
+    typer.echo(
+        f'Use it once with --student {folder.name}, or always with student = "{folder.name}" in config.toml.', err=True
+    )
 
 
 @command(app, "path", "memlora models path smollm2-135m")

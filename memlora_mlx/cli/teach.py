@@ -28,9 +28,10 @@ from memlora_mlx.text import format_duration
 if TYPE_CHECKING:
     from memlora_mlx.conversations import Conversation
     from memlora_mlx.conversations.splits import Splits
+    from memlora_mlx.distill.annotation import AnnotationJob, AnnotationStats
     from memlora_mlx.distill.examples import TrainingExample
     from memlora_mlx.distill.local_teachers import GeneratedExamples, LocalTeacher
-    from memlora_mlx.distill.teacher_client import AnnotationJob, AnnotationStats, Teacher
+    from memlora_mlx.distill.teacher_client import Teacher
     from memlora_mlx.distill.teacher_prompts import SelectedExchanges
     from memlora_mlx.memory.workspace import Workspace
     from memlora_mlx.records import Stage
@@ -159,8 +160,8 @@ def _ask_server(
     as_json: bool,
 ) -> None:
     """Ask the teacher for examples of a stage, and print what was written."""
+    from memlora_mlx.distill.annotation import AnnotationJob
     from memlora_mlx.distill.answer_files import AnswerFiles, teacher_file
-    from memlora_mlx.distill.teacher_client import AnnotationJob
     from memlora_mlx.distill.teacher_prompts import select_exchanges
     from memlora_mlx.errors import Cancelled
 
@@ -241,11 +242,12 @@ def _generation(
     model: str, selection: SelectedExchanges, opened: Workspace, files: list[Path], splits: Splits, path: Path
 ) -> int:
     """Write questions over the memories that this teacher's facts and decisions build; no server is asked."""
+    from memlora_mlx.distill.annotation import AnnotationJob
     from memlora_mlx.distill.answer_files import AnswerFiles, read_answers, teacher_file
     from memlora_mlx.distill.examples import write_examples
     from memlora_mlx.distill.observations_teacher import read_annotated
     from memlora_mlx.distill.replay import generation_examples, temporary_store
-    from memlora_mlx.distill.teacher_client import AnnotationJob, Teacher
+    from memlora_mlx.distill.teacher_client import Teacher
     from memlora_mlx.distill.teacher_prompts import annotate_updates
     from memlora_mlx.errors import UsageError
 

@@ -152,7 +152,10 @@ def _plan(request: SearchRequest, opened: Workspace) -> SearchConfig:
     searched, recipe = _stages(request.stages), request.recipe.recipe
     if recipe is not None and len(searched) > 1:
         raise UsageError("--recipe applies to one stage. Name it with --stage.")
-    by_stage, student = _data_by_stage(request.data, searched), absolute_student(opened.student_name)
+    by_stage, student = (
+        _data_by_stage(request.data, searched),
+        absolute_student(opened.student_name, opened.settings.home),
+    )
     grids: list[Grid] = []
     for stage in searched:
         files = by_stage.get(stage) or data_or_offer_synthetic(stage, opened.settings.home, request.yes)
@@ -268,10 +271,10 @@ def _existing_search_folder(resume: str, home: Path) -> Path:
 
 def _load(opened: Workspace, student: str) -> Model:
     from memlora_mlx.models.downloads import resolve
-    from memlora_mlx.models.student import Student
+    from memlora_mlx.models.loading import load_student
 
     name = None if Path(student).is_absolute() else student
-    return Student.load(resolve(student, opened.models_folder), name)
+    return load_student(resolve(student, opened.models_folder), name)
 
 
 def _measure(

@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 NEWEST = "newest"  # instead of a run's folder: the newest one
 
 
-def absolute_student(student: str) -> str:
+def absolute_student(student: str, home: Path) -> str:
     """A student's name that means the same in any working directory."""
-    from memlora_mlx.models.catalog import ENTRIES
+    from memlora_mlx.models.catalog import entries
 
     local = Path(student).expanduser()
-    return str(local.resolve()) if student not in ENTRIES and local.is_dir() else student
+    return str(local.resolve()) if student not in entries(home) and local.is_dir() else student
 
 
 def absolute_data(data: str) -> str:
@@ -59,7 +59,7 @@ def data_or_offer_synthetic(stage: Stage, home: Path, yes: bool) -> list[str]:
         on_terminal = sys.stdin.isatty() and sys.stderr.isatty()
         question = f"No training data for {stage}. {local_data_offer(stage)} now?"
         if not yes and not (on_terminal and typer.confirm(question, default=True, err=True)):
-            raise BadTrainingData(f"{error}. Use --yes to generate it without being asked.") from None
+            raise BadTrainingData(f"{error} Use --yes to generate it without being asked.") from None
     if stage == "vqa":
         from memlora_mlx.eval.vqa.drawings import build
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +15,7 @@ from memlora_mlx.cli.progress import ProgressLine
 from memlora_mlx.text import format_duration
 
 if TYPE_CHECKING:
-    from memlora_mlx.distill.training import MetricsPoint
+    from memlora_mlx.distill.training_metrics import MetricsPoint
     from memlora_mlx.distill.training_runs import TrainingConfig, TrainingData
 
 
@@ -96,20 +97,23 @@ def print_training_result(config: TrainingConfig, folder: Path, expert: Path, as
     Raises:
         TrainingFailed: the loss became NaN.
     """
-    from memlora_mlx.distill.training import NAN_LOSS
+    from memlora_mlx.distill.training_metrics import NAN_LOSS
     from memlora_mlx.errors import TrainingFailed
     from memlora_mlx.models.adapter_registry import read_card
+    from memlora_mlx.models.cards import TrainingMetrics
+    from memlora_mlx.models.typed_json import to_json
 
     card = read_card(expert)
-    metrics, student = card["metrics"], card["base"]["name"]
-    loss, ended, is_better = metrics["validation_loss"], metrics["ended"], metrics["step"] > 0
-    first, beginning = loss.get("base", loss.get("start")), _beginning(config)
+    metrics, student = card.metrics or TrainingMetrics(), card.base.name if card.base else config.student
+    loss, ended, is_better = metrics.validation_loss, metrics.ended, bool(metrics.step)
+    first = math.nan if metrics.first_loss is None else metrics.first_loss
+    beginning = _beginning(config)
     _draw_curve(config, folder, curve=not as_json)
     if ended == NAN_LOSS:
-        saved = f"The best weights, from step {metrics['step']}, are in {expert}."
+        saved = f"The best weights, from step {metrics.step}, are in {expert}."
         nothing = f"No validation was better than {beginning}, so no expert was written."
         raise TrainingFailed(
-            f"Training stopped: the loss is NaN at step {metrics['steps']}. Lower --learning-rate (now"
+            f"Training stopped: the loss is NaN at step {metrics.steps}. Lower --learning-rate (now"
             f" {config.recipe.learning_rate:g}). {saved if is_better else nothing}"
         )
     if as_json:
@@ -120,13 +124,13 @@ def print_training_result(config: TrainingConfig, folder: Path, expert: Path, as
                 "run": str(folder),
                 "expert": str(expert),
                 "is_better": is_better,
-                **metrics,
+                **to_json(metrics),
             }
         )
         return
     typer.echo(
         f"{config.stage} expert for {student}: validation loss {first:.4f} ({beginning}) -> {loss['expert']:.4f}, "
-        f"best at step {metrics['step']} of {metrics['steps']} ({ended}, {format_duration(metrics['seconds'])})"
+        f"best at step {metrics.step} of {metrics.steps} ({ended}, {format_duration(metrics.seconds or 0)})"
     )
     if is_better:
         typer.echo(f"{expert}\nTo use it from now on: memlora adapters install {shlex.quote(str(expert))}")
@@ -140,7 +144,7 @@ def print_training_result(config: TrainingConfig, folder: Path, expert: Path, as
 
 def _draw_curve(config: TrainingConfig, folder: Path, *, curve: bool) -> None:
     from memlora_mlx.distill.loss_curves import terminal_loss_curve, write_loss_png
-    from memlora_mlx.distill.training import read_points
+    from memlora_mlx.distill.training_metrics import read_points
 
     console, points = stderr_console(), read_points(folder)
     if curve:

@@ -84,7 +84,7 @@ def new_run(
     if stage_name is None:
         raise UsageError(f"Missing option --stage. Choose one of: {', '.join(STAGES)}.")
     stage = parse_stage(stage_name)
-    home, name = opened.settings.home, absolute_student(opened.student_name)
+    home, name = opened.settings.home, absolute_student(opened.student_name, opened.settings.home)
     recipe = read_recipe(stage, options.recipe, student=name).changed(**options.changes())
     check_recipe(recipe)
     begun = _start_expert_folder(start, opened, recipe) if start or options.recipe is None else None
@@ -125,14 +125,14 @@ def resumed_run(run: str | None, stage_name: str | None, home: Path) -> tuple[Tr
 
 def _train(opened: Workspace, config: TrainingConfig, folder: Path, command: str, cancelled: threading.Event) -> Path:
     from memlora_mlx.distill import distributed, training_runs
-    from memlora_mlx.distill.training import read_points
+    from memlora_mlx.distill.training_metrics import read_points
     from memlora_mlx.errors import Cancelled
     from memlora_mlx.models.downloads import resolve
-    from memlora_mlx.models.student import Student as Model
+    from memlora_mlx.models.loading import load_student
 
     name = None if Path(config.student).is_absolute() else config.student
     folder_of_student = resolve(config.student, opened.models_folder)
-    student = Model.load(folder_of_student, name, image_tiles=opened.settings.image_tiles)
+    student = load_student(folder_of_student, name, image_tiles=opened.settings.image_tiles)
     first = distributed.rank() == 0
     with TrainingProgress(config, read_points(folder), quiet=not first) as progress:
         try:
@@ -168,8 +168,8 @@ def _start_expert_folder(name: str | None, opened: Workspace, recipe: Recipe) ->
     folder = opened.expert_folders.get(recipe.stage)
     if folder is None:
         return None
-    card, expected = read_card(folder).get("recipe") or {}, recipe.as_dict()
-    is_alike = all(card.get(key) == expected[key] for key in ("keys", "rank", "num_layers"))
+    trained_by, expected = read_card(folder).recipe, recipe.as_dict()
+    is_alike = all(trained_by.get(key) == expected[key] for key in ("keys", "rank", "num_layers"))
     return str(folder.resolve()) if is_alike else None
 
 

@@ -43,29 +43,27 @@ log = logging.getLogger(__name__)
 
 
 class Memory:
-    """A long-term memory on this machine.
+    """A long-term memory on this machine. Models load when they are first needed.
+
+    Close it, or use it in a `with` statement.
 
     Args:
-        settings: where it lives and which models it uses; by default those of the `memlora` command. A mapping may
-            name any field of `Settings`.
-
-    Models load when first needed. Close it, or use it in a `with` statement.
+        settings: `Settings` or a mapping of their fields; by default those of the `memlora` command.
     """
 
     def __init__(self, settings: Settings | Mapping[str, object] | None = None) -> None:
-        chosen = settings if isinstance(settings, Settings) else load_settings(settings)
-        self.workspace = Workspace(chosen)
+        self.workspace = Workspace(settings if isinstance(settings, Settings) else load_settings(settings))
 
     @classmethod
     def of(cls, workspace: Workspace) -> Memory:
-        """Over a workspace that somebody else opens and closes."""
+        """A memory over a workspace that the caller opens and closes."""
         memory = cls.__new__(cls)
         memory.workspace = workspace
         return memory
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Memory:
-        """From a mapping of settings. What a Mem0 configuration says of its servers is put aside with a note."""
+        """From a mapping of settings. A Mem0 configuration works too; its servers and models are ignored with a warning."""
         return cls(settings_of(config))
 
     def __enter__(self) -> Self:
@@ -285,8 +283,7 @@ class Memory:
 
         Returns the new line of history. Raises StoreError: there is nothing to undo, or the memory has changed since.
         """
-        scope = scope_of(user_id, agent_id, run_id, None, required=False)
-        return _reversal(self.workspace.editor.undo(revision, scope=scope))
+        return _reversal(self.workspace.editor.undo, revision, user_id, agent_id, run_id)
 
     def redo(
         self,
@@ -300,8 +297,7 @@ class Memory:
 
         Args: as of `undo`; `revision` is the number of the undo in the history.
         """
-        scope = scope_of(user_id, agent_id, run_id, None, required=False)
-        return _reversal(self.workspace.editor.redo(revision, scope=scope))
+        return _reversal(self.workspace.editor.redo, revision, user_id, agent_id, run_id)
 
 
 def _look(workspace: Workspace, question: str, image: str | Path) -> Answer:
@@ -314,7 +310,14 @@ def _look(workspace: Workspace, question: str, image: str | Path) -> Answer:
     return Answer(look.answer, (), CallCost.of("vqa", look.completion, 0), look)
 
 
-def _reversal(reversal: Reversal) -> dict[str, Any]:
+def _reversal(
+    reverse: Callable[..., Reversal],
+    revision: int | None,
+    user_id: str | None,
+    agent_id: str | None,
+    run_id: str | None,
+) -> dict[str, Any]:
+    reversal = reverse(revision, scope=scope_of(user_id, agent_id, run_id, None, required=False))
     _warn(reversal.problem)
     return history_to_mem0(reversal.revision)
 

@@ -158,6 +158,7 @@ class DecodingSequence:
         self.tokens: list[int] = []  # the output
         self.finish: Finish | None = None
         self.counters = DecodingCounters()
+        self._student = student
         self._eos = student.eos
         self._guide, self._lookup, self._force = guide, lookup, force
         self._reserve = guide.reserved_tokens if guide else 0
@@ -165,6 +166,11 @@ class DecodingSequence:
         self._lookup_table = PromptLookup(prompt) if lookup else None
         self._rejected_drafts = 0  # proposals in a row of which nothing was right
         self._draft: list[int] = []
+
+    @property
+    def text(self) -> str:
+        """The exact text of the output so far; bytes that are not yet a whole character become U+FFFD."""
+        return self._student.decode(self.tokens)
 
     @property
     def max_length(self) -> int:

@@ -17,6 +17,7 @@ from cli_home import TALK, environment, exchanges_done, run_command, start_comma
 from tiny_models import expert_folder, model
 
 from memlora_mlx import Memory
+from memlora_mlx.models.cards import ModelManifest
 from memlora_mlx.models.folders import move_into_place
 
 Command = Callable[..., tuple[int, str, str]]
@@ -144,7 +145,8 @@ def test_a_half_downloaded_model_is_named(
     place = tiny_home / "models" / "qwen2.5-0.5b"
     staged = shutil.copytree(tiny_student, tiny_home / "staged")
     place.parent.mkdir(parents=True)
-    move_into_place("qwen2.5-0.5b", {"repository": "org/tiny", "revision": "0"}, staged, place, hashes=False)
+    manifest = ModelManifest(name="qwen2.5-0.5b", repository="org/tiny", revision="0")
+    move_into_place(manifest, staged, place, hashes=False)
     monkeypatch.setenv("MEMLORA_STUDENT", "qwen2.5-0.5b")
     os.truncate(place / "model.safetensors", 1000)
     check_line(run_memlora("ask", "Who?"), 1, "qwen2.5-0.5b", "half-downloaded", "`memlora models pull qwen2.5-0.5b`")
@@ -178,7 +180,7 @@ def test_experts_of_another_base_are_refused(
     check_line(run_memlora("ingest", tmp_path / "talk.txt", "--experts", tmp_path / "wide"), 1, "another base model")
     assert store_contents(tiny_home)["memories"] == stored["memories"]
 
-    check_line(run_memlora("ask", "Who?", "--experts", tmp_path), 1, "holds no experts")
+    check_line(run_memlora("ask", "Who?", "--experts", tmp_path), 1, "contains no experts")
     assert run_memlora("ask", "Who?", "--experts", "none")[0] == 0
 
 

@@ -207,7 +207,7 @@ def test_edit_history_and_undo(ids: list[str], run_memlora: Command) -> None:
     assert run_memlora("memory", "undo")[1] == "restored: Bob bought a red bicycle\n"
     code, _, err = run_memlora("memory", "show", ids[0])
     assert code == 1 and "was deleted; `memlora memory undo` can bring it back" in err
-    assert run_memlora("memory", "redo", "--user", "bob")[1] == "removed again: Bob bought a red bicycle\n"
+    assert run_memlora("memory", "redo", "--user", "Bob_1")[1] == "deleted again: Bob bought a red bicycle\n"
     assert run_memlora("memory", "show", ids[2])[0] == 1
     code, _, err = run_memlora("memory", "undo", 999)
     assert (code, err) == (1, "memlora: no change has the number 999\n")

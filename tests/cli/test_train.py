@@ -18,7 +18,7 @@ from memlora_mlx.cli.training_run import CONTINUE_LEARNING_RATE_FACTOR
 from memlora_mlx.distill import training_runs
 from memlora_mlx.distill.examples import TrainingExample, write_examples
 from memlora_mlx.distill.recipes import read_recipe
-from memlora_mlx.distill.training import MetricsPoint
+from memlora_mlx.distill.training_metrics import MetricsPoint
 from memlora_mlx.models import adapter_registry
 from memlora_mlx.models.adapter_registry import experts_in
 
@@ -162,18 +162,18 @@ def test_on_a_terminal_it_offers_to_make_some(
     ("arguments", "code", "says"),
     [
         ((), 2, "Missing option --stage. Choose one of: extraction, update, generation, vqa"),
-        (("--stage", "vqa"), 1, "`memlora vqa build --drawings` draws a small one"),
+        (("--stage", "vqa"), 1, "`memlora vqa build --drawings` creates a small one"),
         (("--stage", "everything"), 2, "Unknown stage 'everything'. Choose one of: extraction"),
         (("--stage", "extraction", "--data", "nowhere.jsonl"), 2, "There is no file nowhere.jsonl"),
         (("--stage", "extraction", "--layers", "some"), 2, "--layers takes qv or all"),
-        (("--stage", "extraction", "--recipe", "nowhere.yaml"), 2, "cannot read the recipe nowhere.yaml"),
-        (("--stage", "extraction", "--learning-rate", "-1"), 2, "learning_rate is -1.0; it must be above 0"),
-        (("--stage", "extraction", "--epochs", "0"), 2, "epochs is 0.0; it must be above 0"),
+        (("--stage", "extraction", "--recipe", "nowhere.yaml"), 2, "Cannot read the recipe nowhere.yaml"),
+        (("--stage", "extraction", "--learning-rate", "-1"), 2, "learning_rate is -1.0. It must be above 0"),
+        (("--stage", "extraction", "--epochs", "0"), 2, "epochs is 0.0. It must be above 0"),
         (("--stage", "extraction", "--batch-size", "0"), 2, "--batch-size"),
         (("--stage", "extraction", "--student", "qwen2.5-0.5"), 1, "did you mean"),
-        (("--resume",), 2, "there is no unfinished run in"),
-        (("--resume", "--stage", "update"), 2, "there is no unfinished update run in"),
-        (("--resume", "nowhere"), 2, "holds no run to resume"),
+        (("--resume",), 2, "There is no unfinished run in"),
+        (("--resume", "--stage", "update"), 2, "There is no unfinished update run in"),
+        (("--resume", "nowhere"), 2, "contains no training run to resume"),
         (("--resume", "nowhere", "--epochs", "3"), 2, "No such option: --epochs (see `memlora train resume --help`)"),
     ],
 )
@@ -186,7 +186,11 @@ def test_what_cannot_be_done_is_one_line(
 
 @pytest.mark.parametrize(
     ("text", "says"),
-    [("", "0 rows to train on"), ('{"stage": ', "line 1 is not JSON"), ("[]", "line 1 is no training row")],
+    [
+        ("", "0 training and 0 validation examples"),
+        ('{"stage": ', "line 1 is not JSON"),
+        ("[]", "line 1 is not a training example"),
+    ],
 )
 def test_a_run_that_cannot_begin_leaves_no_folder(
     data: Path, tiny_home: Path, run_memlora: Command, text: str, says: str
@@ -280,7 +284,7 @@ def test_a_run_in_a_pipe_prints_its_result_alone(
 def test_a_folder_that_cannot_be_made_is_one_line(data: Path, tmp_path: Path, run_memlora: Command) -> None:
     (tmp_path / "afile").write_text("")
     code, out, err = run_memlora("train", "--stage", "extraction", *STEPS, "--out", tmp_path / "afile" / "run")
-    assert (code, out) == (1, "") and err.splitlines()[-1].startswith("memlora: cannot write to")
+    assert (code, out) == (1, "") and err.splitlines()[-1].startswith("memlora: Cannot write to")
 
 
 def test_a_resumed_run_knows_the_best_of_before(capsys: pytest.CaptureFixture[str], data: Path) -> None:
