@@ -13,7 +13,7 @@ import numpy as np
 from benchmarks.measurements import Measurement, measurement_of
 from benchmarks.workloads import clustered_vectors
 from memlora_mlx.memory.changes import Add, EmbeddingFingerprint
-from memlora_mlx.memory.retrieval.messages import find_hits
+from memlora_mlx.memory.search.hits import find_hits
 from memlora_mlx.memory.store.store import Store
 from memlora_mlx.memory.workspace import Workspace
 from memlora_mlx.records import Exchange, Message, Scope

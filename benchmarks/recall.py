@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from memlora_mlx.conversations import conversation_exchanges, read_conversations
 from memlora_mlx.memory.changes import Add, EmbeddingFingerprint
-from memlora_mlx.memory.retrieval.messages import find_hits
+from memlora_mlx.memory.search.hits import find_hits
 from memlora_mlx.memory.store.messages import exchange_texts
 from memlora_mlx.memory.store.store import Store
 from memlora_mlx.records import Exchange, Hit, Scope

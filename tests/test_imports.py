@@ -94,15 +94,17 @@ def test_imports_point_down(module_graph: grimp.ImportGraph, name: str, others: 
 
 FLOOR = ("memory.pipeline", "memory.ingest", "memory.visual_questions", "memory.chat", "memory.workspace", "memory.api")
 FLOOR += ("memory.editing", "memory.corrections", "memory.scheduling", "memory.results", "memory.mem0_format")
+FLOOR += ("memory.evidence",)
 BENCHMARKS = ("eval.locomo", "eval.conflict", "eval.vqa", "eval.experts", "eval.bench")
 
 
 @pytest.mark.parametrize(
     ("name", "others"),
     [
-        ("memory.stages", (*FLOOR, "memory.store", "memory.retrieval")),
-        ("memory.retrieval", (*FLOOR, "memory.store", "memory.stages")),
-        ("memory.store", (*FLOOR, "memory.stages")),
+        ("memory.stages", (*FLOOR, "memory.store", "memory.retrieval", "memory.search")),
+        ("memory.retrieval", (*FLOOR, "memory.store", "memory.search", "memory.stages")),
+        ("memory.store", (*FLOOR, "memory.search", "memory.stages")),
+        ("memory.search", (*FLOOR, "memory.stages")),
         ("eval.metrics", (*BENCHMARKS, "eval.systems", "eval.report")),
         ("eval.systems", (*BENCHMARKS, "eval.metrics", "eval.report")),
         ("eval.locomo", ("eval.conflict", "eval.vqa", "eval.experts", "eval.report", "eval.bench")),

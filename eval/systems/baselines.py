@@ -19,7 +19,7 @@ from memlora_mlx.eval.systems.system import (
     retrieved_turn,
 )
 from memlora_mlx.memory import stages
-from memlora_mlx.memory.retrieval.messages import find_hits
+from memlora_mlx.memory.search.hits import find_hits
 from memlora_mlx.memory.store.messages import exchange_texts
 from memlora_mlx.memory.store.store import Store
 from memlora_mlx.records import Message, Request

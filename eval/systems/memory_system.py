@@ -25,8 +25,8 @@ from memlora_mlx.eval.systems.system import (
     retrieved_turn,
 )
 from memlora_mlx.memory.pipeline import Pipeline
-from memlora_mlx.memory.retrieval.find import find
 from memlora_mlx.memory.scheduling import SPECULATIVE_UPDATES
+from memlora_mlx.memory.search.find import find
 from memlora_mlx.memory.store.full_text import superseded_turns
 from memlora_mlx.memory.store.store import Store
 from memlora_mlx.records import Hit, Priority, Request

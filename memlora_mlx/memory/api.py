@@ -30,7 +30,7 @@ from memlora_mlx.memory.mem0_format import (
     settings_of,
 )
 from memlora_mlx.memory.results import Answer, CallCost
-from memlora_mlx.memory.retrieval.find import embed_some_messages, find
+from memlora_mlx.memory.search.find import embed_some_messages, find
 from memlora_mlx.memory.store.history import memory_history
 from memlora_mlx.memory.verbatim import store_verbatim
 from memlora_mlx.memory.workspace import Workspace
@@ -262,7 +262,7 @@ class Memory:
         return self.workspace.pipeline.answer(question, hits, names=names, on_text=on_text)
 
     def find(self, query: str, *, scopes: Sequence[Scope] = (Scope(),), limit: int = 10, **options: Any) -> list[Hit]:
-        """What fits a query best as records, `limit` hits for each scope; `options` are those of `retrieval.find`."""
+        """What fits a query best as records, `limit` hits for each scope; `options` are those of `search.find`."""
         if not query.strip():
             raise UsageError("the query is empty; say what to look for")
         query = clean_text(query)

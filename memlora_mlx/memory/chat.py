@@ -12,7 +12,7 @@ from pathlib import Path
 from memlora_mlx.memory import stages, visual_questions
 from memlora_mlx.memory.pipeline import Pipeline
 from memlora_mlx.memory.results import ExchangeResult
-from memlora_mlx.memory.retrieval.find import embed_some_messages, find
+from memlora_mlx.memory.search.find import embed_some_messages, find
 from memlora_mlx.records import Exchange, Hit, Image, MemoryRecord, Message, Priority, Request, Role, Scope
 from memlora_mlx.text import clean_text
 

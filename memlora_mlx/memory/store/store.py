@@ -257,7 +257,7 @@ class Store:
     ) -> list[Neighbour]:
         """The nearest memories by Euclidean distance, nearest first; at the same distance, the older row first.
 
-        Only memories and their vectors; `retrieval.messages.find_hits` searches what was said, too.
+        Only memories and their vectors; `search.hits.find_hits` searches what was said, too.
 
         Args:
             vector: unit length, shape (dim,).

@@ -28,10 +28,10 @@ from memlora_mlx.memory import inputs
 from memlora_mlx.memory.changes import Vector
 from memlora_mlx.memory.retrieval.conditions import expiry, ranges
 from memlora_mlx.memory.retrieval.filters import Condition, all_of, from_filters
-from memlora_mlx.memory.retrieval.full_text import ranked_rows
 from memlora_mlx.memory.retrieval.lexical import question_terms
 from memlora_mlx.memory.retrieval.search import nearest
 from memlora_mlx.memory.retrieval.tables import MEMORIES, MESSAGES, VectorTable, vectors_from
+from memlora_mlx.memory.search.words import ranked_rows
 from memlora_mlx.memory.store import messages, rows
 from memlora_mlx.records import Hit, Image, MessageKey, Scope, SourceMessage
 

@@ -14,7 +14,7 @@ import pytest
 from numpy.typing import NDArray
 
 from memlora_mlx.memory.changes import Add, Change, Delete, EmbeddingFingerprint, Update
-from memlora_mlx.memory.retrieval.messages import find_hits
+from memlora_mlx.memory.search.hits import find_hits
 from memlora_mlx.memory.store.export_import import export_lines, import_lines
 from memlora_mlx.memory.store.full_text import words_version
 from memlora_mlx.memory.store.history import redo_change, undo_change

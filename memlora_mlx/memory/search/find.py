@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from memlora_mlx.memory.changes import EmbedFunction, Vector
-from memlora_mlx.memory.retrieval.messages import find_hits
+from memlora_mlx.memory.search.hits import find_hits
 from memlora_mlx.memory.store.store import Store
 from memlora_mlx.records import Hit, Scope
 from memlora_mlx.settings import Protocol
