@@ -209,6 +209,27 @@ def test_recall_at_k_counts_the_nearest_memories() -> None:
     assert [recall_at(shorter, k) for k in (1, 2)] == [0.0, 1.0]
 
 
+def test_temporal_answers_are_judged_by_their_dates(run: BenchRun) -> None:
+    gold = "7 May 2023"
+    answers = {"right": "on 7 May, 2023", "near": "8 May 2023", "week": "the week of 1 May 2023", "no": "Not mentioned"}
+    asked = tuple(ask(name, 1, 2, gold=gold, answer=answer, scores=scores(0.5)) for name, answer in answers.items())
+    document = report.build(replace(run, asked=asked))
+    found = {
+        name: [cell(document, "Temporal answers by date", name, head) for head in ("right day", "right span", "wrong")]
+        for name in answers
+    }
+    assert found == {"right": ["1", "0", "0"], "near": ["0", "0", "1"], "week": ["0", "1", "0"], "no": ["0", "0", "1"]}
+
+
+def test_evidence_is_counted_by_category(run: BenchRun) -> None:
+    memories = tuple({"text": "", "refs": [f"D1:{n}"], "score": 0.1} for n in range(9, 0, -1))
+    document = report.build(
+        replace(run, asked=(ask("memlora", 1, 2, retrieved=memories, recall=1.0, scores=scores(0.5)),))
+    )
+    assert table(document, "Evidence by category").rows == (("2 temporal", "memlora", "1", "0.0"),)
+    assert cell(document, "Evidence among", "memlora", "recall of all given").startswith("100.0")
+
+
 def test_corrected_gold_answers_stand_beside_the_published_ones(run: BenchRun) -> None:
     asked = tuple(
         replace(one, corrected_gold="right", corrected_scores=scores(1.0)) if one.question_id == "conv-26/0" else one
