@@ -144,7 +144,8 @@ def _imported(store: Store, lines: Iterable[object], embed: EmbedFunction, resto
                 transaction.insert_memory(memory, vector)
                 transaction.record_history("ADD", None, memory, memory.exchange_key, "import")
                 added += 1
-    store.embed_messages(embed)
+    if exchanges.keys() - done:
+        store.embed_messages(embed)
     return ImportResult(added, len(memories) - added)
 
 

@@ -44,10 +44,15 @@ def check_store(store: Store) -> list[str]:
                 problems.append(f"{len(broken)} messages have no sound embedding")
             problems += _check_pictures(store, connection)
             for row in _wrong_counts(connection):
-                problems.append(
-                    f"owner {row['id']} is said to have {row['memories']} memories and {row['messages']} embedded messages,"
-                    f" but has {row['live']} and {row['said']}"
+                counts = (
+                    ("memories", row["memories"], row["live"]),
+                    ("embedded messages", row["messages"], row["said"]),
                 )
+                problems += [
+                    f"owner {row['id']} is said to have {told} {what}, but has {found}"
+                    for what, told, found in counts
+                    if told != found
+                ]
     except StoreBroken as error:
         return [str(error)]
     if not store.database.read_only:
