@@ -24,5 +24,5 @@ def print_hit(hit: Hit, before: str = "") -> None:
     mark = f"(changed on {format_day(hit.superseded_at)}) " if hit.superseded_at else ""
     words = f"“{said_by(hit.message)}”" if hit.message is not None else None
     print_columns(head, mark + (hit.memory.text if hit.memory is not None else words or ""))
-    if hit.memory is not None and words is not None:
+    if hit.memory is not None and hit.message is not None and words and hit.message.text != hit.memory.text:
         print_columns(" " * len(head), words)

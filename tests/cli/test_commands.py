@@ -107,7 +107,8 @@ def test_ask_as_json_holds_what_a_program_needs(ids: list[str], run_memlora: Com
         "Ann_1",
     )
     scores = [memory["score"] for memory in found["memories"]]
-    assert scores == sorted(scores, reverse=True) and nearest["distance"] < 0.01
+    assert scores == sorted(scores, reverse=True) and nearest["score"] > 0.9
+    assert nearest["kind"] == "memory" and nearest["message"]["text"] == "Ann likes tea"
     assert found["tokens"]["in"] > 0 and found["memories_cut"] == 0
 
 

@@ -179,7 +179,7 @@ def test_the_panel_edits_undoes_deletes_and_opens_the_source(home: Path) -> None
         chat = chat_of(app)
         await chat.show(turns[1])
         await wait_until(pilot, lambda: len(chat.panel.query(MemoryItem)) == 3)
-        await wait_until(pilot, lambda: all(word in text_of(app) for word in ("~ updated", "was", "distance 0.64")))
+        await wait_until(pilot, lambda: all(word in text_of(app) for word in ("~ updated", "was", "score 0.64")))
 
         changed = list(chat.panel.query(MemoryItem))[2]
         changed.focus()
@@ -398,7 +398,7 @@ def test_hostile_words_are_only_words(home: Path) -> None:
         )
         store = (await app.backend.run(lambda workspace: workspace)).store
         [memory] = store.list(app.backend.owner)
-        turn = ChatTurn(nasty, reply=f"{nasty}\n\n```\n{nasty}\n```\n", hits=(Hit(memory, 0.5),), problem=nasty)
+        turn = ChatTurn(nasty, reply=f"{nasty}\n\n```\n{nasty}\n```\n", hits=(Hit(memory, None, 0.5),), problem=nasty)
         await chat_of(app).show(turn)
         await wait_until(pilot, lambda: "[bold]tea[/bold] is nice" in text_of(app))
         app.report_error(ValueError(nasty))

@@ -213,7 +213,8 @@ def _from_hit(hit: Hit, state: str = "") -> PanelEntry:
         note += f" · changed on {format_time(hit.superseded_at)}"
     if hit.memory is None:
         return PanelEntry(hit.id, words, note, is_memory=False)
-    note = f"{words}\n{note}" if words else note
+    is_verbatim = hit.message is not None and hit.message.text == hit.memory.text
+    note = f"{words}\n{note}" if words and not is_verbatim else note
     return PanelEntry(hit.id, hit.memory.text, note, state=state)
 
 
