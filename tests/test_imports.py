@@ -123,18 +123,16 @@ def test_rooms_within_rooms_point_down_too(module_graph: grimp.ImportGraph, name
     assert inside and barred and wrong == []
 
 
-@pytest.mark.parametrize("name", ["models", "memory", "conversations", "temporal", "distill", "eval"])
-def test_no_two_modules_of_a_room_import_each_other(name: str) -> None:
+def test_no_two_modules_import_each_other() -> None:
     """Neither directly nor through others, and imports that only a type checker follows count too."""
     graph = grimp.build_graph(ROOT, cache_dir=None)
-    modules = packages_below(graph, f"{ROOT}.{name}")
     circles = [
         f"{module} imports {imported}, which leads back: {' -> '.join(back)}"
-        for module in modules
+        for module in sorted(graph.modules)
         for imported in sorted(graph.find_modules_directly_imported_by(module))
         if (back := graph.find_shortest_chain(imported, module))
     ]
-    assert len(modules) > (30 if name == "memory" else 5) and circles == []
+    assert len(graph.modules) > 200 and circles == []
 
 
 def test_memory_imports_the_models_only_in_its_workspace_and_front_door() -> None:

@@ -243,7 +243,11 @@ def test_verify_says_what_it_could_not_measure(
     base, _ = model()
     bare = expert_folder(tmp_path / "bare", base)
     code, out, _ = run_memlora("adapters", "verify", bare, "--stage", "update")
-    assert code == 0 and "the card does not say" in out and "the card does not say" in out
+    assert (
+        code == 0
+        and "the card does not say what it was trained on" in out
+        and "not measured: the card does not say" in out
+    )
     card = {"stage": "update", "base": {"name": "other", "fingerprint": "0" * 16}}
     code, out, _ = run_memlora("adapters", "verify", expert_folder(tmp_path / "other", base, card=card))
     assert code == 1 and "PROBLEM  base: " in out and "trained on other" in out

@@ -118,7 +118,8 @@ def test_ctrl_c_stops_with_one_line_and_the_same_command_goes_on(
     done = exchanges_done(tmp_path)
     assert process.returncode == 130 and out == ""
     line = f"Stopped after {done} of {EXCHANGES} exchanges; all of them are saved. Run the same command to continue."
-    assert err == f"memlora: {line}\n"
+    lines = [each for each in err.splitlines() if not each.startswith("talk: ")]  # progress, on a slow machine
+    assert lines == [f"memlora: {line}"]
     assert done < EXCHANGES
 
     code, out, _ = run_command(environ, "ingest", talk)

@@ -122,17 +122,7 @@ class ModelsScreen(MainScreen):
         entry, model = entries(self.backend.settings.home).get(name), self._installed.get(name)
         taken = model.size_bytes if model else (entry.download_bytes or 0) if entry else 0
         in_use = {self.backend.settings.student or self.backend.status.student, self.backend.settings.embedder}
-        state = (
-            ""
-            if model is None
-            else "✗ incomplete"
-            if not model.is_complete
-            else "▶ in use"
-            if name in in_use
-            else "✓ installed"
-        )
-        if name == self._download:
-            state = "… pulling"
+        state = "… pulling" if name == self._download else _state(model, in_use=name in in_use)
         precision = entry.precision if entry else None
         label = f"{name} ({precision})" if precision and precision not in name else name
         return label, entry.kind if entry else "", format_bytes(taken), (entry.licence or "") if entry else "", state
@@ -291,6 +281,15 @@ def _download_line(name: str, phase: str, done: int, total: int) -> str:
     """How far a download is; `done` and `total` are bytes, and `total` is 0 where it is not known."""
     of = f"{format_bytes(done)} of {format_bytes(total)}" if total else ""
     return f"{name}: {phase} {of} · press Esc to stop"
+
+
+def _state(model: Installed | None, *, in_use: bool) -> str:
+    """What the table says of a model on the disk; nothing of one that is not installed."""
+    if model is None:
+        return ""
+    if not model.is_complete:
+        return "✗ incomplete"
+    return "▶ in use" if in_use else "✓ installed"
 
 
 def _expert_cells(place: RegisteredExpert) -> tuple[str, str, str, str]:
