@@ -171,7 +171,7 @@ def test_train_offers_the_synthetic_set_and_tells_failures(tiny_home: Path, tmp_
         screen = await go(app, pilot, "f5", TrainScreen)
         await pilot.press("ctrl+r")
         await wait_until(
-            pilot, lambda: isinstance(app.screen, ConfirmDialog) and "Generate synthetic dialogues" in text_of(app)
+            pilot, lambda: isinstance(app.screen, ConfirmDialog) and "synthetic dialogues now?" in text_of(app)
         )
         await pilot.press("n")
         await wait_until(pilot, lambda: app.screen is screen)
