@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from benchmarks import ingest_speed, model_speed, scoring_speed, search_speed, workloads
+from benchmarks import ingest_speed, message_speed, model_speed, scoring_speed, search_speed, workloads
 from benchmarks.measurements import Measurement, to_json_line, to_markdown
 from memlora_mlx.memory.workspace import Workspace
 from memlora_mlx.settings import load_settings
@@ -30,6 +30,7 @@ GROUPS = (
     ingest_speed.pipeline,
     ingest_speed.ingesting,
     search_speed.searching,
+    message_speed.searching_messages,
     scoring_speed.scoring,
 )
 

@@ -13,6 +13,7 @@ import mlx.core as mx
 from memlora_mlx.models.batching import DecodingBatch
 from memlora_mlx.models.decoding import LOOKUP_TOKENS, DecodingSequence, GrammarMatcher
 from memlora_mlx.models.experts import ExpertTable
+from memlora_mlx.models.loading import load_student
 from memlora_mlx.models.student import Student
 from memlora_mlx.records import Grammar, Stage
 
@@ -45,7 +46,7 @@ class Timing:
 def load_seconds(folder: Path) -> float:
     """One load of a student, from files that the system has cached."""
     start = time.perf_counter()
-    Student.load(folder)
+    load_student(folder)
     return time.perf_counter() - start
 
 

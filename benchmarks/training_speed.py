@@ -29,6 +29,7 @@ from memlora_mlx.distill.training import Trainer
 from memlora_mlx.distill.training_runs import TrainingConfig, default_data, describe_environment, read_data
 from memlora_mlx.memory.workspace import Workspace
 from memlora_mlx.models import cpu_kernels
+from memlora_mlx.models.loading import load_student
 from memlora_mlx.models.student import Student
 from memlora_mlx.records import STAGES
 from memlora_mlx.settings import load_settings
@@ -59,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     recipe = read_recipe(arguments.stage).changed(batch_size=arguments.batch_size, epochs=1, validations=1, patience=9)
     files = arguments.data or [str(path) for path in default_data(arguments.stage, settings.home)]
     data = read_data(TrainingConfig(arguments.stage, name, tuple(files), recipe))
-    student = Student.load(folder)
+    student = load_student(folder)
     fitting = [row for row in data.training if _length(student, row) <= min(recipe.max_seq_length, student.context)]
     count = arguments.steps * recipe.batch_size
     if len(fitting) < count:
@@ -106,7 +107,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def ours(folder: Path, recipe: Recipe, rows: Sequence[TrainingExample], held: Sequence[TrainingExample]) -> float:
     """Seconds of one epoch by memlora's run."""
-    student = Student.load(folder)
+    student = load_student(folder)
     training, validation = (
         tokenize_examples(student, part, longest=student.context, decision_weight=recipe.decision_weight)[0]
         for part in (rows, held)
@@ -125,7 +126,7 @@ def plain(folder: Path, recipe: Recipe, rows: Sequence[TrainingExample], held: S
     from mlx_lm.tuner.utils import linear_to_lora_layers
     from mlx_lm.utils import load_tokenizer
 
-    model = Student.load(folder).model  # in the same precision: half is ten times slower on a CPU
+    model = load_student(folder).model  # in the same precision: half is ten times slower on a CPU
     model.freeze()
     lora = {"rank": recipe.rank, "scale": recipe.scale, "dropout": recipe.dropout, "keys": list(recipe.keys)}
     linear_to_lora_layers(model, recipe.num_layers, lora)

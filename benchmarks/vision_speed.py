@@ -33,8 +33,8 @@ from memlora_mlx.memory.workspace import Workspace
 from memlora_mlx.models.batching import DecodingBatch, PrefixCache
 from memlora_mlx.models.decoding import DecodingSequence, GrammarMatcher
 from memlora_mlx.models.experts import ADAPTED, Expert, ExpertTable, random_matrices
+from memlora_mlx.models.loading import load_student
 from memlora_mlx.models.model_config import text_only_message
-from memlora_mlx.models.student import Student
 from memlora_mlx.models.vision_student import VisionStudent
 from memlora_mlx.records import STAGES
 from memlora_mlx.settings import load_settings
@@ -57,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     settings = load_settings({"student": arguments.student})
     with Workspace(settings) as workspace:
         folder, name = workspace.student_folder, workspace.student_name
-    student = Student.load(folder, name, image_tiles=settings.image_tiles)
+    student = load_student(folder, name, image_tiles=settings.image_tiles)
     if not isinstance(student, VisionStudent):
         raise VisionMissing(text_only_message(name))
     with tempfile.TemporaryDirectory() as scratch:

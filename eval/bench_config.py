@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-SYSTEMS = ("memlora", "base", "mem0", "full-context", "rag", "oracle")
+SYSTEMS = ("memlora", "base", "mem0", "full-context", "rag", "rag-dense", "oracle")
 
 
 @dataclass(frozen=True, slots=True)

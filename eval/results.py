@@ -28,7 +28,7 @@ FailureStage = Literal["not extracted", "updated away", "not retrieved", "answer
 class QuestionResult:
     """One question, answered by one system."""
 
-    system: str  # "memlora", "base", "mem0", "full-context", "rag", "oracle", or a row of an ablation
+    system: str  # "memlora", "base", "mem0", "full-context", "rag", "rag-dense", "oracle", or a row of an ablation
     conversation: str  # "conv-26"
     question_id: str  # "conv-26/12": its place in the file, from 0
     category: int
@@ -36,7 +36,7 @@ class QuestionResult:
     gold: str  # "" where the data has none (most of category 5)
     evidence: tuple[str, ...]  # the turns that hold the answer
     answer: str
-    retrieved: tuple[Mapping[str, Any], ...] = ()  # text, refs (turns it came from), distance; nearest first
+    retrieved: tuple[Mapping[str, Any], ...] = ()  # text, refs (turns it came from), score; best first
     recall: float | None = None  # share of the evidence turns among the refs retrieved; None if it cannot be told
     lost: FailureStage | None = None  # where a wrong answer was lost; None where it was right, or cannot be told
     input_tokens: int = 0

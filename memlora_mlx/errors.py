@@ -1,4 +1,4 @@
-"""Every failure a user can cause: one line that says what happened and what to do, and an exit code."""
+"""Every failure that a user can cause: one line that says what happened and what to do, and an exit code."""
 
 
 class MemloraError(Exception):
@@ -8,29 +8,29 @@ class MemloraError(Exception):
 
 
 class UsageError(MemloraError, ValueError):
-    """Something was given that cannot be accepted: a wrong name, a file that is not there."""
+    """An argument cannot be accepted: an unknown name, a value out of range, a file that does not exist."""
 
     exit_code = 2
 
 
 class ExtraMissing(MemloraError):
-    """An optional package is not installed; the line names the extra that brings it (see `memlora_mlx.extras`)."""
+    """An optional package is not installed; the message names the extra to install (see `memlora_mlx.extras`)."""
 
 
 class BadConversation(MemloraError):
-    """A conversation file cannot be read: not JSON, truncated, wrongly encoded, of no known form."""
+    """A conversation file cannot be read: not JSON, incomplete, wrongly encoded, or in an unknown format."""
 
 
 class ModelMissing(MemloraError):
-    """No student or embedder of that name is on this disk."""
+    """No student or embedder with this name is installed."""
 
 
 class ModelBroken(MemloraError):
-    """A model folder is incomplete or damaged: half a download, a wrong checksum, an unreadable file."""
+    """A model folder is incomplete or damaged: a partial download, a wrong checksum, an unreadable file."""
 
 
 class DownloadFailed(MemloraError):
-    """A model could not be fetched: no network, no such repository, no such wheel in the package index."""
+    """A model could not be downloaded: no network, no such repository, no such wheel in the package index."""
 
 
 class AdapterMismatch(MemloraError):
@@ -38,23 +38,23 @@ class AdapterMismatch(MemloraError):
 
 
 class VisionMissing(MemloraError):
-    """An image was given, but the student cannot see."""
+    """An image was given, but the student is not a vision model."""
 
 
 class BadTrainingData(MemloraError):
-    """A file of teacher data cannot be trained on: a malformed line, no rows, rows that are too long."""
+    """A file of training data cannot be used: a malformed line, no examples, examples that are too long."""
 
 
 class TeacherFailed(MemloraError):
-    """A teacher's server cannot be reached or does not answer as one; what was answered is kept."""
+    """A teacher's server cannot be reached or does not answer as expected; the answers so far are saved."""
 
 
 class TrainingFailed(MemloraError):
-    """A training run cannot start or go on: too little memory, a loss that is no number, a full disk."""
+    """A training run cannot start or continue: too little memory, a NaN loss, a full disk."""
 
 
 class StoreError(MemloraError):
-    """The memory store cannot be used as asked."""
+    """The memory store cannot do what was asked."""
 
 
 class StoreTooNew(StoreError):
@@ -66,7 +66,7 @@ class StoreReadOnly(StoreError):
 
 
 class StoreFull(StoreError):
-    """The disk is full; what was stored before is whole."""
+    """The disk is full; everything stored before is intact."""
 
 
 class StoreBusy(StoreError):
@@ -78,14 +78,14 @@ class StoreBroken(StoreError):
 
 
 class MemoryNotFound(StoreError, ValueError):
-    """No memory of that id."""
+    """There is no memory with this id."""
 
 
 class EngineClosed(MemloraError):
-    """The engine was closed while a request waited."""
+    """The engine was closed while a request was waiting."""
 
 
 class Cancelled(MemloraError):
-    """A request was stopped before it ended; nothing of it is kept."""
+    """A request was stopped before it finished; nothing of it is saved unless the message says so."""
 
     exit_code = 130

@@ -14,6 +14,7 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     "bench": ("rouge_score", "nltk"),
     "vision": ("mlx_vlm",),
     "teach": ("openai",),
+    "gguf": ("gguf",),
     "mem0": ("mem0",),
 }
 

@@ -67,7 +67,7 @@ def read_json_lines(path: Path) -> Iterator[Any]:
     """
     try:
         data = path.read_bytes()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return
     for line in data.split(b"\n"):
         with contextlib.suppress(ValueError, RecursionError):

@@ -59,6 +59,14 @@ class Exchange:
 
 
 @dataclass(frozen=True, slots=True)
+class MessageKey:
+    """Names one message of an exchange."""
+
+    exchange_key: str
+    position: int  # 0-based within the exchange
+
+
+@dataclass(frozen=True, slots=True)
 class MemoryRecord:
     """One fact, as it stands in the store."""
 
@@ -75,11 +83,65 @@ class MemoryRecord:
     image: Image | None = None
     expires_at: datetime | None = None
     metadata: Mapping[str, object] = field(default_factory=dict)
+    message: MessageKey | None = None  # the message its words came from; None where that is not known
+
+
+@dataclass(frozen=True, slots=True)
+class SourceMessage:
+    """A message as a search finds it: what was said, by whom, when and in which conversation."""
+
+    key: MessageKey
+    owner: Scope
+    role: Role
+    text: str
+    speaker: str | None
+    said_at: datetime | None
+    image: Image | None
+    ref: str | None
+    source: str
 
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """A memory found by a search."""
+    """What a search found: a message with the memory that came from it, or one of the two alone."""
+
+    memory: MemoryRecord | None
+    message: SourceMessage | None
+    score: float  # what the order of a search goes by, from about 0.0 to 1.5; higher is better
+    superseded_at: datetime | None = None  # UTC; when the last memory of the message was changed or withdrawn
+
+    @property
+    def id(self) -> str:
+        """The memory's id, else one of the message, which is always the same."""
+        if self.memory is not None:
+            return self.memory.id
+        assert self.message is not None
+        return f"{self.message.key.exchange_key}:{self.message.key.position}"
+
+    @property
+    def text(self) -> str:
+        """The memory, else the words of the message."""
+        found = self.memory or self.message
+        assert found is not None
+        return found.text
+
+    @property
+    def owner(self) -> Scope:
+        found = self.memory or self.message
+        assert found is not None
+        return found.owner
+
+    @property
+    def said_at(self) -> datetime | None:
+        """When the words were said."""
+        found = self.message or self.memory
+        assert found is not None
+        return found.said_at
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbour:
+    """A memory found by the distance between its vector and another."""
 
     memory: MemoryRecord
     distance: float  # Euclidean, between unit vectors: 0.0 to 2.0; lower is closer

@@ -131,8 +131,7 @@ def test_the_table_is_what_the_extras_of_the_project_bring() -> None:
     core = {canonicalize_name(Requirement(line).name) for line in project["dependencies"]}
     for extra, modules in EXTRAS.items():
         wanted = {"mem0ai" if module == "mem0" else canonicalize_name(module) for module in modules}
-        assert wanted <= declared[extra]
-        assert declared[extra] - wanted <= {"pyyaml"}  # which mlx-lm brings anyway
+        assert declared[extra] == wanted
         assert not wanted & core
 
 

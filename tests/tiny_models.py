@@ -7,7 +7,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from memlora_mlx.models.cards import ExpertCard
 from memlora_mlx.models.experts import ALL_LINEAR, Q_V, random_matrices, write_expert
+from memlora_mlx.models.typed_json import from_json
 
 import mlx.core as mx  # isort: skip
 import mlx.nn as nn
@@ -163,7 +165,12 @@ def expert_folder(
     folder: Path, base: nn.Module, keys: tuple[str, ...] = Q_V, *, seed: int = 1, card: dict[str, Any] | None = None
 ) -> Path:
     """An adapter of random weights in mlx-lm's format, strong enough to change what the base says."""
-    write_expert(folder, random_matrices(base, keys, rank=4, seed=seed, strength=0.3), scale=2.0, card=card)
+    write_expert(
+        folder,
+        random_matrices(base, keys, rank=4, seed=seed, strength=0.3),
+        scale=2.0,
+        card=from_json(ExpertCard, card or {}),
+    )
     return folder
 
 

@@ -1,4 +1,4 @@
-"""The app: its screens, its keys, its palette, and the one session that all screens share."""
+"""The full-screen app: its screens, keys and palette, and how it starts and quits."""
 
 from __future__ import annotations
 
@@ -10,34 +10,22 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from textual.app import App, SystemCommand
+from textual.app import SystemCommand
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
-from textual.worker import Worker, WorkerFailed, WorkerState
 
-from memlora_mlx.errors import MemloraError
 from memlora_mlx.settings import Settings
-from memlora_mlx.text import printable_line
-from memlora_mlx.tui.backend import Backend
-from memlora_mlx.tui.themes import THEMES
+from memlora_mlx.tui.base_app import SCREENS_BY_KEY, BaseApp
 
 if TYPE_CHECKING:
-    from memlora_mlx.tui.chat_controller import ChatController
+    from memlora_mlx.tui.commands import Command
 
-SCREENS_BY_KEY = {  # mode -> key, name, what it is for
-    "chat": ("f2", "Chat", "Talk, and be remembered"),
-    "memories": ("f3", "Memories", "Search, edit and export what is remembered"),
-    "ingest": ("f4", "Ingest", "Read conversation files into the memory"),
-    "train": ("f5", "Train", "Train an expert and watch it learn"),
-    "bench": ("f6", "Bench", "Run benchmarks and open their reports"),
-    "models": ("f7", "Models", "See, fetch and choose models"),
-}
-
-LOAD_AFTER = 0.1  # seconds behind the first frame
+LOAD_DELAY = 0.1  # seconds after the first frame
+QUIT_HELP = "Quit after the last messages are stored"
 
 
 def _screen(mode: str) -> Callable[[], Screen[None]]:
-    """A screen's class by its mode's name, imported when it is first shown."""
+    """A function that builds the screen of this mode. The screen's module is imported when it is first shown."""
 
     def build() -> Screen[None]:
         module = import_module(f"memlora_mlx.tui.screens.{mode}")
@@ -47,39 +35,30 @@ def _screen(mode: str) -> Callable[[], Screen[None]]:
     return build
 
 
-class MemloraApp(App[None]):
-    """The full-screen app.
-
-    Args:
-        models_folder: where the models are, if not below the settings' home.
-    """
+class MemloraApp(BaseApp):
+    """The full-screen app. For its arguments see `BaseApp`."""
 
     TITLE = "memlora"
     CSS_PATH = "app.tcss"
     MODES: ClassVar[dict[str, str | Callable[[], Screen[None]]]] = {mode: _screen(mode) for mode in SCREENS_BY_KEY}
     DEFAULT_MODE = "chat"
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("f1", "help", "Help", show=False, priority=True, tooltip="All keys and commands", id="app.help"),
+        Binding("f1", "help", "Help", show=False, priority=True, tooltip="Show all keys and commands", id="app.help"),
         *(
             Binding(key, f"page('{mode}')", name, show=False, priority=True, tooltip=purpose, id=f"app.{mode}")
             for mode, (key, name, purpose) in SCREENS_BY_KEY.items()
         ),
-        Binding("ctrl+t", "toggle_theme", "Theme", show=False, tooltip="Between dark and light", id="app.theme"),
-        Binding("ctrl+q", "quit", "Quit", priority=True, tooltip="Leave; what was said is kept", id="app.quit"),
+        Binding("ctrl+t", "toggle_theme", "Theme", show=False, tooltip="Switch between dark and light", id="app.theme"),
+        Binding("ctrl+q", "quit", "Quit", priority=True, tooltip=QUIT_HELP, id="app.quit"),
     ]
 
     def __init__(self, settings: Settings, *, models_folder: Path | None = None) -> None:
-        super().__init__()
-        self.backend = Backend(settings, models_folder=models_folder)
-        self.chat: ChatController | None = None  # of the Chat screen, once it was shown
-        self._is_alone = not gc.isenabled()  # the command started it, and nothing else lives in this process
-        for theme in THEMES.values():
-            self.register_theme(theme)
-        self.theme = THEMES[settings.theme].name
+        super().__init__(settings, models_folder=models_folder)
+        self._owns_process = not gc.isenabled()  # `memlora chat` turns the collector off while it starts
 
     def on_mount(self) -> None:
-        # The first frame does not share the processor with them.
-        self.call_after_refresh(self.set_timer, LOAD_AFTER, self.load_models)
+        # Loading starts later, so that the first frame has the processor to itself.
+        self.call_after_refresh(self.set_timer, LOAD_DELAY, self.load_models)
 
     def load_models(self) -> None:
         gc.enable()
@@ -87,19 +66,16 @@ class MemloraApp(App[None]):
 
     async def _load(self) -> None:
         try:
-            if self.backend.status.phase == "failed":  # what was missing may be there now
+            if self.backend.status.phase == "failed":  # what was missing may have been downloaded since
                 await self.backend.reopen()
             else:
                 await self.backend.load()
-            if self._is_alone:  # what a start has made stays: to look through it again and again holds up the keys
+            if self._owns_process:  # objects made at the start live as long as the app: collections need not visit them
                 gc.freeze()
         finally:
             await self.backend.refresh_counts()
 
-    # ------------------------------------------------------------------ what keys and palette do
-
-    def action_page(self, mode: str) -> None:
-        self.switch_mode(mode)
+    # ------------------------------------------------------------------ keys and palette
 
     async def action_help(self) -> None:
         from memlora_mlx.tui.screens.help import HelpScreen
@@ -107,26 +83,14 @@ class MemloraApp(App[None]):
         if not isinstance(self.screen, HelpScreen):
             await self.push_screen(HelpScreen(self.screen))
 
-    def action_toggle_theme(self) -> None:
-        name = "dark" if self.theme == THEMES["light"].name else "light"
-        self.theme = THEMES[name].name
-        self.save_preferences(theme=name)
-
-    def save_preferences(self, **choices: str | bool) -> None:
-        """Keep choices for the next start; one that cannot be kept holds until the app is left."""
-        from memlora_mlx.tui.preferences import save_preferences
-
-        work = asyncio.to_thread(save_preferences, self.backend.settings.home, **choices)
-        self.run_worker(work, group="keep", exit_on_error=False)
-
     async def action_quit(self) -> None:
         self.run_worker(self._quit_when_done(), group="leave", exclusive=True, exit_on_error=False)
 
     async def _quit_when_done(self) -> None:
-        """Leave once the last exchanges are remembered, or at once if the user will not wait."""
+        """Quit once the last exchanges are stored, or at once if the user does not want to wait."""
         from memlora_mlx.tui.screens.dialogs import FinishDialog
 
-        await asyncio.sleep(0.05)  # what was sent a moment ago is on its way
+        await asyncio.sleep(0.05)  # a message sent a moment ago may still be in the queue
         if self.chat is not None and self.chat.pending:
             self.chat.shut_down()
             dialog = FinishDialog(self.chat.pending)
@@ -139,36 +103,24 @@ class MemloraApp(App[None]):
         for mode, (key, name, purpose) in SCREENS_BY_KEY.items():
             yield SystemCommand(f"Go to {name}", f"{purpose} ({key.upper()})", lambda mode=mode: self.action_page(mode))
         if self.current_mode == "chat":
-            yield from self._chat_commands(screen)
-        yield SystemCommand("Help", "All keys and commands (F1)", self.action_help)
-        yield SystemCommand("Theme: dark or light", "Change between the two (Ctrl+T)", self.action_toggle_theme)
+            yield from self._chat_commands()
+        yield SystemCommand("Help", "Show all keys and commands (F1)", self.action_help)
+        yield SystemCommand("Theme: dark or light", "Switch between the two (Ctrl+T)", self.action_toggle_theme)
         yield SystemCommand("Screenshot", "Save this screen as an SVG file", self.deliver_screenshot)
-        yield SystemCommand("Quit", "Leave; what was said is kept (Ctrl+Q)", self.action_quit)
+        yield SystemCommand("Quit", f"{QUIT_HELP} (Ctrl+Q)", self.action_quit)
 
-    def _chat_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
-        """The `/` commands that need no words and are not in the palette anyway."""
+    def _chat_commands(self) -> Iterable[SystemCommand]:
+        """The `/` commands that work without an argument and are not in the palette anyway."""
         from memlora_mlx.tui.commands import BY_NAME
+
+        for name in ("undo", "redo", "image", "panel", "clear", "retry", "export", "save"):
+            run = partial(self.run_chat_command, BY_NAME[name], "")
+            yield SystemCommand(f"Chat: {name}", f"{BY_NAME[name].purpose} (/{name})", run)
+
+    def run_chat_command(self, command: Command, argument: str) -> None:
         from memlora_mlx.tui.screens.chat import ChatScreen
         from memlora_mlx.tui.screens.chat_commands import ChatCommands
 
-        if isinstance(screen, ChatScreen):
-            for name in ("undo", "image", "panel", "clear", "retry", "export", "save"):
-                run = partial(ChatCommands(screen).run, BY_NAME[name], "")
-                yield SystemCommand(f"Chat: {name}", f"{BY_NAME[name].purpose} (/{name})", run)
-
-    # ------------------------------------------------------------------ failures
-
-    def report_error(self, error: BaseException, title: str = "That did not work") -> None:
-        """Tell a failure in one line; the app goes on."""
-        if isinstance(error, WorkerFailed):
-            error = error.error
-        words = printable_line(str(error)) or type(error).__name__
-        if not isinstance(error, MemloraError):
-            words = f"{type(error).__name__}: {words}"
-            self.log.error(error)
-        self.notify(words, title=title, severity="error", timeout=12, markup=False)
-
-    def on_worker_state_changed(self, event: Worker.StateChanged) -> None:
-        """A worker's failure is told, never the end of the app (its worker runs with `exit_on_error=False`)."""
-        if event.state is WorkerState.ERROR and event.worker.error is not None:
-            self.report_error(event.worker.error)
+        chat = self.screen_stack[0]  # below the palette and dialogs
+        if isinstance(chat, ChatScreen):
+            ChatCommands(chat).run(command, argument)

@@ -1,7 +1,7 @@
-"""The models and memories behind the screens, opened once, away from the event loop.
+"""The models and memories behind the screens. They are opened once, outside the event loop.
 
-All that may take longer than a frame goes through `Backend.run`: it runs on a thread, while the engine's own thread is
-the only one that calls the model. A screen awaits the value and never blocks the keyboard.
+Work that may take longer than a frame goes through `Backend.run`, which runs it on a thread. Only the engine's own
+thread calls the model. A screen awaits the result, so the keyboard is never blocked.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-THREADS = 8  # calls that wait at once; the model's work is done by the engine's thread alone
+THREADS = 8  # calls at the same time; most of them wait for the engine's thread
 LoadPhase = Literal["waiting", "opening", "loading", "ready", "failed"]
 
 
 @dataclass(frozen=True, slots=True)
 class BackendStatus:
-    """What the status bar shows of the models."""
+    """The state of the models, as the status bar shows it."""
 
     phase: LoadPhase
     student: str | None = None
-    seconds: float = 0.0  # of opening and loading, so far
-    has_vision: bool = False  # the student looks at pictures
+    seconds: float = 0.0  # spent on opening and loading so far
+    has_vision: bool = False  # the student can read images
     problem: str | None = None  # why there is no student, in one line
 
 
@@ -52,13 +52,13 @@ class Backend:
         self.settings, self._models_folder = settings, models_folder
         self._workspace: Workspace | None = None
         self._lock = threading.RLock()
-        self._free, self._calls = threading.Condition(), 0  # calls with the workspace under way
+        self._free, self._calls = threading.Condition(), 0  # number of running calls that use the workspace
         self._pool = ThreadPoolExecutor(THREADS, "memlora-tui")
         self._status = BackendStatus("waiting")
         self._began = monotonic()
-        self.memories = 0  # stored for the user; kept up to date by `count`
-        self.has_network_activity = "offline"  # what the status bar says of it; a pull says otherwise while it lasts
-        self.corrections = 0  # training pairs that the user's corrections have given
+        self.memories = 0  # of the user; see `refresh_counts`
+        self.has_network_activity = "offline"  # shown in the status bar; a download changes it while it runs
+        self.corrections = 0  # training examples made from the user's corrections
 
     @property
     def status(self) -> BackendStatus:
@@ -69,7 +69,7 @@ class Backend:
 
     @property
     def engine(self) -> Engine | None:
-        """The engine, once it runs; for figures, not for requests."""
+        """The engine, if it runs. Use it to read figures; requests go through `run`."""
         workspace = self._workspace
         return None if workspace is None else workspace.__dict__.get("engine")
 
@@ -80,15 +80,15 @@ class Backend:
         return Scope(user_id=self.settings.user)
 
     async def run(self, function: Callable[[Workspace], T]) -> T:
-        """Call a function with the workspace on a thread, and await its value.
+        """Call a function with the workspace on a thread and return its result.
 
         Raises:
-            MemloraError: the workspace cannot be opened, or what the function raises.
+            MemloraError: the workspace cannot be opened, or the function raises it.
         """
         return await asyncio.get_running_loop().run_in_executor(self._pool, self._call, function)
 
     async def load(self) -> None:
-        """Open the store and load the models, so that the first question need not wait.
+        """Open the store and load the models, so that the first question does not wait for them.
 
         Raises:
             MemloraError: the store cannot be opened, or a model is missing or broken.
@@ -103,10 +103,10 @@ class Backend:
         self.corrections = await self.run(lambda _: count_corrections(self.settings.home))
 
     async def reopen(self, **changes: object) -> None:
-        """Close the models and open them under changed settings: another student, mode, experts.
+        """Close the models and open them with changed settings, such as another student or expert mode.
 
         Raises:
-            MemloraError: the new ones cannot be opened; the settings are changed all the same.
+            MemloraError: the models cannot be opened. The settings are changed nevertheless.
         """
 
         def close() -> None:
@@ -118,21 +118,21 @@ class Backend:
         await self.load()
 
     def close(self) -> None:
-        """Stop the engine and save the indexes. Waits for the calls under way."""
+        """Stop the engine and save the indexes. Waits for running calls."""
         self._pool.shutdown(wait=False, cancel_futures=True)
         with self._lock:
             self._close()
         self._pool.shutdown(wait=True)
 
     def _close(self) -> None:
-        """End what is being asked of the engine, let the calls finish, and close; the lock is held."""
+        """Cancel the requests to the engine, wait for running calls, and close. The lock is held."""
         workspace, self._workspace = self._workspace, None
         if workspace is None:
             return
         if (engine := workspace.__dict__.get("engine")) is not None:
-            engine.close()  # calls that wait for it end with EngineClosed
+            engine.close()  # calls that wait for it raise EngineClosed
         with self._free:
-            self._free.wait_for(lambda: self._calls == 0)  # the store is not closed under a transaction
+            self._free.wait_for(lambda: self._calls == 0)  # do not close the store during a transaction
         workspace.close()
 
     # ------------------------------------------------------------------ on the pool's threads
@@ -158,8 +158,8 @@ class Backend:
                 self._status = BackendStatus("opening")
                 workspace = Workspace(self.settings, models_folder=self._models_folder)
                 try:
-                    workspace.store  # noqa: B018 - cached properties are made once, under our lock
-                    with contextlib.suppress(MemloraError):  # memories can be looked at without any model
+                    workspace.store  # noqa: B018 - build the cached properties once, under the lock
+                    with contextlib.suppress(MemloraError):  # memories can be read without a model
                         workspace.engine, workspace.pipeline  # noqa: B018
                 except BaseException as error:
                     workspace.close()

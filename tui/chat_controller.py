@@ -1,7 +1,7 @@
-"""The running conversation behind the Chat screen: replies that stream, and memory work that waits for a quiet moment.
+"""The conversation behind the Chat screen: streams replies and stores exchanges while the user is idle.
 
-An exchange is remembered after its reply, once the user has been idle for a moment, at background priority: a question
-that comes meanwhile goes first, between two steps of the student.
+An exchange is stored after its reply, once the user has been idle for a moment, at background priority. A question
+that arrives meanwhile goes first, between two steps of the student.
 """
 
 from __future__ import annotations
@@ -26,25 +26,25 @@ if TYPE_CHECKING:
     from memlora_mlx.memory.results import ExchangeResult
     from memlora_mlx.memory.workspace import Workspace
 
-IDLE_SECONDS = 0.8  # without a key, before memory work begins
+IDLE_SECONDS = 0.8  # without a key press, before memory work starts
 
 MemoryWorkState = Literal["none", "waiting", "working", "done", "failed"]
 
 
 @dataclass(eq=False, slots=True)
 class ChatTurn:
-    """One question, its reply, and what became of the two."""
+    """One question, its reply, and the state of its memory work."""
 
     question: str
     image: Image | None = None
     reply: str = ""
-    hits: tuple[Hit, ...] = ()  # the memories that the reply saw
+    hits: tuple[Hit, ...] = ()  # the memories given to the student for this reply
     stopped: bool = False
     key: str = field(default_factory=lambda: uuid.uuid4().hex)  # of its exchange
     said_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     memory: MemoryWorkState = "none"
     remembered: ExchangeResult | None = None
-    problem: str | None = None  # why there is no reply, or why nothing was remembered
+    problem: str | None = None  # why there is no reply, or why the exchange was not stored
 
 
 class ChatController:
@@ -61,17 +61,19 @@ class ChatController:
         self._wake = asyncio.Event()
         self._replying: asyncio.Future[None] | None = None
         self._active_at = monotonic()
-        self.stop: asyncio.Event | None = None  # ends the reply under way
-        self.pending_replies = 0  # questions whose reply has not ended
-        self.is_shutting_down = False  # the user is: no more replies, and no waiting for a quiet moment
+        self.stop: asyncio.Event | None = None  # stops the running reply
+        self.pending_replies = 0  # questions whose reply is not complete
+        self.is_shutting_down = (
+            False  # the app quits: no more replies, and memory work no longer waits until the user is idle
+        )
 
     # ------------------------------------------------------------------ replies
 
     async def reply(self, turn: ChatTurn, stop: asyncio.Event) -> AsyncIterator[str]:
-        """The reply in pieces, until it ends or `stop` is set; then the student stops before its next step.
+        """Yield the reply in pieces until it ends or `stop` is set; then the student stops before its next step.
 
         Raises:
-            MemloraError: there is no student, or its experts do not fit.
+            MemloraError: there is no student, or its experts do not fit it.
         """
         loop = asyncio.get_running_loop()
         pieces: asyncio.Queue[str | None] = asyncio.Queue()
@@ -91,7 +93,7 @@ class ChatController:
 
         async def run() -> None:
             try:
-                if before is not None:  # a stopped reply has its last step to finish
+                if before is not None:  # a stopped reply finishes its last step first
                     await asyncio.wait([before])
                 await self._backend.run(produce)
             finally:
@@ -117,15 +119,17 @@ class ChatController:
         finally:
             cancelled.set()
             stopping.cancel()
-            running.add_done_callback(lambda done: done.cancelled() or done.exception())  # seen, whatever it was
+            running.add_done_callback(
+                lambda done: done.cancelled() or done.exception()
+            )  # retrieve the exception, so that asyncio does not log it
 
     def clear_turns(self) -> None:
-        """Begin a new conversation; the memories stay."""
+        """Start a new conversation. Memories stay."""
         if self._chat is not None:
             self._chat.turns.clear()
 
     def _chat_of(self, workspace: Workspace) -> Chat:
-        """The conversation over this workspace, with the turns so far where the student has been changed."""
+        """The conversation with this workspace. If the student was changed, it continues with the turns so far."""
         from memlora_mlx.memory.chat import Chat
 
         pipeline = workspace.pipeline
@@ -139,28 +143,28 @@ class ChatController:
 
     @property
     def pending(self) -> int:
-        """Exchanges that are not remembered yet."""
+        """Number of exchanges that are not stored yet."""
         return len(self._waiting) + self.pending_replies
 
     def shut_down(self) -> None:
-        """Stop replying, and remember at once what is still to be remembered: see `pending`."""
+        """Stop the reply and store the waiting exchanges now; see `pending`."""
         self.is_shutting_down = True
         if self.stop is not None:
             self.stop.set()
 
     def note_activity(self) -> None:
-        """The user did something: memory work that has not begun waits a little longer."""
+        """Note that the user is active: memory work that has not started waits longer."""
         self._active_at = monotonic()
 
     def remember(self, turn: ChatTurn) -> None:
-        """Remember this turn when the user is idle."""
+        """Store this turn when the user is idle."""
         turn.memory, turn.problem = "waiting", None
         self._waiting.append(turn)
         self._wake.set()
         self._changed(turn)
 
     async def run_memory_worker(self) -> None:
-        """Do the memory work of each turn, one after the other. A failure is the turn's own."""
+        """Do the memory work of the turns, one after the other. A failure is noted in its turn."""
         while True:
             while not self._waiting:
                 self._wake.clear()
@@ -172,7 +176,7 @@ class ChatController:
             try:
                 turn.remembered = await self._backend.run(partial(self._remember, turn))
                 turn.memory = "done"
-            except Exception as error:  # a full disk, a student that is gone: the store is whole, the chat goes on
+            except Exception as error:  # such as a full disk: the store is unchanged and the chat continues
                 turn.memory, turn.problem = "failed", str(error) or type(error).__name__
             self._waiting.popleft()
             self._changed(turn)

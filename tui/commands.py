@@ -1,4 +1,4 @@
-"""The `/` commands of the chat: one table for completion, help and the palette."""
+"""The `/` commands of the chat: one table for completion, help and palette."""
 
 from __future__ import annotations
 
@@ -9,33 +9,34 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """One command. Its method on the Chat screen is `command_<name>`."""
+    """One command. `ChatCommands.command_<name>` runs it."""
 
     name: str
-    argument: str  # as the help shows it; empty for none
+    argument: str  # as the help shows it; empty if there is none
     purpose: str
     takes_path: bool = False
 
 
 COMMANDS: tuple[Command, ...] = (
-    Command("help", "", "All keys and commands"),
-    Command("memories", "", "Search, edit and export what is remembered"),
-    Command("search", "WORDS", "The memories nearest to these words, in the panel"),
-    Command("remember", "WORDS", "Keep these words as they are"),
-    Command("forget", "WORDS", "Delete the memory nearest to these words; without words, undo"),
-    Command("undo", "", "Take back the last change of the memories"),
-    Command("image", "PATH WORDS", "Attach an image, with a caption; without a path, pick one", takes_path=True),
-    Command("panel", "", "Show or hide the memories beside the chat"),
-    Command("clear", "", "Begin a new conversation; the memories stay"),
-    Command("retry", "", "Try again what could not be remembered"),
+    Command("help", "", "Show all keys and commands"),
+    Command("memories", "", "Search, edit and export memories"),
+    Command("search", "TEXT", "Search memories and show them in the panel"),
+    Command("remember", "TEXT", "Store this text as a memory"),
+    Command("forget", "TEXT", "Delete the memory nearest to this text; without a text, undo"),
+    Command("undo", "", "Undo the last change to the memories"),
+    Command("redo", "", "Redo the change that was undone last"),
+    Command("image", "PATH TEXT", "Attach an image with a caption; without a path, choose a file", takes_path=True),
+    Command("panel", "", "Show or hide the memory panel"),
+    Command("clear", "", "Start a new conversation; memories stay"),
+    Command("retry", "", "Retry exchanges that could not be stored"),
     Command("export", "PATH", "Write all memories to a JSONL or .md file", takes_path=True),
     Command("save", "PATH", "Write this conversation to a Markdown file", takes_path=True),
-    Command("ingest", "", "Read conversation files into the memory"),
+    Command("ingest", "", "Import conversation files"),
     Command("train", "", "Train an expert"),
     Command("bench", "", "Run benchmarks and open their reports"),
-    Command("models", "", "See, fetch and choose models"),
-    Command("theme", "", "Between dark and light"),
-    Command("quit", "", "Leave; what was said is kept"),
+    Command("models", "", "List, download and choose models"),
+    Command("theme", "", "Switch between dark and light"),
+    Command("quit", "", "Quit after the last messages are stored"),
 )
 BY_NAME = {command.name: command for command in COMMANDS}
 
@@ -53,7 +54,7 @@ def parse(text: str) -> tuple[Command, str] | None:
 
 
 def complete(text: str, *, limit: int = 40) -> Sequence[tuple[str, str]]:
-    """What the text could become: pairs of the new text and a word on it. Empty where nothing is to be completed."""
+    """Completions of the text: pairs of a new text and a note. Empty if there is nothing to complete."""
     if not text.startswith("/") or "\n" in text:
         return []
     name, blank, argument = text[1:].partition(" ")
@@ -70,7 +71,7 @@ def complete(text: str, *, limit: int = 40) -> Sequence[tuple[str, str]]:
 
 
 def _paths(beginning: str, limit: int) -> list[str]:
-    """Files and folders whose path begins so; a folder ends in a slash."""
+    """Files and folders whose path starts so. A folder ends in a slash."""
     folder, _, head = beginning.rpartition("/")
     base = Path(f"{folder}/" if folder or beginning.startswith("/") else ".").expanduser()
     try:
@@ -79,6 +80,6 @@ def _paths(beginning: str, limit: int) -> list[str]:
         )
         lead = f"{folder}/" if "/" in beginning else ""
         named = [f"{lead}{path.name}{'/' if path.is_dir() else ''}" for path in found[:limit]]
-    except (OSError, RuntimeError):  # not to be read; a home folder of nobody
+    except (OSError, RuntimeError):  # not readable, or an unknown home folder
         return []
     return [path for path in named if path.isprintable() and path != beginning]

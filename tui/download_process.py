@@ -1,8 +1,8 @@
-"""Fetch a model in a process of its own, telling how far it is in lines: `phase<TAB>done<TAB>total`.
+"""Download a model in a separate process, which reports its progress in lines `phase<TAB>done<TAB>total`.
 
     python -m memlora_mlx.tui.download_process NAME FOLDER
 
-Ctrl-C stops it; what a hub has sent is kept, and the next pull goes on from there.
+Ctrl-C stops it. Partial files are saved, and the next download continues from them.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Work in a process of its own: a training, a benchmark, a download.
+"""Work in a separate process: a training, a benchmark or a download.
 
-It has a session of its own and writes to a file, so that it neither shares the app's memory nor ends with it.
+The process has its own session and writes to a log file. It does not share memory with the app and does not end with it.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ from memlora_mlx.errors import MemloraError
 from memlora_mlx.settings import Settings
 from memlora_mlx.text import printable_line
 
-TAIL_BYTES = 64_000  # bytes of a log that are looked at
+TAIL_BYTES = 64_000  # bytes that are read from the end of a log
 
 
 class Job:
-    """A command that runs.
+    """A running command.
 
     Args:
-        arguments: behind `python -m`.
-        log: where its words go; a file beside it holds its process id while it runs.
+        arguments: what follows `python -m`.
+        log: the file of its output. While it runs, a file next to the log contains its process id.
 
     Raises:
-        MemloraError: it cannot be started.
+        MemloraError: the process cannot be started.
     """
 
     def __init__(self, arguments: Sequence[str], settings: Settings, log: Path) -> None:
         self.log = log
-        self.is_stopped = False  # it was asked to end
+        self.is_stopped = False  # `stop` was called
         try:
             log.parent.mkdir(parents=True, exist_ok=True)
             with log.open("wb") as out:
@@ -48,10 +48,12 @@ class Job:
                 )
             _pid_file(log).write_text(str(self._process.pid), encoding="ascii")
         except OSError as error:
-            raise MemloraError(f"cannot start it ({error.strerror or error}); make room on the disk") from error
+            raise MemloraError(
+                f"Cannot start the process: {error.strerror or error}. Check the free disk space."
+            ) from error
 
     def poll(self) -> int | None:
-        """Its exit code; None while it runs."""
+        """The exit code, or None while the process runs."""
         code = self._process.poll()
         if code is not None:
             with contextlib.suppress(OSError):
@@ -59,8 +61,8 @@ class Job:
         return code
 
     def stop(self) -> None:
-        """Ask it to end as Ctrl-C does: what it has done is kept."""
-        if self.poll() is None and not self.is_stopped:  # a second signal would interrupt it at once
+        """Interrupt the process as Ctrl-C does. It saves its work first."""
+        if self.poll() is None and not self.is_stopped:  # a second signal would end it without saving
             self.is_stopped = True
             with contextlib.suppress(OSError):
                 os.killpg(self._process.pid, signal.SIGINT)
@@ -71,11 +73,11 @@ class Job:
         return lines[-1] if lines else ""
 
     def lines(self) -> list[str]:
-        """What it has said, without empty lines; of a long log the end."""
+        """The lines of its output without empty ones; of a long log only the end."""
         return log_lines(self.log)
 
     def progress_fields(self) -> tuple[str, int, int] | None:
-        """Phase, done and total of the last line that is `phase<TAB>done<TAB>total`; `log_lines` makes blanks of tabs."""
+        """Phase, done and total of the last `phase<TAB>done<TAB>total` line; `log_lines` turns tabs into spaces."""
         for line in reversed(self.lines()):
             parts = line.split(" ")
             if len(parts) > 2 and parts[-1].isdigit() and parts[-2].isdigit():
@@ -83,9 +85,11 @@ class Job:
         return None
 
     def failure_reason(self) -> str:
-        """Why it failed, in its own words."""
+        """The error message of the process, or else its last line."""
         told = [line for line in self.lines() if line.startswith("memlora:")]
-        return (told[-1].removeprefix("memlora:").strip() if told else self.last_line) or "it ended without a word"
+        return (
+            told[-1].removeprefix("memlora:").strip() if told else self.last_line
+        ) or "The process ended without output."
 
 
 def log_lines(log: Path) -> list[str]:
@@ -99,9 +103,9 @@ def log_lines(log: Path) -> list[str]:
 
 
 def stop_orphaned_job(log: Path) -> bool:
-    """Ask a job of an earlier run of the app to end. Whether there was one.
+    """Stop a job that an earlier run of the app started. Returns whether there was one.
 
-    Call it only where something else shows that the job still runs, such as the lock of its folder.
+    Call it only if something else shows that the job still runs, such as the lock of its folder.
     """
     try:
         os.killpg(int(_pid_file(log).read_text(encoding="ascii")), signal.SIGINT)
@@ -111,7 +115,7 @@ def stop_orphaned_job(log: Path) -> bool:
 
 
 def environment_variables(settings: Settings) -> dict[str, str]:
-    """The settings as the variables that `load_settings` reads."""
+    """The settings as environment variables that `load_settings` reads."""
     said: dict[str, str] = {}
     for field in fields(settings):
         value = getattr(settings, field.name)

@@ -1,6 +1,6 @@
-"""What the Memories screen asks of the store: a page of it, what is nearest to some words, and files of all of it.
+"""Queries of the Memories screen: pages of memories, search results and exports.
 
-These run on a thread (`Backend.run`).
+The functions run on a thread (`Backend.run`).
 """
 
 from __future__ import annotations
@@ -13,23 +13,22 @@ from typing import TYPE_CHECKING, Any
 
 from memlora_mlx.errors import ModelBroken, ModelMissing, StoreError, UsageError
 from memlora_mlx.files import atomic_file
-from memlora_mlx.memory.changes import SortOrder
-from memlora_mlx.records import Exchange, Hit, MemoryRecord, Revision
+from memlora_mlx.records import Exchange, MemoryRecord, Neighbour, Revision
 
 if TYPE_CHECKING:
-    from memlora_mlx.memory.changes import Source
+    from memlora_mlx.memory.changes import SortOrder, Source
     from memlora_mlx.memory.workspace import Workspace
 
 PAGE = 200  # memories read at once
-NEAREST = 200  # memories that a search by meaning shows
+NEAREST = 200  # memories that a search by meaning returns
 ORDERS: tuple[SortOrder, ...] = ("newest", "oldest", "changed", "stored")
 
 
 @dataclass(frozen=True, slots=True)
 class MemoryQuery:
-    """What is to be listed."""
+    """Which memories to list, and in what order."""
 
-    text: str = ""  # search for them by meaning; in quotation marks: that hold them
+    text: str = ""  # searched by meaning; in quotation marks, as exact text
     owner: str | None = None
     source: str | None = None
     since: str = ""
@@ -39,19 +38,19 @@ class MemoryQuery:
 
 @dataclass(frozen=True, slots=True)
 class MemoryPage:
-    """A part of what was asked for."""
+    """A part of the list."""
 
-    hits: tuple[Hit, ...]  # distance -1.0 where nothing was measured
-    total: int  # that match
+    hits: tuple[Neighbour, ...]  # with distance -1.0 where it was not computed
+    total: int  # memories that match
     is_last: bool
-    note: str = ""  # how it was searched
+    note: str = ""  # how the search was done
 
 
 @dataclass(frozen=True, slots=True)
 class FilterChoices:
-    """What the filters offer."""
+    """The choices of the filters."""
 
-    owners: tuple[tuple[str, str], ...] = ()  # shown, user id
+    owners: tuple[tuple[str, str], ...] = ()  # name, user id
     sources: tuple[str, ...] = field(default=())
 
 
@@ -71,7 +70,11 @@ def read_sources(workspace: Workspace) -> list[Source]:
 
 
 def memory_page(workspace: Workspace, query: MemoryQuery, offset: int = 0) -> MemoryPage:
-    """Raises UsageError: a day that cannot be read."""
+    """The memories that match, `PAGE` at a time.
+
+    Raises:
+        UsageError: a date cannot be read.
+    """
     filters = _filter_of(query)
     store = workspace.store
     words = query.text.strip()
@@ -80,18 +83,16 @@ def memory_page(workspace: Workspace, query: MemoryQuery, offset: int = 0) -> Me
         total = store.count(filters=filters)
         return MemoryPage(_as_hits(found), total, offset + len(found) >= total)
     if len(words) > 1 and words[0] == words[-1] == '"':
-        return _containing_words(workspace, query, words[1:-1], "that hold these words")
+        return _containing_words(workspace, query, words[1:-1], "exact text")
     try:
         workspace.embedder_folder  # noqa: B018 - raises where there is none
         [vector] = workspace.engine.embed([words], query=True)
     except (ModelMissing, ModelBroken):
-        return _containing_words(
-            workspace, query, words, "that hold these words; without an embedder there is no meaning"
-        )
+        return _containing_words(workspace, query, words, "exact text search: searching by meaning needs an embedder")
     hits = tuple(store.search(vector, NEAREST, filters=filters))
     total = store.count(filters=filters)
     return MemoryPage(
-        hits, total, True, "the nearest in meaning first" if len(hits) == total else f"the {NEAREST} nearest"
+        hits, total, True, "nearest in meaning first" if len(hits) == total else f"the {NEAREST} nearest in meaning"
     )
 
 
@@ -102,13 +103,13 @@ def _containing_words(workspace: Workspace, query: MemoryQuery, words: str, note
     return MemoryPage(_as_hits(found), len(found), True, note)
 
 
-def _as_hits(memories: Iterable[MemoryRecord]) -> tuple[Hit, ...]:
-    return tuple(Hit(memory, -1.0) for memory in memories)
+def _as_hits(memories: Iterable[MemoryRecord]) -> tuple[Neighbour, ...]:
+    return tuple(Neighbour(memory, -1.0) for memory in memories)
 
 
 @dataclass(frozen=True, slots=True)
 class MemoryDetails:
-    """Where a memory came from, and all that happened to it."""
+    """A memory's text, the exchanges that it came from, and its history."""
 
     text: str
     exchanges: tuple[Exchange, ...]
@@ -125,7 +126,7 @@ def memory_details(workspace: Workspace, memory_id: str) -> MemoryDetails:
     for key in dict.fromkeys(key for key in keys if key):
         try:
             exchanges.append(store.exchange(key))
-        except StoreError:  # its conversation was forgotten
+        except StoreError:  # its conversation was deleted
             continue
     text = memory.text if memory else next((line.old_text for line in reversed(history) if line.old_text), "")
     return MemoryDetails(text, tuple(exchanges), tuple(history))
@@ -135,12 +136,12 @@ def memory_details(workspace: Workspace, memory_id: str) -> MemoryDetails:
 
 
 def export(workspace: Workspace, path: Path) -> int:
-    """Write all memories to a new file: Markdown where it is called so, else the lines of `memlora memory export`.
+    """Write all memories to a new file: Markdown if its name ends in .md, else the format of `memlora memory export`.
 
-    Returns their number.
+    Returns the number of memories.
 
     Raises:
-        UsageError: the file is there already, or cannot be written; nothing is then left of it.
+        UsageError: the file exists, or it cannot be written. A partial file is removed.
     """
     from memlora_mlx.memory.store.export_import import export_lines
 
@@ -151,8 +152,8 @@ def export(workspace: Workspace, path: Path) -> int:
 
 
 def _as_markdown(workspace: Workspace) -> Iterable[tuple[str, bool]]:
-    """Each owner's memories by day, oldest first, and whether the line is one."""
-    from memlora_mlx.memory.pipeline import owner_name
+    """Lines of Markdown: each owner's memories by day, oldest first. Each with whether it is a memory."""
+    from memlora_mlx.memory.evidence import owner_name
 
     yield "# Memories", False
     memories = workspace.store.list(order="oldest")
@@ -169,7 +170,7 @@ def _as_markdown(workspace: Workspace) -> Iterable[tuple[str, bool]]:
 
 
 def _escaped(text: str) -> str:
-    """Words that Markdown takes as words."""
+    """Escape what Markdown would interpret."""
     line = " ".join(text.split())
     return "".join(f"\\{c}" if c in "\\`*_[]<>#|!" else c for c in line)
 
@@ -178,13 +179,13 @@ def _write(path: Path, lines: Callable[[], Iterable[tuple[str, bool]]]) -> int:
     count = 0
     try:
         if path.exists():
-            raise UsageError(f"{path} is there already; give another name")
+            raise UsageError(f"{path} already exists. Give another name.")
         with atomic_file(path, private=False) as out:
             for line, is_memory in lines():
                 out.write(f"{line}\n".encode())
                 count += is_memory
     except OSError as error:
-        raise UsageError(f"cannot write {path}: {error.strerror}; choose another place") from error
+        raise UsageError(f"Cannot write {path}: {error.strerror}. Choose another path.") from error
     return count
 
 

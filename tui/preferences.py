@@ -1,4 +1,4 @@
-"""Settings that the app keeps for the next time: lines of config.toml, all others left as they are."""
+"""Settings that the app saves in config.toml. All other lines of the file stay as they are."""
 
 from __future__ import annotations
 
@@ -15,36 +15,36 @@ def save_preferences(home: Path, **changes: str | bool) -> None:
     """Write settings into <home>/config.toml.
 
     Raises:
-        UsageError: the file is no TOML, writes a setting in a way that we do not touch, or cannot be written.
+        UsageError: the file is not TOML, sets a value over several lines, or cannot be read or written.
     """
     file = home / "config.toml"
     try:
         text = file.read_text(encoding="utf-8") if file.is_file() else ""
         before = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{file} is not valid TOML ({error}); mend or remove it") from error
+        raise UsageError(f"{file} is not valid TOML: {error}. Correct or remove the file.") from error
     except OSError as error:
-        raise UsageError(f"cannot read {file}: {error.strerror}; check its permissions") from error
+        raise UsageError(f"Cannot read {file}: {error.strerror}. Check its permissions.") from error
     for name, value in changes.items():
         line = f"{name} = {_quoted(value)}"
         text, count = re.subn(rf"(?m)^[ \t]*{name}[ \t]*=.*$", lambda _, line=line: line, text, count=1)  # type: ignore[misc]
         if not count:
-            text = f"{line}\n{text}"  # first: behind a table's heading it would be the table's
+            text = f"{line}\n{text}"  # at the top: after a table's heading it would belong to the table
     try:
         whole = tomllib.loads(text) == {**before, **changes}
     except tomllib.TOMLDecodeError:
         whole = False
     if not whole:
-        raise UsageError(f"{file} says {' or '.join(changes)} in more than a line; change it there by hand")
+        raise UsageError(f"{file} sets {' or '.join(changes)} over several lines. Change it in the file.")
     try:
         home.mkdir(parents=True, exist_ok=True)
         atomic_write(file, text)
     except OSError as error:
-        raise UsageError(f"cannot write {file}: {error.strerror}; the choice holds until you leave") from error
+        raise UsageError(f"Cannot write {file}: {error.strerror}. The setting applies until you quit.") from error
 
 
 def is_overridden(name: str) -> bool:
-    """Whether the environment says otherwise at the next start."""
+    """Whether an environment variable takes precedence over this setting."""
     return bool(os.environ.get(f"MEMLORA_{name.upper()}"))
 
 

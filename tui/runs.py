@@ -1,4 +1,4 @@
-"""Training runs as the Train screen lists them: what each was to do, how far it came, and whether it still runs."""
+"""Training runs as the Train screen lists them: configuration, metrics and state."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 from memlora_mlx.errors import MemloraError
 
 if TYPE_CHECKING:
-    from memlora_mlx.distill.training import MetricsPoint
+    from memlora_mlx.distill.training_metrics import MetricsPoint
     from memlora_mlx.distill.training_runs import TrainingConfig
 
 RunState = Literal["training", "stopped", "done", "damaged"]
@@ -18,18 +18,18 @@ RunState = Literal["training", "stopped", "done", "damaged"]
 
 @dataclass(frozen=True, slots=True)
 class TrainingRun:
-    """One run's folder."""
+    """A training run, read from its folder."""
 
     folder: Path
-    config: TrainingConfig | None  # None where run.json cannot be read
+    config: TrainingConfig | None  # None if run.json cannot be read
     points: tuple[MetricsPoint, ...]
     state: RunState
-    ended: str | None = None  # "early stop", "all epochs", or what went wrong
+    ended: str | None = None  # "early stop", "all epochs", or an error
     problem: str | None = None
 
     @property
     def expert(self) -> Path | None:
-        """The expert that it made, or the best so far of one that was stopped."""
+        """The folder of its expert; of a stopped run, the best expert so far."""
         from memlora_mlx.distill.training_runs import BEST_SO_FAR
 
         for name in ("expert", BEST_SO_FAR):
@@ -39,43 +39,43 @@ class TrainingRun:
 
     @property
     def best(self) -> MetricsPoint | None:
-        """The best validation."""
+        """The point with the lowest validation loss."""
         found = [point for point in self.points if point.validation_loss is not None]
         return min(found, key=lambda point: point.validation_loss or 0.0) if found else None
 
 
 def runs(home: Path) -> list[Path]:
-    """The folders of all runs, the newest first."""
+    """The folders of all runs, newest first."""
     found = []
     for written in (home / "runs").glob("*/run.json"):
-        with contextlib.suppress(OSError):  # a run that failed takes its folder away
+        with contextlib.suppress(OSError):  # a run that fails removes its folder
             found.append((written.stat().st_mtime, written.parent))
     return [folder for _, folder in sorted(found, reverse=True)]
 
 
 def read(folder: Path) -> TrainingRun:
-    """What a run's folder says. A damaged one says so; nothing is raised."""
-    from memlora_mlx.distill.training import read_points
+    """Read a run's folder. A damaged one has the state "damaged"; nothing is raised."""
+    from memlora_mlx.distill.training_metrics import read_points
     from memlora_mlx.distill.training_runs import read_run_config
     from memlora_mlx.models.adapter_registry import read_card
 
-    order = None
+    config = None
     try:
-        order = read_run_config(folder)
+        config = read_run_config(folder)
         points = tuple(read_points(folder))
         if is_training(folder):
-            return TrainingRun(folder, order, points, "training")
+            return TrainingRun(folder, config, points, "training")
         if not (folder / "expert" / "adapter_config.json").is_file():
-            return TrainingRun(folder, order, points, "stopped")
-        metrics = read_card(folder / "expert").get("metrics")
-        ended = str(metrics.get("ended")) if isinstance(metrics, dict) else None
-        return TrainingRun(folder, order, points, "done", ended)
+            return TrainingRun(folder, config, points, "stopped")
+        metrics = read_card(folder / "expert").metrics
+        ended = metrics.ended if metrics else None
+        return TrainingRun(folder, config, points, "done", ended)
     except (MemloraError, OSError, ValueError, TypeError) as error:
-        return TrainingRun(folder, order, (), "damaged", problem=str(error))
+        return TrainingRun(folder, config, (), "damaged", problem=str(error))
 
 
 def is_training(folder: Path) -> bool:
-    """Whether a process trains in this folder, ours or another one."""
+    """Whether any process trains in this folder."""
     import filelock
 
     from memlora_mlx.distill.training_runs import LOCK

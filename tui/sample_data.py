@@ -1,4 +1,4 @@
-"""A made-up life to look at: for screenshots and tests, never for anything that is measured."""
+"""Sample data for screenshots and tests. It is never used in a measurement."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from memlora_mlx.tui.chat_controller import ChatTurn
 if TYPE_CHECKING:
     from memlora_mlx.memory.workspace import Workspace
 
-NOW = datetime(2026, 3, 14, 9, 30, tzinfo=UTC)  # when the demo plays
+NOW = datetime(2026, 3, 14, 9, 30, tzinfo=UTC)  # the date of the sample data
 
-# days before NOW, what was said, what was remembered
+# days before NOW, the message, the memories from it
 _LIFE: tuple[tuple[int, str, tuple[str, ...]], ...] = (
     (41, "I moved to Bergen in January, into a flat near the harbour.", ("Lives in Bergen, near the harbour",)),
     (41, "My cat Moss is nine and hates the vacuum cleaner.", ("Has a cat called Moss, nine years old",)),
@@ -51,7 +51,7 @@ Nils: I will bring my accordion.
 
 
 def seed(workspace: Workspace) -> list[ChatTurn]:
-    """Fill the store with the life, and give the turns of a chat about it, as the Chat screen shows them."""
+    """Fill the store with the sample memories and return the turns of a chat about them."""
     from memlora_mlx.memory.changes import Add, Update
     from memlora_mlx.memory.store.lookup import find_by_prefix
 
@@ -73,11 +73,11 @@ def seed(workspace: Workspace) -> list[ChatTurn]:
     asked = ChatTurn(_ASKED, reply=_REPLIED, said_at=NOW - timedelta(minutes=3), memory="done")
     used = ("Tuva, the sister, marries on 20 June", "Is badly allergic to hazelnuts", "Learns the cello with Ingrid")
     found = [find_by_prefix(store, ids[text]) for text in used]
-    asked.hits = tuple(Hit(memory, distance) for memory, distance in zip(found, (0.71, 0.88, 0.97), strict=True))
+    asked.hits = tuple(Hit(memory, None, score) for memory, score in zip(found, (0.71, 0.58, 0.37), strict=True))
 
     told = ChatTurn(_TOLD, reply=_ANSWERED, said_at=NOW, key="demo-told", memory="done")
     home = find_by_prefix(store, ids["Lives in Bergen, near the harbour"])
-    told.hits = (Hit(home, 0.64), Hit(find_by_prefix(store, ids["Runs the hill twice a week"]), 0.93))
+    told.hits = (Hit(home, None, 0.64), Hit(find_by_prefix(store, ids["Runs the hill twice a week"]), None, 0.33))
     messages = (Message("user", _TOLD, said_at=NOW), Message("assistant", _ANSWERED, said_at=NOW))
     exchange = Exchange(told.key, owner, messages, NOW, "chat", len(_LIFE))
     [vector] = embed([_NEW_HOME])
@@ -95,7 +95,7 @@ def _the_time(moment: datetime) -> datetime:
 
 
 def made_up_training(home: Path) -> Path:
-    """A training run that was stopped by itself behind its best step. Returns its folder."""
+    """Write a training run that stopped early after its best step. Returns its folder."""
     from memlora_mlx.distill.recipes import read_recipe
     from memlora_mlx.distill.training_runs import TrainingConfig, config_to_json
 

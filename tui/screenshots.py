@@ -1,8 +1,8 @@
-"""Pictures of the app for its documentation: SVG files, drawn by Textual itself from a made-up life.
+"""Screenshots of the app for its documentation: SVG files that Textual draws from sample data.
 
     python -m memlora_mlx.tui.screenshots FOLDER [--theme light] [--size 120x36]
 
-It uses a home of its own, thrown away afterwards, and the models that the settings name.
+It uses a temporary home folder and the models that the settings name.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from textual.pilot import Pilot
 
 from memlora_mlx.memory.store.sources import list_sources
 from memlora_mlx.settings import load_settings
-from memlora_mlx.tui.app import SCREENS_BY_KEY, MemloraApp
+from memlora_mlx.tui.app import MemloraApp
+from memlora_mlx.tui.base_app import SCREENS_BY_KEY
 from memlora_mlx.tui.sample_data import NOW, TALK, made_up_report, made_up_training, seed
 from memlora_mlx.tui.screens.bench import BenchScreen
 from memlora_mlx.tui.screens.chat import ChatScreen
@@ -78,7 +79,7 @@ async def _screens(app: MemloraApp, pilot: Pilot[None], folder: Path, report: Pa
 
 
 async def _save(app: MemloraApp, pilot: Pilot[None], path: Path) -> None:
-    await pilot.pause(1.5)  # for what a screen looks up when it is first shown
+    await pilot.pause(1.5)  # time for a screen to load what it shows
     path.write_text(app.export_screenshot(title="memlora"), encoding="utf-8")
 
 

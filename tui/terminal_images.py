@@ -1,8 +1,8 @@
-"""Images in the terminal, by textual-image: Sixel or Kitty's protocol where the terminal says so, half-blocks elsewhere.
+"""Images in the terminal, by textual-image: Sixel or Kitty's protocol if the terminal supports it, else half-blocks.
 
-textual-image asks the terminal what it can when it is imported, which works only before the app reads the keyboard. So
-`ask_terminal` imports it first where the environment names a terminal that can show pictures; anywhere else it is
-imported when the first image comes, without asking.
+textual-image queries the terminal when it is imported, which works only before the app reads the keyboard. So
+`detect_graphics` imports it first if the environment names a terminal that can show images. Otherwise it is imported
+without a query when the first image is shown.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ _has_graphics = (
     "vscode",
     "windows",
 )
-MAX_PIXELS = 100_000_000  # of an image that is opened at all
-_asked = False  # whether the terminal has told what it can
-THUMBNAIL = (960, 720)  # pixels, more than a terminal's cells can show
+MAX_PIXELS = 100_000_000  # the largest image that is opened
+_asked = False  # whether textual-image has queried the terminal
+THUMBNAIL = (960, 720)  # pixels; more than the cells of a terminal can show
 
 
 def detect_graphics() -> None:
-    """Find out whether this terminal shows pictures; call it before the app runs. It takes no time where none can."""
+    """Find out whether this terminal can show images. Call it before the app runs. It is fast if the terminal cannot."""
     names = ("TERM", "TERM_PROGRAM", "LC_TERMINAL", "KITTY_WINDOW_ID", "KONSOLE_VERSION", "WT_SESSION")
     told = " ".join(f"{name}={os.environ[name]}" for name in names if os.environ.get(name)).lower()
-    able = any(name in told for name in _has_graphics) and not os.environ.get("TMUX")  # tmux passes no pictures on
+    able = any(name in told for name in _has_graphics) and not os.environ.get("TMUX")  # tmux does not pass images on
     if able and sys.__stdin__ is not None and sys.__stdin__.isatty():
         import textual_image.widget  # noqa: F401
 
@@ -50,35 +50,37 @@ def detect_graphics() -> None:
 
 
 def thumbnail(path: Path) -> Image:
-    """The image, small enough to be drawn at once.
+    """The image, scaled down so that it is drawn fast.
 
     Raises:
-        UsageError: it is no image, or too large to be opened.
+        UsageError: the file is not an image, or it is too large.
     """
     from PIL import Image, UnidentifiedImageError
 
     try:
         with Image.open(path) as image:
             if image.width * image.height > MAX_PIXELS:
-                raise UsageError(f"{path.name} has {image.width} x {image.height} pixels; make it smaller first")
+                raise UsageError(
+                    f"{path.name} has {image.width} x {image.height} pixels, which is too many. Make the image smaller."
+                )
             image.draft("RGB", THUMBNAIL)
             image.thumbnail(THUMBNAIL)
             return image.convert("RGB")
     except UnidentifiedImageError as error:
-        raise UsageError(f"{path.name} is not an image; PNG, JPEG, WebP and GIF are read") from error
+        raise UsageError(f"{path.name} is not an image. Use PNG, JPEG, WebP or GIF.") from error
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise UsageError(f"{path.name} cannot be read as an image ({error})") from error
+        raise UsageError(f"{path.name} cannot be read as an image: {error}") from error
 
 
 def image_widget(image: Image) -> Widget:
-    """A widget that shows it as well as this terminal can."""
+    """A widget that shows the image in the best way that this terminal supports."""
     if _asked:
         from textual_image.widget import Image as Best
 
         return Best(image)
     real = sys.__stdout__
     try:
-        sys.__stdout__ = StringIO()  # type: ignore[misc,assignment] # no terminal: nothing is asked while the app reads
+        sys.__stdout__ = StringIO()  # type: ignore[misc,assignment] # no terminal, so that it is not queried while the app reads the keyboard
         from textual_image.widget import HalfcellImage
     finally:
         sys.__stdout__ = real  # type: ignore[misc]

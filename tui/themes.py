@@ -1,4 +1,4 @@
-"""Two calm themes, one dark and one light, with the same meaning for every colour."""
+"""A dark and a light theme. Each colour has the same meaning in both."""
 
 from __future__ import annotations
 
@@ -36,4 +36,4 @@ LIGHT = Theme(
     dark=False,
     variables={"footer-key-foreground": "#b4500f", "input-selection-background": "#2f5fb3 25%"},
 )
-THEMES: Final = {"dark": DARK, "light": LIGHT}  # by the names of the setting
+THEMES: Final = {"dark": DARK, "light": LIGHT}  # by the values of the setting `theme`

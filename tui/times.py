@@ -6,7 +6,7 @@ from datetime import datetime
 
 
 def format_time(moment: datetime | None) -> str:
-    """A day, and the time of it where it is known: "8 May 2023, 13:56"; aware times in the local zone."""
+    """A date, with the time if it is known: "8 May 2023, 13:56". Times with a zone are shown in the local zone."""
     if moment is None:
         return "undated"
     if moment.tzinfo is not None:

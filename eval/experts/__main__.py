@@ -151,8 +151,8 @@ def _weights(folder: Path) -> str:
 
 def _chosen(workspace: Workspace) -> dict[str, str]:
     """What decided for an expert beside its validation loss, as its card says: a figure of the same kind is biased."""
-    found = {stage: read_card(folder).get("metrics") for stage, folder in workspace.expert_folders.items()}
-    return {stage: str(told["chosen_by"]) for stage, told in found.items() if told and told.get("chosen_by")}
+    found = {stage: read_card(folder).metrics for stage, folder in workspace.expert_folders.items()}
+    return {stage: told.chosen_by for stage, told in found.items() if told and told.chosen_by}
 
 
 def _extraction(bench: StageBench) -> dict[str, Any]:

@@ -26,9 +26,12 @@ SYSTEM_TITLES: Mapping[str, str] = {
     "base": "base (same student and prompts, no experts)",
     "mem0": "mem0ai (same student, its own prompts)",
     "full-context": "full context (the last turns that fit)",
-    "rag": "turns instead of memories",
+    "rag": "turns instead of memories, found by the same search",
+    "rag-dense": "turns instead of memories, the nearest vectors",
     "oracle": "the turns that hold the answer",
 }
+
+TRANSCRIPT_SYSTEMS = ("full-context", "rag", "rag-dense", "oracle")  # those that read the turns themselves
 
 
 def build_systems(
@@ -65,7 +68,7 @@ def _own_conversation_systems(
         if name == "memlora":
             told = describe_system(calls, "memlora (your memories as they are)", "systems", workspace)
             entrants.append(SystemEntry(own_conversations.StoredMemorySystem(name, calls, context), told))
-        elif name in ("rag", "full-context", "oracle"):
+        elif name in TRANSCRIPT_SYSTEMS:
             entrants.append(
                 SystemEntry(
                     TranscriptBaseline(name, calls, context),
@@ -84,7 +87,7 @@ def _system(name: str, workspace: Workspace, context: RunContext) -> SystemEntry
     used: tuple[Stage, ...] = ()
     if name == "memlora":
         used = ("extraction", "update", "generation")
-    elif name in ("full-context", "rag", "oracle"):
+    elif name in TRANSCRIPT_SYSTEMS:
         used = ("generation",)  # so that the memory is all that differs from memlora
     calls = cached_engine_for({stage: (workspace, stage in used) for stage in STAGES}, workspace, context)
     system: System
@@ -139,11 +142,12 @@ def _ablation_systems(
         else:
             failures.append(f"the ablation has no rows with experts: {workspace.student_name} has none")
     if config.scales:
-        from memlora_mlx.models.catalog import ENTRIES
+        from memlora_mlx.models.catalog import entries
         from memlora_mlx.models.downloads import installed
 
         here = [model.name for model in installed(workspace.models_folder) if model.is_complete]
-        names = [n for n in here if n in ENTRIES and ENTRIES[n].kind == "student" and not ENTRIES[n].needs_vision]
+        known = entries(workspace.settings.home)
+        names = [n for n in here if n in known and known[n].kind == "student" and not known[n].needs_vision]
         for name in dict.fromkeys([*names, workspace.student_name]):
             one = workspace if name == workspace.student_name else student(name)
             short = Path(name).name

@@ -67,6 +67,7 @@ def build(run: BenchRun) -> Document:
         quality.comparisons(run),
         details.failure_stages(run),
         details.retrieval(run),
+        details.dates(run),
         details.abstention(run),
         details.corrected(run),
         costs.ablation(run),

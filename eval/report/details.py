@@ -21,10 +21,11 @@ from memlora_mlx.eval.report.figures import (
     verdicts,
 )
 from memlora_mlx.eval.results import SCORED, BenchRun, QuestionResult
+from memlora_mlx.temporal import same_date
 from memlora_mlx.text import printable_line
 
 FAILURE_STAGES = ("answered wrongly", "not retrieved", "updated away", "not extracted")
-DEPTHS = (1, 5, 10)  # k of recall@k
+DEPTHS = (1, 5, 10, 20)  # k of recall@k
 SAMPLES = 3  # right answers shown of each system, and as many wrong ones
 
 
@@ -70,19 +71,60 @@ def retrieval(run: BenchRun) -> Section:
                     *at,
                     format_interval(mean_with_interval(recall_values(mine))),
                     format_interval(whole),
+                    average([float(one.input_tokens) for one in mine if one.input_tokens]),
                 )
             )
     if not rows:
         return Section("Retrieval")
     columns = [Column("system", False), Column("n"), *(Column(f"recall@{k}") for k in depths)]
-    columns += [Column("recall of all given"), Column("all evidence given")]
+    columns += [Column("recall of all given"), Column("all evidence given"), Column("tokens of a prompt")]
     about = (
-        "The share of a question's evidence turns that the memories given to the answer come from, by provenance; "
-        "k counts memories, nearest first. “All evidence given” is the share of questions that miss none of it."
+        "The share of a question's evidence turns that the memories and messages given to the answer come from, by "
+        "provenance; k counts them, best first. “All evidence given” is the share of questions that miss none of it."
     )
-    return Section(
-        "Retrieval", (about,), (), (Table("Evidence among what was retrieved", tuple(columns), tuple(rows)),)
+    tables = [Table("Evidence among what was retrieved", tuple(columns), tuple(rows))]
+    if by_category := _recall_by_category(run, [k for k in depths if k > 1]):
+        tables.append(by_category)
+    return Section("Retrieval", (about,), (), tuple(tables))
+
+
+def _recall_by_category(run: BenchRun, depths: list[int]) -> Table | None:
+    rows = []
+    for category in SCORED:
+        for name in systems_of(run):
+            mine = [one for one in scored_rows(run, name) if one.category == category and one.recall is not None]
+            if mine and all(one.retrieved for one in mine):
+                at = [average(recall_values(mine, k)) for k in depths]
+                rows.append((category_name(category), printable_line(name), str(len(mine)), *at))
+    columns = (
+        Column("category", False),
+        Column("system", False),
+        Column("n"),
+        *(Column(f"recall@{k}") for k in depths),
     )
+    return Table("Evidence by category", columns, tuple(rows)) if rows and depths else None
+
+
+def dates(run: BenchRun) -> Section:
+    """Category 2 judged by its dates: token F1 gives half to "8 May 2023" where 7 May is right."""
+    rows = []
+    for name in systems_of(run):
+        mine = [one for one in scored_rows(run, name) if one.category == 2]
+        judged = [
+            verdict for one in mine if (verdict := same_date(one.answer, one.corrected_gold or one.gold)) is not None
+        ]
+        if judged:
+            right = share_with_interval([verdict != "wrong" for verdict in judged])
+            counts = [str(judged.count(verdict)) for verdict in ("day", "span", "wrong")]
+            rows.append((printable_line(name), str(len(judged)), *counts, format_interval(right)))
+    if not rows:
+        return Section("Dates")
+    about = (
+        "Of the temporal questions whose gold answer names a time: whether the answer names the right day, the right span "
+        "of days (docs/temporal.md says what counts), or neither."
+    )
+    columns = (Column("system", False), Column("n"), *map(Column, ("right day", "right span", "wrong", "right")))
+    return Section("Dates", (about,), (), (Table("Temporal answers by date", columns, tuple(rows)),))
 
 
 def failure_stages(run: BenchRun) -> Section:

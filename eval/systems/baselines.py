@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from memlora_mlx.eval.cases import BenchmarkCase, Question
 from memlora_mlx.eval.systems.cached_engine import CachedEngine
@@ -17,6 +19,9 @@ from memlora_mlx.eval.systems.system import (
     retrieved_turn,
 )
 from memlora_mlx.memory import stages
+from memlora_mlx.memory.search.hits import find_hits
+from memlora_mlx.memory.store.messages import exchange_texts
+from memlora_mlx.memory.store.store import Store
 from memlora_mlx.records import Message, Request
 
 
@@ -29,7 +34,12 @@ class TranscriptBaseline:
     def run(self, case: BenchmarkCase, on_done: OnPhaseProgress) -> SystemResult:
         turns = case.turns
         said = [stages.PromptMemory(turn_text(turn), turn.said_at, speaker_of(turn)) for turn in turns]
-        choose = {"full-context": self._last, "rag": self._nearest, "oracle": self._evidence}[self.name]
+        choose = {
+            "full-context": self._last,
+            "rag": self._found,
+            "rag-dense": self._nearest,
+            "oracle": self._evidence,
+        }[self.name]
 
         def ask() -> list[SystemAnswer]:
             chosen = list(choose(case, turns, said))
@@ -49,7 +59,7 @@ class TranscriptBaseline:
                 # a whole conversation under each question would be most of the report's file
                 told = () if self.name == "full-context" else picked
                 shown = tuple(
-                    retrieved_turn(said[i].text, tuple(filter(None, [turns[i].ref])), distance) for i, distance in told
+                    retrieved_turn(said[i].text, tuple(filter(None, [turns[i].ref])), score) for i, score in told
                 )
                 replies.append(
                     reply(question, answer, shown, refs, known=everything, given=everything, standing=everything)
@@ -92,6 +102,36 @@ class TranscriptBaseline:
     def _tokens(self, question: Question, said: Sequence[stages.PromptMemory]) -> int:
         return self.calls.count_tokens(stages.answer_chat(question.text, said))
 
+    def _found(
+        self, case: BenchmarkCase, turns: Sequence[Message], said: Sequence[stages.PromptMemory]
+    ) -> Iterator[list[tuple[int, float | None]]]:
+        """As many turns as a memory system is given hits, by the product's own search, in a store without memories."""
+        owners = list(dict.fromkeys(exchange.owner for exchange in case.exchanges))
+        one_view = [exchange for exchange in case.exchanges if exchange.owner == owners[0]] if owners else []
+        asked = self.calls.embed([question.text for question in case.questions], query=True)
+        with (
+            tempfile.TemporaryDirectory(prefix="memlora-bench-") as folder,
+            Store(Path(folder), self.context.space) as store,
+        ):
+            positions: dict[tuple[str, int], int] = {}
+            vectors = iter(self.calls.embed([text for exchange in one_view for text in exchange_texts(exchange)]))
+            for exchange in one_view:
+                given = [next(vectors) for _ in exchange.messages]
+                store.commit(exchange.owner, [], exchange=exchange, message_vectors=given)
+                positions |= {(exchange.key, at): len(positions) + at for at in range(len(exchange.messages))}
+            for question, vector in zip(case.questions, asked, strict=True):
+                hits = find_hits(store, question.text, vector, self.context.top_k * len(owners))
+                keys = [hit.message.key for hit in hits if hit.message is not None]
+                picked = [positions[key.exchange_key, key.position] for key in keys]
+                self._fit(question, picked, said)
+                yield [(at, hit.score) for at, hit in zip(picked, hits, strict=False)]
+
+    def _fit(self, question: Question, picked: list[int], said: Sequence[stages.PromptMemory]) -> None:
+        """Leave out the last turns until the prompt fits."""
+        budget = min(self.context.rules.max_context, self.calls.student.context) - stages.ANSWER_TOKENS
+        while picked and self._tokens(question, [said[i] for i in picked]) > budget:
+            picked.pop()
+
     def _nearest(
         self, case: BenchmarkCase, turns: Sequence[Message], said: Sequence[stages.PromptMemory]
     ) -> Iterator[list[tuple[int, float | None]]]:
@@ -99,13 +139,11 @@ class TranscriptBaseline:
         count = self.context.top_k * len({exchange.owner for exchange in case.exchanges})
         vectors = self.calls.embed([f"{one.owner}: {one.text}" if one.owner else one.text for one in said])
         asked = self.calls.embed([question.text for question in case.questions], query=True)
-        budget = min(self.context.rules.max_context, self.calls.student.context) - stages.ANSWER_TOKENS
         for question, vector in zip(case.questions, asked, strict=True):
             cosines = vectors @ vector
             picked = [int(i) for i in (-cosines).argsort(kind="stable")[:count]]
-            while picked and self._tokens(question, [said[i] for i in picked]) > budget:
-                picked.pop()
-            yield [(i, float(max(0.0, 2.0 - 2.0 * cosines[i])) ** 0.5) for i in picked]
+            self._fit(question, picked, said)
+            yield [(i, float(cosines[i])) for i in picked]
 
     def _evidence(
         self, case: BenchmarkCase, turns: Sequence[Message], said: Sequence[stages.PromptMemory]

@@ -34,7 +34,7 @@ from memlora_mlx.eval.systems.system import (
 )
 from memlora_mlx.extras import require
 from memlora_mlx.memory import stages
-from memlora_mlx.memory.pipeline import owner_name
+from memlora_mlx.memory.evidence import owner_name
 from memlora_mlx.memory.workspace import Workspace
 from memlora_mlx.records import Request
 

@@ -26,6 +26,8 @@ from memlora_mlx.eval.systems.system import (
 )
 from memlora_mlx.memory.pipeline import Pipeline
 from memlora_mlx.memory.scheduling import SPECULATIVE_UPDATES
+from memlora_mlx.memory.search.find import find
+from memlora_mlx.memory.store.full_text import superseded_turns
 from memlora_mlx.memory.store.store import Store
 from memlora_mlx.records import Hit, Priority, Request
 
@@ -122,18 +124,31 @@ def answer_from_store(
             vectors = calls.embed([question.text for question in case.questions], query=True)
             requests: list[Request] = []
             used: list[list[Hit]] = []
+            protocol = context.rules.protocol
+            with store.snapshot() as connection:
+                superseded = superseded_turns(connection)
             for question, vector in zip(case.questions, vectors, strict=True):
-                found = [hit for owner in owners for hit in store.search(vector, context.top_k, scope=owner)]
-                hits = sorted(found, key=lambda hit: hit.distance)
+                hits = find(
+                    store,
+                    question.text,
+                    vector,
+                    context.top_k,
+                    protocol=protocol,
+                    scopes=owners,
+                    show_superseded=False,
+                )
                 request, cut = pipeline.answer_request(question.text, hits, names=len(owners) > 1)
                 requests.append(request)
                 used.append(hits[: len(hits) - cut])
         answers = complete_all(calls, requests, context, on_done)
         given, standing, known = provenance.ever_stored, provenance.still_stored, case.refs
+        if protocol == "product":  # every turn can be found; only what was changed or withdrawn is left out
+            given, standing = set(known), set(known) - superseded
         replies = []
         for question, hits, answer in zip(case.questions, used, answers, strict=True):
             shown = tuple(
-                retrieved_turn(hit.memory.text, provenance.refs_of(hit.memory.id), hit.distance) for hit in hits
+                retrieved_turn(line.text, _refs(hit, provenance), hit.score)
+                for hit, line in zip(hits, pipeline.evidence(question.text, hits), strict=True)
             )
             refs = {ref for memory in shown for ref in memory["refs"]}
             replies.append(reply(question, answer, shown, refs, known=known, given=given, standing=standing))
@@ -141,3 +156,11 @@ def answer_from_store(
 
     everything = [identity, calls.identity("generation"), context.top_k]
     return cached_answer_phase(name, case, everything, context, ask)
+
+
+def _refs(hit: Hit, provenance: Provenance) -> tuple[str, ...]:
+    """The turns that a hit was made of: the message, or those whose words stand in a memory alone."""
+    if hit.message is not None:
+        return (hit.message.ref,) if hit.message.ref else ()
+    assert hit.memory is not None
+    return provenance.refs_of(hit.memory.id)

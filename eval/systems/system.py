@@ -77,8 +77,9 @@ class System(Protocol):
         """Read the conversation and answer its questions."""
 
 
-def retrieved_turn(text: str, refs: Sequence[str], distance: float | None) -> dict[str, Any]:
-    return {"text": text, "refs": list(refs), "distance": None if distance is None else round(float(distance), 6)}
+def retrieved_turn(text: str, refs: Sequence[str], score: float | None) -> dict[str, Any]:
+    """One line that an answer was given. `score` is what the order of the search goes by; None where none was made."""
+    return {"text": text, "refs": list(refs), "score": None if score is None else round(float(score), 6)}
 
 
 def reply(
@@ -171,9 +172,15 @@ _CODE = (
     "eval/systems/provenance.py",
     "eval/systems/system.py",
     "eval/systems/baselines.py",
+    "memory/evidence.py",
     "memory/inputs.py",
     "memory/pipeline.py",
+    "memory/search/find.py",
+    "memory/search/words.py",
+    "memory/retrieval/lexical.py",
+    "memory/search/hits.py",
     "memory/retrieval/search.py",
+    "memory/retrieval/tables.py",
     "memory/stages/extraction.py",
     "memory/stages/generation.py",
     "memory/stages/grammars.py",
@@ -181,6 +188,8 @@ _CODE = (
     "memory/stages/text.py",
     "memory/stages/update.py",
     "memory/stages/vqa.py",
+    "memory/store/full_text.py",
+    "memory/store/messages.py",
     "memory/store/rows.py",
     "memory/store/store.py",
     "memory/store/transactions.py",

@@ -18,7 +18,7 @@ from memlora_mlx.extras import missing_extra
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run the command line and leave the process with its exit code."""
+    """Run the command line and exit with its code."""
     from memlora_mlx.cli.app import app
 
     # `app` itself ends the process, silently, when a reader is gone (`memlora memory list | head`).
@@ -36,9 +36,9 @@ def main(argv: Sequence[str] | None = None) -> None:
             raise
         _fail(str(missing), missing.exit_code)
     except (typer.Abort, KeyboardInterrupt):
-        _fail("stopped", 130)
-    if code == 130:  # how `app` tells of a Ctrl-C
-        _fail("stopped", 130)
+        _fail("Stopped.", 130)
+    if code == 130:  # how `app` reports a Ctrl-C
+        _fail("Stopped.", 130)
     raise SystemExit(code or 0)
 
 

@@ -1,4 +1,4 @@
-"""`memlora adapters`: the experts on this disk, looked at, checked, installed and handed on."""
+"""`memlora adapters`: list, show, verify, install and export experts (LoRA adapters)."""
 
 from __future__ import annotations
 
@@ -9,22 +9,31 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from memlora_mlx.cli.options import JsonOption, StudentOption, open_workspace, print_json
+from memlora_mlx.cli.console import open_workspace, print_json
+from memlora_mlx.cli.help import HelpGroup, command, examples
+from memlora_mlx.cli.options import ExpertStageOption, JsonOption, StudentOption, parse_stage
 
 if TYPE_CHECKING:
     from memlora_mlx.memory.workspace import Workspace
-    from memlora_mlx.records import Stage
 
-app = typer.Typer(no_args_is_help=True, help="List, show, verify, install and export experts.")
+app = typer.Typer(
+    cls=HelpGroup,
+    no_args_is_help=True,
+    help="List, show, verify, install and export experts (LoRA adapters).",
+    epilog=examples("memlora adapters list", "memlora adapters install ~/runs/update-1"),
+)
 
-ExpertArgument = Annotated[str, typer.Argument(metavar="STAGE|FOLDER", help="A stage's expert, or one in a folder.")]
+ExpertArgument = Annotated[
+    str, typer.Argument(metavar="STAGE|FOLDER", help="Stage, for its expert in use, or the folder of an expert.")
+]
 
 
-@app.command("list")
+@command(app, "list", "memlora adapters list")
 def list_adapters(as_json: JsonOption = False) -> None:
-    """Show the experts that came with memlora and those that were installed, which go before them."""
+    """List shipped and installed experts. An installed expert is used before a shipped one."""
     from memlora_mlx.errors import AdapterMismatch
     from memlora_mlx.models.adapter_registry import WEIGHTS, list_experts, read_card
+    from memlora_mlx.models.cards import ExpertCard
     from memlora_mlx.settings import load_settings
 
     rows: list[dict[str, Any]] = []
@@ -33,7 +42,7 @@ def list_adapters(as_json: JsonOption = False) -> None:
         try:
             card, state = read_card(place.folder), "whole" if weights.is_file() else "broken"
         except AdapterMismatch:
-            card, state = {}, "broken"
+            card, state = ExpertCard(), "broken"
         rows.append(
             {
                 "stage": place.stage,
@@ -41,10 +50,10 @@ def list_adapters(as_json: JsonOption = False) -> None:
                 "origin": place.origin,
                 "is_used": place.is_active,
                 "state": state,
-                "base": _resolve(card, "base", "name"),
-                "data": _resolve(card, "data", "teachers") or {},
-                "licence": _resolve(card, "data", "licence"),
-                "validation_loss": _resolve(card, "metrics", "validation_loss"),
+                "base": card.base.name if card.base else None,
+                "data": card.data.teachers if card.data else {},
+                "licence": card.licence,
+                "validation_loss": card.metrics.validation_loss if card.metrics else None,
                 "bytes": weights.stat().st_size if weights.is_file() else 0,
                 "path": str(place.folder),
             }
@@ -54,17 +63,17 @@ def list_adapters(as_json: JsonOption = False) -> None:
     elif rows:
         _print_table(rows)
     else:
-        typer.echo("There are no experts yet; `memlora train --stage extraction` makes one.", err=True)
+        typer.echo("There are no experts yet. `memlora train --stage extraction` trains one.", err=True)
 
 
-@app.command()
+@command(app, "show", "memlora adapters show update")
 def show(which: ExpertArgument, student: StudentOption = None, as_json: JsonOption = False) -> None:
-    """Print all that an expert says of itself."""
-    from memlora_mlx.models.adapter_registry import read_config
+    """Print an expert's card: base model, data, licence and results."""
+    from memlora_mlx.models.cards import AdapterConfig
 
     with open_workspace(models=False, student=student) as opened:
         folder = _find_experts(opened, which)
-    config = read_config(folder)
+    config = AdapterConfig.read(folder).as_json()
     card = {"folder": str(folder), **config.pop("memlora", {"card": "none"}), "adapter_config": config}
     if as_json:
         print_json(card)
@@ -72,29 +81,37 @@ def show(which: ExpertArgument, student: StudentOption = None, as_json: JsonOpti
         _print_card(card, "")
 
 
-@app.command()
+@command(app, "verify", "memlora adapters verify", "memlora adapters verify ~/runs/update-1/expert")
 def verify(
     which: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[STAGE|FOLDER]...", help="By default every expert in use.", show_default=False),
+        typer.Argument(
+            metavar="STAGE|FOLDER",
+            help="Stages or folders of the experts to check (default: every expert in use).",
+            show_default=False,
+        ),
     ] = None,
     data: Annotated[
         list[str] | None,
-        typer.Option(metavar="FILE[:N]", help="The rows it was trained with, in place of those the card names."),
+        typer.Option(
+            metavar="FILE[:N]",
+            help="Data to validate with: a JSONL file, or FILE:N for its first N examples. May be repeated (default: the"
+            " files named in the card).",
+        ),
     ] = None,
-    stage: Annotated[str | None, typer.Option(help="Where no card says it.", show_default=False)] = None,
+    stage: ExpertStageOption = None,
     student: StudentOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure experts anew: files, base, validation loss; exit code 1 if something differs from the card."""
+    """Check experts against their cards: files, base model and validation loss. Exits with 1 if something differs."""
     from memlora_mlx.distill import adapter_operations
     from memlora_mlx.errors import ModelMissing
 
     with open_workspace(embedder=False, student=student) as opened:
         folders = [_find_experts(opened, name) for name in which or opened.expert_stages]
         if not folders:
-            raise ModelMissing(f"{opened.student_name} has no experts; `memlora train --stage extraction` makes one")
-        base, home, known = _student(opened), opened.settings.home, None if stage is None else _stage(stage)
+            raise ModelMissing(f"{opened.student_name} has no experts. `memlora train --stage extraction` trains one.")
+        base, home, known = _student(opened), opened.settings.home, None if stage is None else parse_stage(stage)
         found = {
             folder: adapter_operations.verify_expert(folder, base, home, stage=known, data=data or [])
             for folder in folders
@@ -116,32 +133,35 @@ def verify(
         raise typer.Exit(1)
 
 
-@app.command()
+@command(app, "install", "memlora adapters install ~/runs/update-1")
 def install(
-    folder: Annotated[Path, typer.Argument(help="Of an expert, or of a training run that made one.")],
-    stage: Annotated[str | None, typer.Option(help="Where no card says it.", show_default=False)] = None,
+    folder: Annotated[
+        Path,
+        typer.Argument(metavar="FOLDER", help="Folder of an expert, or of a training run that produced one."),
+    ],
+    stage: ExpertStageOption = None,
     student: StudentOption = None,
 ) -> None:
-    """Let a student use an expert from now on; print the folder it is in."""
+    """Install an expert for a student and print its new folder. The student uses it from now on."""
     from memlora_mlx.distill import adapter_operations
 
-    known = None if stage is None else _stage(stage)
+    known = None if stage is None else parse_stage(stage)
     with open_workspace(embedder=False, student=student) as opened:
         place = adapter_operations.install_expert(
             folder.expanduser(), _student(opened), opened.student_name, opened.settings.home, stage=known
         )
         name = opened.student_name
     typer.echo(str(place))
-    typer.echo(f"{name} uses it for {place.name} from now on", err=True)
+    typer.echo(f"{name} uses it for {place.name} from now on.", err=True)
 
 
-@app.command()
+@command(app, "export", "memlora adapters export update ~/update-expert")
 def export(
     which: ExpertArgument,
-    folder: Annotated[Path, typer.Argument(help="A new folder.")],
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder to create.")],
     student: StudentOption = None,
 ) -> None:
-    """Copy an expert in mlx-lm's format, as `mlx_lm.generate --adapter-path FOLDER` takes it."""
+    """Copy an expert in mlx-lm's format, for `mlx_lm.generate --adapter-path FOLDER`."""
     from memlora_mlx.distill import adapter_operations
     from memlora_mlx.errors import MemloraError
 
@@ -159,50 +179,32 @@ def export(
 # ------------------------------------------------------------------------------------------------ inside
 
 
-def _stage(name: str) -> Stage:
-    from memlora_mlx.errors import UsageError
-    from memlora_mlx.records import STAGES
-
-    for stage in STAGES:
-        if stage == name:
-            return stage
-    raise UsageError(f"there is no stage {name!r}; known are {', '.join(STAGES)}")
-
-
 def _find_experts(opened: Workspace, which: str) -> Path:
     """The folder of a stage's expert in use, or the folder itself."""
     from memlora_mlx.errors import ModelMissing, UsageError
-    from memlora_mlx.models.adapter_registry import CONFIG
+    from memlora_mlx.models.cards import CONFIG
     from memlora_mlx.records import STAGES
 
     if which in STAGES:
         folders = opened.expert_folders
         if which not in folders:
             raise ModelMissing(
-                f"{opened.student_name} has no {which} expert; `memlora train --stage {which}` makes one"
+                f"{opened.student_name} has no {which} expert. `memlora train --stage {which}` trains one."
             )
-        return folders[_stage(which)]
+        return folders[parse_stage(which)]
     folder = Path(which).expanduser()
     if not folder.is_dir():
-        raise UsageError(f"there is neither a stage nor a folder {which!r}; stages are {', '.join(STAGES)}")
+        raise UsageError(f"{which!r} is neither a stage nor a folder. Give a folder, or one of: {', '.join(STAGES)}.")
     made = folder / "expert"  # of a run
     return made if not (folder / CONFIG).is_file() and (made / CONFIG).is_file() else folder
 
 
 def _student(opened: Workspace) -> Any:
-    from memlora_mlx.models.catalog import ENTRIES
-    from memlora_mlx.models.student import Student as Model
+    from memlora_mlx.models.catalog import entries
+    from memlora_mlx.models.loading import load_student
 
     name = opened.student_name
-    return Model.load(opened.student_folder, name if name in ENTRIES else None)
-
-
-def _resolve(card: Mapping[str, Any], *names: str) -> Any:
-    """A value deep in a card; None where it is not there."""
-    found: Any = card
-    for name in names:
-        found = found.get(name) if isinstance(found, Mapping) else None
-    return found
+    return load_student(opened.student_folder, name if name in entries(opened.settings.home) else None)
 
 
 def _print_table(rows: list[dict[str, Any]]) -> None:

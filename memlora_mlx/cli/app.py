@@ -4,41 +4,67 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from memlora_mlx.cli import adapters, bench, memory, models, vqa
+from memlora_mlx.cli import adapters, bench, memory, models, train, vqa
 from memlora_mlx.cli.ask import ask_command
 from memlora_mlx.cli.chat import chat_command
 from memlora_mlx.cli.demo import demo_command
 from memlora_mlx.cli.doctor import doctor_command
+from memlora_mlx.cli.help import HelpGroup, command, examples
 from memlora_mlx.cli.ingest import ingest_command
 from memlora_mlx.cli.teach import teach_command
-from memlora_mlx.cli.train import TrainCommand, train_command
+
+
+class RootGroup(HelpGroup):
+    """Lists commands by what they are for; Typer itself would list all groups after all commands."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return [name for names in COMMANDS.values() for name in names]
+
+
+# The panels of `memlora --help` and the commands in each, in the order in which they are shown.
+COMMANDS = {
+    "Remember and ask": ("chat", "ask", "ingest", "memory", "demo"),
+    "Models and experts": ("models", "adapters", "teach", "train"),
+    "Measure": ("bench", "vqa"),
+    "Maintenance": ("doctor",),
+}
+PANEL = {name: panel for panel, names in COMMANDS.items() for name in names}
 
 app = typer.Typer(
+    cls=RootGroup,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=True,
-    help="A long-term memory for chat assistants, on this machine alone.",
+    help="A long-term memory for chat assistants. Everything runs on this machine.",
+    epilog=examples(
+        "memlora demo", "memlora chat", "memlora ingest conversations.json", 'memlora ask "Where does Maya work?"'
+    ),
 )
-app.command("ingest")(ingest_command)
-app.command("ask")(ask_command)
-app.command("chat")(chat_command)
-app.add_typer(memory.app, name="memory")
-app.add_typer(models.app, name="models")
-app.command("teach")(teach_command)
-app.command("train", cls=TrainCommand)(train_command)
-app.add_typer(adapters.app, name="adapters")
-app.add_typer(bench.app, name="bench")
-app.add_typer(vqa.app, name="vqa")
-app.command("doctor")(doctor_command)
-app.command("demo")(demo_command)
+command(app, "chat", "memlora chat", "memlora chat --student qwen2.5-3b --plain", panel=PANEL["chat"])(chat_command)
+command(app, "ask", 'memlora ask "Where does Maya work?" -k 5', panel=PANEL["ask"])(ask_command)
+command(app, "ingest", "memlora ingest locomo.json", "memlora ingest chat.txt --limit 100", panel=PANEL["ingest"])(
+    ingest_command
+)
+command(app, "demo", "memlora demo", panel=PANEL["demo"])(demo_command)
+command(
+    app,
+    "teach",
+    "memlora teach --stage update --teacher synthetic",
+    "memlora teach locomo10.json --stage extraction --base-url http://gpu:8000/v1 --model gpt-oss-120b",
+    panel=PANEL["teach"],
+)(teach_command)
+command(app, "doctor", "memlora doctor", "memlora doctor --repair", panel=PANEL["doctor"])(doctor_command)
+for module in (memory, models, adapters, train, bench, vqa):
+    name = module.__name__.rpartition(".")[2]
+    app.add_typer(module.app, name=name, rich_help_panel=PANEL[name])
 
 
-def _print_version(wanted: bool) -> None:
-    if wanted:
+def _print_version(requested: bool) -> None:
+    if requested:
         from memlora_mlx import __version__
 
         typer.echo(f"memlora {__version__}")
@@ -48,12 +74,17 @@ def _print_version(wanted: bool) -> None:
 @app.callback()
 def _root(
     home: Annotated[
-        Path | None, typer.Option(help="Folder of models, memories and config.toml (MEMLORA_HOME).", show_default=False)
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Folder of models, memories and config.toml (default: MEMLORA_HOME, else the user's data folder).",
+            show_default=False,
+        ),
     ] = None,
     version: Annotated[
         bool,
-        typer.Option("--version", help="Print the version and leave.", is_eager=True, callback=_print_version),
+        typer.Option("--version", help="Print the version and exit.", is_eager=True, callback=_print_version),
     ] = False,
 ) -> None:
-    if home is not None:  # settings are read where they are needed; this is how all of them see it
+    if home is not None:  # settings are read where they are needed, from the environment
         os.environ["MEMLORA_HOME"] = str(home.expanduser())

@@ -1,4 +1,4 @@
-"""`memlora ask`: a question, an answer, and the memories it came from."""
+"""`memlora ask`: answer a question and list the memories it came from."""
 
 from __future__ import annotations
 
@@ -7,51 +7,45 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from memlora_mlx.cli.options import (
-    ExpertsOption,
-    JsonOption,
-    LimitOption,
-    ModeOption,
-    StudentOption,
-    UserOption,
-    open_workspace,
-    print_columns,
-    print_json,
-    write_text_piece,
-)
+from memlora_mlx.cli.console import open_workspace, print_columns, print_json, write_text_piece
+from memlora_mlx.cli.hits import print_hit
+from memlora_mlx.cli.options import JsonOption, ModelOptions, OldLimitOption, TopKOption, UserOption, top_k_or_old_limit
 
 if TYPE_CHECKING:
     from memlora_mlx.memory.results import Answer
     from memlora_mlx.memory.visual_questions import VisualAnswer
-    from memlora_mlx.records import Hit
 
 
 def ask_command(
-    question: Annotated[str, typer.Argument(help="What you want to know.")],
+    *,
+    question: Annotated[str, typer.Argument(metavar="QUESTION", help="The question to answer.")],
     user: UserOption = None,
-    limit: LimitOption = None,
-    image: Annotated[Path | None, typer.Option(help="A picture the question is about.")] = None,
-    student: StudentOption = None,
-    experts: ExpertsOption = None,
-    mode: ModeOption = None,
+    top_k: TopKOption = None,
+    limit: OldLimitOption = None,
+    image: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Ask about this image instead of the memories (default: no image)."),
+    ] = None,
+    models: ModelOptions,
     as_json: JsonOption = False,
 ) -> None:
-    """Answer a question from what is remembered, and name the memories used.
+    """Answer a question from the stored memories, and list the memories used.
 
-    Without --user everybody's memories are searched; with it, each of the users named. With a vision student the picture
-    of a memory that was found is looked at again; --image asks about a picture that need not be remembered.
+    A vision model also looks at the image of a memory that was found. With --image it looks at the image you give, which
+    is not stored.
     """
     from memlora_mlx.errors import UsageError
     from memlora_mlx.memory.api import Memory
 
     if not question.strip():
-        raise UsageError('the question is empty; ask as in `memlora ask "Where does Anna work?"`')
+        raise UsageError('The question is empty. Ask as in: memlora ask "Where does Anna work?"')
+    top_k = top_k_or_old_limit(top_k, limit)
     looks = image is not None
-    with open_workspace(embedder=not looks, student=student, experts=experts, expert_mode=mode, limit=limit) as opened:
+    with open_workspace(embedder=not looks, **models.settings()) as opened:
         if image is None:
             opened.require_store()
         streamed = None if as_json or looks else write_text_piece
-        answer = Memory.of(opened).ask(question, user_id=user, image=image, on_text=streamed)
+        answer = Memory.of(opened).ask(question, user_id=user, top_k=top_k, image=image, on_text=streamed)
     if as_json:
         print_json(_as_dict(question, answer))
         return
@@ -62,9 +56,9 @@ def ask_command(
         return
     typer.echo()
     if answer.look is not None:
-        assert answer.look.memory is not None
+        assert answer.look.hit is not None
         typer.echo()
-        label = f"Looked at {answer.look.picture} of {answer.look.memory.id[:8]}: "
+        label = f"Looked at {answer.look.picture} of {answer.look.hit.id[:8]}: "
         print_columns(label, f"{answer.look.answer}. {answer.look.reason}")
     typer.echo()
     if not answer.hits:
@@ -72,13 +66,7 @@ def ask_command(
         return
     typer.echo(f"From {len(answer.hits)} memories" + _cut_note(answer.cost.truncated) + ":")
     for hit in answer.hits:
-        print_columns(f"  {hit.memory.id[:8]}  {_day(hit):<18} ", hit.memory.text)
-
-
-def _day(hit: Hit) -> str:
-    from memlora_mlx.memory.stages import format_day
-
-    return format_day(hit.memory.said_at)
+        print_hit(hit, "  ")
 
 
 def _cut_note(cut: int) -> str:
@@ -104,6 +92,6 @@ def _look_as_dict(look: VisualAnswer) -> dict[str, Any]:
         "answer": look.answer,
         "reason": look.reason,
         "picture": look.picture,
-        "memory": look.memory.id if look.memory else None,
+        "memory": look.hit.id if look.hit else None,
         "seconds": round(look.completion.seconds, 3),
     }

@@ -1,26 +1,18 @@
-"""`memlora bench`: how good the memory is, measured on this machine."""
+"""`memlora bench`: measure how good the memory is on this machine."""
 
 from __future__ import annotations
 
-import shlex
 import sys
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
-from memlora_mlx.cli.ingest import interrupt_event
-from memlora_mlx.cli.options import (
-    ExpertsOption,
-    JsonOption,
-    StudentOption,
-    open_workspace,
-    print_json,
-    require_files,
-    stderr_console,
-)
+from memlora_mlx.cli.bench_options import LocomoOptions, MemoryOptions, SystemOptions, VqaFolderOption
+from memlora_mlx.cli.console import interrupt_event, open_workspace, print_json, require_files, stderr_console
+from memlora_mlx.cli.help import DefaultCommandGroup, command, command_line, examples
+from memlora_mlx.cli.options import JsonOption
 from memlora_mlx.cli.progress import ProgressLine
 from memlora_mlx.text import format_duration
 
@@ -28,154 +20,212 @@ if TYPE_CHECKING:
     from memlora_mlx.eval.results import BenchRun
     from memlora_mlx.memory.workspace import Workspace
 
-_RUN = "run"
+
+class BenchGroup(DefaultCommandGroup):
+    """`memlora bench FILE` and `memlora bench --vqa` run benchmarks without the name of a command."""
+
+    default = "run"
 
 
-class BenchGroup(TyperGroup):
-    """`memlora bench FILE` is `memlora bench run FILE`."""
+app = typer.Typer(
+    cls=BenchGroup,
+    subcommand_metavar="[COMMAND] [OPTIONS]",
+    help="Measure the memory on benchmarks.\n\nWithout the name of a command, `run` is meant: see `memlora bench run --help`"
+    " for its options. Benchmark stores are separate, so your own memories are not touched.",
+    epilog=examples(
+        "memlora bench locomo10.json --split val",
+        "memlora bench locomo10.json --ablation --scales --efficiency",
+        "memlora bench --mine",
+        "memlora bench --conflict",
+        "memlora bench --vqa",
+        "memlora bench report RUN",
+    ),
+)
 
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        first = args[0] if args else ""
-        ctx.obj = shlex.join(["memlora", "bench", *args])
-        return super().parse_args(ctx, args if first in self.commands else [_RUN, *args])
+FILE_HELP = "LoCoMo's JSON file, or another file in the same format."
 
 
-app = typer.Typer(cls=BenchGroup, help="Measure the memory: LoCoMo, or your own conversations.")
-
-OutOption = Annotated[
-    Path | None,
-    typer.Option(help="Folder of results.json, report.md and report.html; by default one below <home>/bench/runs."),
-]
-
-
-@app.command(_RUN)
-def bench(
+@command(
+    app,
+    "run",
+    "memlora bench locomo10.json --split val",
+    "memlora bench locomo10.json --conflict",
+    "memlora bench --vqa",
+)
+def run_command(
     ctx: typer.Context,
-    file: Annotated[
-        Path | None, typer.Argument(metavar="[FILE]", help="LoCoMo's file, or one of its form.", show_default=False)
-    ] = None,
-    split: Annotated[str, typer.Option(help="val, test, train (whole conversations, as the paper's) or all.")] = "val",
-    conversations: Annotated[
-        list[str] | None, typer.Option(help="Only this conversation; may be given several times.")
-    ] = None,
-    student: StudentOption = None,
-    experts: ExpertsOption = None,
-    systems: Annotated[
-        str | None,
-        typer.Option(help="Comma-separated: memlora, base, mem0, full-context, rag, oracle; by default all."),
-    ] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many exchanges of each.")] = None,
+    *,
+    file: Annotated[Path | None, typer.Argument(metavar="FILE", help=FILE_HELP, show_default=False)] = None,
+    mine: Annotated[
+        bool,
+        typer.Option("--mine", help="Ask questions made from your own conversations. No data leaves this machine."),
+    ] = False,
+    conflict: Annotated[
+        bool, typer.Option("--conflict", help="Also run the conflict benchmark. Without FILE, run only that.")
+    ] = False,
+    vqa: Annotated[
+        bool,
+        typer.Option(
+            "--vqa",
+            help="Also ask questions about images, from a data set of `memlora vqa build`. Without FILE, run only that.",
+        ),
+    ] = False,
+    vqa_from: VqaFolderOption = None,
+    locomo: LocomoOptions,
     questions: Annotated[
         int | None,
         typer.Option(
+            metavar="N",
             min=1,
-            help="Only so many questions of each, spread evenly over them; with --conflict, dialogues of each class; with "
-            "--vqa, of each kind.",
+            help="Ask at most N questions per conversation, spread evenly; with --conflict, N dialogues per class; with --vqa,"
+            " N questions per kind (default: all).",
         ),
     ] = None,
-    top_k: Annotated[
-        int | None, typer.Option(min=1, max=1000, help="Memories of each owner that an answer is given.")
-    ] = None,
-    ablation: Annotated[bool, typer.Option("--ablation", help="Each stage with and without its expert.")] = False,
-    ablation_with: Annotated[
-        str | None, typer.Option(help="A second student for the ablation, as the paper's large one.")
-    ] = None,
-    scales: Annotated[bool, typer.Option("--scales", help="Every student on this disk, with and without.")] = False,
-    efficiency: Annotated[
-        bool, typer.Option("--efficiency", help="One call at a time, as in the paper: for seconds of a call.")
-    ] = False,
-    conflict: Annotated[
-        bool, typer.Option("--conflict", help="Also the benchmark of memory operations; alone it needs no FILE.")
-    ] = False,
-    vqa: Annotated[
-        bool, typer.Option("--vqa", help="Also questions about images (`memlora vqa build`); alone it needs no FILE.")
-    ] = False,
-    vqa_from: Annotated[
-        Path | None,
-        typer.Option(help="The folder of another VQA benchmark than the data folder's.", show_default=False),
-    ] = None,
-    judge: Annotated[str | None, typer.Option(help="openai:URL,MODEL or mlx:MODEL; none by default.")] = None,
-    gold_corrections: Annotated[
-        Path | None, typer.Option(help="Corrected gold answers by question; both scores are shown.")
-    ] = None,
-    predictions: Annotated[
-        list[Path] | None, typer.Option(help="Another system's answers by question; may be given several times.")
-    ] = None,
-    mine: Annotated[
-        bool, typer.Option("--mine", help="Ask about your own conversations; nothing leaves them.")
-    ] = False,
-    out: OutOption = None,
-    as_json: JsonOption = False,
+    memory: MemoryOptions,
+    systems: SystemOptions,
 ) -> None:
-    """Let systems read conversations and answer questions about them; score, compare, report.
+    """Run one or several benchmarks and write one report.
 
-    It has stores of its own: your memories are not touched. Stop it any time and run it again: it goes on where it
-    stopped. `memlora bench report RUN` writes a report anew.
+    Each system reads the conversations and answers the questions; the answers are scored and written to a report. You
+    can stop at any time; the same command resumes. `memlora bench report RUN` writes the report of an earlier run again.
     """
-    from memlora_mlx.distill.vqa_dataset import find_dataset
-    from memlora_mlx.errors import Cancelled, UsageError
-    from memlora_mlx.eval.bench import run
-    from memlora_mlx.eval.bench_config import SYSTEMS, BenchConfig
-    from memlora_mlx.eval.locomo.questions import read_corrections
-    from memlora_mlx.settings import load_settings
+    from memlora_mlx.errors import UsageError
 
-    images = vqa or vqa_from is not None
-    if file is None and not mine and not conflict and not images:
-        raise UsageError("name LoCoMo's file, or --mine for your own conversations, or --conflict, or --vqa")
+    if file is None and not (mine or conflict or vqa or vqa_from):
+        raise UsageError("Nothing to measure. Give the path of LoCoMo's file, or use --mine, --conflict or --vqa.")
     if file is not None and mine:
-        raise UsageError("--mine asks about your own conversations; leave FILE out")
-    chosen = tuple(part.strip() for part in systems.split(",") if part.strip()) if systems else SYSTEMS
-    plan = BenchConfig(
+        raise UsageError("--mine uses your own conversations. Remove FILE.")
+    _run(
+        ctx,
+        systems,
+        **memory.config(),
+        **locomo.config(),
         file=require_files([file])[0] if file else None,
-        split=split,
-        conversations=tuple(conversations or ()),
-        systems=chosen,
-        limit=limit,
         questions=questions,
-        top_k=top_k,
-        ablation=ablation,
-        ablation_with=ablation_with,
-        scales=scales,
-        efficiency=efficiency,
-        conflict=conflict,
-        vqa=find_dataset(load_settings().home, vqa_from) if images else None,
         mine=mine,
-        judge=judge,
-        predictions=tuple(require_files(predictions or [])),
-        corrections=read_corrections(require_files([gold_corrections])[0]) if gold_corrections else {},
-        command=str(ctx.parent.obj) if ctx.parent else "",
+        conflict=conflict,
+        vqa=_vqa_folder(vqa_from) if vqa or vqa_from else None,
     )
-    with (
-        open_workspace(embedder=plan.embeds, student=student, experts=experts) as opened,
-        interrupt_event() as cancelled,
-        BenchProgress() as display,
-    ):
-        try:
-            made = run(plan, opened, on_progress=display.show, cancelled=cancelled)
-        except Cancelled:
-            display.close()
-            if plan.mine:
-                raise Cancelled("stopped; with --mine nothing is kept") from None
-            raise Cancelled("stopped; what was measured is kept, and the same command goes on") from None
-        folder = out or _new_folder(opened)
-    _write_and_print(made, folder, as_json)
 
 
-@app.command("report")
+@command(app, "locomo", "memlora bench locomo locomo10.json --split test --judge mlx:qwen2.5-3b")
+def locomo_command(
+    ctx: typer.Context,
+    *,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help=FILE_HELP)],
+    locomo: LocomoOptions,
+    questions: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", min=1, help="Ask at most N questions per conversation, spread evenly (default: all)."
+        ),
+    ] = None,
+    memory: MemoryOptions,
+    systems: SystemOptions,
+) -> None:
+    """Run LoCoMo: read long conversations and answer questions about them."""
+    _run(ctx, systems, **memory.config(), **locomo.config(), file=require_files([file])[0], questions=questions)
+
+
+@command(app, "mine", "memlora bench mine --systems memlora,base")
+def mine_command(
+    ctx: typer.Context,
+    *,
+    questions: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Ask at most N questions (default: 50).")
+    ] = None,
+    memory: MemoryOptions,
+    systems: SystemOptions,
+) -> None:
+    """Ask questions made from your own conversations. No data leaves this machine."""
+    _run(ctx, systems, **memory.config(), questions=questions, mine=True)
+
+
+@command(app, "conflict", "memlora bench conflict --systems memlora,base")
+def conflict_command(
+    ctx: typer.Context,
+    *,
+    questions: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Use at most N dialogues per class (default: all).")
+    ] = None,
+    systems: SystemOptions,
+) -> None:
+    """Run the conflict benchmark: facts that change, repeat and mislead."""
+    _run(ctx, systems, questions=questions, conflict=True)
+
+
+@command(app, "vqa", "memlora bench vqa --split test --student internvl3-1b")
+def vqa_command(
+    ctx: typer.Context,
+    *,
+    folder: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="FOLDER", help="Folder of the VQA data set (default: the one in <home>/vqa).", show_default=False
+        ),
+    ] = None,
+    split: Annotated[
+        str,
+        typer.Option(
+            metavar="SPLIT", help="Images to use: val, test, train or all (default: val).", show_default=False
+        ),
+    ] = "val",
+    questions: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Ask at most N questions per kind (default: all).")
+    ] = None,
+    systems: SystemOptions,
+) -> None:
+    """Ask one-word questions about images, from a data set of `memlora vqa build`."""
+    _run(ctx, systems, split=split, questions=questions, vqa=_vqa_folder(folder))
+
+
+@command(app, "report", "memlora bench report ~/runs/locomo --out ~/reports/locomo")
 def report_command(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder or results.json.")],
-    out: Annotated[Path | None, typer.Option(help="Folder of the report; by default the run's own.")] = None,
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run, or its results.json.")],
+    out: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Folder for the report (default: the folder of the run).")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Write the report of a run anew."""
+    """Write the report of an earlier run again."""
     from memlora_mlx.eval.results import read_run
 
     read = read_run(run)
     _write_and_print(read, out or (run if run.is_dir() else run.parent), as_json, keep=out is not None)
 
 
+def _vqa_folder(folder: Path | None) -> Path:
+    from memlora_mlx.distill.vqa_dataset import find_dataset
+    from memlora_mlx.settings import load_settings
+
+    return find_dataset(load_settings().home, folder)
+
+
+def _run(ctx: typer.Context, options: SystemOptions, **chosen: Any) -> None:
+    """Run what `chosen`, as fields of `BenchConfig`, describes; write and print the report."""
+    from memlora_mlx.errors import Cancelled
+    from memlora_mlx.eval.bench import run
+    from memlora_mlx.eval.bench_config import BenchConfig
+
+    config = BenchConfig(**options.config(), **chosen, command=command_line(ctx))
+    with (
+        open_workspace(embedder=config.embeds, student=options.student, experts=options.experts) as opened,
+        interrupt_event() as cancelled,
+        BenchProgress() as display,
+    ):
+        try:
+            result = run(config, opened, on_progress=display.show, cancelled=cancelled)
+        except Cancelled:
+            display.close()
+            if config.mine:
+                raise Cancelled("Stopped. With --mine nothing is saved.") from None
+            raise Cancelled("Stopped. The measurements so far are saved. Run the same command to continue.") from None
+        folder = options.out or _new_folder(opened)
+    _write_and_print(result, folder, options.as_json)
+
+
 def _write_and_print(run: BenchRun, folder: Path, as_json: bool, *, keep: bool = True) -> None:
-    """Write results.json and the reports, and show the summary."""
+    """Write the reports, and results.json if `keep` is set; print the summary."""
     from memlora_mlx.eval.results import write_run
 
     console = stderr_console()

@@ -1,4 +1,4 @@
-"""`memlora chat`: talk, and be remembered."""
+"""`memlora chat`: chat; what the user says is stored as memories."""
 
 from __future__ import annotations
 
@@ -12,45 +12,49 @@ from typing import TYPE_CHECKING, Annotated, Self
 
 import typer
 
-from memlora_mlx.cli.options import (
-    ExpertsOption,
-    ModeOption,
-    StudentOption,
-    open_workspace,
-    stderr_console,
-    write_text_piece,
-)
+from memlora_mlx.cli.console import open_workspace, stderr_console, write_text_piece
+from memlora_mlx.cli.options import ModelOptions, TopKOption
 
 if TYPE_CHECKING:
     from memlora_mlx.memory.chat import Chat
     from memlora_mlx.memory.editing import Editor
     from memlora_mlx.memory.results import ExchangeResult
 
-_HELP = "/memories lists the memories, /undo takes back the last change, /redo makes it again, /quit (or Ctrl-D) ends"
+_HELP = (
+    "/memories lists the memories, /undo undoes the last change, /redo makes it again, /quit (or Ctrl-D) ends the chat"
+)
 
 
 def chat_command(
-    user: Annotated[str | None, typer.Option(help="Whose memory this is.")] = None,
-    student: StudentOption = None,
-    experts: ExpertsOption = None,
-    mode: ModeOption = None,
-    plain: Annotated[bool, typer.Option("--plain", help="Line by line, without the full-screen app.")] = False,
+    *,
+    user: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="User whose memories are used and updated (default: the setting `user`, which is me).",
+        ),
+    ] = None,
+    top_k: TopKOption = None,
+    plain: Annotated[
+        bool, typer.Option("--plain", help="Use a plain line-by-line chat instead of the full-screen app.")
+    ] = False,
+    models: ModelOptions,
 ) -> None:
-    """Chat with the student; what you tell it is remembered.
+    """Chat with the student model; what you say is stored as memories.
 
-    Every reply sees the memories nearest to what you said. On a terminal a full-screen app opens; lines piped in are
-    answered one by one, and so they are with --plain, or where the packages of the app are not installed.
+    Each reply uses the memories nearest to your message. On a terminal the full-screen app opens. The plain chat is used
+    with --plain, when input or output is not a terminal, and when the extra `tui` is not installed.
     """
     if not plain and sys.stdin.isatty() and sys.stdout.isatty() and _can_be_full_screen():
-        _full_screen(user=user, student=student, experts=experts, expert_mode=mode)
+        _full_screen(**models.settings(), user=user, limit=top_k)
         return
     from memlora_mlx.memory.chat import Chat
 
-    with open_workspace(student=student, experts=experts, expert_mode=mode, user=user) as opened:
-        talk = Chat(opened.pipeline, opened.settings.user, limit=opened.settings.limit)
+    with open_workspace(**models.settings(), user=user) as opened:
+        talk = Chat(opened.pipeline, opened.settings.user, limit=top_k or opened.settings.limit)
         speak = stderr_console()
         if sys.stdin.isatty():
-            speak.print(f"{opened.student_name}, all on this machine. {_HELP}", style="dim")
+            speak.print(f"{opened.student_name}, running on this machine only. {_HELP}", style="dim")
         with _MemoryWorker(talk) as background, _line_history(opened.settings.home):
             while (line := _read()) is not None:
                 if not line.strip():
@@ -67,7 +71,7 @@ def chat_command(
 
 
 def _can_be_full_screen() -> bool:
-    """Whether the app's packages are here; says so once where they are not."""
+    """Whether the app's packages are installed; prints a note if they are not."""
     from memlora_mlx.errors import ExtraMissing
     from memlora_mlx.extras import require
 
@@ -85,7 +89,7 @@ def _full_screen(**flags: object) -> None:
     from memlora_mlx.settings import load_settings
     from memlora_mlx.tui.terminal_images import detect_graphics
 
-    gc.disable()  # a start leaves no garbage; the app turns it on again behind its first frame
+    gc.disable()  # starting creates no garbage; the app enables it again after its first frame
     settings = load_settings(flags)
     detect_graphics()
     from memlora_mlx.tui.app import MemloraApp
@@ -111,7 +115,7 @@ def _read() -> str | None:
 
 
 def _reply(chat: Chat, line: str) -> str | None:
-    """Stream a reply to the terminal; Ctrl-C stops it, and what was said until then counts."""
+    """Stream a reply to the terminal; Ctrl-C stops it, and the text until then is the reply."""
     pieces: list[str] = []
     stream = chat.reply(line)
     try:
@@ -136,8 +140,8 @@ def _command(line: str, chat: Chat, editor: Editor) -> None:
         try:
             reverse = editor.redo if line == "/redo" else editor.undo
             reversal = reverse(scope=chat.owner, owner_exact=True)
-            words = reversal.revision.old_text or reversal.revision.new_text or ""
-            typer.echo(f"  {'redone' if line == '/redo' else 'undone'}: {words}")
+            text = reversal.revision.old_text or reversal.revision.new_text or ""
+            typer.echo(f"  {'redone' if line == '/redo' else 'undone'}: {text}")
             if reversal.problem:
                 typer.echo(f"  {reversal.problem}", err=True)
         except MemloraError as error:
@@ -147,7 +151,7 @@ def _command(line: str, chat: Chat, editor: Editor) -> None:
 
 
 class _MemoryWorker:
-    """Remembers exchanges while the user types on; waits for the last ones at the end."""
+    """Stores exchanges in the background while the user goes on typing; waits for the last ones at the end."""
 
     def __init__(self, chat: Chat) -> None:
         self._chat, self._console = chat, stderr_console()
@@ -159,7 +163,7 @@ class _MemoryWorker:
 
     def __exit__(self, *_: object) -> None:
         if any(not job.done() for job in self._waiting):
-            self._console.print("remembering the last of it ...", style="dim")
+            self._console.print("Saving the last exchanges ...", style="dim")
         self.wait()
         self._pool.shutdown()
 
@@ -175,7 +179,7 @@ class _MemoryWorker:
         self._report()
 
     def _report(self) -> None:
-        """Say what became of the exchanges that are done."""
+        """Print the changes of the exchanges that are done."""
         from memlora_mlx.errors import MemloraError
 
         for job in [job for job in self._waiting if job.done()]:
@@ -192,7 +196,7 @@ class _MemoryWorker:
 
 @contextlib.contextmanager
 def _line_history(home: Path):  # type: ignore[no-untyped-def]
-    """The arrow keys bring back earlier lines, also those of earlier chats."""
+    """Let the arrow keys recall earlier lines, also those of earlier chats."""
     if not sys.stdin.isatty():
         yield
         return

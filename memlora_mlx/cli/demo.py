@@ -1,4 +1,4 @@
-"""`memlora demo`: watch a conversation being remembered, and ask five questions about it."""
+"""`memlora demo`: read a short conversation into memory and answer five questions about it."""
 
 from __future__ import annotations
 
@@ -6,14 +6,8 @@ from importlib.resources import as_file, files
 
 import typer
 
-from memlora_mlx.cli.options import (
-    ExpertsOption,
-    ModeOption,
-    StudentOption,
-    open_workspace,
-    stderr_console,
-    write_text_piece,
-)
+from memlora_mlx.cli.console import interrupt_event, open_workspace, stderr_console, write_text_piece
+from memlora_mlx.cli.options import ModelOptions
 
 QUESTIONS = (
     "Where does Maya work?",
@@ -24,20 +18,20 @@ QUESTIONS = (
 )
 
 
-def demo_command(student: StudentOption = None, experts: ExpertsOption = None, mode: ModeOption = None) -> None:
-    """Read a short made-up conversation, live, and answer five questions from it.
+def demo_command(models: ModelOptions) -> None:
+    """Read a short invented conversation and answer five questions about it.
 
-    It uses a store of its own, which is gone afterwards: your memories are not touched.
+    It uses a temporary store, so your own memories are not touched.
     """
     import tempfile
     from dataclasses import replace
     from pathlib import Path
 
-    from memlora_mlx.cli.ingest import IngestProgress, interrupt_event, summarise
+    from memlora_mlx.cli.ingest import IngestProgress, summarise
     from memlora_mlx.conversations import read_conversations
     from memlora_mlx.memory.api import Memory
+    from memlora_mlx.memory.evidence import owner_name
     from memlora_mlx.memory.ingest import IngestStats, ingest
-    from memlora_mlx.memory.pipeline import owner_name
     from memlora_mlx.memory.results import ExchangeResult
     from memlora_mlx.memory.stages import format_day
     from memlora_mlx.memory.workspace import Workspace
@@ -46,11 +40,11 @@ def demo_command(student: StudentOption = None, experts: ExpertsOption = None, m
     with (
         tempfile.TemporaryDirectory(prefix="memlora-demo-") as folder,
         as_file(files("memlora_mlx") / "data" / "demo.txt") as file,
-        open_workspace(student=student, experts=experts, expert_mode=mode) as opened,
+        open_workspace(**models.settings()) as opened,
     ):
         own = Workspace(replace(opened.settings, home=Path(folder)), models_folder=opened.settings.models_folder)
         conversations = read_conversations(file)
-        typer.echo(f"Two friends talk, over five days. {own.student_name} reads along and remembers.\n")
+        typer.echo(f"Two friends talk over five days. {own.student_name} reads the conversation and stores memories.\n")
 
         with own, IngestProgress() as display:
             display.note_grounding(own.student_name, own.verbatim_stages)
@@ -86,9 +80,9 @@ def demo_command(student: StudentOption = None, experts: ExpertsOption = None, m
                     f"\n    nearest memory: {format_day(nearest.said_at)}, {nearest.text}\n" if nearest else "\n"
                 )
     speak.print(
-        "Now yours:\n"
-        "  memlora chat                       talk, and be remembered\n"
-        "  memlora ingest conversations.json  a ChatGPT export, a transcript, LoCoMo\n"
-        '  memlora ask "..."                  and memlora memory list',
+        "Now try your own:\n"
+        "  memlora chat                       chat; what you say is stored as memories\n"
+        "  memlora ingest conversations.json  read a ChatGPT export, a transcript or LoCoMo\n"
+        '  memlora ask "..."                  ask a question; `memlora memory list` shows the memories',
         markup=False,
     )

@@ -1,4 +1,4 @@
-"""`memlora doctor`: is everything in order, and if not, what to do."""
+"""`memlora doctor`: check the installation and say how to repair what is wrong."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from memlora_mlx.cli.options import ExpertsOption, JsonOption, StudentOption, open_workspace, print_json
+from memlora_mlx.cli.console import open_workspace, print_json
+from memlora_mlx.cli.options import ExpertsOption, JsonOption, StudentOption
 
 if TYPE_CHECKING:
     from memlora_mlx.memory.workspace import Workspace
@@ -27,12 +28,15 @@ class CheckResult:
 
 
 def doctor_command(
-    repair: Annotated[bool, typer.Option("--repair", help="Mend the store: rebuild the index, embed again.")] = False,
+    repair: Annotated[
+        bool,
+        typer.Option("--repair", help="Repair the store: rebuild the index and recompute damaged embeddings."),
+    ] = False,
     student: StudentOption = None,
     experts: ExpertsOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Check device, libraries, models, experts, store and index; exit code 1 if something is wrong."""
+    """Check the device, libraries, models, experts, store and index. Exits with 1 if something is wrong."""
     with open_workspace(models=False, student=student, experts=experts) as opened:
         findings: list[CheckResult] = []
         for check in (_machine, _libraries, _student, _embedder, _store):
@@ -88,7 +92,7 @@ def _student(opened: Workspace, repair: bool) -> Iterator[CheckResult]:
         yield CheckResult(f"{stage} expert", "ok", f"{expert.nbytes / 1e6:.1f} MB, {expert.folder}")
     missing = [stage for stage in ("extraction", "update", "generation") if stage not in table.experts]
     if missing:
-        yield CheckResult("experts", "note", f"none for {', '.join(missing)}: the base student does these stages")
+        yield CheckResult("experts", "note", f"No expert for {', '.join(missing)}: the base model is used for them.")
 
 
 def _embedder(opened: Workspace, repair: bool) -> Iterator[CheckResult]:
@@ -105,7 +109,7 @@ def _store(opened: Workspace, repair: bool) -> Iterator[CheckResult]:
 
     folder = opened.settings.store_folder
     if not (folder / "memories.db").is_file():
-        yield CheckResult("store", "note", f"nothing is remembered yet in {folder}")
+        yield CheckResult("store", "note", f"No memories yet in {folder}.")
         return
     with Store(folder, opened.embedding_fingerprint, create=False, any_embedding=True) as store:
         if repair:
@@ -113,10 +117,12 @@ def _store(opened: Workspace, repair: bool) -> Iterator[CheckResult]:
                 yield CheckResult("repair", "ok", done)
         problems = check_store(store)
         for problem in problems:
-            yield CheckResult("store", "problem", f"{problem}; `memlora doctor --repair` mends what can be mended")
+            yield CheckResult("store", "problem", f"{problem}. Run `memlora doctor --repair`.")
         if not problems:
             yield CheckResult(
                 "store", "ok", f"{store.count()} memories of {len(list_owners(store))} owners in {folder}"
             )
         if store.database.read_only:
-            yield CheckResult("store", "note", "the folder cannot be written: memories can be read and asked only")
+            yield CheckResult(
+                "store", "note", "The store is read-only: you can search and ask, but nothing can be added or changed."
+            )

@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-import signal
-import threading
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from memlora_mlx.cli.options import (
-    ExpertsOption,
-    JsonOption,
-    ModeOption,
-    StudentOption,
-    open_workspace,
-    print_json,
-    require_files,
-)
+from memlora_mlx.cli.console import interrupt_event, open_workspace, print_json, require_files
+from memlora_mlx.cli.options import ConversationOption, ExchangesOption, JsonOption, ModelOptions
 from memlora_mlx.cli.progress import ProgressLine
 from memlora_mlx.text import format_duration
 
@@ -31,37 +21,39 @@ if TYPE_CHECKING:
 
 
 def ingest_command(
+    *,
     files: Annotated[
         list[Path],
         typer.Argument(
-            metavar="FILE...",
-            help="LoCoMo, OpenAI-style messages (JSON or JSONL), a ChatGPT export, or a `Name: text` transcript;"
-            " - reads standard input.",
+            metavar="FILE",
+            help="Conversations: LoCoMo, OpenAI-style messages (JSON or JSONL), a ChatGPT export, or a `Name: text`"
+            " transcript. Use - for standard input.",
             show_default=False,
         ),
     ],
-    conversation: Annotated[
-        list[str] | None, typer.Option(help="Only the conversation of this name; may be given several times.")
+    conversation: ConversationOption = None,
+    limit: ExchangesOption = None,
+    user: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Owner of memories from conversations without speaker names (default: the setting `user`, which is me).",
+        ),
     ] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many exchanges of each.")] = None,
-    user: Annotated[str | None, typer.Option(help="The owner of conversations that name nobody.")] = None,
-    student: StudentOption = None,
-    experts: ExpertsOption = None,
-    mode: ModeOption = None,
+    models: ModelOptions,
     as_json: JsonOption = False,
 ) -> None:
-    """Read conversations and remember what they say.
+    """Read conversations and store what they say as memories.
 
-    Stop it any time and run it again: it goes on where it stopped, and what was read is not read twice.
+    You can stop at any time; the same command continues, and nothing is read twice.
     """
     from memlora_mlx.errors import Cancelled
-    from memlora_mlx.memory.ingest import IngestStats
-    from memlora_mlx.memory.ingest import ingest as read_in
+    from memlora_mlx.memory.ingest import IngestStats, ingest
 
     chosen = select_conversations(require_files(files), conversation)
     tally = IngestStats()
     with (
-        open_workspace(student=student, experts=experts, expert_mode=mode, user=user) as opened,
+        open_workspace(**models.settings(), user=user) as opened,
         interrupt_event() as cancelled,
         IngestProgress() as display,
     ):
@@ -73,7 +65,7 @@ def ingest_command(
             display.show(now, last)
 
         try:
-            read_in(
+            ingest(
                 opened.pipeline,
                 chosen,
                 user=opened.settings.user,
@@ -84,8 +76,8 @@ def ingest_command(
         except Cancelled:
             display.close()
             raise Cancelled(
-                f"stopped after {tally.already_stored + tally.done} of {tally.total} exchanges; all of them are kept, and the"
-                " same command goes on from here"
+                f"Stopped after {tally.already_stored + tally.done} of {tally.total} exchanges; all of them are saved. Run the"
+                " same command to continue."
             ) from None
     if as_json:
         print_json(ingest_as_json(tally))
@@ -103,16 +95,16 @@ def summarise(stats: IngestStats) -> str:
     odd = [
         f"{count} {what}"
         for count, what in (
-            (stats.duplicates, "facts known already"),
+            (stats.duplicates, "facts already stored"),
             (stats.rejected, "decisions rejected"),
             (stats.dropped.total(), f"facts dropped{_reasons(stats.dropped)}"),
             (stats.turned_to_add.total(), f"operations turned into ADD{_reasons(stats.turned_to_add)}"),
-            (stats.cut, "prompts cut to fit"),
+            (stats.cut, "prompts truncated to fit"),
         )
         if count
     ]
     lost = len(stats.image_problems)
-    told = [f"{lost} images could not be kept, the first because {stats.image_problems[0]}"] if lost else []
+    told = [f"{lost} images could not be stored, the first because {stats.image_problems[0]}"] if lost else []
     return "\n".join([line, *([f"({'; '.join(odd)})"] if odd else []), *told])
 
 
@@ -143,28 +135,9 @@ def select_conversations(files: list[Path], names: list[str] | None) -> list[Con
         known = {conversation.name for conversation in found}
         for name in names:
             if name not in known:
-                raise UsageError(f"there is no conversation {name!r}; the files hold {', '.join(sorted(known)[:20])}")
+                raise UsageError(f"There is no conversation {name!r}. Choose one of: {', '.join(sorted(known)[:20])}.")
         found = [conversation for conversation in found if conversation.name in names]
     return found
-
-
-@contextmanager
-def interrupt_event() -> Iterator[threading.Event]:
-    """An event that Ctrl-C sets, and a `kill` as well; a second one interrupts at once."""
-    event = threading.Event()
-    handled = (signal.SIGINT, signal.SIGTERM)
-
-    def on_signal(number: int, frame: object) -> None:
-        event.set()
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-
-    before = [signal.signal(number, on_signal) for number in handled]
-    try:
-        yield event
-    finally:
-        for number, handler in zip(handled, before, strict=True):
-            signal.signal(number, handler)
 
 
 class IngestProgress(ProgressLine):
@@ -176,8 +149,8 @@ class IngestProgress(ProgressLine):
     def note_grounding(self, student: str, stages: Sequence[str]) -> None:
         if stages:
             self.print(
-                f"{student} has no trained expert for {' and '.join(stages)}: whole sentences are kept, "
-                "and nothing stored is changed",
+                f"{student} has no expert for {' and '.join(stages)}. memlora therefore stores whole sentences and does not "
+                "change existing memories.",
                 style="dim",
             )
 

@@ -1,4 +1,4 @@
-"""`memlora memory`: look at what is remembered, and change it."""
+"""`memlora memory`: view and change the stored memories."""
 
 from __future__ import annotations
 
@@ -6,47 +6,85 @@ import contextlib
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, TextIO
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO
 
 import typer
 
-from memlora_mlx.cli.options import (
-    JsonOption,
-    LimitOption,
-    UserOption,
-    open_workspace,
-    print_columns,
-    print_json,
-    stderr_console,
-)
+from memlora_mlx.cli.console import open_workspace, print_columns, print_json, require_files, stderr_console
+from memlora_mlx.cli.help import HelpGroup, command, examples
+from memlora_mlx.cli.hits import print_hit
+from memlora_mlx.cli.options import JsonOption, OldLimitOption, UserOption, top_k_or_old_limit
 from memlora_mlx.files import atomic_file
 
 if TYPE_CHECKING:
     from memlora_mlx.records import Hit, MemoryRecord
 
-app = typer.Typer(no_args_is_help=True, help="List, search, show, edit, delete, undo, export and import memories.")
+app = typer.Typer(
+    cls=HelpGroup,
+    no_args_is_help=True,
+    help="List, search, show, edit, delete, undo, redo, export and import memories.",
+    epilog=examples("memlora memory list", 'memlora memory search "where Maya works"'),
+)
 
-IdArgument = Annotated[str, typer.Argument(metavar="ID", help="A memory's id; its first characters are enough.")]
-SourceOption = Annotated[str | None, typer.Option(help="Only from the conversation of this name.")]
-SinceOption = Annotated[str | None, typer.Option(help="Only what was said on this day or later.")]
-UntilOption = Annotated[str | None, typer.Option(help="Only what was said before this day.")]
+IdArgument = Annotated[
+    str,
+    typer.Argument(metavar="ID", help="Id of a memory, as `memory list` shows it; its first characters are enough."),
+]
+
+OneUserOption = Annotated[
+    list[str] | None,
+    typer.Option("--user", metavar="NAME", help="Look only at changes of this user's memories (default: all users)."),
+]
 
 
-@app.command("list")
+@dataclass(frozen=True, slots=True)
+class FilterOptions:
+    """Which memories are meant."""
+
+    user: UserOption = None
+    source: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Use only memories from the conversation with this name (default: all)."),
+    ] = None
+    since: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DAY",
+            help="Use only memories of things said on this day or later, such as 2023-05-08 (default: all).",
+        ),
+    ] = None
+    until: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DAY", help="Use only memories of things said before this day, such as 2023-06-01 (default: all)."
+        ),
+    ] = None
+
+    def filters(self) -> dict[str, Any] | None:
+        """As `Store.list` and `Store.search` take them. Raises UsageError for a day that cannot be read."""
+        from memlora_mlx.memory.retrieval.filters import parse_filters
+
+        return parse_filters(self.user or (), self.source, self.since or "", self.until or "")
+
+
+@command(app, "list", "memlora memory list --user Ann --since 2023-05-08")
 def list_memories(
-    user: UserOption = None,
-    source: SourceOption = None,
-    since: SinceOption = None,
-    until: UntilOption = None,
-    limit: LimitOption = None,
+    *,
+    chosen: FilterOptions,
+    limit: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", min=1, max=1_000_000, help="Show at most this many memories (default: 50; with --json, all)."
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show what is remembered, the newest first."""
+    """List memories, the newest first."""
     from memlora_mlx.memory.mem0_format import memory_to_mem0
-    from memlora_mlx.memory.retrieval.filters import parse_filters
 
-    filters = parse_filters(user or (), source, since or "", until or "")
+    filters = chosen.filters()
     with open_workspace(models=False) as opened:
         store = opened.require_store()
         memories = store.list(filters=filters, limit=limit or (None if as_json else 50))
@@ -60,35 +98,43 @@ def list_memories(
         stderr_console().print(f"{len(memories)} of {total} memories; --limit shows more", style="dim")
 
 
-@app.command()
+@command(app, "search", 'memlora memory search "where Maya works" -k 5')
 def search(
-    query: Annotated[str, typer.Argument(help="What to look for.")],
-    user: UserOption = None,
-    source: SourceOption = None,
-    since: SinceOption = None,
-    until: UntilOption = None,
-    limit: LimitOption = None,
+    *,
+    query: Annotated[str, typer.Argument(metavar="QUERY", help="The text to search for, by its meaning.")],
+    top_k: Annotated[
+        int | None,
+        typer.Option(
+            "--top-k",
+            "-k",
+            metavar="N",
+            min=1,
+            max=1_000_000,
+            help="Return at most this many memories (default: the setting `limit`, which is 10).",
+        ),
+    ] = None,
+    limit: OldLimitOption = None,
+    chosen: FilterOptions,
     as_json: JsonOption = False,
 ) -> None:
-    """Find the memories nearest to some words."""
+    """Find the memories and messages that fit a text best, by meaning and by words."""
     from memlora_mlx.memory.api import Memory as System
     from memlora_mlx.memory.mem0_format import hit_to_mem0
-    from memlora_mlx.memory.retrieval.filters import parse_filters
 
-    filters = parse_filters(user or (), source, since or "", until or "")
-    with open_workspace(models=False, limit=limit) as opened:
+    filters, top_k = chosen.filters(), top_k_or_old_limit(top_k, limit)
+    with open_workspace(models=False) as opened:
         opened.require_store()
-        hits: list[Hit] = System.of(opened).find(query, limit=opened.settings.limit, filters=filters)
+        hits: list[Hit] = System.of(opened).find(query, limit=top_k or opened.settings.limit, filters=filters)
     if as_json:
         print_json([hit_to_mem0(hit) for hit in hits])
         return
     for hit in hits:
-        print_columns(f"{hit.score:5.2f}  {_head(hit.memory)}", hit.memory.text)
+        print_hit(hit, f"{hit.score:5.2f}  ")
 
 
-@app.command()
+@command(app, "show", "memlora memory show 3f2a91c0")
 def show(memory_id: IdArgument, as_json: JsonOption = False) -> None:
-    """Show one memory: its words, times, owner, picture, and the exchange it came from."""
+    """Show one memory: its text, times, owner and image, and the exchange it came from."""
     from memlora_mlx.memory.mem0_format import memory_to_mem0
     from memlora_mlx.memory.stages import format_day
     from memlora_mlx.memory.store.lookup import find_by_prefix
@@ -139,12 +185,15 @@ def show(memory_id: IdArgument, as_json: JsonOption = False) -> None:
             typer.echo(str(missing), err=True)
 
 
-@app.command()
+@command(app, "edit", 'memlora memory edit 3f2a91c0 "Maya works at a bakery."')
 def edit(
     memory_id: IdArgument,
-    text: Annotated[str | None, typer.Argument(help="The new words; without them your editor opens.")] = None,
+    text: Annotated[
+        str | None,
+        typer.Argument(metavar="TEXT", help="The new text (default: opens your editor).", show_default=False),
+    ] = None,
 ) -> None:
-    """Give a memory new words. `memlora memory undo` takes it back."""
+    """Change the text of a memory. `memlora memory undo` reverts it."""
     from memlora_mlx.errors import UsageError
     from memlora_mlx.memory.store.lookup import find_by_prefix
 
@@ -153,15 +202,20 @@ def edit(
         edited = opened.editor.revise(memory.id, _edited(memory.text) if text is None else text)
         if not edited.is_change:
             raise UsageError(
-                "nothing was changed: the memory already has this text; give the new text after the id, or save it in the editor"
+                "Nothing was changed: the memory already has this text. Give the new text after the id, or save it in the editor."
             )
         print_columns(_head(edited.memory), edited.memory.text)
         _print_problem(edited.problem)
 
 
-@app.command()
-def delete(ids: Annotated[list[str], typer.Argument(metavar="ID...", help="Ids, or their first characters.")]) -> None:
-    """Delete memories. `memlora memory undo` brings each back, but not a picture that no other memory uses."""
+@command(app, "delete", "memlora memory delete 3f2a91c0")
+def delete(
+    ids: Annotated[list[str], typer.Argument(metavar="ID", help="Ids of memories; their first characters are enough.")],
+) -> None:
+    """Delete memories.
+
+    `memlora memory undo` restores each one, but not an image that no other memory uses.
+    """
     from memlora_mlx.memory.store.lookup import find_by_prefix
 
     with open_workspace(models=False) as opened:
@@ -173,13 +227,13 @@ def delete(ids: Annotated[list[str], typer.Argument(metavar="ID...", help="Ids, 
             _print_problem(deleted.problem)
             if had and memory.image and store.images.path(memory.image.sha256) is None:
                 stderr_console().print(
-                    "no other memory used its picture, which is erased: undo brings back the words alone"
+                    "Its image was erased because no other memory uses it. Undo restores the text but not the image."
                 )
 
 
-@app.command()
+@command(app, "history", "memlora memory history 3f2a91c0")
 def history(memory_id: IdArgument, as_json: JsonOption = False) -> None:
-    """Show all that happened to a memory, also to one that is gone."""
+    """Show the history of a memory, also of a deleted one."""
     from memlora_mlx.memory.api import Memory as System
     from memlora_mlx.memory.store.lookup import resolve_id
 
@@ -197,26 +251,33 @@ def history(memory_id: IdArgument, as_json: JsonOption = False) -> None:
         )
 
 
-@app.command()
+@command(app, "undo", "memlora memory undo", "memlora memory undo 42")
 def undo(
     revision: Annotated[
         int | None,
         typer.Argument(
-            help="The number of a change in `memory history`. Default: the newest change that still counts."
+            metavar="NUMBER",
+            help="Number of the change, as `memory history` shows it (default: the newest change).",
+            show_default=False,
         ),
     ] = None,
-    user: UserOption = None,
+    user: OneUserOption = None,
 ) -> None:
     """Undo one change of a memory."""
     _reverse("undo", revision, user)
 
 
-@app.command()
+@command(app, "redo", "memlora memory redo")
 def redo(
     revision: Annotated[
-        int | None, typer.Argument(help="The number of an undo in `memory history`. Default: the newest undo.")
+        int | None,
+        typer.Argument(
+            metavar="NUMBER",
+            help="Number of the undo, as `memory history` shows it (default: the newest undo).",
+            show_default=False,
+        ),
     ] = None,
-    user: UserOption = None,
+    user: OneUserOption = None,
 ) -> None:
     """Make a change again that was undone, unless the memory has changed since."""
     _reverse("redo", revision, user)
@@ -227,28 +288,33 @@ def _reverse(verb: Literal["undo", "redo"], revision: int | None, users: Sequenc
     from memlora_mlx.records import Scope
 
     if users and len(users) > 1:
-        raise UsageError(f"`memlora memory {verb}` takes one --user")
+        raise UsageError(f"`memlora memory {verb}` takes one --user.")
     with open_workspace(models=False) as opened:
         opened.require_store()
         reverse = opened.editor.redo if verb == "redo" else opened.editor.undo
         reversal = reverse(revision, scope=Scope(user_id=users[0] if users else None))
     line = reversal.revision
-    was = {"ADD": "brought back", "DELETE": "removed again", "UPDATE": "put back to"}[line.event]
+    was = {"ADD": "restored", "DELETE": "deleted again", "UPDATE": "changed back to"}[line.event]
     typer.echo(f"{was}: {line.new_text or line.old_text}")
     _print_problem(reversal.problem)
 
 
 def _print_problem(problem: str | None) -> None:
-    """Say that a change is saved, but not its training example."""
+    """Print that a change is saved, but not its training example."""
     if problem is not None:
         stderr_console().print(problem, markup=False)
 
 
-@app.command("export")
+@command(app, "export", "memlora memory export memories.jsonl", "memlora memory export > memories.jsonl")
 def export_memories(
-    file: Annotated[Path, typer.Argument(help="Where to; - or nothing is standard output.")] = Path("-"),
+    file: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE", help="Output file; - or no value writes to standard output.", show_default=False
+        ),
+    ] = Path("-"),
 ) -> None:
-    """Write all memories as JSON lines, for a backup or another machine."""
+    """Write all memories as JSON lines, for a backup or for another machine."""
     from memlora_mlx.errors import UsageError
     from memlora_mlx.memory.store.export_import import export_lines
 
@@ -260,21 +326,24 @@ def export_memories(
             return
         count = 0
         if not file.name:
-            raise UsageError(f"cannot write {file}: it is a folder; name a file")
+            raise UsageError(f"Cannot write {file}: it is a folder. Give the path of a file.")
         try:
             with atomic_file(file, private=False) as out:
                 for line in lines:
                     out.write(f"{line}\n".encode())
                     count += line.startswith('{"kind": "memory"')
         except OSError as error:
-            raise UsageError(f"cannot write {file}: {error.strerror}; choose another place") from error
+            raise UsageError(f"Cannot write {file}: {error.strerror}. Choose another path.") from error
     stderr_console().print(f"{count} memories in {file}")
 
 
-@app.command("import")
-def import_memories(file: Annotated[Path, typer.Argument(help="What `export` wrote; - is standard input.")]) -> None:
-    """Take in exported memories; those already here are left as they are."""
-    from memlora_mlx.cli.options import require_files
+@command(app, "import", "memlora memory import memories.jsonl")
+def import_memories(
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="File written by `memory export`; - reads standard input.")
+    ],
+) -> None:
+    """Import exported memories. Memories that are already stored stay as they are."""
     from memlora_mlx.errors import UsageError
     from memlora_mlx.memory.store.export_import import import_lines
 
@@ -285,13 +354,13 @@ def import_memories(file: Annotated[Path, typer.Argument(help="What `export` wro
             try:
                 lines = stack.enter_context(file.open(encoding="utf-8", errors="replace"))
             except OSError as error:
-                raise UsageError(f"cannot read {file}: {error.strerror}; check the path") from error
+                raise UsageError(f"Cannot read {file}: {error.strerror}. Check the path.") from error
         result = import_lines(opened.store, lines, opened.engine.embed)
-    typer.echo(f"{result.added} memories added, {result.skipped} were here already")
+    typer.echo(f"{result.added} memories added, {result.skipped} were already stored")
 
 
 def _edited(text: str) -> str:
-    """The words as the user's editor leaves them."""
+    """The text after the user has changed it in an editor."""
     import os
     import shlex
     import subprocess
@@ -306,21 +375,21 @@ def _edited(text: str) -> str:
         try:
             subprocess.run([*shlex.split(editor), str(file)], check=True)
         except (OSError, ValueError, subprocess.CalledProcessError) as error:
-            raise UsageError(f"the editor {editor!r} failed ({error}); give the new words after the id") from error
+            raise UsageError(f"The editor {editor!r} failed ({error}). Give the new text after the id.") from error
         return file.read_text(encoding="utf-8", errors="replace").strip()
 
 
 def _image_line(memory: MemoryRecord, picture: Path | None) -> str:
-    """Where it came from and what it shows, and whether its picture is here."""
+    """Where an image came from, what it shows, and whether it is still stored."""
     assert memory.image is not None
     is_gone = memory.image.sha256 is not None and picture is None
-    parts = [memory.image.source, memory.image.caption, "(its picture was erased)" if is_gone else None]
+    parts = [memory.image.source, memory.image.caption, "(the image was erased)" if is_gone else None]
     return "  ".join(filter(None, parts))
 
 
 def _head(memory: MemoryRecord) -> str:
-    """What stands before a memory's words in a listing."""
-    from memlora_mlx.memory.pipeline import owner_name
+    """What a listing prints before the text of a memory."""
+    from memlora_mlx.memory.evidence import owner_name
     from memlora_mlx.memory.stages import format_day
 
     return f"{memory.id[:8]}  {format_day(memory.said_at):<17} {owner_name(memory.owner) or '':<12} "

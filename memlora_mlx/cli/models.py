@@ -1,41 +1,57 @@
-"""`memlora models`: which models there are, and pulling and removing them."""
+"""`memlora models`: list, download and remove students and embedders."""
 
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-app = typer.Typer(no_args_is_help=True, help="List, pull and remove students and embedders.")
+from memlora_mlx.cli.help import HelpGroup, command, examples
+from memlora_mlx.cli.options import JsonOption
+
+app = typer.Typer(
+    cls=HelpGroup,
+    no_args_is_help=True,
+    help="List, download and remove students and embedders.",
+    epilog=examples("memlora models list", "memlora models pull smollm2-135m all-minilm-l6-v2"),
+)
+
+ModelArgument = Annotated[
+    str, typer.Argument(metavar="NAME", help="Name from `models list`, Hugging Face id, or local folder.")
+]
 
 
-@app.command("list")
+@command(app, "list", "memlora models list", "memlora models list --all")
 def list_models(
-    everything: Annotated[bool, typer.Option("--all", help="Also list the models that serve as test benches.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Also list models that exist for tests only.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
-    """Show every model memlora knows by name, and those on this disk."""
-    from memlora_mlx.models.catalog import ENTRIES
+    """List the models that memlora knows by name, and all that are installed."""
+    from memlora_mlx.models.catalog import entries
     from memlora_mlx.models.downloads import default_student, installed
     from memlora_mlx.settings import load_settings
 
-    folder = load_settings().models_folder
+    settings = load_settings()
+    folder, known = settings.models_folder, entries(settings.home)
     here = {model.name: model for model in installed(folder)}
     default = default_student(folder)
     rows: list[dict[str, object]] = []
-    for name in [*ENTRIES, *sorted(here.keys() - ENTRIES.keys())]:
-        entry, model = ENTRIES.get(name), here.get(name)
+    for name in [*known, *sorted(here.keys() - known.keys())]:
+        entry, model = known.get(name), here.get(name)
         if entry and entry.is_shipped and not model and not everything:
             continue  # a test bench that nobody has pulled
+        added = model.manifest if model and not entry else None
+        about = entry or added
         rows.append(
             {
                 "name": name,
-                "kind": entry.kind if entry else None,
-                "family": entry.family if entry else None,
-                "precision": entry.precision if entry else None,
+                "kind": entry.kind if entry else "student" if added and added.gguf else None,
+                "family": about.family if about else None,
+                "precision": about.precision if about else None,
                 "bytes": model.size_bytes if model else entry.download_bytes if entry else None,
-                "licence": entry.licence if entry else None,
+                "licence": about.licence if about else None,
                 "state": "missing" if model is None else "here" if model.is_complete else "broken",
                 "is_default": name == default,
                 "path": str(model.path) if model else None,
@@ -48,11 +64,11 @@ def list_models(
         _print_table(rows)
 
 
-@app.command()
+@command(app, "pull", "memlora models pull qwen2.5-3b")
 def pull(
-    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Names from `models list`, or hub ids.")],
+    names: Annotated[list[str], typer.Argument(metavar="NAME", help="Names from `models list`, or Hugging Face ids.")],
 ) -> None:
-    """Fetch models; print where each one is."""
+    """Download models and print the folder of each."""
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -74,22 +90,46 @@ def pull(
             try:
                 path = downloads.pull(name, folder, report=show)
             except KeyboardInterrupt:
-                raise Cancelled(f"stopped; `memlora models pull {name}` starts or goes on again") from None
+                raise Cancelled(f"Stopped. Run `memlora models pull {name}` to continue.") from None
         typer.echo(str(path))
 
 
-@app.command()
-def path(name: Annotated[str, typer.Argument(help="A name, a hub id or a local folder.")]) -> None:
-    """Print the folder of a model that is on this disk."""
+@command(app, "add", "memlora models add ~/Downloads/Qwen3-1.7B-Q4_K_M.gguf --name my-qwen")
+def add(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="GGUF file, as LM Studio and Ollama keep them.")],
+    name: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="Name of the new student (default: the name of the file).", show_default=False
+        ),
+    ] = None,
+) -> None:
+    """Convert a GGUF file into a student and print its folder."""
+    from memlora_mlx.models.added_models import add_gguf
+    from memlora_mlx.settings import load_settings
+
+    typer.echo(f"Converting {file.name} ...", err=True)
+    folder = add_gguf(file, load_settings().models_folder, name)
+    typer.echo(str(folder))
+    typer.echo(
+        f'Use it once with --student {folder.name}, or always with student = "{folder.name}" in config.toml.', err=True
+    )
+
+
+@command(app, "path", "memlora models path smollm2-135m")
+def path(name: ModelArgument) -> None:
+    """Print the folder of an installed model."""
     from memlora_mlx.models.downloads import resolve
     from memlora_mlx.settings import load_settings
 
     typer.echo(str(resolve(name, load_settings().models_folder)))
 
 
-@app.command()
-def remove(name: Annotated[str, typer.Argument(help="A name or a hub id.")]) -> None:
-    """Delete a model from this disk."""
+@command(app, "remove", "memlora models remove qwen2.5-3b")
+def remove(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name from `models list`, or Hugging Face id.")],
+) -> None:
+    """Delete an installed model."""
     from memlora_mlx.models import downloads
     from memlora_mlx.settings import load_settings
 

@@ -1,126 +1,268 @@
-"""What commands share: options, the workspace they open, and how they speak."""
+"""Options that several commands share: each is written once, and means the same everywhere."""
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
-import sys
-import textwrap
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from memlora_mlx.text import printable
-
 if TYPE_CHECKING:
-    from rich.console import Console
-
-    from memlora_mlx.memory.workspace import Workspace
+    from memlora_mlx.records import Stage
 
 StudentOption = Annotated[
-    str | None, typer.Option(help="A student from `memlora models list`, a local MLX folder or a hub id.")
+    str | None,
+    typer.Option(
+        "--student",
+        metavar="NAME",
+        help="Student model: a name from `memlora models list`, a local MLX folder or a Hugging Face id (default: the"
+        " setting `student`, else the best installed one).",
+    ),
 ]
 ExpertsOption = Annotated[
     str | None,
-    typer.Option(help="A folder of experts, one sub-folder a stage, or of a single one; 'none' for the base."),
+    typer.Option(
+        "--experts",
+        metavar="FOLDER|none",
+        help="Folder with one sub-folder per stage, or with a single expert; none uses the base model alone (default:"
+        " the installed experts, else the shipped ones).",
+    ),
 ]
-ModeOption = Annotated[str | None, typer.Option("--expert-mode", help="swap (smallest) or fused (float bases only).")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-UserOption = Annotated[list[str] | None, typer.Option("--user", help="Whose memories; may be given several times.")]
-LimitOption = Annotated[int | None, typer.Option("--limit", min=1, max=1_000_000, help="At most so many.")]
-
-STARTER_MODELS = ("smollm2-135m", "all-minilm-l6-v2")
-
-
-@contextmanager
-def open_workspace(*, models: bool = True, embedder: bool = True, **flags: object) -> Iterator[Workspace]:
-    """The user's workspace, closed at the end.
-
-    Args:
-        models: make sure that a student and an embedder are there; on a terminal the user is asked whether to fetch
-            the missing ones.
-        embedder: False where a student is all it takes.
-        flags: settings from the command line; a None counts as not given.
-    """
-    from memlora_mlx.memory.workspace import Workspace
-    from memlora_mlx.settings import load_settings
-
-    opened = Workspace(load_settings(flags))
-    with opened:
-        if models:
-            _require_models(opened, STARTER_MODELS if embedder else STARTER_MODELS[:1])
-        yield opened
+ModeOption = Annotated[
+    str | None,
+    typer.Option(
+        "--expert-mode",
+        metavar="swap|fused",
+        help="How experts are held in memory: swap needs the least memory; fused is fastest but needs unquantised"
+        " weights (default: swap).",
+    ),
+]
 
 
-def _require_models(opened: Workspace, starters: Sequence[str]) -> None:
-    from memlora_mlx.errors import ModelMissing
-    from memlora_mlx.models.catalog import ENTRIES
+@dataclass(frozen=True, slots=True)
+class ModelOptions:
+    """Which models a command uses."""
 
-    missing: list[str] = []
-    for part, starter in zip(("student_folder", "embedder_folder"), starters, strict=False):
-        try:
-            getattr(opened, part)
-        except ModelMissing:
-            named = opened.settings.student if part == "student_folder" else opened.settings.embedder
-            if named is not None and named not in ENTRIES:
-                raise  # it may be a slip: the error knows names that are near
-            missing.append(named or starter)
-    if not missing:
-        return
-    if sys.stdin.isatty() and sys.stderr.isatty():
-        from memlora_mlx.cli.models import pull
+    student: StudentOption = None
+    experts: ExpertsOption = None
+    mode: ModeOption = None
 
-        if typer.confirm(f"{' and '.join(missing)} not on this disk. Fetch now?", default=True, err=True):
-            pull(missing)
-            return
-    raise ModelMissing(
-        f"not on this disk: {', '.join(missing)}; get them with `memlora models pull {' '.join(missing)}`"
-    )
+    def settings(self) -> dict[str, Any]:
+        """As settings; None where the option was not given."""
+        return {"student": self.student, "experts": self.experts, "expert_mode": self.mode}
 
 
-def stderr_console() -> Console:
-    """Where progress and notes go: standard error. Lines are broken on a terminal only."""
-    from rich.console import Console
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+UserOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--user", metavar="NAME", help="Use only memories of this user. May be repeated (default: all users)."
+    ),
+]
+TopKOption = Annotated[
+    int | None,
+    typer.Option(
+        "--top-k",
+        "-k",
+        metavar="N",
+        min=1,
+        max=1000,
+        help="Use at most this many memories of each user (default: the setting `limit`, which is 10).",
+    ),
+]
+OldLimitOption = Annotated[int | None, typer.Option("--limit", min=1, max=1_000_000, hidden=True)]
+ExchangesOption = Annotated[
+    int | None,
+    typer.Option(
+        "--limit",
+        metavar="N",
+        min=1,
+        help="Read only the first N exchanges of each conversation (default: all).",
+    ),
+]
+ConversationOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--conversation",
+        metavar="NAME",
+        help="Read only the conversation with this name. May be repeated (default: all).",
+    ),
+]
+BaseUrlOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--base-url",
+        metavar="URL",
+        help="OpenAI-compatible server, such as http://host:8000/v1. May be repeated to use several servers.",
+    ),
+]
+ApiKeyOption = Annotated[
+    str | None,
+    typer.Option(
+        "--api-key",
+        metavar="KEY",
+        help="API key of the server (default: the environment variable OPENAI_API_KEY, else none).",
+        show_default=False,
+    ),
+]
+SplitsOption = Annotated[
+    str,
+    typer.Option(
+        "--split",
+        metavar="NAME",
+        help="How to divide conversations into train, validation and test (default: paper).",
+        show_default=False,
+    ),
+]
+ExpertStageOption = Annotated[
+    str | None,
+    typer.Option("--stage", metavar="STAGE", help="Stage of the expert. Needed only if the expert has no card."),
+]
+DataOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--data",
+        metavar="FILE[:N]",
+        help=r"Training data: a JSONL file, FILE:N for its first N examples, or the folder of a VQA data set. May be"
+        " repeated (default: all data for the stage in <home>/teacher).",
+    ),
+]
 
-    return Console(stderr=True, highlight=False, soft_wrap=not sys.stderr.isatty())
+
+@dataclass(frozen=True, slots=True)
+class RecipeOptions:
+    """Training settings that differ from a recipe's."""
+
+    recipe: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="YAML recipe file (default: the recipe of the student's shipped expert, else the one for the stage).",
+        ),
+    ] = None
+    epochs: Annotated[
+        float | None,
+        typer.Option(
+            metavar="N",
+            help="Stop after this many passes over the training examples; fractions are allowed (default: the recipe's).",
+        ),
+    ] = None
+    batch_size: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=1,
+            help="Examples per training step, summed over all processes (default: the recipe's).",
+        ),
+    ] = None
+    learning_rate: Annotated[
+        float | None,
+        typer.Option(
+            metavar="RATE",
+            help="Peak learning rate. The schedule warms up to it and then decays to a tenth (default: the recipe's).",
+        ),
+    ] = None
+    rank: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Rank of the LoRA matrices (default: the recipe's).")
+    ] = None
+    layers: Annotated[
+        str | None,
+        typer.Option(
+            metavar="qv|all",
+            help="Linear layers to adapt: qv (query and value projections) or all (default: the recipe's).",
+        ),
+    ] = None
+    max_seq_length: Annotated[
+        int | None,
+        typer.Option(
+            metavar="TOKENS",
+            min=16,
+            help="Longest example in tokens; longer ones are skipped (default: the recipe's).",
+        ),
+    ] = None
+    patience: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=1,
+            help="Stop after this many validations in a row without improvement (default: the recipe's).",
+        ),
+    ] = None
+    validations: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", min=1, help="How many times per epoch to measure the validation loss (default: the recipe's)."
+        ),
+    ] = None
+    seed: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=0,
+            help="Random seed for weight initialisation, data order and dropout (default: the recipe's).",
+        ),
+    ] = None
+    grad_checkpoint: Annotated[
+        bool,
+        typer.Option(
+            "--grad-checkpoint",
+            help="Recompute activations in the backward pass. This needs less memory and takes about a third longer.",
+        ),
+    ] = False
+
+    def changes(self) -> dict[str, object]:
+        """The values of `Recipe` to change; None where the option was not given."""
+        return {
+            "epochs": self.epochs,
+            "batch_size": self.batch_size,
+            "learning_rate": self.learning_rate,
+            "rank": self.rank,
+            "max_seq_length": self.max_seq_length,
+            "patience": self.patience,
+            "validations": self.validations,
+            "seed": self.seed,
+            "grad_checkpoint": self.grad_checkpoint or None,
+            "keys": _layer_names(self.layers),
+        }
 
 
-def write_text_piece(piece: str) -> None:
-    """A piece of the student's words to standard output, without what could drive a terminal.
-
-    It may be called on the engine's thread, which has no use for the news that the reader is gone.
-    """
-    try:
-        typer.echo(printable(piece), nl=False)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def print_columns(head: str, words: str) -> None:
-    """A line of a listing to standard output; on a terminal long words go on below where they began."""
-    if sys.stdout.isatty():
-        width = max(shutil.get_terminal_size().columns, len(head) + 20)
-        words = textwrap.fill(words, width, initial_indent=head, subsequent_indent=" " * len(head))[len(head) :]
-    typer.echo(head + words)
-
-
-def print_json(value: Any) -> None:
-    typer.echo(json.dumps(value, ensure_ascii=False, indent=1, default=str))
-
-
-def require_files(paths: list[Path]) -> list[Path]:
-    """The paths; the first that is not there is a usage error, before any model loads."""
+def _layer_names(name: str | None) -> tuple[str, ...] | None:
     from memlora_mlx.errors import UsageError
 
-    for path in paths:
-        try:
-            is_there = str(path) == "-" or path.exists()
-        except OSError as error:
-            raise UsageError(f"cannot read {path}: {error.strerror}; check its permissions") from error
-        if not is_there:
-            raise UsageError(f"there is no file {path}; check the path")
-    return paths
+    if name is None:
+        return None
+    from memlora_mlx.models.experts import ALL_LINEAR, Q_V
+
+    known = {"qv": Q_V, "all": ALL_LINEAR}
+    if name not in known:
+        raise UsageError(f"--layers takes qv or all, not {name!r}.")
+    return known[name]
+
+
+def parse_stage(name: str) -> Stage:
+    """The stage of this name. Raises UsageError for an unknown one."""
+    from memlora_mlx.errors import UsageError
+    from memlora_mlx.records import STAGES
+
+    for stage in STAGES:
+        if stage == name:
+            return stage
+    raise UsageError(f"Unknown stage {name!r}. Choose one of: {', '.join(STAGES)}.")
+
+
+def require_split_scheme(name: str) -> None:
+    """Raises UsageError: there is no way of dividing conversations with this name."""
+    from memlora_mlx.conversations.splits import SPLITS
+    from memlora_mlx.errors import UsageError
+
+    if name not in SPLITS:
+        raise UsageError(f"Unknown split {name!r}. Choose one of: {', '.join(sorted(SPLITS))}.")
+
+
+def top_k_or_old_limit(top_k: int | None, limit: int | None) -> int | None:
+    """The number of memories; `--limit` is the old name of `--top-k` and still works, with a note on standard error."""
+    if limit is None:
+        return top_k
+    typer.echo("memlora: --limit is deprecated here. Use -k or --top-k.", err=True)
+    return limit if top_k is None else top_k

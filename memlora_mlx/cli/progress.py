@@ -1,22 +1,22 @@
-"""The live line of a long command on a terminal. It goes away at the end, and what is printed meanwhile stands above it."""
+"""The progress line of a long command on a terminal. Other output is printed above it; it disappears at the end."""
 
 from __future__ import annotations
 
 import sys
 from typing import Any, Self
 
-from memlora_mlx.cli.options import stderr_console
+from memlora_mlx.cli.console import stderr_console
 
 
 class ProgressLine:
-    """A description, a bar, how many of how many, and words of the command's own, on standard error.
+    """A description, a bar, a count and details, on standard error.
 
-    Where that is no terminal nothing is drawn (`is_live`), and a command prints a line now and then (`tell`) instead.
+    If standard error is not a terminal, nothing is drawn (`is_live` is false); `log_every` prints lines instead.
 
     Args:
-        says: what stands behind the bar until the first `update`.
-        bar_width: cells.
-        every: seconds between two lines where nothing is drawn.
+        details: text behind the bar until the first `update`.
+        bar_width: in terminal columns.
+        every: seconds between two lines of `log_every`.
         quiet: draw and print nothing.
     """
 
@@ -36,7 +36,7 @@ class ProgressLine:
             console=self.console,
             disable=not self.is_live,
             transient=True,
-            redirect_stdout=sys.stdout.isatty(),  # what goes into a file or a pipe must not end on standard error
+            redirect_stdout=sys.stdout.isatty(),  # output into a file or a pipe must not be redirected to standard error
         )
         self._task = self._bar.add_task(description, total=None, details=details)
         self._interval, self._logged_at = every, 0.0
@@ -52,11 +52,11 @@ class ProgressLine:
         self._bar.stop()
 
     def update(self, **changed: Any) -> None:
-        """Draw it again with another `description`, `completed`, `total` or `details`."""
+        """Redraw with another `description`, `completed`, `total` or `details`."""
         self._bar.update(self._task, **changed)
 
     def log_every(self, seconds: float, line: str) -> None:
-        """Where nothing is drawn, print this, unless the last such line is not long past; seconds since the beginning."""
+        """Print this line if no bar is drawn and the last line is long enough ago; `seconds` counts from the start."""
         if not self.is_live and seconds - self._logged_at >= self._interval:
             self._logged_at = seconds
             self.print(line)

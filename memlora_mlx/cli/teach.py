@@ -1,137 +1,215 @@
-"""`memlora teach`: ask a large model on a server for the rows that students are trained on."""
+"""`memlora teach`: create the examples that students are trained on, with a teacher model or without one."""
 
 from __future__ import annotations
 
 import os
 import threading
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from memlora_mlx.cli.ingest import interrupt_event, select_conversations
-from memlora_mlx.cli.options import JsonOption, open_workspace, print_json, require_files, stderr_console
+from memlora_mlx.cli.console import interrupt_event, open_workspace, print_json, require_files, stderr_console
+from memlora_mlx.cli.ingest import select_conversations
+from memlora_mlx.cli.options import (
+    ApiKeyOption,
+    BaseUrlOption,
+    ConversationOption,
+    ExchangesOption,
+    JsonOption,
+    SplitsOption,
+    parse_stage,
+    require_split_scheme,
+)
 from memlora_mlx.cli.progress import ProgressLine
 from memlora_mlx.text import format_duration
 
 if TYPE_CHECKING:
+    from memlora_mlx.conversations import Conversation
     from memlora_mlx.conversations.splits import Splits
+    from memlora_mlx.distill.annotation import AnnotationJob, AnnotationStats
     from memlora_mlx.distill.examples import TrainingExample
     from memlora_mlx.distill.local_teachers import GeneratedExamples, LocalTeacher
-    from memlora_mlx.distill.teacher_client import AnnotationJob, AnnotationStats
+    from memlora_mlx.distill.teacher_client import Teacher
     from memlora_mlx.distill.teacher_prompts import SelectedExchanges
     from memlora_mlx.memory.workspace import Workspace
     from memlora_mlx.records import Stage
 
 
+@dataclass(frozen=True, slots=True)
+class ServerOptions:
+    """A teacher behind a server, and how it is asked."""
+
+    model: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Name of the teacher's model as the server knows it.")
+    ] = None
+    base_url: BaseUrlOption = None
+    api_key: ApiKeyOption = None
+    concurrency: Annotated[
+        int,
+        typer.Option(
+            metavar="N", min=1, max=1024, help="Requests in flight at each server (default: 16).", show_default=False
+        ),
+    ] = 16
+    max_tokens: Annotated[
+        int,
+        typer.Option(
+            metavar="TOKENS",
+            min=16,
+            help="Maximum tokens of one answer, including reasoning (default: 4096).",
+            show_default=False,
+        ),
+    ] = 4096
+
+    def teacher(self) -> Teacher:
+        from memlora_mlx.distill.teacher_client import Teacher
+
+        key = self.api_key or os.environ.get("OPENAI_API_KEY") or "none"
+        return Teacher(
+            self.base_url or [],
+            self.model or "",
+            api_key=key,
+            concurrency=self.concurrency,
+            max_tokens=self.max_tokens,
+        )
+
+
 def teach_command(
+    *,
     stage: Annotated[
         str,
         typer.Option(
-            help="extraction, update or generation; rows of vqa are made by `memlora vqa build`.", show_default=False
+            metavar="STAGE",
+            help="Stage to create examples for: extraction, update or generation. `memlora vqa build` creates those for vqa.",
         ),
     ],
     files: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="DATA...", help="Conversations, as `memlora ingest` reads them.", show_default=False),
+        typer.Argument(metavar="DATA", help="Conversations, as `memlora ingest` reads them.", show_default=False),
     ] = None,
     teacher: Annotated[
         str | None,
-        typer.Option(help="One that needs no server: observations (LoCoMo's own) or synthetic.", show_default=False),
+        typer.Option(
+            metavar="NAME",
+            help="Use a teacher that needs no server: observations (LoCoMo's annotations) or synthetic (generated dialogues).",
+        ),
     ] = None,
-    model: Annotated[str | None, typer.Option(help="The teacher, as its server calls it.", show_default=False)] = None,
-    base_url: Annotated[
-        list[str] | None,
-        typer.Option(help="An OpenAI-compatible server, such as http://host:8000/v1; may be given several times."),
-    ] = None,
-    api_key: Annotated[
-        str | None, typer.Option(help="Its key; by default OPENAI_API_KEY, or none.", show_default=False)
-    ] = None,
-    conversation: Annotated[
-        list[str] | None, typer.Option(help="Only the conversation of this name; may be given several times.")
-    ] = None,
-    split: Annotated[str, typer.Option(help="Which conversations validate and test.")] = "paper",
-    concurrency: Annotated[int, typer.Option(min=1, max=1024, help="Requests in flight at each server.")] = 16,
-    max_tokens: Annotated[int, typer.Option(min=16, help="Of one answer, reasoning included.")] = 4096,
-    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many exchanges of each.")] = None,
-    lives: Annotated[int, typer.Option(min=1, help="With --teacher synthetic: lives to train on.")] = 400,
-    seed: Annotated[int, typer.Option(min=0, help="With --teacher synthetic: which lives.")] = 0,
+    server: ServerOptions,
+    conversation: ConversationOption = None,
+    split: SplitsOption = "paper",
+    limit: ExchangesOption = None,
+    lives: Annotated[
+        int,
+        typer.Option(
+            metavar="N",
+            min=1,
+            help="With --teacher synthetic: number of dialogues to generate (default: 400).",
+            show_default=False,
+        ),
+    ] = 400,
+    seed: Annotated[
+        int,
+        typer.Option(
+            metavar="N",
+            min=0,
+            help="With --teacher synthetic: random seed of the dialogues (default: 0).",
+            show_default=False,
+        ),
+    ] = 0,
     as_json: JsonOption = False,
 ) -> None:
-    """Ask a teacher about conversations, and keep its cleaned answers as training rows.
+    """Create training examples: ask a teacher model about conversations and store its checked answers.
 
-    Stop it any time and run it again: it goes on where it stopped, and nothing is asked twice.
+    You can stop at any time; the same command continues, and nothing is asked twice.
     """
     from memlora_mlx.conversations.splits import SPLITS
-    from memlora_mlx.distill.answer_files import AnswerFiles, teacher_file
-    from memlora_mlx.distill.teacher_client import AnnotationJob, Teacher
-    from memlora_mlx.distill.teacher_prompts import select_exchanges
-    from memlora_mlx.errors import Cancelled, UsageError
+    from memlora_mlx.errors import UsageError
 
-    wanted = _stage(stage)  # before anything is read or asked
-    if split not in SPLITS:
-        raise UsageError(f"there is no split {split!r}; known are {', '.join(sorted(SPLITS))}")
+    requested = _stage(stage)  # before anything is read or asked
+    require_split_scheme(split)
     if teacher is not None:
         local = _local_teacher(teacher)
-        if model is not None or base_url:
-            raise UsageError(f"the teacher {teacher} needs no server; leave --model and --base-url out, or --teacher")
-        given, names = require_files(files or []), conversation or []
-        made = _generate_locally(local, wanted, SPLITS[split], files=given, names=names, count=lives, seed=seed)
+        if server.model is not None or server.base_url:
+            raise UsageError(f"The teacher {teacher} needs no server. Remove --model and --base-url, or --teacher.")
+        paths, names = require_files(files or []), conversation or []
+        result = _generate_locally(local, requested, SPLITS[split], files=paths, names=names, count=lives, seed=seed)
         if as_json:
-            print_json({"rows": made.examples, "file": str(made.path), "skipped_test_conversations": made.skipped})
+            print_json(
+                {"rows": result.examples, "file": str(result.path), "skipped_test_conversations": result.skipped}
+            )
         else:
-            typer.echo(f"{made.examples} rows written: {made.path}")
+            typer.echo(f"{result.examples} examples written: {result.path}")
         return
-    if model is None or not files:
-        raise UsageError("name DATA, --model and --base-url of a server, or --teacher synthetic, which needs none")
+    if server.model is None or not files:
+        raise UsageError(
+            "Give DATA with --model and --base-url of a server, or --teacher synthetic, which needs neither."
+        )
     conversations = select_conversations(require_files(files), conversation)
+    _ask_server(server, requested, conversations, SPLITS[split], limit=limit, files=files, as_json=as_json)
+
+
+def _ask_server(
+    options: ServerOptions,
+    stage: Stage,
+    conversations: list[Conversation],
+    splits: Splits,
+    *,
+    limit: int | None,
+    files: list[Path],
+    as_json: bool,
+) -> None:
+    """Ask the teacher for examples of a stage, and print what was written."""
+    from memlora_mlx.distill.annotation import AnnotationJob
+    from memlora_mlx.distill.answer_files import AnswerFiles, teacher_file
+    from memlora_mlx.distill.teacher_prompts import select_exchanges
+    from memlora_mlx.errors import Cancelled
+
+    model = options.model or ""
     with open_workspace(models=False) as opened, interrupt_event() as cancelled, TeachProgress(model) as display:
-        selection = select_exchanges(conversations, SPLITS[split], user=opened.settings.user, limit=limit)
+        selection = select_exchanges(conversations, splits, user=opened.settings.user, limit=limit)
         display.note_skipped(selection)
-        key = api_key or os.environ.get("OPENAI_API_KEY") or "none"
-        path = teacher_file(opened.settings.home, wanted, model)
-        if wanted == "generation":
-            written = _generation(model, selection, opened, require_files(files), SPLITS[split], path)
+        path = teacher_file(opened.settings.home, stage, model)
+        if stage == "generation":
+            written = _generation(model, selection, opened, files, splits, path)
             display.close()
             if as_json:
                 print_json({"rows": written, "file": str(path), "skipped_test_exchanges": selection.skipped})
             else:
-                typer.echo(f"{written} rows written: {path}")
+                typer.echo(f"{written} examples written: {path}")
             return
-        server = Teacher(base_url or [], model, api_key=key, concurrency=concurrency, max_tokens=max_tokens)
+        teacher = options.teacher()
         with AnswerFiles(path) as answers:
-            lesson = AnnotationJob(server, answers, on_progress=display.show)
+            job = AnnotationJob(teacher, answers, on_progress=display.show)
             try:
-                tally = _ask(lesson, wanted, selection, opened, cancelled)
+                stats = _ask(job, stage, selection, opened, cancelled)
             except Cancelled:
                 display.close()
                 raise Cancelled(
-                    f"stopped after {lesson.stats.done} of {lesson.stats.total} questions; all answers are kept, and"
-                    " the same command goes on from here"
+                    f"Stopped after {job.stats.done} of {job.stats.total} questions; all answers are saved. Run the same"
+                    " command to continue."
                 ) from None
     if as_json:
-        print_json(teach_as_json(tally, path, selection))
+        print_json(teach_as_json(stats, path, selection))
     else:
-        typer.echo(summarise(tally, path))
+        typer.echo(summarise(stats, path))
 
 
 def _stage(name: str) -> Stage:
     from memlora_mlx.errors import UsageError
-    from memlora_mlx.records import STAGES
 
-    for stage in STAGES:
-        if stage == name:
-            if stage == "vqa":
-                raise UsageError("vqa rows are made by `memlora vqa build`")
-            return stage
-    raise UsageError(f"there is no stage {name!r}; known are {', '.join(STAGES)}")
+    if (stage := parse_stage(name)) == "vqa":
+        raise UsageError("`memlora teach` does not create vqa examples. Use `memlora vqa build`.")
+    return stage
 
 
 def _local_teacher(name: str) -> LocalTeacher:
     from memlora_mlx.errors import UsageError
 
     if name not in ("observations", "synthetic"):
-        raise UsageError(f"there is no teacher {name!r} without a server; known are observations and synthetic")
+        raise UsageError(
+            f"Unknown teacher {name!r}. Choose one of: observations, synthetic; or use --model and --base-url of a server."
+        )
     return "observations" if name == "observations" else "synthetic"
 
 
@@ -154,7 +232,7 @@ def _generate_locally(teacher: LocalTeacher, stage: Stage, splits: Splits, **opt
 
 
 def generate_synthetic_examples(stage: Stage, lives: int, seed: int) -> GeneratedExamples:
-    """Rows of so many synthetic lives for a stage, as `--teacher synthetic --seed` makes them."""
+    """Generate examples for a stage from this many synthetic dialogues, as `--teacher synthetic --seed` does."""
     from memlora_mlx.conversations.splits import SPLITS
 
     return _generate_locally("synthetic", stage, SPLITS["paper"], count=lives, seed=seed)
@@ -163,12 +241,13 @@ def generate_synthetic_examples(stage: Stage, lives: int, seed: int) -> Generate
 def _generation(
     model: str, selection: SelectedExchanges, opened: Workspace, files: list[Path], splits: Splits, path: Path
 ) -> int:
-    """Questions over the bank that this teacher's facts and decisions build; nobody is asked."""
+    """Write questions over the memories that this teacher's facts and decisions build; no server is asked."""
+    from memlora_mlx.distill.annotation import AnnotationJob
     from memlora_mlx.distill.answer_files import AnswerFiles, read_answers, teacher_file
     from memlora_mlx.distill.examples import write_examples
     from memlora_mlx.distill.observations_teacher import read_annotated
     from memlora_mlx.distill.replay import generation_examples, temporary_store
-    from memlora_mlx.distill.teacher_client import AnnotationJob, Teacher
+    from memlora_mlx.distill.teacher_client import Teacher
     from memlora_mlx.distill.teacher_prompts import annotate_updates
     from memlora_mlx.errors import UsageError
 
@@ -176,14 +255,16 @@ def _generation(
     extracted = read_answers(teacher_file(home, "extraction", model))
     updates = teacher_file(home, "update", model)
     if not updates.is_file():
-        raise UsageError(f"there are no update rows of {model}; run the same command with `--stage update` first")
+        raise UsageError(f"There are no update examples of {model}. Run the same command with `--stage update` first.")
     annotated = [conversation for file in files for conversation in read_annotated(file)]
     rows: list[TrainingExample] = []
     with temporary_store(opened) as bank, AnswerFiles(updates) as answers:
         silent = AnnotationJob(Teacher(["http://127.0.0.1:9/v1"], model), answers)
         tally = annotate_updates(silent, selection, extracted, bank, cancelled=threading.Event())
         if tally.written or tally.waiting:
-            raise UsageError(f"the update rows of {model} are not complete; run the same command with `--stage update`")
+            raise UsageError(
+                f"The update examples of {model} are not complete. Run the same command with `--stage update` first."
+            )
         for conversation in annotated:
             owners = list(dict.fromkeys(exchange.owner for exchange in conversation.exchanges))
             if splits.split_of(conversation.name) != "test":
@@ -207,21 +288,24 @@ def _ask(
         extracted = read_answers(teacher_file(opened.settings.home, "extraction", job.teacher.model))
         with temporary_store(opened) as bank:
             return annotate_updates(job, selection, extracted, bank, cancelled=cancelled)
-    raise UsageError(f"{stage} rows are not made yet")
+    raise UsageError(f"memlora cannot create {stage} examples.")
 
 
 def summarise(stats: AnnotationStats, path: Path) -> str:
-    """A few lines on what a run did."""
+    """A few lines about what a run did."""
     before = f", {stats.before} were answered before" if stats.before else ""
     lines = [
-        f"{stats.written} rows written in {stats.seconds:.1f} s{before}: {path}",
-        f"{stats.prompt_tokens} tokens in, {stats.output_tokens} out, {stats.retries} requests tried again",
+        f"{stats.written} examples written in {stats.seconds:.1f} s{before}: {path}",
+        f"{stats.prompt_tokens} input tokens, {stats.output_tokens} output tokens, {stats.retries} requests repeated",
     ]
     if stats.refused:
         reasons = ", ".join(f"{count} {reason}" for reason, count in stats.refused.most_common())
-        lines.append(f"{stats.refused.total()} answers could not be cleaned and are kept aside: {reasons}")
+        lines.append(f"{stats.refused.total()} answers were rejected and saved separately: {reasons}")
     if stats.waiting:
-        lines.append(f"{stats.waiting} exchanges wait for facts before them; run `--stage extraction` again first")
+        lines.append(
+            f"{stats.waiting} exchanges were not asked about because earlier facts are missing. Run `--stage extraction` again"
+            " first."
+        )
     return "\n".join(lines)
 
 
@@ -245,14 +329,14 @@ class TeachProgress(ProgressLine):
     def note_skipped(self, selection: SelectedExchanges) -> None:
         if selection.skipped:
             self.print(
-                f"{selection.skipped} exchanges of test conversations are left out: no student may see them",
+                f"{selection.skipped} exchanges from test conversations were skipped; they are never used for training.",
                 style="dim",
             )
 
     def show(self, stats: AnnotationStats) -> None:
         pace = f"{stats.output_tokens / stats.seconds:.0f} tokens/s" if stats.seconds else ""
         if stats.refused:
-            pace += f", {stats.refused.total()} put aside"
+            pace += f", {stats.refused.total()} rejected"
         if (left := stats.seconds_left) is not None:
             pace += f", {format_duration(left)} left"
         self.update(completed=stats.done, total=stats.total, details=pace)

@@ -1,23 +1,23 @@
-"""What `memlora train --search` does: plan a search from options, show it at work, and print its leaderboard."""
+"""`memlora train search`: plan a search from its options, run it, and print its leaderboard."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
 
-from memlora_mlx.cli.ingest import interrupt_event
-from memlora_mlx.cli.options import open_workspace, print_json, require_files, stderr_console
-from memlora_mlx.cli.progress import ProgressLine
+from memlora_mlx.cli.console import interrupt_event, open_workspace, print_json, require_files, stderr_console
+from memlora_mlx.cli.options import RecipeOptions, require_split_scheme
+from memlora_mlx.cli.search_leaderboard import SearchProgress, leaderboard_as_json, leaderboard_table
+from memlora_mlx.cli.training_inputs import NEWEST, absolute_data, absolute_student, data_or_offer_synthetic
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
-    from memlora_mlx.distill.hyperparameter_search import Grid, LeaderboardEntry, Search, SearchConfig, SearchEvent
+    from memlora_mlx.distill.hyperparameter_search import Grid, SearchConfig
     from memlora_mlx.memory.workspace import Workspace
     from memlora_mlx.models.student import Student as Model
     from memlora_mlx.records import Stage
@@ -27,73 +27,81 @@ SEARCHABLE_STAGES: tuple[Stage, ...] = ("extraction", "update", "generation")
 METRICS = ("f1", "L", "rouge_1", "meteor", "bert_score", "sentence_bert", "exact")  # of the pipeline
 
 
-def run_search(
-    stages: Sequence[str] = (),
-    *,
-    learning_rates: str | None = None,
-    batch_sizes: str | None = None,
-    metric: str | None = None,
-    keep: int | None = None,
-    data: Sequence[str] = (),
-    rows: int | None = None,
-    recipe: Path | None = None,
-    changes: Mapping[str, Any] | None = None,
-    student: str | None = None,
-    locomo: Path | None = None,
-    questions: int | None = None,
-    exchanges: int | None = None,
-    splits: str = "paper",
-    test: bool = True,
-    folder: Path | None = None,
-    resume: str | None = None,
-    yes: bool = False,
-    as_json: bool = False,
-    command: str = "",
-) -> None:
-    """Search for the best experts and print the leaderboard; a None counts as not given.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchRequest:
+    """What to search; None means that the option was not given."""
+
+    stages: Sequence[str] = ()  # all three, if none is named
+    recipe: RecipeOptions = field(default_factory=RecipeOptions)  # values that differ from the recipes', for all stages
+    learning_rates: str | None = None  # numbers separated by commas
+    batch_sizes: str | None = None
+    metric: str | None = None
+    keep: int | None = None  # candidates of each stage to combine
+    data: Sequence[str] = ()  # FILE or FILE:N of any of the stages; a stage without one uses the data folder
+    rows: int | None = None
+    student: str | None = None
+    locomo: Path | None = None  # measured on its validation conversations, and on its test conversations, if there
+    questions: int | None = None  # at most this many per conversation
+    exchanges: int | None = None  # only the first so many of each conversation
+    splits: str = "paper"
+    test: bool = True
+    folder: Path | None = None
+    resume: str | None = None  # a search to continue: its folder, its name in the data folder, or NEWEST
+    yes: bool = False  # generate synthetic examples without asking, if there are none
+
+    def check(self) -> None:
+        """Raises UsageError for what is wrong whatever the data: it must not show after hours of training."""
+        from memlora_mlx.errors import UsageError
+
+        if "vqa" in self.stages:
+            raise UsageError(
+                "A search cannot rank vqa experts, because the memory pipeline does not use them. Train with `memlora train"
+                " --stage vqa` and compare with `memlora bench --vqa`."
+            )
+        if self.metric is not None and self.metric not in METRICS:
+            raise UsageError(f"Unknown metric {self.metric!r}. Choose one of: {', '.join(METRICS)}.")
+        fixed = (*self.recipe.changes().values(), self.recipe.recipe, self.student, self.rows, self.folder, self.locomo)
+        if self.resume is not None and (self.data or any(value is not None for value in fixed)):
+            raise UsageError(
+                "--resume keeps the settings of the search. Only the grid, --metric and --keep can change."
+            )
+
+
+def run_search(request: SearchRequest, *, as_json: bool = False, command: str = "") -> None:
+    """Search for the best experts and print the leaderboard.
 
     Args:
-        stages: all three, if none is named.
-        learning_rates, batch_sizes: numbers with commas between them.
-        data: files of rows, FILE or FILE:N, of any of the stages; a stage without one takes those of the data folder.
-        recipe: a YAML file, where a single stage is searched.
-        changes: values that differ from the recipes', for all stages.
-        locomo: what is measured on: the validation conversations of the split, and its test conversations, if there.
-        questions, exchanges: measure on the first so many alone.
-        resume: a search to go on with: its folder, its name in the data folder, or "newest". All is as it was asked, but
-            for a grid, metric or keep given now.
-        yes: make synthetic rows without asking, if there are none.
+        command: the command line, for the experts' cards.
     """
     from memlora_mlx.distill.hyperparameter_search import Search, leaderboard
     from memlora_mlx.distill.search_state import read_state
-    from memlora_mlx.errors import MemloraError, UsageError
+    from memlora_mlx.errors import MemloraError
     from memlora_mlx.extras import require
     from memlora_mlx.settings import load_settings
 
-    if metric is not None and metric not in METRICS:  # before hours of training
-        raise UsageError(f"there is no metric {metric!r}; known are {', '.join(METRICS)}")
+    request.check()
     require("train", "training")
     require("bench", "scoring")
-    home = load_settings().home
-    if resume is None:
-        where, plan = _new_search_folder(folder, home), None
-        conditions = _search_conditions(locomo, splits, questions=questions, exchanges=exchanges)
+    home, student = load_settings().home, request.student
+    if request.resume is None:
+        where, plan = _new_search_folder(request.folder, home), None
+        conditions = _search_conditions(request)
     else:
-        where = _existing_search_folder(resume, home)
+        where = _existing_search_folder(request.resume, home)
         state = read_state(where)
         plan, conditions, student = state.plan, state.conditions, state.plan.grids[0].order.student
     with ExitStack() as entered:
         opened = entered.enter_context(open_workspace(student=student))
         if plan is None:  # it may ask, so nothing is drawn and Ctrl-C leaves
-            plan = _plan(_stages(stages), data, opened, recipe, changes or {}, rows=rows, splits=splits, yes=yes)
-        plan = _changed(plan, learning_rates, batch_sizes, metric, keep)
+            plan = _plan(request, opened)
+        plan = _changed(plan, request)
         cancelled, display = entered.enter_context(interrupt_event()), entered.enter_context(SearchProgress())
         search = Search(
             where,
             plan,
             lambda: _load(opened, plan.grids[0].order.student),
             _measure(opened, conditions),
-            test=test and bool(conditions["test"]),
+            test=request.test and bool(conditions["test"]),
             conditions=conditions,
             on_event=display.show,
             cancelled=cancelled,
@@ -112,17 +120,17 @@ def run_search(
         from rich.console import Console
 
         Console().print(leaderboard_table(leaderboard(search), plan.metric))
-        typer.echo(f"\nThe best together: {where / 'best'} (`memlora ask --experts` takes it)")
+        typer.echo(f"\nBest combination: {where / 'best'}. Use it with `memlora ask --experts {where / 'best'}`.")
 
 
 # ------------------------------------------------------------------------------------------------ what is asked
 
 
 def parse_numbers(text: str, kind: Callable[[str], T], option: str) -> tuple[T, ...]:
-    """Numbers above 0 with commas between them.
+    """Numbers above 0 separated by commas.
 
     Raises:
-        UsageError: they are not.
+        UsageError: the text is anything else.
     """
     from memlora_mlx.errors import UsageError
 
@@ -131,64 +139,57 @@ def parse_numbers(text: str, kind: Callable[[str], T], option: str) -> tuple[T, 
     except ValueError:
         found = ()
     if not found or not all(0 < number < math.inf for number in found):
-        raise UsageError(f"{option} cannot be {text!r}; it takes numbers above 0 with commas between them")
+        raise UsageError(f"{option} takes numbers above 0 separated by commas, not {text!r}.")
     return tuple(dict.fromkeys(found))
 
 
-def _plan(
-    searched: Sequence[Stage],
-    data: Sequence[str],
-    opened: Workspace,
-    recipe: Path | None,
-    changes: Mapping[str, Any],
-    *,
-    rows: int | None,
-    splits: str,
-    yes: bool,
-) -> SearchConfig:
-    from memlora_mlx.cli.train import absolute_student, data_or_offer_synthetic
+def _plan(request: SearchRequest, opened: Workspace) -> SearchConfig:
     from memlora_mlx.distill.hyperparameter_search import Grid, SearchConfig
     from memlora_mlx.distill.recipes import read_recipe
     from memlora_mlx.distill.training_runs import TrainingConfig
     from memlora_mlx.errors import UsageError
 
+    searched, recipe = _stages(request.stages), request.recipe.recipe
     if recipe is not None and len(searched) > 1:
-        raise UsageError("--recipe is of one stage; name it with --stage")
-    given, student = _data_by_stage(data, searched), absolute_student(opened.student_name)
+        raise UsageError("--recipe applies to one stage. Name it with --stage.")
+    by_stage, student = (
+        _data_by_stage(request.data, searched),
+        absolute_student(opened.student_name, opened.settings.home),
+    )
     grids: list[Grid] = []
     for stage in searched:
-        files = given.get(stage) or data_or_offer_synthetic(stage, opened.settings.home, yes)
-        changed = read_recipe(stage, recipe, student=student).changed(**changes)
-        grids.append(Grid(TrainingConfig(stage, student, tuple(files), changed, rows=rows, splits=splits)))
+        files = by_stage.get(stage) or data_or_offer_synthetic(stage, opened.settings.home, request.yes)
+        changed = read_recipe(stage, recipe, student=student).changed(**request.recipe.changes())
+        config = TrainingConfig(stage, student, tuple(files), changed, rows=request.rows, splits=request.splits)
+        grids.append(Grid(config))
     return SearchConfig(tuple(grids))
 
 
-def _changed(
-    plan: SearchConfig, rates: str | None, sizes: str | None, metric: str | None, keep: int | None
-) -> SearchConfig:
-    from dataclasses import replace
-
-    grids = plan.grids
-    if rates is not None:
-        given = parse_numbers(rates, float, "--learning-rates")
-        grids = tuple(replace(grid, learning_rates=given) for grid in grids)
-    if sizes is not None:
+def _changed(plan: SearchConfig, request: SearchRequest) -> SearchConfig:
+    """The plan with the grid, metric and number of candidates that were asked for."""
+    rate, size, grids = request.recipe.learning_rate, request.recipe.batch_size, plan.grids
+    if (rates := request.learning_rates or (str(rate) if rate else None)) is not None:
+        numbers = parse_numbers(rates, float, "--learning-rates")
+        grids = tuple(replace(grid, learning_rates=numbers) for grid in grids)
+    if (sizes := request.batch_sizes or (str(size) if size else None)) is not None:
         counts = parse_numbers(sizes, int, "--batch-sizes")
         grids = tuple(replace(grid, batch_sizes=counts) for grid in grids)
-    return replace(plan, grids=grids, metric=metric or plan.metric, keep=plan.keep if keep is None else keep)
+    keep = plan.keep if request.keep is None else request.keep
+    return replace(plan, grids=grids, metric=request.metric or plan.metric, keep=keep)
 
 
 def _stages(wanted: Sequence[str]) -> list[Stage]:
     from memlora_mlx.errors import UsageError
 
     if unknown := set(wanted) - set(SEARCHABLE_STAGES):
-        raise UsageError(f"no search for {', '.join(sorted(unknown))}; it is for {', '.join(SEARCHABLE_STAGES)}")
+        raise UsageError(
+            f"A search does not cover {', '.join(sorted(unknown))}. Choose one of: {', '.join(SEARCHABLE_STAGES)}."
+        )
     return [stage for stage in SEARCHABLE_STAGES if not wanted or stage in wanted]
 
 
 def _data_by_stage(data: Sequence[str], searched: Sequence[Stage]) -> dict[Stage, list[str]]:
-    """The files of each stage, told by their first rows."""
-    from memlora_mlx.cli.train import absolute_data
+    """The files of each stage; the first example of a file tells its stage."""
     from memlora_mlx.distill.examples import read_examples
     from memlora_mlx.distill.training_runs import parse_file_and_count
     from memlora_mlx.errors import BadTrainingData, UsageError
@@ -198,37 +199,43 @@ def _data_by_stage(data: Sequence[str], searched: Sequence[Stage]) -> dict[Stage
         path = Path(parse_file_and_count(given)[0])
         first = next(read_examples(path), None)
         if first is None:
-            raise BadTrainingData(f"{path} holds no rows; leave it away, or make some with `memlora teach`")
+            raise BadTrainingData(
+                f"{path} contains no training examples. Remove it from --data, or create some with `memlora teach`."
+            )
         if first.stage not in searched:
-            raise UsageError(f"{path} holds rows of {first.stage}, which is not searched; leave it away")
+            raise UsageError(
+                f"{path} contains examples for {first.stage}, which this search does not cover. Remove it from --data."
+            )
         found.setdefault(first.stage, []).append(given)
     return found
 
 
-def _search_conditions(
-    locomo: Path | None, splits: str, *, questions: int | None, exchanges: int | None
-) -> dict[str, Any]:
-    """What is measured on, by the conversations' names."""
+def _search_conditions(request: SearchRequest) -> dict[str, Any]:
+    """What the candidates are measured on, by the conversations' names."""
     from memlora_mlx.conversations import read_conversations
     from memlora_mlx.conversations.splits import SPLITS
     from memlora_mlx.errors import UsageError
 
-    if splits not in SPLITS:
-        raise UsageError(f"there is no split {splits!r}; known are {', '.join(sorted(SPLITS))}")
+    locomo, splits = request.locomo, request.splits
+    require_split_scheme(splits)
     validation, test = SPLITS[splits].validation, SPLITS[splits].test
     names = ", ".join(sorted(validation))
     if locomo is None:
-        raise UsageError(f"a search measures the pipeline on {names}; give LoCoMo's file with --locomo FILE")
+        raise UsageError(
+            f"A search measures the pipeline on the conversations {names}. Give the path of LoCoMo's file with --locomo FILE."
+        )
     [file] = require_files([locomo])
     found = {conversation.name for conversation in read_conversations(file)}
     if not validation <= found:
-        raise UsageError(f"{file} does not hold {names}, which the split {splits!r} validates on; give LoCoMo's file")
+        raise UsageError(
+            f"{file} does not contain {names}, on which the split {splits!r} validates. Use LoCoMo's file."
+        )
     return {
         "locomo": str(file.absolute()),
         "validation": sorted(validation),
         "test": sorted(test & found),
-        "questions": questions,
-        "exchanges": exchanges,
+        "questions": request.questions,
+        "exchanges": request.exchanges,
     }
 
 
@@ -244,29 +251,30 @@ def _new_search_folder(folder: Path | None, home: Path) -> Path:
         return next(name for name in names if not name.exists())
     folder = folder.expanduser().resolve()
     if (folder / "search.json").is_file():
-        raise UsageError(f"{folder} holds a search already; --resume {folder} goes on with it")
+        raise UsageError(
+            f"{folder} already contains a search. Resume it with `memlora train search --resume {folder}`."
+        )
     return folder
 
 
 def _existing_search_folder(resume: str, home: Path) -> Path:
-    from memlora_mlx.cli.train import NEWEST
     from memlora_mlx.errors import UsageError
 
     runs, folder = home / "runs", Path(resume).expanduser()
     if resume == NEWEST:
         begun = [(state.stat().st_mtime, state.parent) for state in runs.glob("*/search.json")]
         if not begun:
-            raise UsageError(f"there is no search in {runs} to resume")
+            raise UsageError(f"There is no search to resume in {runs}. Remove --resume to start one.")
         return max(begun)[1]
     return (folder if folder.exists() else runs / resume).resolve()
 
 
 def _load(opened: Workspace, student: str) -> Model:
     from memlora_mlx.models.downloads import resolve
-    from memlora_mlx.models.student import Student
+    from memlora_mlx.models.loading import load_student
 
     name = None if Path(student).is_absolute() else student
-    return Student.load(resolve(student, opened.models_folder), name)
+    return load_student(resolve(student, opened.models_folder), name)
 
 
 def _measure(
@@ -281,101 +289,3 @@ def _measure(
         return pipeline_scores(opened, experts, Path(conditions["locomo"]), conditions[part], **limits)
 
     return measure
-
-
-# ------------------------------------------------------------------------------------------------ what is shown
-
-
-def leaderboard_table(places: Sequence[LeaderboardEntry], metric: str) -> Table:
-    """Each stage's candidates, the combinations by their candidates' ranks, and the test."""
-    from rich.table import Table
-    from rich.text import Text
-
-    measured = {name for place in places for name in place.scores or {}}
-    shown = [metric, *(name for name in ("f1", "L") if name in measured and name != metric)]
-    ranks = {one.name: place.rank for place in places if len(place.experts) == 1 for one in place.experts}
-    failed = [f"{one}: {one.failure}" for place in places for one in place.experts if one.failure]
-    table = Table(box=None, pad_edge=False, caption=Text("\n".join(failed)) if failed else None, caption_justify="left")
-    table.add_column("Stage", no_wrap=True)
-    table.add_column("Rank", no_wrap=True, justify="right")
-    table.add_column("Expert")
-    for name in shown:
-        table.add_column(name, no_wrap=True, justify="right")
-    table.add_column("Val. loss", no_wrap=True, justify="right")
-    table.add_column("", no_wrap=True)
-    part = ""
-    for place in places:
-        if place.part in ("combination", "test"):
-            expert = ", ".join(f"{one.stage} {ranks.get(one.name) or '?'}" for one in place.experts)
-            loss = ""
-        else:
-            [one] = place.experts
-            expert = f"rate {one.learning_rate:g}, batch {one.batch_size}"
-            loss = "" if one.validation_loss is None else f"{one.validation_loss:.4f}"
-        found = place.scores or {}
-        scores = [f"{found[name]:.2f}" if name in found else "" for name in shown]
-        table.add_row(
-            "" if place.part == part else place.part,
-            str(place.rank or ""),
-            expert,
-            *scores,
-            loss,
-            place.status,
-            style="bold" if place.status == "best" else None,
-        )
-        part = place.part
-    return table
-
-
-def leaderboard_as_json(search: Search, chosen: Mapping[Stage, Path]) -> dict[str, object]:
-    """The leaderboard for programs."""
-    from memlora_mlx.distill.hyperparameter_search import leaderboard
-
-    lines = []
-    for place in leaderboard(search):
-        experts = {
-            one.stage: {
-                "learning_rate": one.learning_rate,
-                "batch_size": one.batch_size,
-                "validation_loss": one.validation_loss,
-                "failure": one.failure,
-            }
-            for one in place.experts
-        }
-        scores = dict(place.scores) if place.scores else None
-        line = {"part": place.part, "rank": place.rank, "status": place.status, "experts": experts, "scores": scores}
-        lines.append(line)
-    return {
-        "folder": str(search.folder),
-        "metric": search.plan.metric,
-        "best": {stage: str(path) for stage, path in chosen.items()},
-        "leaderboard": lines,
-    }
-
-
-class SearchProgress(ProgressLine):
-    """The live line of a search on a terminal, and a line for each training and measurement that ends."""
-
-    def __init__(self) -> None:
-        super().__init__("searching", "", bar_width=16)
-
-    def start(self, search: Search) -> None:
-        count = sum(map(len, search.candidates.values()))
-        self.print(f"{count} candidates, ranked by {search.plan.metric}: {search.folder}")
-
-    def show(self, event: SearchEvent) -> None:
-        self.update(description=event.what, completed=event.done, total=event.total, details=describe_event(event))
-        if event.kind in ("trained", "failed", "measured"):
-            self.print(f"{event.what}: {describe_event(event)}")
-
-
-def describe_event(event: SearchEvent) -> str:
-    """What an event says, in a few words."""
-    if event.point is not None:
-        point = event.point
-        loss = "" if point.train_loss is None else f", loss {point.train_loss:.3f}"
-        held = "" if point.validation_loss is None else f", validation loss {point.validation_loss:.3f}"
-        return f"step {point.step} of at most {point.steps}{loss}{held}"
-    if event.scores is not None:
-        return ", ".join(f"{name} {value:.2f}" for name, value in event.scores.items())
-    return f"failed, {event.reason}" if event.reason else event.kind

@@ -1,88 +1,146 @@
-"""`memlora vqa`: benchmarks of questions about images."""
+"""`memlora vqa`: data sets of questions about images."""
 
 from __future__ import annotations
 
 import os
 import threading
 from collections import Counter
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from memlora_mlx.cli.ingest import interrupt_event, select_conversations
-from memlora_mlx.cli.options import JsonOption, print_json, require_files, stderr_console
+from memlora_mlx.cli.console import interrupt_event, print_json, require_files, stderr_console
+from memlora_mlx.cli.help import HelpGroup, command, examples
+from memlora_mlx.cli.ingest import select_conversations
+from memlora_mlx.cli.options import ApiKeyOption, BaseUrlOption, JsonOption, SplitsOption, require_split_scheme
 
 if TYPE_CHECKING:
     from rich.progress import Progress
 
     from memlora_mlx.distill.vqa_build import VqaBuildStats
 
-app = typer.Typer(no_args_is_help=True, help="Make a benchmark of questions about images.")
+app = typer.Typer(
+    cls=HelpGroup,
+    no_args_is_help=True,
+    help="Create data sets of questions about images, for `memlora bench --vqa` and `memlora train --stage vqa`.",
+    epilog=examples("memlora vqa build --drawings"),
+)
 
 
 @app.callback()
-def callback() -> None:
-    """Keeps `build` a command of its own."""
+def _group() -> None:  # with a callback, Typer leaves `build` the name of a command
+    pass
 
 
-@app.command()
+@dataclass(frozen=True, slots=True)
+class TeacherOptions:
+    """The vision model that is asked for questions."""
+
+    base_url: BaseUrlOption = None
+    model: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Name of a vision model as the server knows it (default: ask no questions)."),
+    ] = None
+    api_key: ApiKeyOption = None
+
+
+@dataclass(frozen=True, slots=True)
+class DrawingOptions:
+    """How many drawings are generated."""
+
+    count: Annotated[
+        int,
+        typer.Option(
+            metavar="N", min=5, max=9999, help="With --drawings: number of drawings (default: 300).", show_default=False
+        ),
+    ] = 300
+    seed: Annotated[
+        int,
+        typer.Option(metavar="N", min=0, help="With --drawings: random seed (default: 0).", show_default=False),
+    ] = 0
+
+
+@command(
+    app,
+    "build",
+    "memlora vqa build --drawings",
+    "memlora vqa build locomo10.json --base-url http://gpu:8000/v1 --model internvl3-78b",
+)
 def build(
+    *,
     files: Annotated[
         list[Path] | None,
-        typer.Argument(
-            metavar="DATA...", help="Conversations that link to images, such as LoCoMo's.", show_default=False
-        ),
+        typer.Argument(metavar="DATA", help="Conversations that link to images, such as LoCoMo's.", show_default=False),
     ] = None,
-    drawings: Annotated[bool, typer.Option("--drawings", help="The drawings instead: no web, no server.")] = False,
-    base_url: Annotated[
-        list[str] | None,
-        typer.Option(help="An OpenAI-compatible server, such as http://host:8000/v1; may be given several times."),
-    ] = None,
-    model: Annotated[str | None, typer.Option(help="The teacher that sees, as its server calls it.")] = None,
-    api_key: Annotated[
-        str | None, typer.Option(help="Its key; by default OPENAI_API_KEY, or none.", show_default=False)
-    ] = None,
+    drawings: Annotated[
+        bool, typer.Option("--drawings", help="Generate drawings instead. This needs neither network nor server.")
+    ] = False,
+    teacher: TeacherOptions,
+    size: DrawingOptions,
     images_from: Annotated[
-        Path | None, typer.Option(help="Take the images from this folder; nothing is fetched from the web.")
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Take the images from this folder instead of downloading them."),
     ] = None,
-    split: Annotated[str, typer.Option(help="Which conversations validate and test.")] = "paper",
-    out: Annotated[Path | None, typer.Option(help="The benchmark's folder; by default in the home.")] = None,
-    concurrency: Annotated[int, typer.Option(min=1, max=64, help="Hosts fetched from, or requests to a server.")] = 8,
-    delay: Annotated[float, typer.Option(min=0, help="Seconds between two requests to a host of images.")] = 1.0,
-    count: Annotated[int, typer.Option(min=5, max=9999, help="With --drawings: how many.")] = 300,
-    seed: Annotated[int, typer.Option(min=0, help="With --drawings: which.")] = 0,
+    split: SplitsOption = "paper",
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Folder of the data set (default: one in <home>/vqa)."),
+    ] = None,
+    concurrency: Annotated[
+        int,
+        typer.Option(
+            metavar="N",
+            min=1,
+            max=64,
+            help="Number of hosts to download from at once, or of requests per server (default: 8).",
+            show_default=False,
+        ),
+    ] = 8,
+    delay: Annotated[
+        float,
+        typer.Option(
+            metavar="SECONDS",
+            min=0,
+            help="Seconds between two downloads from the same host (default: 1).",
+            show_default=False,
+        ),
+    ] = 1.0,
     as_json: JsonOption = False,
 ) -> None:
-    """Fetch the images of conversations and ask a teacher for questions about each; or draw some.
+    """Build a data set: download the images of conversations and ask a teacher for questions, or draw images.
 
-    Without --model the images are fetched and nobody is asked. Stop it any time and run it again: it goes on where it
-    stopped.
+    Without --model the images are downloaded and no questions are asked. You can stop at any time; the same command
+    continues.
     """
     from memlora_mlx.errors import UsageError
     from memlora_mlx.settings import load_settings
 
     home = load_settings().home
     if drawings:
-        if files or model or base_url or images_from:
-            raise UsageError("the drawings need no data, server or images; leave them out, or --drawings")
-        _drawings(out or home / "vqa" / "drawings", count, seed, as_json)
+        if files or teacher.model or teacher.base_url or images_from:
+            raise UsageError("--drawings needs no data, server or images. Remove these, or remove --drawings.")
+        _drawings(out or home / "vqa" / "drawings", size.count, size.seed, as_json)
         return
     if not files:
-        raise UsageError("name DATA, such as LoCoMo's file, or give --drawings, which needs none")
-    if (model is None) != (not base_url):
-        raise UsageError("a teacher is named by --model and --base-url together; without both only images are fetched")
+        raise UsageError("Give DATA, such as LoCoMo's file, or use --drawings, which needs none.")
+    if (teacher.model is None) != (not teacher.base_url):
+        raise UsageError(
+            "A teacher needs both --model and --base-url. Without both, images are downloaded and no questions are asked."
+        )
     options = {"concurrency": concurrency, "delay_seconds": delay}
-    key = api_key or os.environ.get("OPENAI_API_KEY") or "none"
+    key = teacher.api_key or os.environ.get("OPENAI_API_KEY") or "none"
     with interrupt_event() as cancelled:
         folder = out or home / "vqa" / "locomo"
-        tally = _build(files, split, folder, images_from, (base_url or [], model, key), options, cancelled)
+        tally = _build(
+            files, split, folder, images_from, (teacher.base_url or [], teacher.model, key), options, cancelled
+        )
     if as_json:
         values = {one.name: getattr(tally, one.name) for one in fields(tally)}
         print_json({**values, "folder": str(folder)})
     else:
-        typer.echo(_summary(tally, folder, asked=model is not None))
+        typer.echo(_summary(tally, folder, asked=teacher.model is not None))
 
 
 def _build(
@@ -99,10 +157,8 @@ def _build(
     from memlora_mlx.distill.image_downloads import download_images
     from memlora_mlx.distill.journal import Journal
     from memlora_mlx.distill.teacher_client import Teacher
-    from memlora_mlx.errors import UsageError
 
-    if split not in SPLITS:
-        raise UsageError(f"there is no split {split!r}; known are {', '.join(sorted(SPLITS))}")
+    require_split_scheme(split)
     shared = vqa_build.linked_images(select_conversations(require_files(files), None), SPLITS[split])
     urls, model, key = server
     teacher = Teacher(urls, model, api_key=key, concurrency=options["concurrency"]) if model else None
@@ -141,17 +197,17 @@ def _bar() -> Progress:
 
 
 def _summary(tally: VqaBuildStats, folder: Path, *, asked: bool) -> str:
-    became = ", ".join(f"{count} {status}" for status, count in tally.fetched.most_common()) or "none fetched"
+    became = ", ".join(f"{count} {status}" for status, count in tally.fetched.most_common()) or "none downloaded"
     lines = [f"{tally.links} links: {became}; {tally.images} images to ask about"]
     if tally.in_two_splits:
-        lines.append(f"{tally.in_two_splits} images stand in two splits and are left out")
+        lines.append(f"{tally.in_two_splits} images occur in two splits and were skipped.")
     if not asked:
-        lines.append("nobody was asked about them; add --base-url and --model of a teacher that sees")
+        lines.append("No questions were generated. Add --base-url and --model of a vision teacher.")
         return "\n".join(lines)
     lines.append(f"{tally.rows} of {tally.questions} questions written: {folder / 'rows.jsonl'}")
     if tally.refused:
         reasons = ", ".join(f"{count} {reason}" for reason, count in tally.refused.most_common())
-        lines.append(f"{tally.refused.total()} answers make no question: {reasons}")
+        lines.append(f"{tally.refused.total()} answers could not be used: {reasons}")
     return "\n".join(lines)
 
 
@@ -166,5 +222,7 @@ def _drawings(folder: Path, count: int, seed: int, as_json: bool) -> None:
         return
     typer.echo(f"{count} drawings with {manifest['rows']['count']} questions: {folder}")
     test = manifest["blind"].get("test", {})
-    guessed = ", ".join(f"{kind} {100 * entry['right']:.1f}" for kind, entry in test.items())
-    typer.echo(f"right without looking, of 100 test questions: {guessed}. It says nothing about photographs.")
+    guessed = ", ".join(f"{kind} {100 * entry['right']:.1f} %" for kind, entry in test.items())
+    typer.echo(
+        f"Majority baseline without the image: {guessed}. These are drawings; the result says nothing about photographs."
+    )

@@ -24,6 +24,6 @@ class Splits:
 
 
 SPLITS: Mapping[str, Splits] = {
-    # Specification 4: C1 validates, C2 and C3 test, in the order of LoCoMo's file.
+    # As in the paper: the first conversation of LoCoMo's file is for validation, the second and third are for testing.
     "paper": Splits("paper", frozenset({"conv-26"}), frozenset({"conv-30", "conv-41"})),
 }

@@ -1,1 +1,1 @@
-"""From a teacher's answers to experts: teacher data, training, the search for the best of them."""
+"""Teacher data, the training of experts, and the search for the best training settings."""

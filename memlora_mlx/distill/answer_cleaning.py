@@ -1,8 +1,8 @@
-"""From what a teacher wrote to the exact words a student is trained on, or a reason why there are none.
+"""Clean a teacher's answer: the exact text that a student is trained on, or the reason why the answer is rejected.
 
-Reasoning, fences, harmony's markers and prose go; the last JSON object of the stage's shape stays and is written anew
-in the one form that the stage's grammar allows (see `memory.stages`). Nothing is guessed: an answer that names what it
-was not offered, or contradicts itself, is refused as a whole.
+Reasoning, code fences, harmony's markers and prose are removed. The last JSON object of the stage's form is kept and written
+in the only form that the stage's grammar allows (see `memory.stages`). Nothing is guessed: an answer that refers to something
+it was not given, or contradicts itself, is rejected as a whole.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from memlora_mlx.memory.stages import clean_line
 from memlora_mlx.records import Stage
 
 RejectionReason = Literal[
-    "empty",  # nothing but blanks
-    "cut off",  # it ends within the reasoning or within the JSON
+    "empty",  # nothing but spaces
+    "cut off",  # it ends inside the reasoning or inside the JSON
     "no JSON",
-    "wrong shape",  # JSON, but not what the stage answers
+    "wrong shape",  # JSON, but not of the stage's form
     "unknown id",  # changes or deletes a memory that was not offered
-    "id named twice",  # two different things are to happen to one memory
-    "more memories than facts",  # it adds more than it was given
+    "id named twice",  # two different operations on one memory
+    "more memories than facts",  # it adds more memories than it was given facts
     "too long",  # the prompt does not fit the teacher's context
-    "no answer",  # the server fails on this prompt, and on no other
+    "no answer",  # the server fails on this prompt only
 ]
 
-MAX_ANSWER_CHARACTERS = 200_000  # characters looked at, from the end; no answer of use is longer
+MAX_ANSWER_CHARACTERS = 200_000  # only this many characters at the end are read; useful answers are shorter
 
 MAX_OBJECTS = 1000  # beginnings of JSON objects that are tried, from the end
 
@@ -46,20 +46,20 @@ _CLOSING = re.compile(
 _MARKER = re.compile(r"<\|[a-z_]{1,20}\|>")
 _OBJECT = re.compile(r'\{\s*"')
 _FENCE = re.compile(r"^\s*```[a-z]*\s*\n?|\n?\s*```\s*$", re.IGNORECASE)
-_DECODER = json.JSONDecoder(strict=False)  # raw line ends in strings: `clean_line` takes them out
-_TEMPLATE = ["fact1", "fact2"]  # of the prompt; a teacher that thinks aloud repeats it
+_DECODER = json.JSONDecoder(strict=False)  # allows line ends in strings; `clean_line` removes them
+_TEMPLATE = ["fact1", "fact2"]  # the example in the prompt, which a teacher repeats while it reasons
 
 
 @dataclass(frozen=True, slots=True)
 class CleanedAnswer:
-    """What the student is to answer."""
+    """The answer that the student should give."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class RejectedAnswer:
-    """Why an answer cannot be learnt from."""
+    """Why an answer cannot be used."""
 
     reason: RejectionReason
 
@@ -71,8 +71,8 @@ def clean_answer(
 
     Args:
         raw: the answer as the server gave it.
-        old: for an update the memories it was offered, in the order of their ids "0", "1", ...
-        facts: for an update the new facts; it adds no more memories than there are.
+        old: for an update, the old memories in the order of their ids "0", "1", ...
+        facts: for an update, the new facts; it must not add more memories than there are facts.
     """
     raw = raw[-MAX_ANSWER_CHARACTERS:]
     if not raw.strip():
@@ -89,7 +89,7 @@ def clean_answer(
 
 
 def strip_reasoning(raw: str) -> str | None:
-    """What a model says behind its reasoning, without markers and fences; None where it never ends the reasoning."""
+    """The text after a model's reasoning, without markers and code fences; None if the reasoning never ends."""
     if _is_open(raw):
         return None
     closing = _last(_CLOSING, raw)
@@ -108,37 +108,37 @@ def _generation(raw: str) -> CleanedAnswer | RejectedAnswer:
 
 
 def last_object(raw: str, is_shape: Callable[[Any], bool]) -> Any:
-    """The last JSON object of a shape outside of the reasoning, or a `Refused`.
+    """The last JSON object of a form outside the reasoning, or a `RejectedAnswer`.
 
-    It is looked for before the markers are: what stands in its strings may look like a marker.
+    Objects are found before markers, because their strings may contain text that looks like a marker.
     """
     was_json = was_cut = False
     whole = len(raw.rstrip())
-    begin, end, found = 0, 0, None
+    begin, end, last = 0, 0, None
     starts = [match.start() for match in _OBJECT.finditer(raw)]
     for start in reversed(starts[-MAX_OBJECTS:]):
         try:
             value, stop = _DECODER.raw_decode(raw, start)
         except json.JSONDecodeError as error:
             was_cut |= error.pos >= whole or error.msg.startswith("Unterminated")
-        except (ValueError, RecursionError):  # a number of too many digits; nested for ever
+        except (ValueError, RecursionError):  # a number with too many digits; nested too deeply
             pass
         else:
             was_json = True
-            if stop > end and is_shape(value):  # the last one, or one around it
-                begin, end, found = start, stop, value
-    if found is not None:
-        if closing := _last(_CLOSING, raw, end):  # a draft: the answer stands behind, and holds no such object
+            if stop > end and is_shape(value):  # the last object, or one that contains it
+                begin, end, last = start, stop, value
+    if last is not None:
+        if closing := _last(_CLOSING, raw, end):  # it was a draft; the answer follows and has no such object
             answer = raw[closing.end() :]
             return last_object(answer, is_shape) if answer.strip() else RejectedAnswer("empty")
-        return RejectedAnswer("cut off") if _is_open(raw[:begin]) else found
+        return RejectedAnswer("cut off") if _is_open(raw[:begin]) else last
     if was_cut or _is_open(raw):
         return RejectedAnswer("cut off")
     return RejectedAnswer("wrong shape" if was_json else "no JSON")
 
 
 def _is_open(text: str) -> bool:
-    """Whether the text ends within reasoning."""
+    """Whether the text ends inside reasoning."""
     opening, closing = _last(_OPENING, text), _last(_CLOSING, text)
     return opening is not None and (closing is None or closing.start() < opening.start())
 

@@ -1,4 +1,4 @@
-"""The files a teacher's answers go into: rows of a stage, and beside them what could not be cleaned."""
+"""The files of a teacher's answers: the training examples of a stage, and beside them the rejected answers."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from memlora_mlx.errors import BadTrainingData, TeacherFailed, UsageError
 from memlora_mlx.json_lines import JsonLines
 from memlora_mlx.records import Stage
 
-RESUME_HINT = "what was answered is kept, and the same command goes on from there"
+RESUME_HINT = "The answers so far are saved; run the same command to continue."
 
 
 def teacher_file(home: Path, stage: Stage, teacher: str) -> Path:
-    """Where a teacher's rows of a stage are kept; those that could not be cleaned lie beside it."""
+    """The file of a teacher's examples for a stage. The rejected answers are beside it, see `rejected_file`."""
     slug = re.sub(r"[^A-Za-z0-9._-]+", "--", teacher).strip("-.") or "teacher"
     return home / "teacher" / stage / f"{slug}.jsonl"
 
@@ -30,35 +30,37 @@ def rejected_file(path: Path) -> Path:
 
 
 def read_answers(path: Path) -> dict[str, CleanedAnswer | RejectedAnswer]:
-    """What a teacher's two files hold, by the hash of the prompt.
+    """The answers in a teacher's two files, by the hash of the prompt.
 
     Raises:
-        BadTrainingData: a line is no row.
+        BadTrainingData: a line is not valid.
     """
-    known: dict[str, CleanedAnswer | RejectedAnswer] = {}
+    answers: dict[str, CleanedAnswer | RejectedAnswer] = {}
     if path.is_file():
-        known |= {row.prompt_hash: CleanedAnswer(row.answer) for row in read_examples(path)}
-    aside = rejected_file(path)
-    if aside.is_file():
-        for number, line in enumerate(aside.read_bytes().split(b"\n"), 1):
+        answers |= {example.prompt_hash: CleanedAnswer(example.answer) for example in read_examples(path)}
+    rejected = rejected_file(path)
+    if rejected.is_file():
+        for number, line in enumerate(rejected.read_bytes().split(b"\n"), 1):
             if line.strip():
                 try:
                     value = json.loads(line)
-                    known.setdefault(value["prompt_hash"], RejectedAnswer(value["reason"]))
+                    answers.setdefault(value["prompt_hash"], RejectedAnswer(value["reason"]))
                 except (ValueError, KeyError, TypeError) as error:
-                    raise BadTrainingData(f"{aside}, line {number} is no refused row; remove that line") from error
-    return known
+                    raise BadTrainingData(
+                        f"{rejected}, line {number} is not a rejected answer. Remove that line."
+                    ) from error
+    return answers
 
 
 class AnswerFiles:
-    """The files of one teacher and stage. Rows are added one by one, each whole or not at all.
+    """The files of one teacher and stage. Examples are added one by one, each as a whole.
 
-    Use it in a `with` statement. A last line that a kill has torn is cut off; `get` knows all that is kept.
+    Use it in a `with` statement. It removes a last line that is incomplete because the process was killed.
 
     Raises:
-        UsageError: another process is writing them.
-        BadTrainingData: a line is no row.
-        TeacherFailed: they cannot be written, or the disk is full; what was written before is whole.
+        UsageError: another process is writing the files.
+        BadTrainingData: a line is not valid.
+        TeacherFailed: the files cannot be written, or the disk is full; what was written before is intact.
     """
 
     def __init__(self, path: Path) -> None:
@@ -75,10 +77,12 @@ class AnswerFiles:
             try:
                 self._open.enter_context(lock)
             except filelock.Timeout:
-                raise UsageError(f"another `memlora teach` is writing {self.path}; wait for it or stop it") from None
+                raise UsageError(
+                    f"Another `memlora teach` is writing {self.path}. Wait for it, or stop it first."
+                ) from None
             with contextlib.ExitStack() as undo:
                 undo.callback(self._open.close)
-                self._rows = self._open.enter_context(JsonLines(self.path))
+                self._examples = self._open.enter_context(JsonLines(self.path))
                 self._rejected = self._open.enter_context(JsonLines(rejected_file(self.path)))
                 self._known = read_answers(self.path)
                 undo.pop_all()
@@ -90,14 +94,14 @@ class AnswerFiles:
     def get(self, prompt_hash: str) -> CleanedAnswer | RejectedAnswer | None:
         return self._known.get(prompt_hash)
 
-    def add(self, row: TrainingExample, result: CleanedAnswer | RejectedAnswer) -> None:
-        """Add a row, or put it aside with the reason."""
-        value = row.as_json()
+    def add(self, example: TrainingExample, result: CleanedAnswer | RejectedAnswer) -> None:
+        """Add an example, or a rejected answer with its reason."""
+        value = example.as_json()
         if isinstance(result, CleanedAnswer):
-            self._append(self._rows, value)
+            self._append(self._examples, value)
         else:
             self._append(self._rejected, {**value, "messages": value["messages"][:-1], "reason": result.reason})
-        self._known[row.prompt_hash] = result
+        self._known[example.prompt_hash] = result
 
     def _append(self, file: JsonLines, value: dict[str, Any]) -> None:
         with self._explained():
@@ -109,5 +113,7 @@ class AnswerFiles:
             yield
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise TeacherFailed(f"the disk of {self.path.parent} is full; free some: {RESUME_HINT}") from error
-            raise TeacherFailed(f"cannot write {self.path}: {error.strerror or error}; {RESUME_HINT}") from error
+                raise TeacherFailed(
+                    f"The disk of {self.path.parent} is full. Free some space. {RESUME_HINT}"
+                ) from error
+            raise TeacherFailed(f"Cannot write {self.path}: {error.strerror or error}. {RESUME_HINT}") from error

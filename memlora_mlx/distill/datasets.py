@@ -1,7 +1,7 @@
-"""Rows -> token sequences -> batches.
+"""Training examples as token sequences, and these as batches.
 
-A batch carries only what the loss needs: the tokens, the places whose next token is to be learnt, and how much each of
-these weighs. The output head is then computed at those places alone.
+A batch has only what the loss needs: the tokens, the positions whose next token is to be learnt, and the weight of each of
+them. The output head is then computed at those positions alone.
 """
 
 from __future__ import annotations
@@ -26,101 +26,105 @@ from memlora_mlx.records import Stage
 if TYPE_CHECKING:
     from memlora_mlx.models.student import Student
 
-_MULTIPLE = 16  # batches are padded to one of these, so that few shapes occur: each is compiled anew on Metal
-_TARGETS = 64  # the same for the places where the head is computed
-_WINDOW = 16  # batches in which rows are sorted by length
+# Batches are padded to a multiple of this many tokens, so that few shapes occur: each shape is compiled anew on Metal.
+_MULTIPLE = 16
+_TARGETS = 64  # the same for the positions where the head is computed
+_WINDOW = 16  # examples are sorted by length within this many batches
 
 
 @dataclass(frozen=True, slots=True)
 class TokenizedExample:
-    """A row as the student reads it."""
+    """An example as the student reads it."""
 
-    tokens: NDArray[np.int32]  # prompt, answer and end mark; what is negative names a feature of an image
+    tokens: NDArray[np.int32]  # prompt, answer and end mark; a negative number stands for a feature of an image
     prompt: int  # tokens of the prompt
     weights: NDArray[np.float32]  # of the answer's tokens and the end mark
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingBatch:
-    """What one step reads: arrays of numpy, made into MLX's where they are used."""
+    """What one step reads, as numpy arrays. The training step converts them to MLX arrays."""
 
     tokens: NDArray[np.int32]  # (rows, time)
-    positions: NDArray[np.int32]  # (targets,) into rows * time: where the next token is learnt
+    positions: NDArray[np.int32]  # (targets,) indices into rows * time, where the next token is learnt
     targets: NDArray[np.int32]  # (targets,)
     weights: NDArray[np.float32]  # (targets,)
-    total: float  # weight of the whole batch over the number of processes that share it
-    read: int  # tokens of the whole batch's prompts and answers, padding not counted
+    total: float  # weight of the whole batch, divided by the number of processes that share it
+    read: int  # tokens of all prompts and answers of the whole batch, without padding
 
 
 def tokenize_examples(
     student: Student,
-    rows: Sequence[TrainingExample],
+    examples: Sequence[TrainingExample],
     *,
     longest: int,
     decision_weight: float,
-    what: str = "train on",
+    purpose: str = "train on",
     images: Mapping[str, Path] = MappingProxyType({}),
 ) -> tuple[list[TokenizedExample], int]:
-    """The rows as token sequences, and how many were left out because they are longer than `longest` tokens.
+    """The examples as token sequences, and how many were left out because they are longer than `longest` tokens.
 
     Args:
-        images: the files of the rows' images, by the names that the rows have for them.
-        what: they are for, in the words of the error.
+        decision_weight: of the tokens that decide, see `Recipe.decision_weight`.
+        purpose: what the examples are for, as the error says it.
+        images: the image files, by their names in the examples.
 
     Raises:
         BadTrainingData: none is left.
     """
-    made = [_example(student, row, decision_weight, images) for row in rows]
-    fitting = [example for example in made if len(example.tokens) <= longest]
+    tokenized = [_example(student, example, decision_weight, images) for example in examples]
+    fitting = [example for example in tokenized if len(example.tokens) <= longest]
     if not fitting:
-        reason = f"all {len(made)} rows are longer than {longest} tokens" if made else "there is not one row"
-        raise BadTrainingData(f"nothing to {what}: {reason}; give others, or a larger --max-seq-length")
-    return fitting, len(made) - len(fitting)
+        reason = (
+            f"all {len(tokenized)} examples are longer than {longest} tokens" if tokenized else "there are no examples"
+        )
+        raise BadTrainingData(f"Nothing to {purpose}: {reason}. Give other data, or a larger --max-seq-length.")
+    return fitting, len(tokenized) - len(fitting)
 
 
 def _example(
-    student: Student, row: TrainingExample, decision_weight: float, images: Mapping[str, Path]
+    student: Student, example: TrainingExample, decision_weight: float, images: Mapping[str, Path]
 ) -> TokenizedExample:
-    prompt = student.encode(row.chat, None if row.image is None else images[row.image])
-    answer, spans = student.tokenize_with_spans(row.answer)
+    prompt = student.encode(example.chat, None if example.image is None else images[example.image])
+    answer, spans = student.tokenize_with_spans(example.answer)
     weights = np.ones(len(answer) + 1, np.float32)  # the end mark is one more token
     if decision_weight != 1.0:
-        per_character = _character_weights(row, decision_weight)
+        per_character = _character_weights(example, decision_weight)
         for i, (start, end) in enumerate(spans):
             weights[i] = per_character[start:end].max(initial=0.0) if end > start else 1.0
     tokens = np.array([*prompt, *answer, student.end_token], np.int32)
     return TokenizedExample(tokens, len(prompt), weights)
 
 
-def _character_weights(row: TrainingExample, heavy: float) -> NDArray[np.float32]:
-    """How much each character of a JSON answer weighs.
+def _character_weights(example: TrainingExample, decision_weight: float) -> NDArray[np.float32]:
+    """The weight of each character of a JSON answer.
 
-    Most of an update is copied text, which is learnt first and drowns the few tokens that decide: which memory, where its
-    text leaves those that could stand there instead, which event, and whether another entry follows. What the grammar
-    forces (old_memory) needs hardly any learning.
+    Most of an update is copied text. It is learnt first and outweighs the few tokens that decide: which memory, where its
+    text differs from the texts that could stand there instead, which event, and whether another entry follows. What the
+    grammar forces (old_memory) needs hardly any learning.
     """
-    weights = np.ones(len(row.answer), np.float32)
-    for pattern, weight in _DECISION_PATTERNS[row.stage]:
-        for found in re.finditer(pattern, row.answer):
-            weights[slice(*found.span(1))] = heavy if weight is None else weight
-    for place in _first_difference(row) if row.stage == "update" else ():
-        weights[place] = heavy
+    weights = np.ones(len(example.answer), np.float32)
+    for pattern, weight in _DECISION_PATTERNS[example.stage]:
+        for match in re.finditer(pattern, example.answer):
+            weights[slice(*match.span(1))] = decision_weight if weight is None else weight
+    for position in _first_differences(example) if example.stage == "update" else ():
+        weights[position] = decision_weight
     return weights
 
 
-def _first_difference(row: TrainingExample) -> Iterator[int]:
-    """The characters of an update at which a text parts from the others that begin alike: its memory's own (which would be
-    deleted), and the facts. There, and not at the event behind it, the student decides."""
-    found = stages.parse_update_chat(row.chat)
-    if found is None:
+def _first_differences(example: TrainingExample) -> Iterator[int]:
+    """The characters of an update at which a text first differs from the other texts that could stand there: the text of
+    its memory (which would be deleted) and the facts. The student decides there, and not at the event that follows."""
+    prompt = stages.parse_update_chat(example.chat)
+    if prompt is None:
         return
-    old, facts = found
-    for entry in re.finditer(rf'"id": "([0-9]+)", "text": ({_STRING})', row.answer):
-        number, said = int(entry[1]), entry[2]
-        for other in {*facts, *old[number : number + 1]}:
-            spelled = json.dumps(other, ensure_ascii=False)
-            if spelled != said:
-                yield entry.start(2) + len(os.path.commonprefix([spelled, said]))
+    old, facts = prompt
+    for entry in re.finditer(rf'"id": "([0-9]+)", "text": ({_STRING})', example.answer):
+        number, text = int(entry[1]), entry[2]
+        for alternative in {*facts, *old[number : number + 1]}:
+            quoted = json.dumps(alternative, ensure_ascii=False)
+            if quoted != text:
+                yield entry.start(2) + len(os.path.commonprefix([quoted, text]))
 
 
 _STRING = r'"(?:[^"\\]|\\.)*"'
@@ -144,19 +148,19 @@ _DECISION_PATTERNS: Mapping[Stage, list[tuple[str, float | None]]] = {
 def training_batches(
     data: Sequence[TokenizedExample], size: int, *, seed: int | None, rank: int = 0, world: int = 1
 ) -> Iterator[TrainingBatch]:
-    """One pass over the data, every example once, those of like length together.
+    """One pass over the data: every example once, examples of similar length together.
 
     Args:
         size: examples in a step, over all processes.
-        seed: of the order; None: by length, as for validation.
-        rank, world: this process's place among those that share each step.
+        seed: of the random order; None sorts by length, as for validation.
+        rank, world: this process's number among those that share each step, and how many they are.
     """
     for chosen in plan_batches([len(example.tokens) for example in data], size, seed=seed):
         yield _batch([data[i] for i in chosen], rank, world)
 
 
 def plan_batches(lengths: Sequence[int], size: int, *, seed: int | None) -> list[list[int]]:
-    """Which examples make each batch."""
+    """The indices of the examples of each batch."""
     if seed is None:
         order = np.argsort(np.array(lengths), kind="stable")
         return [order[i : i + size].tolist() for i in range(0, len(order), size)]
@@ -165,27 +169,27 @@ def plan_batches(lengths: Sequence[int], size: int, *, seed: int | None) -> list
     window = _WINDOW * size
     groups = [sorted(order[i : i + window].tolist(), key=lambda j: lengths[j]) for i in range(0, len(order), window)]
     ordered = [i for group in groups for i in group]
-    made = [ordered[i : i + size] for i in range(0, len(ordered), size)]
-    return [made[i] for i in random.permutation(len(made))]
+    batches = [ordered[i : i + size] for i in range(0, len(ordered), size)]
+    return [batches[i] for i in random.permutation(len(batches))]
 
 
 def _batch(chosen: list[TokenizedExample], rank: int, world: int) -> TrainingBatch:
     total = sum(float(example.weights.sum()) for example in chosen)
     width = max(len(example.tokens) for example in chosen) - 1  # the last token is only a target
     width = -(-width // _MULTIPLE) * _MULTIPLE
-    mine = chosen[rank::world] or chosen[:1]  # a process without a row of its own does one that weighs nothing
+    mine = chosen[rank::world] or chosen[:1]  # a process without an example takes one with a weight of 0
     idle = not chosen[rank::world]
     tokens = np.zeros((len(mine), width), np.int32)
-    places: list[NDArray[Any]] = []
+    positions: list[NDArray[Any]] = []
     for row, example in enumerate(mine):
         tokens[row, : len(example.tokens) - 1] = example.tokens[:-1]
-        places.append(row * width + np.arange(example.prompt - 1, len(example.tokens) - 1))
+        positions.append(row * width + np.arange(example.prompt - 1, len(example.tokens) - 1))
     weights = np.concatenate([example.weights for example in mine]) * (0.0 if idle else 1.0)
     targets = np.concatenate([example.tokens[example.prompt :] for example in mine])
-    spare = -len(targets) % _TARGETS  # these weigh nothing
+    spare = -len(targets) % _TARGETS  # padding, with a weight of 0
     return TrainingBatch(
         tokens,
-        np.pad(np.concatenate(places), (0, spare)).astype(np.int32),
+        np.pad(np.concatenate(positions), (0, spare)).astype(np.int32),
         np.pad(targets, (0, spare)),
         np.pad(weights, (0, spare)).astype(np.float32),
         total / world,

@@ -1,4 +1,4 @@
-"""The processes that `mlx.launch` has started to train one expert together; without it there is one, the first."""
+"""Distributed training: helpers for the processes that `mlx.launch` starts. Without it there is one process, rank 0."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import mlx.core as mx  # isort: skip
 
 
 def rank() -> int:
-    """This process's number; the first, 0, prints and writes."""
+    """This process's number. The first one, 0, prints and writes."""
     return int(mx.distributed.init().rank())
 
 
@@ -20,7 +20,7 @@ def world_size() -> int:
 
 
 def broadcast(data: bytes) -> bytes:
-    """What the first process gave, in all of them. Every process must call it.
+    """The data of the first process, in all processes. Every process must call it.
 
     Raises:
         TrainingFailed: a process has ended.
@@ -35,7 +35,7 @@ def broadcast(data: bytes) -> bytes:
 
 
 def any_process(flag: bool) -> bool:
-    """Whether it is true in any process. Every process must call it.
+    """Whether the flag is true in any process. Every process must call it.
 
     Raises:
         TrainingFailed: a process has ended.
@@ -45,9 +45,11 @@ def any_process(flag: bool) -> bool:
 
 def _count(number: int) -> int:
     """The sum over all processes."""
-    total, there = np.array(_sum(mx.array([number, 1]))).tolist()
-    if there != world_size():  # a sum with a process that is gone raises nothing
-        raise TrainingFailed("another of the processes has ended; its own line says why")
+    total, processes = np.array(_sum(mx.array([number, 1]))).tolist()
+    if processes != world_size():  # a sum without a process that has ended raises nothing
+        raise TrainingFailed(
+            "Another process has ended, so this one cannot continue. See that process's error message for the reason."
+        )
     return int(total)
 
 

@@ -1,7 +1,7 @@
-"""Teacher data: one JSON line an example, whoever the teacher is.
+"""Training examples and their files: one JSON line for each example, in the same format for every teacher.
 
-A row is a chat whose last turn is the answer to learn, so mlx-lm's own trainer reads the same files. Where the words come
-from is in every row; which split they belong to is decided by the conversation's name, never by the row alone.
+An example is a chat whose last turn is the answer to learn, so mlx-lm's own trainer reads the same files. Every example says
+which conversation it comes from. The conversation's name decides the split, not the example alone.
 """
 
 from __future__ import annotations
@@ -24,23 +24,21 @@ ChatMessages = tuple[tuple[Role, str], ...]
 
 @dataclass(frozen=True, slots=True)
 class TrainingExample:
-    """One example: what the stage is asked, and what it should answer."""
+    """One example: the prompt of a stage, and the answer it should give."""
 
     stage: Stage
     chat: ChatMessages  # the prompt, ready for the student's chat template
     answer: str  # the teacher's, cleaned
     teacher: str  # a model's name, "observations" or "synthetic"
-    conversation: str  # where the words come from: "conv-42", "life-17"
-    exchange: str  # which part of it
+    conversation: str  # that the text comes from: "conv-42", "life-17"
+    exchange: str  # the part of that conversation
     split: Split
-    teacher_answer: str | None = None  # the teacher's answer before cleaning, where there was more to it
-    image: str | None = (
-        None  # what the question is about: a file, relative to the folder of the rows, named by its hash
-    )
+    teacher_answer: str | None = None  # the answer before cleaning, if it was different; the key `raw` of the file
+    image: str | None = None  # of a visual question: a file named by its hash, relative to the examples' folder
 
     @property
     def prompt_hash(self) -> str:
-        """Names the prompt: sixteen hex digits of its turns, and of the image's name where there is one."""
+        """Identifies the prompt: sixteen hexadecimal digits of its turns and, if there is one, the image's name."""
         return prompt_hash(self.chat if self.image is None else (*self.chat, ("user", self.image)))
 
     def as_json(self) -> dict[str, Any]:
@@ -57,12 +55,12 @@ class TrainingExample:
 
 
 def to_openai_messages(chat: ChatMessages, image: str | None = None) -> list[dict[str, Any]]:
-    """A chat as OpenAI's protocol has it; `image` is a `data:` address of what its last message is about."""
-    made: list[dict[str, Any]] = [{"role": role, "content": text} for role, text in chat]
+    """A chat in the format of OpenAI's protocol. `image` is a `data:` URL of the image that its last message is about."""
+    messages: list[dict[str, Any]] = [{"role": role, "content": text} for role, text in chat]
     if image is not None:
-        words = {"type": "text", "text": made[-1]["content"]}
-        made[-1]["content"] = [{"type": "image_url", "image_url": {"url": image}}, words]
-    return made
+        text = {"type": "text", "text": messages[-1]["content"]}
+        messages[-1]["content"] = [{"type": "image_url", "image_url": {"url": image}}, text]
+    return messages
 
 
 def prompt_hash(chat: ChatMessages) -> str:
@@ -73,21 +71,21 @@ def prompt_hash(chat: ChatMessages) -> str:
 
 
 def write_examples(path: Path, examples: Iterable[TrainingExample]) -> int:
-    """Write a new file whole, or not at all. Returns how many rows it holds."""
+    """Write a new file as a whole, or not at all. Returns the number of examples. Raises OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
     count = 0
     with atomic_file(path, private=False) as file:
-        for row in examples:
-            file.write(json_line(row.as_json()))
+        for example in examples:
+            file.write(json_line(example.as_json()))
             count += 1
     return count
 
 
 def read_examples(path: Path) -> Iterator[TrainingExample]:
-    """The rows of a file.
+    """The examples of a file.
 
     Raises:
-        BadTrainingData: a line is not JSON, not a row, or has nothing to learn; the message names the line.
+        BadTrainingData: a line is not JSON, is not an example, or has an empty answer; the message names the line.
     """
     try:
         with path.open(encoding="utf-8") as file:
@@ -95,23 +93,25 @@ def read_examples(path: Path) -> Iterator[TrainingExample]:
                 if line.strip():
                     yield _example(line, f"{path}, line {number}")
     except UnicodeDecodeError as error:
-        raise BadTrainingData(f"{path} is not UTF-8 text ({error.reason}); save it as UTF-8") from error
+        raise BadTrainingData(f"{path} is not UTF-8 text ({error.reason}). Save it as UTF-8.") from error
     except OSError as error:
-        raise BadTrainingData(f"cannot read {path}: {error.strerror}; check the path") from error
+        raise BadTrainingData(f"Cannot read {path}: {error.strerror}. Check the path.") from error
 
 
 def _example(line: str, where: str) -> TrainingExample:
     try:
         value = json.loads(line)
     except (ValueError, RecursionError) as error:
-        raise BadTrainingData(f"{where} is not JSON ({error}); mend or remove that line") from error
+        raise BadTrainingData(f"{where} is not JSON ({error}). Correct or remove that line.") from error
     try:
         stage, source = value["stage"], value["source"]
         turns = [(turn["role"], turn["content"]) for turn in value["messages"]]
         split, teacher, raw, image = source["split"], value["teacher"], value.get("raw"), value.get("image")
         names = (source["conversation"], source["exchange"], teacher)
     except (KeyError, TypeError) as error:
-        raise BadTrainingData(f"{where} is no training row ({error!r}); `memlora teach` writes such rows") from error
+        raise BadTrainingData(
+            f"{where} is not a training example ({error!r}). Correct or remove that line; `memlora teach` writes examples."
+        ) from error
     texts = (
         *names,
         *(text for _, text in turns),
@@ -119,13 +119,19 @@ def _example(line: str, where: str) -> TrainingExample:
         *(() if image is None else (image,)),
     )
     if stage not in STAGES or split not in get_args(Split) or not all(isinstance(text, str) for text in texts):
-        raise BadTrainingData(f"{where} is no training row: its stage, split or a text is of no known kind")
+        raise BadTrainingData(
+            f"{where} is not a valid training example: unknown stage or split, or a value that is not text. Correct or remove that line."
+        )
     if len(turns) < 2 or turns[-1][0] != "assistant" or any(role not in get_args(Role) for role, _ in turns):
-        raise BadTrainingData(f"{where}: the messages must end with the assistant's answer")
+        raise BadTrainingData(
+            f"{where}: the messages must end with the assistant's answer, after a prompt. Correct or remove that line."
+        )
     if not turns[-1][1].strip():
-        raise BadTrainingData(f"{where}: the answer is empty, so there is nothing to learn; remove that line")
+        raise BadTrainingData(f"{where}: the answer is empty, so there is nothing to learn. Remove that line.")
     if image is not None and (PurePosixPath(image).is_absolute() or ".." in PurePosixPath(image).parts):
-        raise BadTrainingData(f"{where}: its image lies outside the folder of the rows; remove that line")
+        raise BadTrainingData(f"{where}: its image is outside the folder of the examples. Remove that line.")
     if (image is None) == (stage == "vqa"):
-        raise BadTrainingData(f"{where}: rows of vqa, and no others, have an image; `memlora vqa build` writes them")
+        raise BadTrainingData(
+            f"{where}: a vqa example needs an image, and only vqa examples can have one. `memlora vqa build` writes them."
+        )
     return TrainingExample(stage, tuple(turns[:-1]), turns[-1][1], teacher, names[0], names[1], split, raw, image)

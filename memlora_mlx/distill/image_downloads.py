@@ -1,7 +1,7 @@
-"""Fetching the images that conversations link to: few at once, slowly from each host, bounded, and resumable.
+"""Download the images that conversations link to: one request at a time for each host, limited in size, and resumable.
 
-One thread works through a host's addresses in order and rests between two, so no host ever sees two requests of ours at
-a time. A dead link is counted and not tried again; what may pass (a timeout, a 503) is tried again by the next run.
+One thread processes the URLs of a host in order and waits between requests, so no host gets two requests at the same time. A
+dead link is counted and not tried again. The next run tries again what failed for a temporary reason (a timeout, a 503).
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from memlora_mlx.text import printable_line
 
 USER_AGENT = f"memlora/{__version__} (research; builds a VQA benchmark; one request a host at a time)"
 MAX_BYTES = 20 << 20  # of one image
-CONCURRENCY = 8  # hosts at once
+CONCURRENCY = 8  # hosts at the same time
 DELAY_SECONDS = 1.0  # between two requests to a host
-TIMEOUT_SECONDS = 20.0  # for an answer, and three times that for all of it
+TIMEOUT_SECONDS = 20.0  # for the first byte; the whole image may take three times as long
 FINAL_STATUSES = ("kept", "dead", "no image", "too large")  # not tried again
 
 DownloadStatus = Literal["kept", "dead", "no image", "too large", "failed"]
@@ -48,20 +48,20 @@ def download_images(
     on_progress: Callable[[Counter[str]], None] | None = None,
     cancelled: threading.Event | None = None,
 ) -> Counter[str]:
-    """Fetch images into `<folder>/images`; the ledger then tells of each address what became of it.
+    """Download images into `<folder>/images`. The journal then has the status of each URL.
 
-    Returns how many addresses have each status.
+    Returns how many URLs have each status.
 
     Raises:
-        Cancelled: `cancelled` was set; what was fetched is kept.
+        Cancelled: `cancelled` was set; the downloaded images are kept.
         UsageError: the folder cannot be written.
     """
     hosts: defaultdict[str, list[str]] = defaultdict(list)
-    wanted = list(dict.fromkeys(urls))
-    for url in wanted:
+    requested = list(dict.fromkeys(urls))
+    for url in requested:
         if not is_finished(journal.entries.get(url), folder):
             hosts[_host(url)].append(url)
-    opener = urllib.request.OpenerDirector()  # no file:, no ftp:, also not by a redirect
+    opener = urllib.request.OpenerDirector()  # handles neither file: nor ftp:, not even after a redirect
     for handler in (
         urllib.request.ProxyHandler(),
         urllib.request.HTTPHandler(),
@@ -73,7 +73,7 @@ def download_images(
     ):
         opener.add_handler(handler)
     stop = cancelled or threading.Event()
-    failed = threading.Event()  # a full disk: the other hosts need not go on
+    failed = threading.Event()  # for example a full disk: the other hosts stop as well
 
     def work(urls: list[str]) -> None:
         for number, url in enumerate(urls):
@@ -85,14 +85,14 @@ def download_images(
                 failed.set()
                 raise
             if on_progress:
-                on_progress(count_by_status(wanted, journal))
+                on_progress(count_by_status(requested, journal))
 
     with ThreadPoolExecutor(max_workers=max(1, concurrency)) as pool:
         for future in [pool.submit(work, urls) for urls in sorted(hosts.values(), key=len, reverse=True)]:
             future.result()
     if stop.is_set():
-        raise Cancelled("stopped; what was fetched is kept, and the same command goes on from here")
-    return count_by_status(wanted, journal)
+        raise Cancelled("Stopped. Downloaded images are saved; run the same command to continue.")
+    return count_by_status(requested, journal)
 
 
 def count_by_status(urls: Iterable[str], journal: Journal) -> Counter[str]:
@@ -100,23 +100,30 @@ def count_by_status(urls: Iterable[str], journal: Journal) -> Counter[str]:
 
 
 def is_finished(entry: dict[str, Any] | None, folder: Path) -> bool:
-    """Whether nothing is to be fetched: the file is there, or there is none to be had."""
+    """Whether there is nothing to download: the file is there, or the URL has no usable image."""
     if entry is None or entry.get("status") not in FINAL_STATUSES:
         return False
     return entry["status"] != "kept" or (folder / str(entry.get("file"))).is_file()
 
 
 def save_image(data: bytes, name: str, folder: Path) -> dict[str, Any]:
-    """Write an image as it is kept, and tell of it. Raises UsageError: it is none; OSError."""
-    picture = normalise_image(data, name)
-    digest = hashlib.sha256(picture.data).hexdigest()
-    file = folder / "images" / f"{digest}.{picture.suffix}"
+    """Write a normalised image. Returns its journal entry.
+
+    Raises:
+        UsageError: the data is not an image.
+        OSError: it cannot be written.
+    """
+    image = normalise_image(data, name)
+    digest = hashlib.sha256(image.data).hexdigest()
+    file = folder / "images" / f"{digest}.{image.suffix}"
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        atomic_write(file, picture.data, private=False)
+        atomic_write(file, image.data, private=False)
     except OSError as error:
-        raise OSError(f"cannot write {file.parent} ({error.strerror or error}); choose another place") from error
-    return {"status": "kept", "sha256": digest, "file": f"images/{file.name}", "bytes": len(picture.data)}
+        raise OSError(
+            f"Cannot write {file.parent} ({error.strerror or error}). Free disk space or choose another folder."
+        ) from error
+    return {"status": "kept", "sha256": digest, "file": f"images/{file.name}", "bytes": len(image.data)}
 
 
 def _download(
@@ -127,15 +134,15 @@ def _download(
         data = _read(opener, url, timeout, most_bytes)
     except urllib.error.HTTPError as error:
         error.close()
-        gone = error.code < 500 and error.code not in (408, 425, 429)  # also a redirect that leads off the web
+        gone = error.code < 500 and error.code not in (408, 425, 429)  # also a redirect to something other than http
         status, says = "dead" if gone else "failed", f"HTTP {error.code}"
     except urllib.error.URLError as error:
         says = f"no answer ({printable_line(error.reason, 200)})"
     except OverflowError as error:
         status, says = "too large", str(error)
     except (OSError, http.client.HTTPException) as error:
-        says = f"broken off ({printable_line(error, 200) or type(error).__name__})"
-    except ValueError as error:  # no address at all
+        says = f"interrupted ({printable_line(error, 200) or type(error).__name__})"
+    except ValueError as error:  # not a URL
         status, says = "dead", printable_line(error, 200)
     else:
         try:
@@ -149,15 +156,15 @@ def _download(
 
 def _read(opener: urllib.request.OpenerDirector, url: str, timeout: float, most_bytes: int) -> bytes:
     if not url.lower().startswith(("http://", "https://")) or not _host(url):
-        raise ValueError("no web address")
-    address = quote(url, safe="%/:=&?~#+!$,;'@()*[]")  # a blank or an umlaut in it
+        raise ValueError("not a web address")
+    address = quote(url, safe="%/:=&?~#+!$,;'@()*[]")  # it may contain spaces or umlauts
     request = urllib.request.Request(address, headers={"User-Agent": USER_AGENT, "Accept": "image/*"})
     until = time.monotonic() + 3 * timeout
     chunks: list[bytes] = []
     size = 0
     with opener.open(request, timeout=timeout) as answer:
-        told = answer.headers.get("Content-Length") or "0"
-        if told.isdigit() and int(told) > most_bytes:
+        length = answer.headers.get("Content-Length") or "0"
+        if length.isdigit() and int(length) > most_bytes:
             raise OverflowError(f"larger than {most_bytes} bytes")
         while chunk := answer.read1(1 << 16):
             chunks.append(chunk)
@@ -166,13 +173,13 @@ def _read(opener: urllib.request.OpenerDirector, url: str, timeout: float, most_
                 raise OverflowError(f"larger than {most_bytes} bytes")
             if time.monotonic() > until:
                 raise TimeoutError("too slow")
-    if told.isdigit() and size < int(told):
+    if length.isdigit() and size < int(length):
         raise http.client.IncompleteRead(b"")
     return b"".join(chunks)
 
 
 def _host(url: str) -> str:
-    """ "" where the address is malformed."""
+    """The host of a URL; empty if the URL is malformed."""
     try:
         return (urlsplit(url).hostname or "").lower()
     except ValueError:

@@ -1,4 +1,4 @@
-"""What a long run has done so far: one JSON line a step, on the disk before it counts, so any stop can be gone on from."""
+"""A JSONL journal: one entry per finished step, written before the step counts, so that a run can resume."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from memlora_mlx.json_lines import JsonLines, read_json_lines
 
 
 class Journal:
-    """The lines of a run by their keys; the last line of a key counts. Use it in a `with` statement.
+    """The entries of a run by their keys; the last entry of a key counts. Use it in a `with` statement.
 
-    A last line that a kill has torn is cut off. It may be used from several threads.
+    A last line that is incomplete because the process was killed is removed. Several threads may use a journal.
 
     Raises:
-        UsageError: another process is writing it, or it cannot be written.
+        UsageError: another process is writing the file, or it cannot be written.
     """
 
     def __init__(self, path: Path) -> None:
@@ -34,11 +34,11 @@ class Journal:
             self._open.enter_context(filelock.FileLock(self.path.with_name(f".{self.path.name}.lock"), timeout=0))
             self._file = self._open.enter_context(JsonLines(self.path))
             for entry in read_json_lines(self.path):
-                with suppress(KeyError, TypeError):  # what cannot be read is done again
+                with suppress(KeyError, TypeError):  # the step of an entry that cannot be read is done again
                     self.entries[str(entry["key"])] = entry
         except filelock.Timeout:
             self._open.close()
-            raise UsageError(f"another process is writing {self.path}; wait for it or stop it") from None
+            raise UsageError(f"Another process is writing {self.path}. Wait for it, or stop it first.") from None
         except OSError as error:
             self._open.close()
             raise _write_error(self.path, error) from error
@@ -47,17 +47,20 @@ class Journal:
     def __exit__(self, *_: object) -> None:
         self._open.close()
 
-    def add(self, key: str, **entry: Any) -> dict[str, Any]:
-        made = {"key": key, **entry}
+    def add(self, key: str, **fields: Any) -> dict[str, Any]:
+        """Write an entry. Returns it."""
+        entry = {"key": key, **fields}
         with self._lock:
             try:
-                self._file.append(made)
+                self._file.append(entry)
             except OSError as error:
                 raise _write_error(self.path, error) from error
-            self.entries[key] = made
-        return made
+            self.entries[key] = entry
+        return entry
 
 
 def _write_error(path: Path, error: OSError) -> UsageError:
-    said = error.strerror or error
-    return UsageError(f"cannot write {path} ({said}); free some disk space or choose another place, then go on")
+    reason = error.strerror or error
+    return UsageError(
+        f"Cannot write {path} ({reason}). Free disk space or choose another folder, and run the command again."
+    )

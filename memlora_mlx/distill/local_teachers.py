@@ -1,4 +1,4 @@
-"""The two teachers that need no server, as one call: rows of a stage into the data folder."""
+"""The two teachers that need no server, as one function that writes the examples of a stage into the data folder."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ if TYPE_CHECKING:
     from memlora_mlx.memory.workspace import Workspace
 
 LocalTeacher = Literal["observations", "synthetic"]
-DEFAULT_DIALOGUES = 400  # synthetic lives to train on
-CPU_DIALOGUES = 40  # the same where there is only a CPU: less than an hour's work for a student of 135M parameters
-UNUSED_SEED = 9  # a seed whose lives no shipped expert was trained on
+DEFAULT_DIALOGUES = 400  # for training
+CPU_DIALOGUES = 40  # the same on a CPU: a student of 135M parameters trains on them in less than an hour
+UNUSED_SEED = 9  # no shipped expert was trained on the dialogues of this seed
 VALIDATION_DIALOGUES = 12
 
 
 @dataclass(frozen=True, slots=True)
 class GeneratedExamples:
-    """What a local teacher wrote."""
+    """What a local teacher has written."""
 
     path: Path
     examples: int
-    skipped: int = 0  # test conversations
+    skipped: int = 0  # conversations of the test split
 
 
 def make_examples(
@@ -47,43 +47,49 @@ def make_examples(
     seed: int = 0,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> GeneratedExamples:
-    """Write the rows of a stage: of LoCoMo files by their observations, or of so many synthetic lives.
+    """Write the examples of a stage, from the observations in LoCoMo files or from synthetic dialogues.
 
     Args:
-        files, names: LoCoMo's files and, of their conversations, those wanted (all); for `observations`.
-        count, seed: of the lives to train on; for `synthetic`.
-        on_progress: told how many conversations or lives are done.
+        files, names: for `observations`: LoCoMo's files, and the names of the conversations to use (default: all).
+        count, seed: for `synthetic`: the number of training dialogues, and their seed.
+        on_progress: called with the number of conversations or dialogues that are done, and their total.
+
+    Raises:
+        UsageError: the teacher cannot make examples of this stage, or needs a file.
+        BadConversation: a file has no observations.
     """
     path = teacher_file(workspace.settings.home, stage, teacher)
     if teacher == "observations":
         if not files:
-            raise UsageError("the teacher `observations` reads LoCoMo's own annotations; name its file")
+            raise UsageError("The teacher `observations` reads LoCoMo's annotations. Give the path of LoCoMo's file.")
         found = [c for file in files for c in observations_teacher.read_annotated(file) if not names or c.name in names]
         chosen = [conversation for conversation in found if splits.split_of(conversation.name) != "test"]
-        made = (
+        examples = (
             observations_teacher.annotated_examples(stage, conversation, workspace, splits) for conversation in chosen
         )
         return GeneratedExamples(
-            path, write_examples(path, _counted(made, len(chosen), on_progress)), len(found) - len(chosen)
+            path, write_examples(path, _counted(examples, len(chosen), on_progress)), len(found) - len(chosen)
         )
     if stage == "generation":
-        raise UsageError("synthetic lives hold no questions; `--teacher observations` makes generation rows of LoCoMo")
+        raise UsageError(
+            "Synthetic dialogues have no questions. Use `--teacher observations` to make generation examples from LoCoMo."
+        )
     parts: list[tuple[int, Split]] = [(count, "train"), (VALIDATION_DIALOGUES, "validation")]
-    lived = (
-        (life, split)
+    dialogues = (
+        (dialogue, split)
         for number, split in parts
-        for life in synthetic_teacher.generate_dialogues(number, split, seed=seed)
+        for dialogue in synthetic_teacher.generate_dialogues(number, split, seed=seed)
     )
     if stage == "extraction":
-        rows = (synthetic_teacher.synthetic_extraction_examples(life, split) for life, split in lived)
+        examples = (synthetic_teacher.synthetic_extraction_examples(dialogue, split) for dialogue, split in dialogues)
     else:
-        rows = (_updates(life, split, workspace) for life, split in lived)
-    return GeneratedExamples(path, write_examples(path, _counted(rows, count + VALIDATION_DIALOGUES, on_progress)))
+        examples = (_updates(dialogue, split, workspace) for dialogue, split in dialogues)
+    return GeneratedExamples(path, write_examples(path, _counted(examples, count + VALIDATION_DIALOGUES, on_progress)))
 
 
 def _updates(dialogue: SyntheticDialogue, split: Split, workspace: Workspace) -> Iterator[TrainingExample]:
-    with temporary_store(workspace) as bank:
-        yield from synthetic_teacher.synthetic_update_examples(dialogue, bank, split)
+    with temporary_store(workspace) as store:
+        yield from synthetic_teacher.synthetic_update_examples(dialogue, store, split)
 
 
 def _counted(

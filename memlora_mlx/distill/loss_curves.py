@@ -1,4 +1,4 @@
-"""A run's loss as a curve, in a terminal and as an image. Both libraries are slow to load, so this comes last."""
+"""The loss curve of a run, as text for the terminal and as a PNG. Import this late: both plotting libraries load slowly."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from pathlib import Path
 import plotext
 from matplotlib.figure import Figure
 
-from memlora_mlx.distill.training import MetricsPoint
+from memlora_mlx.distill.training_metrics import MetricsPoint
 
-_SMOOTHING_WINDOW = 40  # groups of steps that a training curve is averaged over; single batches are noise
+_SMOOTHING_WINDOW = 40  # groups of steps, each averaged to one point of the training curve: single batches are noisy
 
 
 def terminal_loss_curve(points: Sequence[MetricsPoint], *, colours: bool, width: int = 76, height: int = 16) -> str:
-    """Training loss as dots, validation loss as a line, over the steps, in characters.
+    """Training loss as dots and validation loss as a line, over the steps, as text of `width` by `height` characters.
 
-    Empty where there is nothing to draw yet: fewer than two validations.
+    The text is empty if there are fewer than two validations.
     """
     train, validation = _train(points), _validation(points)
     if len(validation) < 2:
@@ -29,14 +29,14 @@ def terminal_loss_curve(points: Sequence[MetricsPoint], *, colours: bool, width:
     plotext.plot(*_columns(validation), label="validation", marker="braille", color="blue")
     plotext.xlabel("step")
     plotext.ylabel("loss")
-    made = str(plotext.build())
-    return made if colours else str(plotext.uncolorize(made))
+    text = str(plotext.build())
+    return text if colours else str(plotext.uncolorize(text))
 
 
 def write_loss_png(points: Sequence[MetricsPoint], path: Path, title: str) -> None:
-    """The same as an image of 1600 by 1000 pixels, with the best validation marked. Raises OSError."""
+    """The same as an image of 1600 by 1000 pixels; the legend names the best validation. Raises OSError."""
     train, validation = _train(points), _validation(points)
-    figure = Figure(figsize=(8, 5), dpi=200, layout="constrained")  # drawn by Agg: no window, no pyplot
+    figure = Figure(figsize=(8, 5), dpi=200, layout="constrained")  # drawn without a window
     axes = figure.subplots()
     if train:
         axes.plot(*_columns(_every(points)), color="0.85", linewidth=0.8)
@@ -60,7 +60,7 @@ def _every(points: Sequence[MetricsPoint]) -> list[tuple[float, float]]:
 
 
 def _train(points: Sequence[MetricsPoint]) -> list[tuple[float, float]]:
-    """Step and loss, averaged over neighbours."""
+    """Step and loss, averaged over neighbouring steps."""
     every = _every(points)
     size = max(1, len(every) // _SMOOTHING_WINDOW)
     groups = [every[i : i + size] for i in range(0, len(every), size)]

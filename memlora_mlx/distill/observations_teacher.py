@@ -1,10 +1,10 @@
-"""The teacher that needs no server: LoCoMo's own annotated observations.
+"""The teacher `observations`, which needs no server: the observations in LoCoMo's own annotations.
 
-LoCoMo gives for every session the facts that its annotators saw in it, each with the turn that says it. Those of an
-exchange are its extraction answer. Replayed through a store they give update prompts (nearly all of them ADD: nobody
-annotated what changes), and the bank they fill gives generation prompts for LoCoMo's questions.
+LoCoMo lists the facts of every session, each with the turn that states it. The facts of an exchange are its extraction
+answer. Replayed through a store they give update prompts (nearly all of them ADD, because changes are not annotated), and the
+memories in that store give generation prompts for LoCoMo's questions.
 
-LoCoMo is CC BY-NC 4.0, and so is what is made of it.
+LoCoMo is licensed under CC BY-NC 4.0, and so are the examples made from it.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ if TYPE_CHECKING:
     from memlora_mlx.memory.workspace import Workspace
 
 TEACHER = "observations"
-# Of extraction rows. In the corpus rows without a fact are the majority, and a student that sees them all learns silence.
+# Of the extraction examples. Most exchanges have no fact, and a student that sees all of them learns to find none.
 EMPTY_SHARE = 0.4
 
 
 @dataclass(frozen=True, slots=True)
 class AnnotatedConversation:
-    """A LoCoMo conversation with what its annotators wrote."""
+    """A LoCoMo conversation with its annotations."""
 
     name: str
     exchanges: tuple[Exchange, ...]
@@ -42,7 +42,7 @@ class AnnotatedConversation:
     questions: tuple[AnnotatedQuestion, ...]
 
     def facts_of(self, exchange: Exchange) -> list[str]:
-        """What the annotators saw in an exchange about its owner."""
+        """The annotated facts of an exchange about its owner."""
         owner = next((m.speaker for m in exchange.messages if m.role == "user" and m.speaker), "")
         refs = [message.ref for message in exchange.messages if message.ref]
         found = [stages.clean_line(fact).rstrip(".") for ref in refs for fact in self.facts.get((owner, ref), ())]
@@ -53,7 +53,7 @@ def read_annotated(path: Path) -> list[AnnotatedConversation]:
     """The conversations of a LoCoMo file with their observations and questions.
 
     Raises:
-        BadConversation: it is no LoCoMo file, or one without observations.
+        BadConversation: it is not a LoCoMo file, or has no observations.
     """
     conversations = read_conversations(path)
     try:
@@ -69,20 +69,20 @@ def read_annotated(path: Path) -> list[AnnotatedConversation]:
         ]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise BadConversation(
-            f"{path} has no observations ({error!r}); the teacher `observations` needs LoCoMo's own file"
+            f"{path} has no observations ({error!r}). The teacher `observations` needs LoCoMo's own file, locomo10.json."
         ) from error
 
 
 def annotated_extraction_examples(
     conversation: AnnotatedConversation, splits: Splits, *, seed: int = 0
 ) -> Iterator[TrainingExample]:
-    """For each exchange the facts about its owner; of those without a fact only so many that they are `EMPTY_SHARE`."""
-    told = [(exchange, conversation.facts_of(exchange)) for exchange in conversation.exchanges]
-    empty = [exchange.key for exchange, facts in told if not facts]
-    wanted = round((len(told) - len(empty)) * EMPTY_SHARE / (1 - EMPTY_SHARE))
-    kept = set(random.Random(f"{seed} {conversation.name}").sample(empty, min(wanted, len(empty))))
+    """For each exchange, the facts about its owner. Exchanges without facts are `EMPTY_SHARE` of the examples."""
+    annotated = [(exchange, conversation.facts_of(exchange)) for exchange in conversation.exchanges]
+    empty = [exchange.key for exchange, facts in annotated if not facts]
+    count = round((len(annotated) - len(empty)) * EMPTY_SHARE / (1 - EMPTY_SHARE))
+    kept = set(random.Random(f"{seed} {conversation.name}").sample(empty, min(count, len(empty))))
     split = splits.split_of(conversation.name)
-    for exchange, facts in told:
+    for exchange, facts in annotated:
         if facts or exchange.key in kept:
             answer = json.dumps({"facts": facts}, ensure_ascii=False)
             chat = stages.extraction_chat(exchange)
@@ -92,7 +92,7 @@ def annotated_extraction_examples(
 def replay_observations(
     store: ReplayStore, conversation: AnnotatedConversation, splits: Splits
 ) -> Iterator[TrainingExample]:
-    """Replay the observations through a bank, in the order they were said, and give the update rows on the way, a fact each."""
+    """Replay the observations through a store, in their order. Yields the update examples on the way, one for each fact."""
     split = splits.split_of(conversation.name)
     for exchange in conversation.exchanges:
         together = store.related(exchange.owner, conversation.facts_of(exchange))
@@ -108,29 +108,29 @@ def replay_observations(
 def annotated_examples(
     stage: str, conversation: AnnotatedConversation, workspace: Workspace, splits: Splits
 ) -> Iterator[TrainingExample]:
-    """All rows of one stage from one conversation."""
+    """All examples of one stage from one conversation."""
     if stage == "extraction":
         yield from annotated_extraction_examples(conversation, splits)
         return
-    with temporary_store(workspace) as bank:
-        updates = list(replay_observations(bank, conversation, splits))
+    with temporary_store(workspace) as store:
+        updates = list(replay_observations(store, conversation, splits))
         if stage == "update":
             yield from updates
         else:
             owners = list(dict.fromkeys(exchange.owner for exchange in conversation.exchanges))
             yield from generation_examples(
-                bank, owners, conversation.questions, conversation=conversation.name, teacher=TEACHER, splits=splits
+                store, owners, conversation.questions, conversation=conversation.name, teacher=TEACHER, splits=splits
             )
 
 
 def add_all_answer(facts: Sequence[str], offered: int) -> str:
-    """The update answer that adds every fact, after so many offered memories."""
+    """The update answer that adds every fact. `offered` is the number of old memories in the prompt."""
     entries = [{"id": str(offered + i), "text": fact, "event": "ADD"} for i, fact in enumerate(facts)]
     return json.dumps({"memory": entries}, ensure_ascii=False)
 
 
 def _facts(observation: Mapping[str, Any]) -> dict[tuple[str, str], tuple[str, ...]]:
-    """By speaker and turn; a fact that names several turns belongs to the first."""
+    """The facts by speaker and turn. A fact of several turns belongs to the first."""
     found: dict[tuple[str, str], tuple[str, ...]] = {}
     for session in observation.values():
         for speaker, facts in session.items():

@@ -1,6 +1,6 @@
-"""How an expert is trained: one YAML file a stage, in mlx-lm's own names, so that `mlx_lm.lora -c` takes it too.
+"""Training recipes: one YAML file for each stage, with mlx-lm's names, so that `mlx_lm.lora -c` accepts it as well.
 
-What mlx-lm has no name for stands below `memlora:`, which it ignores.
+Settings that mlx-lm does not have are below `memlora:`, which it ignores.
 """
 
 from __future__ import annotations
@@ -18,43 +18,48 @@ from memlora_mlx.records import Stage
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """The paper's section "Implementation" and what each stage changes of it."""
+    """The training settings of one stage. The defaults are those of the paper's section "Implementation".
+
+    The names of the fields are keys of cards, run.json and search.json.
+    """
 
     stage: Stage
-    keys: tuple[str, ...]  # the linear layers that are adapted, named within a block
+    keys: tuple[str, ...]  # the linear layers to adapt, by their names within a block
     rank: int = 8
     scale: float = 2.0  # alpha / r: 16 / 8
     dropout: float = 0.1
-    num_layers: int = -1  # blocks, counted from the last; -1: all
-    learning_rate: float = 1e-3
-    warmup: float = 0.05  # of all steps; then a cosine to a tenth
+    num_layers: int = -1  # adapt this many blocks, counted from the last; -1: all
+    learning_rate: float = 1e-3  # peak
+    warmup: float = 0.05  # share of all steps; then a cosine decay to a tenth
     betas: tuple[float, float] = (0.9, 0.999)
     weight_decay: float = 0.01
     batch_size: int = 8
-    epochs: float = 50  # at most
-    patience: int = 3  # validations in a row that may bring nothing better
-    validations: int = 4  # in an epoch
-    max_seq_length: int = 1024  # tokens of prompt and answer; longer rows are left out and counted
-    decision_weight: float = 1.0  # of the tokens that decide (ids, events, going on or ending) beside copied text
+    epochs: float = 50  # the most; validation may stop the run earlier
+    patience: int = 3  # stop after this many validations in a row without improvement
+    validations: int = 4  # per epoch
+    max_seq_length: int = 1024  # tokens of prompt and answer; longer examples are left out and counted
+    decision_weight: float = (
+        1.0  # of tokens that decide (ids, events, whether another entry follows); copied text has 1
+    )
     seed: int = 0
     grad_checkpoint: bool = False
     origin: Mapping[str, Any] = field(default_factory=dict)  # the file as read
 
     def changed(self, **changes: Any) -> Recipe:
-        """This recipe with other values; a None counts as not given."""
+        """This recipe with other values. A value of None changes nothing."""
         return replace(self, **{name: value for name, value in changes.items() if value is not None})
 
     def as_dict(self) -> dict[str, Any]:
-        """What a card and a run folder say of it."""
+        """The recipe as a card and run.json hold it."""
         named = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "origin"}
         return {name: list(value) if isinstance(value, tuple) else value for name, value in named.items()}
 
 
 def read_recipe(stage: Stage, path: Path | None = None, *, student: str | None = None) -> Recipe:
-    """A recipe from a file; else the one this student's shipped expert was trained by; else the paper's for the stage.
+    """The recipe in `path`; by default that of the student's shipped expert, or else the paper's recipe for the stage.
 
     Raises:
-        UsageError: it cannot be read, or a value is missing or of the wrong kind.
+        UsageError: the file cannot be read, or a value is missing or of the wrong type.
     """
     import yaml
 
@@ -66,12 +71,12 @@ def read_recipe(stage: Stage, path: Path | None = None, *, student: str | None =
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
-        raise UsageError(f"cannot read the recipe {path}: {error.strerror}; check the path") from error
+        raise UsageError(f"Cannot read the recipe {path}: {error.strerror}. Check the path.") from error
     try:
         config = yaml.safe_load(text)
         lora, adamw, ours = config["lora_parameters"], config["optimizer_config"]["adamw"], config.get("memlora") or {}
         if config.get("fine_tune_type", "lora") != "lora":
-            raise ValueError("fine_tune_type must be lora")
+            raise ValueError("fine_tune_type must be `lora`")
         recipe = Recipe(
             stage,
             keys=tuple(str(key) for key in lora["keys"]),
@@ -90,10 +95,12 @@ def read_recipe(stage: Stage, path: Path | None = None, *, student: str | None =
             **{name: kind(ours[name]) for name, kind in _OWN_KEYS.items() if name in ours},
         )
         if unknown := set(ours) - set(_OWN_KEYS):
-            raise ValueError(f"unknown names below memlora: {', '.join(sorted(unknown))}")
+            raise ValueError(f"unknown keys below `memlora`: {', '.join(sorted(unknown))}")
     except (yaml.YAMLError, KeyError, TypeError, ValueError, IndexError) as error:
         reason = f"{error} is missing" if isinstance(error, KeyError) else str(error).splitlines()[0]
-        raise UsageError(f"the recipe {path} cannot be used ({reason}); compare it with memlora's own") from error
+        raise UsageError(
+            f"The recipe {path} cannot be used ({reason}). Compare it with a recipe in memlora's folder `adapters`."
+        ) from error
     check_recipe(recipe)
     return recipe
 
@@ -108,10 +115,10 @@ _OWN_KEYS: Mapping[str, type] = {
 
 
 def check_recipe(recipe: Recipe) -> None:
-    """Raises UsageError for values no run can use."""
+    """Raises UsageError for values that no run can use."""
     positive = ("rank", "scale", "learning_rate", "batch_size", "epochs", "patience", "validations", "max_seq_length")
     for name in positive:
         if not getattr(recipe, name) > 0:
-            raise UsageError(f"the recipe's {name} is {getattr(recipe, name)}; it must be above 0")
+            raise UsageError(f"The recipe's {name} is {getattr(recipe, name)}. It must be above 0.")
     if not 0 <= recipe.dropout < 1:
-        raise UsageError(f"the recipe's dropout is {recipe.dropout}; it must be at least 0 and below 1")
+        raise UsageError(f"The recipe's dropout is {recipe.dropout}. It must be at least 0 and below 1.")

@@ -1,7 +1,7 @@
-"""A memory bank as a teacher would have built it: its facts and decisions replayed through a real store.
+"""A temporary store that replays a teacher's facts and operations, so that later prompts contain the right memories.
 
-Retrieval is the product's own (embedder, order, number of memories), so that a student is trained on prompts of exactly
-the kind it will meet.
+It retrieves with the pipeline's own embedder, order and number of memories, so a student is trained on the same kind of
+prompts that it will get.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING
 from memlora_mlx.conversations.splits import Splits
 from memlora_mlx.distill.examples import TrainingExample
 from memlora_mlx.memory import stages
-from memlora_mlx.memory.pipeline import Pipeline, PipelineOptions, owner_name
+from memlora_mlx.memory.evidence import owner_name
+from memlora_mlx.memory.pipeline import Pipeline, PipelineOptions
 from memlora_mlx.memory.results import UpdateInput
 from memlora_mlx.memory.store.store import Store
-from memlora_mlx.records import ChatMessages, Exchange, Hit, Scope
+from memlora_mlx.records import ChatMessages, Exchange, Neighbour, Scope
 
 if TYPE_CHECKING:
     from memlora_mlx.memory.workspace import Workspace
@@ -38,40 +39,40 @@ class AnnotatedQuestion:
 
 
 class ReplayStore:
-    """The memories of some owners, and the pipeline's own steps on them."""
+    """The memories of some owners, and the pipeline's operations on them."""
 
     def __init__(self, pipeline: Pipeline) -> None:
         self._pipeline = pipeline
 
     def related(self, owner: Scope, facts: Sequence[str]) -> UpdateInput:
-        """New facts beside the memories they may concern; what is stored word for word already is dropped."""
+        """New facts with the memories that they may concern. Facts that are stored word for word already are dropped."""
         return self._pipeline.find_related(owner, facts)
 
     def prompt(self, related: UpdateInput) -> ChatMessages:
         return stages.update_chat([memory.text for memory in related.memories], related.facts)
 
     def apply(self, exchange: Exchange, related: UpdateInput, answer: str) -> None:
-        """Do what an update answer decides."""
+        """Apply the operations of an update answer."""
         decisions = stages.parse_update(answer, [memory.text for memory in related.memories])
         changes = self._pipeline.decide_changes(exchange, [(related, decisions)])
         self._pipeline.store.commit(exchange.owner, changes, exchange=exchange)
 
-    def search(self, question: str, owners: Sequence[Scope], limit: int) -> list[Hit]:
-        """The memories nearest to a question, `limit` of each owner, nearest first."""
+    def search(self, question: str, owners: Sequence[Scope], limit: int) -> list[Neighbour]:
+        """The memories nearest to a question, at most `limit` of each owner, nearest first."""
         [vector] = self._pipeline.engine.embed([question], query=True)
-        found = [hit for owner in owners for hit in self._pipeline.store.search(vector, limit, scope=owner)]
-        return sorted(found, key=lambda hit: hit.distance)
+        hits = [hit for owner in owners for hit in self._pipeline.store.search(vector, limit, scope=owner)]
+        return sorted(hits, key=lambda hit: hit.distance)
 
 
 @contextmanager
 def temporary_store(workspace: Workspace) -> Iterator[ReplayStore]:
-    """A bank that lasts as long as the `with` block, embedded by the workspace's embedder."""
-    rules = PipelineOptions(related=workspace.settings.related, max_context=workspace.settings.max_context)
+    """A store that exists during the `with` block and uses the workspace's embedder."""
+    options = PipelineOptions(related=workspace.settings.related, max_context=workspace.settings.max_context)
     with (
-        tempfile.TemporaryDirectory(prefix="memlora-bank-") as folder,
+        tempfile.TemporaryDirectory(prefix="memlora-replay-") as folder,
         Store(Path(folder), workspace.embedding_fingerprint) as store,
     ):
-        yield ReplayStore(Pipeline(workspace.engine, store, rules))
+        yield ReplayStore(Pipeline(workspace.engine, store, options))
 
 
 def generation_examples(
@@ -85,11 +86,12 @@ def generation_examples(
     limits: Sequence[int] = (3, 4, 5, 6),
     unanswered: float = 0.03,
 ) -> Iterator[TrainingExample]:
-    """Questions over the bank's memories, with gold answers (Algorithm B2; categories 1 to 4).
+    """Questions about the store's memories, with gold answers (the paper's Algorithm B2; categories 1 to 4).
 
     Args:
-        limits: memories of each owner, taken in turn, so that a student learns lists of several lengths.
-        unanswered: share of rows, on top, whose memories do not hold the answer (category 5, and the target says so).
+        limits: how many memories of each owner a prompt has, taken in turn, so that a student learns lists of many lengths.
+        unanswered: additional examples whose memories do not contain the answer (category 5), as a share of the others;
+            their answer is `NOT_MENTIONED`.
     """
     split = splits.split_of(conversation)
     answered = [question for question in questions if question.category != 5 and question.answer]

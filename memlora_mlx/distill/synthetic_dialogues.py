@@ -1,8 +1,8 @@
-"""Made-up lives: chats whose facts, and what each does to the memories, are known because they were made up.
+"""Synthetic dialogues: generated chats whose facts and correct update operations are known.
 
-A life is a row of exchanges. What is true is kept in a bank, and every next fact is drawn from what the bank allows:
-new information, a change or a detail of a memory, its end, the wish that it be forgotten, or what is known already in other
-words.
+A dialogue is a sequence of exchanges. The generator keeps the list of what is true of the owner, and draws every next fact
+from what that list allows: something new, a change or a detail of a memory, its end, a request to forget it, or a known fact
+in other words. A seed always gives the same dialogue.
 """
 
 from __future__ import annotations
@@ -13,8 +13,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Literal, TypeVar
 
-from memlora_mlx.distill import phrases
-from memlora_mlx.distill.phrases import ATTRIBUTES, Attribute, Phrase, part
+from memlora_mlx.distill.phrases import Attribute, Phrase, Phrases, load_phrases, select_phrases
 from memlora_mlx.records import Event, Role
 
 T = TypeVar("T")
@@ -22,11 +21,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Fact:
-    """What the owner said, as the extraction should write it, and the right decision about it."""
+    """A fact as the extraction stage should write it, and the correct operation for it."""
 
     text: str
     event: Event
-    replaces: str | None  # the old memory it changes, ends or repeats, as it stands; None for an ADD
+    replaces: str | None  # the memory that it changes, ends or repeats, word for word; None for an ADD
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +38,7 @@ class DialogueStep:
 
 @dataclass(frozen=True, slots=True)
 class SyntheticDialogue:
-    """One owner's conversation, from an empty memory on."""
+    """One owner's conversation, which begins without any memory."""
 
     seed: int
     name: str
@@ -49,28 +48,29 @@ class SyntheticDialogue:
 
 
 def generate_dialogue(seed: int, *, steps: int = 12, held_out: bool = False) -> SyntheticDialogue:
-    """The life of a seed; held out: in the wordings that no other life uses."""
-    name = f"life-held-{seed}" if held_out else f"life-{seed}"
+    """The dialogue of a seed. With `held_out` it uses only the phrases that no training dialogue uses."""
+    name = f"life-held-{seed}" if held_out else f"life-{seed}"  # the names are seeds: never change them
     random = Random(name)
-    owner, other = (None, None) if random.random() < UNNAMED_SHARE else random.sample(phrases.FIRST_NAMES, 2)
-    writer = _DialogueWriter(random, owner, held_out)
+    phrases = load_phrases()
+    owner, other = (None, None) if random.random() < UNNAMED_SHARE else random.sample(phrases.first_names, 2)
+    writer = _DialogueWriter(random, phrases, owner, held_out)
     return SyntheticDialogue(seed, name, owner, other, tuple(writer.step() for _ in range(steps)))
 
 
 def expected_memories(dialogue: SyntheticDialogue, upto: int) -> list[str]:
-    """The memories before step `upto`, oldest first, where every decision before it was right."""
+    """The memories before step `upto`, oldest first, if every operation before it was correct."""
     texts: list[str] = []
     for fact in [fact for step in dialogue.steps[:upto] for fact in step.facts]:
         if fact.replaces is None:
             texts.append(fact.text)
-        elif fact.event == "UPDATE":  # a changed memory keeps its age
+        elif fact.event == "UPDATE":  # a changed memory keeps its place
             texts[texts.index(fact.replaces)] = fact.text
         elif fact.event == "DELETE":
             texts.remove(fact.replaces)
     return texts
 
 
-# ------------------------------------------------------------------------------------------------ what happens
+# ------------------------------------------------------------------------------------------------ facts
 
 FactChange = Literal["add", "change", "refine", "withdraw", "forget", "repeat"]
 _EVENTS: dict[FactChange, Event] = {
@@ -82,9 +82,9 @@ _EVENTS: dict[FactChange, Event] = {
     "repeat": "NONE",
 }
 
-UNNAMED_SHARE = 0.3  # share of lives
+UNNAMED_SHARE = 0.3  # of dialogues
 FACT_COUNTS = {0: 0.15, 1: 0.5, 2: 0.25, 3: 0.1}  # facts of a step: share of steps
-# Weights among what is possible. An empty bank allows nothing but "add", which makes its share larger than this.
+# Weights among the possible changes. While nothing is known, only "add" is possible, so its share is larger than this.
 WEIGHTS: dict[FactChange, float] = {
     "add": 0.23,
     "change": 0.265,
@@ -94,17 +94,17 @@ WEIGHTS: dict[FactChange, float] = {
     "repeat": 0.22,
 }
 RELATED_TOPIC_WEIGHT = (
-    6.0  # weight of an attribute to add whose topic is in the bank already: easily confused, and yet new
+    6.0  # of an attribute whose topic is already known: new facts that are easily confused with old ones
 )
 
-OPENED, JOINED, CLOSED = 0.4, 0.5, 0.35  # shares of turns, or of gaps between statements
-BY_NAME = 0.35  # share of the requests to forget that name what they are about
-OWN_STATEMENT = 0.2  # share of a friend's replies that state something of the friend's own
+OPENED, JOINED, CLOSED = 0.4, 0.5, 0.35  # shares of turns with an opener, of gaps with a joiner, of turns with a closer
+BY_NAME = 0.35  # share of the requests to forget that name an attribute
+OWN_STATEMENT = 0.2  # share of a friend's replies that state something about the friend
 
 
 @dataclass(slots=True)
 class _KnownFact:
-    """A memory of the bank, and what it means."""
+    """Something that is true of the owner, and the memory that says so."""
 
     attribute: Attribute
     value: str
@@ -115,7 +115,7 @@ class _KnownFact:
 
 @dataclass(frozen=True, slots=True)
 class _FilledPhrase:
-    """A phrase with what fills it."""
+    """A phrase and the texts for its slots."""
 
     phrase: Phrase
     slots: dict[str, str]
@@ -123,17 +123,18 @@ class _FilledPhrase:
 
 @dataclass(slots=True)
 class _DialogueWriter:
-    """Writes a life step by step."""
+    """Writes a dialogue step by step. The order of the random draws is part of the seed: keep it."""
 
     random: Random
+    phrases: Phrases
     owner: str | None
     held_out: bool
-    truths: list[_KnownFact] = field(default_factory=list)
+    known: list[_KnownFact] = field(default_factory=list)
 
     def step(self) -> DialogueStep:
         [count] = self.random.choices(list(FACT_COUNTS), list(FACT_COUNTS.values()))
         if not count:
-            return DialogueStep(self._chatter(), ())
+            return DialogueStep(self._small_talk(), ())
         touched: set[Attribute] = set()
         facts, statements = [], []
         for _ in range(count):
@@ -143,117 +144,127 @@ class _DialogueWriter:
         return DialogueStep((("user", self._turn(statements)), ("assistant", self._reply())), tuple(facts))
 
     def _next_change(self, touched: set[Attribute]) -> tuple[Fact, _FilledPhrase]:
-        """Let something happen to the bank, and not to the attributes touched; adds its own to them."""
-        untouched = [truth for truth in self.truths if truth.attribute not in touched]
-        free = [truth for truth in untouched if truth.attribute.kind != "event"]
+        """Draw the next fact about an attribute that is not in `touched`, and add that attribute to `touched`."""
+        untouched = [known for known in self.known if known.attribute not in touched]
+        changeable = [known for known in untouched if known.attribute.kind != "event"]
         options: dict[FactChange, list[_KnownFact]] = {
-            "change": [truth for truth in free if truth.attribute.change],
-            "refine": [truth for truth in free if truth.attribute.refine and not truth.is_refined],
-            "withdraw": [truth for truth in free if truth.attribute.withdraw],
+            "change": [known for known in changeable if known.attribute.change],
+            "refine": [known for known in changeable if known.attribute.refine and not known.is_refined],
+            "withdraw": [known for known in changeable if known.attribute.withdraw],
             "forget": untouched,
-            "repeat": free,
+            "repeat": changeable,
         }
-        possible: list[FactChange] = ["add", *(happening for happening, truths in options.items() if truths)]
-        [happening] = self.random.choices(possible, [WEIGHTS[happening] for happening in possible])
-        truth = self._new(touched) if happening == "add" else self.random.choice(options[happening])
-        touched.add(truth.attribute)
+        possible: list[FactChange] = ["add", *(change for change, facts in options.items() if facts)]
+        [change] = self.random.choices(possible, [WEIGHTS[change] for change in possible])
+        known = self._new(touched) if change == "add" else self.random.choice(options[change])
+        touched.add(known.attribute)
 
-        attribute, before, slots = truth.attribute, truth.text, {"v": truth.value}
-        if happening == "change":
-            slots["old"] = truth.value
-            slots["v"] = self.random.choice([value for value in attribute.values if value != truth.value])
-        if happening == "refine":
+        before = known.text
+        slots = self._slots(change, known)
+        candidates = select_phrases(self._phrases_for(change, known.attribute), self.held_out)
+        phrase = self.random.choice([phrase for phrase in candidates if phrase is not known.phrase])
+        text = _filled(phrase.fact, {**slots, "n": self.owner or "User"})
+
+        if change == "add":
+            self.known.append(known)
+        if change in ("withdraw", "forget"):
+            self.known.remove(known)
+        elif change != "repeat":
+            known.value, known.phrase, known.text = slots["v"], phrase, text
+            known.is_refined = change == "refine"
+        replaces = None if change == "add" else before
+        return Fact(text, _EVENTS[change], replaces), _FilledPhrase(phrase, slots)
+
+    def _slots(self, change: FactChange, known: _KnownFact) -> dict[str, str]:
+        attribute, slots = known.attribute, {"v": known.value}
+        if change == "change":
+            slots["old"] = known.value
+            slots["v"] = self.random.choice([value for value in attribute.values if value != known.value])
+        if change == "refine":
             slots["d"] = self.random.choice(attribute.details)
-        if happening == "forget":
-            slots |= {"a": attribute.name, **self._statement_text(truth)}
-        kinds = {
+        if change == "forget":
+            slots |= {"a": attribute.name, **self._statement_text(known)}
+        return slots
+
+    def _phrases_for(self, change: FactChange, attribute: Attribute) -> Sequence[Phrase]:
+        # Every list is built, also those that are not used: `_forget_requests` draws a random number.
+        phrases = {
             "change": attribute.change,
             "refine": attribute.refine,
             "withdraw": attribute.withdraw,
-            "forget": self._requests(attribute),
+            "forget": self._forget_requests(attribute),
         }
-        known = kinds.get(happening, attribute.state)
-        phrase = self.random.choice([phrase for phrase in part(known, self.held_out) if phrase is not truth.phrase])
-        text = _filled(phrase.fact, {**slots, "n": self.owner or "User"})
+        return phrases.get(change, attribute.state)
 
-        if happening == "add":
-            self.truths.append(truth)
-        if happening in ("withdraw", "forget"):
-            self.truths.remove(truth)
-        elif happening != "repeat":
-            truth.value, truth.phrase, truth.text = slots["v"], phrase, text
-            truth.is_refined = happening == "refine"
-        touches = None if happening == "add" else before
-        return Fact(text, _EVENTS[happening], touches), _FilledPhrase(phrase, slots)
-
-    def _requests(self, attribute: Attribute) -> Sequence[Phrase]:
+    def _forget_requests(self, attribute: Attribute) -> Sequence[Phrase]:
         by_name = attribute.kind in ("single", "other person") and self.random.random() < BY_NAME
-        return phrases.REQUESTS_BY_NAME if by_name else phrases.REQUESTS
+        return self.phrases.forget_requests_by_name if by_name else self.phrases.forget_requests
 
-    def _statement_text(self, truth: _KnownFact) -> dict[str, str]:
-        """What a truth says as part of a longer sentence, in the owner's words and in the third person."""
-        known = part(truth.attribute.state, self.held_out)
-        phrase = self.random.choice([one for one in known if ":" not in one.said] or known)
-        said = _filled(phrase.said, {"v": truth.value}, after=",").rstrip(".")
-        return {"s": said, "f": _filled(phrase.fact, {"v": truth.value, "n": self.owner or "User"}, after=",")}
+    def _statement_text(self, known: _KnownFact) -> dict[str, str]:
+        """The known fact as part of a longer sentence: `s` in the owner's words, `f` in the third person."""
+        phrases = select_phrases(known.attribute.state, self.held_out)
+        phrase = self.random.choice([phrase for phrase in phrases if ":" not in phrase.said] or phrases)
+        said = _filled(phrase.said, {"v": known.value}, after=",").rstrip(".")
+        return {"s": said, "f": _filled(phrase.fact, {"v": known.value, "n": self.owner or "User"}, after=",")}
 
     def _new(self, touched: AbstractSet[Attribute]) -> _KnownFact:
-        """Something that may become true: no second value of what has one, no rival, nothing twice."""
-        held = {truth.attribute for truth in self.truths}
-        rivals: dict[str | None, Attribute] = {
-            attribute.rivals: attribute for attribute in held | touched if attribute.rivals
+        """Something that can become true: no second value of an attribute that has one, nothing that contradicts a known
+        fact of the same exclusive group, and nothing that is known already."""
+        held = {known.attribute for known in self.known}
+        exclusive: dict[str | None, Attribute] = {
+            attribute.exclusive_group: attribute for attribute in held | touched if attribute.exclusive_group
         }
         topics = {attribute.topic for attribute in held}
         values: dict[Attribute, list[str]] = {}
-        for attribute in ATTRIBUTES:
-            if attribute in touched or rivals.get(attribute.rivals, attribute) is not attribute:
+        for attribute in self.phrases.attributes:
+            if attribute in touched or exclusive.get(attribute.exclusive_group, attribute) is not attribute:
                 continue
             if attribute not in held:
                 values[attribute] = list(attribute.values)
             elif attribute.kind in ("several", "event"):
-                known = {truth.value for truth in self.truths if truth.attribute is attribute}
-                values[attribute] = [value for value in attribute.values if value not in known]
+                used = {known.value for known in self.known if known.attribute is attribute}
+                values[attribute] = [value for value in attribute.values if value not in used]
         possible = [attribute for attribute, free in values.items() if free]
-        [attribute] = self.random.choices(
-            possible, [RELATED_TOPIC_WEIGHT if one.topic in topics else 1.0 for one in possible]
-        )
+        weights = [RELATED_TOPIC_WEIGHT if attribute.topic in topics else 1.0 for attribute in possible]
+        [attribute] = self.random.choices(possible, weights)
         return _KnownFact(attribute, self.random.choice(values[attribute]), Phrase("", ""), "")
 
-    # -------------------------------------------------------------------------------------------- how it is said
+    # -------------------------------------------------------------------------------------------- turns
 
     def _turn(self, statements: Sequence[_FilledPhrase]) -> str:
-        sentences = [self._one(phrases.OPENERS)] if self.random.random() < OPENED else []
+        sentences = [self._choose(self.phrases.openers)] if self.random.random() < OPENED else []
         for number, statement in enumerate(statements):
             if number and self.random.random() < JOINED:
-                sentences.append(self._one(phrases.JOINERS))
+                sentences.append(self._choose(self.phrases.joiners))
             sentences.append(_filled(statement.phrase.said, statement.slots, after=sentences[-1] if sentences else "."))
         if self.random.random() < CLOSED:
-            sentences.append(self._one(phrases.CLOSERS))
+            sentences.append(self._choose(self.phrases.closers))
         return " ".join(sentences)
 
     def _reply(self) -> str:
-        """An answer that fits whatever was said."""
-        own = phrases.REPLIES_OF_A_FRIEND if self.owner else phrases.REPLIES_OF_AN_ASSISTANT
+        """An answer that fits any turn."""
+        special = self.phrases.friend_replies if self.owner else self.phrases.assistant_replies
         if self.owner is None or self.random.random() >= OWN_STATEMENT:
-            return self._one(phrases.REPLIES, own)
-        lead, attribute = self._one(phrases.LEADS_OF_A_FRIEND), self.random.choice(ATTRIBUTES)
-        statement = self._one(attribute.state).said
-        return f"{lead} {_filled(statement, {'v': self.random.choice(attribute.values)}, after=lead)}"
+            return self._choose(self.phrases.replies, special)
+        lead_in = self._choose(self.phrases.friend_lead_ins)
+        attribute = self.random.choice(self.phrases.attributes)
+        statement = self._choose(attribute.state).said
+        return f"{lead_in} {_filled(statement, {'v': self.random.choice(attribute.values)}, after=lead_in)}"
 
-    def _chatter(self) -> tuple[tuple[Role, str], ...]:
-        special = phrases.CHATTER_WITH_A_FRIEND if self.owner else phrases.CHATTER_WITH_AN_ASSISTANT
-        chatter = self._one(phrases.CHATTER, special)
-        return ("user", chatter.said), ("assistant", chatter.answer)
+    def _small_talk(self) -> tuple[tuple[Role, str], ...]:
+        special = self.phrases.friend_small_talk if self.owner else self.phrases.assistant_small_talk
+        small_talk = self._choose(self.phrases.small_talk, special)
+        return ("user", small_talk.said), ("assistant", small_talk.answer)
 
-    def _one(self, *lists: Sequence[T]) -> T:
-        """One of the lists' training parts, or of their held-out ones."""
-        return self.random.choice([one for known in lists for one in part(known, self.held_out)])
+    def _choose(self, *lists: Sequence[T]) -> T:
+        """One entry of the lists: of their training parts, or of their held-out parts."""
+        return self.random.choice([entry for entries in lists for entry in select_phrases(entries, self.held_out)])
 
 
 def _filled(template: str, slots: dict[str, str], after: str = ".") -> str:
-    """A template with its slots filled, as a sentence of its own or running on from what comes before it."""
+    """A template with its slots filled: a new sentence after a full stop, else the continuation of `after`."""
     text = template.format(**slots)
     if after.endswith((".", "!", "?")):
         return text[0].upper() + text[1:]
-    keeps = template.startswith("{") or template.split()[0].split("'")[0] == "I"
-    return text if keeps else text[0].lower() + text[1:]
+    keeps_case = template.startswith("{") or template.split()[0].split("'")[0] == "I"
+    return text if keeps_case else text[0].lower() + text[1:]

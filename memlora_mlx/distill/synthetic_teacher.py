@@ -1,6 +1,6 @@
-"""The other teacher that needs no server: synthetic lives, whose right decisions are known by construction.
+"""The teacher `synthetic`, which needs no server: synthetic dialogues, whose correct operations are known.
 
-Each life is replayed through a real store, so the update prompts hold what the product's retrieval finds, in its order.
+Each dialogue is replayed through a real store, so the update prompts contain what retrieval finds, in its order.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from memlora_mlx.memory import stages
 from memlora_mlx.records import Exchange, Message, Scope
 
 TEACHER = "synthetic"
-STEPS = 16  # of one life
-VALIDATION_SEED = 1_000_000  # lives from here on validate; from twice that on, they are for measuring
+STEPS = 16  # of one dialogue
+VALIDATION_SEED = 1_000_000  # dialogues from this seed on are for validation, and from twice this seed on for testing
 _BEGIN = datetime(2024, 1, 1, 9)
 
 
 def synthetic_extraction_examples(dialogue: SyntheticDialogue, split: Split) -> Iterator[TrainingExample]:
-    """What each exchange of a life says of its owner."""
+    """For each exchange, the facts that it states about its owner."""
     for number, step in enumerate(dialogue.steps):
         answer = json.dumps({"facts": [fact.text for fact in step.facts]}, ensure_ascii=False)
         exchange = _exchange(dialogue, number, step)
@@ -35,10 +35,13 @@ def synthetic_extraction_examples(dialogue: SyntheticDialogue, split: Split) -> 
 def synthetic_update_examples(
     dialogue: SyntheticDialogue, store: ReplayStore, split: Split
 ) -> Iterator[TrainingExample]:
-    """The right decisions of a life over what retrieval offers, which it begins with an empty bank; each fact asked about alone.
+    """For each fact, the correct operations on the memories that retrieval finds for it.
 
-    Where retrieval does not offer the memory that a fact changes or withdraws, nothing right can be decided any more, and
-    the rest of that life is left out.
+    If retrieval does not find the memory that a fact changes or withdraws, no correct answer is possible, and the rest of
+    the dialogue is left out.
+
+    Args:
+        store: without memories of the dialogue's owner; afterwards it holds the memories of the dialogue.
     """
     for number, step in enumerate(dialogue.steps):
         if not step.facts:
@@ -54,7 +57,9 @@ def synthetic_update_examples(
         if answer is None or None in answers:
             return
         for i, (related, own) in enumerate(zip(apart, answers, strict=True)):
-            if related.memories or dialogue.seed % 4 == 0:  # to add to nothing is easy, and every life begins so
+            if (
+                related.memories or dialogue.seed % 4 == 0
+            ):  # every dialogue begins without memories, and such examples are easy
                 yield TrainingExample(
                     "update", store.prompt(related), str(own), TEACHER, dialogue.name, f"{number}/{i}", split
                 )
@@ -62,7 +67,7 @@ def synthetic_update_examples(
 
 
 def expected_update_answer(facts: Sequence[Fact], offered: Sequence[str]) -> str | None:
-    """The update answer that does what the facts say; None where a memory they touch is not among those offered."""
+    """The correct update answer; None if a memory that the facts change is not among those offered."""
     entries: list[tuple[int, dict[str, str]]] = []
     for fact in facts:
         if fact.event == "ADD":
@@ -74,12 +79,12 @@ def expected_update_answer(facts: Sequence[Fact], offered: Sequence[str]) -> str
             entries.append((offered.index(fact.replaces), change))
         elif fact.event == "DELETE":
             entries.append((offered.index(fact.replaces), {"text": fact.replaces, "event": "DELETE"}))
-    entries.sort(key=lambda entry: entry[0])  # the order the grammar asks for: offered ids first, then what is added
+    entries.sort(key=lambda entry: entry[0])  # the grammar's order: offered ids first, then added memories
     added = 0
-    for place, entry in entries:
-        entry_id = place
+    for position, entry in entries:
+        entry_id = position
         if entry["event"] == "ADD":
-            entry_id, added = place + added, added + 1
+            entry_id, added = position + added, added + 1
         entry |= {"id": str(entry_id)}
     memory = [{"id": entry.pop("id"), **entry} for _, entry in entries]
     return json.dumps({"memory": memory}, ensure_ascii=False)
@@ -88,7 +93,7 @@ def expected_update_answer(facts: Sequence[Fact], offered: Sequence[str]) -> str
 def generate_dialogues(
     count: int, split: Split, *, seed: int = 0, held_out: bool = False
 ) -> Iterator[SyntheticDialogue]:
-    """So many lives of a split; no seed is in two of them."""
+    """Synthetic dialogues of a split. Splits and seeds from 0 to 9 have no dialogue in common."""
     begin = {"train": 0, "validation": VALIDATION_SEED, "test": 2 * VALIDATION_SEED}[split]
     first = begin + 100_000 * (seed % 10) + 3 * VALIDATION_SEED * (seed // 10)
     for number in range(first, first + count):

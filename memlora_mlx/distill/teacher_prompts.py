@@ -1,8 +1,8 @@
-"""What a teacher is asked about conversations, stage by stage.
+"""The questions to a teacher about conversations, for each stage.
 
-A row holds the short prompt that the student will get; the teacher, which is not trained for it, gets the same prompt
-behind an instruction of ours. Extraction asks about every exchange by itself. An update depends on all updates before
-it, so each owner's exchanges are replayed in order through a real store, by the teacher's own facts and decisions.
+An example contains the short prompt that the student will get. The teacher is not trained for it, so it gets the same prompt
+after detailed instructions. Extraction asks about every exchange separately. An update depends on all updates before it, so
+each owner's exchanges are replayed in order through a real store, with the teacher's own facts and operations.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from functools import partial
 
 from memlora_mlx.conversations import Conversation, conversation_exchanges
 from memlora_mlx.conversations.splits import Splits
+from memlora_mlx.distill.annotation import AnnotationJob, AnnotationStats, TeacherRequest
 from memlora_mlx.distill.answer_cleaning import CleanedAnswer, RejectedAnswer
 from memlora_mlx.distill.examples import ChatMessages, TrainingExample, prompt_hash
 from memlora_mlx.distill.replay import ReplayStore
-from memlora_mlx.distill.teacher_client import AnnotationJob, AnnotationStats, TeacherRequest
 from memlora_mlx.errors import UsageError
 from memlora_mlx.memory import stages
 from memlora_mlx.memory.corrections import EXCHANGE_CHARACTERS
@@ -66,26 +66,26 @@ class SelectedExchanges:
 
     exchanges: tuple[Exchange, ...]
     splits: Splits
-    skipped: int = 0  # exchanges of test conversations, which no teacher ever sees
+    skipped: int = 0  # exchanges of test conversations, which no teacher is asked about
 
 
 def select_exchanges(
     conversations: Sequence[Conversation], splits: Splits, *, user: str, limit: int | None = None
 ) -> SelectedExchanges:
-    """The exchanges of all conversations but those of the test split.
+    """The exchanges of all conversations except those of the test split.
 
     Args:
-        user: the owner of conversations that name nobody.
-        limit: exchanges of each conversation, from its beginning.
+        user: the owner of conversations that name no speaker.
+        limit: take only the first exchanges of each conversation.
     """
     kept: list[Exchange] = []
     skipped = 0
     for conversation in conversations:
-        found = conversation_exchanges(conversation, user=user)[:limit]
+        exchanges = conversation_exchanges(conversation, user=user)[:limit]
         if splits.split_of(conversation.name) == "test":
-            skipped += len(found)
+            skipped += len(exchanges)
         else:
-            kept += found
+            kept += exchanges
     return SelectedExchanges(tuple(kept), splits, skipped)
 
 
@@ -93,13 +93,15 @@ def select_exchanges(
 
 
 def extraction_prompt(exchange: Exchange) -> ChatMessages:
-    """The student's prompt, by whose hash an exchange's facts are found in a teacher's file."""
+    """The student's prompt. Its hash is the key under which an exchange's facts are in a teacher's file."""
     return stages.extraction_chat(exchange, EXCHANGE_CHARACTERS)
 
 
 def extraction_question(exchange: Exchange, teacher: str, splits: Splits) -> TeacherRequest:
     chat = extraction_prompt(exchange)
-    return TeacherRequest(_row("extraction", chat, exchange, teacher, splits), (("system", TEACHER_EXTRACTION), *chat))
+    return TeacherRequest(
+        _example("extraction", chat, exchange, teacher, splits), (("system", TEACHER_EXTRACTION), *chat)
+    )
 
 
 def annotate_extraction(
@@ -117,13 +119,10 @@ def annotate_extraction(
 def update_question(
     exchange: Exchange, chat: ChatMessages, related: UpdateInput, teacher: str, splits: Splits
 ) -> TeacherRequest:
-    """
-    Args:
-        chat: the student's prompt about `related`.
-    """
-    row = _row("update", chat, exchange, teacher, splits)
+    """The question about new facts and the memories related to them. `chat` is the student's prompt about them."""
+    example = _example("update", chat, exchange, teacher, splits)
     old = tuple(memory.text for memory in related.memories)
-    return TeacherRequest(row, (("system", TEACHER_UPDATE), *chat), old, related.facts)
+    return TeacherRequest(example, (("system", TEACHER_UPDATE), *chat), old, related.facts)
 
 
 def annotate_updates(
@@ -134,17 +133,17 @@ def annotate_updates(
     *,
     cancelled: threading.Event | None = None,
 ) -> AnnotationStats:
-    """Ask what the facts of every exchange change, one owner's exchanges after the other, all owners at once.
+    """Ask for the operations of every exchange's facts: one owner's exchanges in order, all owners at the same time.
 
-    An owner's replay ends before the first exchange whose facts have not been asked for: what comes after it would
-    be asked about other memories than there will be. Such exchanges are counted in `AnnotationStats.waiting`.
+    An owner's replay ends before the first exchange whose facts are missing, because the memories of later exchanges would
+    be wrong. Such exchanges are counted in `AnnotationStats.waiting`.
 
     Args:
-        extracted: the same teacher's answers to the extraction, by the hash of their prompts.
-        bank: an empty one; afterwards it holds what the teacher has remembered.
+        extracted: the same teacher's answers for extraction, by the hashes of their prompts.
+        store: an empty one; afterwards it holds the teacher's memories.
 
     Raises:
-        UsageError: not one of the exchanges has its facts there.
+        UsageError: `extracted` has the facts of none of the exchanges.
         Cancelled, TeacherFailed: see `AnnotationJob.run`.
     """
     plans: defaultdict[Scope, list[tuple[Exchange, list[str]]]] = defaultdict(list)
@@ -158,8 +157,8 @@ def annotate_updates(
             plans[exchange.owner].append((exchange, facts))
     if selection.exchanges and not plans:
         raise UsageError(
-            f"there are no facts of {job.teacher.model} to update memories with; run the same command with"
-            " `--stage extraction` first"
+            f"There are no facts of {job.teacher.model} to update memories with. Run the same command with"
+            " `--stage extraction` first."
         )
     job.stats.waiting = sum(waiting.values())
     job.stats.total = sum(1 for plan in plans.values() for _, facts in plan if facts)
@@ -175,7 +174,7 @@ async def _replay_owner(
     store: ReplayStore,
     pool: ThreadPoolExecutor,
 ) -> None:
-    """Bring one owner's facts into the bank, as the teacher decides."""
+    """Apply the teacher's operations for one owner's facts to the store."""
     loop = asyncio.get_running_loop()
     for exchange, facts in plan:
         if not facts:
@@ -190,8 +189,10 @@ async def _replay_owner(
             await loop.run_in_executor(pool, store.apply, exchange, related, result.text)
 
 
-def _row(stage: Stage, chat: ChatMessages, exchange: Exchange, teacher: str, splits: Splits) -> TrainingExample:
+def _example(stage: Stage, chat: ChatMessages, exchange: Exchange, teacher: str, splits: Splits) -> TrainingExample:
     split = splits.split_of(exchange.source)
     if split == "test":
-        raise UsageError(f"{exchange.source} is a test conversation; no teacher is asked about it")
+        raise UsageError(
+            f"{exchange.source} is a test conversation, and no teacher is asked about those. Choose other conversations."
+        )
     return TrainingExample(stage, chat, "", teacher, exchange.source, exchange.key, split)

@@ -1,4 +1,4 @@
-"""What a training step is made of: its loss, what it drops out, its learning rate, and the memory that it needs."""
+"""The parts of a training step: loss, dropout, learning rate, gradient checkpointing, and an estimate of the memory."""
 
 from __future__ import annotations
 
@@ -22,26 +22,26 @@ if TYPE_CHECKING:
 
 
 def masked_loss(student: Student, keys: DropoutKeys | None = None) -> Callable[..., tuple[mx.array, mx.array]]:
-    """A batch's loss as mlx-lm calls it: weighted cross-entropy of the answers' tokens, and the weight it is the mean over.
+    """The loss function for mlx-lm: weighted mean cross-entropy of the answers' tokens, in nats, and the total weight.
 
     Args:
-        keys: of what is dropped out, where it is for training; each batch then ends with the key for its step.
+        keys: the keys of the dropout, for training; each batch then ends with the random key of its step.
     """
 
     def loss(
         model: nn.Module,
         tokens: mx.array,
-        places: mx.array,
+        positions: mx.array,
         targets: mx.array,
         weights: mx.array,
         total: mx.array,
-        shown: mx.array | None,
+        features: mx.array | None,
         key: mx.array | None = None,
     ) -> tuple[mx.array, mx.array]:
         if keys is not None and key is not None:
             keys.rows = mx.random.split(key, keys.count)
-        hidden = student.hidden(tokens, None, shown)  # of `model`, which is the student's
-        logits = student.logits(hidden.reshape(-1, hidden.shape[-1])[places])
+        hidden = student.hidden(tokens, None, features)  # `model` is the student's model
+        logits = student.logits(hidden.reshape(-1, hidden.shape[-1])[positions])
         losses = nn.losses.cross_entropy(logits.astype(mx.float32), targets)
         return (losses * weights).sum() / total, total
 
@@ -55,10 +55,14 @@ def validation_loss(
     *,
     before_batch: Callable[[], None] = lambda: None,
 ) -> float:
-    """The mean loss over all answer tokens of the data, by their weights. May be no number."""
+    """The weighted mean loss over all answer tokens of the data, in nats. It can be NaN.
+
+    Args:
+        before_batch: called before each batch; it may raise to stop.
+    """
     from mlx_lm.tuner.trainer import evaluate
 
-    def coming(**_: Any) -> Iterator[tuple[mx.array | None, ...]]:
+    def batches(**_: Any) -> Iterator[tuple[mx.array | None, ...]]:
         for batch in training_batches(
             data, batch_size, seed=None, rank=distributed.rank(), world=distributed.world_size()
         ):
@@ -66,24 +70,24 @@ def validation_loss(
             yield batch_arrays(student, batch)
 
     with cpu_kernels.without_gradients():
-        return float(evaluate(student.model, data, batch_size, -1, loss=masked_loss(student), iterate_batches=coming))
+        return float(evaluate(student.model, data, batch_size, -1, loss=masked_loss(student), iterate_batches=batches))
 
 
 def batch_arrays(student: Student, batch: TrainingBatch) -> tuple[mx.array | None, ...]:
-    """The batch, and the features of its images: within the step, which is compiled on Metal, nobody can look."""
+    """The batch as MLX arrays, and the features of its images. They are computed here because the step is compiled on Metal."""
     parts = (batch.tokens, batch.positions, batch.targets, batch.weights, batch.total)
     return *(mx.array(part) for part in parts), student.features_at(batch.tokens)
 
 
 class DropoutKeys:
-    """The random keys of a step, one row for each adapted layer; the loss sets them."""
+    """The random keys of a step, one row for each adapted layer. The loss function sets them."""
 
     rows: mx.array
     count = 1
 
 
 class Dropout(nn.Module):
-    """nn.Dropout with a key of its own, so that the same step drops out the same values whatever came before."""
+    """nn.Dropout with explicit keys: a step drops the same values whatever was drawn before, which resuming needs."""
 
     def __init__(self, p: float, keys: DropoutKeys, number: int) -> None:
         super().__init__()
@@ -98,20 +102,20 @@ class Dropout(nn.Module):
 
 
 def learning_rate_schedule(recipe: Recipe, steps: int) -> Callable[[mx.array], mx.array]:
-    """The learning rate at each step: a short rise, then a cosine to a tenth."""
+    """The learning rate at each step: a short warm-up, then a cosine decay to a tenth of the peak."""
     warmup = min(max(1, round(recipe.warmup * steps)), steps)
     decay = optim.cosine_decay(recipe.learning_rate, max(1, steps - warmup), 0.1 * recipe.learning_rate)
-    made: Callable[[mx.array], mx.array] = optim.join_schedules(
+    schedule: Callable[[mx.array], mx.array] = optim.join_schedules(
         [optim.linear_schedule(recipe.learning_rate / warmup, recipe.learning_rate, warmup), decay], [warmup]
     )
-    return made
+    return schedule
 
 
 @contextlib.contextmanager
 def gradient_checkpointing(model: nn.Module, enabled: bool) -> Iterator[None]:
-    """Compute a block's activations again in the backward pass instead of keeping them.
+    """Compute a block's activations again in the backward pass instead of keeping them, within the `with` block.
 
-    mlx-lm's own changes the class for good.
+    mlx-lm's own function changes the class permanently.
     """
     if not enabled:
         yield
@@ -124,8 +128,8 @@ def gradient_checkpointing(model: nn.Module, enabled: bool) -> Iterator[None]:
             self.update(parameters)
             return forward(self, *args, **options)
 
-        made: mx.array = mx.checkpoint(inner)(self.trainable_parameters(), *args, **options)
-        return made
+        output: mx.array = mx.checkpoint(inner)(self.trainable_parameters(), *args, **options)
+        return output
 
     block.__call__ = checkpointed
     try:
@@ -136,7 +140,7 @@ def gradient_checkpointing(model: nn.Module, enabled: bool) -> Iterator[None]:
 
 def estimate_memory(student: Student, recipe: Recipe, data: Sequence[TokenizedExample]) -> int:
     """About how many bytes the largest step takes at its peak, in each process: the weights, and what the backward pass
-    needs of the forward one. Within a tenth of what MLX's CPU back end was seen to take.
+    needs from the forward pass. Within a tenth of the memory that MLX's CPU back end was measured to take.
     """
     config = student.config
     hidden, inner = int(config["hidden_size"]), int(config["intermediate_size"])
@@ -146,7 +150,7 @@ def estimate_memory(student: Student, recipe: Recipe, data: Sequence[TokenizedEx
     largest = sorted(data, key=lambda example: len(example.tokens))[-rows:]
     longest = len(largest[-1].tokens)
     tokens = len(largest) * longest
-    adapted = sum(inner if "down" in key else hidden for key in recipe.keys)  # inputs with some values dropped out
+    adapted = sum(inner if "down" in key else hidden for key in recipe.keys)  # width of the inputs after dropout
     per_block = int(tokens * (6 * hidden + 4 * inner + 0.8 * adapted + 0.6 * heads * longest)) * itemsize
     head = 3 * sum(len(example.weights) for example in largest) * student.vocabulary * 4
     kept = per_block + blocks * tokens * hidden * itemsize if recipe.grad_checkpoint else blocks * per_block
@@ -154,8 +158,8 @@ def estimate_memory(student: Student, recipe: Recipe, data: Sequence[TokenizedEx
 
 
 def _features_needed(data: Sequence[TokenizedExample], nbytes: int) -> int:
-    """Bytes of the images' features: those that are kept from step to step, of `nbytes` each."""
+    """Bytes of the image features that are kept from step to step; each feature has `nbytes`."""
     from memlora_mlx.models.vision_student import FEATURE_BYTES
 
-    named = [example.tokens[example.tokens < 0] for example in data]
-    return min(FEATURE_BYTES, len(np.unique(np.concatenate(named))) * nbytes) if named else 0
+    features = [example.tokens[example.tokens < 0] for example in data]
+    return min(FEATURE_BYTES, len(np.unique(np.concatenate(features))) * nbytes) if features else 0

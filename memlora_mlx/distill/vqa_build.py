@@ -1,7 +1,7 @@
-"""The VQA benchmark over conversations (MemLoRA-V): their images, and a teacher's questions about each.
+"""Build a data set of visual questions from conversations (MemLoRA-V): their images, and a teacher's questions about them.
 
-What was fetched and what was answered is kept line by line in the benchmark's folder, so a build can be stopped anywhere.
-An image that stands in two splits, under whatever addresses, is left out.
+Downloads and answers are recorded line by line in the data set's folder, so a build can be stopped at any time. An image that
+is in two splits, even under different URLs, is left out.
 """
 
 from __future__ import annotations
@@ -57,53 +57,56 @@ class LinkedImage:
 
 @dataclass(frozen=True, slots=True)
 class AvailableImage:
-    """An image that is here, with the first turn that links to it."""
+    """An image that is on disk, with the first turn that links to it."""
 
-    shared: LinkedImage
-    file: str  # relative to the benchmark's folder
+    link: LinkedImage
+    file: str  # relative to the data set's folder
     sha256: str
 
 
 @dataclass(slots=True)
 class VqaBuildStats:
-    """What became of the images and the questions."""
+    """The counts of a build. The names of the fields are keys of `--json`."""
 
-    links: int = 0  # addresses, each once
+    links: int = 0  # different URLs
     fetched: Counter[str] = field(default_factory=Counter)  # by status
-    images: int = 0  # that can be asked about
+    images: int = 0  # that questions can be asked about
     in_two_splits: int = 0
     questions: int = 0
     rows: int = 0
-    refused: Counter[str] = field(default_factory=Counter)  # answers that make no row, by reason
+    refused: Counter[str] = field(default_factory=Counter)  # answers that give no example, by reason
     retries: int = 0
 
 
 def linked_images(conversations: Sequence[Conversation], splits: Splits) -> list[LinkedImage]:
-    """The images that conversations link to, in their order. Raises UsageError: there are none."""
-    found = []
+    """The images that conversations link to, in their order. Raises UsageError if there are none."""
+    images = []
     for conversation in conversations:
         split = splits.split_of(conversation.name)
         for number, session in enumerate(conversation.sessions, 1):
             for at, turn in enumerate(session.turns, 1):
                 if turn.image is not None and turn.image.source[:8].lower().startswith(("http://", "https://")):
-                    place, image = turn.ref or f"{number}:{at}", turn.image
-                    found.append(LinkedImage(conversation.name, place, image.source, image.caption, split))
-    if not found:
-        raise UsageError("these conversations link to no images on the web; LoCoMo's do")
-    return found
+                    ref, image = turn.ref or f"{number}:{at}", turn.image
+                    images.append(LinkedImage(conversation.name, ref, image.source, image.caption, split))
+    if not images:
+        raise UsageError(
+            "These conversations link to no images on the web. Use conversations that do, such as LoCoMo's."
+        )
+    return images
 
 
-def import_images(source: Path, shared: Sequence[LinkedImage], folder: Path, journal: Journal) -> Counter[str]:
-    """Take images from a folder instead of the web: files named as the link ends, or `conv-26_D1-3.jpg` by their turn.
+def import_images(source: Path, linked: Sequence[LinkedImage], folder: Path, journal: Journal) -> Counter[str]:
+    """Take images from a folder instead of the web. A file has the name at the end of the URL, or its turn's name, such as
+    `conv-26_D1-3.jpg`. Returns how many URLs have each status.
 
     Raises:
-        UsageError: there is no such folder, or the benchmark's cannot be written.
+        UsageError: there is no such folder, or the data set's folder cannot be written.
     """
     if not source.is_dir():
-        raise UsageError(f"there is no folder {source}; check the path")
+        raise UsageError(f"There is no folder {source}. Check the path.")
     files = {path.name: path for path in sorted(source.rglob("*")) if path.is_file()}
     stems = {path.stem: path for path in files.values()}
-    for image in shared:
+    for image in linked:
         name = unquote(image.url.partition("?")[0].partition("#")[0]).rpartition("/")[2]
         path = files.get(name) or stems.get(f"{image.conversation}_{image.turn}".replace(":", "-"))
         if path is None or image_downloads.is_finished(journal.entries.get(image.url), folder):
@@ -114,30 +117,31 @@ def import_images(source: Path, shared: Sequence[LinkedImage], folder: Path, jou
             journal.add(image.url, status="no image", says=str(error))
         except OSError as error:
             raise UsageError(str(error)) from error
-    urls = list(dict.fromkeys(image.url for image in shared))
-    found = image_downloads.count_by_status(urls, journal)
-    return found + Counter({"not there": len(urls) - found.total()})
+    urls = list(dict.fromkeys(image.url for image in linked))
+    counts = image_downloads.count_by_status(urls, journal)
+    return counts + Counter({"not there": len(urls) - counts.total()})
 
 
-def unique_images(shared: Sequence[LinkedImage], folder: Path, journal: Journal) -> tuple[list[AvailableImage], int]:
-    """The images that are here, each once, and how many were left out as they stand in two splits."""
+def unique_images(linked: Sequence[LinkedImage], folder: Path, journal: Journal) -> tuple[list[AvailableImage], int]:
+    """The images on disk, each once, and how many were left out because they are in two splits."""
     splits: defaultdict[str, set[Split]] = defaultdict(set)
     first: dict[str, AvailableImage] = {}
-    for image in shared:
+    for image in linked:
         entry = journal.entries.get(image.url)
         if entry is not None and entry["status"] == "kept" and image_downloads.is_finished(entry, folder):
             splits[entry["sha256"]].add(image.split)
             first.setdefault(entry["sha256"], AvailableImage(image, entry["file"], entry["sha256"]))
-    kept = [seen for digest, seen in first.items() if len(splits[digest]) == 1]
+    kept = [image for digest, image in first.items() if len(splits[digest]) == 1]
     return kept, len(first) - len(kept)
 
 
 def teacher_question(kind: QuestionKind) -> ChatMessages:
+    """The prompt that asks a teacher for a question of one kind about an image."""
     return (("user", _INSTRUCTION.format(about=_ABOUT[kind])),)
 
 
 def teacher_prompts() -> dict[str, str]:
-    """The hash of what a teacher is asked, by kind."""
+    """The hashes of the prompts for the teacher, by kind of question."""
     return {kind: prompt_hash(teacher_question(kind)) for kind in KINDS}
 
 
@@ -151,40 +155,41 @@ def ask_teacher(
     on_progress: Callable[[VqaBuildStats], None] | None = None,
     cancelled: threading.Event | None = None,
 ) -> None:
-    """Ask for a question of each kind about each image; what was answered before is not asked again.
+    """Ask for a question of each kind about each image. Questions that were answered before are not asked again.
 
     Raises:
-        Cancelled, TeacherFailed: see `Teacher.work`.
+        Cancelled, TeacherFailed: see `Teacher.run_jobs`.
+        UsageError: an image cannot be read, or the journal cannot be written.
     """
     jobs: list[Callable[[], Awaitable[None]]] = []
     stats.questions = len(images) * len(KINDS)
 
-    async def one(seen: AvailableImage, kind: QuestionKind) -> None:
+    async def ask(image: AvailableImage, kind: QuestionKind) -> None:
         try:
-            data = (folder / seen.file).read_bytes()
+            data = (folder / image.file).read_bytes()
         except OSError as error:
-            raise UsageError(f"cannot read {folder / seen.file} ({error.strerror}); run the command again") from error
-        form = "png" if seen.file.endswith(".png") else "jpeg"
-        address = f"data:image/{form};base64,{base64.b64encode(data).decode()}"
+            raise UsageError(f"Cannot read {folder / image.file} ({error.strerror}). Run the command again.") from error
+        media_type = "png" if image.file.endswith(".png") else "jpeg"
+        url = f"data:image/{media_type};base64,{base64.b64encode(data).decode()}"
         try:
-            reply = await teacher.ask(teacher_question(kind), address)
+            reply = await teacher.ask(teacher_question(kind), url)
         except RejectedRequest as error:
             result: dict[str, Any] = {"refused": error.reason, "raw": str(error)}
         else:
             result = parse_question(reply.text) if reply.is_complete else {"refused": "cut off"}
             result["raw"] = reply.text[-MAX_ANSWER_CHARACTERS:]
-        journal.add(_key(seen, kind, teacher.model), **result)
+        journal.add(_key(image, kind, teacher.model), **result)
         stats.retries = teacher.retries
         _count(stats, result)
         if on_progress:
             on_progress(stats)
 
-    for seen in images:
+    for image in images:
         for kind in KINDS:
-            if (known := journal.entries.get(_key(seen, kind, teacher.model))) is not None:
-                _count(stats, known)
+            if (answered := journal.entries.get(_key(image, kind, teacher.model))) is not None:
+                _count(stats, answered)
             else:
-                jobs.append(partial(one, seen, kind))
+                jobs.append(partial(ask, image, kind))
     if on_progress:
         on_progress(stats)
     if jobs:
@@ -192,7 +197,7 @@ def ask_teacher(
 
 
 def parse_question(raw: str) -> dict[str, Any]:
-    """A teacher's answer as {"question", "answer", "reason"}, or {"refused": why}."""
+    """A teacher's answer as {"question", "answer", "reason"}, or {"refused": reason}."""
     if not raw.strip():
         return {"refused": "empty"}
     value = last_object(raw[-MAX_ANSWER_CHARACTERS:], lambda value: {"question", "answer", "reason"} <= value.keys())
@@ -214,70 +219,72 @@ def parse_question(raw: str) -> dict[str, Any]:
 def write_dataset(
     folder: Path,
     images: Sequence[AvailableImage],
-    shared: Sequence[LinkedImage],
+    linked: Sequence[LinkedImage],
     teacher: str,
     links: Journal,
     journal: Journal,
     stats: VqaBuildStats,
 ) -> dict[str, Any]:
-    """Write rows and manifest of all that was answered. Returns the manifest."""
+    """Write the examples and the manifest of all answered questions. Returns the manifest. Raises UsageError."""
     rows: list[TrainingExample] = []
-    for seen in images:
+    for image in images:
         for kind in KINDS:
-            entry = journal.entries.get(_key(seen, kind, teacher), {"refused": "not asked"})
+            entry = journal.entries.get(_key(image, kind, teacher), {"refused": "not asked"})
             if "refused" not in entry:
                 row = vqa_example(
                     kind,
                     entry["question"],
                     entry["answer"],
                     entry["reason"],
-                    image=seen.file,
+                    image=image.file,
                     teacher=teacher,
-                    conversation=seen.shared.conversation,
-                    turn=seen.shared.turn,
-                    split=seen.shared.split,
+                    conversation=image.link.conversation,
+                    turn=image.link.turn,
+                    split=image.link.split,
                 )
                 rows.append(row)
     stats.rows = len(rows)
     entries = [
         {
-            "file": seen.file,
-            "sha256": seen.sha256,
-            "split": seen.shared.split,
-            "caption": seen.shared.caption,
-            "url": seen.shared.url,
-            "conversation": seen.shared.conversation,
-            "turn": seen.shared.turn,
+            "file": image.file,
+            "sha256": image.sha256,
+            "split": image.link.split,
+            "caption": image.link.caption,
+            "url": image.link.url,
+            "conversation": image.link.conversation,
+            "turn": image.link.turn,
         }
-        for seen in images
+        for image in images
     ]
     described = {
         "benchmark": "conversations",
         "teacher": teacher,
         "teacher_prompts": teacher_prompts(),
-        "links": [_link(url, links.entries.get(url)) for url in dict.fromkeys(image.url for image in shared)],
+        "links": [_link(url, links.entries.get(url)) for url in dict.fromkeys(image.url for image in linked)],
         "in_two_splits": stats.in_two_splits,
         "refused": dict(stats.refused),
     }
     try:
         return write_benchmark(folder, rows, entries, described)
     except OSError as error:
-        raise UsageError(f"cannot write {folder} ({error.strerror or error}); free some disk space") from error
+        raise UsageError(
+            f"Cannot write {folder} ({error.strerror or error}). Free disk space and run the command again."
+        ) from error
 
 
 def _link(url: str, entry: dict[str, Any] | None) -> dict[str, Any]:
-    told = entry or {"status": "not there"}
-    return {"url": url, **{name: told[name] for name in ("status", "sha256", "bytes", "says") if name in told}}
+    known = entry or {"status": "not there"}
+    return {"url": url, **{name: known[name] for name in ("status", "sha256", "bytes", "says") if name in known}}
 
 
-def _key(seen: AvailableImage, kind: QuestionKind, teacher: str) -> str:
-    """Names a question to a teacher: another image, kind, teacher or prompt is another one."""
-    parts = (seen.sha256, kind, teacher, prompt_hash(teacher_question(kind)))
+def _key(image: AvailableImage, kind: QuestionKind, teacher: str) -> str:
+    """Identifies a question to a teacher: it depends on the image, the kind, the teacher and the prompt."""
+    parts = (image.sha256, kind, teacher, prompt_hash(teacher_question(kind)))
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
 
 
-def _count(tally: VqaBuildStats, entry: dict[str, Any]) -> None:
+def _count(stats: VqaBuildStats, entry: dict[str, Any]) -> None:
     if "refused" in entry:
-        tally.refused[entry["refused"]] += 1
+        stats.refused[entry["refused"]] += 1
     else:
-        tally.rows += 1
+        stats.rows += 1

@@ -1,10 +1,10 @@
-"""A benchmark of questions about images on the disk: rows, images named by their hash, and a manifest of both.
+"""A data set of visual questions on disk: training examples, images named by their hash, and a manifest.
 
-    rows.jsonl      the rows of all splits, three an image, as every teacher's are
+    rows.jsonl      the examples of all splits, three for each image, in the format of every teacher
     images/         `<SHA-256>.png` or `.jpg`
-    manifest.json   what it is, which split each image belongs to, and how far answering blindly gets
+    manifest.json   what the data set is, the split of each image, and the accuracy of the majority baseline
 
-An image belongs to one split only, and the answer is one word.
+An image belongs to one split only, and every answer is one word.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def vqa_example(
     turn: str,
     split: Split,
 ) -> TrainingExample:
-    """A question about an image as a row; its kind stands behind the turn: "D1:3/colour"."""
+    """A question about an image as a training example. Its `exchange` is the turn and the kind: "D1:3/colour"."""
     text = json.dumps({"answer": answer, "reason": reason}, ensure_ascii=False)
     return TrainingExample(
         stage="vqa",
@@ -62,21 +62,21 @@ def question_kind(example: TrainingExample) -> str:
 
 
 def answer_word(example: TrainingExample) -> str:
-    """The one-word answer as it is compared: lower case, trimmed (the paper's V).
+    """The one-word answer in the form in which it is compared: lower case, without spaces around it (the paper's V).
 
     Raises:
-        BadTrainingData: the answer is not the stage's JSON.
+        BadTrainingData: the answer is not the JSON of the vqa stage.
     """
     try:
         return str(json.loads(example.answer)["answer"]).strip().lower()
     except (ValueError, KeyError, TypeError) as error:
         raise BadTrainingData(
-            f"{example.conversation}, {example.exchange}: the answer is no vqa answer ({error!r})"
+            f"{example.conversation}, {example.exchange}: the answer is not a vqa answer ({error!r}). Build the data set again."
         ) from error
 
 
 def as_one_word(answer: object) -> str | None:
-    """An answer as one word of letters or digits, or None: it is something else."""
+    """An answer as one word with letters or digits; None if it is something else."""
     if type(answer) is int:
         return str(answer)
     if not isinstance(answer, str):
@@ -86,70 +86,75 @@ def as_one_word(answer: object) -> str | None:
     return word if is_word else None
 
 
-def find_dataset(home: Path, given: Path | None = None) -> Path:
-    """The folder of a benchmark: the one given, or the data folder's, where LoCoMo's images go before drawings.
+def find_dataset(home: Path, path: Path | None = None) -> Path:
+    """The folder of a data set: `path`, or the one in the data folder, LoCoMo's images before drawings.
 
     Raises:
         BadTrainingData: there is none.
     """
-    if given is not None:
-        folder = given.expanduser().resolve()
+    if path is not None:
+        folder = path.expanduser().resolve()
         if not (folder / MANIFEST).is_file() or not (folder / ROWS).is_file():
-            raise BadTrainingData(f"{given} holds no finished VQA benchmark; `memlora vqa build --drawings` draws one")
+            raise BadTrainingData(
+                f"{path} contains no finished VQA data set. `memlora vqa build --drawings` creates one."
+            )
         return folder
-    found = [path.parent for path in (home / "vqa").glob(f"*/{ROWS}") if (path.parent / MANIFEST).is_file()]
-    if not found:
+    folders = [rows.parent for rows in (home / "vqa").glob(f"*/{ROWS}") if (rows.parent / MANIFEST).is_file()]
+    if not folders:
         raise BadTrainingData(
-            f"there is no VQA benchmark in {home / 'vqa'}; `memlora vqa build --drawings` draws a small one, and "
-            "`memlora vqa build locomo10.json ...` makes LoCoMo's"
+            f"There is no VQA data set in {home / 'vqa'}. `memlora vqa build --drawings` creates a small one, and "
+            "`memlora vqa build locomo10.json ...` creates one from LoCoMo."
         )
-    return min(found, key=lambda folder: (folder.name != "locomo", folder.name != "drawings", folder.name))
+    return min(folders, key=lambda folder: (folder.name != "locomo", folder.name != "drawings", folder.name))
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """What a benchmark says of itself.
+    """The manifest of a data set.
 
     Raises:
-        BadTrainingData: it is damaged.
+        BadTrainingData: it is missing or damaged.
     """
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        manifest["benchmark"], manifest["blind"], manifest["images"]
+        if missing := {"benchmark", "blind", "images"} - set(manifest):
+            raise ValueError(f"the fields {', '.join(sorted(missing))} are missing")
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise BadTrainingData(f"{folder / MANIFEST} cannot be read ({error}); build the benchmark again") from error
+        raise BadTrainingData(
+            f"{folder / MANIFEST} cannot be read ({error}). Build the data set again with `memlora vqa build`."
+        ) from error
     return dict(manifest)
 
 
 @cache
 def image_of(folder: Path, name: str) -> Path | None:
-    """The file of a row's image; None where it is not there, or is not what its name says."""
+    """The file of an example's image; None if it is missing or does not have the hash in its name."""
     path = folder / name
     is_there = path.is_file() and (not _DIGEST.fullmatch(path.stem) or file_digest(path) == path.stem)
     return path if is_there else None
 
 
 def majority_baseline(examples: Sequence[TrainingExample]) -> Callable[[TrainingExample], str | None]:
-    """The best guess about a row without looking; None where nothing could be learnt.
+    """A function that guesses an answer without the image; it returns None if there are no training examples to learn from.
 
-    It is the answer that training rows give most often to a question of the same words, or else of the same kind; among
-    the training rows themselves it has seen the answers.
+    The guess is the most frequent answer of the training examples to a question with the same words, or else of the same
+    kind. For the training examples themselves, their own answers count.
     """
     by_words: defaultdict[str, Counter[str]] = defaultdict(Counter)
     by_kind: defaultdict[str, Counter[str]] = defaultdict(Counter)
-    for row in examples:
-        if row.split == "train":
-            by_words[row.chat[-1][1]][answer_word(row)] += 1
-            by_kind[question_kind(row)][answer_word(row)] += 1
+    for example in examples:
+        if example.split == "train":
+            by_words[example.chat[-1][1]][answer_word(example)] += 1
+            by_kind[question_kind(example)][answer_word(example)] += 1
 
-    def guess(row: TrainingExample) -> str | None:
-        seen = by_words.get(row.chat[-1][1]) or by_kind.get(question_kind(row))
-        return min(seen, key=lambda word: (-seen[word], word)) if seen else None
+    def guess(example: TrainingExample) -> str | None:
+        counts = by_words.get(example.chat[-1][1]) or by_kind.get(question_kind(example))
+        return min(counts, key=lambda word: (-counts[word], word)) if counts else None
 
     return guess
 
 
 def majority_baseline_scores(examples: Sequence[TrainingExample]) -> dict[str, dict[str, dict[str, float | int]]]:
-    """How often that guess is right: {split: {kind: {"questions", "right"}}}."""
+    """The accuracy of the majority baseline: {split: {kind: {"questions", "right"}}}."""
     guess = majority_baseline(examples)
     table: dict[str, dict[str, dict[str, float | int]]] = {}
     for split in SPLITS_IN_ORDER:
@@ -164,11 +169,11 @@ def majority_baseline_scores(examples: Sequence[TrainingExample]) -> dict[str, d
 def write_benchmark(
     folder: Path, examples: Sequence[TrainingExample], images: Iterable[Mapping[str, Any]], described: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Write rows and manifest; the images are there already. Returns the manifest.
+    """Write examples and manifest; the images must be there already. Returns the manifest. Raises OSError.
 
     Args:
-        images: one entry each with at least "file", "sha256" and "split".
-        described: what else the manifest says, first.
+        images: one entry for each image, with at least "file", "sha256" and "split".
+        described: the other fields of the manifest, which come first.
     """
     count = write_examples(folder / ROWS, examples)
     manifest = {

@@ -7,19 +7,22 @@ there are `ask`, `undo` and the time something was said.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any, Self
 
 from memlora_mlx.errors import UsageError, VisionMissing
 from memlora_mlx.memory import visual_questions
-from memlora_mlx.memory.editing import UNCHANGED
+from memlora_mlx.memory.editing import UNCHANGED, Reversal
 from memlora_mlx.memory.mem0_format import (
     Messages,
+    change_to_mem0,
+    count_of,
     exchanges_of,
     expiry_of,
     history_to_mem0,
+    hit_to_mem0,
     memory_to_mem0,
     moment_of,
     owner_of,
@@ -27,6 +30,7 @@ from memlora_mlx.memory.mem0_format import (
     settings_of,
 )
 from memlora_mlx.memory.results import Answer, CallCost
+from memlora_mlx.memory.search.find import embed_some_messages, find
 from memlora_mlx.memory.store.history import memory_history
 from memlora_mlx.memory.verbatim import store_verbatim
 from memlora_mlx.memory.workspace import Workspace
@@ -39,29 +43,27 @@ log = logging.getLogger(__name__)
 
 
 class Memory:
-    """A long-term memory on this machine.
+    """A long-term memory on this machine. Models load when they are first needed.
+
+    Close it, or use it in a `with` statement.
 
     Args:
-        settings: where it lives and which models it uses; by default those of the `memlora` command. A mapping may
-            name any field of `Settings`.
-
-    Models load when first needed. Close it, or use it in a `with` statement.
+        settings: `Settings` or a mapping of their fields; by default those of the `memlora` command.
     """
 
     def __init__(self, settings: Settings | Mapping[str, object] | None = None) -> None:
-        chosen = settings if isinstance(settings, Settings) else load_settings(settings)
-        self.workspace = Workspace(chosen)
+        self.workspace = Workspace(settings if isinstance(settings, Settings) else load_settings(settings))
 
     @classmethod
     def of(cls, workspace: Workspace) -> Memory:
-        """Over a workspace that somebody else opens and closes."""
+        """A memory over a workspace that the caller opens and closes."""
         memory = cls.__new__(cls)
         memory.workspace = workspace
         return memory
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Memory:
-        """From a mapping of settings. What a Mem0 configuration says of its servers is put aside with a note."""
+        """From a mapping of settings. A Mem0 configuration works too; its servers and models are ignored with a warning."""
         return cls(settings_of(config))
 
     def __enter__(self) -> Self:
@@ -90,21 +92,19 @@ class Memory:
         prompt: str | None = None,
         images_from: Path | None = None,
     ) -> dict[str, Any]:
-        """Read messages and remember what matters.
+        """Extract memories from messages and store them.
 
         Args:
-            messages: a text, one message, or a list of `{"role", "content"}`; content may hold text and image parts.
-            timestamp: when it was said; now, if neither it nor the messages say.
+            messages: a text, one message, or a list of `{"role", "content"}`; content can have text and image parts.
+            timestamp: when it was said; by default now, if the messages do not say.
             infer: False stores every message as it is, without asking the student.
-            prompt, memory_type: Mem0's custom prompts and procedural memories; refused, as the experts are trained
-                for their own prompts.
-
-            images_from: where an `image_url` that is a path is looked for; `data:` is kept, the web stays a reference.
+            prompt, memory_type: of Mem0; not supported, because the experts are trained on fixed prompts.
+            images_from: the folder of an `image_url` that is a path. A `data:` image is stored, a web address is not.
 
         Returns `{"results": [{"id", "memory", "event", ...}]}`, with `previous_memory` for an UPDATE.
 
         Raises:
-            UsageError: a picture cannot be kept; nothing is then remembered.
+            UsageError: an image cannot be stored; nothing is then remembered.
         """
         if prompt is not None or memory_type is not None:
             raise UsageError(
@@ -122,14 +122,7 @@ class Memory:
                 results += store_verbatim(self.workspace, exchange, extra, expires)
                 continue
             remembered = self.workspace.pipeline.remember(exchange, metadata=extra, expires_at=expires)
-            for change in remembered.applied:
-                if change.rejected is not None:
-                    continue
-                item: dict[str, Any] = {"id": change.memory_id, "memory": change.text or change.old_text or ""}
-                item["event"] = change.event
-                if change.event == "UPDATE":
-                    item["previous_memory"] = change.old_text
-                results.append(item)
+            results += [change_to_mem0(change) for change in remembered.applied if change.rejected is None]
         return {"results": results}
 
     def search(
@@ -149,18 +142,19 @@ class Memory:
         said_before: datetime | str | None = None,
         source: str | None = None,
     ) -> dict[str, Any]:
-        """The memories nearest to a query, nearest first.
+        """The memories and messages that fit a query best, best first.
 
         Args:
-            threshold: least score (cosine similarity, higher is closer) of a result.
-            rerank: taken for compatibility; the order is by distance.
+            threshold: least score of a result: from about 0 to 1.5, where higher is better.
+            rerank: taken for compatibility; the order is by score.
 
-        Returns `{"results": [{"id", "memory", "score", "created_at", ...}]}`.
+        Returns `{"results": [{"id", "memory", "score", "created_at", ..., "kind", "message"}]}`: `message` holds the words
+        that the memory came from. Of the kind "message" are words that no memory came from, with an `id` of their own.
         """
         hits = self.find(
             query,
-            scope=scope_of(user_id, agent_id, run_id, filters),
-            limit=top_k or limit or self.workspace.settings.limit,
+            scopes=[scope_of(user_id, agent_id, run_id, filters)],
+            limit=count_of(top_k, limit, self.workspace.settings.limit),
             filters=filters,
             show_expired=show_expired,
             said_after=moment_of(said_after) if said_after is not None else None,
@@ -168,7 +162,7 @@ class Memory:
             source=source,
         )
         kept = [hit for hit in hits if threshold is None or hit.score >= threshold]
-        return {"results": [{**memory_to_mem0(hit.memory), "score": round(hit.score, 6)} for hit in kept]}
+        return {"results": [hit_to_mem0(hit) for hit in kept]}
 
     def get(self, memory_id: str) -> dict[str, Any] | None:
         memory = self.workspace.store.get(memory_id)
@@ -186,7 +180,7 @@ class Memory:
         show_expired: bool = False,
     ) -> dict[str, Any]:
         scope = scope_of(user_id, agent_id, run_id, filters)
-        memories = self.workspace.store.list(scope, filters, top_k or limit or 100, show_expired=show_expired)
+        memories = self.workspace.store.list(scope, filters, count_of(top_k, limit, 100), show_expired=show_expired)
         return {"results": [memory_to_mem0(memory) for memory in memories]}
 
     def update(
@@ -234,6 +228,7 @@ class Memory:
         agent_id: str | None = None,
         run_id: str | None = None,
         limit: int | None = None,
+        top_k: int | None = None,
         filters: Mapping[str, Any] | None = None,
         image: str | Path | None = None,
         on_text: Callable[[str], None] | None = None,
@@ -243,33 +238,38 @@ class Memory:
         Args:
             image: a picture's file. The answer is then what the student sees in it, one word with a reason (`look`), and
                 no memory is read. Nothing of the picture is kept.
-            user_id: whose memories; several names are each given `limit` memories, as Mem0 does, and None asks
-                everybody's.
-            limit: memories to answer from, for each user named.
+            user_id: whose memories; None asks everybody's. Several names are searched together, for as many times the
+                hits as there are names.
+            limit, top_k: hits to answer from, for each user named; the setting `limit` by default.
             on_text: called with each piece of the answer, on the engine's thread.
 
         Raises:
             VisionMissing: there is a picture, and the student cannot see.
-            UsageError: the picture cannot be read.
+            UsageError: the picture cannot be read, or the number of memories is not above 0.
         """
         if image is not None:
-            return self._look(question, image)
-        question = clean_text(question)
+            return _look(self.workspace, question, image)
+        question, count = clean_text(question), count_of(top_k, limit, self.workspace.settings.limit)
         users: list[str | None] = [user_id] if user_id is None or isinstance(user_id, str) else list(user_id)
-        hits: list[Hit] = []
-        for user in users:
-            scope = scope_of(user, agent_id, run_id, filters, required=False)
-            hits += self.find(question, scope=scope, limit=limit or self.workspace.settings.limit, filters=filters)
-        hits.sort(key=lambda hit: hit.distance)
-        names = len({hit.memory.owner for hit in hits}) > 1
+        hits = self.find(
+            question,
+            scopes=[scope_of(user, agent_id, run_id, filters, required=False) for user in users],
+            limit=count,
+            filters=filters,
+            show_superseded=False,  # what is no longer so is nothing to answer from
+        )
+        names = len({hit.owner for hit in hits}) > 1
         return self.workspace.pipeline.answer(question, hits, names=names, on_text=on_text)
 
-    def find(self, query: str, *, scope: Scope | None = None, limit: int = 10, **options: Any) -> list[Hit]:
-        """The memories nearest to a query as records; `options` are those of `Store.search`."""
+    def find(self, query: str, *, scopes: Sequence[Scope] = (Scope(),), limit: int = 10, **options: Any) -> list[Hit]:
+        """What fits a query best as records, `limit` hits for each scope; `options` are those of `search.find`."""
         if not query.strip():
             raise UsageError("the query is empty; say what to look for")
-        [vector] = self.workspace.engine.embed([clean_text(query)], query=True)
-        return self.workspace.store.search(vector, limit, scope=scope or Scope(), **options)
+        query = clean_text(query)
+        [vector] = self.workspace.engine.embed([query], query=True)
+        protocol = self.workspace.settings.protocol
+        embed_some_messages(self.workspace.store, self.workspace.engine.embed, protocol)
+        return find(self.workspace.store, query, vector, limit, protocol=protocol, scopes=scopes, **options)
 
     def undo(
         self,
@@ -283,10 +283,7 @@ class Memory:
 
         Returns the new line of history. Raises StoreError: there is nothing to undo, or the memory has changed since.
         """
-        scope = scope_of(user_id, agent_id, run_id, None, required=False)
-        reversal = self.workspace.editor.undo(revision, scope=scope)
-        _warn(reversal.problem)
-        return history_to_mem0(reversal.revision)
+        return _reversal(self.workspace.editor.undo, revision, user_id, agent_id, run_id)
 
     def redo(
         self,
@@ -300,21 +297,29 @@ class Memory:
 
         Args: as of `undo`; `revision` is the number of the undo in the history.
         """
-        scope = scope_of(user_id, agent_id, run_id, None, required=False)
-        reversal = self.workspace.editor.redo(revision, scope=scope)
-        _warn(reversal.problem)
-        return history_to_mem0(reversal.revision)
+        return _reversal(self.workspace.editor.redo, revision, user_id, agent_id, run_id)
 
-    # ------------------------------------------------------------------ inside
 
-    def _look(self, question: str, image: str | Path) -> Answer:
-        if not question.strip():
-            raise UsageError("the question is empty; say what to look for")
-        if not self.workspace.has_vision:
-            raise VisionMissing(text_only_message(self.workspace.student_name))
-        with visual_questions.normalised_copy(image) as picture:
-            look = visual_questions.answer_visual_question(self.workspace.engine, question, picture, Path(image).name)
-        return Answer(look.answer, (), CallCost.of("vqa", look.completion, 0), look)
+def _look(workspace: Workspace, question: str, image: str | Path) -> Answer:
+    if not question.strip():
+        raise UsageError("the question is empty; say what to look for")
+    if not workspace.has_vision:
+        raise VisionMissing(text_only_message(workspace.student_name))
+    with visual_questions.normalised_copy(image) as picture:
+        look = visual_questions.answer_visual_question(workspace.engine, question, picture, Path(image).name)
+    return Answer(look.answer, (), CallCost.of("vqa", look.completion, 0), look)
+
+
+def _reversal(
+    reverse: Callable[..., Reversal],
+    revision: int | None,
+    user_id: str | None,
+    agent_id: str | None,
+    run_id: str | None,
+) -> dict[str, Any]:
+    reversal = reverse(revision, scope=scope_of(user_id, agent_id, run_id, None, required=False))
+    _warn(reversal.problem)
+    return history_to_mem0(reversal.revision)
 
 
 def _warn(problem: str | None) -> None:

@@ -39,6 +39,7 @@ class Add:
     metadata: Mapping[str, Any] = field(default_factory=dict)
     expires_at: datetime | None = None
     id: str | None = None  # None: derived from the exchange, or random without one
+    position: int | None = None  # of the message in the exchange that it came from; None: the likeliest one
 
 
 @dataclass(frozen=True, slots=True, eq=False)

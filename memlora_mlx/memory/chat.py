@@ -12,6 +12,7 @@ from pathlib import Path
 from memlora_mlx.memory import stages, visual_questions
 from memlora_mlx.memory.pipeline import Pipeline
 from memlora_mlx.memory.results import ExchangeResult
+from memlora_mlx.memory.search.find import embed_some_messages, find
 from memlora_mlx.records import Exchange, Hit, Image, MemoryRecord, Message, Priority, Request, Role, Scope
 from memlora_mlx.text import clean_text
 
@@ -61,14 +62,24 @@ class Chat:
     def _reply(self, text: str, picture: Path | None, cancelled: threading.Event | None) -> Generator[str]:
         text = clean_text(text)
         [vector] = self.pipeline.engine.embed([text], query=True)
-        hits = self.pipeline.store.search(vector, self._limit, scope=self.owner, owner_exact=True)
+        engine, protocol = self.pipeline.engine, self.pipeline.options.protocol
+        embed_some_messages(self.pipeline.store, engine.embed, protocol)
+        hits = find(
+            self.pipeline.store,
+            text,
+            vector,
+            self._limit,
+            protocol=protocol,
+            scopes=[self.owner],
+            owner_exact=True,
+            show_superseded=False,
+        )
         if hits and picture is None and self.pipeline.options.use_expert_in_chat and text.rstrip().endswith("?"):
             request, truncated = self.pipeline.answer_request(text, hits)
             self.hits = tuple(hits[: len(hits) - truncated])
             yield from self._stream(request, text, cancelled)
             return
-        prompt_memories = [stages.PromptMemory(hit.memory.text, hit.memory.said_at, None) for hit in hits]
-        engine = self.pipeline.engine
+        prompt_memories = self.pipeline.evidence(text, hits)
         budget = min(self.pipeline.options.max_context, engine.student.context) - REPLY_TOKENS
         earlier = tuple(self.turns[-MAX_TURNS:])
         while earlier and engine.count_tokens((*earlier, ("user", text)), picture) > budget:

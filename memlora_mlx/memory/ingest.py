@@ -101,6 +101,8 @@ def ingest(
     if on_progress:
         on_progress(stats, None)
 
+    if pipeline.options.protocol == "product":
+        pipeline.store.embed_messages(pipeline.engine.embed)  # those of a store of before they were searched
     started = time.perf_counter()
     for conversation, total, missing in work:
         if not missing:

@@ -12,8 +12,9 @@ from typing import Any
 
 from memlora_mlx.conversations import Conversation, Session, Turn, conversation_exchanges, parse_date
 from memlora_mlx.errors import UsageError
+from memlora_mlx.memory.changes import AppliedChange
 from memlora_mlx.memory.store import rows
-from memlora_mlx.records import Exchange, Hit, Image, MemoryRecord, Revision, Scope
+from memlora_mlx.records import Exchange, Hit, Image, MemoryRecord, Revision, Scope, SourceMessage
 from memlora_mlx.settings import Settings
 from memlora_mlx.text import clean_text
 
@@ -64,8 +65,57 @@ def memory_to_mem0(memory: MemoryRecord) -> dict[str, Any]:
 
 
 def hit_to_mem0(hit: Hit) -> dict[str, Any]:
-    """A memory that was found, in Mem0's shape with its score, and the distance it comes from."""
-    return {**memory_to_mem0(hit.memory), "score": round(hit.score, 6), "distance": round(hit.distance, 6)}
+    """What a search found, in Mem0's shape with its score.
+
+    `kind` says whether it is a memory or a message that no memory came from: its `memory` is then what was said, and its
+    `id` names the message. `message` has the words themselves, their speaker and time.
+    """
+    if hit.memory is not None:
+        item = memory_to_mem0(hit.memory)
+    else:
+        assert hit.message is not None
+        item = {
+            "id": hit.id,
+            "memory": hit.message.text,
+            "hash": md5(hit.message.text.encode(), usedforsecurity=False).hexdigest(),
+            "metadata": None,
+            "created_at": None,
+            "updated_at": None,
+            "said_at": hit.message.said_at.isoformat() if hit.message.said_at else None,
+            "source": hit.message.source,
+            "role": hit.message.role,
+        }
+        item |= {name: value for name in _SCOPE if (value := getattr(hit.owner, name)) is not None}
+    item["kind"] = "message" if hit.memory is None else "memory"
+    item["message"] = None if hit.message is None else _message_json(hit.message)
+    item["superseded_at"] = hit.superseded_at.isoformat() if hit.superseded_at else None
+    item["score"] = round(hit.score, 6)
+    return item
+
+
+def _message_json(message: SourceMessage) -> dict[str, Any]:
+    return {
+        "text": message.text,
+        "speaker": message.speaker,
+        "role": message.role,
+        "said_at": message.said_at.isoformat() if message.said_at else None,
+        "ref": message.ref,
+        "exchange": message.key.exchange_key,
+        "position": message.key.position,
+        "image": rows.image_json(message.image),
+    }
+
+
+def change_to_mem0(change: AppliedChange) -> dict[str, Any]:
+    """A change of a memory, as `Memory.add` reports it."""
+    item: dict[str, Any] = {
+        "id": change.memory_id,
+        "memory": change.text or change.old_text or "",
+        "event": change.event,
+    }
+    if change.event == "UPDATE":
+        item["previous_memory"] = change.old_text
+    return item
 
 
 def history_to_mem0(revision: Revision) -> dict[str, Any]:
@@ -86,6 +136,14 @@ def history_to_mem0(revision: Revision) -> dict[str, Any]:
 
 def owner_of(user_id: str | None, agent_id: str | None, run_id: str | None) -> Scope:
     return scope_of(user_id, agent_id, run_id, None)
+
+
+def count_of(top_k: int | None, limit: int | None, default: int) -> int:
+    """How many memories: `top_k`, else `limit`, else the default. Raises UsageError for less than one."""
+    for name, value in (("top_k", top_k), ("limit", limit)):
+        if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+            raise UsageError(f"{name} must be a whole number above 0, not {value!r}")
+    return top_k or limit or default
 
 
 def scope_of(

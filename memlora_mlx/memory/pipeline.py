@@ -21,12 +21,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memlora_mlx.memory import stages, visual_questions
-from memlora_mlx.memory.changes import Change, Vector
+from memlora_mlx.memory.changes import Change, EmbedFunction, Vector
 from memlora_mlx.memory.engine import MemoryEngine
+from memlora_mlx.memory.evidence import evidence, owner_name
 from memlora_mlx.memory.grounding import GroundedFacts, TurnReason, ground_facts, ground_operations
 from memlora_mlx.memory.operations import image_of_exchange, operations_as_changes
 from memlora_mlx.memory.results import Answer, CallCost, ExchangeResult, ExtractionInput, UpdateInput
 from memlora_mlx.memory.scheduling import MAX_IN_FLIGHT, SPECULATIVE_UPDATES, Schedule
+from memlora_mlx.memory.store.messages import exchange_texts
 from memlora_mlx.memory.store.store import Store
 from memlora_mlx.memory.visual_questions import VisualAnswer
 from memlora_mlx.records import (
@@ -34,6 +36,7 @@ from memlora_mlx.records import (
     Exchange,
     Grammar,
     Hit,
+    Neighbour,
     Priority,
     Request,
     Scope,
@@ -60,11 +63,28 @@ class PipelineOptions:
     use_expert_in_chat: bool = False  # the student can use memories only with its generation expert, in a chat too
 
 
+class _RecentVectors:
+    """The vectors of the last texts: the same turn is embedded once for all its owners."""
+
+    def __init__(self, size: int = 64) -> None:
+        self._size = size
+        self._vectors: dict[str, Vector] = {}
+
+    def of(self, texts: Sequence[str], embed: EmbedFunction) -> list[Vector]:
+        if missing := [text for text in dict.fromkeys(texts) if text not in self._vectors]:
+            self._vectors.update(zip(missing, embed(missing), strict=True))
+        found = [self._vectors[text] for text in texts]
+        for old in list(self._vectors)[: -self._size]:
+            del self._vectors[old]
+        return found
+
+
 class Pipeline:
     """The steps of the memory system, with one engine and one store."""
 
     def __init__(self, engine: MemoryEngine, store: Store, options: PipelineOptions) -> None:
         self.engine, self.store, self.options = engine, store, options
+        self._message_vectors = _RecentVectors()
 
     # ------------------------------------------------------------------ exchange to store
 
@@ -245,7 +265,10 @@ class Pipeline:
                 turned.update(reasons)
             parsed.append((offered, answer))
         changes = self.decide_changes(exchange, parsed, metadata, expires_at)
-        applied = self.store.commit(exchange.owner, changes, exchange=exchange)
+        vectors = None
+        if self.options.protocol == "product":  # the paper searches facts alone
+            vectors = list(self._message_vectors.of(exchange_texts(exchange), self.engine.embed))
+        applied = self.store.commit(exchange.owner, changes, exchange=exchange, message_vectors=vectors)
         if applied is None:
             return ExchangeResult(exchange, was_already_stored=True, costs=tuple(costs))
         rejected = sum(answer.rejected for _, answer in parsed)
@@ -286,22 +309,20 @@ class Pipeline:
     def answer_request(
         self, question: str, hits: Sequence[Hit], *, names: bool = False, look: VisualAnswer | None = None
     ) -> tuple[Request, int]:
-        """The request for an answer from the hits, nearest first, and how many of them did not fit.
+        """The request for an answer from the hits, best first, and how many of them did not fit.
 
         Args:
             names: say whose memory each is, where more than one owner is asked.
-            look: what one of their pictures has shown; it stands behind the words of its memory.
+            look: what one of their pictures has shown; it stands behind the words of its hit.
         """
-        recalled = [
-            stages.PromptMemory(
-                stages.with_visual_answer(hit.memory.text, look.answer, look.reason)
-                if look is not None and look.memory == hit.memory
-                else hit.memory.text,
-                hit.memory.said_at,
-                owner_name(hit.memory.owner) if names else None,
-            )
-            for hit in hits
-        ]
+        recalled = self.evidence(question, hits, names=names)
+        if look is not None:
+            recalled = [
+                replace(line, text=stages.with_visual_answer(line.text, look.answer, look.reason))
+                if look.hit == hit
+                else line
+                for hit, line in zip(hits, recalled, strict=True)
+            ]
         request, truncated, _ = self._fitted_request(
             "generation",
             lambda kept: stages.answer_chat(question, recalled[:kept]),
@@ -311,10 +332,16 @@ class Pipeline:
         )
         return replace(request, stop_repetition=self.options.protocol == "product"), truncated
 
+    def evidence(self, question: str, hits: Sequence[Hit], *, names: bool = False) -> list[stages.PromptMemory]:
+        """The hits as the student reads them: what was said, or in the paper's protocol the memories."""
+        if self.options.protocol == "product":
+            return evidence(question, hits, names=names)
+        return [stages.PromptMemory(hit.text, hit.said_at, owner_name(hit.owner) if names else None) for hit in hits]
+
     def answer(
         self, question: str, hits: Sequence[Hit], *, names: bool = False, on_text: Callable[[str], None] | None = None
     ) -> Answer:
-        """Answer from the hits; with a student that sees, after another look at a picture among the nearest.
+        """Answer from the hits; with a student that sees, after another look at a picture among the best.
 
         Where nothing was found, the answer is that it was not mentioned, and the student is not asked.
 
@@ -360,16 +387,7 @@ class Pipeline:
         return self.store.images.path(image.sha256) if image is not None else None
 
 
-def owner_name(owner: Scope) -> str | None:
-    """An owner as people say it: LoCoMo's `Caroline_26` is Caroline."""
-    name = owner.user_id or owner.agent_id or owner.run_id
-    if name is None:
-        return None
-    first, _, last = name.rpartition("_")
-    return first if first and last.isdigit() else name
-
-
-def _is_stored(fact: str, hits: Sequence[Hit]) -> bool:
+def _is_stored(fact: str, hits: Sequence[Neighbour]) -> bool:
     return any(_comparable(hit.memory.text) == _comparable(fact) for hit in hits)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from memlora_mlx.memory import inputs
 from memlora_mlx.memory.changes import Add
+from memlora_mlx.memory.store.messages import exchange_texts
 from memlora_mlx.memory.workspace import Workspace
 from memlora_mlx.records import Exchange
 from memlora_mlx.text import clean_line
@@ -17,9 +18,15 @@ def store_verbatim(
     workspace: Workspace, exchange: Exchange, metadata: Mapping[str, Any], expires: datetime | None
 ) -> list[dict[str, Any]]:
     """Store each message of an exchange as a memory, without asking the student. Returns Mem0's results."""
-    messages = [message for message in exchange.messages if message.role != "system" and clean_line(message.text)]
+    chosen = [
+        (position, message)
+        for position, message in enumerate(exchange.messages)
+        if message.role != "system" and clean_line(message.text)
+    ]
+    messages = [message for _, message in chosen]
     texts = [clean_line(message.text, inputs.MAX_MEMORY) for message in messages]
-    vectors = workspace.engine.embed(texts)
+    said = exchange_texts(exchange)
+    vectors = workspace.engine.embed([*said, *texts])
     changes = [
         Add(
             text,
@@ -32,10 +39,13 @@ def store_verbatim(
                 **({"actor_id": message.speaker} if message.speaker else {}),
             },
             expires_at=expires,
+            position=position,
         )
-        for message, text, vector in zip(messages, texts, vectors, strict=True)
+        for (position, message), text, vector in zip(chosen, texts, vectors[len(said) :], strict=True)
     ]
-    applied = workspace.store.commit(exchange.owner, changes, exchange=exchange, actor="user") or []
+    applied = workspace.store.commit(
+        exchange.owner, changes, exchange=exchange, message_vectors=list(vectors[: len(said)]), actor="user"
+    )
     return [
         {
             "id": change.memory_id,
@@ -44,5 +54,5 @@ def store_verbatim(
             "actor_id": message.speaker,
             "role": message.role,
         }
-        for change, message in zip(applied, messages, strict=True)
+        for change, message in zip(applied or [], messages, strict=True)
     ]

@@ -21,7 +21,7 @@ from memlora_mlx.memory import stages
 from memlora_mlx.memory.engine import MemoryEngine
 from memlora_mlx.memory.store.image_normalisation import normalise_image, printable_source, read_image_file
 from memlora_mlx.memory.store.images import ImageStore
-from memlora_mlx.records import Completion, Hit, MemoryRecord, Request
+from memlora_mlx.records import Completion, Hit, Request
 
 MAX_RANK_WITH_IMAGE = 3  # memories that a question finds, whose pictures may be looked at again
 
@@ -34,11 +34,11 @@ class VisualAnswer:
     reason: str
     picture: str  # what was looked at: a file's name, or an image's source
     completion: Completion
-    memory: MemoryRecord | None = None  # whose picture it is
+    hit: Hit | None = None  # whose picture it is
 
 
 def answer_visual_question(
-    engine: MemoryEngine, question: str, picture: Path, name: str, memory: MemoryRecord | None = None
+    engine: MemoryEngine, question: str, picture: Path, name: str, hit: Hit | None = None
 ) -> VisualAnswer:
     """Ask about a picture.
 
@@ -51,7 +51,7 @@ def answer_visual_question(
     """
     chat, grammar = stages.visual_question_chat(question), stages.visual_answer_grammar()
     completion = engine.complete(Request("vqa", chat, grammar, stages.VISUAL_ANSWER_TOKENS, picture))
-    return VisualAnswer(*stages.parse_visual_answer(completion.text), name, completion, memory)
+    return VisualAnswer(*stages.parse_visual_answer(completion.text), name, completion, hit)
 
 
 def answer_from_stored_image(
@@ -59,12 +59,13 @@ def answer_from_stored_image(
 ) -> VisualAnswer | None:
     """Look at the picture of the nearest memory that has one, if it is among the `MAX_RANK_WITH_IMAGE`."""
     for hit in hits[:MAX_RANK_WITH_IMAGE]:
-        image = hit.memory.image
+        shown = hit.memory if hit.memory is not None and hit.memory.image is not None else hit.message
+        image = None if shown is None else shown.image
         path = images.path(image.sha256) if image is not None else None
         if image is None or path is None:
             continue
         with contextlib.suppress(UsageError):  # erased or damaged meanwhile: the words of the memory are still there
-            return answer_visual_question(engine, question, path, printable_source(image.source), hit.memory)
+            return answer_visual_question(engine, question, path, printable_source(image.source), hit)
     return None
 
 

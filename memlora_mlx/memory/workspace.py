@@ -13,7 +13,8 @@ from memlora_mlx.memory.editing import Editor
 from memlora_mlx.memory.pipeline import Pipeline, PipelineOptions
 from memlora_mlx.memory.store.store import Store
 from memlora_mlx.models.adapter_registry import expert_folders, experts_in, read_card
-from memlora_mlx.models.catalog import ENTRIES
+from memlora_mlx.models.cards import ExpertCard
+from memlora_mlx.models.catalog import entries
 from memlora_mlx.models.downloads import default_student, resolve
 from memlora_mlx.models.embedding_fingerprint import read_embedding_fingerprint
 from memlora_mlx.models.engine import Engine
@@ -112,7 +113,7 @@ class Workspace:
     @property
     def verbatim_stages(self) -> list[Stage]:
         """Stages without an expert on a student that does not follow their prompts untrained."""
-        entry = ENTRIES.get(self.student_name)
+        entry = entries(self.settings.home).get(self.student_name)
         if self.settings.protocol == "paper" or entry is None or entry.zero_shot:
             return []
         return [stage for stage in ("extraction", "update") if stage not in self.expert_stages]
@@ -120,7 +121,7 @@ class Workspace:
     @property
     def use_expert_in_chat(self) -> bool:
         """Whether the student, which does not follow prompts untrained, has an expert that answers from memories."""
-        entry = ENTRIES.get(self.student_name)
+        entry = entries(self.settings.home).get(self.student_name)
         return entry is not None and not entry.zero_shot and "generation" in self.expert_stages
 
     @cached_property
@@ -169,14 +170,14 @@ class Workspace:
     def pipeline_options(self) -> PipelineOptions:
         """What the pipeline may do with this student and its experts."""
         updates = self.expert_folders.get("update")
-        card = read_card(updates) if updates is not None else {}
+        card = read_card(updates) if updates is not None else ExpertCard()
         return PipelineOptions(
             protocol=self.settings.protocol,
             related=self.settings.related,
             max_context=self.settings.max_context,
             verbatim_only=frozenset(self.verbatim_stages),
-            copy_constrained=bool(card.get("copied_texts")),
-            per_fact=bool(card.get("one_fact")) and self.settings.protocol == "product",
+            copy_constrained=card.copied_texts,
+            per_fact=card.one_fact and self.settings.protocol == "product",
             supports_images=self.has_vision,
             use_expert_in_chat=self.use_expert_in_chat,
         )

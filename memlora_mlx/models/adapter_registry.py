@@ -6,20 +6,18 @@ expert's adapter_config.json.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from os.path import isfile
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from memlora_mlx.errors import AdapterMismatch
-from memlora_mlx.models.catalog import ENTRIES
+from memlora_mlx.models.cards import CONFIG, AdapterConfig, ExpertCard
+from memlora_mlx.models.catalog import entries
 from memlora_mlx.records import STAGES, Stage
 
 SHIPPED = Path(str(files("memlora_mlx"))) / "adapters"
-CONFIG, WEIGHTS = "adapter_config.json", "adapters.safetensors"
+WEIGHTS = "adapters.safetensors"
 
 
 ExpertOrigin = Literal["shipped", "installed"]
@@ -40,9 +38,9 @@ def installed_folder(home: Path) -> Path:
     return home / "adapters"
 
 
-def registry_name(student: str) -> str:
+def registry_name(student: str, home: Path) -> str:
     """The folder's name for a student's experts: its name in the catalogue, its folder's, or its hub id with -- for /."""
-    if student in ENTRIES:
+    if student in entries(home):
         return student
     local = Path(student).expanduser()
     return local.resolve().name if local.is_dir() else student.replace("/", "--")
@@ -50,14 +48,14 @@ def registry_name(student: str) -> str:
 
 def expert_folders(student: str, home: Path) -> dict[Stage, Path]:
     """The expert of each stage that has one."""
-    name = registry_name(student)
+    name = registry_name(student, home)
     return {**experts_in(SHIPPED / name), **experts_in(installed_folder(home) / name)}
 
 
 def experts_in(folder: Path) -> dict[Stage, Path]:
     """The experts below a folder, one sub-folder a stage; or the one expert that the folder is, by its card's stage."""
     if isfile(folder / CONFIG):  # False too where it may not be read
-        stage = read_card(folder).get("stage")
+        stage = read_card(folder).stage
         return {known: folder for known in STAGES if known == stage}
     return {stage: folder / stage for stage in STAGES if isfile(folder / stage / CONFIG)}
 
@@ -75,24 +73,6 @@ def list_experts(home: Path) -> list[RegisteredExpert]:
     return sorted(found, key=lambda place: (place.student, STAGES.index(place.stage), place.origin))
 
 
-def read_config(folder: Path) -> dict[str, Any]:
-    """An expert's adapter_config.json.
-
-    Raises:
-        AdapterMismatch: it is missing, or no JSON object.
-    """
-    try:
-        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise AdapterMismatch(f"there is no expert in {folder}: {CONFIG} is missing") from error
-    except (OSError, ValueError, RecursionError) as error:
-        raise AdapterMismatch(f"the expert in {folder} cannot be read ({error}); install it again") from error
-    if not isinstance(config, dict):
-        raise AdapterMismatch(f"the expert in {folder} cannot be read ({CONFIG} is no object); install it again")
-    return config
-
-
-def read_card(folder: Path) -> Mapping[str, Any]:
-    """What an expert says of itself; empty if it says nothing."""
-    card = read_config(folder).get("memlora")
-    return card if isinstance(card, dict) else {}
+def read_card(folder: Path) -> ExpertCard:
+    """What an expert says of itself; an empty card if it says nothing. Raises AdapterMismatch: see `AdapterConfig.read`."""
+    return AdapterConfig.read(folder).card

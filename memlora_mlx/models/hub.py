@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from memlora_mlx.errors import DownloadFailed, MemloraError
+from memlora_mlx.models.cards import ModelManifest
 from memlora_mlx.models.catalog import CatalogModel
 from memlora_mlx.models.folders import MODEL_FILES, OnDownload, check_folder, move_into_place, size_of
 
@@ -27,7 +28,7 @@ def from_hub(
         def __init__(self, *args: Any, **options: Any) -> None:
             super().__init__(*args, **{**options, "disable": True})
 
-    tell("downloading", 0, entry.download_bytes if entry else 0)
+    tell("downloading", 0, (entry.download_bytes or 0) if entry else 0)
     try:
         info = HfApi().model_info(repository, files_metadata=True)
         sizes = {file.rfilename: file.size or 0 for file in info.siblings or ()}
@@ -58,7 +59,8 @@ def from_hub(
     if short := [path for path in wanted if size_of(model / path) != sizes[path]]:
         raise DownloadFailed(f"{short[0]} of {repository} did not come whole; `memlora models pull {name}` goes on")
     check_folder(model)
-    move_into_place(name, {"repository": repository, "revision": str(info.sha)}, model, place, hashes=False)
+    manifest = ModelManifest(name=name, repository=repository, revision=str(info.sha))
+    move_into_place(manifest, model, place, hashes=False)
 
 
 def _hub_failure(name: str, repository: str, error: Exception) -> Exception:

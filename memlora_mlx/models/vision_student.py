@@ -24,11 +24,9 @@ import numpy as np
 from mlx.utils import tree_flatten
 from numpy.typing import NDArray
 
-from memlora_mlx.errors import ModelBroken, UsageError, VisionMissing
-from memlora_mlx.extras import require
-from memlora_mlx.models import cpu_kernels
-from memlora_mlx.models.student import Student, error_line, name_from_manifest
-from memlora_mlx.models.vision_adapters import VisionAdapter, vision_adapter_for
+from memlora_mlx.errors import UsageError
+from memlora_mlx.models.student import Student, error_line
+from memlora_mlx.models.vision_adapters import VisionAdapter
 
 FEATURE_BYTES = 256 << 20  # of features that are kept for the next question about their pictures
 _IMAGE_MARK = "\ue000picture\ue000"  # where the picture goes, while a chat is being rendered
@@ -84,52 +82,6 @@ class VisionStudent(Student):
         self._first_ids: list[int] = []  # `first_id` of each image
         self._registry_lock = threading.Lock()  # pictures are counted on callers' threads
         self._computed: dict[ImageFeatures, None] = {}  # those whose features are here, the latest used last
-
-    @classmethod
-    def load_whole(cls, folder: Path, config: dict[str, Any], name: str | None, image_tiles: int) -> VisionStudent:
-        """See `Student.load`.
-
-        Raises:
-            ExtraMissing: mlx-vlm is not installed.
-            VisionMissing: this family cannot be run.
-        """
-        require("vision", f"the vision student {folder.name}")
-        from mlx_lm.utils import load_tokenizer
-        from mlx_vlm.utils import load_model
-        from transformers.utils import logging
-
-        if "model_file" in config:
-            raise ModelBroken(f"the student in {folder} brings a program of its own ({config['model_file']}); not run")
-        adapter = vision_adapter_for(config)
-        before = logging.get_verbosity()
-        logging.set_verbosity_error()  # transformers warns of every model type that is not its own
-        try:
-            whole = load_model(folder, lazy=True)
-            words = config.get("text_config") or config.get("llm_config") or {}
-            tokenizer = load_tokenizer(folder, eos_token_ids=config.get("eos_token_id") or words.get("eos_token_id"))
-            # What ends a turn is often in neither: InternVL's configs name the end of a document alone.
-            for end in (str(tokenizer.eos_token_id), *adapter.STOP_TOKENS):
-                tokenizer.add_eos_token(end)
-            if mx.default_device() == mx.Device(mx.cpu) and "quantization" not in config:
-                whole.set_dtype(mx.float32)  # see Student.load
-            cpu_kernels.install_cpu_kernels()
-            whole.eval()
-            mx.eval(whole.parameters())
-            return cls(
-                whole,
-                tokenizer,
-                config,
-                name or name_from_manifest(folder),
-                adapter(whole, tokenizer, config, image_tiles),
-            )
-        except (ModelBroken, VisionMissing):
-            raise
-        except Exception as error:
-            raise ModelBroken(
-                f"the student in {folder} cannot be loaded ({error_line(error)}); pull it again"
-            ) from error
-        finally:
-            logging.set_verbosity(before)
 
     @property
     def nbytes(self) -> int:

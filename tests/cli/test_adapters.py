@@ -17,7 +17,7 @@ from memlora_mlx.distill.recipes import Recipe
 from memlora_mlx.memory.workspace import Workspace
 from memlora_mlx.models import adapter_registry
 from memlora_mlx.models.experts import weight_fingerprint
-from memlora_mlx.models.student import Student
+from memlora_mlx.models.loading import load_student
 from memlora_mlx.settings import load_settings
 
 Command = Callable[..., tuple[int, str, str]]
@@ -45,7 +45,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory, tiny_student: Path) -> Pat
     write_examples(data, rows)  # type: ignore[arg-type]
     order = training_runs.TrainingConfig("extraction", str(tiny_student), (str(data),), RECIPE)
     training_runs.create_run(order, home / "runs" / "one")
-    training_runs.train(Student.load(tiny_student), order, home / "runs" / "one", command="memlora train")
+    training_runs.train(load_student(tiny_student), order, home / "runs" / "one", command="memlora train")
     return home
 
 
@@ -99,7 +99,7 @@ def test_a_single_expert_can_be_named(run: Path) -> None:
 )
 def test_a_student_has_one_shelf_however_it_is_named(tmp_path: Path, student: str, name: str) -> None:
     (tmp_path / "a" / "tiny-llama").mkdir(parents=True)
-    assert adapter_registry.registry_name(student.format(tmp_path)) == name
+    assert adapter_registry.registry_name(student.format(tmp_path), tmp_path) == name
 
 
 # The commands
@@ -134,7 +134,7 @@ def test_show_prints_the_whole_card(run: Path, run_memlora: Command) -> None:
     one_line(
         run_memlora("adapters", "show", "extraction"), 1, "has no extraction expert", "memlora train --stage extraction"
     )
-    one_line(run_memlora("adapters", "show", "nonsense"), 2, "neither a stage nor a folder 'nonsense'")
+    one_line(run_memlora("adapters", "show", "nonsense"), 2, "'nonsense' is neither a stage nor a folder")
 
 
 def test_install_puts_it_into_use_whole(run: Path, tiny_home: Path, run_memlora: Command) -> None:
@@ -162,8 +162,8 @@ def test_install_refuses_what_does_not_belong(run: Path, tiny_home: Path, tmp_pa
     one_line(run_memlora("adapters", "install", other), 1, "qwen2.5-0.5b", "tiny-llama", "--student")
 
     bare = expert_folder(tmp_path / "bare", base)
-    one_line(run_memlora("adapters", "install", bare), 2, "has no card that says its stage", "--stage")
-    one_line(run_memlora("adapters", "install", bare, "--stage", "everything"), 2, "there is no stage 'everything'")
+    one_line(run_memlora("adapters", "install", bare), 2, "does not say its stage", "--stage")
+    one_line(run_memlora("adapters", "install", bare, "--stage", "everything"), 2, "Unknown stage 'everything'")
     assert run_memlora("adapters", "install", bare, "--stage", "update")[0] == 0
     one_line(run_memlora("adapters", "install", run, "--stage", "update"), 2, "is for extraction, not for update")
     one_line(run_memlora("adapters", "install", tmp_path / "nowhere"), 1, "there is no expert in")
@@ -199,7 +199,7 @@ def test_a_failed_install_leaves_what_was_there(
     monkeypatch.setattr(adapter_operations.shutil, "copyfile", full)
     base, _ = model()
     other = expert_folder(run.parent / "other", base, card={"stage": "extraction"})
-    one_line(run_memlora("adapters", "install", other), 2, "No space left on device", "as it was")
+    one_line(run_memlora("adapters", "install", other), 2, "No space left on device", "was not changed")
     assert {path.name: path.read_bytes() for path in place.iterdir()} == before
     assert [path.name for path in place.parent.iterdir()] == ["extraction"]
 
@@ -208,7 +208,7 @@ def test_verify_measures_what_the_card_says(run: Path, tiny_home: Path, run_meml
     assert run_memlora("adapters", "install", run)[0] == 0
     code, out, _ = run_memlora("adapters", "verify")
     assert code == 0 and out.count("  ok       ") == 4 and "PROBLEM" not in out
-    assert "4 rows" in out and "fingerprint" in out
+    assert "4 examples" in out and "fingerprint" in out
 
     place = tiny_home / "adapters" / "tiny-llama" / "extraction"
     config = json.loads((place / "adapter_config.json").read_text())
@@ -231,26 +231,30 @@ def test_verify_says_what_it_could_not_measure(
     data = tiny_home / "teacher" / "extraction" / "synthetic.jsonl"
     moved = data.rename(tmp_path / "moved.jsonl")
     code, out, _ = run_memlora("adapters", "verify", run)
-    assert code == 0 and "note     validation loss: not measured: cannot read" in out
+    assert code == 0 and "note     validation loss: not measured: Cannot read" in out
     code, out, _ = run_memlora("adapters", "verify", run, "--data", moved)
     assert code == 0 and "validation loss, expert" in out
     lines = moved.read_text().splitlines()
     moved.write_text("\n".join(lines[:-1]))
     code, found, _ = run_memlora("adapters", "verify", run, "--data", moved, "--json")
     [says] = [row["says"] for row in json.loads(found) if row["what"] == "validation loss"]
-    assert code == 0 and "are not those of the card" in says
+    assert code == 0 and "is not that of the card" in says
 
     base, _ = model()
     bare = expert_folder(tmp_path / "bare", base)
     code, out, _ = run_memlora("adapters", "verify", bare, "--stage", "update")
-    assert code == 0 and "no card says" in out and "the card does not say" in out
+    assert (
+        code == 0
+        and "the card does not say what it was trained on" in out
+        and "not measured: the card does not say" in out
+    )
     card = {"stage": "update", "base": {"name": "other", "fingerprint": "0" * 16}}
     code, out, _ = run_memlora("adapters", "verify", expert_folder(tmp_path / "other", base, card=card))
     assert code == 1 and "PROBLEM  base: " in out and "trained on other" in out
 
 
 def test_verify_leaves_the_student_as_it_was(run: Path, tiny_student: Path, tiny_home: Path) -> None:
-    student = Student.load(tiny_student)
+    student = load_student(tiny_student)
     projection = student.model.layers[0].self_attn.q_proj
     findings = adapter_operations.verify_expert(run / "expert", student, tiny_home)
     assert [finding.is_right for finding in findings] == [True] * 4
@@ -275,6 +279,6 @@ def test_export_is_what_mlx_lm_takes(run: Path, tmp_path: Path, tiny_student: Pa
     assert generate(adapted, tokenizer, "Ann likes", max_tokens=4)
     tokens = mx.array([[5, 17, 300]])
     assert not mx.allclose(adapted(tokens), base(tokens), atol=1e-3)
-    one_line(run_memlora("adapters", "export", "extraction", tmp_path / "out"), 2, "is there already")
+    one_line(run_memlora("adapters", "export", "extraction", tmp_path / "out"), 2, "already exists")
     one_line(run_memlora("adapters", "export", "vqa", tmp_path / "new"), 1, "has no vqa expert")
     assert not (tmp_path / "new").exists()

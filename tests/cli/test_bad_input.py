@@ -17,6 +17,7 @@ from cli_home import TALK, environment, exchanges_done, run_command, start_comma
 from tiny_models import expert_folder, model
 
 from memlora_mlx import Memory
+from memlora_mlx.models.cards import ModelManifest
 from memlora_mlx.models.folders import move_into_place
 
 Command = Callable[..., tuple[int, str, str]]
@@ -88,10 +89,10 @@ def test_a_line_of_200_megabytes_is_given_up_early(tiny_home: Path, tmp_path: Pa
 
 
 def test_files_that_are_not_there_or_no_files(tiny_home: Path, tmp_path: Path, run_memlora: Command) -> None:
-    check_line(run_memlora("ingest", tmp_path / "nowhere.json"), 2, "there is no file")
+    check_line(run_memlora("ingest", tmp_path / "nowhere.json"), 2, "There is no file")
     check_line(run_memlora("ingest", tmp_path), 2, "is a folder")
-    check_line(run_memlora("memory", "import", tmp_path / "nowhere"), 2, "there is no file")
-    check_line(run_memlora("memory", "import", tmp_path), 2, "cannot read")
+    check_line(run_memlora("memory", "import", tmp_path / "nowhere"), 2, "There is no file")
+    check_line(run_memlora("memory", "import", tmp_path), 2, "Cannot read")
 
 
 def test_a_bad_import_or_export_loses_nothing(
@@ -103,9 +104,9 @@ def test_a_bad_import_or_export_loses_nothing(
     lines = (tmp_path / "backup").read_text().splitlines()
     (tmp_path / "cut").write_text("\n".join([*lines[:-1], lines[-1][:-9]]))
     check_line(run_memlora("memory", "import", tmp_path / "cut"), 1, f"line {len(lines)}", "nothing was imported")
-    check_line(run_memlora("memory", "export", tmp_path / "no" / "where"), 2, "cannot write")
+    check_line(run_memlora("memory", "export", tmp_path / "no" / "where"), 2, "Cannot write")
     (tmp_path / "folder").mkdir()
-    check_line(run_memlora("memory", "export", tmp_path / "folder"), 2, "cannot write")
+    check_line(run_memlora("memory", "export", tmp_path / "folder"), 2, "Cannot write")
     assert sorted(path.name for path in tmp_path.glob("*.part")) == []
     assert store_contents(tiny_home) == stored
 
@@ -117,7 +118,7 @@ def test_a_missing_model_says_what_to_type(isolated_home: Path, tmp_path: Path, 
     (tmp_path / "talk.txt").write_text(TALK)
     pull = "`memlora models pull smollm2-135m all-minilm-l6-v2`"
     for command in (("ingest", tmp_path / "talk.txt"), ("ask", "Who?"), ("chat",), ("demo",)):
-        check_line(run_memlora(*command), 1, "not on this disk", pull)
+        check_line(run_memlora(*command), 1, "Not installed", pull)
     check_line(
         run_memlora("ask", "Who?", "--student", "qwen2.5-0.5"), 1, "no model is called 'qwen2.5-0.5'", "did you mean"
     )
@@ -144,7 +145,8 @@ def test_a_half_downloaded_model_is_named(
     place = tiny_home / "models" / "qwen2.5-0.5b"
     staged = shutil.copytree(tiny_student, tiny_home / "staged")
     place.parent.mkdir(parents=True)
-    move_into_place("qwen2.5-0.5b", {"repository": "org/tiny", "revision": "0"}, staged, place, hashes=False)
+    manifest = ModelManifest(name="qwen2.5-0.5b", repository="org/tiny", revision="0")
+    move_into_place(manifest, staged, place, hashes=False)
     monkeypatch.setenv("MEMLORA_STUDENT", "qwen2.5-0.5b")
     os.truncate(place / "model.safetensors", 1000)
     check_line(run_memlora("ask", "Who?"), 1, "qwen2.5-0.5b", "half-downloaded", "`memlora models pull qwen2.5-0.5b`")
@@ -178,7 +180,7 @@ def test_experts_of_another_base_are_refused(
     check_line(run_memlora("ingest", tmp_path / "talk.txt", "--experts", tmp_path / "wide"), 1, "another base model")
     assert store_contents(tiny_home)["memories"] == stored["memories"]
 
-    check_line(run_memlora("ask", "Who?", "--experts", tmp_path), 1, "holds no experts")
+    check_line(run_memlora("ask", "Who?", "--experts", tmp_path), 1, "contains no experts")
     assert run_memlora("ask", "Who?", "--experts", "none")[0] == 0
 
 
@@ -252,7 +254,7 @@ def test_a_read_only_store_can_be_asked_but_not_written(
         check_line(run_memlora("memory", "undo"), 1, "cannot be written")
         if not is_root:  # the doctor reads the installation too, which `nobody` may not be allowed
             code, out, _ = run_memlora("doctor")
-            assert code == 0 and "memories can be read and asked only" in out
+            assert code == 0 and "The store is read-only" in out
     finally:
         if is_root:
             os.seteuid(0)
@@ -299,7 +301,7 @@ def test_one_process_writes_while_another_waits(
             other.execute("ROLLBACK")
         out, err = waiting.communicate(timeout=30)
     other.close()
-    assert (waiting.returncode, out, err) == (0, "removed again: Ann likes tea\n", "")
+    assert (waiting.returncode, out, err) == (0, "deleted again: Ann likes tea\n", "")
 
 
 # Settings and the command line
@@ -327,9 +329,14 @@ def test_settings_that_cannot_be(tiny_home: Path, run_memlora: Command, monkeypa
         (["ask", "--foo", "Who?"], ["No such option: --foo", "see `memlora ask --help`"]),
         (["ask"], ["Missing argument", "see `memlora ask --help`"]),
         (["aks", "Who?"], ["No such command 'aks'", "see `memlora --help`"]),
-        (["ask", ""], ["the question is empty"]),
-        (["ask", " \t"], ["the question is empty"]),
+        (["ask", ""], ["The question is empty"]),
+        (["ask", " \t"], ["The question is empty"]),
         (["ask", "Who?", "--limit", "0"], ["--limit", "see `memlora ask --help`"]),
+        (["ask", "Who?", "-k", "0"], ["--top-k", "greater than or equal to 1", "see `memlora ask --help`"]),
+        (["ask", "Who?", "--top-k", "-1"], ["--top-k", "greater than or equal to 1"]),
+        (["memory", "search", "tea", "-k", "0"], ["--top-k", "greater than or equal to 1"]),
+        (["chat", "-k", "0"], ["--top-k", "greater than or equal to 1"]),
+        (["bench", "--mine", "-k", "0"], ["--top-k", "greater than or equal to 1"]),
         (["memory", "list", "--limit", "9" * 30], ["--limit"]),
         (["memory", "list", "--since", "someday"], ["cannot read the day 'someday'", "2023-05-08"]),
         (["memory", "search", ""], ["the query is empty"]),
@@ -354,7 +361,7 @@ def test_ctrl_c_while_it_starts_is_one_line(tiny_home: Path) -> None:
     script += "s.load_settings = lambda *_: _thread.interrupt_main() or [None for _ in iter(int, 1)]\n"
     script += "c.main(['memory', 'list'])"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
-    assert (done.returncode, done.stdout, done.stderr) == (130, "", "memlora: stopped\n")
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "memlora: Stopped.\n")
 
 
 def test_numbers_beyond_counting_and_a_folder_to_write_to_are_one_line(tiny_home: Path, run_memlora: Command) -> None:
@@ -362,7 +369,7 @@ def test_numbers_beyond_counting_and_a_folder_to_write_to_are_one_line(tiny_home
         memory.add("Ann likes tea", user_id="me", infer=False)
     for arguments, code, says in (
         (("memory", "undo", 99999999999999999999), 1, "no change has the number"),
-        (("memory", "export", "."), 2, "name a file"),
+        (("memory", "export", "."), 2, "Give the path of a file"),
     ):
         done = run_memlora(*arguments)
         assert done[0] == code and done[2].startswith("memlora: ") and says in done[2] and done[2].count("\n") == 1

@@ -57,13 +57,13 @@ def test_ones_own_conversations_and_conflicts_need_no_file(
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        ((), "name LoCoMo's file, or --mine"),
+        ((), "Give the path of LoCoMo's file, or use --mine"),
         (("FILE", "--split", "test"), "no conversation of the test split"),
         (("FILE", "--split", "some"), "there is no split 'some'"),
         (("FILE", "--conversations", "conv-7"), "there is no conversation 'conv-7'"),
         (("FILE", "--systems", "zep"), "there is no system 'zep'; known are memlora, base"),
-        (("FILE", "--mine"), "leave FILE out"),
-        (("nowhere.json",), "there is no file"),
+        (("FILE", "--mine"), "Remove FILE"),
+        (("nowhere.json",), "There is no file"),
         (("FILE", "--gold-corrections", "FILE"), "corrections are an object"),
         (("report", "FILE"), "is no benchmark run"),
         (("FILE", "--systems", "oracle", "--limit", "1", "--questions", "0"), "--questions"),

@@ -44,7 +44,7 @@ def test_forget_takes_back_the_last_change(environ: dict[str, str], tiny_home: P
     code, out, err = run_command(environ, "chat", said="/memories\n/forget\n/memories\n/forget\n/what\n")
     assert code == 0
     assert out.count("Zoe likes tea") == 2 and "undone: Zoe likes tea" in out
-    assert "there is nothing to undo" in err and "/memories shows" in err
+    assert "there is nothing to undo" in err and "/memories lists" in err
     assert store_contents(tiny_home)["memories"] == []
 
 
@@ -60,7 +60,7 @@ def test_ctrl_c_ends_a_chat_from_a_pipe(environ: dict[str, str], tiny_home: Path
         process.stdin.close()
         process.wait(30)
         assert process.stderr is not None
-        assert process.stderr.read().splitlines()[-1:] == ["memlora: stopped"]
+        assert process.stderr.read().splitlines()[-1:] == ["memlora: Stopped."]
     assert process.returncode == 130
 
 

@@ -70,7 +70,7 @@ def test_ingest_of_one_conversation_among_several(tiny_home: Path, tmp_path: Pat
     assert run_memlora("ingest", tmp_path / "chats.json", "--conversation", "milk")[0] == 0
     assert [row[2] for row in store_contents(tiny_home)["exchanges"]] == ["milk"]
     code, _, err = run_memlora("ingest", tmp_path / "chats.json", "--conversation", "beer")
-    assert code == 2 and err == "memlora: there is no conversation 'beer'; the files hold milk, tea\n"
+    assert code == 2 and err == "memlora: There is no conversation 'beer'. Choose one of: milk, tea.\n"
 
 
 def test_a_cut_prompt_is_shown(
@@ -80,27 +80,25 @@ def test_a_cut_prompt_is_shown(
     monkeypatch.setenv("MEMLORA_PROTOCOL", "paper")
     (tmp_path / "long.txt").write_text("Ann: " + "apples " * 2000 + "\nBob: Oh.\n")
     code, out, _ = run_memlora("ingest", tmp_path / "long.txt")
-    assert code == 0 and "prompts cut to fit" in out
+    assert code == 0 and "prompts truncated to fit" in out
 
 
 def test_what_is_dropped_is_told_at_the_end(tiny_home: Path, tmp_path: Path, run_memlora: Command) -> None:
     """The blind student invents words that nobody said."""
     (tmp_path / "talk.txt").write_text(TALK)
-    code, out, _ = run_memlora("ingest", tmp_path / "talk.txt")
-    told = re.search(r"([0-9]+) facts dropped: ([0-9]+) not said", out)
-    assert code == 0 and told is not None
-    (tmp_path / "again.txt").write_text(TALK)  # another conversation
-    code, out, _ = run_memlora("ingest", tmp_path / "again.txt", "--json")
+    code, out, _ = run_memlora("ingest", tmp_path / "talk.txt", "--json")
     found = json.loads(out)
-    assert code == 0 and found["turned_to_add"] == {}
-    assert found["dropped"]["not said"] == int(told[2]) and sum(found["dropped"].values()) == int(told[1])
+    assert code == 0 and found["dropped"]["not said"] > 0 and found["turned_to_add"] == {}
+    (tmp_path / "talk.txt").write_text(TALK.replace("Rome", "Paris"))
+    code, out, _ = run_memlora("ingest", tmp_path / "talk.txt")
+    assert code == 0 and re.search(r"[1-9][0-9]* facts dropped: .*[1-9][0-9]* not said", out)
 
 
 # ask
 
 
 def test_ask_streams_an_answer_and_names_the_memories_with_their_days(ids: list[str], run_memlora: Command) -> None:
-    code, out, err = run_memlora("ask", "Where did Ann move?", "--limit", 2)
+    code, out, err = run_memlora("ask", "Where did Ann move?", "-k", 2)
     assert (code, err) == (0, "")
     answer, _, memories = out.rpartition("\n\nFrom 2 memories:\n")
     assert answer
@@ -121,7 +119,8 @@ def test_ask_as_json_holds_what_a_program_needs(ids: list[str], run_memlora: Com
         "Ann_1",
     )
     scores = [memory["score"] for memory in found["memories"]]
-    assert scores == sorted(scores, reverse=True) and nearest["distance"] < 0.01
+    assert scores == sorted(scores, reverse=True) and nearest["score"] > 0.9
+    assert nearest["kind"] == "memory" and nearest["message"]["text"] == "Ann likes tea"
     assert found["tokens"]["in"] > 0 and found["memories_cut"] == 0
 
 
@@ -129,9 +128,20 @@ def test_ask_gives_each_user_named_the_limit(ids: list[str], run_memlora: Comman
     def owners(*options: object) -> list[str]:
         return sorted(m["user_id"] for m in json.loads(run_memlora("ask", "likes?", "--json", *options)[1])["memories"])
 
-    assert owners("--user", "Ann_1", "--user", "Bob_1", "--limit", 1) == ["Ann_1", "Bob_1"]
+    assert owners("--user", "Ann_1", "--user", "Bob_1", "--top-k", 1) == ["Ann_1", "Bob_1"]
     assert owners("--user", "Bob_1") == ["Bob_1", "Bob_1"]
-    assert len(owners("--limit", 3)) == 3
+    assert len(owners("--top-k", 3)) == 3
+
+
+def test_limit_is_the_old_name_of_top_k_and_says_so(ids: list[str], run_memlora: Command) -> None:
+    note = "memlora: --limit is deprecated here. Use -k or --top-k.\n"
+    for command in (("ask", "likes?"), ("memory", "search", "likes?")):
+        new, old = run_memlora(*command, "--json", "--top-k", 3), run_memlora(*command, "--json", "--limit", 3)
+        found, before = (json.loads(done[1]) for done in (new, old))
+        memories = [one["memories"] if isinstance(one, dict) else one for one in (found, before)]
+        assert len(memories[0]) == 3 and memories[0] == memories[1]
+        assert (new[0], new[2]) == (0, "") and (old[0], old[2]) == (0, note)
+        assert run_memlora(*command, "--help")[1].count("--limit") == 0
 
 
 def test_ask_without_anything_remembered(tiny_home: Path, run_memlora: Command) -> None:
@@ -180,7 +190,7 @@ def test_list_of_a_part(ids: list[str], run_memlora: Command, options: list[str]
 
 
 def test_search_finds_the_nearest(ids: list[str], run_memlora: Command) -> None:
-    code, out, err = run_memlora("memory", "search", "ann likes tea", "--limit", 2)
+    code, out, err = run_memlora("memory", "search", "ann likes tea", "-k", 2)
     first, _ = out.splitlines()
     assert (code, err) == (0, "") and first.split()[:2] == ["1.00", ids[1][:8]]
     found = json.loads(run_memlora("memory", "search", "ann likes tea", "--json", "--user", "Bob_1")[1])
@@ -205,15 +215,17 @@ def test_edit_history_and_undo(ids: list[str], run_memlora: Command) -> None:
         ("ADD", None, "user"),
         ("UPDATE", "Ann likes tea", "user"),
     ]
-    assert run_memlora("memory", "undo") == (0, "put back to: Ann likes tea\n", "")
+    assert run_memlora("memory", "undo") == (0, "changed back to: Ann likes tea\n", "")
     assert "(undone)" in run_memlora("memory", "history", ids[1])[1]
 
     assert "deleted" in run_memlora("memory", "delete", ids[0][:8], ids[2][:8])[1]
     assert len(json.loads(run_memlora("memory", "list", "--json")[1])) == 2
     assert run_memlora("memory", "history", ids[0][:8])[0] == 0, "also of a memory that is gone"
-    assert run_memlora("memory", "undo")[1] == "brought back: Bob bought a red bicycle\n"
+    assert run_memlora("memory", "undo")[1] == "restored: Bob bought a red bicycle\n"
     code, _, err = run_memlora("memory", "show", ids[0])
     assert code == 1 and "was deleted; `memlora memory undo` can bring it back" in err
+    assert run_memlora("memory", "redo", "--user", "Bob_1")[1] == "deleted again: Bob bought a red bicycle\n"
+    assert run_memlora("memory", "show", ids[2])[0] == 1
     code, _, err = run_memlora("memory", "undo", 999)
     assert (code, err) == (1, "memlora: no change has the number 999\n")
 
@@ -229,10 +241,10 @@ def test_edit_in_the_users_editor(
     code, out, _ = run_memlora("memory", "edit", ids[1])
     assert code == 0 and "Ann likes black tea" in out
     code, _, err = run_memlora("memory", "edit", ids[0])
-    assert code == 2 and "nothing was changed" in err
+    assert code == 2 and "Nothing was changed" in err
     monkeypatch.setenv("EDITOR", "no-such-editor")
     code, _, err = run_memlora("memory", "edit", ids[0])
-    assert code == 2 and err.startswith("memlora: the editor 'no-such-editor' failed") and err.count("\n") == 1
+    assert code == 2 and err.startswith("memlora: The editor 'no-such-editor' failed") and err.count("\n") == 1
 
 
 def test_an_id_may_be_shortened_while_it_is_clear(ids: list[str], run_memlora: Command, tiny_home: Path) -> None:
@@ -254,7 +266,7 @@ def test_export_and_import_move_the_memories(ids: list[str], run_memlora: Comman
     assert run_memlora("memory", "export", file) == (0, "", f"4 memories in {file}\n")
     assert run_memlora("memory", "export")[1] == file.read_text()
     before = json.loads(run_memlora("memory", "list", "--json")[1])
-    assert run_memlora("memory", "import", file)[1] == "0 memories added, 4 were here already\n"
+    assert run_memlora("memory", "import", file)[1] == "0 memories added, 4 were already stored\n"
     assert run_memlora("--home", tmp_path / "other", "memory", "import", file)[1].startswith("4 memories added")
     moved = json.loads(run_memlora("--home", tmp_path / "other", "memory", "list", "--json")[1])
     assert moved == before
@@ -296,7 +308,7 @@ def test_the_doctor_finds_all_well(ids: list[str], run_memlora: Command) -> None
     code, found = findings(run_memlora)
     assert code == 0 and not any(says.startswith("problem") for says in found.values())
     assert found["store"].startswith("ok: 4 memories of 2 owners")
-    assert "the base student does these stages" in found["experts"]
+    assert "the base model is used for them" in found["experts"]
     if sys.platform == "linux":
         assert re.match(r"ok: OpenBLAS \d[.\d]*, kernels for \w+, \d+ threads?$", found["blas"].strip())
     code, out, _ = run_memlora("doctor")
@@ -305,7 +317,7 @@ def test_the_doctor_finds_all_well(ids: list[str], run_memlora: Command) -> None
 
 def test_the_doctor_before_anything_is_remembered(tiny_home: Path, run_memlora: Command) -> None:
     code, found = findings(run_memlora)
-    assert code == 0 and found["store"].startswith("note: nothing is remembered yet")
+    assert code == 0 and found["store"].startswith("note: No memories yet in ")
 
 
 def test_the_doctor_mends_embeddings(ids: list[str], run_memlora: Command, tiny_home: Path) -> None:

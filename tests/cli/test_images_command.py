@@ -87,9 +87,9 @@ def test_showing_a_memory_tells_of_its_picture_and_draws_nothing_into_a_pipe(
     code, out, _ = run_memlora("memory", "show", memory, "--json")
     assert json.loads(out)["picture"] == str(file) and json.loads(out)["image"]["sha256"] == file.stem
     code, _, err = run_memlora("memory", "delete", memory)
-    assert code == 0 and "its picture, which is erased" in err and pictures(tiny_home) == []
+    assert code == 0 and "Its image was erased because no other memory uses it" in err and pictures(tiny_home) == []
     assert run_memlora("memory", "undo")[0] == 0
-    assert "its picture was erased" in run_memlora("memory", "show", memory)[1]
+    assert "(the image was erased)" in run_memlora("memory", "show", memory)[1]
 
 
 def test_a_terminal_shows_the_picture(tiny_home: Path, tiny_student: Path, tiny_embedder: Path) -> None:

@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 from memlora_mlx.cli.models import app
 from memlora_mlx.errors import ModelMissing
+from memlora_mlx.models.cards import ModelManifest
 from memlora_mlx.models.folders import move_into_place
 
 run = CliRunner().invoke
@@ -20,7 +21,8 @@ def qwen(isolated_home: Path, tiny_student: Path) -> Path:
     place = isolated_home / "models" / "qwen2.5-0.5b"
     staged = shutil.copytree(tiny_student, isolated_home / "staged")
     place.parent.mkdir(parents=True)
-    move_into_place("qwen2.5-0.5b", {"repository": "org/tiny", "revision": "0"}, staged, place, hashes=False)
+    manifest = ModelManifest(name="qwen2.5-0.5b", repository="org/tiny", revision="0")
+    move_into_place(manifest, staged, place, hashes=False)
     return place
 
 

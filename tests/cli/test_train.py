@@ -13,12 +13,12 @@ import pytest
 from cli_home import environment, run_command, start_command
 
 from memlora_mlx.cli import teach
-from memlora_mlx.cli.train import CONTINUE_LEARNING_RATE_FACTOR
 from memlora_mlx.cli.training_progress import TrainingProgress
+from memlora_mlx.cli.training_run import CONTINUE_LEARNING_RATE_FACTOR
 from memlora_mlx.distill import training_runs
 from memlora_mlx.distill.examples import TrainingExample, write_examples
 from memlora_mlx.distill.recipes import read_recipe
-from memlora_mlx.distill.training import MetricsPoint
+from memlora_mlx.distill.training_metrics import MetricsPoint
 from memlora_mlx.models import adapter_registry
 from memlora_mlx.models.adapter_registry import experts_in
 
@@ -67,9 +67,9 @@ def test_a_stage_is_trained_with_no_further_argument(data: Path, tiny_home: Path
     expert = folder / "expert"
     result, where, always, once = out.splitlines()
     assert result.startswith("extraction expert for tiny-llama: validation loss ") and "(the base) -> " in result
-    assert where == str(expert) and always == f"Use it always: memlora adapters install {expert}"
+    assert where == str(expert) and always == f"To use it from now on: memlora adapters install {expert}"
     assert once.endswith(f"--experts {expert}")
-    assert "18 rows to train on, 6 to validate with, by synthetic" in err
+    assert "18 examples to train on, 6 to validate with, by synthetic" in err
     assert "step 0 of at most 10: validation loss" in err and ", the base" in err
     assert "• training" not in out and "validation" in err and "┤" in err, "the curve is drawn on standard error"
     assert (folder / "loss.png").read_bytes().startswith(b"\x89PNG")
@@ -118,9 +118,9 @@ def test_rows_are_taken_from_the_files_named(data: Path, tmp_path: Path, run_mem
     code, _, err = run_memlora(
         "train", "--stage", "extraction", "--data", tmp_path / "mine.jsonl", "--data", f"{data}:5", *STEPS
     )
-    assert code == 0 and "23 rows to train on, 12 to validate with" in err
+    assert code == 0 and "23 examples to train on, 12 to validate with" in err
     code, _, err = run_memlora("train", "--stage", "extraction", "--rows", 7, *STEPS)
-    assert code == 0 and "7 rows to train on" in err
+    assert code == 0 and "7 examples to train on" in err
 
 
 def test_without_data_it_says_which_command_makes_some_or_makes_it(
@@ -161,20 +161,20 @@ def test_on_a_terminal_it_offers_to_make_some(
 @pytest.mark.parametrize(
     ("arguments", "code", "says"),
     [
-        ((), 2, "which stage?"),
-        (("--stage", "vqa"), 1, "`memlora vqa build --drawings` draws a small one"),
-        (("--stage", "everything"), 2, "there is no stage 'everything'"),
-        (("--stage", "extraction", "--data", "nowhere.jsonl"), 2, "there is no file nowhere.jsonl"),
+        ((), 2, "Missing option --stage. Choose one of: extraction, update, generation, vqa"),
+        (("--stage", "vqa"), 1, "`memlora vqa build --drawings` creates a small one"),
+        (("--stage", "everything"), 2, "Unknown stage 'everything'. Choose one of: extraction"),
+        (("--stage", "extraction", "--data", "nowhere.jsonl"), 2, "There is no file nowhere.jsonl"),
         (("--stage", "extraction", "--layers", "some"), 2, "--layers takes qv or all"),
-        (("--stage", "extraction", "--recipe", "nowhere.yaml"), 2, "cannot read the recipe nowhere.yaml"),
-        (("--stage", "extraction", "--learning-rate", "-1"), 2, "learning_rate is -1.0; it must be above 0"),
-        (("--stage", "extraction", "--epochs", "0"), 2, "epochs is 0.0; it must be above 0"),
+        (("--stage", "extraction", "--recipe", "nowhere.yaml"), 2, "Cannot read the recipe nowhere.yaml"),
+        (("--stage", "extraction", "--learning-rate", "-1"), 2, "learning_rate is -1.0. It must be above 0"),
+        (("--stage", "extraction", "--epochs", "0"), 2, "epochs is 0.0. It must be above 0"),
         (("--stage", "extraction", "--batch-size", "0"), 2, "--batch-size"),
         (("--stage", "extraction", "--student", "qwen2.5-0.5"), 1, "did you mean"),
-        (("--resume",), 2, "there is no unfinished run in"),
-        (("--resume", "--stage", "update"), 2, "there is no unfinished update run in"),
-        (("--resume", "nowhere"), 2, "holds no run to resume"),
-        (("--resume", "nowhere", "--epochs", "3"), 2, "with --resume give no other settings"),
+        (("--resume",), 2, "There is no unfinished run in"),
+        (("--resume", "--stage", "update"), 2, "There is no unfinished update run in"),
+        (("--resume", "nowhere"), 2, "contains no training run to resume"),
+        (("--resume", "nowhere", "--epochs", "3"), 2, "No such option: --epochs (see `memlora train resume --help`)"),
     ],
 )
 def test_what_cannot_be_done_is_one_line(
@@ -186,7 +186,11 @@ def test_what_cannot_be_done_is_one_line(
 
 @pytest.mark.parametrize(
     ("text", "says"),
-    [("", "0 rows to train on"), ('{"stage": ', "line 1 is not JSON"), ("[]", "line 1 is no training row")],
+    [
+        ("", "0 training and 0 validation examples"),
+        ('{"stage": ', "line 1 is not JSON"),
+        ("[]", "line 1 is not a training example"),
+    ],
 )
 def test_a_run_that_cannot_begin_leaves_no_folder(
     data: Path, tiny_home: Path, run_memlora: Command, text: str, says: str
@@ -203,16 +207,16 @@ def test_an_expert_no_better_than_the_base_is_called_that(data: Path, run_memlor
 
 def test_a_loss_that_is_no_number_is_a_failure(data: Path, run_memlora: Command) -> None:
     done = run_memlora("train", "--stage", "extraction", "--epochs", 2, "--learning-rate", 1e30)
-    one_line(done, 1, "the loss became no number at step", "nothing was better than the base", "--learning-rate")
+    one_line(done, 1, "the loss is NaN at step", "No validation was better than the base", "Lower --learning-rate")
 
 
 def test_a_folder_holds_one_run(data: Path, tmp_path: Path, run_memlora: Command) -> None:
     out = tmp_path / "mine"
     assert run_memlora("train", "--stage", "extraction", *STEPS, "--out", out)[0] == 0
-    one_line(run_memlora("train", "--stage", "extraction", "--out", out), 2, "holds a run already")
+    one_line(run_memlora("train", "--stage", "extraction", "--out", out), 2, "already contains a run")
     code, said, _ = run_memlora("train", "--resume", out)
     assert code == 0 and str(out / "expert") in said, "a finished run says again what came of it"
-    one_line(run_memlora("train", "--resume", out, "--stage", "update"), 2, "is of extraction, not of update")
+    one_line(run_memlora("train", "--resume", out, "--stage", "update"), 2, "trains extraction, not update")
 
 
 @pytest.mark.parametrize(
@@ -240,7 +244,7 @@ def test_an_interrupted_run_goes_on_to_the_same_expert(
         assert process.wait(60) == 130
     [folder] = (tiny_home / "runs").iterdir()
     last, best = said.splitlines()[-1], folder / training_runs.BEST_SO_FAR
-    assert f"all of it is kept, and `memlora train --resume {folder}` goes on" in last
+    assert f"the run is saved. Run `memlora train resume {folder}` to continue." in last
     assert last.endswith(f"--experts {best}") and set(experts_in(best)) == {"extraction"}
 
     which = {"--resume": (), "name": (folder.name,), "folder": (folder,)}[how]
@@ -280,7 +284,7 @@ def test_a_run_in_a_pipe_prints_its_result_alone(
 def test_a_folder_that_cannot_be_made_is_one_line(data: Path, tmp_path: Path, run_memlora: Command) -> None:
     (tmp_path / "afile").write_text("")
     code, out, err = run_memlora("train", "--stage", "extraction", *STEPS, "--out", tmp_path / "afile" / "run")
-    assert (code, out) == (1, "") and err.splitlines()[-1].startswith("memlora: cannot write to")
+    assert (code, out) == (1, "") and err.splitlines()[-1].startswith("memlora: Cannot write to")
 
 
 def test_a_resumed_run_knows_the_best_of_before(capsys: pytest.CaptureFixture[str], data: Path) -> None:

@@ -33,8 +33,8 @@ def test_a_benchmark_is_built_asked_trained_on_and_asked_again(
 
     steps = ("--epochs", 1, "--batch-size", 9, "--learning-rate", 0.01, "--validations", 1)
     code, out, err = run_memlora("train", "--stage", "vqa", *student, *steps, "--out", tmp_path / "run")
-    assert code == 0 and "9 rows to train on, 3 to validate with, by drawings" in err
-    assert "memlora ask QUESTION --image PICTURE" in out
+    assert code == 0 and "9 examples to train on, 3 to validate with, by drawings" in err
+    assert "memlora ask QUESTION --image FILE" in out
     card = json.loads((tmp_path / "run" / "expert" / "adapter_config.json").read_text())["memlora"]
     assert card["data"]["files"] == ["vqa/drawings/rows.jsonl"]
     assert card["recipe"]["keys"] and card["metrics"]["steps"] == 1
@@ -52,7 +52,7 @@ def test_a_benchmark_is_built_asked_trained_on_and_asked_again(
 
 def test_a_student_that_cannot_see_learns_nothing_about_images(run_memlora: Command, tiny_home: Path) -> None:
     code, _, err = run_memlora("train", "--stage", "vqa")
-    assert code == 1 and "`memlora vqa build --drawings` draws a small one" in err
+    assert code == 1 and "`memlora vqa build --drawings` creates a small one" in err
     code, _, err = run_memlora("train", "--stage", "vqa", "--yes")
     assert code != 0 and err.splitlines()[-1].startswith("memlora: ") and "reads text only" in err
     assert (tiny_home / "vqa" / "drawings" / "manifest.json").is_file(), "--yes drew it"

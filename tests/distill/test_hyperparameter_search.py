@@ -18,7 +18,9 @@ import pytest
 from rich.console import Console
 from tiny_models import Q_V, mx
 
-from memlora_mlx.cli.train_search import leaderboard_table, parse_numbers, run_search
+from memlora_mlx.cli.options import RecipeOptions
+from memlora_mlx.cli.search_leaderboard import leaderboard_table
+from memlora_mlx.cli.train_search import SearchRequest, parse_numbers, run_search
 from memlora_mlx.conversations.splits import Split
 from memlora_mlx.distill.datasets import tokenize_examples, training_batches
 from memlora_mlx.distill.examples import TrainingExample, write_examples
@@ -34,6 +36,7 @@ from memlora_mlx.distill.recipes import Recipe
 from memlora_mlx.distill.training_runs import TrainingConfig
 from memlora_mlx.errors import BadTrainingData, Cancelled, TrainingFailed, UsageError
 from memlora_mlx.models.experts import ExpertTable, read_expert
+from memlora_mlx.models.loading import load_student
 from memlora_mlx.models.student import Student
 from memlora_mlx.records import Stage
 
@@ -83,11 +86,11 @@ class SearchBench:
 
     def load(self) -> Student:
         self.loads += 1
-        return Student.load(self.student)
+        return load_student(self.student)
 
     def measure(self, experts: Mapping[Stage, Path], part: str) -> dict[str, float]:
         self.measured.append(({stage: path.parent.name for stage, path in experts.items()}, part))
-        student = Student.load(self.student)
+        student = load_student(self.student)
         table = ExpertTable(
             student.model, {s: read_expert(path, s, student.fingerprint) for s, path in experts.items()}
         )
@@ -229,7 +232,7 @@ def test_the_test_set_is_measured_once_after_choosing(done: FinishedProcess, ben
 
 def test_what_has_seen_the_test_set_is_searched_no_further(done: FinishedProcess, bench: SearchBench) -> None:
     for other in (plan(done.folder, keep=1), plan(done.folder, metric="L")):
-        with pytest.raises(UsageError, match="has seen the test set and is closed"):
+        with pytest.raises(UsageError, match="already used the test set and cannot continue"):
             bench.search(done.search.folder, other)
 
 
@@ -371,14 +374,14 @@ def test_rows_that_changed_meanwhile_are_noticed(bench: SearchBench, tmp_path: P
     with pytest.raises(KilledProcess):
         bench.search(tmp_path / "search", asked, on_event=kill).run()
     write_examples(tmp_path / "update.jsonl", [*rows("update", "{}", "train"), *rows("update", "{}", "validation")])
-    with pytest.raises(BadTrainingData, match="rows for update have changed"):
+    with pytest.raises(BadTrainingData, match="training data for update has changed"):
         bench.search(tmp_path / "search", asked).run()
 
 
 def test_a_damaged_state_says_so(bench: SearchBench, tmp_path: Path) -> None:
     (tmp_path / "search").mkdir()
     (tmp_path / "search" / "search.json").write_text("{")
-    with pytest.raises(UsageError, match="holds no search to resume"):
+    with pytest.raises(UsageError, match="contains no search to resume"):
         bench.search(tmp_path / "search", SearchConfig((grid(tmp_path, "update", 1e-3),)))
 
 
@@ -389,7 +392,7 @@ def test_a_loss_that_is_no_number_is_noted_and_passed_over(done: FinishedProcess
     [place] = [place for place in leaderboard(done.search) if place.status == "failed"]
 
     assert place.experts[0].learning_rate == TOO_HIGH and place.rank is None and place.scores is None
-    assert "no number" in (place.experts[0].failure or "")
+    assert "the loss is NaN" in (place.experts[0].failure or "")
     [event] = [event for event in done.bench.events if event.kind == "failed"]
     assert event.reason == place.experts[0].failure
     assert all("1e+30" not in what for what in done.bench.trained())
@@ -430,7 +433,7 @@ def test_a_bug_is_no_failed_candidate(bench: SearchBench, tmp_path: Path) -> Non
 
 def test_a_stage_whose_candidates_all_fail_ends_the_search(bench: SearchBench, tmp_path: Path) -> None:
     search = bench.search(tmp_path / "search", SearchConfig((grid(tmp_path, "update", TOO_HIGH, 1e31),)))
-    with pytest.raises(TrainingFailed, match="no candidate for update.*1e.30.*no number.*1e.31"):
+    with pytest.raises(TrainingFailed, match="Every candidate for update has failed.*1e.30.*NaN.*1e.31"):
         search.run()
     assert [place.status for place in leaderboard(search)] == ["failed", "failed"]
     assert bench.measured == []
@@ -442,14 +445,14 @@ def test_a_folder_that_cannot_be_written_blames_no_candidate(
 ) -> None:
     search = bench.search(tmp_path / "search", SearchConfig((grid(tmp_path, "update", 1e-3),)))
     (tmp_path / "search" / search.candidates["update"][0].name / in_the_way / "x").mkdir(parents=True)
-    with pytest.raises(TrainingFailed, match="cannot write"):
+    with pytest.raises(TrainingFailed, match="Cannot write"):
         search.run()
     assert [place.status for place in leaderboard(search)] == ["waiting"]
 
 
 def test_an_unknown_metric_costs_no_training_twice(bench: SearchBench, tmp_path: Path) -> None:
     grids = (grid(tmp_path, "update", 1e-3),)
-    with pytest.raises(UsageError, match="no metric 'F'.*measured are L, f1"):
+    with pytest.raises(UsageError, match="no metric 'F'.*one of: L, f1"):
         bench.search(tmp_path / "search", SearchConfig(grids, metric="F")).run()
     bench.search(tmp_path / "search", SearchConfig(grids, metric="f1")).run()
     assert bench.loads == 1 and len(bench.measured) == 1
@@ -502,7 +505,7 @@ def test_the_table_shows_ranks_scores_and_why_one_failed(done: FinishedProcess) 
     assert "extraction 1, update 1" in lines[6] and lines[6].rstrip().endswith("best")
     assert lines[10].startswith("test") and "extraction 1, update 1" in lines[10]
     reason = " ".join(" ".join(lines[11:]).split())
-    assert reason.startswith("extraction, learning rate 1e+30, batch 2: ") and reason.endswith("no number)")
+    assert reason.startswith("extraction, learning rate 1e+30, batch 2: ") and reason.endswith("(the loss is NaN)")
 
 
 @pytest.fixture
@@ -535,37 +538,37 @@ def test_the_command_searches_and_goes_on(
 ) -> None:
     file, folder = grid(tmp_path, "update").order.data[0], tmp_path / "search"
     options: dict[str, Any] = {"learning_rates": "1e-3,3e-2", "batch_sizes": "3", "data": [f"{file}:4"]}
-    recipe = {"epochs": 2, "validations": 1, "rank": 2}
-    run_search(["update"], **options, changes=recipe, locomo=locomo, questions=7, folder=folder, test=False)
+    recipe = RecipeOptions(epochs=2, validations=1, rank=2)
+    request = SearchRequest(stages=["update"], **options, recipe=recipe, locomo=locomo, questions=7, folder=folder)
+    run_search(replace(request, test=False))
 
     out, err = capsys.readouterr()
     assert "rate 0.001, batch 3" in out and str(folder / "best") in out
     assert "2 candidates, ranked by f1" in err and "batch 3 (validation): f1" in err
     assert pipeline == [("locomo.json", ["conv-26"], {"questions": 7, "exchanges": None})] * 2
 
-    run_search(resume=str(folder), as_json=True)
+    run_search(SearchRequest(resume=str(folder)), as_json=True)
     found = json.loads(capsys.readouterr().out)
     assert pipeline[2:] == [("locomo.json", ["conv-30"], {"questions": 7, "exchanges": None})]
     assert [line["part"] for line in found["leaderboard"]] == ["update", "update", "test"]
     assert found["best"] == {"update": str(folder / "best" / "update")} and found["metric"] == "f1"
 
-    with pytest.raises(UsageError, match="holds a search already"):
-        run_search(["update"], **options, locomo=locomo, folder=folder)
+    with pytest.raises(UsageError, match="already contains a search"):
+        run_search(SearchRequest(stages=["update"], **options, locomo=locomo, folder=folder))
 
 
 def test_a_search_without_a_folder_is_found_again(
     tiny_home: Path, locomo: Path, pipeline: list[tuple[Any, ...]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(UsageError, match="no search in .*runs to resume"):
-        run_search(resume="newest")
-    data, changes = list(grid(tmp_path, "update").order.data), {"epochs": 1, "rank": 2}
-    run_search(
-        ["update"], learning_rates="3e-2", batch_sizes="3", data=data, changes=changes, locomo=locomo, test=False
-    )
+    with pytest.raises(UsageError, match="no search to resume in .*runs"):
+        run_search(SearchRequest(resume="newest"))
+    data, recipe = list(grid(tmp_path, "update").order.data), RecipeOptions(epochs=1, rank=2)
+    grid_options = {"learning_rates": "3e-2", "batch_sizes": "3"}
+    run_search(SearchRequest(stages=["update"], **grid_options, data=data, recipe=recipe, locomo=locomo, test=False))
     [folder] = (tiny_home / "runs").iterdir()
 
-    run_search(resume="newest", learning_rates="1e-3,3e-2", test=False)
-    run_search(resume=folder.name, metric="L")
+    run_search(SearchRequest(resume="newest", learning_rates="1e-3,3e-2", test=False))
+    run_search(SearchRequest(resume=folder.name, metric="L"))
     assert [names for _, names, _ in pipeline] == [["conv-26"], ["conv-26"], ["conv-30"]]
     assert "rate 0.001, batch 3" in capsys.readouterr().out
 
@@ -575,23 +578,27 @@ def test_a_search_that_fails_still_shows_its_table(
 ) -> None:
     file = grid(tmp_path, "update").order.data[0]
     with pytest.raises(TrainingFailed):
-        run_search(["update"], learning_rates="1e30", data=[file], locomo=locomo, folder=tmp_path / "search")
+        run_search(
+            SearchRequest(
+                stages=["update"], learning_rates="1e30", data=[file], locomo=locomo, folder=tmp_path / "search"
+            )
+        )
     said = capsys.readouterr()
-    assert said.out == "" and "failed" in said.err and "no number" in said.err
+    assert said.out == "" and "failed" in said.err and "the loss is NaN" in said.err
 
 
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [
-        ({"stages": ["vqa"]}, "no search for vqa"),
-        ({"metric": "J"}, "known are f1, L"),
-        ({"learning_rates": "1e-3,fast"}, "--learning-rates cannot be"),
-        ({"batch_sizes": "0"}, "--batch-sizes cannot be"),
-        ({"locomo": None}, "conv-26; give LoCoMo's file"),
-        ({"splits": "mine"}, "known are paper"),
-        ({"stages": [], "recipe": Path("mine.yaml")}, "--recipe is of one stage"),
+        ({"stages": ["vqa"]}, "cannot rank vqa experts"),
+        ({"metric": "J"}, "Choose one of: f1, L"),
+        ({"learning_rates": "1e-3,fast"}, "--learning-rates takes numbers"),
+        ({"batch_sizes": "0"}, "--batch-sizes takes numbers"),
+        ({"locomo": None}, "conv-26. Give the path of LoCoMo's file"),
+        ({"splits": "mine"}, "Choose one of: paper"),
+        ({"stages": [], "recipe": RecipeOptions(Path("mine.yaml"))}, "--recipe applies to one stage"),
         ({"data": ["nowhere.jsonl"]}, "no file nowhere.jsonl"),
-        ({"stages": ["extraction"]}, "holds rows of update, which is not searched"),
+        ({"stages": ["extraction"]}, "contains examples for update, which this search does not cover"),
     ],
 )
 def test_wrong_options_are_named(
@@ -599,14 +606,14 @@ def test_wrong_options_are_named(
 ) -> None:
     options = {"stages": ["update"], "data": list(grid(tmp_path, "update").order.data), "locomo": locomo} | wrong
     with pytest.raises(UsageError, match=words):
-        run_search(options.pop("stages"), **options)
+        run_search(SearchRequest(**options))
 
 
 def test_another_file_than_locomos_is_refused(tiny_home: Path, tmp_path: Path) -> None:
     file = tmp_path / "talk.txt"
     file.write_text("Ann: I moved to Rome.\n")
-    with pytest.raises(UsageError, match="does not hold conv-26"):
-        run_search(["update"], locomo=file)
+    with pytest.raises(UsageError, match="does not contain conv-26"):
+        run_search(SearchRequest(stages=["update"], locomo=file))
 
 
 def test_numbers_are_read_once_each() -> None:

@@ -19,11 +19,12 @@ from servers import LocalServer, completion, error_response, html_response, loca
 
 from memlora_mlx.conversations import read_conversations
 from memlora_mlx.conversations.splits import SPLITS
+from memlora_mlx.distill.annotation import AnnotationJob, AnnotationStats
 from memlora_mlx.distill.answer_cleaning import CleanedAnswer, RejectedAnswer
 from memlora_mlx.distill.answer_files import AnswerFiles, read_answers, rejected_file, teacher_file
 from memlora_mlx.distill.examples import read_examples
 from memlora_mlx.distill.replay import temporary_store
-from memlora_mlx.distill.teacher_client import AnnotationJob, AnnotationStats, Teacher
+from memlora_mlx.distill.teacher_client import Teacher
 from memlora_mlx.distill.teacher_prompts import (
     TEACHER_EXTRACTION,
     TEACHER_UPDATE,
@@ -201,7 +202,7 @@ def test_a_server_that_dies_midway_ends_the_run_and_nothing_is_lost(
         server.answer = lambda prompt: right(prompt) if len(server.asked) <= 5 else None
         with pytest.raises(TeacherFailed) as failed:
             extract(tmp_path, selection, FakeClock().teacher(server, concurrency=1))
-    assert "no longer answers" in str(failed.value) and "is kept" in str(failed.value)
+    assert "no longer answers" in str(failed.value) and "are saved" in str(failed.value)
     assert "\n" not in str(failed.value)
     path = teacher_file(tmp_path, "extraction", MODEL)
     first = list(read_examples(path))
@@ -256,11 +257,11 @@ def test_two_servers_share_the_work(tmp_path: Path, selection: SelectedExchanges
     [
         (html_response(), "a web page"),
         (html_response(404), "404 and a web page"),
-        ((200, {}, b'{"status": "ok"}'), "something else"),
-        ((200, {}, b'{"choices": []}'), "something else"),
-        ((200, {}, b'{"choices": [{"message": {"content": ["x"]}, "finish_reason": "stop"}]}'), "no text"),
+        ((200, {}, b'{"status": "ok"}'), "instead of a chat completion"),
+        ((200, {}, b'{"choices": []}'), "instead of a chat completion"),
+        ((200, {}, b'{"choices": [{"message": {"content": ["x"]}, "finish_reason": "stop"}]}'), "without text"),
         ((200, {}, b'{"choices": [{"mess'), ""),
-        ((200, {}, b'"hello"'), "something else"),
+        ((200, {}, b'"hello"'), "instead of a chat completion"),
     ],
 )
 def test_what_is_no_such_server_is_said_at_once(
@@ -268,7 +269,7 @@ def test_what_is_no_such_server_is_said_at_once(
 ) -> None:
     with (
         local_server(lambda _: answer) as server,
-        pytest.raises(TeacherFailed, match=f"does not answer as an OpenAI-compatible server.*{words}"),
+        pytest.raises(TeacherFailed, match=f"does not answer like an OpenAI-compatible server.*{words}"),
     ):
         extract(tmp_path, selection, FakeClock().teacher(server, concurrency=1))
     assert len(server.asked) == 1
@@ -371,8 +372,8 @@ def test_a_full_disk_is_said_and_the_file_stays_whole(
     path = teacher_file(tmp_path, "extraction", MODEL)
     with local_server(facts) as server:
         with AnswerFiles(path) as answers:
-            monkeypatch.setattr(answers._rows, "_file", Disk(answers._rows._file))
-            with pytest.raises(TeacherFailed, match=r"disk of .* is full.*is kept"):
+            monkeypatch.setattr(answers._examples, "_file", Disk(answers._examples._file))
+            with pytest.raises(TeacherFailed, match=r"disk of .* is full.*are saved"):
                 annotate_extraction(AnnotationJob(FakeClock().teacher(server, concurrency=1), answers), selection)
         assert path.read_bytes().endswith(b"}\n") and len(list(read_examples(path))) == 3
         tally = extract(tmp_path, selection, FakeClock().teacher(server))
@@ -405,7 +406,7 @@ def test_a_line_that_is_no_row_is_named_and_left_alone(tmp_path: Path, selection
 
 def test_two_runs_do_not_write_the_same_file(tmp_path: Path) -> None:
     path = teacher_file(tmp_path, "extraction", MODEL)
-    with AnswerFiles(path), pytest.raises(UsageError, match="another `memlora teach`"), AnswerFiles(path):
+    with AnswerFiles(path), pytest.raises(UsageError, match="Another `memlora teach`"), AnswerFiles(path):
         pass
     with AnswerFiles(path):  # the lock is free again
         pass
@@ -413,7 +414,7 @@ def test_two_runs_do_not_write_the_same_file(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     (tmp_path / "home").write_text("a file where a folder should be")
-    with pytest.raises(TeacherFailed, match="cannot write"), AnswerFiles(tmp_path / "home" / "x" / "a.jsonl"):
+    with pytest.raises(TeacherFailed, match="Cannot write"), AnswerFiles(tmp_path / "home" / "x" / "a.jsonl"):
         pass
 
 
@@ -569,7 +570,7 @@ def test_the_command_stops_at_ctrl_c_and_says_how_far_it_came(tiny_home: Path, t
             _, err = process.communicate(timeout=30)
     kept = len(list(read_examples(teacher_file(tiny_home, "extraction", MODEL))))
     assert process.returncode == 130 and 3 <= kept < EXCHANGES
-    assert f"stopped after {kept} of {EXCHANGES} questions; all answers are kept" in err
+    assert f"Stopped after {kept} of {EXCHANGES} questions; all answers are saved" in err
 
 
 def test_the_command_tells_what_it_did(
@@ -579,8 +580,8 @@ def test_the_command_tells_what_it_did(
         common = ("--base-url", server.url, "--model", MODEL)
         code, out, err = run_memlora("teach", talk, "--stage", "extraction", *common)
         assert code == 0, err
-        assert f"{EXCHANGES - 2} rows written" in out and "kept aside: 2 no JSON" in out
-        assert run_memlora("teach", talk, "--stage", "extraction", *common)[1].startswith("0 rows written")
+        assert f"{EXCHANGES - 2} examples written" in out and "saved separately: 2 no JSON" in out
+        assert run_memlora("teach", talk, "--stage", "extraction", *common)[1].startswith("0 examples written")
         code, out, err = run_memlora("teach", talk, "--stage", "update", *common, "--json")
         assert code == 0, err
         assert json.loads(out)["written"] == EXCHANGES - 2
@@ -590,10 +591,10 @@ def test_the_command_tells_what_it_did(
     ("arguments", "words"),
     [
         (("--stage", "vqa", "--base-url", "http://127.0.0.1:9/v1"), "memlora vqa build"),
-        (("--stage", "drawing", "--base-url", "http://127.0.0.1:9/v1"), "no stage 'drawing'"),
+        (("--stage", "drawing", "--base-url", "http://127.0.0.1:9/v1"), "Unknown stage 'drawing'"),
         (("--stage", "extraction"), "--base-url"),
-        (("--stage", "extraction", "--base-url", "localhost:8000"), "no base URL"),
-        (("--stage", "extraction", "--base-url", "http://127.0.0.1:9/v1", "--split", "mine"), "no split 'mine'"),
+        (("--stage", "extraction", "--base-url", "localhost:8000"), "not a base URL"),
+        (("--stage", "extraction", "--base-url", "http://127.0.0.1:9/v1", "--split", "mine"), "Unknown split 'mine'"),
         (("--stage", "extraction", "--base-url", "http://127.0.0.1:9/v1", "--conversation", "x"), "no conversation"),
     ],
 )

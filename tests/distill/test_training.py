@@ -23,17 +23,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_models import ALL_LINEAR, student_folder
 
-from memlora_mlx.distill import training_runs
+from memlora_mlx.distill import training_cards, training_runs
 from memlora_mlx.distill.datasets import TokenizedExample, plan_batches, tokenize_examples, training_batches
 from memlora_mlx.distill.examples import TrainingExample, write_examples
 from memlora_mlx.distill.recipes import Recipe, read_recipe
-from memlora_mlx.distill.training import NAN_LOSS, MetricsPoint, Trainer, TrainingResult, read_points
+from memlora_mlx.distill.training import Trainer, TrainingResult
+from memlora_mlx.distill.training_metrics import NAN_LOSS, MetricsPoint, read_points
 from memlora_mlx.distill.training_step import batch_arrays, estimate_memory, masked_loss, validation_loss
 from memlora_mlx.errors import AdapterMismatch, BadTrainingData, Cancelled, TrainingFailed, UsageError
 from memlora_mlx.memory.stages import update_chat
 from memlora_mlx.memory.workspace import Workspace
 from memlora_mlx.models import cpu_kernels
+from memlora_mlx.models.cards import ExpertCard
 from memlora_mlx.models.experts import Q_V, ExpertTable, random_matrices, read_expert, write_expert
+from memlora_mlx.models.loading import load_student
 from memlora_mlx.models.student import Student
 from memlora_mlx.settings import Settings
 
@@ -70,12 +73,12 @@ HELD = [row(i, conversation="life-2", split="validation") for i in range(100, 10
 
 @pytest.fixture
 def student(tiny_student: Path) -> Student:
-    return Student.load(tiny_student)
+    return load_student(tiny_student)
 
 
 @pytest.fixture
 def load(tiny_student: Path) -> Callable[[], Student]:
-    return lambda: Student.load(tiny_student)
+    return lambda: load_student(tiny_student)
 
 
 def read(student: Student, rows: Sequence[TrainingExample]) -> list[TokenizedExample]:
@@ -138,7 +141,7 @@ def test_the_expert_that_is_written_has_the_best_validation_loss_wherever_it_is_
 
 @pytest.mark.parametrize("family", ["qwen2", "gemma2"])
 def test_other_families_learn_too(tmp_path: Path, family: str) -> None:
-    student = Student.load(student_folder(tmp_path / family, family))
+    student = load_student(student_folder(tmp_path / family, family))
     recipe = replace(RECIPE, keys=ALL_LINEAR, epochs=1)
     progress = run_of(student, tmp_path / "run", recipe).train().progress
     assert progress.first_loss is not None and progress.best_loss < progress.first_loss
@@ -159,7 +162,7 @@ def test_only_the_blocks_asked_for_are_adapted(student: Student, tmp_path: Path)
 
 
 def test_layers_that_the_student_does_not_have_are_refused(student: Student, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="no linear layer called attention.query"):
+    with pytest.raises(UsageError, match="no linear layers named attention.query"):
         run_of(student, tmp_path / "run", replace(RECIPE, keys=("attention.query",)))
 
 
@@ -201,9 +204,9 @@ def test_a_run_goes_on_from_an_expert(tiny_student: Path, tmp_path: Path, load: 
     assert told["metrics"]["validation_loss"]["start"] == pytest.approx(before, rel=1e-3)
     assert told["metrics"]["validation_loss"]["expert"] < before
 
-    with pytest.raises(AdapterMismatch, match="other layers than this recipe, or in another rank"):
+    with pytest.raises(AdapterMismatch, match="other layers than this recipe, or has another rank"):
         run_of(load(), tmp_path / "third", replace(RECIPE, rank=4), start=first)
-    other = Student.load(student_folder(tmp_path / "other", seed=9))
+    other = load_student(student_folder(tmp_path / "other", seed=9))
     norm = other.model.model.norm
     norm.weight = norm.weight * 2
     foreign = Student(other.model, other._tokenizer, other.config, "other")
@@ -330,7 +333,7 @@ class KilledProcess(Exception):
 
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory: pytest.TempPathFactory, tiny_student: Path) -> TrainingResult:
-    return run_of(Student.load(tiny_student), tmp_path_factory.mktemp("whole")).train()
+    return run_of(load_student(tiny_student), tmp_path_factory.mktemp("whole")).train()
 
 
 @pytest.mark.parametrize("stops", [[1], [4], [8, 9], [3, 12, 23]])  # 4, 8 and 12 are before validations
@@ -394,11 +397,11 @@ def test_what_does_not_belong_to_a_run_does_not_resume_it(load: Callable[[], Stu
         run_of(load(), tmp_path / "run", replace(RECIPE, rank=4)).train()
     student = load()
     other = Trainer(student, RECIPE, read(student, ROWS[:-1]), read(student, HELD), tmp_path / "run")
-    with pytest.raises(TrainingFailed, match="its rows have changed since"):
+    with pytest.raises(TrainingFailed, match="its training data has changed"):
         other.train()
     state = tmp_path / "run" / "state.safetensors"
     os.truncate(state, 100)
-    with pytest.raises(TrainingFailed, match="cannot be resumed"):
+    with pytest.raises(TrainingFailed, match="Cannot resume the run"):
         run_of(load(), tmp_path / "run").train()
 
 
@@ -407,7 +410,7 @@ def test_only_one_process_trains_in_a_folder(tiny_student: Path, tmp_path: Path,
         "extraction", str(tiny_student), (str(files(tmp_path, [*ROWS, *HELD])),), RECIPE
     )
     training_runs.create_run(order, tmp_path / "run")
-    with training_runs._run_lock(tmp_path / "run"), pytest.raises(UsageError, match="another process is training in"):
+    with training_runs.run_lock(tmp_path / "run"), pytest.raises(UsageError, match="Another process is training in"):
         training_runs.train(load(), order, tmp_path / "run")
 
 
@@ -477,7 +480,9 @@ def test_too_little_memory_is_refused_with_numbers(
     )
     training_runs.create_run(order, tmp_path / "run")
     monkeypatch.setattr(device, "usable_memory", lambda: 2**20)
-    with pytest.raises(TrainingFailed, match=r"needs about 0\.\d GiB and there are 0\.0 GiB; .*--batch-size than 4"):
+    with pytest.raises(
+        TrainingFailed, match=r"needs about 0\.\d GiB of memory and 0\.0 GiB is available\. .*--batch-size than 4"
+    ):
         training_runs.train(load(), order, tmp_path / "run")
     student = load()
     data = read(student, ROWS)
@@ -516,14 +521,14 @@ def order_for(path: Path, student: Path, **changes: Any) -> training_runs.Traini
 @pytest.mark.parametrize(
     ("lines", "says"),
     [
-        ([], "0 rows to train on and 0 to validate with are too few"),
-        ([row(0)], "1 rows to train on and 0 to validate with are too few"),
+        ([], "0 training and 0 validation examples are too few"),
+        ([row(0)], "1 training and 0 validation examples are too few"),
         ([row(0), "{not json"], "line 2 is not JSON"),
-        ([row(0), row(1), "[1]"], "line 3 is no training row"),
+        ([row(0), row(1), "[1]"], "line 3 is not a training example"),
         ([row(0), replace(row(1), answer="  ")], "line 2: the answer is empty"),
-        ([row(0), row(1), replace(row(2), stage="update")], "holds rows of update, not of extraction"),
+        ([row(0), row(1), replace(row(2), stage="update")], "contains examples for update, not for extraction"),
         ([row(0), replace(row(1), chat=())], "line 2: the messages must end"),
-        ([row(i, conversation="conv-30") for i in range(5)], "0 rows to train on"),
+        ([row(i, conversation="conv-30") for i in range(5)], "0 training and 0 validation examples"),
     ],
 )
 def test_bad_rows_are_one_line_that_says_where(tmp_path: Path, tiny_student: Path, lines: list[Any], says: str) -> None:
@@ -545,10 +550,10 @@ def test_rows_that_are_too_long_are_left_out_and_counted(
     training_runs.train(load(), order, tmp_path / "run", on_start=lambda data, left_out: told.append(left_out))
     assert told == [3]
     order = order_for(files(tmp_path, [*long, *HELD]), tiny_student)
-    with pytest.raises(BadTrainingData, match="all 3 rows are longer than 128 tokens"):
+    with pytest.raises(BadTrainingData, match="all 3 examples are longer than 128 tokens"):
         training_runs.train(load(), order, tmp_path / "run")
     order = order_for(files(tmp_path, [*ROWS, *(replace(one, split="validation") for one in long)]), tiny_student)
-    with pytest.raises(BadTrainingData, match="nothing to validate with: all 3 rows"):
+    with pytest.raises(BadTrainingData, match="Nothing to validate with: all 3 examples"):
         training_runs.train(load(), order, tmp_path / "run")
 
 
@@ -580,10 +585,10 @@ def test_a_card_says_how_an_update_expert_is_asked_and_the_pipeline_asks_it_so(
         ([one, two], {"copied_texts": True}),
         ([one, free], {"one_fact": True}),
     ):
-        assert training_runs._shared_images(rows) == says
+        assert training_cards.update_traits(rows) == says
         folder = tmp_path / str(len(list(tmp_path.iterdir()))) / "update"
-        matrices = random_matrices(Student.load(tiny_student).model, Q_V)
-        write_expert(folder, matrices, scale=2.0, card=says)
+        matrices = random_matrices(load_student(tiny_student).model, Q_V)
+        write_expert(folder, matrices, scale=2.0, card=ExpertCard(**says))
         for protocol in ("product", "paper"):
             chosen = Settings(
                 home=tmp_path,
@@ -627,7 +632,7 @@ def test_a_full_disk_stops_a_run_and_loses_nothing(
 
     unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
     try:
-        with pytest.raises(TrainingFailed, match="cannot write to .*make room and `--resume`") as raised:
+        with pytest.raises(TrainingFailed, match="Cannot write to .*free disk space and use --resume") as raised:
             run_of(load(), folder, on_point=fill).train()
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
@@ -647,7 +652,7 @@ def test_an_expert_that_cannot_be_written_is_not_lost(
     order = order_for(files(tmp_path, [*ROWS, *HELD]), tiny_student, epochs=1)
     training_runs.create_run(order, tmp_path / "run")
     (tmp_path / "run" / "expert").write_text("in the way")
-    with pytest.raises(TrainingFailed, match="cannot write the expert .*make room and `--resume`"):
+    with pytest.raises(TrainingFailed, match="Cannot write the expert .*free disk space and use --resume"):
         training_runs.train(load(), order, tmp_path / "run")
     (tmp_path / "run" / "expert").unlink()
     steps = len(read_points(tmp_path / "run"))
@@ -680,7 +685,7 @@ def test_a_learning_rate_that_is_far_too_high_ends_with_the_base(student: Studen
 def test_a_damaged_student_is_named(student: Student, tmp_path: Path) -> None:
     norm = student.model.model.norm
     norm.weight = norm.weight * float("nan")
-    with pytest.raises(TrainingFailed, match="no number before any training"):
+    with pytest.raises(TrainingFailed, match="NaN before training"):
         run_of(student, tmp_path / "run").train()
 
 
@@ -706,3 +711,64 @@ def test_a_bad_recipe_is_one_line(tmp_path: Path, text: str, says: str) -> None:
     with pytest.raises(UsageError, match=says) as raised:
         read_recipe("update", tmp_path / "mine.yaml")
     assert "\n" not in str(raised.value)
+
+
+# Manifests
+
+
+def test_a_run_of_an_early_version_is_resumed_and_one_of_a_newer_version_is_refused(
+    tmp_path: Path, tiny_student: Path
+) -> None:
+    config, folder = order_for(tmp_path / "rows.jsonl", tiny_student), tmp_path / "run"
+    training_runs.create_run(config, folder, "memlora train --stage extraction")
+    assert training_runs.read_run_config(folder) == config
+    value = json.loads((folder / "run.json").read_text())
+    for name in ("version", "start", "environment"):  # which early versions did not write
+        del value[name]
+    (folder / "run.json").write_text(json.dumps(value))
+    assert training_runs.read_run_config(folder) == config
+    assert training_runs.starting_command(folder) == "memlora train --stage extraction"
+    (folder / "run.json").write_text(json.dumps({**value, "version": 2}))
+    with pytest.raises(UsageError, match="its version is 2 .*update memlora"):
+        training_runs.read_run_config(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"stage": "drawing"}, "stage is 'drawing'"),
+        ({"splits": "mine"}, "the splits 'mine' are unknown"),
+        ({"rows": "many"}, "rows is 'many', not a whole number"),
+        ({"recipe": {"stage": "extraction"}}, "recipe.keys is missing"),
+        ({"data": 3}, "data is 3, not a list"),
+    ],
+)
+def test_a_damaged_manifest_of_a_run_is_one_line(
+    change: dict[str, Any], says: str, tmp_path: Path, tiny_student: Path
+) -> None:
+    training_runs.create_run(order_for(tmp_path / "rows.jsonl", tiny_student), tmp_path / "run")
+    file = tmp_path / "run" / "run.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **change}))
+    with pytest.raises(UsageError, match=f"contains no training run to resume .*{says}") as raised:
+        training_runs.read_run_config(tmp_path / "run")
+    assert "\n" not in str(raised.value)
+
+
+def test_the_state_of_an_early_version_is_read(load: Callable[[], Student], tmp_path: Path) -> None:
+    import mlx.core as mx
+
+    from memlora_mlx.distill.checkpoints import read_checkpoint
+
+    run_of(load(), tmp_path / "run", replace(RECIPE, epochs=0.2)).train()
+    file = tmp_path / "run" / "state.safetensors"
+    arrays, header = mx.load(str(file), return_metadata=True)
+    progress = json.loads(header["progress"]) | {"ended": "the loss became no number", "best_loss": float("inf")}
+    old = {"progress": json.dumps(progress), "examples": header["examples"]}
+    mx.save_safetensors(str(tmp_path / "old.safetensors"), arrays, metadata=old)
+    checkpoint = read_checkpoint(tmp_path / "old.safetensors")
+    assert checkpoint.progress.ended == NAN_LOSS and checkpoint.progress.best_loss == float("inf")
+    assert checkpoint.examples == header["examples"]
+    newer = tmp_path / "newer.safetensors"
+    mx.save_safetensors(str(newer), arrays, metadata={**old, "version": "2"})
+    with pytest.raises(ValueError, match="its version is 2"):
+        read_checkpoint(newer)

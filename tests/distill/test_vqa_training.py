@@ -20,6 +20,7 @@ from memlora_mlx.distill.training_step import batch_arrays, estimate_memory, mas
 from memlora_mlx.errors import BadTrainingData, Cancelled, VisionMissing
 from memlora_mlx.eval.vqa import drawings
 from memlora_mlx.models import cpu_kernels
+from memlora_mlx.models.loading import load_student
 from memlora_mlx.models.safetensors_files import load_arrays
 from memlora_mlx.models.student import Student
 
@@ -41,7 +42,7 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def load(tiny_vision_student: Path) -> Callable[[], Student]:
-    return lambda: Student.load(tiny_vision_student, image_tiles=1)
+    return lambda: load_student(tiny_vision_student, image_tiles=1)
 
 
 def order_of(student: Path, drawn: Path) -> training_runs.TrainingConfig:
@@ -159,7 +160,7 @@ def test_the_memory_that_a_step_needs_counts_the_features(drawn: Path, load: Cal
 def test_a_student_that_cannot_see_is_refused(drawn: Path, tiny_student: Path, tmp_path: Path) -> None:
     order = order_of(tiny_student, drawn)
     with pytest.raises(VisionMissing, match="reads text only"):
-        training_runs.train(Student.load(tiny_student), order, tmp_path / "run")
+        training_runs.train(load_student(tiny_student), order, tmp_path / "run")
 
 
 def test_rows_without_their_image_are_left_out_and_counted(
@@ -177,12 +178,12 @@ def test_rows_without_their_image_are_left_out_and_counted(
 
     shutil.rmtree(mine / "images")
     vqa_dataset.image_of.cache_clear()
-    with pytest.raises(BadTrainingData, match="none of the images of 12 rows is there"):
+    with pytest.raises(BadTrainingData, match="All images of 12 examples are missing or have changed"):
         training_runs.read_data(order_of(tiny_vision_student, mine))
 
 
 def test_the_benchmark_is_found_and_locomo_goes_before_drawings(drawn: Path, tmp_path: Path) -> None:
-    with pytest.raises(BadTrainingData, match="`memlora vqa build --drawings` draws a small one"):
+    with pytest.raises(BadTrainingData, match="`memlora vqa build --drawings` creates a small one"):
         training_runs.default_data("vqa", tmp_path)
     shutil.copytree(drawn, tmp_path / "vqa" / "drawings")
     assert training_runs.default_data("vqa", tmp_path) == [tmp_path / "vqa" / "drawings" / "rows.jsonl"]
@@ -190,7 +191,7 @@ def test_the_benchmark_is_found_and_locomo_goes_before_drawings(drawn: Path, tmp
     assert vqa_dataset.find_dataset(tmp_path).name == "locomo"
     (tmp_path / "vqa" / "locomo" / "manifest.json").unlink()  # a build that was stopped
     assert vqa_dataset.find_dataset(tmp_path).name == "drawings"
-    with pytest.raises(BadTrainingData, match="holds no finished VQA benchmark"):
+    with pytest.raises(BadTrainingData, match="contains no finished VQA data set"):
         vqa_dataset.find_dataset(tmp_path, tmp_path)
 
 

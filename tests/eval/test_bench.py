@@ -25,7 +25,7 @@ from memlora_mlx.settings import Settings, load_settings
 sys.path.append(str(Path(__file__).parents[1] / "distill"))
 from servers import Answer, error_response, local_server
 
-OURS = ("memlora", "base", "full-context", "rag", "oracle")
+OURS = ("memlora", "base", "full-context", "rag", "rag-dense", "oracle")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -88,11 +88,12 @@ def test_every_system_answers_every_question_and_says_where_from(whole: BenchRun
     [both] = [one for one in of(whole, "oracle") if one.category == 1]
     assert [memory["refs"] for memory in both.retrieved] == [["D1:1"], ["D2:3"]]  # two turns in one string of the file
     assert all(one.recall == 1.0 for one in of(whole, "full-context"))  # this talk fits
-    assert all(len(one.retrieved) == 6 for one in of(whole, "rag"))  # 3 for each of two owners
+    for name in ("rag", "rag-dense"):
+        assert all(len(one.retrieved) == 6 for one in of(whole, name))  # 3 for each of two owners
     for one in of(whole, "memlora"):
         assert len(one.retrieved) <= 6
-        distances = [memory["distance"] for memory in one.retrieved]
-        assert distances == sorted(distances)
+        scores = [memory["score"] for memory in one.retrieved]
+        assert scores == sorted(scores, reverse=True)
 
 
 def test_what_is_measured_beside_the_answers(whole: BenchRun) -> None:

@@ -107,7 +107,7 @@ def test_facts_of_several_parts_are_merged_and_the_dropped_ones_counted() -> Non
         ]
     )
     assert found.kept == ("Ann moved to Rome", "Ann's sister lives in Oslo")
-    assert found.dropped == {"only asked": 1, "not said": 2}
+    assert found.dropped == {"only said by others": 1, "not said": 2}
 
 
 # Operations

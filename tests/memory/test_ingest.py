@@ -117,10 +117,9 @@ def test_ctrl_c_stops_with_one_line_and_the_same_command_goes_on(
         out, err = process.communicate(timeout=60)
     done = exchanges_done(tmp_path)
     assert process.returncode == 130 and out == ""
-    line = (
-        f"stopped after {done} of {EXCHANGES} exchanges; all of them are kept, and the same command goes on from here"
-    )
-    assert err == f"memlora: {line}\n"
+    line = f"Stopped after {done} of {EXCHANGES} exchanges; all of them are saved. Run the same command to continue."
+    lines = [each for each in err.splitlines() if not each.startswith("talk: ")]  # progress, on a slow machine
+    assert lines == [f"memlora: {line}"]
     assert done < EXCHANGES
 
     code, out, _ = run_command(environ, "ingest", talk)

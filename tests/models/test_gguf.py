@@ -8,21 +8,30 @@ import mlx.core as mx
 import mlx_lm
 import numpy as np
 import pytest
-from gguf import GGMLQuantizationType, GGUFReader, GGUFWriter, TokenType
+from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, GGUFReader, GGUFWriter, TokenType
 from gguf.quants import dequantize, quantize
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from mlx.utils import tree_flatten, tree_unflatten
-from mlx_lm.models import gemma2, llama, qwen2
+from mlx_lm.models import gemma, gemma2, gemma3_text, llama, qwen2, qwen3
 from tokenizers import pre_tokenizers
 
-from memlora_mlx.errors import ModelBroken, ModelMissing
+from memlora_mlx.errors import ExtraMissing, ModelBroken, ModelMissing
 from memlora_mlx.models.gguf import convert
 from memlora_mlx.models.gguf_file import READABLE_TYPES, GgufFile
 
-HIDDEN, INNER, HEADS, KEY_HEADS, LAYERS = 32, 64, 4, 2, 2
-CLASSES = {"llama": llama, "qwen2": qwen2, "gemma2": gemma2}
-HEAD_DIM = {"llama": 8, "qwen2": 8, "gemma2": 16}  # gemma2's heads are larger than hidden / heads
+HIDDEN, INNER, HEADS, KEY_HEADS = 32, 64, 4, 2
+CLASSES = {
+    "llama": llama,
+    "qwen2": qwen2,
+    "qwen3": qwen3,
+    "gemma": gemma,
+    "gemma2": gemma2,
+    "gemma3": gemma3_text,
+}
+OWN_HEAD_DIM = ("qwen3", "gemma", "gemma2", "gemma3")  # their heads are larger than hidden / heads: hidden / 2
+LAYERS = {"gemma3": 6}  # the sixth attends to everything, the others to a window; otherwise 2
+WINDOW = 4
 LETTERS = sorted(pre_tokenizers.ByteLevel.alphabet())
 MERGES = ["h e", "l l", "he ll", "hell o", "2 0", "Ġ hello"]
 SPECIAL = ["<|end|>", "<|user|>", "<think>"]  # control, control, user-defined
@@ -42,6 +51,7 @@ THEIR_NAMES = {
     "input_layernorm": "attn_norm",
     "post_attention_layernorm": "ffn_norm",
 }
+HEAD_NORMS = {"self_attn.q_norm": "attn_q_norm", "self_attn.k_norm": "attn_k_norm"}
 GEMMA_NAMES = THEIR_NAMES | {
     "post_attention_layernorm": "post_attention_norm",
     "pre_feedforward_layernorm": "ffn_norm",
@@ -49,31 +59,48 @@ GEMMA_NAMES = THEIR_NAMES | {
 }
 
 
-def build(kind: str, *, tied: bool = True):
+def build(
+    kind: str,
+    *,
+    tied: bool = True,
+    hidden: int = HIDDEN,
+    theta: float = 5000.0,
+    rope_scaling: dict[str, object] | None = None,
+):
     """A real model of the family with random weights."""
     mx.random.seed(1)
-    more = {"head_dim": HEAD_DIM[kind], "query_pre_attn_scalar": HEAD_DIM[kind]} if kind == "gemma2" else {}
+    more: dict[str, object] = {"rope_scaling": rope_scaling} if rope_scaling else {}
+    if kind in OWN_HEAD_DIM:
+        more["head_dim"] = hidden // 2
+    if kind in ("gemma2", "gemma3"):
+        more["query_pre_attn_scalar"] = hidden // 2
+    if kind == "gemma3":
+        more |= {"sliding_window": WINDOW, "rope_local_base_freq": 10000.0}
+    if kind == "qwen3":
+        more["max_position_embeddings"] = 128
     args = CLASSES[kind].ModelArgs(
         model_type=kind,
-        hidden_size=HIDDEN,
-        num_hidden_layers=LAYERS,
-        intermediate_size=INNER,
+        hidden_size=hidden,
+        num_hidden_layers=LAYERS.get(kind, 2),
+        intermediate_size=2 * hidden,
         num_attention_heads=HEADS,
         num_key_value_heads=KEY_HEADS,
         rms_norm_eps=1e-6,
         vocab_size=len(TOKENS),
-        rope_theta=5000.0,
-        **({"tie_word_embeddings": tied} if kind != "gemma2" else {}),
+        rope_theta=theta,
+        **({"tie_word_embeddings": tied} if not kind.startswith("gemma") else {}),
         **more,
     )
     model = CLASSES[kind].Model(args)
+    if kind == "gemma3":
+        model.sanitize({})  # its head is the embedding
     noise = {name: mx.random.normal(value.shape) * 0.3 for name, value in tree_flatten(model.parameters())}
     model.update(tree_unflatten(list(noise.items())))
     return model
 
 
 def their_name(kind: str, name: str) -> str:
-    names = GEMMA_NAMES if kind == "gemma2" else THEIR_NAMES
+    names = (GEMMA_NAMES if kind in ("gemma2", "gemma3") else THEIR_NAMES) | HEAD_NORMS
     module, suffix = name.rsplit(".", 1)
     layer = f"blk.{module.split('.')[2]}." if ".layers." in module else ""
     [theirs] = [theirs for ours, theirs in names.items() if module.endswith(ours)]
@@ -90,23 +117,58 @@ def unpermute(rows: np.ndarray, heads: int) -> np.ndarray:
     return rows[np.argsort(order)]
 
 
+# Where the 16-bit scales of a block stand, and a size for them that leaves numbers below about a half.
+SCALES = {
+    "Q2_K": ((80, 82), 0.01),
+    "Q3_K": ((108,), 0.004),
+    "Q4_K": ((0, 2), 0.0005),
+    "Q5_K": ((0, 2), 0.00025),
+    "Q6_K": ((208,), 0.0001),
+    "IQ4_NL": ((0,), 0.004),
+    "IQ4_XS": ((0,), 0.0001),
+}
+
+
+def pack(rows: np.ndarray, tensor_type: str) -> np.ndarray:
+    """The rows in that type; where gguf's own package cannot quantise to it, random blocks of the type."""
+    if tensor_type not in SCALES:
+        return quantize(rows, GGMLQuantizationType[tensor_type])
+    numbers, size = GGML_QUANT_SIZES[GGMLQuantizationType[tensor_type]]
+    random = np.random.default_rng(rows.size)
+    blocks = random.integers(0, 256, (rows.size // numbers, size), np.uint8)
+    places, scale = SCALES[tensor_type]
+    for place in places:
+        blocks[:, place : place + 2] = np.frombuffer(np.float16(scale).tobytes(), np.uint8)
+    return blocks.reshape(*rows.shape[:-1], -1)
+
+
 def write_gguf(path: Path, model, kind: str, tensor_type: str = "F32", **changes: object) -> None:
     """Write the model as llama.cpp would, and give the model the weights as they come back from that type."""
     settings = {"pre": "smollm", "scaling": None, "tokenizer": "gpt2", "extra": None, "bos": None} | changes
+    settings = {"template": TEMPLATE, "freqs": None, "name": None, "licence": None} | settings
+    hidden = model.args.hidden_size
     quantisation = GGMLQuantizationType[tensor_type]
     writer = GGUFWriter(path, kind)
-    writer.add_block_count(LAYERS)
+    writer.add_block_count(LAYERS.get(kind, 2))
     writer.add_context_length(128)
-    writer.add_embedding_length(HIDDEN)
-    writer.add_feed_forward_length(INNER)
+    writer.add_embedding_length(hidden)
+    writer.add_feed_forward_length(2 * hidden)
     writer.add_head_count(HEADS)
     writer.add_head_count_kv(KEY_HEADS)
     writer.add_layer_norm_rms_eps(1e-6)
-    writer.add_rope_freq_base(5000.0)
+    writer.add_rope_freq_base(model.args.rope_theta)
     if settings["scaling"]:
         writer.add_string(f"{kind}.rope.scaling.type", str(settings["scaling"]))
-    if kind == "gemma2":
-        writer.add_key_length(HEAD_DIM[kind])
+        writer.add_float32(f"{kind}.rope.scaling.factor", 8.0)
+    if kind in OWN_HEAD_DIM:
+        writer.add_key_length(hidden // 2)
+        writer.add_value_length(hidden // 2)
+    if kind == "gemma3":
+        writer.add_sliding_window(WINDOW)
+    if settings["name"]:
+        writer.add_name(str(settings["name"]))
+    if settings["licence"]:
+        writer.add_license(str(settings["licence"]))
     writer.add_tokenizer_model(str(settings["tokenizer"]))
     writer.add_tokenizer_pre(str(settings["pre"]))
     writer.add_token_list(TOKENS)
@@ -119,22 +181,25 @@ def write_gguf(path: Path, model, kind: str, tensor_type: str = "F32", **changes
     if settings["bos"]:
         writer.add_bos_token_id(TOKENS.index(str(settings["bos"])))
         writer.add_add_bos_token(True)
-    writer.add_chat_template(TEMPLATE)
+    if settings["template"]:
+        writer.add_chat_template(str(settings["template"]))
 
     kept = {}
     for name, value in tree_flatten(model.parameters()):
         rows = np.array(value)
         heads = {"q_proj": HEADS, "k_proj": KEY_HEADS}.get(name.split(".")[-2]) if kind == "llama" else None
         stored = permute(rows, heads) if heads else rows
-        if kind == "gemma2" and name.endswith("norm.weight"):
+        if kind.startswith("gemma") and name.endswith("norm.weight"):
             stored = stored + 1
         if rows.ndim == 1:  # llama.cpp keeps vectors in float32
             writer.add_tensor(their_name(kind, name), stored)
             continue
-        packed = quantize(stored, quantisation)
+        packed = pack(stored, tensor_type)
         writer.add_tensor(their_name(kind, name), packed, raw_dtype=quantisation)
         returned = dequantize(packed, quantisation)
         kept[name] = mx.array(unpermute(returned, heads) if heads else returned)
+    if settings["freqs"] is not None:
+        writer.add_tensor("rope_freqs.weight", np.asarray(settings["freqs"], np.float32))
     if settings["extra"]:
         writer.add_tensor(str(settings["extra"]), np.ones(4, np.float32))
     model.update(tree_unflatten(list(kept.items())))
@@ -144,10 +209,20 @@ def write_gguf(path: Path, model, kind: str, tensor_type: str = "F32", **changes
     writer.close()
 
 
-@pytest.mark.parametrize("tensor_type", ["Q4_0", "Q4_1", "Q8_0", "F16", "F32"])
-@pytest.mark.parametrize("kind", ["llama", "qwen2", "gemma2"])
+def sizes(tensor_type: str) -> int:
+    """A hidden size that has whole blocks of the type."""
+    return max(HIDDEN, GGML_QUANT_SIZES[GGMLQuantizationType[tensor_type]][0])
+
+
+@pytest.mark.parametrize(
+    ("kind", "tensor_type"),
+    [
+        *((kind, tensor_type) for kind in CLASSES for tensor_type in ("F32", "Q4_1", "Q4_K", "Q6_K")),
+        *(("llama", tensor_type) for tensor_type in READABLE_TYPES),
+    ],
+)
 def test_a_converted_model_computes_the_same_logits(tmp_path: Path, kind: str, tensor_type: str) -> None:
-    model = build(kind)
+    model = build(kind, hidden=sizes(tensor_type))
     write_gguf(tmp_path / "tiny.gguf", model, kind, tensor_type)
 
     convert(tmp_path / "tiny.gguf", tmp_path / "tiny")
@@ -158,7 +233,62 @@ def test_a_converted_model_computes_the_same_logits(tmp_path: Path, kind: str, t
     assert sorted(path.name for path in tmp_path.iterdir()) == ["tiny", "tiny.gguf"]  # no partial folder is left
 
 
-@pytest.mark.parametrize("kind", ["llama", "qwen2"])
+@pytest.mark.parametrize("kind", ["llama", "gemma3"])
+def test_linearly_scaled_positions_are_read(tmp_path: Path, kind: str) -> None:
+    model = build(kind, rope_scaling={"type": "linear", "factor": 8.0})
+    write_gguf(tmp_path / "tiny.gguf", model, kind, scaling="linear")
+    check_logits(tmp_path, model)
+    assert not mx.allclose(model(LONG), build(kind)(LONG), atol=1e-4), "a scaling that changes nothing proves nothing"
+
+
+def test_llama_3s_scaled_positions_are_read_and_others_refused(tmp_path: Path) -> None:
+    scaling = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
+    model = build("llama", theta=500_000.0, rope_scaling={**scaling, "original_max_position_embeddings": 8192})
+    # The divisors as llama.cpp's converter writes them.
+    freqs = []
+    for place in range(0, 8, 2):
+        wavelength = 2 * np.pi * 500_000.0 ** (place / 8)
+        smooth = (8192 / wavelength - 1.0) / (4.0 - 1.0)
+        freqs.append(1.0 if wavelength < 8192 / 4 else 8.0 if wavelength > 8192 else 1 / ((1 - smooth) / 8.0 + smooth))
+    write_gguf(tmp_path / "tiny.gguf", model, "llama", freqs=freqs)
+    check_logits(tmp_path, model)
+    config = json.loads((tmp_path / "tiny" / "config.json").read_text())
+    assert config["rope_scaling"]["rope_type"] == "llama3" and config["rope_scaling"]["factor"] == 8.0
+    shutil.rmtree(tmp_path / "tiny")
+    write_gguf(tmp_path / "other.gguf", model, "llama", freqs=[1.0, 2.0, 3.0, 4.0])
+    assert "tensor rope_freqs.weight scales positions in a way" in refusal(tmp_path / "other.gguf")
+
+
+LONG = mx.array([[5, 17, 200, 42, 8, 8, 120, 7, 33, 60, 61, 62, 63, 64]])
+
+
+def check_logits(folder: Path, model) -> None:
+    convert(folder / "tiny.gguf", folder / "tiny")
+    converted, _ = mlx_lm.load(str(folder / "tiny"))
+    assert mx.allclose(converted(LONG), model(LONG), atol=1e-4)
+
+
+def test_large_weights_are_written_in_several_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = build("llama")
+    write_gguf(tmp_path / "tiny.gguf", model, "llama")
+    monkeypatch.setattr("memlora_mlx.models.gguf.SHARD_BYTES", 20_000)
+    check_logits(tmp_path, model)
+    found = sorted(path.name for path in (tmp_path / "tiny").glob("*.safetensors"))
+    assert len(found) > 2 and found[0] == "model-00001.safetensors"
+
+
+def test_a_disk_without_room_is_said_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_gguf(tmp_path / "tiny.gguf", build("llama"), "llama")
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr("memlora_mlx.models.gguf.shutil.disk_usage", lambda path: usage._replace(free=1000))
+    with pytest.raises(OSError, match="MB are free"):
+        convert(tmp_path / "tiny.gguf", tmp_path / "models" / "tiny")
+    assert not (tmp_path / "models").exists()
+
+
+@pytest.mark.parametrize("kind", ["llama", "qwen2", "qwen3"])
 def test_an_own_output_head_is_kept(tmp_path: Path, kind: str) -> None:
     model = build(kind, tied=False)
     write_gguf(tmp_path / "tiny.gguf", model, kind)
@@ -184,7 +314,7 @@ def plain(value: object) -> object:
 
 @pytest.mark.parametrize("tensor_type", READABLE_TYPES)
 def test_the_numbers_are_those_that_ggufs_own_package_reads(tmp_path: Path, tensor_type: str) -> None:
-    write_gguf(tmp_path / "tiny.gguf", build("llama"), "llama", tensor_type)
+    write_gguf(tmp_path / "tiny.gguf", build("llama", hidden=sizes(tensor_type)), "llama", tensor_type)
     file, theirs = GgufFile(tmp_path / "tiny.gguf"), GGUFReader(tmp_path / "tiny.gguf")
     assert list(file.tensors) == [tensor.name for tensor in theirs.tensors]
     for tensor in theirs.tensors:
@@ -291,23 +421,39 @@ def refusal(source: Path) -> str:
     return str(caught.value)
 
 
-@pytest.mark.parametrize("tensor_type", ["BF16", "Q5_0", "Q5_1"])
-def test_other_tensor_types_are_refused_by_name(tmp_path: Path, tensor_type: str) -> None:
-    write_gguf(tmp_path / "tiny.gguf", build("llama"), "llama", tensor_type)
-    assert f"is {tensor_type}; memlora reads Q4_0, Q4_1, Q8_0, F16 and F32" in refusal(tmp_path / "tiny.gguf")
+@pytest.mark.parametrize("tensor_type", sorted(set(READABLE_TYPES) - {"Q4_0", "Q4_1", "Q8_0", "F16", "F32"}))
+def test_tensor_types_that_need_the_gguf_package_name_its_extra(
+    tmp_path: Path, tensor_type: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_gguf(tmp_path / "tiny.gguf", build("llama", hidden=sizes(tensor_type)), "llama", tensor_type)
+    monkeypatch.setattr("memlora_mlx.extras._is_installed", lambda module: module != "gguf")
+    with pytest.raises(ExtraMissing) as caught:
+        convert(tmp_path / "tiny.gguf", tmp_path / "tiny")
+    assert f"a GGUF file with {tensor_type} tensors needs gguf, which is not installed" in str(caught.value)
+    assert "memlora-mlx[gguf]" in str(caught.value) and not (tmp_path / "tiny").exists()
 
 
-def test_a_k_quantised_tensor_is_refused_by_name(tmp_path: Path) -> None:
+@pytest.mark.parametrize("tensor_type", ["Q4_0", "Q4_1", "Q8_0", "F16", "F32"])
+def test_the_starters_types_need_no_package(tmp_path: Path, tensor_type: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = build("llama")
+    write_gguf(tmp_path / "tiny.gguf", model, "llama", tensor_type)
+    monkeypatch.setattr("memlora_mlx.extras._is_installed", lambda module: module != "gguf")
+    check_logits(tmp_path, model)
+
+
+def test_other_tensor_types_are_refused_by_name(tmp_path: Path) -> None:
     writer = GGUFWriter(tmp_path / "tiny.gguf", "llama")
     for name in ("block_count", "embedding_length", "feed_forward_length", "attention.head_count", "context_length"):
         writer.add_uint32(f"llama.{name}", 4 if name == "embedding_length" else 2)
     writer.add_layer_norm_rms_eps(1e-5)
-    writer.add_tensor("blk.0.attn_q.weight", np.zeros((2, 210), np.uint8), raw_dtype=GGMLQuantizationType.Q6_K)
+    writer.add_tensor("blk.0.attn_q.weight", np.zeros((2, 66), np.uint8), raw_dtype=GGMLQuantizationType.TQ2_0)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-    assert "tensor blk.0.attn_q.weight is Q6_K" in refusal(tmp_path / "tiny.gguf")
+    assert "attn_q.weight is of the unknown type 35; memlora reads Q4_0, Q4_1, Q8_0, F16, F32, Q5_0" in refusal(
+        tmp_path / "tiny.gguf"
+    )
 
 
 @pytest.mark.parametrize(
@@ -316,7 +462,8 @@ def test_a_k_quantised_tensor_is_refused_by_name(tmp_path: Path) -> None:
         ({"pre": "tekken"}, "pre-tokenizer is 'tekken'"),
         ({"tokenizer": "bert"}, "tokenizer is 'bert'"),
         ({"scaling": "yarn"}, "positions are scaled ('yarn')"),
-        ({"extra": "rope_freqs.weight"}, "tensor rope_freqs.weight"),
+        ({"freqs": [1.0, 1.0, 2.0, 2.0]}, "tensor rope_freqs.weight"),
+        ({"extra": "blk.0.ffn_gate_inp.weight"}, "tensor blk.0.ffn_gate_inp.weight is not one"),
     ],
 )
 def test_what_would_change_the_answers_is_refused_by_name(tmp_path: Path, changes: dict[str, str], words: str) -> None:
@@ -330,7 +477,7 @@ def test_other_architectures_are_refused_by_name(tmp_path: Path) -> None:
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-    assert "architecture is 'mamba'; memlora reads llama, qwen2, gemma2" in refusal(tmp_path / "tiny.gguf")
+    assert "architecture is 'mamba'; memlora reads llama, qwen2, qwen3, gemma" in refusal(tmp_path / "tiny.gguf")
 
 
 def test_a_missing_file_is_missing(tmp_path: Path) -> None:
@@ -346,10 +493,10 @@ def test_a_list_longer_than_the_file_ends_at_once(tmp_path: Path) -> None:
     assert "ends too early" in refusal(tmp_path / "tiny.gguf")
 
 
-@pytest.fixture(scope="module")
-def whole_file(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+@pytest.fixture(scope="module", params=["Q8_0", "Q5_1"])
+def whole_file(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> bytes:
     path = tmp_path_factory.mktemp("whole") / "tiny.gguf"
-    write_gguf(path, build("llama"), "llama", "Q8_0")
+    write_gguf(path, build("llama"), "llama", str(request.param))
     return path.read_bytes()
 
 

@@ -8,7 +8,7 @@ import pytest
 from tiny_models import model, relative_error, student_folder
 
 from memlora_mlx.errors import ModelBroken
-from memlora_mlx.models.student import Student
+from memlora_mlx.models.loading import load_student
 
 import mlx.core as mx  # isort: skip
 from mlx_lm.models.cache import BatchKVCache
@@ -18,7 +18,7 @@ from mlx_lm.models.cache import BatchKVCache
 @pytest.mark.parametrize("rows", [1, 2, 3, 4])
 def test_a_batch_with_padding_reads_as_its_rows_do(tmp_path: Path, family: str, rows: int) -> None:
     """Two rows equal Gemma2's two kv heads here: the case that mlx-lm 0.32 gets silently wrong."""
-    student = Student.load(student_folder(tmp_path / family, family))
+    student = load_student(student_folder(tmp_path / family, family))
     texts = ["Ann moved to Rome", "I bought seven green apples at the market", "no", "Bob: That sounds lovely!"][:rows]
     prompts = [student.encode((("user", text),)) for text in texts]
     longest = max(map(len, prompts))
@@ -39,14 +39,14 @@ def test_a_batch_with_padding_reads_as_its_rows_do(tmp_path: Path, family: str, 
 @pytest.mark.parametrize("family", ["llama", "qwen2", "gemma2"])
 @pytest.mark.parametrize("tied", [True, False])
 def test_head_after_hidden_equals_the_whole_model(tmp_path: Path, family: str, tied: bool) -> None:
-    student = Student.load(student_folder(tmp_path / family, family, tied=tied))
+    student = load_student(student_folder(tmp_path / family, family, tied=tied))
     tokens = mx.array([[4, 8, 15, 16, 23, 42]])
     split = student.logits(student.hidden(tokens, student.make_cache()))
     assert relative_error(split, student.model(tokens)) < 1e-6
 
 
 def test_decoding_text_is_exact_also_across_characters(tmp_path: Path) -> None:
-    student = Student.load(student_folder(tmp_path / "m"))
+    student = load_student(student_folder(tmp_path / "m"))
     text = '{"facts": ["Zoë café 你好 👩‍🚀"]}'
     assert student.decode(student.tokenize(text)) == text
 
@@ -57,7 +57,7 @@ def test_half_precision_weights_are_widened_on_the_cpu(tmp_path: Path) -> None:
     folder = student_folder(tmp_path / "m")
     arrays = {name: array.astype(mx.bfloat16) for name, array in mx.load(str(folder / "model.safetensors")).items()}
     mx.save_safetensors(str(folder / "model.safetensors"), arrays)
-    student = Student.load(folder)
+    student = load_student(folder)
     assert student.model.model.norm.weight.dtype == mx.float32
 
 
@@ -66,7 +66,7 @@ def test_an_incomplete_folder_is_one_clear_line(tmp_path: Path, missing: str) ->
     folder = student_folder(tmp_path / "m")
     (folder / missing).unlink()
     with pytest.raises(ModelBroken, match="pull it again") as caught:
-        Student.load(folder)
+        load_student(folder)
     assert "\n" not in str(caught.value)
 
 
@@ -75,7 +75,7 @@ def test_a_truncated_weight_file_is_one_clear_line(tmp_path: Path) -> None:
     path = folder / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-1000])
     with pytest.raises(ModelBroken, match="pull it again"):
-        Student.load(folder)
+        load_student(folder)
 
 
 def test_tiny_models_differ_by_seed() -> None:

@@ -17,6 +17,7 @@ from memlora_mlx.models.batching import DecodingBatch, PrefixCache
 from memlora_mlx.models.decoding import DecodingSequence, GrammarMatcher, PromptLookup
 from memlora_mlx.models.engine import Engine
 from memlora_mlx.models.experts import ExpertTable, read_experts
+from memlora_mlx.models.loading import load_student
 from memlora_mlx.models.student import Student
 from memlora_mlx.models.vision_student import VisionStudent
 from memlora_mlx.records import Priority, Request, Stage
@@ -35,7 +36,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def student(folder: Path) -> VisionStudent:
-    loaded = Student.load(folder)
+    loaded = load_student(folder)
     assert isinstance(loaded, VisionStudent)
     return loaded
 
@@ -112,7 +113,7 @@ def test_a_prompt_without_a_picture_is_read_by_the_language_model_alone(student:
 
 
 def test_tied_embeddings_are_the_output_head(tmp_path: Path, pictures: list[Path]) -> None:
-    tied = Student.load(vision_student_folder(tmp_path / "tied", tied=True))
+    tied = load_student(vision_student_folder(tmp_path / "tied", tied=True))
     tokens = tied.encode((("user", "Who?"),))
     theirs = tied.language_model(mx.array([tokens])).logits
     assert relative_error(tied.logits(tied.hidden(mx.array([tokens]), tied.make_cache())), theirs) < 1e-5
@@ -184,7 +185,7 @@ def test_a_look_is_a_word_and_a_reason(
 def test_features_are_computed_once_and_dropped_beyond_a_bound_but_not_in_flight(
     folder: Path, pictures: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    student = Student.load(folder)
+    student = load_student(folder)
     assert isinstance(student, VisionStudent)
     looked: list[tuple[int, int]] = []
     real = student._adapter.features
@@ -212,7 +213,7 @@ def test_proposals_from_the_prompt_never_hold_a_picture() -> None:
 def test_a_picture_has_as_many_features_as_its_tiles(folder: Path, pictures: list[Path]) -> None:
     counts = {}
     for most in (1, 4):
-        student = Student.load(folder, image_tiles=most)
+        student = load_student(folder, image_tiles=most)
         prompts = [student.encode((("user", "Who?"),), picture) for picture in pictures]
         counts[most] = [sum(token < 0 for token in prompt) for prompt in prompts]
         for prompt in prompts:
@@ -273,8 +274,8 @@ def test_a_quantised_student_sees_with_experts_kept_apart(
     )
     arrays = dict(tree_flatten(built.parameters()))
     mx.save_safetensors(str(tmp_path / "model.safetensors"), arrays, {"format": "mlx"})
-    student = Student.load(tmp_path)
-    assert student.nbytes < Student.load(folder).nbytes
+    student = load_student(tmp_path)
+    assert student.nbytes < load_student(folder).nbytes
     table = ExpertTable(student.model, read_experts(experts, student.fingerprint))
     said = [
         run(DecodingBatch(student, table, 1), free_row(student, QUESTIONS[0], pictures[1], s))[0] for s in (None, "vqa")
@@ -312,7 +313,7 @@ def test_a_folder_as_its_makers_publish_it_is_read(student: VisionStudent, folde
         for word, number in added.items()
     }
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
-    published = Student.load(tmp_path)
+    published = load_student(tmp_path)
     assert published.eos == {0, 2} and published.end_token == student.end_token == 2
     chat = (("user", "seven green apples"),)
     assert published.encode(chat)[:3] == student.encode(chat)[:3]
@@ -329,13 +330,13 @@ def test_what_cannot_be_run_is_refused_in_a_line(folder: Path, tmp_path: Path) -
         return made
 
     with pytest.raises(VisionMissing, match="family moondream9"):
-        Student.load(changed("family", '"model_type": "internvl_chat"', '"model_type": "moondream9"'))
+        load_student(changed("family", '"model_type": "internvl_chat"', '"model_type": "moondream9"'))
     with pytest.raises(ModelBroken, match="program of its own"):
-        Student.load(changed("code", '"downsample_ratio"', '"model_file": "evil.py", "downsample_ratio"'))
+        load_student(changed("code", '"downsample_ratio"', '"model_file": "evil.py", "downsample_ratio"'))
     with pytest.raises(ModelBroken, match="lacks <img>"):
-        Student.load(changed("marks", '"content": "<img>"', '"content": "<imp>"'))
+        load_student(changed("marks", '"content": "<img>"', '"content": "<imp>"'))
     with pytest.raises(ModelBroken, match="cannot be loaded"):
-        Student.load(changed("weights", "mlp1.0.weight", "mlp9.0.weight"))
+        load_student(changed("weights", "mlp1.0.weight", "mlp9.0.weight"))
 
 
 def test_guided_rows_with_pictures_use_forced_tokens(student: VisionStudent, pictures: list[Path]) -> None:

@@ -16,6 +16,7 @@ from memlora_mlx.memory import stages
 from memlora_mlx.models.batching import DecodingBatch
 from memlora_mlx.models.decoding import DecodingSequence, GrammarMatcher
 from memlora_mlx.models.experts import ALL_LINEAR, ExpertTable, random_matrices, read_experts, write_expert
+from memlora_mlx.models.loading import load_student
 from memlora_mlx.models.student import Student
 from memlora_mlx.models.vision_student import VisionStudent
 
@@ -179,7 +180,7 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 @pytest.fixture(scope="module")
 def student(folder: Path) -> VisionStudent:
-    loaded = Student.load(folder)
+    loaded = load_student(folder)
     assert isinstance(loaded, VisionStudent)
     return loaded
 
@@ -250,5 +251,5 @@ def test_experts_grammars_and_batches_work_on_it(student: VisionStudent, picture
 def test_a_family_that_cannot_be_run_is_refused_with_its_reason(tmp_path: Path, family: str, why: str) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"model_type": family, "vision_config": {"hidden_size": 8}}))
     with pytest.raises(VisionMissing, match=why) as refused:
-        Student.load(tmp_path)
+        load_student(tmp_path)
     assert "\n" not in str(refused.value)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from tiny_models import SHAPE, vision_student_folder, vision_tokenizer
 
-from memlora_mlx.models.student import Student
+from memlora_mlx.models.loading import load_student
 from memlora_mlx.models.vision_student import VisionStudent
 
 import mlx.core as mx  # isort: skip
@@ -62,7 +62,7 @@ def as_theirs(name: str, array: mx.array) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def student(tmp_path_factory: pytest.TempPathFactory) -> VisionStudent:
     """Every weight is random, biases, norms and layer scales too: what is left out on one side would be seen."""
-    loaded = Student.load(vision_student_folder(tmp_path_factory.mktemp("students") / "tiny-internvl"))
+    loaded = load_student(vision_student_folder(tmp_path_factory.mktemp("students") / "tiny-internvl"))
     assert isinstance(loaded, VisionStudent)
     mx.random.seed(7)
     noisy = [

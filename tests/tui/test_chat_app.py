@@ -179,7 +179,7 @@ def test_the_panel_edits_undoes_deletes_and_opens_the_source(home: Path) -> None
         chat = chat_of(app)
         await chat.show(turns[1])
         await wait_until(pilot, lambda: len(chat.panel.query(MemoryItem)) == 3)
-        await wait_until(pilot, lambda: all(word in text_of(app) for word in ("~ changed", "was", "distance 0.64")))
+        await wait_until(pilot, lambda: all(word in text_of(app) for word in ("~ updated", "was", "score 0.64")))
 
         changed = list(chat.panel.query(MemoryItem))[2]
         changed.focus()
@@ -210,14 +210,14 @@ def test_the_panel_edits_undoes_deletes_and_opens_the_source(home: Path) -> None
             pilot, lambda: find_by_prefix(store, changed.entry.memory_id).text == "Lives in Bergen, up on the hill"
         )
         await wait_until(pilot, lambda: app.backend.corrections == 0)
-        await wait_until(pilot, lambda: "undone" in text_of(app))
+        await wait_until(pilot, lambda: "» ↶ undone" in text_of(app))
         await press("u")  # the student's change
         await wait_until(
             pilot, lambda: find_by_prefix(store, changed.entry.memory_id).text == "Lives in Bergen, near the harbour"
         )
         await press("d")
         await wait_until(pilot, lambda: store.get(changed.entry.memory_id) is None)
-        await wait_until(pilot, lambda: "» deleted" in text_of(app))
+        await wait_until(pilot, lambda: "» ✗ deleted" in text_of(app))
         await press("u")
         await wait_until(pilot, lambda: store.get(changed.entry.memory_id) is not None)
 
@@ -241,7 +241,7 @@ def test_commands_complete_and_act(home: Path, tmp_path: Path) -> None:
         await wait_until(pilot, target.is_file)
         assert "Ann likes tea" in target.read_text()
         await say(app, pilot, f"/export {target}")
-        await wait_until(pilot, lambda: "is there already" in text_of(app), "a file is never overwritten")
+        await wait_until(pilot, lambda: "already exists" in text_of(app), "a file is never overwritten")
         await say(app, pilot, "/forget tea")
         await wait_until(pilot, lambda: isinstance(app.screen, ConfirmDialog))
         await pilot.press("y")
@@ -364,15 +364,15 @@ def test_an_image_goes_with_its_caption_to_a_student_that_cannot_see(home: Path,
         await wait_until_loaded(app, pilot)
         chat = chat_of(app)
         chat.prompt.post_message(Paste(f"'{picture}'"))  # as a terminal gives what is dropped on it
-        await wait_until(pilot, lambda: chat.attachment is not None)
-        await wait_until(pilot, lambda: "cannot see" in text_of(app))
+        await wait_until(pilot, lambda: chat.attachment.image is not None)
+        await wait_until(pilot, lambda: "cannot read images" in text_of(app))
         await pilot.press("backspace")
-        await wait_until(pilot, lambda: chat.attachment is None)
+        await wait_until(pilot, lambda: chat.attachment.image is None)
         await say(app, pilot, f"/image {tmp_path / 'broken.png'}")
         await wait_until(pilot, lambda: "cannot be read" in text_of(app) or "is not an image" in text_of(app))
-        assert chat.attachment is None
+        assert chat.attachment.image is None
         await say(app, pilot, f"/image {picture} Moss asleep on the sofa")
-        await wait_until(pilot, lambda: chat.attachment is not None)
+        await wait_until(pilot, lambda: chat.attachment.image is not None)
         await say(app, pilot, "Look at him.")
         await settled(app, pilot)
         assert "▀" in text_of(app) or "▄" in text_of(app), "half-blocks, as this is no terminal that shows pictures"
@@ -398,11 +398,11 @@ def test_hostile_words_are_only_words(home: Path) -> None:
         )
         store = (await app.backend.run(lambda workspace: workspace)).store
         [memory] = store.list(app.backend.owner)
-        turn = ChatTurn(nasty, reply=f"{nasty}\n\n```\n{nasty}\n```\n", hits=(Hit(memory, 0.5),), problem=nasty)
+        turn = ChatTurn(nasty, reply=f"{nasty}\n\n```\n{nasty}\n```\n", hits=(Hit(memory, None, 0.5),), problem=nasty)
         await chat_of(app).show(turn)
         await wait_until(pilot, lambda: "[bold]tea[/bold] is nice" in text_of(app))
         app.report_error(ValueError(nasty))
-        await wait_until(pilot, lambda: "That did not work" in text_of(app))
+        await wait_until(pilot, lambda: "Error" in text_of(app))
         shown = text_of(app)
         assert "\x1b" not in shown and "\x07" not in shown and "\u202e" not in shown
         assert "[red]no[/red]" in shown and "[@click=app.quit]x[/]" in shown

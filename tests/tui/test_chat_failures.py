@@ -93,7 +93,7 @@ def test_a_full_disk_loses_no_memory_and_can_be_tried_again(
         monkeypatch.setattr(store.database, "write", no_room)
         chat = await say(app, pilot, "I moved to Rome. " * 600)
         await wait_until(pilot, lambda: chat.turns and chat.turns[0].memory == "failed")
-        await wait_until(pilot, lambda: "Not remembered" in text_of(app))
+        await wait_until(pilot, lambda: "Not stored" in text_of(app))
         assert store.count() == 1 and check_store(store) == []
 
         monkeypatch.undo()

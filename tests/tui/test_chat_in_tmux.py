@@ -81,10 +81,10 @@ def test_what_is_told_is_there_after_a_restart(
 ) -> None:
     environ = environment(tiny_home, varied_student, tiny_embedder)
     tmux.start(environ)
-    tmux.wait(lambda screen: "Say something" in screen and "offline" in screen, "the app is up")
+    tmux.wait(lambda screen: "Write a message" in screen and "offline" in screen, "the app is up")
     tmux.type("I moved to Rome last week.")
     tmux.type("/remember the doctor said no to coffee")
-    tmux.wait(lambda screen: "+ remembered" in screen, "the notice")
+    tmux.wait(lambda screen: "+ added" in screen, "the notice")
     tmux("send-keys", "C-q")
     tmux.wait_for_the_end()
     found = store_contents(tiny_home)
@@ -92,7 +92,7 @@ def test_what_is_told_is_there_after_a_restart(
     assert "the doctor said no to coffee" in [memory[2] for memory in found["memories"]]
 
     tmux.start(environ)
-    tmux.wait(lambda screen: "Say something" in screen, "the app is up again")
+    tmux.wait(lambda screen: "Write a message" in screen, "the app is up again")
     tmux.type("what did the doctor say to coffee?")
     screen = tmux.wait(lambda screen: "Used for this reply" in screen and "distance" in screen, "the memory is used")
     assert "the doctor said no to coffee" in " ".join(screen.split()).replace("▏ ", "")

@@ -34,11 +34,11 @@ def test_screens_look_as_they_did(tiny_home: Path, size: tuple[int, int], theme:
         freeze_status(app)
         chat.action_toggle_panel() if chat.panel.region.width else None
         await wait_until(pilot, lambda: chat.panel.region.width == 0)
-        assert "Remembered from it" not in text_of(app)
+        assert "Stored from this exchange" not in text_of(app)
         await check(app, "chat")
 
         chat.show_panel()
-        await wait_until(pilot, lambda: "Remembered from it" in text_of(app))
+        await wait_until(pilot, lambda: "Stored from this exchange" in text_of(app))
         await check(app, "chat-panel")
 
         await pilot.press("f1")

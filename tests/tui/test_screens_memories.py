@@ -19,10 +19,11 @@ from memlora_mlx.memory.workspace import Workspace
 from memlora_mlx.records import Exchange, Message, Scope
 from memlora_mlx.settings import load_settings
 from memlora_mlx.tui.app import MemloraApp
+from memlora_mlx.tui.memory_editor import DELETED
 from memlora_mlx.tui.sample_data import seed
 from memlora_mlx.tui.screens.dialogs import ConfirmDialog, EditDialog, SourceDialog
 from memlora_mlx.tui.screens.forms import FormDialog, HistoryDialog
-from memlora_mlx.tui.screens.memories import DELETED, MemoriesScreen
+from memlora_mlx.tui.screens.memories import MemoriesScreen
 from memlora_mlx.tui.widgets.row_table import RowTable
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
@@ -61,7 +62,7 @@ def test_search_filters_and_days(tiny_home: Path) -> None:
             "measured, nearest first"
         )
         screen.query_one("#words", Input).value = '"hazelnut"'
-        await wait_until(pilot, lambda: "1 memory · that hold these words" in text_of(app))
+        await wait_until(pilot, lambda: "1 memory · exact text" in text_of(app))
         await pilot.press("escape")
         await wait_until(pilot, lambda: "9 memories · newest first" in text_of(app), "Escape clears the search")
         screen.query_one("#since", Input).value = "2026-03-01"
@@ -88,7 +89,7 @@ def test_editing_deleting_and_undoing_from_the_list(tiny_home: Path) -> None:
         await wait_until(pilot, lambda: isinstance(app.screen, EditDialog))
         await pilot.press(*" soon", "enter")
         await wait_until(pilot, lambda: find_by_prefix(store, memory.id).text == f"{memory.text} soon")
-        await wait_until(pilot, lambda: f"~ changed {memory.text} soon" in text_of(app))
+        await wait_until(pilot, lambda: f"~ edited {memory.text} soon" in text_of(app))
         await pilot.press("d")
         await wait_until(pilot, lambda: isinstance(app.screen, ConfirmDialog))
         await pilot.press("n")
@@ -101,7 +102,7 @@ def test_editing_deleting_and_undoing_from_the_list(tiny_home: Path) -> None:
         await pilot.press("u")
         await wait_until(pilot, lambda: store.get(memory.id) is not None and "↶ undone" in text_of(app))
         await pilot.press("h")
-        await wait_until(pilot, lambda: isinstance(app.screen, HistoryDialog) and "~ changed" in text_of(app))
+        await wait_until(pilot, lambda: isinstance(app.screen, HistoryDialog) and "~ updated" in text_of(app))
         await pilot.press("escape", "enter")
         await wait_until(pilot, lambda: isinstance(app.screen, SourceDialog) and "Said" in text_of(app))
         await pilot.press("escape", "U")
@@ -128,7 +129,7 @@ def test_thousands_are_read_as_they_are_reached(tiny_home: Path) -> None:
         screen.query_one("#person", Select).value = "bob"
         await wait_until(pilot, lambda: "500 memories" in text_of(app))
         screen.query_one("#source", Select).value = "talk-a"
-        await wait_until(pilot, lambda: "0 memories · none matches" in text_of(app))
+        await wait_until(pilot, lambda: "0 memories · no matches" in text_of(app))
 
     run_app(script)
 
@@ -142,7 +143,10 @@ def test_the_next_page_leaves_nothing_out_behind_deletions(tiny_home: Path) -> N
             await pilot.press("d")
             await wait_until(pilot, lambda: isinstance(app.screen, ConfirmDialog))
             await pilot.press("y")
-            await wait_until(pilot, lambda deleted=deleted: list(screen._states.values()) == [DELETED] * deleted)
+            await wait_until(
+                pilot,
+                lambda deleted=deleted: [change.label for change in screen._changes.values()] == [DELETED] * deleted,
+            )
             await pilot.press("down")
         await pilot.press("end")
         await wait_until(
@@ -160,7 +164,7 @@ def test_export(tiny_home: Path, tmp_path: Path, name: str) -> None:
         await wait_until_loaded(app, pilot)
         await app.backend.run(seed)
         screen = await at_memories(app, pilot)
-        for told in ("Exported", "is there already"):
+        for told in ("Exported", "already exists"):
             await pilot.press("x")
             await wait_until(pilot, lambda: isinstance(app.screen, FormDialog))
             app.screen.query_one("#path", Input).value = str(target)
@@ -187,7 +191,7 @@ def test_hostile_memories_are_words_and_an_empty_store_says_so(tiny_home: Path) 
     async def script(app: MemloraApp, pilot: Pilot[Any]) -> None:
         await wait_until_loaded(app, pilot)
         await pilot.press("f3")
-        await wait_until(pilot, lambda: "nothing is remembered yet" in text_of(app))
+        await wait_until(pilot, lambda: "No memories yet" in text_of(app))
         await pilot.press("e", "d", "u", "h")  # on nothing
         await app.backend.run(add)
         await pilot.press("ctrl+r")
@@ -225,7 +229,7 @@ def test_a_store_without_its_embedder_is_looked_at_and_deleted_from(
         await pilot.press("enter")
         await wait_until(pilot, lambda: isinstance(app.screen, SourceDialog))
         await pilot.press("escape", "slash", *"hazelnut", "escape")
-        await wait_until(pilot, lambda: "without an embedder there is no meaning" in text_of(app))
+        await wait_until(pilot, lambda: "searching by meaning needs an embedder" in text_of(app))
         await pilot.press("escape")
         await wait_until(pilot, lambda: "newest first" in text_of(app))
         memory = screen.selected_memory

@@ -18,8 +18,9 @@ from memlora_mlx.distill.examples import TrainingExample, write_examples
 from memlora_mlx.errors import UsageError
 from memlora_mlx.eval.results import BenchRun, QuestionResult, write_run
 from memlora_mlx.memory.store.sources import list_sources
-from memlora_mlx.tui.app import SCREENS_BY_KEY, MemloraApp
+from memlora_mlx.tui.app import MemloraApp
 from memlora_mlx.tui.backend import Backend
+from memlora_mlx.tui.base_app import SCREENS_BY_KEY
 from memlora_mlx.tui.preferences import save_preferences
 from memlora_mlx.tui.screens.bench import BenchScreen
 from memlora_mlx.tui.screens.dialogs import ConfirmDialog
@@ -104,27 +105,27 @@ def test_ingest_pauses_and_goes_on(
     async def script(app: MemloraApp, pilot: Pilot[Any]) -> None:
         screen = await go(app, pilot, "f4", IngestScreen)
         await pilot.press("ctrl+r")
-        await wait_until(pilot, lambda: "there is nothing to read" in text_of(app))
+        await wait_until(pilot, lambda: "There is nothing to import" in text_of(app))
         screen.add(tmp_path / "bad.json")
         await wait_until(pilot, lambda: "✗" in text_of(app), "a file that cannot be read says why")
         await pilot.press("slash")
         screen.query_one("#path", Input).value = str(file)
         await pilot.press("enter")
-        await wait_until(pilot, lambda: "ready; Ctrl+R" in text_of(app))
+        await wait_until(pilot, lambda: "ready; press Ctrl+R" in text_of(app))
         await pilot.press("ctrl+r")
         await wait_until(pilot, lambda: screen._tally is not None and screen._tally.done >= 1, "it reads")
         await pilot.press("escape")
         await wait_until(pilot, lambda: screen._stop is None)
-        assert "paused; Ctrl+R goes on" in text_of(app)
+        assert "paused. Press Ctrl+R to continue" in text_of(app)
         store = (await app.backend.run(lambda workspace: workspace)).store
         before = list_sources(store)[0].done
         assert 0 < before < EXCHANGES, "it stopped on the way"
         await pilot.press("p")
         await wait_until(
             pilot,
-            lambda: screen._stop is None and "✓ read" in text_of(app) and list_sources(store)[0].done == EXCHANGES,
+            lambda: screen._stop is None and "✓ imported" in text_of(app) and list_sources(store)[0].done == EXCHANGES,
         )
-        await wait_until(pilot, lambda: f"{before} were read before" in text_of(app))
+        await wait_until(pilot, lambda: f"{before} were imported before" in text_of(app))
 
     run_app(script)
     assert len(store_contents(tiny_home)["exchanges"]) == EXCHANGES
@@ -136,14 +137,14 @@ def test_train_draws_stops_keeps_the_best_resumes_and_installs(tiny_home: Path) 
     async def script(app: MemloraApp, pilot: Pilot[Any]) -> None:
         screen = await go(app, pilot, "f5", TrainScreen)
         await pilot.press("i")
-        await wait_until(pilot, lambda: "there is no run yet" in text_of(app))
+        await wait_until(pilot, lambda: "There is no run yet" in text_of(app))
         await pilot.press("ctrl+r")
         await wait_until(
             pilot, lambda: any(run.best and run.best.step for run in screen._finished_runs.values()), "a validation"
         )
         [run] = screen._finished_runs.values()
         await pilot.press("ctrl+r")
-        await wait_until(pilot, lambda: "is training; wait for it" in text_of(app))
+        await wait_until(pilot, lambda: "is training. Wait until" in text_of(app))
         await pilot.press("escape")
         await wait_until(pilot, lambda: screen._job is None and "‖ stopped" in text_of(app))
         assert (run.folder / "best-so-far" / "adapter_config.json").is_file()
@@ -169,16 +170,18 @@ def test_train_offers_the_synthetic_set_and_tells_failures(tiny_home: Path, tmp_
     async def script(app: MemloraApp, pilot: Pilot[Any]) -> None:
         screen = await go(app, pilot, "f5", TrainScreen)
         await pilot.press("ctrl+r")
-        await wait_until(pilot, lambda: isinstance(app.screen, ConfirmDialog) and "synthetic set" in text_of(app))
+        await wait_until(
+            pilot, lambda: isinstance(app.screen, ConfirmDialog) and "synthetic dialogues now?" in text_of(app)
+        )
         await pilot.press("n")
         await wait_until(pilot, lambda: app.screen is screen)
         screen.query_one("#stage", Select).value = "generation"
         await pilot.press("ctrl+r")
-        await wait_until(pilot, lambda: "hold no questions" in text_of(app))
+        await wait_until(pilot, lambda: "contain no questions" in text_of(app))
         (tmp_path / "rows.jsonl").write_text("{broken\n", encoding="utf-8")
         screen.query_one("#data", Input).value = str(tmp_path / "rows.jsonl")
         await pilot.press("ctrl+r")
-        await wait_until(pilot, lambda: "The training ended" in text_of(app), "its own words")
+        await wait_until(pilot, lambda: "Training failed" in text_of(app), "its own words")
         assert "rows.jsonl" in text_of(app) and screen._job is None
 
     run_app(script)
@@ -225,7 +228,7 @@ def test_a_benchmark_that_cannot_run_says_why(tiny_home: Path, tmp_path: Path) -
 
     async def script(app: MemloraApp, pilot: Pilot[Any]) -> None:
         screen = await go(app, pilot, "f6", BenchScreen)
-        for name, told in (("", "LoCoMo needs its file"), (str(tmp_path / "empty.json"), "The benchmark ended")):
+        for name, told in (("", "Give the path of LoCoMo's file"), (str(tmp_path / "empty.json"), "Benchmark failed")):
             await pilot.press("ctrl+r")
             await wait_until(pilot, lambda: app.screen is not screen)
             app.screen.query_one("#file", Input).value = name
@@ -247,14 +250,16 @@ def test_models_mode_and_student_are_changed_and_kept(
 
     async def script(app: MemloraApp, pilot: Pilot[Any]) -> None:
         screen = await go(app, pilot, "f7", ModelsScreen)
-        await wait_until(pilot, lambda: "gemma2-2b" in text_of(app) and "at work" in text_of(app))
+        await wait_until(pilot, lambda: "gemma2-2b" in text_of(app) and "in use" in text_of(app))
+        shown = {str(key.value) for key in screen.table.rows}
+        assert "drawings" not in shown and "smollm2-135m" in shown, "as in `memlora models list` without --all"
         await pilot.press("m")
-        await wait_until(pilot, lambda: "experts: fused" in text_of(app))
+        await wait_until(pilot, lambda: "Expert mode: fused" in text_of(app))
         assert app.backend.settings.expert_mode == "fused" and app.backend.status.phase == "ready"
         await pilot.press("c")
-        await wait_until(pilot, lambda: "is not here yet; p fetches it" in text_of(app))
+        await wait_until(pilot, lambda: "is not installed. Press p to download it" in text_of(app))
         await pilot.press("d")
-        await wait_until(pilot, lambda: "is not on this disk" in text_of(app))
+        await wait_until(pilot, lambda: "is not installed" in text_of(app))
         screen.query_one("#experts").focus()
         await wait_until(pilot, lambda: "shipped" in text_of(app))
         await pilot.press("enter")
@@ -275,8 +280,8 @@ def test_a_pull_that_fails_says_why(tiny_home: Path, monkeypatch: pytest.MonkeyP
         screen = await go(app, pilot, "f7", ModelsScreen)
         await wait_until(pilot, lambda: screen.table.row_count > 0)
         await pilot.press("down", "p")
-        await wait_until(pilot, lambda: "qwen2.5-3b did not come" in text_of(app))
-        assert told == ["offline", "fetching qwen2.5-3b", "offline"] and screen._job is None
+        await wait_until(pilot, lambda: "Could not download qwen2.5-3b" in text_of(app))
+        assert told == ["offline", "downloading qwen2.5-3b", "offline"] and screen._job is None
 
     run_app(script)
 

@@ -1,4 +1,4 @@
-"""The Bench screen: reports of benchmark runs as tables and bars, and new runs with their progress."""
+"""The Bench screen: reports of benchmark runs as tables and bars, and new runs."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ from memlora_mlx.tui.widgets.row_table import RowTable
 if TYPE_CHECKING:
     from memlora_mlx.eval.report.document import Chart, Document, Section, Table
 
-INTERVAL = 0.5  # seconds between two looks at a run's words
-CELL = 48  # cells of a column at most; a table scrolls sideways
+INTERVAL = 0.5  # seconds between two looks at a run's output
+CELL = 48  # maximum width of a column in cells; a table scrolls sideways
 
 
 class BenchScreen(MainScreen):
@@ -40,11 +40,11 @@ class BenchScreen(MainScreen):
     COMMANDS: ClassVar[set[type[Provider] | object]] = {ScreenActions}  # type: ignore[assignment]
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("ctrl+r", "run_bench", "Run", tooltip="Run a benchmark", id="page.run"),
-        Binding("o", "pick", "Pick a report", tooltip="Choose a results.json", id="page.pick"),
+        Binding("o", "pick", "Pick a report", tooltip="Choose a results.json file", id="page.pick"),
         Binding("slash", "path", "Type a path", tooltip="Open a report by its path", id="page.find"),
-        Binding("escape", "stop", "Stop", show=False, tooltip="Stop the run; it goes on from there", id="page.back"),
-        Binding("n", "section(1)", "Next", tooltip="The report's next section", id="bench.next"),
-        Binding("b", "section(-1)", "Back", tooltip="The report's section before", id="bench.before"),
+        Binding("escape", "stop", "Stop", show=False, tooltip="Stop the run. It can be resumed.", id="page.back"),
+        Binding("n", "section(1)", "Next", tooltip="Next section of the report", id="bench.next"),
+        Binding("b", "section(-1)", "Back", tooltip="Previous section of the report", id="bench.before"),
     ]
 
     def __init__(self) -> None:
@@ -52,8 +52,8 @@ class BenchScreen(MainScreen):
         self._document: Document | None = None
         self._files: list[Path] = []
         self._job: Job | None = None
-        self._out = Path()  # its folder
-        self._answers: dict[str, str] = {}  # the last ones to what a run should be
+        self._out = Path()  # the folder of the running benchmark
+        self._answers: dict[str, str] = {}  # the last answers of the form
 
     def compose_body(self) -> Iterable[Widget]:
         yield RowTable((("report", 0), ("student", 18), ("questions", 9)), id="reports")
@@ -63,10 +63,10 @@ class BenchScreen(MainScreen):
             yield VerticalScroll(id="section")
 
     def on_mount(self) -> None:
-        self.call_after_refresh(self._begin)  # the widgets within widgets are there then
+        self.call_after_refresh(self._begin)  # nested widgets are mounted by then
 
     def _begin(self) -> None:
-        self._show_message("Ctrl+R measures the memory on a benchmark; o opens the report of a run.")
+        self._show_message("Press Ctrl+R to run a benchmark, or o to open the report of a run.")
         self.query_one("#bench-body").display = False
         self.set_interval(INTERVAL, self._watch)
         self.table.focus()
@@ -82,7 +82,7 @@ class BenchScreen(MainScreen):
 
     @work(group="look", exclusive=True, exit_on_error=False)
     async def refresh_list(self) -> None:
-        """List the reports of runs made here and those opened, the newest first."""
+        """List the reports that were opened, then those of the runs in the data folder, newest first."""
         folder = self.backend.settings.home / "bench" / "runs"
         found = await asyncio.to_thread(lambda: sorted(folder.glob("*/results.json"), reverse=True))
         self._files = [*(file for file in self._files if file not in found), *found]
@@ -105,24 +105,24 @@ class BenchScreen(MainScreen):
 
     @work(group="pick", exclusive=True, exit_on_error=False)
     async def action_path(self) -> None:
-        form = FormDialog("Open a report", [FormField("path", "A results.json, or the folder that holds one")])
+        form = FormDialog("Open a report", [FormField("path", "Path of a results.json file, or of its folder")])
         answers = await self.memlora.push_screen_wait(form)
         if answers and answers["path"].strip():
             self.open_report(Path(answers["path"].strip()).expanduser())
 
     @work(group="open", exclusive=True, exit_on_error=False)
     async def open_report(self, path: Path) -> None:
-        """Show a run's report. One that is damaged is told of, and what was shown stays."""
+        """Show the report of a run. If it is damaged, an error is shown and the report before stays."""
         from memlora_mlx.eval.report import build
         from memlora_mlx.eval.results import read_run
 
         if self._job is None:
-            self._show_message("reading …")
+            self._show_message("Reading the report …")
         try:
             document = await asyncio.to_thread(lambda: build(read_run(path)))
         except (KeyError, ValueError, TypeError, AttributeError, IndexError) as error:
             self._show_message("")
-            raise UsageError(f"{path} holds figures that cannot be reported ({error!r})") from error
+            raise UsageError(f"Cannot show {path}: its figures are incomplete or damaged ({error!r}).") from error
         except MemloraError:
             self._show_message("")
             raise
@@ -181,16 +181,16 @@ class BenchScreen(MainScreen):
         from memlora_mlx.eval.bench_config import SYSTEMS
 
         if self._job is not None:
-            raise UsageError("a benchmark is running; wait for it, or stop it with Esc")
+            raise UsageError("A benchmark is running. Wait until it is done, or press Esc to stop it.")
         kept = self._answers
         form = FormDialog(
             "Run a benchmark",
             [
-                FormField("what", "What", kept.get("what", WHAT[0]), options=WHAT),
-                FormField("file", "File of LoCoMo's form", kept.get("file", ""), "locomo10.json; for LoCoMo alone"),
+                FormField("what", "Benchmark", kept.get("what", WHAT[0]), options=WHAT),
+                FormField("file", "LoCoMo file", kept.get("file", ""), "locomo10.json; only for LoCoMo"),
                 FormField("split", "Split", kept.get("split", "val"), options=("val", "train", "test", "all")),
                 FormField("systems", "Systems", kept.get("systems", ",".join(SYSTEMS))),
-                FormField("questions", "Questions of each conversation", kept.get("questions", ""), "empty: all"),
+                FormField("questions", "Questions per conversation", kept.get("questions", ""), "empty: all"),
             ],
         )
         answers = await self.memlora.push_screen_wait(form)
@@ -205,27 +205,27 @@ class BenchScreen(MainScreen):
         log = runs / f"{folder.name}.log"
         self._job = Job(["memlora_mlx", "bench", *arguments, "--out", str(folder)], self.backend.settings, log)
         self._out = folder
-        self._show_message("▶ loading the student … Esc stops it")
+        self._show_message("▶ Loading the student … Press Esc to stop.")
 
     def _watch(self) -> None:
-        """Show how far the run is, and its report once it has one."""
+        """Show the progress of the run, and its report when it has ended."""
         job = self._job
         if job is None:
             return
         if (code := job.poll()) is None:
             if not job.is_stopped and job.last_line:
-                self._show_message(f"▶ {printable_line(job.last_line, 200)} · Esc stops it")
+                self._show_message(f"▶ {printable_line(job.last_line, 200)} · press Esc to stop")
             return
         self._job = None
         if code == 0:
-            self.notify("Its report is open.", title="The benchmark is done", markup=False)
+            self.notify("The report is open.", title="Benchmark finished", markup=False)
             self.refresh_list()
             self.open_report(self._out)
         elif job.is_stopped:
             self._show_message(f"‖ {printable_line(job.failure_reason(), 200)}")
         else:
             self._show_message(f"✗ {printable_line(job.failure_reason(), 300)}")
-            self.memlora.report_error(MemloraError(job.failure_reason()), "The benchmark ended")
+            self.memlora.report_error(MemloraError(job.failure_reason()), "Benchmark failed")
 
     def on_unmount(self) -> None:
         if self._job is not None:
@@ -234,7 +234,7 @@ class BenchScreen(MainScreen):
     def action_stop(self) -> None:
         if self._job is not None:
             self._job.stop()
-            self._show_message("‖ stopping …")
+            self._show_message("‖ Stopping …")
         else:
             self.table.focus()
 
@@ -242,16 +242,16 @@ class BenchScreen(MainScreen):
         self.query_one("#says", Static).update(Content(words))
 
 
-WHAT = ("LoCoMo", "my own conversations", "conflicts of memories")
+WHAT = ("LoCoMo", "my own conversations", "memory conflicts")
 
 
 def _arguments(answers: dict[str, str]) -> list[str]:
-    """Of `memlora bench`. Raises UsageError."""
+    """The arguments of `memlora bench`. Raises UsageError: an answer is missing or wrong."""
     what, file, count = answers["what"], answers["file"].strip(), answers["questions"].strip()
     arguments = ["run"]
     if what == WHAT[0]:
         if not file:
-            raise UsageError("LoCoMo needs its file; or measure your own conversations")
+            raise UsageError("Give the path of LoCoMo's file, or choose your own conversations.")
         arguments += [str(Path(shlex.split(file)[0] if file[0] in "'\"" else file).expanduser())]
         arguments += ["--split", answers["split"]]
     else:
@@ -260,13 +260,15 @@ def _arguments(answers: dict[str, str]) -> list[str]:
         arguments += ["--systems", answers["systems"].strip()]
     if count:
         if not count.isdigit() or count == "0":
-            raise UsageError(f"{printable_line(count, 40)!r} is no number of questions; leave it empty for all")
+            raise UsageError(
+                f"{printable_line(count, 40)!r} is not a number of questions. Leave the field empty for all."
+            )
         arguments += ["--questions", count]
     return arguments
 
 
 def _cells(file: Path) -> tuple[str, str, str]:
-    """What a list says of a report; a damaged one says that."""
+    """The cells of a report in the list. A damaged one is marked."""
     from memlora_mlx.eval.results import read_run
 
     try:
@@ -278,7 +280,7 @@ def _cells(file: Path) -> tuple[str, str, str]:
 
 
 def _bars(chart: Chart) -> tuple[list[tuple[str, float]], float]:
-    """A chart's bars with their figures in the labels, and the end of the scale."""
+    """The bars of a chart with their figures in the labels, and the end of the scale."""
     from memlora_mlx.eval.report.document import BarChart
 
     if isinstance(chart, BarChart):
@@ -298,7 +300,7 @@ def _bars(chart: Chart) -> tuple[list[tuple[str, float]], float]:
 
 
 def _grid(table: Table, number: int) -> RowTable:
-    """A table as wide as its words; it scrolls sideways where that is wider than the screen."""
+    """A table as wide as its text. It scrolls sideways if it is wider than the screen."""
     cells = [[column.head for column in table.columns], *table.rows]
     widths = [
         min(CELL, max(len(printable_line(row[i])) for row in cells if i < len(row))) for i in range(len(table.columns))

@@ -1,4 +1,4 @@
-"""What the `/` commands of the chat do: one method each, called `command_<name>`."""
+"""The `/` commands of the chat: the method `command_<name>` runs the command of that name."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 
 from memlora_mlx.errors import UsageError
 from memlora_mlx.text import printable_line
-from memlora_mlx.tui import memory_edits, memory_queries
+from memlora_mlx.tui import memory_queries
 from memlora_mlx.tui.chat_controller import ChatTurn, as_markdown
 from memlora_mlx.tui.commands import Command
-from memlora_mlx.tui.screens.dialogs import ConfirmDialog
+from memlora_mlx.tui.memory_editor import MemoryChange
 
 if TYPE_CHECKING:
     from memlora_mlx.memory.workspace import Workspace
-    from memlora_mlx.records import Hit
+    from memlora_mlx.records import Hit, MemoryRecord
     from memlora_mlx.tui.screens.chat import ChatScreen
 
 
@@ -27,7 +27,7 @@ class ChatCommands:
         self.chat = chat
 
     def run(self, command: Command, argument: str) -> None:
-        """Do what a command says. What fails is told and changes nothing."""
+        """Run a command in the background. A failure is reported and changes nothing."""
         work = getattr(self, f"command_{command.name}")(argument)
         self.chat.run_worker(work, group="command", exit_on_error=False)
 
@@ -59,42 +59,38 @@ class ChatCommands:
         self.chat.action_toggle_panel()
 
     async def command_search(self, words: str) -> None:
-        hits = await self.chat.backend.run(
-            partial(_nearest, words=words or " ", limit=self.chat.backend.settings.limit)
-        )
+        limit = self.chat.backend.settings.limit
+        hits = await self.chat.backend.run(partial(_found, text=words or " ", limit=limit))
         self.chat.show_panel()
-        await self.chat.panel.show_hits(f"Nearest to “{printable_line(words, 30)}”", hits)
+        self.chat.panel.show_hits(f"Nearest to “{printable_line(words, 30)}”", hits)
 
     async def command_remember(self, words: str) -> None:
         if not words:
-            raise UsageError("say what to remember: /remember I am allergic to nuts")
-        await self.chat.backend.run(partial(_keep, words=words))
+            raise UsageError("Add the text to store, for example: /remember I am allergic to nuts")
+        await self.chat.backend.run(partial(_store, text=words))
         await self.chat.backend.refresh_counts()
-        self.chat.notify(printable_line(words), title="+ remembered", markup=False)
+        self.chat.notify(printable_line(words), title="+ added", markup=False)
 
     async def command_forget(self, words: str) -> None:
         if not words:
             await self.command_undo("")
             return
-        hits = await self.chat.backend.run(partial(_nearest, words=words, limit=1))
-        if not hits:
-            raise UsageError("there are no memories yet")
-        memory = hits[0].memory
-        if await self.chat.memlora.push_screen_wait(
-            ConfirmDialog("Delete this memory? /undo brings it back.", memory.text)
-        ):
-            await self.chat.backend.run(partial(memory_edits.delete, memory_id=memory.id))
-            self.chat.states[memory.id] = "deleted; u brings it back"
-            await self.chat.backend.refresh_counts()
-            self.chat.refresh_panel()
-            self.chat.notify(printable_line(memory.text), title="- removed", markup=False)
+        memory = await self.chat.backend.run(partial(_nearest, text=words))
+        if memory is None:
+            raise UsageError("There are no memories yet.")
+        question = "Delete this memory? /undo restores it."
+        self._show(await self.chat.editor.delete(memory.id, memory.text, confirm=question))
 
     async def command_undo(self, _: str) -> None:
-        line = await self.chat.backend.run(memory_edits.undo)
-        self.chat.states[line.memory_id] = f"undone; now: {line.new_text or 'gone'}"
-        await self.chat.backend.refresh_counts()
-        self.chat.refresh_panel()
-        self.chat.notify(printable_line(line.old_text or line.new_text or ""), title="Undone", markup=False)
+        self._show(await self.chat.editor.undo())
+
+    async def command_redo(self, _: str) -> None:
+        self._show(await self.chat.editor.redo())
+
+    def _show(self, change: MemoryChange | None) -> None:
+        if change is not None:
+            self.chat.panel.show_change(change)
+            self.chat.notify(printable_line(change.text), title=change.title, markup=False)
 
     async def command_image(self, argument: str) -> None:
         path, caption = _path_and_words(argument) if argument else (await self._pick_image(), "")
@@ -118,7 +114,7 @@ class ChatCommands:
         for turn in failed:
             self.chat.controller.remember(turn)
         if not failed:
-            raise UsageError("nothing has failed to be remembered")
+            raise UsageError("There is nothing to retry: every exchange has been stored.")
 
     async def command_export(self, path: str) -> None:
         target = Path(path or "memories.jsonl").expanduser()
@@ -132,35 +128,47 @@ class ChatCommands:
         self.chat.notify(printable_line(str(target), 120), title="Saved", markup=False)
 
 
-def _nearest(workspace: Workspace, words: str, limit: int) -> list[Hit]:
+def _found(workspace: Workspace, text: str, limit: int) -> list[Hit]:
+    """The user's memories and messages that fit this text best."""
+    from memlora_mlx.memory.api import Memory
     from memlora_mlx.records import Scope
 
-    [vector] = workspace.engine.embed([words], query=True)
-    return workspace.store.search(vector, limit, scope=Scope(user_id=workspace.settings.user), owner_exact=True)
+    owner = Scope(user_id=workspace.settings.user)
+    return Memory.of(workspace).find(text, scopes=[owner], limit=limit, owner_exact=True)
 
 
-def _keep(workspace: Workspace, words: str) -> None:
+def _nearest(workspace: Workspace, text: str) -> MemoryRecord | None:
+    """The user's memory nearest to this text."""
+    from memlora_mlx.records import Scope
+
+    [vector] = workspace.engine.embed([text], query=True)
+    found = workspace.store.search(vector, 1, scope=Scope(user_id=workspace.settings.user), owner_exact=True)
+    return found[0].memory if found else None
+
+
+def _store(workspace: Workspace, text: str) -> None:
+    """Store the text as a memory, without the student."""
     from memlora_mlx.memory.api import Memory
 
-    Memory.of(workspace).add(words, user_id=workspace.settings.user, infer=False)
+    Memory.of(workspace).add(text, user_id=workspace.settings.user, infer=False)
 
 
 def _write_new(path: Path, text: str) -> None:
-    """Write a file that is not there yet. Raises UsageError."""
+    """Write a new file. Raises UsageError: it exists, or it cannot be written."""
     try:
         with path.open("x", encoding="utf-8") as file:
             file.write(text)
     except FileExistsError:
-        raise UsageError(f"{path} is there already; give another name") from None
+        raise UsageError(f"{path} already exists. Give another name.") from None
     except OSError as error:
-        raise UsageError(f"cannot write {path}: {error.strerror}; give another place") from error
+        raise UsageError(f"Cannot write {path}: {error.strerror}. Give another path.") from error
 
 
 def _path_and_words(argument: str) -> tuple[Path, str]:
-    """A path and what stands behind it; the longest beginning that is a file, as paths may hold blanks."""
+    """A path and the text after it. The path is the longest start that names a file, because paths may contain spaces."""
     words = argument.split(" ")
     for count in range(len(words), 0, -1):
         path = Path(" ".join(words[:count]).strip("\"'")).expanduser()
         if path.is_file():
             return path, " ".join(words[count:]).strip()
-    raise UsageError(f"there is no file {printable_line(argument, 120)}; check the path")
+    raise UsageError(f"There is no file {printable_line(argument, 120)}. Check the path.")

@@ -1,29 +1,46 @@
-"""Small windows over a screen: words to edit, a question to answer, where a memory came from."""
+"""Dialogs: edit a memory, answer a question, show the source of a memory, wait before quitting."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import ClassVar
 
+from textual import events, on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical, VerticalScroll
 from textual.content import Content
+from textual.message import Message
 from textual.screen import ModalScreen
 from textual.widgets import Footer, Static, TextArea
 
-from memlora_mlx.memory.stages import MAX_TEXT
 from memlora_mlx.records import Exchange, Revision
 from memlora_mlx.text import printable, printable_line
 from memlora_mlx.tui.times import format_time
 
 
+class EditArea(TextArea):
+    """A text whose Enter saves it."""
+
+    class Saved(Message):
+        def __init__(self, text: str) -> None:
+            super().__init__()
+            self.text = text
+
+    def _on_key(self, event: events.Key) -> None:  # type: ignore[override]
+        # Here, not by a binding of the dialog: that would overtake text that arrived before the key and waits its turn.
+        if event.key in ("enter", "ctrl+s"):
+            self.post_message(self.Saved(self.text))
+            event.stop()
+            event.prevent_default()
+
+
 class EditDialog(ModalScreen[str | None]):
-    """New words for a memory; None when the user goes back."""
+    """Edit the text of a memory. The result is the text on one line, or None if the user cancels."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter,ctrl+s", "save", "Save", priority=True, tooltip="Keep these words", id="edit.save"),
-        Binding("escape", "dismiss", "Back", tooltip="Leave it as it is", id="edit.back"),
+        Binding("enter,ctrl+s", "save", "Save", tooltip="Save the text", id="edit.save"),
+        Binding("escape", "dismiss", "Cancel", tooltip="Leave the text as it is", id="edit.back"),
     ]
 
     def __init__(self, text: str, title: str = "Edit this memory") -> None:
@@ -33,21 +50,40 @@ class EditDialog(ModalScreen[str | None]):
     def compose(self) -> ComposeResult:
         with Vertical(classes="dialog"):
             yield Static(self._title, classes="dialog-title", markup=False)
-            yield TextArea(self._text, soft_wrap=True, tab_behavior="focus", highlight_cursor_line=False, id="edit")
-            yield Static(f"one line, at most {MAX_TEXT} characters", classes="hint", markup=False)
+            yield EditArea(self._text, soft_wrap=True, tab_behavior="focus", highlight_cursor_line=False, id="edit")
+            yield Static("Line breaks are saved as spaces.", classes="hint", markup=False)
             yield Footer(show_command_palette=False)
 
     def on_mount(self) -> None:
-        area = self.query_one("#edit", TextArea)
+        area = self.query_one(EditArea)
         area.move_cursor(area.document.end)
         area.focus()
 
+    def on_key(self, event: events.Key) -> None:
+        """Keys that arrive before the focus has moved to the text are meant for it."""
+        area = self.query_one(EditArea)
+        if not area.has_focus and (event.is_printable or event.key == "enter"):
+            area.post_message(events.Key(event.key, event.character))
+            event.stop()
+            event.prevent_default()
+
+    def on_paste(self, event: events.Paste) -> None:
+        area = self.query_one(EditArea)
+        if not area.has_focus:
+            area.post_message(events.Paste(event.text))
+            event.stop()
+
+    @on(EditArea.Saved)
+    def saved(self, event: EditArea.Saved) -> None:
+        self.dismiss(" ".join(event.text.split()))
+
     def action_save(self) -> None:
-        self.dismiss(" ".join(self.query_one("#edit", TextArea).text.split()))
+        """A click on the footer."""
+        self.dismiss(" ".join(self.query_one(EditArea).text.split()))
 
 
 class ConfirmDialog(ModalScreen[bool]):
-    """A question whose answer changes something."""
+    """A yes-or-no question before a change."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("y,enter", "answer(True)", "Yes", id="confirm.yes"),
@@ -70,7 +106,7 @@ class ConfirmDialog(ModalScreen[bool]):
 
 
 class SourceDialog(ModalScreen[None]):
-    """Where a memory came from, and all that happened to it since."""
+    """The exchanges that a memory came from, and its history."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,enter,q", "dismiss", "Back", id="source.back"),
@@ -91,7 +127,7 @@ class SourceDialog(ModalScreen[None]):
     def _source(self) -> Content:
         if not self._exchanges:
             return Content(
-                "\nNo conversation is kept with it: it was written by hand, or its conversation was forgotten."
+                "\nThere is no conversation for this memory: it was typed by hand, or its conversation was deleted."
             )
         parts: list[Content] = []
         for exchange in self._exchanges:
@@ -109,7 +145,7 @@ class SourceDialog(ModalScreen[None]):
         return Content("").join(parts)
 
     def _changes(self) -> Content:
-        parts: list[Content] = [Content.styled("\nWhat happened to it\n", "$foreground 60%")]
+        parts: list[Content] = [Content.styled("\nHistory\n", "$foreground 60%")]
         for line in self._history:
             undone = "  (undone)" if line.undone else ""
             words = printable_line(line.new_text or line.old_text or "")
@@ -120,10 +156,16 @@ class SourceDialog(ModalScreen[None]):
 
 
 class FinishDialog(ModalScreen[bool]):
-    """Shown while the last exchanges are remembered on the way out; True once they are, False to leave without."""
+    """Shown before the app quits, while the last exchanges are stored. Escape quits without waiting."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape", "leave", "Leave without", tooltip="Leave at once; they are forgotten", id="finish.leave"),
+        Binding(
+            "escape",
+            "leave",
+            "Quit now",
+            tooltip="Quit now. The last exchanges will not be stored.",
+            id="finish.leave",
+        ),
     ]
 
     def __init__(self, count: int) -> None:
@@ -133,8 +175,8 @@ class FinishDialog(ModalScreen[bool]):
     def compose(self) -> ComposeResult:
         with Vertical(classes="dialog"):
             noun = "exchange" if self._count == 1 else f"{self._count} exchanges"
-            yield Static(f"Remembering the last {noun} …", classes="dialog-title", markup=False)
-            yield Static("memlora closes by itself when this is done.", markup=False)
+            yield Static(f"Storing the last {noun} …", classes="dialog-title", markup=False)
+            yield Static("memlora quits when this is done.", markup=False)
             yield Footer(show_command_palette=False)
 
     def action_leave(self) -> None:

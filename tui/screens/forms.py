@@ -1,4 +1,4 @@
-"""Small windows of the screens: a few fields to fill in, and what happened to a memory."""
+"""Dialogs: a form to fill in, the history of a memory, a text to read."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical, VerticalScroll
@@ -20,23 +21,26 @@ from memlora_mlx.tui.times import format_time
 
 @dataclass(frozen=True, slots=True)
 class FormField:
-    """One field."""
+    """One field of a form."""
 
     name: str
     label: str
     value: str = ""
     hint: str = ""
-    options: tuple[str, ...] = ()  # to choose from; empty: free words
+    options: tuple[str, ...] = ()  # to choose from; without them the user types
 
 
 class FormDialog(ModalScreen[dict[str, str] | None]):
-    """Answers by the fields' names; None when the user goes back."""
+    """A form. The result maps field names to answers, or is None if the user cancels.
+
+    Enter in a text field and Ctrl+S confirm. They are no priority bindings: those overtake text that is still arriving.
+    """
 
     CSS_PATH = "pages.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter,ctrl+s", "submit", "Do it", priority=True, tooltip="With these answers", id="form.done"),
+        Binding("ctrl+s", "submit", "Confirm", tooltip="Confirm", id="form.done"),
         Binding("tab", "app.focus_next", "Next field", id="form.next"),
-        Binding("escape", "dismiss", "Back", tooltip="Leave all as it is", id="form.back"),
+        Binding("escape", "dismiss", "Cancel", tooltip="Cancel", id="form.back"),
     ]
 
     def __init__(self, title: str, fields: Sequence[FormField], about: str = "") -> None:
@@ -58,10 +62,9 @@ class FormDialog(ModalScreen[dict[str, str] | None]):
                         yield Input(ask.value, placeholder=ask.hint, compact=True, id=ask.name)
             yield Footer(show_command_palette=False)
 
-    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        if action == "submit":  # in a list of choices Enter opens and chooses
-            return not (isinstance(self.focused, Select) or any(select.expanded for select in self.query(Select)))
-        return super().check_action(action, parameters)
+    @on(Input.Submitted)
+    def submitted(self) -> None:
+        self.action_submit()
 
     def action_submit(self) -> None:
         answers = {}
@@ -73,7 +76,7 @@ class FormDialog(ModalScreen[dict[str, str] | None]):
 
 
 class HistoryDialog(ModalScreen[None]):
-    """All that happened to a memory, oldest first."""
+    """The history of a memory, oldest change first."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,enter,h,q", "dismiss", "Back", id="history.back")]
 
@@ -82,7 +85,7 @@ class HistoryDialog(ModalScreen[None]):
         self._text, self._history = text, history
 
     def compose(self) -> ComposeResult:
-        signs = {"ADD": "+ added", "UPDATE": "~ changed", "DELETE": "− deleted", "NONE": "○ left"}
+        signs = {"ADD": "+ added", "UPDATE": "~ updated", "DELETE": "- deleted", "NONE": "○ unchanged"}
         with Vertical(classes="dialog wide"):
             yield Static(Content(printable_line(self._text)), classes="dialog-title", markup=False)
             with VerticalScroll(can_focus=True):
@@ -99,7 +102,7 @@ class HistoryDialog(ModalScreen[None]):
 
 
 class TextDialog(ModalScreen[None]):
-    """Words to read."""
+    """A text to read."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,enter,q", "dismiss", "Back", id="text.back")]
 

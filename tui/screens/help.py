@@ -1,4 +1,4 @@
-"""The help: every key of the screen it was called from, made from the bindings themselves, and the `/` commands."""
+"""The help: every key of the current screen, taken from its bindings, and the `/` commands."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from textual.widgets import Footer, Static
 
 from memlora_mlx.tui.commands import COMMANDS
 
-WIDTH = 20  # cells of the column of keys
+WIDTH = 20  # cells of the key column
 
 
 class HelpScreen(ModalScreen[None]):
     """
     Args:
-        of: the screen whose keys it explains.
+        of: the screen whose keys are shown.
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,q,enter", "dismiss", "Back", id="help.back")]
@@ -57,7 +57,7 @@ class HelpScreen(ModalScreen[None]):
 
 
 def _keys(node: type, palette: str | None = None) -> list[tuple[str, str]]:
-    """What a class's own bindings do, one line an action."""
+    """The keys and purposes of a class's own bindings, one row per action."""
     rows: dict[str, tuple[list[str], str]] = {}
     for cls in reversed(node.__mro__):
         if not cls.__module__.startswith("memlora_mlx."):
@@ -69,7 +69,7 @@ def _keys(node: type, palette: str | None = None) -> list[tuple[str, str]]:
                 keys, _ = rows.setdefault(binding.action, ([], f"{label}: {words}" if label else words))
                 keys.append(_key(binding.key))
     found = [(", ".join(list(dict.fromkeys(keys))[:2]), words) for keys, words in rows.values()]
-    return [*found, (_key(palette), "Palette: search all commands")] if palette else found
+    return [*found, (_key(palette), "Palette: Search all commands")] if palette else found
 
 
 def _key(key: str) -> str:

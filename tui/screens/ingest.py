@@ -1,4 +1,4 @@
-"""The Ingest screen: conversation files into memory, watched, paused, and gone on with."""
+"""The Ingest screen: import conversation files, with progress, pause and resume."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     from memlora_mlx.memory.results import ExchangeResult
     from memlora_mlx.memory.workspace import Workspace
 
-INTERVAL = 0.25  # seconds between two looks at how far it is
-LINES = 2000  # of changes that can be scrolled back to
+INTERVAL = 0.25  # seconds between two updates of the progress
+LINES = 2000  # changes that can be scrolled back to
 
 
 class IngestScreen(MainScreen):
@@ -45,19 +45,19 @@ class IngestScreen(MainScreen):
     COMMANDS: ClassVar[set[type[Provider] | object]] = {ScreenActions}  # type: ignore[assignment]
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("o", "pick", "Pick a file", tooltip="Choose a conversation file", id="page.pick"),
-        Binding("slash", "path", "Type a path", tooltip="To the field for a file's path", id="page.find"),
-        Binding("ctrl+r", "read", "Read", tooltip="Read the files in, or go on after a pause", id="page.run"),
-        Binding("p", "pause_or_read", "Pause", tooltip="Pause the reading, or go on with it", id="ingest.pause"),
-        Binding("escape", "pause", "Stop", show=False, tooltip="Pause; what was read is kept", id="page.back"),
-        Binding("d,delete", "remove_file", "Take off", tooltip="Take the file off the list", id="ingest.delete"),
+        Binding("slash", "path", "Type a path", tooltip="Focus the path field", id="page.find"),
+        Binding("ctrl+r", "read", "Import", tooltip="Import the files, or continue after a pause", id="page.run"),
+        Binding("p", "pause_or_read", "Pause", tooltip="Pause or continue the import", id="ingest.pause"),
+        Binding("escape", "pause", "Stop", show=False, tooltip="Pause the import", id="page.back"),
+        Binding("d,delete", "remove_file", "Remove", tooltip="Remove the file from the list", id="ingest.delete"),
     ]
 
     def __init__(self) -> None:
         super().__init__()
         self._files: dict[str, list[Conversation]] = {}
-        self._states: dict[str, str] = {}  # of the files
+        self._states: dict[str, str] = {}  # of the files, as the table shows them
         self._sources: list[Source] = []
-        self._stop: threading.Event | None = None  # of the reading under way
+        self._stop: threading.Event | None = None  # stops the running import
         self._tally: IngestStats | None = None
         self._log_lines: deque[ExchangeResult] = deque(maxlen=LINES)
 
@@ -70,12 +70,14 @@ class IngestScreen(MainScreen):
         yield RichLog(max_lines=LINES, wrap=True, markup=False, highlight=False, id="changes")
 
     def on_mount(self) -> None:
-        self.call_after_refresh(self._begin)  # the widgets within widgets are there then
+        self.call_after_refresh(self._begin)  # nested widgets are mounted by then
 
     def _begin(self) -> None:
         self.query_one("#progress").display = False
         self.set_interval(INTERVAL, self._refresh_progress)
-        self._show_message("LoCoMo, OpenAI-style JSON or JSONL, a ChatGPT export, or a `Name: text` transcript.")
+        self._show_message(
+            "Formats: LoCoMo, OpenAI-style JSON or JSONL, a ChatGPT export, or a `Name: text` transcript."
+        )
         self.query_one("#files").focus()
 
     def on_screen_resume(self) -> None:
@@ -113,16 +115,16 @@ class IngestScreen(MainScreen):
 
     @work(group="add", exit_on_error=False)
     async def add(self, path: Path) -> None:
-        """Read a file's conversations; one that cannot be read stays in the list with its reason."""
+        """Read the conversations of a file. A file that cannot be read stays in the list with the reason."""
         from memlora_mlx.conversations import read_conversations
 
         key = str(path)
-        self._states[key] = "… looking into it"
+        self._states[key] = "… opening"
         self._files[key] = []
         self._list()
         try:
             self._files[key] = await asyncio.to_thread(read_conversations, path)
-            self._states[key] = "ready; Ctrl+R reads it in"
+            self._states[key] = "ready; press Ctrl+R to import"
         except MemloraError as error:
             self._states[key] = f"✗ {printable_line(str(error)).removeprefix(f'{key}: ')}"
             raise
@@ -144,7 +146,7 @@ class IngestScreen(MainScreen):
         self._list()
 
     def _list(self) -> None:
-        """The files chosen, then what was read before."""
+        """List the chosen files, then the conversations that were imported before."""
         rows: list[tuple[str, tuple[str, str, str]]] = []
         chosen = set()
         for key, conversations in self._files.items():
@@ -154,11 +156,11 @@ class IngestScreen(MainScreen):
             rows.append((key, (name, "", self._states[key])))
         for source in self._sources:
             if source.name not in chosen or not self._is_reading:
-                state = "✓ read" if source.finished_at else "‖ stopped; add its file to go on"
+                state = "✓ imported" if source.finished_at else "‖ stopped; add its file again"
                 rows.append((f"source:{source.name}", (source.name, f"{source.done}/{source.exchanges}", state)))
         self.table.set_rows(rows)
 
-    # ------------------------------------------------------------------ reading
+    # ------------------------------------------------------------------ the import
 
     @property
     def _is_reading(self) -> bool:
@@ -170,41 +172,41 @@ class IngestScreen(MainScreen):
     def action_pause(self) -> None:
         if self._stop is not None:
             self._stop.set()
-            self._show_message("pausing behind the exchange under way …")
+            self._show_message("Pausing after the current exchange …")
         else:
             self.table.focus()
 
     @work(group="read", exit_on_error=False)
     async def action_read(self) -> None:
-        """Read what is chosen; what was read before is not read twice, so this goes on as well."""
+        """Import the chosen files. Exchanges that were imported before are skipped, so this also continues."""
         if self._is_reading:
             return
         chosen = [conversation for found in self._files.values() for conversation in found]
         if not chosen:
-            raise UsageError("there is nothing to read; o picks a file, / takes its path")
+            raise UsageError("There is nothing to import. Press o to choose a file, or / to type its path.")
         stop = self._stop = threading.Event()
         self._tally = None
-        self._show_message("loading the student …")
+        self._show_message("Loading the student …")
         bar = self.query_one("#progress", ProgressBar)
         bar.display = True
         try:
             tally = await self.backend.run(partial(self._ingest, chosen, stop))
         except Cancelled:
-            self._end("‖ paused; Ctrl+R goes on")
+            self._end("‖ paused", "Press Ctrl+R to continue")
         except EngineClosed:
-            self._end("‖ stopped, as another student was chosen; Ctrl+R goes on")
+            self._end("‖ stopped because the student changed", "Press Ctrl+R to continue")
         except Exception:
-            self._end("✗ stopped; what was read is kept, Ctrl+R goes on")
+            self._end("✗ stopped by an error", "Press Ctrl+R to continue")
             raise
         else:
-            self._end("✓ read", tally)
+            self._end("✓ imported", tally=tally)
         finally:
             self._stop = None
             await self.backend.refresh_counts()
             self.refresh_list()
 
     def _ingest(self, chosen: list[Conversation], stop: threading.Event, workspace: Workspace) -> IngestStats:
-        """On a thread: the screen looks at what is left here, several times a second."""
+        """Runs on a thread. It leaves its progress in attributes that the screen reads several times a second."""
         from memlora_mlx.memory.ingest import ingest
 
         def progress(tally: IngestStats, last: ExchangeResult | None) -> None:
@@ -214,17 +216,18 @@ class IngestScreen(MainScreen):
 
         return ingest(workspace.pipeline, chosen, user=workspace.settings.user, on_progress=progress, cancelled=stop)
 
-    def _end(self, state: str, tally: IngestStats | None = None) -> None:
+    def _end(self, state: str, hint: str = "", tally: IngestStats | None = None) -> None:
+        """Show how the import ended: the state in the table, with a hint and a summary above it."""
         self._refresh_progress()
         tally = tally or self._tally
         for key, conversations in self._files.items():
             if conversations:
                 self._states[key] = state
-        self._show_message(f"{state}: {_summary(tally)}" if tally else state)
+        self._show_message(". ".join(part for part in (state, hint, _summary(tally) if tally else "") if part) + ".")
         self._tally = None
 
     def _refresh_progress(self) -> None:
-        """Show how far it is, and what has changed since the last look."""
+        """Show the progress, and the changes since the last update."""
         log = self.query_one("#changes", RichLog)
         while self._log_lines:
             for line in _changes(self._log_lines.popleft()):
@@ -252,15 +255,15 @@ class IngestScreen(MainScreen):
 
 
 def _summary(tally: IngestStats) -> str:
-    before = f", {tally.already_stored} were read before" if tally.already_stored else ""
+    before = f", {tally.already_stored} were imported before" if tally.already_stored else ""
     return (
         f"{tally.done} exchanges in {format_duration(tally.seconds)}{before}; "
-        f"{tally.added} memories added, {tally.updated} changed, {tally.deleted} removed"
+        f"{tally.added} memories added, {tally.updated} updated, {tally.deleted} deleted"
     )
 
 
 def _changes(read: ExchangeResult) -> Iterable[Text]:
-    """What reading one exchange did, a line each."""
+    """One line for each change that came from an exchange."""
     for change in read.applied:
         if change.rejected is None and change.event != "NONE":
             was = (

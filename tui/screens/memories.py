@@ -1,4 +1,4 @@
-"""The Memories screen: all that is remembered, found by meaning, person, time and source, and put right."""
+"""The Memories screen: list, search, filter, correct and export memories."""
 
 from __future__ import annotations
 
@@ -9,29 +9,27 @@ from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
-from rich.text import Text
 from textual import on, work
+from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.command import Provider
-from textual.containers import Horizontal
 from textual.content import Content
 from textual.widget import Widget
-from textual.widgets import DataTable, Input, Select, Static
+from textual.widgets import DataTable, Input, Static
 
-from memlora_mlx.records import Hit, MemoryRecord
+from memlora_mlx.records import MemoryRecord, Neighbour
 from memlora_mlx.text import printable, printable_line
-from memlora_mlx.tui import memory_edits, memory_queries
+from memlora_mlx.tui import memory_queries
+from memlora_mlx.tui.memory_editor import MemoryChange, MemoryEditor
 from memlora_mlx.tui.screens.base import MainScreen
-from memlora_mlx.tui.screens.dialogs import ConfirmDialog, EditDialog, SourceDialog
-from memlora_mlx.tui.screens.forms import FormDialog, FormField, HistoryDialog
+from memlora_mlx.tui.screens.forms import FormDialog, FormField
 from memlora_mlx.tui.times import format_time
 from memlora_mlx.tui.widgets.actions import ScreenActions
+from memlora_mlx.tui.widgets.memory_filters import MemoryFilters
 from memlora_mlx.tui.widgets.row_table import RowTable
 
-DEBOUNCE = 0.2  # seconds without a key before a search begins
+DEBOUNCE = 0.2  # seconds without a key before a search starts
 NEAR_THE_END = 40  # rows before the last at which the next page is read
-ALL = ""
-DELETED = "✗ deleted"  # the state of a row whose memory is gone
 
 
 class MemoriesScreen(MainScreen):
@@ -39,52 +37,58 @@ class MemoriesScreen(MainScreen):
     CSS_PATH = "pages.tcss"
     COMMANDS: ClassVar[set[type[Provider] | object]] = {ScreenActions}  # type: ignore[assignment]
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("slash", "find", "Search", tooltip='Words to search for by meaning; "in quotes": that hold them'),
-        Binding("e", "edit", "Edit", tooltip="Give the memory other words", id="memory.edit"),
-        Binding("d,delete", "delete", "Delete", tooltip="Remove the memory; undo brings it back", id="memory.delete"),
-        Binding("u", "undo", "Undo", tooltip="Take back the memory's last change", id="memory.undo"),
-        Binding("U", "undo_last", "Undo last", show=False, tooltip="Take back the last change of all memories"),
-        Binding("h", "history", "History", tooltip="All that happened to the memory", id="memory.history"),
-        Binding("s", "sort", "Sort", tooltip="By newest, oldest, last changed, last stored", id="memories.sort"),
-        Binding("x", "export", "Export", tooltip="All memories as JSON lines or Markdown", id="memories.export"),
-        Binding("ctrl+r", "refresh_list", "Refresh", show=False, tooltip="Look at the store again", id="page.run"),
-        Binding("escape", "back", "Back", show=False, tooltip="To the list; there: clear the search", id="page.back"),
+        Binding("slash", "find", "Search", tooltip='Search by meaning; "in quotes" finds the exact text'),
+        Binding("e", "edit", "Edit", tooltip="Edit the text", id="memory.edit"),
+        Binding("d,delete", "delete", "Delete", tooltip="Delete this memory; u undoes it", id="memory.delete"),
+        Binding("u", "undo", "Undo", tooltip="Undo the last change to this memory", id="memory.undo"),
+        Binding("r", "redo", "Redo", show=False, tooltip="Redo the change that was undone last", id="memory.redo"),
+        Binding("U", "undo_last", "Undo last", show=False, tooltip="Undo the last change of all memories"),
+        Binding("R", "redo_last", "Redo last", show=False, tooltip="Redo the last undone change of all memories"),
+        Binding("h", "history", "History", tooltip="Show the history", id="memory.history"),
+        Binding("s", "sort", "Sort", tooltip="Sort by newest, oldest, last changed or last stored", id="memories.sort"),
+        Binding("x", "export", "Export", tooltip="Export all memories as JSON lines or Markdown", id="memories.export"),
+        Binding("ctrl+r", "refresh_list", "Refresh", show=False, tooltip="Read the store again", id="page.run"),
+        Binding("escape", "back", "Back", show=False, tooltip="To the list; in it, clear the search", id="page.back"),
     ]
 
     def __init__(self) -> None:
         super().__init__()
-        self._question = memory_queries.MemoryQuery()
-        self._refreshed_at = self._question  # what the list shows
-        self._shown: dict[str, Hit] = {}
-        self._states: dict[str, str] = {}  # what was done to memories here
+        self._query = memory_queries.MemoryQuery()
+        self._listed_query = self._query  # what the list shows
+        self._shown: dict[str, Neighbour] = {}
+        self._changes: dict[
+            str, MemoryChange
+        ] = {}  # the user's last change of each memory, until the list is read again
         self._was_left = True
         self._is_complete = True
         self._is_reading = False
 
+    def compose(self) -> ComposeResult:
+        self._editor = MemoryEditor(self.memlora)
+        yield from super().compose()
+
     def compose_body(self) -> Iterable[Widget]:
-        with Horizontal(classes="fields"):
-            yield Input(placeholder='/ search by meaning, "or these words"', compact=True, id="words")
-        with Horizontal(classes="fields"):
-            yield Select[str]([("everybody", ALL)], value=ALL, allow_blank=False, compact=True, id="person")
-            yield Select[str]([("all sources", ALL)], value=ALL, allow_blank=False, compact=True, id="source")
-            yield Input(placeholder="since 2023-05-08", compact=True, classes="date", id="since")
-            yield Input(placeholder="before", compact=True, classes="date", id="until")
+        yield MemoryFilters()
         yield Static("", classes="says", markup=False, id="says")
         yield RowTable((("said", 12), ("who", 10), ("memory", 0), ("dist.", 5)), id="memories")
         yield Static("", classes="detail", markup=False, id="detail")
+
+    @property
+    def filters(self) -> MemoryFilters:
+        return self.query_one(MemoryFilters)
 
     @property
     def table(self) -> RowTable:
         return self.query_one("#memories", RowTable)
 
     def on_mount(self) -> None:
-        self.call_after_refresh(self._begin)  # the widgets within widgets are there then
+        self.call_after_refresh(self._begin)  # nested widgets are mounted by then
 
     def _begin(self) -> None:
         self.table.focus()
 
     def on_screen_suspend(self) -> None:
-        self._was_left = self.app.current_mode != "memories"  # else a small window is over it
+        self._was_left = self.app.current_mode != "memories"  # otherwise a dialog is open
 
     def on_screen_resume(self) -> None:
         if self._was_left:
@@ -92,23 +96,11 @@ class MemoriesScreen(MainScreen):
 
     # ------------------------------------------------------------------ what is listed
 
-    @on(Input.Changed)
-    @on(Select.Changed)
-    def current_query(self) -> None:
-        def chosen(name: str) -> str | None:
-            value = self.query_one(f"#{name}", Select).value
-            return str(value) if value not in (ALL, Select.NULL) else None
-
-        question = replace(
-            self._question,
-            text=self.query_one("#words", Input).value,
-            since=self.query_one("#since", Input).value,
-            until=self.query_one("#until", Input).value,
-            owner=chosen("person"),
-            source=chosen("source"),
-        )
-        if question != self._question:
-            self._question = question
+    @on(MemoryFilters.Changed)
+    def filters_changed(self) -> None:
+        query = self.filters.applied_to(self._query)
+        if query != self._query:
+            self._query = query
             self.refresh_list()
 
     @on(Input.Submitted)
@@ -117,37 +109,37 @@ class MemoriesScreen(MainScreen):
 
     @work(group="look", exclusive=True, exit_on_error=False)
     async def refresh_list(self, wait: float = DEBOUNCE) -> None:
-        """Read the first page of what is asked for; the cursor stays on its memory."""
+        """Read the first page of the list. The cursor stays on its memory."""
         await asyncio.sleep(wait)
         try:
-            page = await self.backend.run(partial(memory_queries.memory_page, query=self._question))
+            page = await self.backend.run(partial(memory_queries.memory_page, query=self._query))
         except Exception as error:
             self.query_one("#says", Static).update(Content(f"✗ {printable_line(str(error))}"))
             self._shown = {}
             self.table.clear()
             raise
-        self._states.clear()
+        self._changes.clear()
         self._shown = {hit.memory.id: hit for hit in page.hits}
         self._is_complete, self._is_reading = page.is_last, False
         self.table.set_rows([(hit.memory.id, self._cells(hit)) for hit in page.hits])
-        if self._question != self._refreshed_at:
-            self._refreshed_at = self._question
+        if self._query != self._listed_query:
+            self._listed_query = self._query
             self.table.move_cursor(row=0)
         count = f"{page.total:,} {'memory' if page.total == 1 else 'memories'}"
-        told = page.note or f"{self._question.order} first"
+        told = page.note or f"{self._query.order} first"
         if not page.total:
-            anything = self._question != memory_queries.MemoryQuery(order=self._question.order)
-            told = "none matches" if anything else "nothing is remembered yet; chat, or F4 reads conversations in"
+            anything = self._query != memory_queries.MemoryQuery(order=self._query.order)
+            told = "no matches" if anything else "No memories yet. Chat, or import conversations with F4."
         self.query_one("#says", Static).update(Content(f"{count} · {told}"))
         self._show_details()
 
     @work(group="more", exit_on_error=False)
     async def more(self) -> None:
-        """Read the next page behind the ones that are shown."""
-        gone = sum(state == DELETED for state in self._states.values())  # shown, and no longer in the store
-        question, offset = self._question, len(self._shown) - gone
-        page = await self.backend.run(partial(memory_queries.memory_page, query=question, offset=offset))
-        if question == self._question:
+        """Read the next page and add it to the list."""
+        gone = sum(change.is_deleted for change in self._changes.values())  # still shown, but no longer in the store
+        query, offset = self._query, len(self._shown) - gone
+        page = await self.backend.run(partial(memory_queries.memory_page, query=query, offset=offset))
+        if query == self._query:
             new = [hit for hit in page.hits if hit.memory.id not in self._shown]
             self._shown |= {hit.memory.id: hit for hit in new}
             self.table.extend([(hit.memory.id, self._cells(hit)) for hit in new])
@@ -156,24 +148,13 @@ class MemoriesScreen(MainScreen):
 
     @work(group="choices", exclusive=True, exit_on_error=False)
     async def fill_choices(self) -> None:
-        found = await self.backend.run(memory_queries.filter_choices)
-        for name, every, options in (
-            ("person", "everybody", found.owners),
-            ("source", "all sources", tuple((source, source) for source in found.sources)),
-        ):
-            select = self.query_one(f"#{name}", Select)
-            shown: list[tuple[Text, str]] = [(Text(every), ALL)]
-            shown += [(Text(printable_line(label, 40)), value) for label, value in options]
-            before = select.value
-            with self.prevent(Select.Changed):
-                select.set_options(shown)
-                select.value = before if before in [value for _, value in shown] else ALL
+        self.filters.offer(await self.backend.run(memory_queries.filter_choices))
 
-    def _cells(self, hit: Hit) -> tuple[str, str, str, str]:
+    def _cells(self, hit: Neighbour) -> tuple[str, str, str, str]:
         memory = hit.memory
         said = f"{memory.said_at.day} {memory.said_at:%b %Y}" if memory.said_at else "undated"
-        state = self._states.get(memory.id, "")
-        text = f"{state} {memory.text}" if state else memory.text
+        change = self._changes.get(memory.id)
+        text = f"{change.label} {memory.text}" if change else memory.text
         return said, _who(memory), text, f"{hit.distance:.2f}" if hit.distance >= 0 else ""
 
     # ------------------------------------------------------------------ the memory under the cursor
@@ -200,80 +181,80 @@ class MemoriesScreen(MainScreen):
         facts += [f"changed {format_time(memory.changed_at)}"] if memory.changed_at else []
         facts += [f"from {printable_line(memory.source, 40)}"] if memory.source else []
         facts += [f"image {printable_line(memory.image.caption or memory.image.source, 60)}"] if memory.image else []
-        state = self._states.get(memory.id)
+        change = self._changes.get(memory.id)
         words = printable(memory.text)[:4000]
         detail.update(
             Content.assemble(
-                *([(f"{state}  ", "bold")] if state else []), words, "\n", (" · ".join(facts), "$foreground 60%")
+                *([(f"{change.label}  ", "bold")] if change else []),
+                words,
+                "\n",
+                (" · ".join(facts), "$foreground 60%"),
             )
         )
 
     @on(DataTable.RowSelected, "#memories")
     @work(group="act", exit_on_error=False)
     async def open_source(self, event: DataTable.RowSelected) -> None:
-        found = await self.backend.run(partial(memory_queries.memory_details, memory_id=str(event.row_key.value)))
-        await self.memlora.push_screen(SourceDialog(found.text, found.exchanges, found.history))
+        await self._editor.show_source(str(event.row_key.value))
 
     @work(group="act", exit_on_error=False)
     async def action_history(self) -> None:
         if memory := self.selected_memory:
-            found = await self.backend.run(partial(memory_queries.memory_details, memory_id=memory.id))
-            await self.memlora.push_screen(HistoryDialog(found.text, found.history))
+            await self._editor.show_history(memory.id)
 
     @work(group="act", exit_on_error=False)
     async def action_edit(self) -> None:
-        if (memory := self.selected_memory) is None:
-            return
-        words = await self.memlora.push_screen_wait(EditDialog(memory.text))
-        if words is not None and words != memory.text:
-            changed = await self.backend.run(partial(memory_edits.revise, memory_id=memory.id, text=words))
-            await self._after_change(changed, "~ changed")
+        if memory := self.selected_memory:
+            self._show_change(await self._editor.edit(memory.id))
 
     @work(group="act", exit_on_error=False)
     async def action_delete(self) -> None:
-        if (memory := self.selected_memory) is None or self._states.get(memory.id) == DELETED:
+        if (memory := self.selected_memory) is None:
             return
-        if await self.memlora.push_screen_wait(ConfirmDialog("Delete this memory? Undo brings it back.", memory.text)):
-            await self.backend.run(partial(memory_edits.delete, memory_id=memory.id))
-            await self._after_change(memory, DELETED)
+        change = self._changes.get(memory.id)
+        if change is None or not change.is_deleted:
+            question = "Delete this memory? Undo restores it."
+            self._show_change(await self._editor.delete(memory.id, memory.text, confirm=question))
 
     @work(group="act", exit_on_error=False)
     async def action_undo(self) -> None:
         if memory := self.selected_memory:
-            line = await self.backend.run(partial(memory_edits.undo, memory_id=memory.id))
-            await self._after_undo(memory, line.new_text)
+            self._show_change(await self._editor.undo(memory.id))
+
+    @work(group="act", exit_on_error=False)
+    async def action_redo(self) -> None:
+        if memory := self.selected_memory:
+            self._show_change(await self._editor.redo(memory.id))
 
     @work(group="act", exit_on_error=False)
     async def action_undo_last(self) -> None:
-        line = await self.backend.run(memory_edits.undo)
-        hit = self._shown.get(line.memory_id)
-        if hit is None:
-            self.notify(printable_line(line.new_text or line.old_text or ""), title="Undone", markup=False)
-            await self.backend.refresh_counts()
+        self._show_change(await self._editor.undo())
+
+    @work(group="act", exit_on_error=False)
+    async def action_redo_last(self) -> None:
+        self._show_change(await self._editor.redo())
+
+    def _show_change(self, change: MemoryChange | None) -> None:
+        """Show a change in the memory's row, where it stays until the list is read again."""
+        if change is None:
+            return
+        if (hit := self._shown.get(change.memory_id)) is None:
+            self.notify(printable_line(change.text), title=change.title, markup=False)
             self.refresh_list(wait=0.0)
-        else:
-            await self._after_undo(hit.memory, line.new_text)
-
-    async def _after_undo(self, memory: MemoryRecord, words: str | None) -> None:
-        await self._after_change(replace(memory, text=words or memory.text), "↶ undone" if words else DELETED)
-
-    async def _after_change(self, memory: MemoryRecord, state: str) -> None:
-        """Show in its row what became of a memory; it stays there until the list is read again."""
-        self._states[memory.id] = state
-        if memory.id in self._shown:
-            hit = self._shown[memory.id] = replace(self._shown[memory.id], memory=memory)
-            self.table.show_row(memory.id, self._cells(hit))
+            return
+        self._changes[change.memory_id] = change
+        hit = self._shown[change.memory_id] = replace(hit, memory=replace(hit.memory, text=change.text))
+        self.table.show_row(change.memory_id, self._cells(hit))
         self._show_details()
-        await self.backend.refresh_counts()
 
     # ------------------------------------------------------------------ the list as a whole
 
     def action_sort(self) -> None:
         orders = memory_queries.ORDERS
-        following = orders[(orders.index(self._question.order) + 1) % len(orders)]
-        self._question = replace(self._question, order=following)
-        if self._question.text.strip():
-            self.notify("A search shows the nearest first; the order is that of the whole list.", markup=False)
+        following = orders[(orders.index(self._query.order) + 1) % len(orders)]
+        self._query = replace(self._query, order=following)
+        if self._query.text.strip():
+            self.notify("Search results are sorted by distance. Clear the search to sort the list.", markup=False)
         self.refresh_list(wait=0.0)
 
     @work(group="export", exit_on_error=False)
@@ -289,16 +270,15 @@ class MemoriesScreen(MainScreen):
             self.notify(f"{count:,} memories in {printable_line(str(path), 200)}", title="Exported", markup=False)
 
     def action_find(self) -> None:
-        self.query_one("#words", Input).focus()
+        self.filters.search.focus()
 
     def action_refresh_list(self) -> None:
         self.fill_choices()
         self.refresh_list(wait=0.0)
 
     def action_back(self) -> None:
-        words = self.query_one("#words", Input)
         if self.focused is self.table:
-            words.value = ""
+            self.filters.search.value = ""
         self.table.focus()
 
 

@@ -1,6 +1,6 @@
-"""The Train screen: begin a training, watch its losses fall, stop it, and put its expert to work.
+"""The Train screen: start, watch, stop and resume a training, and install its expert.
 
-The training is a process of its own, which goes on when the app is left; its folder tells how far it is.
+The training is a separate process that continues when the app quits. The screen reads its progress from its folder.
 """
 
 from __future__ import annotations
@@ -40,18 +40,16 @@ class TrainScreen(MainScreen):
     CSS_PATH = "pages.tcss"
     COMMANDS: ClassVar[set[type[Provider] | object]] = {ScreenActions}  # type: ignore[assignment]
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("ctrl+r", "begin", "Train", tooltip="Begin a training as the fields say", id="page.run"),
-        Binding(
-            "escape", "stop", "Stop, keep best", tooltip="Stop the run under way; its best is kept", id="page.back"
-        ),
-        Binding("r", "resume", "Resume", tooltip="Go on with the run under the cursor", id="train.resume"),
-        Binding("i", "install", "Install", tooltip="Put the run's expert to work", id="train.install"),
-        Binding("slash", "data", "Data", show=False, tooltip="To the field of the data", id="page.find"),
+        Binding("ctrl+r", "begin", "Train", tooltip="Start training with these settings", id="page.run"),
+        Binding("escape", "stop", "Stop, keep best", tooltip="Stop the run and save its best expert", id="page.back"),
+        Binding("r", "resume", "Resume", tooltip="Resume the selected run", id="train.resume"),
+        Binding("i", "install", "Install", tooltip="Install this run's expert", id="train.install"),
+        Binding("slash", "data", "Data", show=False, tooltip="Focus the data field", id="page.find"),
     ]
 
     def __init__(self) -> None:
         super().__init__()
-        self._job: Job | None = None  # that this screen began
+        self._job: Job | None = None  # the training that this screen started
         self._own_job: Path | None = None  # its folder
         self._folder: Path | None = None  # of the run that is shown
         self._finished_runs: dict[str, runs.TrainingRun] = {}
@@ -62,8 +60,8 @@ class TrainScreen(MainScreen):
     def compose_body(self) -> Iterable[Widget]:
         with Horizontal(classes="fields"):
             yield Select[str]([(stage, stage) for stage in STAGES], allow_blank=False, compact=True, id="stage")
-            yield Select[str]([("the student at work", "")], value="", allow_blank=False, compact=True, id="student")
-            yield Input(placeholder="/ data: FILE or FILE:N; empty: all there is", compact=True, id="data")
+            yield Select[str]([("the current student", "")], value="", allow_blank=False, compact=True, id="student")
+            yield Input(placeholder="/ data: FILE or FILE:N; empty: all data", compact=True, id="data")
         yield Static("", classes="says", markup=False, id="says")
         with Container(id="train-body"):
             yield LossPlot(id="curve")
@@ -71,12 +69,10 @@ class TrainScreen(MainScreen):
                 yield RowTable((("run", 0), ("best", 7), ("state", 12)), id="runs")
 
     def on_mount(self) -> None:
-        self.call_after_refresh(self._begin)  # the widgets within widgets are there then
+        self.call_after_refresh(self._begin)  # nested widgets are mounted by then
 
     def _begin(self) -> None:
-        self._show_message(
-            "Ctrl+R trains the expert of a stage; it goes on when you leave, and this screen finds it again."
-        )
+        self._show_message("Press Ctrl+R to train the expert of a stage. The training continues when you quit the app.")
         self.set_interval(INTERVAL, self.refresh_list)
         self.table.focus()
 
@@ -93,16 +89,10 @@ class TrainScreen(MainScreen):
 
     @work(group="students", exclusive=True, exit_on_error=False)
     async def fill_students(self) -> None:
-        from memlora_mlx.models.catalog import ENTRIES
-        from memlora_mlx.models.downloads import installed
-
-        found = await asyncio.to_thread(installed, self.backend.settings.models_folder)
-        names = [
-            m.name for m in found if m.is_complete and (m.name not in ENTRIES or ENTRIES[m.name].kind == "student")
-        ]
+        names = await asyncio.to_thread(_installed_students, self.backend.settings.models_folder)
         select = self.query_one("#student", Select)
         before = select.value
-        select.set_options([("the student at work", ""), *((name, name) for name in names)])
+        select.set_options([("the current student", ""), *((name, name) for name in names)])
         select.value = before if before in names else ""
         self.refresh_list()
 
@@ -110,7 +100,7 @@ class TrainScreen(MainScreen):
 
     @work(group="look", exit_on_error=False)
     async def refresh_list(self) -> None:
-        """Look at the runs' folders; those that cannot change are read once."""
+        """Read the folders of the runs. A run that cannot change is read once."""
         self._job_ended()
         if self._is_refreshing or not self.is_current:
             return
@@ -149,7 +139,7 @@ class TrainScreen(MainScreen):
         title = f"{run.config.stage}, {Path(run.config.student).name}" if run.config else run.folder.name
         self.query_one("#curve", LossPlot).show(run.points, printable_line(title, 60))
         if run.state == "damaged":
-            self._show_message(f"✗ {run.folder.name} cannot be read: {printable_line(run.problem or '', 200)}")
+            self._show_message(f"✗ Cannot read {run.folder.name}: {printable_line(run.problem or '', 200)}")
         elif run.points:
             self._show_message(_describe(run))
 
@@ -164,16 +154,13 @@ class TrainScreen(MainScreen):
 
     @work(group="begin", exclusive=True, exit_on_error=False)
     async def action_begin(self) -> None:
-        """Begin a run; where there is no data for it, offer to make the synthetic set."""
+        """Start a run. If there is no data for it, offer to create the synthetic set."""
         from memlora_mlx.distill.training_runs import default_data, local_data_offer, new_run_folder
         from memlora_mlx.errors import BadTrainingData
 
         self._check_free()
         stage = next(stage for stage in STAGES if stage == self.query_one("#stage", Select).value)
-        try:
-            data = shlex.split(self.query_one("#data", Input).value)
-        except ValueError:
-            raise UsageError("a quotation mark in the field of the data is left open") from None
+        data = _data_arguments(self.query_one("#data", Input).value)
         arguments = ["--stage", stage]
         if not data:
             try:
@@ -181,11 +168,11 @@ class TrainScreen(MainScreen):
             except BadTrainingData:
                 if stage == "generation":
                     raise UsageError(
-                        "there is no teacher data for generation, and synthetic lives hold no questions; `memlora teach"
-                        " --stage generation` makes some of LoCoMo or with a teacher"
+                        "There is no training data for generation, and synthetic dialogues contain no questions. Create"
+                        " some with `memlora teach --stage generation`."
                     ) from None
-                question = f"There is no teacher data for {stage}. {local_data_offer(stage)} now?"
-                if not await self.memlora.push_screen_wait(ConfirmDialog(question, "It needs no server.")):
+                question = f"There is no training data for {stage}. {local_data_offer(stage)} now?"
+                if not await self.memlora.push_screen_wait(ConfirmDialog(question, "This needs no server.")):
                     return
                 arguments.append("--yes")
         for given in data:
@@ -201,7 +188,7 @@ class TrainScreen(MainScreen):
         self._check_free()
         run = self._row_at_cursor()
         if run.state != "stopped":
-            raise UsageError(f"{run.folder.name} is {run.state}; only a run that was stopped goes on")
+            raise UsageError(f"{run.folder.name} is {run.state}. Only a stopped run can be resumed.")
         self._start(run.folder, ["--resume", str(run.folder)])
 
     def _start(self, folder: Path, arguments: list[str]) -> None:
@@ -216,10 +203,10 @@ class TrainScreen(MainScreen):
         busy = [run for run in self._finished_runs.values() if run.state == "training"]
         if self._job is not None or busy:
             name = busy[0].folder.name if busy else "a run"
-            raise UsageError(f"{name} is training; wait for it, or stop it with Esc")
+            raise UsageError(f"{name} is training. Wait until it is done, or press Esc to stop it.")
 
     def _job_ended(self) -> None:
-        """Say how our run ended, once it has."""
+        """Report the result of the training that this screen started, once it has ended."""
         job = self._job
         if job is None:
             return
@@ -231,37 +218,39 @@ class TrainScreen(MainScreen):
         folder = self._own_job
         self._job, self._own_job, self._last_message = None, None, ""
         if code == 0:
-            self.notify(job.lines()[-1] if job.lines() else "", title="The training is done", markup=False)
+            self.notify(job.lines()[-1] if job.lines() else "", title="Training finished", markup=False)
         elif job.is_stopped:
             told = printable_line(job.failure_reason()).partition(";")[0]
             run = runs.read(folder) if folder is not None else None
             if run is not None and run.config is not None:
-                told += f"; r goes on with it{', i installs its best' if run.expert else ''}"
+                told += f". Press r to resume{', or i to install its best expert' if run.expert else ''}."
             self._show_message(f"‖ {told}")
             self.notify(told, title="Stopped", markup=False)
         else:
             self._show_message(f"✗ {printable_line(job.failure_reason(), 300)}")
-            self.memlora.report_error(MemloraError(job.failure_reason()), "The training ended")
+            self.memlora.report_error(MemloraError(job.failure_reason()), "Training failed")
 
     def action_stop(self) -> None:
-        """Stop the run under way, ours or one of an earlier time."""
+        """Stop the running training, also one that an earlier run of the app started."""
         if self._job is not None:
             self._job.stop()
-            self._show_message("‖ stopping behind the step under way …")
+            self._show_message("‖ Stopping after the current step …")
             return
         for run in self._finished_runs.values():
             if run.state == "training" and stop_orphaned_job(run.folder.with_name(f"{run.folder.name}.log")):
-                self._show_message("‖ stopping behind the step under way …")
+                self._show_message("‖ Stopping after the current step …")
                 return
         self.table.focus()
 
     @work(group="install", exclusive=True, exit_on_error=False)
     async def action_install(self) -> None:
-        """Install the expert of the run under the cursor, and load it if the user wants that."""
+        """Install the expert of the selected run, and load it if the user agrees."""
         run = self._row_at_cursor()
         expert = run.expert
         if expert is None or run.config is None:
-            raise UsageError(f"{run.folder.name} has no expert yet; it has one after its first better validation")
+            raise UsageError(
+                f"{run.folder.name} has no expert yet. It gets one after the first validation that improves."
+            )
         question = f"Install this {run.config.stage} expert for {printable_line(Path(run.config.student).name, 40)}?"
         if not await self.memlora.push_screen_wait(ConfirmDialog(question, _describe(run))):
             return
@@ -272,10 +261,10 @@ class TrainScreen(MainScreen):
         if code:
             raise MemloraError(job.failure_reason())
         if await self.memlora.push_screen_wait(
-            ConfirmDialog("Installed. Load it now?", "The models are loaded anew, which ends what they are doing.")
+            ConfirmDialog("Installed. Load it now?", "Reloading the models cancels their current work.")
         ):
             await self.backend.reopen()
-            self.notify(f"The {run.config.stage} expert is at work.", markup=False)
+            self.notify(f"The {run.config.stage} expert is in use.", markup=False)
 
     def action_data(self) -> None:
         self.query_one("#data", Input).focus()
@@ -287,15 +276,33 @@ class TrainScreen(MainScreen):
     def _row_at_cursor(self) -> runs.TrainingRun:
         run = self._finished_runs.get(self.table.key_at_cursor or "")
         if run is None:
-            raise UsageError("there is no run yet; Ctrl+R begins one")
+            raise UsageError("There is no run yet. Press Ctrl+R to start one.")
         return run
 
     def _show_message(self, words: str) -> None:
         self.query_one("#says", Static).update(Content(words))
 
 
+def _installed_students(folder: Path) -> list[str]:
+    """The names of the students in the folder of models."""
+    from memlora_mlx.models.catalog import entries
+    from memlora_mlx.models.downloads import installed
+
+    models = [model for model in installed(folder) if model.is_complete]
+    known = entries(folder.parent)
+    return [model.name for model in models if model.name not in known or known[model.name].kind == "student"]
+
+
+def _data_arguments(text: str) -> list[str]:
+    """The values of `--data` in the data field. Raises UsageError."""
+    try:
+        return shlex.split(text)
+    except ValueError:
+        raise UsageError("The data field has an unclosed quotation mark.") from None
+
+
 def _describe(run: runs.TrainingRun) -> str:
-    """Where a run stands, in a line."""
+    """The state of a run in one line."""
     last, best = run.points[-1], run.best
     parts = [f"{SIGNS[run.state]}: step {last.step:,} of at most {last.steps:,}"]
     train = next((point.train_loss for point in reversed(run.points) if point.train_loss is not None), None)

@@ -1,4 +1,4 @@
-"""What the screen can do, in the palette: its own bindings, so that nothing is told twice."""
+"""The actions of the current screen in the palette. They are taken from its bindings."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from textual.command import DiscoveryHit, Hit, Hits, Provider
 
 
 class ScreenActions(Provider):
-    """Every action of the screen that can be done now, by its name and its key."""
+    """Every action of the screen that is available now, with its name and key."""
 
     async def discover(self) -> Hits:
         for name, about, binding in self._actions():

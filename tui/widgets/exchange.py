@@ -1,4 +1,4 @@
-"""One exchange in the chat: what was said, its image, the reply as it streams, and a line on the memories in it."""
+"""One exchange in the chat: the question, its image, the reply as it streams, and a note about its memories."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from memlora_mlx.text import printable, printable_line
 from memlora_mlx.tui.chat_controller import ChatTurn
 from memlora_mlx.tui.widgets.prompt import Prompt
 
-MAX_SHOWN_CHARACTERS = 4000  # characters of a question that are drawn; all of it is sent and kept
+MAX_SHOWN_CHARACTERS = 4000  # characters of a question that are drawn; all of it is sent and stored
 EVENT_SIGNS = {"ADD": "+", "UPDATE": "~", "DELETE": "-"}
-EVENT_WORDS = {"ADD": "added", "UPDATE": "changed", "DELETE": "removed"}
+EVENT_WORDS = {"ADD": "added", "UPDATE": "updated", "DELETE": "deleted"}
 
 
 class ExchangeView(Vertical, can_focus=True):
-    """A turn on the screen. The one in focus is the one whose memories the panel shows."""
+    """A turn on the screen. The panel shows the memories of the turn that got the focus last."""
 
     class Chosen(Message):
         def __init__(self, view: ExchangeView) -> None:
@@ -57,9 +57,9 @@ class ExchangeView(Vertical, can_focus=True):
         self.focus()
 
     def on_key(self, event: events.Key) -> None:
-        """Who types while a reply is in focus means the prompt.
+        """Text typed while a reply has the focus goes to the prompt.
 
-        Here, not on the screen: keys that were typed before the focus had moved still arrive, whoever has it by then.
+        This is handled here, not on the screen, because keys typed before the focus has moved still arrive here.
         """
         if event.is_printable and event.character:
             prompt = self.screen.query_one(Prompt)
@@ -74,12 +74,12 @@ class ExchangeView(Vertical, can_focus=True):
         event.stop()
 
     def refresh_note(self) -> None:
-        """Bring the line below the reply up to date."""
+        """Update the line below the reply."""
         self._note.update(Content(summary(self.turn)))
 
 
 class ImageView(Static):
-    """An image: as a picture where the terminal can show one, in half-blocks elsewhere, by its name if it is broken."""
+    """An image: in pixels if the terminal can show them, else in half-blocks. A file that cannot be read shows its name."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(Content(f"image: {printable_line(path.name, 60)}"), classes="picture", markup=False)
@@ -100,7 +100,7 @@ class ImageView(Static):
 
 
 def summary(turn: ChatTurn) -> str:
-    """One line: how the reply ended, how many memories it used, and what was remembered of the exchange."""
+    """One line: how the reply ended, how many memories it used, and what was stored from the exchange."""
     parts = [] if turn.reply or turn.stopped or turn.problem else ["…"]
     if turn.stopped:
         parts.append("■ stopped")
@@ -109,15 +109,15 @@ def summary(turn: ChatTurn) -> str:
     if turn.hits:
         parts.append(f"● {len(turn.hits)} {'memory' if len(turn.hits) == 1 else 'memories'} used")
     if turn.memory == "waiting":
-        parts.append("◌ to be remembered")
+        parts.append("◌ will be stored")
     elif turn.memory == "working":
-        parts.append("◔ remembering …")
+        parts.append("◔ being stored …")
     elif turn.memory == "failed":
-        parts.append(f"✗ not remembered: {printable_line(turn.problem or '', 120)} (/retry)")
+        parts.append(f"✗ not stored: {printable_line(turn.problem or '', 120)} (/retry)")
     elif turn.remembered is not None:
         done = [change.event for change in turn.remembered.applied if change.rejected is None]
         counts = [
             f"{EVENT_SIGNS[event]} {done.count(event)} {EVENT_WORDS[event]}" for event in EVENT_SIGNS if event in done
         ]
-        parts.append("  ".join(counts) or "○ nothing new to remember")
+        parts.append("  ".join(counts) or "○ nothing new to store")
     return "   ".join(parts)

@@ -1,21 +1,21 @@
-"""The line at the top: all screens, their keys, and which one this is."""
+"""The line at the top: all screens and their keys, with the current screen in brackets."""
 
 from __future__ import annotations
 
 from textual.content import Content
 from textual.widgets import Static
 
+from memlora_mlx.tui.base_app import SCREENS_BY_KEY
+
 
 class Navigation(Static):
-    """`F2 Chat  F3 Memories ...`; the current one in brackets as well as in colour. A click goes there."""
+    """`F2 [Chat]  F3 Memories ...`. A click opens the screen."""
 
     DEFAULT_CSS = """
     Navigation { dock: top; height: 1; padding: 0 1; background: $surface; color: $foreground; link-style: none; link-color: $foreground 80%; }
     """
 
     def __init__(self, current: str) -> None:
-        from memlora_mlx.tui.app import SCREENS_BY_KEY
-
         parts = []
         for mode, (key, name, _) in SCREENS_BY_KEY.items():
             if mode == current:

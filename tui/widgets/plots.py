@@ -1,4 +1,4 @@
-"""Curves and bars in characters, in the theme's colours; what matters is said in words and shapes too."""
+"""Curves and bars drawn with characters, in the theme's colours. No fact is shown by colour alone."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from textual.color import Color
 from textual_plotext import PlotextPlot
 
 if TYPE_CHECKING:
-    from memlora_mlx.distill.training import MetricsPoint
+    from memlora_mlx.distill.training_metrics import MetricsPoint
 
-MAX_POINTS = 60  # of steps that a training curve is averaged over; single batches are noise
+MAX_POINTS = 60  # of the training loss: it is averaged over steps, because single batches are noisy
 
 
 class LossPlot(PlotextPlot):
-    """Training loss as dots, validation loss as a line, and a line down at the best validation."""
+    """Training loss as dots, validation loss as a line, and a vertical line at the best validation."""
 
     def show(self, points: Sequence[MetricsPoint], title: str) -> None:
         plot = self.plt
@@ -39,7 +39,7 @@ class LossPlot(PlotextPlot):
 
 
 class BarPlot(PlotextPlot):
-    """Horizontal bars from 0, the first on top; each label holds its figure."""
+    """Horizontal bars from 0, the first at the top. Each label contains its figure."""
 
     DEFAULT_CSS = """
     BarPlot { width: 1fr; margin: 1 1 0 1; }
@@ -51,7 +51,7 @@ class BarPlot(PlotextPlot):
         labels, values = [label for label, _ in reversed(bars)], [value for _, value in reversed(bars)]
         plot.bar(labels, values, orientation="horizontal", width=0.01, color=_rgb(self, "primary"), marker="sd")
         plot.xlim(0, max(maximum, 1e-9))
-        # A bar in every second line, and a line of figures below: positions then fall on lines, not between them.
+        # One bar every second line, so that positions fall on lines and not between them; the axis is below.
         plot.ylim(*((1, len(bars)) if len(bars) > 1 else (0, 2)))
         self.styles.height = max(2 * len(bars), 4)
         plot.frame(False)
@@ -59,6 +59,6 @@ class BarPlot(PlotextPlot):
 
 
 def _rgb(plot: PlotextPlot, name: str) -> tuple[int, int, int]:
-    """A colour of the theme, as plotext takes it."""
+    """A colour of the theme in the form that plotext needs."""
     variables = plot.app.theme_variables
     return Color.parse(variables.get(name, variables["foreground"])).rgb

@@ -1,4 +1,4 @@
-"""The prompt: several lines, a history, completion of `/` commands, and long pastes kept out of the way."""
+"""The prompt: several lines, a history, completion of `/` commands, and placeholders for long pastes."""
 
 from __future__ import annotations
 
@@ -20,28 +20,28 @@ from memlora_mlx.json_lines import JsonLines, read_json_lines
 from memlora_mlx.text import printable, printable_line
 from memlora_mlx.tui.commands import complete
 
-LONG_PASTE = 2000  # characters or
-MANY_LINES = 12  # lines of a paste, above which a short name stands for it
-HISTORY = 1000  # prompts kept
-COMPLETION_KEYS = ("up", "down", "escape", "tab", "enter")  # the keys that open completions may take
+LONG_PASTE = 2000  # characters, or
+MANY_LINES = 12  # lines of a paste above which a placeholder is shown
+HISTORY = 1000  # prompts that are read from the file
+COMPLETION_KEYS = ("up", "down", "escape", "tab", "enter")  # keys that an open list of completions may handle
 _NAMED = re.compile(r"⟦pasted text (\d+): [^⟧\n]*⟧")
 
 
 class Prompt(TextArea):
-    """Enter sends; Ctrl+J, Shift+Enter or Alt+Enter begin a new line; Up and Down at the borders go through history."""
+    """Enter sends. Ctrl+J, Shift+Enter or Alt+Enter start a new line. Up in the first line and Down in the last show history."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter", "send", "Send", tooltip="Send what you wrote", id="prompt.send"),
+        Binding("enter", "send", "Send", tooltip="Send the message", id="prompt.send"),
         Binding(
             "ctrl+j,shift+enter,alt+enter",
             "new_line",
             "New line",
             show=False,
-            tooltip="Begin a new line",
+            tooltip="Start a new line",
             id="prompt.line",
         ),
-        Binding("up", "earlier", show=False, tooltip="At the first line: what you wrote before", id="prompt.earlier"),
-        Binding("down", "later", show=False, tooltip="At the last line: what you wrote after that", id="prompt.later"),
+        Binding("up", "earlier", show=False, tooltip="In the first line: the previous message", id="prompt.earlier"),
+        Binding("down", "later", show=False, tooltip="In the last line: the next message", id="prompt.later"),
     ]
 
     class Sent(Message):
@@ -50,7 +50,7 @@ class Prompt(TextArea):
             self.text = text
 
     class Pasted(Message):
-        """A paste that is the path of one file, as terminals give what is dropped on them."""
+        """A paste that is the path of one file. Terminals paste the path of a file that is dropped on them."""
 
         def __init__(self, path: Path, text: str) -> None:
             super().__init__()
@@ -66,22 +66,22 @@ class Prompt(TextArea):
             show_line_numbers=False,
             tab_behavior="focus",
             highlight_cursor_line=False,
-            placeholder="Say something … / for commands",
+            placeholder="Write a message … / for commands",
             id="prompt",
         )
         self._completions, self._history = completions, history
         self._pastes: list[str] = []
-        self.may_be_empty = False  # something else is there to be sent
+        self.may_be_empty = False  # there is an image to send
 
     # ------------------------------------------------------------------ keys
 
     def _on_key(self, event: events.Key) -> None:  # type: ignore[override]
-        """Keys that the completions take, and Enter, in the order they were typed; the rest is TextArea's."""
+        """Handle Enter and the keys of the completions in the order they were typed. TextArea handles the rest."""
         if event.key in COMPLETION_KEYS and self._complete(event.key):
             event.stop()
             event.prevent_default()
         elif event.key in ("enter", "ctrl+j", "shift+enter", "alt+enter"):
-            # Here, not by the binding: that is looked up behind the keys that were typed after it.
+            # Here, not by the binding: a binding is looked up after the keys that were typed behind it.
             self.action_send() if event.key == "enter" else self.action_new_line()
             event.stop()
             event.prevent_default()
@@ -89,10 +89,10 @@ class Prompt(TextArea):
             self.post_message(self.Emptied())
 
     def _complete(self, key: str) -> bool:
-        """Whether the completions take this key.
+        """Handle the key if it belongs to the completions. Returns whether it does.
 
-        They are those of the text as it stands: `Changed` arrives behind keys that were typed meanwhile, and completions
-        of a text's beginning must not take the place of the whole of it.
+        The completions are updated first: `Changed` arrives after keys that were typed meanwhile, and a completion of
+        the start of a text must not replace the whole text.
         """
         self._completions.update_for(self.text)
         if not self._completions.display:
@@ -152,13 +152,13 @@ class Prompt(TextArea):
             self.action_cursor_down()
 
     def _show_history_entry(self, text: str) -> None:
-        """Show what was sent before; Up and Down go on through the history, so nothing is to be completed."""
+        """Show a message from the history. Completions stay closed, so that Up and Down move through the history."""
         self.set_text(text)
         self._completions.update_for(text)
         self._completions.close()
 
     def set_text(self, text: str) -> None:
-        """Put a text in place of what stands there, the cursor at its end."""
+        """Replace the text and put the cursor at its end."""
         self.text = text
         self.move_cursor(self.document.end)
 
@@ -168,7 +168,7 @@ class Prompt(TextArea):
 
 
 class Completions(OptionList, can_focus=False):
-    """What a `/` command could become, above the prompt. The keys stay with the prompt."""
+    """The completions of a `/` command, above the prompt. The prompt keeps the focus and handles the keys."""
 
     def __init__(self) -> None:
         super().__init__(id="completions", markup=False)
@@ -177,7 +177,7 @@ class Completions(OptionList, can_focus=False):
         self._text = ""
 
     def update_for(self, text: str) -> None:
-        """Offer what this text could become; what was closed for it stays closed."""
+        """Show the completions of this text, unless they were closed for it."""
         if text == self._text:
             return
         self._text = text
@@ -196,7 +196,7 @@ class Completions(OptionList, can_focus=False):
 
     @property
     def offers_commands(self) -> bool:
-        """Whether a command's name is offered: Enter takes that, but of a path it sends what was typed."""
+        """Whether command names are offered. Enter accepts a name; with paths it sends the text as typed."""
         return " " not in self._text
 
     def move(self, step: int) -> None:
@@ -211,12 +211,12 @@ class Completions(OptionList, can_focus=False):
 
 
 class History:
-    """What was sent before, also in earlier runs; it lives in a file of JSON strings."""
+    """The messages sent before, also in earlier runs. They are stored in a file of JSON strings."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
         self._lines: list[str] = []
-        self._at = 0  # in `_lines`; its length: at what is being written
+        self._at = 0  # index in `_lines`; its length stands for the draft
         self._draft = ""
         with contextlib.suppress(OSError):  # a history is not worth an error
             lines = list(read_json_lines(file))[-HISTORY:]
@@ -268,7 +268,7 @@ class PromptBox(Widget):
 
 
 def dropped_path(text: str) -> Path | None:
-    """The file that a paste names, if it is the path of one: quoted, with escaped blanks, or as a file:// address."""
+    """The file that a paste names, if it is a path: plain, quoted, with escaped spaces, or as a file:// URL."""
     from shlex import split
     from urllib.parse import unquote, urlparse
 

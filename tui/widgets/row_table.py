@@ -1,4 +1,4 @@
-"""A table whose rows are things: one cursor over whole rows, one column that takes the room left, text never markup."""
+"""A table of rows with a key each: the cursor selects whole rows, one column fills the width, and text is never markup."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from textual.widgets import DataTable
 
 from memlora_mlx.text import printable_line
 
-ColumnSpec = tuple[str, int]  # heading, cells wide; 0: all the room that the others leave
+ColumnSpec = tuple[str, int]  # heading and width in cells; width 0 takes what the other columns leave
 
-MIN_FLEXIBLE_WIDTH = 16  # cells of the column that takes the rest
+MIN_FLEXIBLE_WIDTH = 16  # cells of the column that fills the width
 
 
 class RowTable(DataTable[Text]):
@@ -24,7 +24,7 @@ class RowTable(DataTable[Text]):
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter", "select_cursor", "Open", tooltip="Open what is under the cursor", id="rows.open"),
+        Binding("enter", "select_cursor", "Open", tooltip="Open the selected row", id="rows.open"),
         Binding("down,j", "cursor_down", show=False),
         Binding("up,k", "cursor_up", show=False),
         Binding("home", "scroll_top", show=False),
@@ -40,7 +40,7 @@ class RowTable(DataTable[Text]):
         )
 
     def set_rows(self, rows: Sequence[tuple[str, Sequence[str]]]) -> None:
-        """Show these rows, each with its key; the cursor stays on the key it was on."""
+        """Show these rows, each with its key. The cursor stays on its key."""
         at, place = self.key_at_cursor, self.cursor_row
         self.clear()
         self.extend(rows)
@@ -53,7 +53,7 @@ class RowTable(DataTable[Text]):
             self.add_row(*(Text(printable_line(cell), no_wrap=True, overflow="ellipsis") for cell in cells), key=key)
 
     def show_row(self, key: str, cells: Sequence[str]) -> None:
-        """Put other words into a row."""
+        """Change the cells of a row."""
         for column, cell in zip(list(self.columns), cells, strict=True):
             self.update_cell(key, column, Text(printable_line(cell), no_wrap=True, overflow="ellipsis"))
 

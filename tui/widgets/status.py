@@ -1,29 +1,27 @@
-"""The status bar: which student, what it is doing, how fast, what it takes, and that nothing leaves the machine."""
+"""The status bar: the student, its work and speed, the memory in use, and whether the network is used."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
 from time import monotonic
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 from rich.cells import cell_len, set_cell_size
 from textual.content import Content
 from textual.widgets import Static
 
 from memlora_mlx.text import format_bytes, printable_line
+from memlora_mlx.tui.base_app import BaseApp
 
-if TYPE_CHECKING:
-    from memlora_mlx.tui.app import MemloraApp
-
-INTERVAL = 0.25  # seconds between two looks at the engine
+INTERVAL = 0.25  # seconds between two refreshes
 
 
-StatusPart = tuple[str, int]  # words, and how soon they go where there is little room; 0: never
+StatusPart = tuple[str, int]  # a text, and its rank: where room is short the highest rank is dropped first, 0 never
 
 
 class StatusBar(Static):
-    """One line, brought up to date a few times a second; it is drawn anew only when it says something else."""
+    """One line, updated several times a second and redrawn only when its text changes."""
 
     DEFAULT_CSS = """
     StatusBar { height: 1; padding: 0 1; background: $panel; color: $foreground; }
@@ -49,15 +47,15 @@ class StatusBar(Static):
         self.refresh_status()
 
     def parts(self) -> list[StatusPart]:
-        session = cast("MemloraApp", self.app).backend
-        status = session.status
+        backend = cast(BaseApp, self.app).backend
+        status = backend.status
         student = printable_line(Path(status.student or "no student").name, 24)
         if status.phase in ("waiting", "opening"):
-            return [("opening the store …", 0), (session.has_network_activity, 0)]
+            return [("opening the store …", 0), (backend.has_network_activity, 0)]
         if status.phase == "loading":
-            return [(f"{student}: loading … {status.seconds:.0f} s", 0), (session.has_network_activity, 0)]
+            return [(f"{student}: loading … {status.seconds:.0f} s", 0), (backend.has_network_activity, 0)]
         parts: list[StatusPart] = [(student, 0)]
-        engine = session.engine
+        engine = backend.engine
         if status.phase == "failed" or engine is None:
             parts.append(("✗ not loaded", 0))
         else:
@@ -67,13 +65,13 @@ class StatusBar(Static):
             if self._rate is not None:
                 parts.append((f"{self._rate:.0f} tok/s", 1))
             parts.append((format_bytes(activity.bytes), 2))
-        parts.append((_count(session.memories, "memory", "memories"), 0))
-        if session.corrections:
-            parts.append((_count(session.corrections, "correction", "corrections"), 3))
-        return [*parts, (session.has_network_activity, 0)]
+        parts.append((_count(backend.memories, "memory", "memories"), 0))
+        if backend.corrections:
+            parts.append((_count(backend.corrections, "correction", "corrections"), 3))
+        return [*parts, (backend.has_network_activity, 0)]
 
     def _tokens_per_second(self, tokens: int) -> None:
-        """Tokens a second since the last look at which some were written; the last figure stays while idle."""
+        """Update the tokens per second. While the student is idle, the last figure stays."""
         now = monotonic()
         if tokens > self._tokens:
             if self._tokens and now - self._at < 4 * INTERVAL:
@@ -83,7 +81,7 @@ class StatusBar(Static):
 
 
 def fit_parts(parts: Sequence[StatusPart], width: int) -> str:
-    """The parts in one line of at most `width` cells; the last one, which says whether we are offline, always whole."""
+    """Join the parts in one line of at most `width` cells. The last part, the network's state, is never shortened."""
     kept = list(parts)
     line = "  │  ".join(words for words, _ in kept)
     while cell_len(line) > width > 0:

@@ -1,4 +1,4 @@
-"""The nearest-neighbour index of one owner's memories: a cache of the database, always in step with it.
+"""The nearest-neighbour index of one owner's memories or messages: a cache of the database, always in step with it.
 
 Every write in the database carries a `revision`, a number that only grows; a removed memory leaves a tombstone with one.
 An index knows the revision it stands at and reads what came after. That one way serves a saved file that is older than the
@@ -17,7 +17,6 @@ import logging
 import math
 import sqlite3
 import threading
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -27,6 +26,7 @@ from numpy.typing import NDArray
 
 from memlora_mlx.files import atomic_paths
 from memlora_mlx.memory.changes import EmbeddingFingerprint, Vector
+from memlora_mlx.memory.retrieval.tables import MEMORIES, VectorTable, vectors_from
 
 EXACT_LIMIT = 5_000
 _FORMAT = 2  # of the sidecar file
@@ -229,16 +229,19 @@ class StoreRevision:
 
 
 class OwnerIndex:
-    """One owner's vectors, at one revision."""
+    """One owner's vectors of one table, at one revision."""
 
-    def __init__(self, owner: int, folder: Path, exact_limit: int, position: StoreRevision) -> None:
+    def __init__(
+        self, owner: int, folder: Path, exact_limit: int, position: StoreRevision, table: VectorTable = MEMORIES
+    ) -> None:
         self.owner = owner
+        self.table = table
         self.revision = 0
         self.vectors: VectorIndex = FlatIndex(position.embedding.dim)
         self._position = position
         self._folder = folder
         self._exact_limit = exact_limit
-        self._unusable = 0  # memories whose stored embedding is missing or of a wrong size
+        self._unusable = 0  # rows whose stored vector is missing or of a wrong size
         self._unsaved = 0
         self._fresh = True
 
@@ -246,44 +249,48 @@ class OwnerIndex:
     def path(self) -> Path:
         return self._folder / f"{self.owner}.usearch"
 
-    def catch_up(self, connection: sqlite3.Connection, position: StoreRevision, memory_count: int) -> None:
-        """Bring it to `position`, where the owner has `memory_count` memories; from scratch if the counts then differ."""
+    def catch_up(self, connection: sqlite3.Connection, position: StoreRevision, count: int) -> None:
+        """Bring it to `position`, where the owner has `count` rows; from scratch if the counts then differ."""
         if self._fresh:
             self._fresh = False
-            if memory_count > self._exact_limit:
+            if count > self._exact_limit:
                 self._load(position)
         self._position = position
         if self.revision == 0 or self.revision > position.revision:
-            self.rebuild(connection, memory_count)
+            self.rebuild(connection, count)
         elif self.revision < position.revision:
             self._read_changes(connection)
-        if len(self.vectors) + self._unusable != memory_count:
+        if len(self.vectors) + self._unusable != count:
             _LOG.warning(
-                "index of owner %d has %d memories, not %d: rebuilt", self.owner, len(self.vectors), memory_count
+                "index of owner %d has %d %s, not %d: rebuilt",
+                self.owner,
+                len(self.vectors),
+                self.table.count_column,
+                count,
             )
-            self.rebuild(connection, memory_count)
-        if isinstance(self.vectors, FlatIndex) and memory_count > self._exact_limit:
+            self.rebuild(connection, count)
+        if isinstance(self.vectors, FlatIndex) and count > self._exact_limit:
             graph = HnswIndex(position.embedding.dim)
             graph.put(*self.vectors.contents())
-            self.vectors, self._unsaved = graph, memory_count
-        elif isinstance(self.vectors, HnswIndex) and memory_count < self._exact_limit // 2:
-            self.rebuild(connection, memory_count)
-        if self._unsaved > max(1000, memory_count // 10):
+            self.vectors, self._unsaved = graph, count
+        elif isinstance(self.vectors, HnswIndex) and count < self._exact_limit // 2:
+            self.rebuild(connection, count)
+        if self._unsaved > max(1000, count // 10):
             self.save()
 
-    def rebuild(self, connection: sqlite3.Connection, memory_count: int) -> None:
+    def rebuild(self, connection: sqlite3.Connection, count: int) -> None:
         dim = self._position.embedding.dim
-        self.vectors = HnswIndex(dim) if memory_count > self._exact_limit else FlatIndex(dim)
+        self.vectors = HnswIndex(dim) if count > self._exact_limit else FlatIndex(dim)
         self.revision = 0
         self._read_changes(connection)
-        self._unusable = memory_count - len(self.vectors)
+        self._unusable = count - len(self.vectors)
 
     def save(self) -> None:
         """Keep the graph on disk. A failure costs only time at the next start."""
         if not isinstance(self.vectors, HnswIndex) or not self._unsaved:
             return
         try:
-            self._folder.mkdir(mode=0o700, exist_ok=True)
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             # A crash, or another process, between the two leaves a pair that does not match, and is then rebuilt.
             with atomic_paths(self.path, self.path.with_suffix(".json")) as (new, described):
                 self.vectors.save(new)
@@ -325,44 +332,37 @@ class OwnerIndex:
         """What changed after this index's revision, up to the transaction's."""
         dim = self._position.embedding.dim
         since = [self.owner, self.revision]
-        gone = connection.execute("SELECT memory FROM tombstones WHERE owner = ? AND revision > ?", since).fetchall()
+        gone = connection.execute(self.table.removed, since).fetchall()
         if gone and self.revision:
             self.vectors.remove(np.array([row[0] for row in gone], dtype=np.int64))
             self._unsaved += len(gone)
-        changed = connection.execute(
-            """
-            SELECT m.id, e.vector FROM memories m JOIN embeddings e ON e.memory = m.id
-            WHERE m.owner = ? AND m.revision > ? AND typeof(e.vector) = 'blob' AND length(e.vector) = ?
-            """,
-            [*since, 4 * dim],
-        )
+        changed = connection.execute(self.table.changed, since)
         while rows := changed.fetchmany(_BATCH):
-            keys = np.array([row[0] for row in rows], dtype=np.int64)
-            self.vectors.put(keys, vectors_from((row[1] for row in rows), dim))
-            self._unsaved += len(rows)
+            sound, vectors = vectors_from([(row[1], row[2]) for row in rows], dim)
+            self.vectors.put(np.array([rows[at][0] for at in sound], dtype=np.int64), vectors)
+            self._unsaved += len(sound)
         self.revision = self._position.revision
 
 
 class OwnerIndexes:
-    """The indexes of a store, one an owner, made when first asked for. Hold `lock` while using them.
+    """The indexes of one table of a store, one an owner, made when first asked for. Hold `lock` while using them.
 
     Take the lock before beginning the transaction: then a transaction never sees an older state than the indexes do.
     """
 
-    def __init__(self, folder: Path, exact_limit: int = EXACT_LIMIT) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, exact_limit: int = EXACT_LIMIT, table: VectorTable = MEMORIES) -> None:
+        self.folder = folder / table.name
+        self.table = table
         self.lock = threading.RLock()
         self._exact_limit = exact_limit
         self._owners: dict[int, OwnerIndex] = {}
 
-    def current(
-        self, connection: sqlite3.Connection, owner: int, position: StoreRevision, memory_count: int
-    ) -> OwnerIndex:
+    def current(self, connection: sqlite3.Connection, owner: int, position: StoreRevision, count: int) -> OwnerIndex:
         index = self._owners.get(owner)
         if index is None:
-            index = self._owners[owner] = OwnerIndex(owner, self.folder, self._exact_limit, position)
+            index = self._owners[owner] = OwnerIndex(owner, self.folder, self._exact_limit, position, self.table)
         try:
-            index.catch_up(connection, position, memory_count)
+            index.catch_up(connection, position, count)
         except BaseException:
             del self._owners[owner]  # half caught up: begin anew
             raise
@@ -379,11 +379,6 @@ class OwnerIndexes:
             self._owners.clear()
             for path in [*self.folder.glob("*.usearch"), *self.folder.glob("*.json")]:
                 path.unlink(missing_ok=True)
-
-
-def vectors_from(blobs: Iterable[bytes], dim: int) -> NDArray[np.float32]:
-    """Stored embeddings as one array, shape (n, dim)."""
-    return np.frombuffer(b"".join(blobs), dtype="<f4").reshape(-1, dim)
 
 
 def _sha256(path: Path) -> str:

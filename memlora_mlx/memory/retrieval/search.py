@@ -14,9 +14,9 @@ import numpy as np
 
 from memlora_mlx.memory.changes import Vector
 from memlora_mlx.memory.retrieval.filters import MATCH_ALL, Condition, all_of
-from memlora_mlx.memory.retrieval.index import Candidates, Keys, OwnerIndex, vectors_from
+from memlora_mlx.memory.retrieval.index import Candidates, Keys, OwnerIndex
+from memlora_mlx.memory.retrieval.tables import MEMORIES, VectorTable, vectors_from
 
-FROM = "FROM memories m JOIN owners o ON o.id = m.owner LEFT JOIN exchanges x ON x.id = m.exchange"
 RankedRows = list[tuple[int, float]]  # rowid and distance
 
 
@@ -26,14 +26,15 @@ def nearest(
     query: Vector,
     limit: int,
     *,
+    table: VectorTable = MEMORIES,
     common: Condition = MATCH_ALL,
     indexed: Condition = MATCH_ALL,
     filters: Condition = MATCH_ALL,
 ) -> RankedRows:
-    """The `limit` nearest memories that meet all three conditions, nearest first, ties by age in the store.
+    """The `limit` nearest rows that meet all three conditions, nearest first, ties by age in the store.
 
     Args:
-        indexes: in step with the connection's transaction.
+        indexes: of this table, in step with the connection's transaction.
         query: unit length, shape (dim,).
         common: holds for nearly every memory, like not being expired.
         indexed, filters: may hold for few, which are then looked up in the database, and only they are proposed. The
@@ -51,7 +52,7 @@ def nearest(
     max_matches = 5 * math.isqrt(
         limit * total
     )  # where more match, going through the nearest finds enough of them sooner
-    is_selective = indexed != MATCH_ALL and not _matches_exceed(connection, max_matches, vectors, indexed)
+    is_selective = indexed != MATCH_ALL and not _matches_exceed(connection, table, max_matches, vectors, indexed)
     width = 2 * limit if chosen == MATCH_ALL else 2 * limit * total // max_matches
     was_scanned = chosen == MATCH_ALL
     matching = None
@@ -60,7 +61,7 @@ def nearest(
             is_selective or 16 * width > total
         ):  # to scan a row takes a sixteenth of measuring a memory
             was_scanned = True
-            matching = _matching_rows(connection, max_matches, vectors, chosen)
+            matching = _matching_rows(connection, table, max_matches, vectors, chosen)
             if matching is not None:
                 width = 2 * limit
         if matching is not None:
@@ -73,29 +74,34 @@ def nearest(
         if not parts:
             return []
         found, is_proven = _rank_exactly(
-            connection, _merged(parts), query, all_of(common, chosen), limit, rounding_error
+            connection, table, _merged(parts), query, all_of(common, chosen), limit, rounding_error
         )
         if is_proven:
             return [(key, math.sqrt(squared_distances)) for key, squared_distances in found]
         width *= 4
 
 
-_MATCHING = f"SELECT m.id, m.owner {FROM} WHERE m.owner IN (SELECT value FROM json_each(?)) AND"
+def _matching(table: VectorTable, where: Condition) -> str:
+    owners = "m.owner IN (SELECT value FROM json_each(?))"
+    return f"SELECT {table.distinct} m.id, m.owner {table.rows} WHERE {owners} AND {where.sql}"
 
 
-def _matches_exceed(connection: sqlite3.Connection, max_matches: int, owners: Iterable[int], where: Condition) -> bool:
-    """Whether more than `max_matches` memories meet the condition."""
+def _matches_exceed(
+    connection: sqlite3.Connection, table: VectorTable, max_matches: int, owners: Iterable[int], where: Condition
+) -> bool:
+    """Whether more than `max_matches` rows meet the condition."""
     values = [json.dumps(list(owners)), *where.values, max_matches]
-    return bool(connection.execute(f"{_MATCHING} {where.sql} LIMIT 1 OFFSET ?", values).fetchall())
+    return bool(connection.execute(f"{_matching(table, where)} LIMIT 1 OFFSET ?", values).fetchall())
 
 
 def _matching_rows(
-    connection: sqlite3.Connection, max_matches: int, owners: Iterable[int], where: Condition
+    connection: sqlite3.Connection, table: VectorTable, max_matches: int, owners: Iterable[int], where: Condition
 ) -> dict[int, Keys] | None:
-    """By owner, the rowids of all memories that meet the condition; None if there are more than `max_matches`."""
+    """By owner, the rowids of all rows that meet the condition; None if there are more than `max_matches`."""
     values = [json.dumps(list(owners)), *where.values, max_matches + 1]
     count, *columns = connection.execute(
-        f"SELECT count(*), json_group_array(id), json_group_array(owner) FROM ({_MATCHING} {where.sql} LIMIT ?)", values
+        f"SELECT count(*), json_group_array(id), json_group_array(owner) FROM ({_matching(table, where)} LIMIT ?)",
+        values,
     ).fetchone()
     if count > max_matches:
         return None
@@ -115,6 +121,7 @@ def _merged(parts: Sequence[Candidates]) -> Candidates:
 
 def _rank_exactly(
     connection: sqlite3.Connection,
+    table: VectorTable,
     candidates: Candidates,
     query: Vector,
     where: Condition,
@@ -126,7 +133,7 @@ def _rank_exactly(
     found: RankedRows = []
     start, end = 0, _initial_width(limit)
     while start < len(keys):
-        found += _exact_distances(connection, keys[start:end].tolist(), query, where)
+        found += _exact_distances(connection, table, keys[start:end].tolist(), query, where)
         found.sort(key=lambda pair: (pair[1], pair[0]))
         beyond = (
             squared_distances[end] if end < len(keys) else distance_bound
@@ -142,18 +149,22 @@ def _initial_width(limit: int) -> int:
     return 2 * limit + 16
 
 
-def _exact_distances(connection: sqlite3.Connection, keys: list[int], query: Vector, where: Condition) -> RankedRows:
-    """The keys that are there and meet the condition, with squared distances from the stored embeddings."""
+def _exact_distances(
+    connection: sqlite3.Connection, table: VectorTable, keys: list[int], query: Vector, where: Condition
+) -> RankedRows:
+    """The keys that are there and meet the condition, with squared distances from the stored vectors."""
     rows = connection.execute(
         f"""
-        SELECT m.id, e.vector {FROM} JOIN embeddings e ON e.memory = m.id
-        WHERE m.id IN (SELECT value FROM json_each(?)) AND length(e.vector) = ? AND {where.sql}
+        SELECT m.id, e.vector, {table.second} {table.rows} {table.vectors}
+        WHERE m.id IN (SELECT value FROM json_each(?)) AND {where.sql} GROUP BY m.id
         """,
-        [json.dumps(keys), 4 * len(query), *where.values],
+        [json.dumps(keys), *where.values],
     ).fetchall()
-    vectors = vectors_from((row[1] for row in rows), len(query)).astype(np.float64)
-    squared_distances = ((vectors - query) ** 2).sum(axis=1)
+    sound, vectors = vectors_from([(row[1], row[2]) for row in rows], len(query))
+    squared_distances = ((vectors.astype(np.float64) - query) ** 2).sum(axis=1)
     # A NaN can only come from a damaged file; it is nobody's neighbour.
     return [
-        (row[0], value) for row, value in zip(rows, squared_distances.tolist(), strict=True) if not math.isnan(value)
+        (rows[at][0], value)
+        for at, value in zip(sound, squared_distances.tolist(), strict=True)
+        if not math.isnan(value)
     ]

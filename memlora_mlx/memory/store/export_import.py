@@ -15,7 +15,7 @@ import binascii
 import json
 import re
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from typing import Any, get_args
@@ -23,11 +23,12 @@ from typing import Any, get_args
 from memlora_mlx.errors import StoreError, UsageError
 from memlora_mlx.memory import inputs
 from memlora_mlx.memory.changes import EmbedFunction, ImportResult, Source
-from memlora_mlx.memory.store import rows
+from memlora_mlx.memory.store import messages, rows
 from memlora_mlx.memory.store.images import erase_released_images
+from memlora_mlx.memory.store.messages import EndedFact
 from memlora_mlx.memory.store.store import Store
 from memlora_mlx.memory.store.transactions import Transaction
-from memlora_mlx.records import Exchange, Image, MemoryRecord, Message, Role, Scope
+from memlora_mlx.records import Exchange, Image, MemoryRecord, Message, MessageKey, Role, Scope
 from memlora_mlx.text import clean_text
 
 FORMAT, VERSION, PLAIN_VERSION = "memlora-store", 2, 1
@@ -53,7 +54,7 @@ def export_lines(store: Store) -> Iterator[dict[str, Any]]:
         for row in connection.execute("SELECT key FROM exchanges ORDER BY id"):
             exchange = rows.read_exchange(connection, row["key"])
             assert exchange is not None
-            yield _exchange_json(exchange)
+            yield _exchange_json(exchange, messages.ended_facts(connection, exchange.key))
         for digest in pictures:
             if path := store.images.path(digest):
                 yield {"kind": "picture", "sha256": digest, "data": base64.b64encode(path.read_bytes()).decode()}
@@ -86,6 +87,7 @@ def _imported(store: Store, lines: Iterable[object], embed: EmbedFunction, resto
     sources: list[Source] = []
     exchanges: dict[str, Exchange] = {}
     memories: dict[str, MemoryRecord] = {}
+    ended: dict[str, dict[int, list[EndedFact]]] = {}
     with store.snapshot() as connection:
         for number, given in enumerate(lines, start=1):
             line = _ImportLine(number, given)
@@ -100,6 +102,7 @@ def _imported(store: Store, lines: Iterable[object], embed: EmbedFunction, resto
                 case "exchange":
                     exchange = _exchange(line)
                     exchanges.setdefault(exchange.key, exchange)
+                    ended.setdefault(exchange.key, _ended_facts(line))
                 case "picture":
                     digest, data = line.picture()
                     try:
@@ -133,6 +136,7 @@ def _imported(store: Store, lines: Iterable[object], embed: EmbedFunction, resto
         for key, exchange in exchanges.items():
             if key not in done:
                 transaction.insert_exchange(exchange)
+                messages.restore_ended_facts(transaction.connection, key, ended[key])
         there = _present(transaction.connection, memories)  # again: another process may have been quicker
         added = 0
         for memory, vector in zip(new, vectors, strict=True):
@@ -140,6 +144,8 @@ def _imported(store: Store, lines: Iterable[object], embed: EmbedFunction, resto
                 transaction.insert_memory(memory, vector)
                 transaction.record_history("ADD", None, memory, memory.exchange_key, "import")
                 added += 1
+    if exchanges.keys() - done:
+        store.embed_messages(embed)
     return ImportResult(added, len(memories) - added)
 
 
@@ -257,6 +263,7 @@ def _memory(line: _ImportLine) -> MemoryRecord:
         exchange_key=line.text("exchange_key", None),
         image=line.image(),
         metadata=line.metadata(),
+        message=_source_message(line),
     )
 
 
@@ -273,6 +280,27 @@ def _exchange(line: _ImportLine) -> Exchange:
     )
 
 
+def _ended_facts(line: _ImportLine) -> dict[int, list[EndedFact]]:
+    """Memories that once came from a message of an exchange, by its position; exports of older stores have none."""
+    found: dict[int, list[EndedFact]] = {}
+    for position, message in enumerate(line.get("messages")):
+        facts = message.get("ended_facts", [])
+        if not isinstance(facts, list):
+            raise line.wrong("ended_facts", "must be a list")
+        for part in (_ImportLine(line.number, fact) for fact in facts):
+            at = inputs.encode_time(part.time_utc("at")) or ""
+            fact = EndedFact(part.text("memory_id"), at, bool(part.get("is_forgotten")))
+            found.setdefault(position, []).append(fact)
+    return found
+
+
+def _source_message(line: _ImportLine) -> MessageKey | None:
+    if line.get("message") is None:
+        return None
+    part = line.part("message")
+    return MessageKey(part.text("exchange_key"), part.number_of("position"))
+
+
 def _message(line: _ImportLine) -> Message:
     if (role := line.get("role")) not in get_args(Role):
         raise line.wrong("role", f"must be one of {', '.join(get_args(Role))}")
@@ -280,7 +308,7 @@ def _message(line: _ImportLine) -> Message:
     return Message(role, text, line.text("speaker", None), line.time("said_at"), line.image(), line.text("ref", None))
 
 
-def _exchange_json(exchange: Exchange) -> dict[str, Any]:
+def _exchange_json(exchange: Exchange, ended: Mapping[int, Sequence[EndedFact]]) -> dict[str, Any]:
     return {
         "kind": "exchange",
         "key": exchange.key,
@@ -296,8 +324,9 @@ def _exchange_json(exchange: Exchange) -> dict[str, Any]:
                 "said_at": inputs.encode_time(message.said_at),
                 "image": rows.image_json(message.image),
                 "ref": message.ref,
+                **({"ended_facts": [asdict(fact) for fact in ended[position]]} if position in ended else {}),
             }
-            for message in exchange.messages
+            for position, message in enumerate(exchange.messages)
         ],
     }
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from dataclasses import replace
 from datetime import datetime
 from typing import Literal
 
 from memlora_mlx.errors import StoreError
 from memlora_mlx.memory import inputs
 from memlora_mlx.memory.changes import EmbedFunction, Vector
-from memlora_mlx.memory.store import rows
+from memlora_mlx.memory.store import messages, rows
 from memlora_mlx.memory.store.store import Store
 from memlora_mlx.memory.store.transactions import Transaction
 from memlora_mlx.records import Revision, Scope
@@ -157,7 +158,11 @@ def _revert(transaction: Transaction, number: int, vector: Vector | None, actor:
         reversal = transaction.remove(current, None, actor)
     else:
         assert vector is not None
-        before = rows.memory_from_json(json.loads(line["before"]))
+        state = json.loads(line["before"])
+        before = rows.memory_from_json(state)
+        if "message" not in state:  # of before messages were searched
+            row = messages.source_message(transaction.connection, before.exchange_key, before.text)
+            before = replace(before, message=messages.message_key(transaction.connection, row))
         if current is None:
             transaction.insert_memory(before, vector)
         else:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from memlora_mlx.errors import StoreBroken, StoreError
 from memlora_mlx.memory import inputs
 from memlora_mlx.memory.changes import EmbeddingFingerprint, EmbedFunction
-from memlora_mlx.memory.store import meta
+from memlora_mlx.memory.store import full_text, messages, meta
 from memlora_mlx.memory.store.images import images_in_use
 from memlora_mlx.memory.store.store import Store
 
@@ -39,9 +39,20 @@ def check_store(store: Store) -> list[str]:
                 problems.append(f"{len(damaged)} memories have no sound embedding and are not found by searches")
             if altered:
                 problems.append(f"{len(altered)} memories have another text than was stored")
+            problems += full_text.problems(connection)
+            if broken := _broken_messages(connection, store.embedding):
+                problems.append(f"{len(broken)} messages have no sound embedding")
             problems += _check_pictures(store, connection)
             for row in _wrong_counts(connection):
-                problems.append(f"owner {row['id']} is said to have {row['memories']} memories, but has {row['live']}")
+                counts = (
+                    ("memories", row["memories"], row["live"]),
+                    ("embedded messages", row["messages"], row["said"]),
+                )
+                problems += [
+                    f"owner {row['id']} is said to have {told} {what}, but has {found}"
+                    for what, told, found in counts
+                    if told != found
+                ]
     except StoreBroken as error:
         return [str(error)]
     if not store.database.read_only:
@@ -75,7 +86,8 @@ def repair_store(store: Store, embed: EmbedFunction) -> list[str]:
     vectors = _embedded(embed, list(texts.values()), store.embedding)
     with store.transaction() as transaction:
         for row in _wrong_counts(transaction.connection):
-            transaction.connection.execute("UPDATE owners SET memories = ? WHERE id = ?", [row["live"], row["id"]])
+            counts = [row["live"], row["said"], row["id"]]
+            transaction.connection.execute("UPDATE owners SET memories = ?, messages = ? WHERE id = ?", counts)
             done.append(f"counted the memories of owner {row['id']} again")
         for (key, text), vector in zip(texts.items(), vectors, strict=True):
             changed = transaction.connection.execute(
@@ -87,11 +99,17 @@ def repair_store(store: Store, embed: EmbedFunction) -> list[str]:
                     "INSERT OR REPLACE INTO embeddings VALUES (?, ?)", [key, vector.tobytes()]
                 )
         transaction.connection.execute("REINDEX")
+        full_text.fill(transaction.connection, transaction.revision)
+        done.append("made the full-text index again")
+        broken = _broken_messages(transaction.connection, store.embedding)
+        messages.drop_vectors(transaction.connection, broken, transaction.revision)
     if texts:
         done.append(f"embedded {len(texts)} memories again")
+    if count := store.embed_messages(embed):
+        done.append(f"embedded {count} messages")
     if removed := store.images.erase(store.images.find_damaged()):
         done.append(f"removed {removed} damaged pictures; their memories keep words and captions")
-    store.indexes.clear()
+    store.clear_indexes()
     done.append("cleared the indexes; the next search builds them from the database")
     return done
 
@@ -124,11 +142,12 @@ def reembed(store: Store, embed: EmbedFunction, embedding: EmbeddingFingerprint)
                 "INSERT INTO embeddings VALUES (?, ?)", [(key, ready[key][1].tobytes()) for key in stored]
             )
             transaction.connection.execute("UPDATE memories SET revision = ?", [transaction.revision])
+            messages.drop_vectors(transaction.connection, None, transaction.revision)
             transaction.connection.execute(
                 "UPDATE meta SET value = ? WHERE key = 'space'", [json.dumps(asdict(embedding))]
             )
         store.embedding = store.expected_embedding = embedding
-        store.indexes.clear()
+        store.clear_indexes()
         return len(stored)
     raise StoreError("another process kept writing to the store; close it, then run `memlora doctor --repair` again")
 
@@ -155,23 +174,37 @@ def _is_intact(blob: object, embedding: EmbeddingFingerprint) -> bool:
 def _wrong_counts(connection: sqlite3.Connection) -> list[sqlite3.Row]:
     return connection.execute(
         """
-        SELECT * FROM (SELECT id, memories, (SELECT count(*) FROM memories m WHERE m.owner = o.id) AS live FROM owners o)
-        WHERE memories <> live
+        SELECT * FROM (
+            SELECT id, memories, messages, (SELECT count(*) FROM memories m WHERE m.owner = o.id) AS live,
+                (SELECT count(*) FROM indexed_messages i WHERE i.owner = o.id AND i.is_embedded) AS said
+            FROM owners o
+        ) WHERE memories <> live OR messages <> said
         """
     ).fetchall()
+
+
+def _broken_messages(connection: sqlite3.Connection, embedding: EmbeddingFingerprint) -> set[int]:
+    """Rows of messages that are marked as embedded but have no unit vector of the space."""
+    found = connection.execute(
+        "SELECT i.id, v.vector FROM indexed_messages i LEFT JOIN message_vectors v ON v.message = i.id"
+        " WHERE i.is_embedded"
+    )
+    return {row["id"] for row in found if not _is_intact(row["vector"], embedding)}
 
 
 def _check_indexes(store: Store) -> list[str]:
     """Each index, once it has caught up, against the database's count."""
     problems = []
-    with store.indexes.lock, store.snapshot() as connection:
+    with store.indexes.lock, store.message_indexes.lock, store.snapshot() as connection:
         position = meta.read_revision(connection, store.embedding, store.folder)
-        for owner in connection.execute("SELECT id, memories FROM owners").fetchall():
-            index = store.indexes.current(connection, owner["id"], position, owner["memories"])
-            if len(index.vectors) != owner["memories"]:
-                problems.append(
-                    f"the index of owner {owner['id']} has {len(index.vectors)} of {owner['memories']} memories"
-                )
+        for owner in connection.execute("SELECT id, memories, messages FROM owners").fetchall():
+            for kind in (store.indexes, store.message_indexes):
+                counted = kind.table.count_column
+                index = kind.current(connection, owner["id"], position, owner[counted])
+                if len(index.vectors) != owner[counted]:
+                    problems.append(
+                        f"the index of owner {owner['id']} has {len(index.vectors)} of {owner[counted]} {counted}"
+                    )
     return problems
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from memlora_mlx.errors import MemoryNotFound, StoreError
 from memlora_mlx.memory.inputs import decode_time, encode_time
-from memlora_mlx.records import Exchange, Hit, Image, MemoryRecord, Message, Scope
+from memlora_mlx.records import Exchange, Image, MemoryRecord, Message, MessageKey, Neighbour, Scope
 from memlora_mlx.text import clean_text
 
 
@@ -23,11 +24,13 @@ def scope_condition(scope: Scope, *, exact: bool = False) -> tuple[str, list[str
 
 _MEMORIES = """
     SELECT m.*, o.user_id, o.agent_id, o.run_id, x.key AS exchange_key, x.source AS source,
+        w.position AS message_position, (SELECT key FROM exchanges WHERE id = w.exchange) AS message_exchange,
         i.source AS image_source, i.caption AS image_caption, i.sha256 AS image_sha256,
         (SELECT json_group_array(ref) FROM
             (SELECT ref FROM messages WHERE exchange = m.exchange AND ref IS NOT NULL ORDER BY position)) AS refs
     FROM memories m JOIN owners o ON o.id = m.owner
     LEFT JOIN exchanges x ON x.id = m.exchange LEFT JOIN images i ON i.id = m.image
+    LEFT JOIN indexed_messages w ON w.id = m.message
 """
 
 
@@ -57,12 +60,17 @@ def stored_keys(connection: sqlite3.Connection, keys: Iterable[str]) -> set[str]
     return {given[row["key"]] for row in found}
 
 
-def read_hits(connection: sqlite3.Connection, found: Sequence[tuple[int, float]]) -> list[Hit]:
+def read_rows(connection: sqlite3.Connection, keys: Iterable[int]) -> dict[int, MemoryRecord]:
+    """Memories by their rowids."""
+    chosen = json.dumps(list(keys))
+    rows = connection.execute(_MEMORIES + "WHERE m.id IN (SELECT value FROM json_each(?))", [chosen])
+    return {row["id"]: _memory(row) for row in rows}
+
+
+def read_neighbours(connection: sqlite3.Connection, found: Sequence[tuple[int, float]]) -> list[Neighbour]:
     """Memories for (rowid, distance) pairs, in their order."""
-    keys = json.dumps([key for key, _ in found])
-    rows = connection.execute(_MEMORIES + "WHERE m.id IN (SELECT value FROM json_each(?))", [keys])
-    by_key = {row["id"]: _memory(row) for row in rows}
-    return [Hit(by_key[key], distance) for key, distance in found]
+    by_key = read_rows(connection, (key for key, _ in found))
+    return [Neighbour(by_key[key], distance) for key, distance in found]
 
 
 def read_exchange(connection: sqlite3.Connection, key: str) -> Exchange | None:
@@ -114,6 +122,7 @@ def memory_json(memory: MemoryRecord) -> dict[str, Any]:
         "exchange_key": memory.exchange_key,
         "image": image_json(memory.image),
         "metadata": dict(memory.metadata),
+        "message": None if memory.message is None else asdict(memory.message),
     }
 
 
@@ -133,6 +142,7 @@ def memory_from_json(state: Mapping[str, Any]) -> MemoryRecord:
         exchange_key=state["exchange_key"],
         image=None if state["image"] is None else Image(**state["image"]),
         metadata=state["metadata"],
+        message=MessageKey(**message) if (message := state.get("message")) else None,  # older stores did not say
     )
 
 
@@ -164,6 +174,7 @@ def _memory(row: sqlite3.Row) -> MemoryRecord:
         image=_image(row),
         expires_at=decode_time(row["expires_at"]),
         metadata=json.loads(row["metadata"]),
+        message=MessageKey(row["message_exchange"], row["message_position"]) if row["message_exchange"] else None,
     )
 
 

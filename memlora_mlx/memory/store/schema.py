@@ -138,4 +138,68 @@ _PICTURES = (
     "CREATE INDEX memories_image ON memories (image) WHERE image IS NOT NULL",
 )
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _PICTURES)
+_MESSAGE_SEARCH = (
+    # A message as a thing to find. AUTOINCREMENT: the rowid is the key in the vector index and of the words below.
+    """
+    CREATE TABLE indexed_messages (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        exchange INTEGER NOT NULL,
+        position INTEGER NOT NULL,
+        owner INTEGER NOT NULL REFERENCES owners ON DELETE CASCADE,
+        previous INTEGER REFERENCES indexed_messages ON DELETE SET NULL,  -- the message before it in its session
+        speaker TEXT,
+        said_at TEXT,  -- the message's, else the exchange's
+        revision INTEGER NOT NULL,
+        is_embedded INTEGER NOT NULL DEFAULT 0,
+        UNIQUE (exchange, position),
+        FOREIGN KEY (exchange, position) REFERENCES messages ON DELETE CASCADE
+    )
+    """,
+    "CREATE INDEX indexed_messages_revision ON indexed_messages (owner, revision)",
+    "CREATE INDEX indexed_messages_said_at ON indexed_messages (owner, said_at)",
+    "CREATE INDEX indexed_messages_speaker ON indexed_messages (owner, speaker)",
+    "CREATE INDEX indexed_messages_previous ON indexed_messages (previous)",
+    "CREATE INDEX indexed_messages_pending ON indexed_messages (id) WHERE NOT is_embedded",
+    "CREATE INDEX exchanges_owner_source ON exchanges (owner, source)",
+    # Of "Speaker: text"; searches add the previous message's vector to it.
+    """
+    CREATE TABLE message_vectors (
+        message INTEGER PRIMARY KEY REFERENCES indexed_messages ON DELETE CASCADE,
+        vector BLOB NOT NULL  -- float32, little-endian, unit length
+    )
+    """,
+    """
+    CREATE TABLE message_tombstones (
+        message INTEGER PRIMARY KEY,
+        owner INTEGER NOT NULL REFERENCES owners ON DELETE CASCADE,
+        revision INTEGER NOT NULL
+    )
+    """,
+    "CREATE INDEX message_tombstones_revision ON message_tombstones (owner, revision)",
+    # Messages with a vector; kept by the triggers below, and the index is checked against it.
+    "ALTER TABLE owners ADD COLUMN messages INTEGER NOT NULL DEFAULT 0",
+    """
+    CREATE TRIGGER message_embedded AFTER UPDATE OF is_embedded ON indexed_messages
+    WHEN NEW.is_embedded <> OLD.is_embedded
+    BEGIN UPDATE owners SET messages = messages + NEW.is_embedded - OLD.is_embedded WHERE id = NEW.owner; END
+    """,
+    """
+    CREATE TRIGGER embedded_message_removed AFTER DELETE ON indexed_messages WHEN OLD.is_embedded
+    BEGIN UPDATE owners SET messages = messages - 1 WHERE id = OLD.owner; END
+    """,
+    # The message that a memory's words came from.
+    "ALTER TABLE memories ADD COLUMN message INTEGER REFERENCES indexed_messages ON DELETE SET NULL",
+    "CREATE INDEX memories_message ON memories (message) WHERE message IS NOT NULL",
+    # Memories that came from a message once and no longer do: deleted, or with words from elsewhere now.
+    """
+    CREATE TABLE ended_facts (
+        message INTEGER NOT NULL REFERENCES indexed_messages ON DELETE CASCADE,
+        memory_id TEXT NOT NULL,
+        at TEXT NOT NULL,
+        is_forgotten INTEGER NOT NULL,  -- somebody deleted it, so that its words must not be found either
+        PRIMARY KEY (message, memory_id)
+    ) WITHOUT ROWID
+    """,
+)
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _PICTURES, _MESSAGE_SEARCH)

@@ -32,14 +32,17 @@ from memlora_mlx.memory.changes import (
     Update,
     Vector,
 )
-from memlora_mlx.memory.retrieval.filters import Condition, all_of, from_filters, not_expired, said_between
+from memlora_mlx.memory.retrieval.conditions import expiry, ranges
+from memlora_mlx.memory.retrieval.filters import Condition, all_of, from_filters, not_expired
 from memlora_mlx.memory.retrieval.index import EXACT_LIMIT, OwnerIndex, OwnerIndexes
-from memlora_mlx.memory.retrieval.search import FROM, nearest
-from memlora_mlx.memory.store import meta, rows
+from memlora_mlx.memory.retrieval.lexical import WORDS_VERSION
+from memlora_mlx.memory.retrieval.search import nearest
+from memlora_mlx.memory.retrieval.tables import MEMORIES, MESSAGES
+from memlora_mlx.memory.store import full_text, messages, meta, rows
 from memlora_mlx.memory.store.database import BUSY_SECONDS, Database
 from memlora_mlx.memory.store.images import ImageStore, erase_released_images
 from memlora_mlx.memory.store.transactions import Transaction
-from memlora_mlx.records import Exchange, Hit, MemoryRecord, Scope
+from memlora_mlx.records import Exchange, MemoryRecord, Neighbour, Scope
 
 __all__ = [
     "Add",
@@ -55,6 +58,7 @@ __all__ = [
     "utc_now",
 ]
 
+_EMBEDDED_AT_ONCE = 64  # messages
 MAX_ROW_ID = 2**63 - 1  # the largest integer of SQLite
 _ORDERS: Mapping[SortOrder, str] = {
     "newest": "coalesce(m.said_at, m.stored_at) DESC, m.id DESC",
@@ -101,11 +105,14 @@ class Store:
         self.clock = clock
         self.database = Database(folder / "memories.db", create=create, busy_seconds=busy_seconds)
         self.indexes = OwnerIndexes(folder / "indexes", exact_limit)
+        self.message_indexes = OwnerIndexes(folder / "indexes", exact_limit, MESSAGES)
         self.images = ImageStore(folder / "images", keep_location=keep_location)
         try:
             self.embedding = meta.stored_embedding(self.database, embedding)
             if not any_embedding:
                 meta.check_embedding(self.embedding, embedding, folder)
+            if not self.database.read_only:
+                self._fill_words()
         except BaseException:
             self.database.close()
             raise
@@ -120,14 +127,25 @@ class Store:
         """Save the indexes and close the file. Can be called twice."""
         if not self.database.read_only:
             self.indexes.save()
+            self.message_indexes.save()
         self.database.close()
 
     # Writing
 
     def commit(
-        self, owner: Scope, changes: Sequence[Change], *, exchange: Exchange | None = None, actor: str = "model"
+        self,
+        owner: Scope,
+        changes: Sequence[Change],
+        *,
+        exchange: Exchange | None = None,
+        message_vectors: Sequence[Vector] | None = None,
+        actor: str = "model",
     ) -> list[AppliedChange] | None:
         """Store an exchange with the changes that it leads to, in one transaction: all of it, or nothing.
+
+        Args:
+            message_vectors: of the exchange's messages, in order; without them the messages are found by their words
+                alone, until `embed_messages`.
 
         Returns the result of each change, in order; None if the exchange was already stored: then nothing is written.
         A change to a memory that is gone, or that another owner has, is rejected, and its result says so.
@@ -146,7 +164,7 @@ class Store:
                 }
                 return None
             if exchange is not None:
-                transaction.insert_exchange(exchange)
+                transaction.insert_exchange(exchange, message_vectors)
             return [transaction.apply(owner, change, number, exchange, actor) for number, change in enumerate(changes)]
 
     def revise(
@@ -187,10 +205,12 @@ class Store:
     def reset(self) -> None:
         """Delete everything, the history too, and leave no trace of it in the file."""
         with self.transaction() as transaction:
-            for table in ("history", "tombstones", "memories", "exchanges", "images", "sources", "owners"):
+            full_text.create_words(transaction.connection)
+            tombstones = ("tombstones", "message_tombstones")
+            for table in ("history", *tombstones, "memories", "exchanges", "images", "sources", "owners"):
                 transaction.connection.execute(f"DELETE FROM {table}")
             _ = transaction.revision  # so that the indexes of other processes notice it
-        self.indexes.clear()
+        self.clear_indexes()
         self.images.clear()
         self.database.compact()
 
@@ -217,9 +237,10 @@ class Store:
         *,
         show_expired: bool = False,
     ) -> int:
-        where = _condition(scope, filters, _expiry(self.clock(), show_expired))
+        where = _condition(scope, filters, expiry(self.clock(), show_expired))
         with self.snapshot() as connection:
-            return int(connection.execute(f"SELECT count(*) {FROM} WHERE {where.sql}", where.values).fetchone()[0])
+            query = f"SELECT count(*) {MEMORIES.rows} WHERE {where.sql}"
+            return int(connection.execute(query, where.values).fetchone()[0])
 
     def search(
         self,
@@ -233,8 +254,10 @@ class Store:
         said_before: datetime | None = None,
         source: str | None = None,
         show_expired: bool = False,
-    ) -> list[Hit]:
+    ) -> list[Neighbour]:
         """The nearest memories by Euclidean distance, nearest first; at the same distance, the older row first.
+
+        Only memories and their vectors; `search.hits.find_hits` searches what was said, too.
 
         Args:
             vector: unit length, shape (dim,).
@@ -247,25 +270,42 @@ class Store:
             UsageError: see `filters`.
         """
         query = inputs.checked_vector(np.asarray(vector), self.embedding)
-        with self._current_indexes(scope, owner_exact) as (connection, indexes):
+        with self.indexes.lock, self.snapshot() as connection:
+            [indexes] = self.current_indexes(connection, [scope], owner_exact, self.indexes)
             found = nearest(
                 connection,
                 indexes,
                 query,
                 max(0, limit),
-                common=_expiry(self.clock(), show_expired),
-                indexed=_ranges(source, said_after, said_before),
+                common=expiry(self.clock(), show_expired),
+                indexed=ranges(source, said_after, said_before),
                 filters=from_filters(filters),
             )
-            return rows.read_hits(connection, found)
+            return rows.read_neighbours(connection, found)
 
-    def search_many(self, vectors: Iterable[NDArray[np.float32]], limit: int, owner: Scope) -> list[list[Hit]]:
+    def search_many(self, vectors: Iterable[NDArray[np.float32]], limit: int, owner: Scope) -> list[list[Neighbour]]:
         """For each vector, the nearest memories of exactly this owner that have not expired."""
         queries = [inputs.checked_vector(np.asarray(vector), self.embedding) for vector in vectors]
         common = not_expired(self.clock())
-        with self._current_indexes(owner, True) as (connection, indexes):
+        with self.indexes.lock, self.snapshot() as connection:
+            [indexes] = self.current_indexes(connection, [owner], True, self.indexes)
             found = (nearest(connection, indexes, query, max(0, limit), common=common) for query in queries)
-            return [rows.read_hits(connection, each) for each in found]
+            return [rows.read_neighbours(connection, each) for each in found]
+
+    def embed_messages(self, embed: EmbedFunction, limit: int | None = None) -> int:
+        """Embed messages that have no vector yet, at most `limit` of them. Returns how many it embedded."""
+        done = 0
+        while limit is None or done < limit:
+            with self.snapshot() as connection:
+                missing = messages.pending(connection, min(_EMBEDDED_AT_ONCE, (limit or MAX_ROW_ID) - done))
+            if not missing:
+                break
+            vectors = inputs.checked_vectors(embed([text for _, text in missing]), len(missing), self.embedding)
+            with self.transaction() as transaction:
+                rows_and_vectors = zip((row for row, _ in missing), vectors, strict=True)
+                messages.put_vectors(transaction.connection, rows_and_vectors, transaction.revision)
+            done += len(missing)
+        return done
 
     # Inside
 
@@ -282,19 +322,45 @@ class Store:
             meta.read_revision(connection, self.embedding, self.folder)
             transaction = Transaction(connection, self.embedding, self.clock())
             yield transaction
+            transaction.finish()
         erase_released_images(
             self.images, self.database, self.clock(), transaction.referenced_images, transaction.released_images
         )
 
-    @contextlib.contextmanager
-    def _current_indexes(self, scope: Scope, exact: bool) -> Iterator[tuple[sqlite3.Connection, list[OwnerIndex]]]:
-        """A read transaction, and the indexes of the owners in scope, brought up to date with it."""
-        where, values = rows.scope_condition(scope, exact=exact)
-        with self.indexes.lock, self.snapshot() as connection:
-            position = meta.read_revision(connection, self.embedding, self.folder)
-            query = f"SELECT id, memories FROM owners o WHERE {where} AND memories"
-            owners = connection.execute(query, values).fetchall()
-            yield connection, [self.indexes.current(connection, row[0], position, row[1]) for row in owners]
+    def current_indexes(
+        self, connection: sqlite3.Connection, scopes: Sequence[Scope], exact: bool, *kinds: OwnerIndexes
+    ) -> list[list[OwnerIndex]]:
+        """For each kind the indexes of the owners in any of the scopes, brought up to date with the read transaction.
+
+        Hold the kinds' locks, taken before the transaction began.
+        """
+        where, values = _any_scope(scopes, exact)
+        position = meta.read_revision(connection, self.embedding, self.folder)
+        found: list[list[OwnerIndex]] = []
+        for kind in kinds:
+            count = kind.table.count_column
+            owners = connection.execute(f"SELECT id, {count} FROM owners o WHERE {where} AND {count}", values)
+            found.append([kind.current(connection, row[0], position, row[1]) for row in owners.fetchall()])
+        return found
+
+    def owner_rows(self, connection: sqlite3.Connection, scopes: Sequence[Scope], exact: bool) -> list[int]:
+        """The rows of the owners in any of the scopes."""
+        where, values = _any_scope(scopes, exact)
+        return [row[0] for row in connection.execute(f"SELECT id FROM owners o WHERE {where} ORDER BY id", values)]
+
+    def clear_indexes(self) -> None:
+        """Remove all vector indexes, on disk too: the next search makes them from the database."""
+        self.indexes.clear()
+        self.message_indexes.clear()
+
+    def _fill_words(self) -> None:
+        """Make the full-text index of a new store, or anew where another version of memlora made it."""
+        with self.snapshot() as connection:
+            is_current = full_text.words_version(connection) == WORDS_VERSION
+        if not is_current:
+            with self.database.write() as connection:
+                transaction = Transaction(connection, self.embedding, self.clock())
+                full_text.fill(connection, transaction.revision)
 
     # Last: below it `list` is this method and no longer the type
 
@@ -312,7 +378,7 @@ class Store:
 
         Raises UsageError: see `filters`.
         """
-        where = _condition(scope, filters, _expiry(self.clock(), show_expired))
+        where = _condition(scope, filters, expiry(self.clock(), show_expired))
         tail = f"WHERE {where.sql} ORDER BY {_ORDERS[order]} LIMIT ? OFFSET ?"
         last = -1 if limit is None else min(max(0, limit), MAX_ROW_ID)
         with self.snapshot() as connection:
@@ -324,12 +390,8 @@ def _condition(scope: Scope, filters: Mapping[str, Any] | None, expiry: Conditio
     return all_of(Condition(f"({where})", tuple(values)), from_filters(filters), expiry)
 
 
-def _ranges(source: str | None, said_after: datetime | None, said_before: datetime | None) -> Condition:
-    conditions = [] if source is None else [from_filters({"source": {"eq": source}})]
-    if said_after is not None or said_before is not None:
-        conditions.append(said_between(said_after, said_before))
-    return all_of(*conditions)
-
-
-def _expiry(now: datetime, show_expired: bool) -> Condition:
-    return all_of() if show_expired else not_expired(now)
+def _any_scope(scopes: Sequence[Scope], exact: bool) -> tuple[str, list[str | None]]:
+    """SQL over the owners `o` that are in any of the scopes."""
+    conditions = [rows.scope_condition(scope, exact=exact) for scope in scopes]
+    where = " OR ".join(f"({sql})" for sql, _ in conditions) or "0"
+    return f"({where})", [value for _, each in conditions for value in each]

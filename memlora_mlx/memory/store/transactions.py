@@ -24,8 +24,8 @@ from memlora_mlx.memory.changes import (
     Vector,
     WriteConflict,
 )
-from memlora_mlx.memory.store import rows
-from memlora_mlx.records import Event, Exchange, Image, MemoryRecord, Scope
+from memlora_mlx.memory.store import messages, rows
+from memlora_mlx.records import Event, Exchange, Image, MemoryRecord, MessageKey, Scope
 from memlora_mlx.text import clean_text
 
 # An exchange's memories get the same ids however often its ingest is begun again.
@@ -41,6 +41,13 @@ class Transaction:
         self._embedding = embedding
         self.referenced_images: set[str] = set()  # SHA-256 of pictures that rows written here name
         self.released_images: set[str] = set()  # of pictures that a memory removed or changed here has had
+        # Rows whose facts changed here, and whose words in the full-text index have to follow.
+        self._changed_messages: set[int] = set()
+        self._changed_memories: set[int] = set()
+
+    def finish(self) -> None:
+        """Bring the full-text index up to date; to be called once, when all else is written."""
+        messages.refresh_facts(self.connection, self._changed_messages, self._changed_memories)
 
     @functools.cached_property
     def revision(self) -> int:
@@ -78,6 +85,7 @@ class Transaction:
             image=change.image,
             expires_at=change.expires_at,
             metadata=change.metadata,
+            message=None if key is None or change.position is None else MessageKey(key, change.position),
         )
         if self._is_taken(new.id):
             return AppliedChange("ADD", new.id, new.text, rejected="a memory of that id is already there")
@@ -102,55 +110,97 @@ class Transaction:
             image=old.image or change.image,
             revised_at=change.revised_at or said_at,
             changed_at=self.now,
+            message=self._source_message(change, old, exchange),
         )
         self.overwrite_memory(new, change.vector)
         self.record_history("UPDATE", old, new, None if exchange is None else clean_text(exchange.key), actor)
         return new
 
+    def _source_message(self, change: Update, old: MemoryRecord, exchange: Exchange | None) -> MessageKey | None:
+        """The message that a memory's new words came from: one of the exchange, none where a person wrote them."""
+        if clean_text(change.text) == old.text:
+            return old.message
+        if exchange is None:
+            return None
+        row = messages.source_message(self.connection, clean_text(exchange.key), clean_text(change.text))
+        return messages.message_key(self.connection, row)
+
     def remove(self, old: MemoryRecord, key: str | None, actor: str) -> int:
         """Returns the number of its line of history."""
-        self.connection.execute(
-            "INSERT INTO tombstones (memory, owner, revision) SELECT id, owner, ? FROM memories WHERE public_id = ?",
-            [self.revision, old.id],
-        )
-        self.connection.execute("DELETE FROM memories WHERE public_id = ?", [old.id])
+        [row, owner, message] = self.connection.execute(
+            "SELECT id, owner, message FROM memories WHERE public_id = ?", [old.id]
+        ).fetchone()
+        self.connection.execute("INSERT INTO tombstones VALUES (?, ?, ?)", [row, owner, self.revision])
+        self.connection.execute("DELETE FROM memories WHERE id = ?", [row])
         self._release_image(old.image)
+        if message is None:
+            messages.remove_memory(self.connection, owner, row)
+        else:
+            # Whoever removes a memory by hand wants its words forgotten; the model only finds it out of date.
+            self._end_fact(message, old.id, is_forgotten=actor != "model")
         return self.record_history("DELETE", old, None, key, actor)
 
     def insert_memory(self, memory: MemoryRecord, vector: Vector) -> None:
         row = self.connection.execute(
             """
-            INSERT INTO memories (public_id, owner, stored_at, exchange, image, expires_at, said_at,
+            INSERT INTO memories (public_id, owner, stored_at, exchange, message, image, expires_at, said_at,
                 revised_at, changed_at, text, sha256, metadata, revision)
-            VALUES (?, ?, ?, (SELECT id FROM exchanges WHERE key = ?), ?, ?, ?, ?, ?, ?, ?, ?, ?)
+            VALUES (?, ?, ?, (SELECT id FROM exchanges WHERE key = ?), ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
             """,
             [
                 memory.id,
                 self.owner_row(memory.owner),
                 inputs.encode_time(memory.stored_at),
                 memory.exchange_key,
+                message := self._message_row(memory),
                 self.image_row(memory.image),
                 inputs.encode_time(memory.expires_at),
                 inputs.encode_time(memory.said_at),
                 *self._changeable(memory),
             ],
         ).lastrowid
+        assert row is not None
         self._embed(row, vector)
+        self._begin_fact(message, memory.id, row)
 
     def overwrite_memory(self, memory: MemoryRecord, vector: Vector) -> None:
-        """Give a stored memory the text, metadata, image and times of change of this one."""
+        """Give a stored memory the text, message, metadata, image and times of change of this one."""
         before = rows.read_memory(self.connection, memory.id)
         self._release_image(before.image if before else None)
+        [row, old_message] = self.connection.execute(
+            "SELECT id, message FROM memories WHERE public_id = ?", [memory.id]
+        ).fetchone()
+        message = None if memory.message is None else messages.find_message(self.connection, memory.message)
         self.connection.execute(
             """
-            UPDATE memories SET image = ?, revised_at = ?, changed_at = ?, text = ?, sha256 = ?, metadata = ?,
-                revision = ?
-            WHERE public_id = ?
+            UPDATE memories SET message = ?, image = ?, revised_at = ?, changed_at = ?, text = ?, sha256 = ?,
+                metadata = ?, revision = ?
+            WHERE id = ?
             """,
-            [self.image_row(memory.image), *self._changeable(memory), memory.id],
+            [message, self.image_row(memory.image), *self._changeable(memory), row],
         )
-        [row] = self.connection.execute("SELECT id FROM memories WHERE public_id = ?", [memory.id]).fetchone()
         self._embed(row, vector)
+        if old_message is not None and old_message != message:
+            self._end_fact(old_message, memory.id, is_forgotten=False)
+        self._begin_fact(message, memory.id, row)
+
+    def _message_row(self, memory: MemoryRecord) -> int | None:
+        """The row of the message that a memory came from: the one it names, else the likeliest of its exchange."""
+        if memory.message is not None:
+            return messages.find_message(self.connection, memory.message)
+        row = messages.source_message(self.connection, memory.exchange_key, memory.text)
+        return None if row is None or messages.has_ended(self.connection, row, memory.id) else row
+
+    def _begin_fact(self, message: int | None, memory_id: str, row: int) -> None:
+        self._changed_memories.add(row)
+        if message is not None:
+            self._changed_messages.add(message)
+            messages.begin_fact(self.connection, message, memory_id)
+
+    def _end_fact(self, message: int, memory_id: str, *, is_forgotten: bool) -> None:
+        self._changed_messages.add(message)
+        at = inputs.encode_time(self.now) or ""
+        messages.end_fact(self.connection, message, memory_id, at, is_forgotten=is_forgotten)
 
     def _changeable(self, memory: MemoryRecord) -> list[object]:
         return [
@@ -210,8 +260,12 @@ class Transaction:
             self.connection.execute("UPDATE owners SET name = ? WHERE id = ?", [clean_text(name), row["id"]])
         return int(row["id"])
 
-    def insert_exchange(self, exchange: Exchange) -> None:
-        """The source messages, and with them the mark that this exchange is done."""
+    def insert_exchange(self, exchange: Exchange, vectors: Sequence[Vector] | None = None) -> None:
+        """The source messages, and with them the mark that this exchange is done.
+
+        Args:
+            vectors: of the messages; without them they are found by their words only, until `embed_messages`.
+        """
         speakers = (message.speaker for message in exchange.messages if message.role == "user")
         owner = self.owner_row(exchange.owner, next(filter(None, speakers), None))
         row = self.connection.execute(
@@ -243,6 +297,11 @@ class Transaction:
                 for position, message in enumerate(exchange.messages)
             ],
         )
+        assert row is not None
+        indexed = messages.index_exchange(self.connection, row, self.revision)
+        if vectors is not None:
+            checked = inputs.checked_vectors(np.asarray(vectors), len(indexed), self._embedding)
+            messages.put_vectors(self.connection, zip(indexed, checked, strict=True), self.revision)
 
     def delete_exchanges(self, owners: str, values: Sequence[str | None]) -> None:
         """Delete the exchanges of the owners that the query `owners` selects, and release the images in them."""
@@ -253,6 +312,8 @@ class Transaction:
             values,
         )
         self.released_images |= {row["sha256"] for row in found}
+        chosen = [row[0] for row in execute(owners, values)]
+        messages.remove_owners(self.connection, chosen, self.revision)
         execute(f"DELETE FROM exchanges WHERE owner IN ({owners})", values)
         execute("UPDATE sources SET finished_at = NULL WHERE name NOT IN (SELECT source FROM exchanges)")
 

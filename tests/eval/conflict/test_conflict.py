@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from memlora_mlx.distill import phrases
+from memlora_mlx.distill.phrases import Attribute, Phrase, load_phrases
 from memlora_mlx.errors import UsageError
 from memlora_mlx.eval.conflict.__main__ import main
 from memlora_mlx.eval.conflict.benchmark import FAILURES, judge_dialogue, run, summarise
@@ -74,12 +74,13 @@ def test_a_limit_takes_the_first_of_each_class_filled_the_same() -> None:
 
 
 def test_no_sentence_is_among_those_that_experts_are_trained_on() -> None:
-    trained = [phrase.said for one in phrases.ATTRIBUTES for phrase in _phrases(one)]
-    trained += [phrase.fact for one in phrases.ATTRIBUTES for phrase in _phrases(one)]
-    for chatter in (phrases.CHATTER, phrases.CHATTER_WITH_A_FRIEND, phrases.CHATTER_WITH_AN_ASSISTANT):
+    phrases = load_phrases()
+    trained = [phrase.said for one in phrases.attributes for phrase in _phrases(one)]
+    trained += [phrase.fact for one in phrases.attributes for phrase in _phrases(one)]
+    for chatter in (phrases.small_talk, phrases.friend_small_talk, phrases.assistant_small_talk):
         trained += [text for one in chatter for text in (one.said, one.answer)]
-    trained += [*phrases.OPENERS, *phrases.CLOSERS, *phrases.REPLIES, *phrases.REPLIES_OF_A_FRIEND]
-    trained += [*phrases.REPLIES_OF_AN_ASSISTANT, *phrases.LEADS_OF_A_FRIEND]
+    trained += [*phrases.openers, *phrases.closers, *phrases.replies, *phrases.friend_replies]
+    trained += [*phrases.assistant_replies, *phrases.friend_lead_ins]
     known = re.compile("|".join(_slots_open(text) for text in set(trained)))
     assert known.fullmatch(_words("My phone is a Pixel."))  # the comparison itself finds what there is
     for dialogue in EVERY:
@@ -88,7 +89,7 @@ def test_no_sentence_is_among_those_that_experts_are_trained_on() -> None:
                 assert not known.fullmatch(_words(sentence)), (dialogue.id, sentence)
 
 
-def _phrases(attribute: phrases.Attribute) -> Iterator[phrases.Phrase]:
+def _phrases(attribute: Attribute) -> Iterator[Phrase]:
     for block in (attribute.state, attribute.change, attribute.withdraw, attribute.refine):
         yield from block
 

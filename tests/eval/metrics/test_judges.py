@@ -261,7 +261,7 @@ def test_an_address_where_nobody_listens_is_said(workspace: Workspace) -> None:
     judge = open_judge(f"openai:{url},big", workspace)
     assert judge.verdicts(ITEMS, "generous") == [None] * 3
     [(reason, count)] = judge.failures.items()
-    assert count == 3 and reason.startswith("the judge no longer answers") and url in reason
+    assert count == 3 and reason.startswith("The judge no longer answers") and url in reason
 
 
 @pytest.mark.parametrize("spec", ["", "gpt", "openai:", "openai:http://x/v1", "openai:,big", "mlx:", "openai:x,big"])

@@ -34,7 +34,7 @@ def ask(system: str, number: int, category: int = 4, **fields: Any) -> QuestionR
         "gold": "" if category == 5 else f"gold {number}",
         "evidence": ("D1:1", "D1:2"),
         "answer": f"{system} says {number}",
-        "retrieved": ({"text": "a memory", "refs": ["D1:1"], "distance": 0.2},),
+        "retrieved": ({"text": "a memory", "refs": ["D1:1"], "score": 0.2},),
         "recall": 0.5,
     }
     return QuestionResult(system=system, question_id=f"conv-26/{number}", category=category, **{**defaults, **fields})
@@ -201,12 +201,33 @@ def test_category_5_is_abstention_and_in_no_other_figure(run: BenchRun) -> None:
 
 
 def test_recall_at_k_counts_the_nearest_memories() -> None:
-    memories = [{"text": "", "refs": refs, "distance": 0.1} for refs in (["D1:9"], ["D1:1"], ["D1:2", "D1:1"])]
+    memories = [{"text": "", "refs": refs, "score": 0.1} for refs in (["D1:9"], ["D1:1"], ["D1:2", "D1:1"])]
     one = ask("memlora", 1, retrieved=tuple(memories), recall=1.0)
     assert [recall_at(one, k) for k in (1, 2, 3, None)] == [0.0, 0.5, 1.0, 1.0]
     # one of its evidence turns was never read, so it is no part of the recall
     shorter = replace(one, evidence=("D1:1", "D9:9"))
     assert [recall_at(shorter, k) for k in (1, 2)] == [0.0, 1.0]
+
+
+def test_temporal_answers_are_judged_by_their_dates(run: BenchRun) -> None:
+    gold = "7 May 2023"
+    answers = {"right": "on 7 May, 2023", "near": "8 May 2023", "week": "the week of 1 May 2023", "no": "Not mentioned"}
+    asked = tuple(ask(name, 1, 2, gold=gold, answer=answer, scores=scores(0.5)) for name, answer in answers.items())
+    document = report.build(replace(run, asked=asked))
+    found = {
+        name: [cell(document, "Temporal answers by date", name, head) for head in ("right day", "right span", "wrong")]
+        for name in answers
+    }
+    assert found == {"right": ["1", "0", "0"], "near": ["0", "0", "1"], "week": ["0", "1", "0"], "no": ["0", "0", "1"]}
+
+
+def test_evidence_is_counted_by_category(run: BenchRun) -> None:
+    memories = tuple({"text": "", "refs": [f"D1:{n}"], "score": 0.1} for n in range(9, 0, -1))
+    document = report.build(
+        replace(run, asked=(ask("memlora", 1, 2, retrieved=memories, recall=1.0, scores=scores(0.5)),))
+    )
+    assert table(document, "Evidence by category").rows == (("2 temporal", "memlora", "1", "0.0"),)
+    assert cell(document, "Evidence among", "memlora", "recall of all given").startswith("100.0")
 
 
 def test_corrected_gold_answers_stand_beside_the_published_ones(run: BenchRun) -> None:

@@ -15,8 +15,8 @@ from memlora_mlx.eval.vqa import drawings_student as made
 from memlora_mlx.eval.vqa.drawings_lessons import CellImages, make_example, scene_key, small, training_scenes
 from memlora_mlx.memory import stages
 from memlora_mlx.models import downloads
+from memlora_mlx.models.loading import load_student
 from memlora_mlx.models.safetensors_files import load_arrays
-from memlora_mlx.models.student import Student
 
 import mlx.core as mx  # isort: skip
 
@@ -83,7 +83,7 @@ def test_the_lessons_have_other_words_than_the_benchmark() -> None:
 def test_the_tower_reads_pictures_as_a_student_does(tmp_path: Path) -> None:
     built = drawings_parts.model(1)
     drawings_parts.write_model(built, drawings_parts.tokenizer(), tmp_path)
-    student = Student.load(tmp_path)
+    student = load_student(tmp_path)
     assert student.has_vision
     scene = drawings.benchmark_scenes()[0]
     drawings.draw(scene).save(tmp_path / "scene.png")
@@ -137,7 +137,7 @@ def test_it_comes_with_the_package_and_is_never_chosen_by_default(shipped: Path)
 
 def test_it_sees_what_is_drawn(shipped: Path, tmp_path: Path) -> None:
     """Of some test scenes it tells the odd thing far better than by chance, in its own way of answering."""
-    student = Student.load(shipped)
+    student = load_student(shipped)
     right = 0
     some = [scene for scene in drawings.benchmark_scenes() if scene.split == "validation"][:12]
     for scene in some:

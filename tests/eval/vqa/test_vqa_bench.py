@@ -171,7 +171,7 @@ def test_questions_whose_image_is_gone_are_left_out_and_counted(drawn: Path, tmp
 
 def test_without_a_benchmark_one_line_says_how_to_get_one(run_memlora: Command, tiny_home: Path, drawn: Path) -> None:
     code, _, err = run_memlora("bench", "--vqa")
-    assert code == 1 and err.count("\n") == 1 and "`memlora vqa build --drawings` draws a small one" in err
+    assert code == 1 and err.count("\n") == 1 and "`memlora vqa build --drawings` creates a small one" in err
     shutil.copytree(drawn, tiny_home / "vqa" / "drawings")
     (tiny_home / "vqa" / "drawings" / "manifest.json").write_text("{")
     code, _, err = run_memlora("bench", "--vqa")

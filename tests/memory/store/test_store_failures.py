@@ -280,7 +280,7 @@ def test_a_write_that_the_system_refuses_loses_nothing(tmp_path: Path) -> None:
 
 def test_a_damaged_database_is_named_as_such(tmp_path: Path) -> None:
     with Store(tmp_path, SPACE) as store:
-        for number in range(60):
+        for number in range(200):
             commit(store, number)
     content = bytearray((tmp_path / "memories.db").read_bytes())
     for place in range(len(content) // 2, len(content), 7):

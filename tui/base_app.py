@@ -1,0 +1,92 @@
+"""What the screens may expect of the app. It stands below them, so that no screen imports the app that shows it."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from textual.app import App
+from textual.worker import Worker, WorkerFailed, WorkerState
+
+from memlora_mlx.errors import MemloraError
+from memlora_mlx.settings import Settings
+from memlora_mlx.text import printable_line
+from memlora_mlx.tui.backend import Backend
+from memlora_mlx.tui.themes import THEMES
+
+if TYPE_CHECKING:
+    from memlora_mlx.tui.chat_controller import ChatController
+    from memlora_mlx.tui.commands import Command
+
+SCREENS_BY_KEY = {  # mode -> key, name, what it is for
+    "chat": ("f2", "Chat", "Chat with your memory"),
+    "memories": ("f3", "Memories", "Search, edit and export memories"),
+    "ingest": ("f4", "Ingest", "Import conversation files"),
+    "train": ("f5", "Train", "Train an expert and watch its loss"),
+    "bench": ("f6", "Bench", "Run benchmarks and open their reports"),
+    "models": ("f7", "Models", "List, download and choose models"),
+}
+
+
+class BaseApp(App[None]):
+    """The models, the conversation, the preferences and the error notices that all screens share.
+
+    Args:
+        models_folder: where the models are, if not below the settings' home.
+    """
+
+    def __init__(self, settings: Settings, *, models_folder: Path | None = None) -> None:
+        super().__init__()
+        self.backend = Backend(settings, models_folder=models_folder)
+        self.chat: ChatController | None = None  # set by the Chat screen when it is first shown
+        for theme in THEMES.values():
+            self.register_theme(theme)
+        self.theme = THEMES[settings.theme].name
+
+    # ------------------------------------------------------------------ for the screens
+
+    def action_page(self, mode: str) -> None:
+        """Show a screen; see `SCREENS_BY_KEY`."""
+        self.switch_mode(mode)
+
+    async def action_help(self) -> None:
+        """Show the keys of the current screen."""
+        raise NotImplementedError
+
+    def action_toggle_theme(self) -> None:
+        name = "dark" if self.theme == THEMES["light"].name else "light"
+        self.theme = THEMES[name].name
+        self.save_preferences(theme=name)
+
+    def load_models(self) -> None:
+        """Load the models in the background; again, if they could not be loaded before."""
+        raise NotImplementedError
+
+    def run_chat_command(self, command: Command, argument: str) -> None:
+        """Run a `/` command of the Chat screen, which must be the current screen."""
+        raise NotImplementedError
+
+    def save_preferences(self, **choices: str | bool) -> None:
+        """Save settings for the next start in the background. If that fails, they apply until the app quits."""
+        from memlora_mlx.tui.preferences import save_preferences
+
+        work = asyncio.to_thread(save_preferences, self.backend.settings.home, **choices)
+        self.run_worker(work, group="keep", exit_on_error=False)
+
+    # ------------------------------------------------------------------ failures
+
+    def report_error(self, error: BaseException, title: str = "Error") -> None:
+        """Show a failure as a notice of one line. The app continues."""
+        if isinstance(error, WorkerFailed):
+            error = error.error
+        words = printable_line(str(error)) or type(error).__name__
+        if not isinstance(error, MemloraError):
+            words = f"{type(error).__name__}: {words}"
+            self.log.error(error)
+        self.notify(words, title=title, severity="error", timeout=12, markup=False)
+
+    def on_worker_state_changed(self, event: Worker.StateChanged) -> None:
+        """Report the failure of a worker that was started with `exit_on_error=False`."""
+        if event.state is WorkerState.ERROR and event.worker.error is not None:
+            self.report_error(event.worker.error)
