@@ -190,6 +190,7 @@ class Request:
     grammar: Grammar | None = None  # None: free text
     max_tokens: int = 256  # of output
     image: Path | None = None  # the file of a picture the chat is about
+    stop_repetition: bool = False  # end free text that goes in circles, without the repetition
 
 
 @dataclass(frozen=True, slots=True)

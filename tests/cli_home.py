@@ -30,9 +30,10 @@ EXCHANGES = 12  # of TALK: two turns each, once for Ann and once for Bob
 
 
 def varied_student_folder(folder: Path, *, has_vision: bool = False) -> Path:
-    """A student of random weights whose blind decisions add, change and delete, in few words.
+    """A student of random weights whose blind decisions add, change and delete, in few signs.
 
-    Most random students write one token for ever: here attention is strong, and so are the tokens that end a text.
+    Most random students write one token for ever: here attention is strong, and so are the tokens that end a text. Words
+    are weak, so that its facts are mere signs: words that no exchange says would be dropped.
     """
     from tiny_models import mx, student_folder, tokenizer, vision_student_folder
 
@@ -42,6 +43,10 @@ def varied_student_folder(folder: Path, *, has_vision: bool = False) -> Path:
         name: 12.0 * matrix for name, matrix in weights.items() if name.endswith(("o_proj.weight", "down_proj.weight"))
     }
     quotes = mx.array([number for token, number in tokenizer().get_vocab().items() if token.startswith('"')])
+    signs = {chr(code) for code in range(33, 127) if not chr(code).isalnum()}
+    words = mx.array([number for token, number in tokenizer().get_vocab().items() if not set(token) <= signs])
+    head = next(name for name in weights if name.endswith("lm_head.weight"))
+    weights[head][words] = weights[head][words] * 0.1
     name = "language_model.model.embed_tokens.weight" if has_vision else "model.embed_tokens.weight"
     tokens = weights[name]
     tokens[quotes] = tokens[quotes] * 6.0

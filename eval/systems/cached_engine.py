@@ -141,6 +141,7 @@ class CachedEngine:
         grammar = request.grammar.text if request.grammar else None
         # the file of a picture is named by what it holds
         seen = [request.image.name] if request.image else []
+        seen += ["stop repetition"] if request.stop_repetition else []
         key = content_key(["call", answerer.identity, request.chat, grammar, request.max_tokens, *seen])
         answered: Future[Completion] = Future()
         if (known := self.cache.get(key)) is not None:

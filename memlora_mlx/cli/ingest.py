@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -96,19 +97,28 @@ def summarise(stats: IngestStats) -> str:
         for count, what in (
             (stats.duplicates, "facts already stored"),
             (stats.rejected, "decisions rejected"),
+            (stats.dropped.total(), f"facts dropped{_reasons(stats.dropped)}"),
+            (stats.turned_to_add.total(), f"operations turned into ADD{_reasons(stats.turned_to_add)}"),
             (stats.cut, "prompts truncated to fit"),
         )
         if count
     ]
     lost = len(stats.image_problems)
     told = [f"{lost} images could not be stored, the first because {stats.image_problems[0]}"] if lost else []
-    return "\n".join([line, *([f"({', '.join(odd)})"] if odd else []), *told])
+    return "\n".join([line, *([f"({'; '.join(odd)})"] if odd else []), *told])
+
+
+def _reasons(counts: Counter[str]) -> str:
+    """Behind a count: how many there were for each reason."""
+    return ": " + ", ".join(f"{count} {reason}" for reason, count in counts.most_common()) if counts else ""
 
 
 def ingest_as_json(stats: IngestStats) -> dict[str, object]:
     names = ("total", "before", "done", "facts", "added", "updated", "deleted", "duplicates", "rejected", "cut")
     attributes = {"before": "already_stored"}  # the key stays what it was
     return {name: getattr(stats, attributes.get(name, name)) for name in names} | {
+        "dropped": dict(stats.dropped),
+        "turned_to_add": dict(stats.turned_to_add),
         "tokens": dict(stats.tokens),
         "image_problems": stats.image_problems,
         "seconds": round(stats.seconds, 3),

@@ -41,13 +41,14 @@ class Answerer:
                 else line
                 for hit, line in zip(hits, recalled, strict=True)
             ]
-        return self._fitted_request(
+        request, truncated, _ = self._fitted_request(
             "generation",
             lambda kept: stages.answer_chat(question, recalled[:kept]),
             len(recalled),
             stages.ANSWER_TOKENS,
             lambda _: None,
-        )[:2]
+        )
+        return replace(request, stop_repetition=self.options.protocol == "product"), truncated
 
     def evidence(self, question: str, hits: Sequence[Hit], *, names: bool = False) -> list[stages.PromptMemory]:
         """The hits as the student reads them: what was said, or in the paper's protocol the memories."""

@@ -91,7 +91,8 @@ class Chat:
             budget,
         )
         self.hits = tuple(hits[: fitted.kept])
-        yield from self._stream(Request(None, fitted.chat, max_tokens=REPLY_TOKENS, image=picture), text, cancelled)
+        reply = Request(None, fitted.chat, max_tokens=REPLY_TOKENS, image=picture, stop_repetition=True)
+        yield from self._stream(reply, text, cancelled)
 
     def _stream(self, request: Request, text: str, cancelled: threading.Event | None) -> Generator[str]:
         pieces: list[str] = []

@@ -29,6 +29,8 @@ class IngestStats:
     deleted: int = 0
     duplicates: int = 0
     rejected: int = 0  # decisions about memories that were not offered
+    dropped: Counter[str] = field(default_factory=Counter)  # facts that their exchange does not say, by reason
+    turned_to_add: Counter[str] = field(default_factory=Counter)  # operations without ground, by reason
     cut: int = 0  # prompts that did not fit whole
     image_problems: list[str] = field(default_factory=list)  # images that could not be kept and stay references
     tokens: Counter[str] = field(default_factory=Counter)  # "extraction in", "extraction out", "update in", ...
@@ -58,6 +60,8 @@ class IngestStats:
         self.deleted += result.count("DELETE")
         self.duplicates += result.duplicates
         self.rejected += result.rejected
+        self.dropped.update(result.dropped)
+        self.turned_to_add.update(result.turned_to_add)
         for cost in result.costs:
             self.cut += cost.truncated > 0
             self.tokens[f"{cost.stage} in"] += cost.prompt_tokens

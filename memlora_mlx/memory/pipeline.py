@@ -10,6 +10,7 @@ Each step is a method of its own that takes and returns records, so steps can ru
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -21,17 +22,18 @@ from numpy.typing import NDArray
 
 from memlora_mlx.memory import stages
 from memlora_mlx.memory.answering import Answerer
-from memlora_mlx.memory.changes import Add, Change, Delete, EmbedFunction, Update, Vector
+from memlora_mlx.memory.changes import Change, EmbedFunction, Vector
 from memlora_mlx.memory.engine import MemoryEngine
+from memlora_mlx.memory.grounding import GroundedFacts, TurnReason, ground_facts, ground_operations
+from memlora_mlx.memory.operations import image_of_exchange, operations_as_changes
 from memlora_mlx.memory.pipeline_options import PipelineOptions
-from memlora_mlx.memory.results import CallCost, ExchangeResult, UpdateInput
+from memlora_mlx.memory.results import CallCost, ExchangeResult, ExtractionInput, UpdateInput
 from memlora_mlx.memory.scheduling import MAX_IN_FLIGHT, SPECULATIVE_UPDATES, Schedule
 from memlora_mlx.memory.store.messages import exchange_texts
 from memlora_mlx.memory.store.store import Store
 from memlora_mlx.records import (
     Exchange,
     Grammar,
-    Image,
     Neighbour,
     Priority,
     Request,
@@ -115,6 +117,31 @@ class Pipeline(Answerer):
         )
         return schedule.run(exchanges, cancelled)
 
+    def extraction_requests(self, exchange: Exchange) -> list[ExtractionInput]:
+        """The requests for an exchange's facts: one, or for a long exchange one for each part of it.
+
+        A part has at most `stages.PART_CHARACTERS`, and fewer where the student's context takes less.
+        """
+        characters = stages.PART_CHARACTERS
+        is_long = self.options.protocol == "product" and stages.extraction_characters(exchange) > characters
+        parts = stages.split_exchange(exchange, characters) if is_long else [exchange]
+        return [request for part in parts for request in self._part_requests(part, characters)]
+
+    def _part_requests(self, part: Exchange, characters: int) -> list[ExtractionInput]:
+        """The request for a part, or those for smaller parts of it until they fit whole."""
+        request, truncated = self.extraction_request(part)
+        if not truncated or self.options.protocol == "paper" or characters <= stages.SHORTEST_PART_CHARACTERS:
+            return [ExtractionInput(part, request, truncated)]
+        half = characters // 2
+        return [found for small in stages.split_exchange(part, half) for found in self._part_requests(small, half)]
+
+    def read_facts(self, answers: Sequence[tuple[ExtractionInput, str]]) -> GroundedFacts:
+        """The facts of an exchange's extractions; beyond the paper, only those that the exchange says."""
+        found = [(part.exchange, stages.parse_facts(text)) for part, text in answers]
+        if self.options.protocol == "paper":
+            return GroundedFacts(tuple(fact for _, facts in found for fact in facts))
+        return ground_facts(found)
+
     def extraction_request(self, exchange: Exchange) -> tuple[Request, int]:
         """The request for an exchange's facts, and how many of its characters had to be left out.
 
@@ -162,7 +189,7 @@ class Pipeline(Answerer):
         if not related.facts:
             return []
         if not self.options.per_fact:
-            return [related]
+            return related.in_groups_of(stages.MAX_FACTS)
         return [
             UpdateInput((fact,), vector[None], memories)
             for fact, vector, memories in zip(related.facts, related.vectors, related.nearest_by_fact, strict=True)
@@ -206,10 +233,15 @@ class Pipeline(Answerer):
         Raises:
             WriteConflict: a memory has changed since the update was requested; nothing is stored.
         """
-        parsed = [
-            (offered, stages.parse_update(text, [memory.text for memory in offered.memories]))
-            for offered, text in answers
-        ]
+        turned: Counter[TurnReason] = Counter()
+        parsed: list[tuple[UpdateInput, stages.UpdateAnswer]] = []
+        for offered, text in answers:
+            old = [memory.text for memory in offered.memories]
+            answer = stages.parse_update(text, old)
+            if self.options.protocol == "product":
+                answer, reasons = ground_operations(answer, offered.facts, old, exchange, self._similarity)
+                turned.update(reasons)
+            parsed.append((offered, answer))
         changes = self.decide_changes(exchange, parsed, metadata, expires_at)
         vectors = None
         if self.options.protocol == "product":  # the paper searches facts alone
@@ -219,7 +251,15 @@ class Pipeline(Answerer):
             return ExchangeResult(exchange, was_already_stored=True, costs=tuple(costs))
         rejected = sum(answer.rejected for _, answer in parsed)
         rejected += sum(1 for change in applied if change.rejected is not None)
-        return ExchangeResult(exchange, related.facts, tuple(applied), related.duplicates, rejected, tuple(costs))
+        return ExchangeResult(
+            exchange,
+            related.facts,
+            tuple(applied),
+            related.duplicates,
+            rejected,
+            tuple(costs),
+            turned_to_add=dict(turned),
+        )
 
     def decide_changes(
         self,
@@ -240,52 +280,19 @@ class Pipeline(Answerer):
         if texts:
             ordered = sorted(texts)
             known.update(zip(ordered, self.engine.embed(ordered), strict=True))
-        return _changes(operations, known, exchange, metadata, expires_at)
+        return operations_as_changes(operations, known, exchange, metadata, expires_at)
 
     # ------------------------------------------------------------------ inside
+
+    def _similarity(self, text: str, other: str) -> float:
+        """The cosine of two texts."""
+        one, two = self.engine.embed([text, other])
+        return float(one @ two)
 
     def _picture(self, exchange: Exchange) -> Path | None:
         """The file of the exchange's image, for a student that sees; None where it is not in the store."""
         image = image_of_exchange(exchange) if self.options.supports_images else None
         return self.store.images.path(image.sha256) if image is not None else None
-
-
-def _changes(
-    operations: Sequence[tuple[UpdateInput, stages.UpdateOperation]],
-    vectors: Mapping[str, Vector],
-    exchange: Exchange,
-    metadata: Mapping[str, object],
-    expires_at: datetime | None,
-) -> list[Change]:
-    """The operations as changes of the store; `vectors` has the embedding of every new text."""
-    image = image_of_exchange(exchange)
-    changed_ids: set[str] = set()
-    changes: list[Change] = []
-    for related, operation in operations:
-        text, index = operation.text, operation.memory_index
-        memory = None if index is None else related.memories[index]
-        if memory is not None and memory.id not in changed_ids:
-            changed_ids.add(memory.id)
-            if operation.event == "UPDATE":
-                vector, more = vectors[text], metadata or None
-                changes.append(Update(memory.id, text, vector, metadata=more, image=image, expected_text=memory.text))
-            else:
-                changes.append(Delete(memory.id, expected_text=memory.text))
-        elif operation.event != "DELETE":
-            changes.append(Add(text, vectors[text], exchange.said_at, image, metadata, expires_at))
-    return changes
-
-
-def image_of_exchange(exchange: Exchange) -> Image | None:
-    """The image that the facts of an exchange are stored with. Of several it is the owner's: what they show is theirs.
-
-    One that is kept comes before a mere reference.
-    """
-    found = sorted(
-        (message for message in exchange.messages if message.image),
-        key=lambda message: (message.image is None or message.image.sha256 is None, message.role != "user"),
-    )
-    return found[0].image if found else None
 
 
 def _is_stored(fact: str, hits: Sequence[Neighbour]) -> bool:

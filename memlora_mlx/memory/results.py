@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from memlora_mlx.memory.changes import AppliedChange
+from memlora_mlx.memory.grounding import DropReason, TurnReason
 from memlora_mlx.memory.visual_questions import VisualAnswer
-from memlora_mlx.records import Completion, Exchange, Hit, MemoryRecord, Stage
+from memlora_mlx.records import Completion, Exchange, Hit, MemoryRecord, Request, Stage
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +40,20 @@ class ExchangeResult:
     rejected: int = 0  # operations on memories that were not offered
     costs: tuple[CallCost, ...] = ()
     was_already_stored: bool = False  # it was remembered before, and nothing was written
+    dropped: Mapping[DropReason, int] = field(default_factory=dict)  # facts that the exchange does not say, by reason
+    turned_to_add: Mapping[TurnReason, int] = field(default_factory=dict)  # operations without ground, by reason
 
     def count(self, event: str) -> int:
         return sum(1 for change in self.applied if change.event == event and change.rejected is None)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ExtractionInput:
+    """The input of an extraction: an exchange, or one part of a long one."""
+
+    exchange: Exchange
+    request: Request
+    truncated: int = 0  # characters that did not fit
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,6 +65,20 @@ class UpdateInput:
     memories: tuple[MemoryRecord, ...]  # an id in the update prompt is a position in this
     duplicates: int = 0
     nearest_by_fact: tuple[tuple[MemoryRecord, ...], ...] = ()  # the memories nearest to each fact
+
+    def in_groups_of(self, count: int) -> list[UpdateInput]:
+        """The same as several inputs with at most so many facts each, and the memories nearest to those."""
+        if len(self.facts) <= count:
+            return [self]
+        groups = []
+        for start in range(0, len(self.facts), count):
+            these = slice(start, start + count)
+            nearest = self.nearest_by_fact[these]
+            memories = {memory.id: memory for found in nearest for memory in found}
+            groups.append(
+                UpdateInput(self.facts[these], self.vectors[these], tuple(memories.values()), nearest_by_fact=nearest)
+            )
+        return groups
 
 
 @dataclass(frozen=True, slots=True)

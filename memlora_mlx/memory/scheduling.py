@@ -11,7 +11,7 @@ import threading
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Protocol
 
@@ -19,10 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memlora_mlx.errors import Cancelled
-from memlora_mlx.memory import stages
 from memlora_mlx.memory.changes import WriteConflict
 from memlora_mlx.memory.engine import MemoryEngine
-from memlora_mlx.memory.results import CallCost, ExchangeResult, UpdateInput
+from memlora_mlx.memory.grounding import GroundedFacts
+from memlora_mlx.memory.results import CallCost, ExchangeResult, ExtractionInput, UpdateInput
 from memlora_mlx.records import Completion, Exchange, Priority, Request, Scope
 
 MAX_IN_FLIGHT = 8  # exchanges worked on at once: as many as the engine's background batch has places
@@ -37,7 +37,9 @@ class ExchangeSteps(Protocol):
     @property
     def engine(self) -> MemoryEngine: ...
 
-    def extraction_request(self, exchange: Exchange) -> tuple[Request, int]: ...
+    def extraction_requests(self, exchange: Exchange) -> list[ExtractionInput]: ...
+
+    def read_facts(self, answers: Sequence[tuple[ExtractionInput, str]]) -> GroundedFacts: ...
 
     def find_related(
         self, owner: Scope, facts: Sequence[str], vectors: NDArray[np.float32] | None = None
@@ -59,6 +61,14 @@ class ExchangeSteps(Protocol):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class _PendingExtraction:
+    """The facts of an exchange, or of one part of a long one, were requested."""
+
+    part: ExtractionInput
+    answer: Future[Completion]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class _PendingUpdate:
     """An update that was requested: for all facts of an exchange, or for one."""
 
@@ -74,9 +84,8 @@ class _InFlightExchange:
     """An exchange that is being worked on."""
 
     exchange: Exchange
-    extraction: Future[Completion]
-    truncated: int
-    facts: tuple[str, ...] | None = None  # None until the extraction has been parsed
+    extractions: list[_PendingExtraction]  # one for each part
+    facts: GroundedFacts | None = None  # None until all extractions have been parsed
     vectors: NDArray[np.float32] | None = None
     related: UpdateInput | None = None  # the new facts, and the memories that they may change
     updates: list[_PendingUpdate] = field(default_factory=list)
@@ -85,8 +94,8 @@ class _InFlightExchange:
     @property
     def pending_requests(self) -> list[Future[Completion]]:
         """The requests that it waits for."""
-        asked = [self.extraction] if self.related is None else [update.answer for update in self.updates]
-        return [answer for answer in asked if not answer.done()]
+        asked = self.extractions if self.related is None else self.updates
+        return [request.answer for request in asked if not request.answer.done()]
 
     @property
     def is_ready(self) -> bool:
@@ -141,8 +150,9 @@ class Schedule:
     def _fill(self, remaining: Iterator[Exchange]) -> None:
         """Request extractions until `max_in_flight` exchanges are being worked on."""
         while len(self._in_flight) < self._max_in_flight and (exchange := next(remaining, None)) is not None:
-            request, truncated = self._steps.extraction_request(exchange)
-            self._in_flight.append(_InFlightExchange(exchange, self._submit(request, self._stop), truncated))
+            parts = self._steps.extraction_requests(exchange)
+            asked = [_PendingExtraction(part, self._submit(part.request, self._stop)) for part in parts]
+            self._in_flight.append(_InFlightExchange(exchange, asked))
 
     def _submit(self, request: Request, cancelled: threading.Event) -> Future[Completion]:
         return self._steps.engine.submit(request, priority=self._priority, cancelled=cancelled)
@@ -155,9 +165,9 @@ class Schedule:
             if asked[owner] == self._speculative_updates:
                 continue
             asked[owner] += 1
-            if item.facts is None and item.extraction.done():
-                item.facts = tuple(stages.parse_facts(item.extraction.result().text))
-                item.vectors = self._steps.engine.embed(item.facts) if item.facts else None
+            if item.facts is None and not item.pending_requests:
+                item.facts = self._steps.read_facts([(e.part, e.answer.result().text) for e in item.extractions])
+                item.vectors = self._steps.engine.embed(item.facts.kept) if item.facts.kept else None
             if item.facts is None:
                 asked[owner] = self._speculative_updates  # its facts are unknown, so a later update cannot be predicted
             elif item.related is None:
@@ -166,7 +176,8 @@ class Schedule:
     def _request_updates(self, item: _InFlightExchange) -> None:
         """Request what the facts change in the memories as they are now; an identical request is not sent again."""
         item.commits_at_request = self._commits[item.exchange.owner]
-        item.related = self._steps.find_related(item.exchange.owner, item.facts or (), item.vectors)
+        facts = item.facts.kept if item.facts else ()
+        item.related = self._steps.find_related(item.exchange.owner, facts, item.vectors)
         before, item.updates = item.updates, []
         for part in self._steps.split_by_fact(item.related):
             request, truncated, offered = self._steps.update_request(part)
@@ -183,20 +194,21 @@ class Schedule:
 
     def _stored(self, item: _InFlightExchange) -> ExchangeResult | None:
         """Store an exchange; None if its updates had to be requested again first."""
-        if item.facts and item.commits_at_request != self._commits[item.exchange.owner]:
+        assert item.related is not None and item.facts is not None
+        if item.facts.kept and item.commits_at_request != self._commits[item.exchange.owner]:
             self._request_updates(item)  # it is ready again at once if nothing has changed
             return None
-        assert item.related is not None
-        costs = [CallCost.of("extraction", item.extraction.result(), item.truncated)]
+        costs = [CallCost.of("extraction", e.answer.result(), e.part.truncated) for e in item.extractions]
         answers: list[tuple[UpdateInput, str]] = []
         for update in item.updates:
             completion = update.answer.result()
             costs.append(CallCost.of("update", completion, update.truncated))
             answers.append((update.related, completion.text))
         try:
-            return self._steps.store_exchange(
+            result = self._steps.store_exchange(
                 item.exchange, item.related, answers, costs, self._metadata, self._expires_at
             )
+            return replace(result, dropped=item.facts.dropped)
         except WriteConflict:  # the user or another process has changed one of the memories meanwhile
             self._request_updates(item)
             return None

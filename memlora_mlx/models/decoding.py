@@ -18,6 +18,7 @@ import llguidance.numpy
 import numpy as np
 
 from memlora_mlx.errors import MemloraError
+from memlora_mlx.models.repetition import RepetitionStop
 from memlora_mlx.models.student import Student
 from memlora_mlx.records import Grammar, Stage
 
@@ -139,6 +140,7 @@ class DecodingSequence:
         max_tokens: of output.
         lookup: tokens to propose from the prompt in one step; 0 for none.
         force: append what the grammar forces without asking the model.
+        stop_repetition: end free text that goes in circles, and cut the repetition off (see `RepetitionStop`).
     """
 
     def __init__(
@@ -151,6 +153,7 @@ class DecodingSequence:
         max_tokens: int,
         lookup: int = LOOKUP_TOKENS,
         force: bool = True,
+        stop_repetition: bool = False,
     ) -> None:
         self.stage = stage
         self.prompt = list(prompt)
@@ -160,6 +163,7 @@ class DecodingSequence:
         self.counters = DecodingCounters()
         self._student = student
         self._eos = student.eos
+        self._repetition = RepetitionStop() if stop_repetition and guide is None else None
         self._guide, self._lookup, self._force = guide, lookup, force
         self._reserve = guide.reserved_tokens if guide else 0
         self._limit = max(max_tokens, self._reserve)
@@ -169,8 +173,12 @@ class DecodingSequence:
 
     @property
     def text(self) -> str:
-        """The exact text of the output so far; bytes that are not yet a whole character become U+FFFD."""
-        return self._student.decode(self.tokens)
+        """The exact text of the output so far; bytes that are not yet a whole character become U+FFFD.
+
+        The last tokens are left out as long as they may turn out to be a repetition that is cut off.
+        """
+        doubtful = self._repetition.repeated if self._repetition and not self.finish else 0
+        return self._student.decode(self.tokens[: len(self.tokens) - doubtful])
 
     @property
     def max_length(self) -> int:
@@ -251,6 +259,19 @@ class DecodingSequence:
         self.tokens += tokens
         if self._lookup_table:
             self._lookup_table.extend(tokens)
+        if self._repetition:
+            self._cut_repetition(self._repetition, tokens)
+
+    def _cut_repetition(self, watch: RepetitionStop, tokens: Sequence[int]) -> None:
+        """End the output where its new tokens close a circle; a complete one loses a last line that stands twice."""
+        for token in tokens:
+            kept = watch.add(token, ends_line=self._student.decode([token]).endswith("\n"))
+            if kept is not None:
+                del self.tokens[kept:]
+                self.finish = "stop"
+                return
+        if self.finish:
+            del self.tokens[watch.end() :]
 
 
 @lru_cache(maxsize=64)

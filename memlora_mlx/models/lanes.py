@@ -83,7 +83,14 @@ class Lanes:
         prompt = student.encode(request.chat, request.image)
         student.compute_features(prompt, (row.pending for row in self._rows()))
         guide = GrammarMatcher(student, request.grammar) if request.grammar else None
-        row = DecodingSequence(student, request.stage, prompt, guide=guide, max_tokens=request.max_tokens)
+        row = DecodingSequence(
+            student,
+            request.stage,
+            prompt,
+            guide=guide,
+            max_tokens=request.max_tokens,
+            stop_repetition=request.stop_repetition,
+        )
         lane = Lane.INTERACTIVE if priority is Priority.INTERACTIVE else Lane.BACKGROUND
         if lane is Lane.BACKGROUND and row.max_length > LONG_TOKENS:
             lane = Lane.LONG

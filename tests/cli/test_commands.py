@@ -77,9 +77,21 @@ def test_a_cut_prompt_is_shown(
     tiny_home: Path, tmp_path: Path, run_memlora: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MEMLORA_MAX_CONTEXT", "800")
+    monkeypatch.setenv("MEMLORA_PROTOCOL", "paper")
     (tmp_path / "long.txt").write_text("Ann: " + "apples " * 2000 + "\nBob: Oh.\n")
     code, out, _ = run_memlora("ingest", tmp_path / "long.txt")
     assert code == 0 and "prompts truncated to fit" in out
+
+
+def test_what_is_dropped_is_told_at_the_end(tiny_home: Path, tmp_path: Path, run_memlora: Command) -> None:
+    """The blind student invents words that nobody said."""
+    (tmp_path / "talk.txt").write_text(TALK)
+    code, out, _ = run_memlora("ingest", tmp_path / "talk.txt", "--json")
+    found = json.loads(out)
+    assert code == 0 and found["dropped"]["not said"] > 0 and found["turned_to_add"] == {}
+    (tmp_path / "talk.txt").write_text(TALK.replace("Rome", "Paris"))
+    code, out, _ = run_memlora("ingest", tmp_path / "talk.txt")
+    assert code == 0 and re.search(r"[1-9][0-9]* facts dropped: .*[1-9][0-9]* not said", out)
 
 
 # ask
@@ -139,7 +151,11 @@ def test_ask_without_anything_remembered(tiny_home: Path, run_memlora: Command) 
     with Memory() as memory:
         memory.delete(memory.add("x", user_id="ann", infer=False)["results"][0]["id"])
     code, out, _ = run_memlora("ask", "Where does Ann live?")
-    assert code == 0 and out.endswith("No memories were found.\n")
+    assert code == 0 and out.startswith("Not mentioned\n") and out.endswith("No memories were found.\n")
+    code, out, _ = run_memlora("ask", "Where does Ann live?", "--json")
+    found = json.loads(out)
+    assert (code, found["answer"], found["memories"]) == (0, "Not mentioned", [])
+    assert found["tokens"] == {"in": 0, "out": 0}, "the student is not asked"
 
 
 def test_ask_about_an_image_needs_a_student_that_sees(ids: list[str], run_memlora: Command) -> None:

@@ -100,13 +100,15 @@ def test_the_shapes_are_mem0s(memory: Memory) -> None:
     assert memory.history(item["id"])[-1]["is_deleted"] is True
 
 
-def test_what_add_did_is_told_with_the_words_before(memory: Memory) -> None:
-    results = [item for number in range(3) for item in memory.add(f"I saw {number} apples.", user_id="ann")["results"]]
-    assert results
-    for item in results:
-        assert set(item) - {"previous_memory"} == {"id", "memory", "event"}
-        assert ("previous_memory" in item) == (item["event"] == "UPDATE")
-        assert memory.history(item["id"])
+def test_what_add_did_is_told_with_the_words_before(tiny_home: Path, varied_student: Path) -> None:
+    said = [f"I saw {number} apples." for number in range(3)]
+    with Memory({"student": str(varied_student)}) as memory:
+        results = [item for text in said for item in memory.add(text, user_id="ann")["results"]]
+        assert results
+        for item in results:
+            assert set(item) - {"previous_memory"} == {"id", "memory", "event"}
+            assert ("previous_memory" in item) == (item["event"] == "UPDATE")
+            assert memory.history(item["id"])
 
 
 def test_the_package_gives_memory_without_loading_models() -> None:

@@ -70,7 +70,7 @@ def ahead_engine(tiny_student: Path, tiny_embedder: Path, tiny_experts: Path) ->
 @pytest.mark.parametrize(
     "rules",
     [
-        PipelineOptions(),
+        PipelineOptions(protocol="paper"),
         PipelineOptions(verbatim_only=frozenset({"extraction"})),
         PipelineOptions(verbatim_only=frozenset({"extraction", "update"})),
         PipelineOptions(verbatim_only=frozenset({"extraction"}), copy_constrained=True, per_fact=True),

@@ -18,7 +18,8 @@ from memlora_mlx import Memory
 from memlora_mlx.errors import UsageError, VisionMissing
 from memlora_mlx.memory.changes import Add, EmbeddingFingerprint
 from memlora_mlx.memory.chat import Chat
-from memlora_mlx.memory.pipeline import Pipeline, image_of_exchange
+from memlora_mlx.memory.operations import image_of_exchange
+from memlora_mlx.memory.pipeline import Pipeline
 from memlora_mlx.memory.pipeline_options import PipelineOptions
 from memlora_mlx.memory.stages import UpdateAnswer, UpdateOperation, parse_visual_answer, visual_answer_grammar
 from memlora_mlx.memory.store.store import Store
@@ -221,16 +222,19 @@ def test_a_text_student_refuses_a_picture_and_names_one_that_sees(tiny_home: Pat
         memory.ask("What is it?", image=tmp_path / "car.png")
 
 
-def test_a_reply_sees_what_the_user_shows(seeing: Engine, store: Store, tmp_path: Path, engine: Engine) -> None:
+def test_a_reply_sees_what_the_user_shows(
+    tiny_vision_student: Path, tiny_embedder: Path, store: Store, tmp_path: Path, engine: Engine
+) -> None:
     (tmp_path / "car.png").write_bytes(png("red"))
     shown = Image(str(tmp_path / "car.png"))
-    chat = Chat(Pipeline(seeing, store, PipelineOptions(supports_images=True)), "Ann", limit=2)
-    with_picture = "".join(chat.reply("What is this?", image=shown))
-    assert chat.turns[0] == ("user", "What is this?")
-    chat.turns.clear()
-    assert with_picture != "".join(chat.reply("What is this?")), "the picture has to matter"
-    with pytest.raises(UsageError, match="there is no picture"):
-        list(chat.reply("And this?", image=Image(str(tmp_path / "gone.png"))))
+    with Engine(tiny_vision_student, tiny_embedder) as seeing:
+        chat = Chat(Pipeline(seeing, store, PipelineOptions(supports_images=True)), "Ann", limit=2)
+        with_picture = "".join(chat.reply("What is this?", image=shown))
+        assert chat.turns[0] == ("user", "What is this?")
+        chat.turns.clear()
+        assert with_picture != "".join(chat.reply("What is this?")), "the picture has to matter"
+        with pytest.raises(UsageError, match="there is no picture"):
+            list(chat.reply("And this?", image=Image(str(tmp_path / "gone.png"))))
     blind = Chat(Pipeline(engine, store, PipelineOptions()), "Ann", limit=2)
     list(blind.reply("What is this?", image=Image("car.png", "a red car")))
     assert blind.turns[0] == ("user", "What is this?\n[shares an image: a red car]")

@@ -13,11 +13,14 @@ Each stage has a file of its own with its prompt, its grammar and its parser; ot
 from memlora_mlx.memory.stages.extraction import (
     EXTRACTION_TOKENS,
     MAX_FACTS,
+    PART_CHARACTERS,
+    SHORTEST_PART_CHARACTERS,
     extraction_answer,
     extraction_characters,
     extraction_chat,
     extraction_grammar,
     parse_facts,
+    split_exchange,
 )
 from memlora_mlx.memory.stages.generation import ANSWER_TOKENS, PromptMemory, answer_chat, chat_turn_with_memories
 from memlora_mlx.memory.stages.prompts import FittedPrompt, fit_prompt
@@ -49,6 +52,8 @@ __all__ = [
     "MAX_ANSWER_WORD",
     "MAX_FACTS",
     "MAX_TEXT",
+    "PART_CHARACTERS",
+    "SHORTEST_PART_CHARACTERS",
     "UPDATE_TOKENS",
     "VISUAL_ANSWER_TOKENS",
     "FittedPrompt",
@@ -71,6 +76,7 @@ __all__ = [
     "parse_update",
     "parse_update_chat",
     "parse_visual_answer",
+    "split_exchange",
     "update_answer",
     "update_chat",
     "update_grammar",

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from memlora_mlx.memory.stages.grammars import TEXT_RULE, as_json, literal
 from memlora_mlx.memory.stages.text import MAX_TEXT, answer_text, clean_line
@@ -12,6 +13,9 @@ from memlora_mlx.records import ChatMessages, Exchange, Grammar, Message
 
 MAX_FACTS = 8  # of one exchange; two messages seldom hold more
 EXTRACTION_TOKENS = 256
+# Characters of a part of a long exchange. The longest exchanges that the experts were trained on have about 800.
+PART_CHARACTERS = 1600
+SHORTEST_PART_CHARACTERS = 100  # of a part that is cut rather than split again
 
 _EXTRACTION = (
     "Extract and organize relevant details. Response Format: Strictly JSON: "
@@ -27,6 +31,32 @@ def extraction_characters(exchange: Exchange) -> int:
 def extraction_chat(exchange: Exchange, characters: int | None = None) -> ChatMessages:
     """Ask for the facts of an exchange, or of its first characters. A picture that the student is shown comes before them."""
     return (("user", _EXTRACTION.format(exchange=_exchange_text(exchange)[:characters])),)
+
+
+def split_exchange(exchange: Exchange, characters: int) -> list[Exchange]:
+    """An exchange in parts that are read one by one, each with at most so many characters of text.
+
+    Messages are split at the ends of lines and sentences, and a longer sentence at a blank, if it has one. Every part of a
+    message has its speaker, and the first part has its image. Nothing is left out but blanks at the borders. A part with
+    words of an assistant without a name alone is not read, as nothing in it is the owner's.
+    """
+    parts: list[list[Message]] = [[]]
+    room = characters
+    for message in exchange.messages:
+        for number, piece in enumerate(_pieces(message.text, characters)):
+            if len(piece) > room and parts[-1]:
+                parts.append([])
+                room = characters
+            if number and parts[-1]:
+                parts[-1][-1] = replace(parts[-1][-1], text=parts[-1][-1].text + piece)
+            else:
+                parts[-1].append(replace(message, text=piece, image=None if number else message.image))
+            room -= len(piece)
+    return [
+        replace(exchange, messages=tuple(replace(message, text=message.text.strip()) for message in part))
+        for part in parts
+        if any(message.role == "user" or message.speaker for message in part)
+    ]
 
 
 def extraction_grammar(exchange: Exchange, *, verbatim_only: bool) -> Grammar:
@@ -65,6 +95,17 @@ def extraction_answer(facts: Sequence[str]) -> str:
 
 def _exchange_text(exchange: Exchange) -> str:
     return "\n".join(_line(message) for message in exchange.messages)
+
+
+def _pieces(text: str, characters: int) -> Iterator[str]:
+    """A text in lines and sentences with the blanks behind them, none longer than so many characters."""
+    for sentence in re.findall(r".*?(?:\n+|[.!?…]+\s+|[。！？]+\s*|$)", text, re.DOTALL) if text else [""]:
+        while len(sentence) > characters:
+            end = sentence.rfind(" ", 1, characters) + 1 or characters
+            yield sentence[:end]
+            sentence = sentence[end:]
+        if sentence or not text:
+            yield sentence
 
 
 def _line(message: Message) -> str:
