@@ -15,9 +15,11 @@ from benchmarks.measurements import Measurement
 from benchmarks.workloads import conversation
 from memlora_mlx.extras import has
 from memlora_mlx.memory import stages
-from memlora_mlx.memory.pipeline import Pipeline, PipelineOptions
+from memlora_mlx.memory.pipeline import Pipeline
+from memlora_mlx.memory.pipeline_options import PipelineOptions
 from memlora_mlx.memory.results import ExchangeResult
 from memlora_mlx.memory.store.store import Store
+from memlora_mlx.memory.store.upkeep import erase_everything
 from memlora_mlx.memory.workspace import Workspace
 from memlora_mlx.records import Exchange, Priority, Request
 
@@ -103,7 +105,7 @@ def ingest_seconds(
     with tempfile.TemporaryDirectory() as folder, Store(Path(folder), workspace.embedding_fingerprint) as store:
         pipeline = Pipeline(workspace.engine, store, rules)
         list(pipeline.remember_all(said[:4], priority=Priority.BACKGROUND))  # warm-up, and not in this store's measure
-        store.reset()
+        erase_everything(store)
         start, resident = time.perf_counter(), [_resident()]
         for _ in pipeline.remember_all(said, priority=Priority.BACKGROUND):
             resident.append(_resident())

@@ -94,7 +94,7 @@ def test_imports_point_down(module_graph: grimp.ImportGraph, name: str, others: 
 
 FLOOR = ("memory.pipeline", "memory.ingest", "memory.visual_questions", "memory.chat", "memory.workspace", "memory.api")
 FLOOR += ("memory.editing", "memory.corrections", "memory.scheduling", "memory.results", "memory.mem0_format")
-FLOOR += ("memory.evidence",)
+FLOOR += ("memory.evidence", "memory.answering", "memory.pipeline_options")
 BENCHMARKS = ("eval.locomo", "eval.conflict", "eval.vqa", "eval.experts", "eval.bench")
 
 

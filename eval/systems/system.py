@@ -22,7 +22,7 @@ from memlora_mlx.eval.systems.cache import Cache, content_key
 from memlora_mlx.eval.systems.cached_engine import CachedEngine, ModelClock
 from memlora_mlx.eval.systems.provenance import failure_stage, recall
 from memlora_mlx.memory.changes import EmbeddingFingerprint
-from memlora_mlx.memory.pipeline import PipelineOptions
+from memlora_mlx.memory.pipeline_options import PipelineOptions
 from memlora_mlx.memory.scheduling import MAX_IN_FLIGHT
 from memlora_mlx.records import Completion, Request
 

@@ -17,7 +17,8 @@ from memlora_mlx.conversations.splits import Splits
 from memlora_mlx.distill.examples import TrainingExample
 from memlora_mlx.memory import stages
 from memlora_mlx.memory.evidence import owner_name
-from memlora_mlx.memory.pipeline import Pipeline, PipelineOptions
+from memlora_mlx.memory.pipeline import Pipeline
+from memlora_mlx.memory.pipeline_options import PipelineOptions
 from memlora_mlx.memory.results import UpdateInput
 from memlora_mlx.memory.store.store import Store
 from memlora_mlx.records import ChatMessages, Exchange, Neighbour, Scope

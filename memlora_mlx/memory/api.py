@@ -32,6 +32,7 @@ from memlora_mlx.memory.mem0_format import (
 from memlora_mlx.memory.results import Answer, CallCost
 from memlora_mlx.memory.search.find import embed_some_messages, find
 from memlora_mlx.memory.store.history import memory_history
+from memlora_mlx.memory.store.upkeep import erase_everything
 from memlora_mlx.memory.verbatim import store_verbatim
 from memlora_mlx.memory.workspace import Workspace
 from memlora_mlx.models.model_config import text_only_message
@@ -106,11 +107,7 @@ class Memory:
         Raises:
             UsageError: an image cannot be stored; nothing is then remembered.
         """
-        if prompt is not None or memory_type is not None:
-            raise UsageError(
-                "custom prompts and memory types are not supported: the experts are trained on fixed prompts."
-                " Remove these arguments"
-            )
+        _refuse_prompts(prompt, memory_type)
         owner = owner_of(user_id, agent_id, run_id)
         said_at = moment_of(timestamp) if timestamp is not None else datetime.now(UTC)
         extra = dict(metadata or {})
@@ -213,10 +210,8 @@ class Memory:
 
     def reset(self) -> None:
         """Forget everything: history, what was typed in chats, and the training pairs that corrections have left."""
-        self.workspace.store.reset()
-        home = self.workspace.settings.home
-        for left in (home / CHAT_HISTORY, home / APP_HISTORY, *home.glob(f"teacher/*/{CORRECTIONS}")):
-            left.unlink(missing_ok=True)
+        erase_everything(self.workspace.store)
+        _remove_typed(self.workspace.settings.home)
 
     # ------------------------------------------------------------------ beyond Mem0
 
@@ -298,6 +293,20 @@ class Memory:
         Args: as of `undo`; `revision` is the number of the undo in the history.
         """
         return _reversal(self.workspace.editor.redo, revision, user_id, agent_id, run_id)
+
+
+def _refuse_prompts(prompt: str | None, memory_type: str | None) -> None:
+    if prompt is not None or memory_type is not None:
+        raise UsageError(
+            "custom prompts and memory types are not supported: the experts are trained on fixed prompts."
+            " Remove these arguments"
+        )
+
+
+def _remove_typed(home: Path) -> None:
+    """Remove what was typed in chats, and the training pairs of corrections."""
+    for left in (home / CHAT_HISTORY, home / APP_HISTORY, *home.glob(f"teacher/*/{CORRECTIONS}")):
+        left.unlink(missing_ok=True)
 
 
 def _look(workspace: Workspace, question: str, image: str | Path) -> Answer:

@@ -12,6 +12,7 @@ from memlora_mlx.conversations import Conversation, conversation_exchanges
 from memlora_mlx.memory.pipeline import Pipeline
 from memlora_mlx.memory.results import ExchangeResult
 from memlora_mlx.memory.store.sources import mark_source
+from memlora_mlx.memory.store.upkeep import embed_messages
 from memlora_mlx.records import Exchange, Priority
 
 
@@ -102,7 +103,7 @@ def ingest(
         on_progress(stats, None)
 
     if pipeline.options.protocol == "product":
-        pipeline.store.embed_messages(pipeline.engine.embed)  # those of a store of before they were searched
+        embed_messages(pipeline.store, pipeline.engine.embed)  # those of a store of before they were searched
     started = time.perf_counter()
     for conversation, total, missing in work:
         if not missing:

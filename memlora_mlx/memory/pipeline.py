@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from types import MappingProxyType
@@ -20,47 +20,25 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
-from memlora_mlx.memory import stages, visual_questions
+from memlora_mlx.memory import stages
+from memlora_mlx.memory.answering import Answerer
 from memlora_mlx.memory.changes import Change, EmbedFunction, Vector
 from memlora_mlx.memory.engine import MemoryEngine
-from memlora_mlx.memory.evidence import evidence, owner_name
 from memlora_mlx.memory.grounding import GroundedFacts, TurnReason, ground_facts, ground_operations
 from memlora_mlx.memory.operations import image_of_exchange, operations_as_changes
-from memlora_mlx.memory.results import Answer, CallCost, ExchangeResult, ExtractionInput, UpdateInput
+from memlora_mlx.memory.pipeline_options import PipelineOptions
+from memlora_mlx.memory.results import CallCost, ExchangeResult, ExtractionInput, UpdateInput
 from memlora_mlx.memory.scheduling import MAX_IN_FLIGHT, SPECULATIVE_UPDATES, Schedule
 from memlora_mlx.memory.store.messages import exchange_texts
 from memlora_mlx.memory.store.store import Store
-from memlora_mlx.memory.visual_questions import VisualAnswer
 from memlora_mlx.records import (
-    ChatMessages,
     Exchange,
     Grammar,
-    Hit,
     Neighbour,
     Priority,
     Request,
     Scope,
-    Stage,
 )
-from memlora_mlx.settings import Protocol
-
-NOT_MENTIONED = "Not mentioned"  # the answer where there is nothing to answer from
-
-
-@dataclass(frozen=True, slots=True)
-class PipelineOptions:
-    """Options of the pipeline, most of which go beyond the paper."""
-
-    protocol: Protocol = "product"
-    related: int = 5
-    max_context: int = 4096
-    verbatim_only: Collection[Stage] = field(
-        default_factory=frozenset
-    )  # stages that may only copy whole sentences, because the student has no expert for them
-    copy_constrained: bool = False  # the update expert was trained to copy its texts from the prompt
-    per_fact: bool = False  # the update expert was trained on one fact at a time, so each fact has an update of its own
-    supports_images: bool = False  # the student is a vision model
-    use_expert_in_chat: bool = False  # the student can use memories only with its generation expert, in a chat too
 
 
 class _RecentVectors:
@@ -79,11 +57,11 @@ class _RecentVectors:
         return found
 
 
-class Pipeline:
-    """The steps of the memory system, with one engine and one store."""
+class Pipeline(Answerer):
+    """The steps of the memory system, with one engine and one store. Those of questions are in `Answerer`."""
 
     def __init__(self, engine: MemoryEngine, store: Store, options: PipelineOptions) -> None:
-        self.engine, self.store, self.options = engine, store, options
+        super().__init__(engine, store, options)
         self._message_vectors = _RecentVectors()
 
     # ------------------------------------------------------------------ exchange to store
@@ -304,82 +282,12 @@ class Pipeline:
             known.update(zip(ordered, self.engine.embed(ordered), strict=True))
         return operations_as_changes(operations, known, exchange, metadata, expires_at)
 
-    # ------------------------------------------------------------------ question to answer
-
-    def answer_request(
-        self, question: str, hits: Sequence[Hit], *, names: bool = False, look: VisualAnswer | None = None
-    ) -> tuple[Request, int]:
-        """The request for an answer from the hits, best first, and how many of them did not fit.
-
-        Args:
-            names: say whose memory each is, where more than one owner is asked.
-            look: what one of their pictures has shown; it stands behind the words of its hit.
-        """
-        recalled = self.evidence(question, hits, names=names)
-        if look is not None:
-            recalled = [
-                replace(line, text=stages.with_visual_answer(line.text, look.answer, look.reason))
-                if look.hit == hit
-                else line
-                for hit, line in zip(hits, recalled, strict=True)
-            ]
-        request, truncated, _ = self._fitted_request(
-            "generation",
-            lambda kept: stages.answer_chat(question, recalled[:kept]),
-            len(recalled),
-            stages.ANSWER_TOKENS,
-            lambda _: None,
-        )
-        return replace(request, stop_repetition=self.options.protocol == "product"), truncated
-
-    def evidence(self, question: str, hits: Sequence[Hit], *, names: bool = False) -> list[stages.PromptMemory]:
-        """The hits as the student reads them: what was said, or in the paper's protocol the memories."""
-        if self.options.protocol == "product":
-            return evidence(question, hits, names=names)
-        return [stages.PromptMemory(hit.text, hit.said_at, owner_name(hit.owner) if names else None) for hit in hits]
-
-    def answer(
-        self, question: str, hits: Sequence[Hit], *, names: bool = False, on_text: Callable[[str], None] | None = None
-    ) -> Answer:
-        """Answer from the hits; with a student that sees, after another look at a picture among the best.
-
-        Where nothing was found, the answer is that it was not mentioned, and the student is not asked.
-
-        Args:
-            on_text: called on the engine's thread with each piece of the answer.
-        """
-        if not hits and self.options.protocol == "product":
-            if on_text is not None:
-                on_text(NOT_MENTIONED)
-            return Answer(NOT_MENTIONED, (), CallCost("generation", 0, 0, 0.0))
-        found = None
-        if self.options.supports_images and self.options.protocol == "product":
-            found = visual_questions.answer_from_stored_image(self.engine, question, hits, self.store.images)
-        request, truncated = self.answer_request(question, hits, names=names, look=found)
-        completion = self.engine.complete(request, on_text=on_text)
-        cost = CallCost.of("generation", completion, truncated)
-        return Answer(completion.text.strip(), tuple(hits[: len(hits) - truncated]), cost, found)
-
     # ------------------------------------------------------------------ inside
 
     def _similarity(self, text: str, other: str) -> float:
         """The cosine of two texts."""
         one, two = self.engine.embed([text, other])
         return float(one @ two)
-
-    def _fitted_request(
-        self,
-        stage: Stage,
-        build: Callable[[int], ChatMessages],
-        items: int,
-        output: int,
-        grammar: Callable[[int], Grammar | None],
-        picture: Path | None = None,
-    ) -> tuple[Request, int, int]:
-        """The stage's request with as much as fits, what was cut, and what was kept."""
-        budget = min(self.options.max_context, self.engine.student.context) - output
-        fitted = stages.fit_prompt(build, items, lambda chat: self.engine.count_tokens(chat, picture), budget)
-        return Request(stage, fitted.chat, grammar(fitted.kept), output, picture), fitted.truncated, fitted.kept
 
     def _picture(self, exchange: Exchange) -> Path | None:
         """The file of the exchange's image, for a student that sees; None where it is not in the store."""

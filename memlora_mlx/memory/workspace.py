@@ -10,7 +10,8 @@ from typing import Self
 from memlora_mlx.errors import ModelBroken, ModelMissing, StoreError
 from memlora_mlx.memory.changes import EmbeddingFingerprint
 from memlora_mlx.memory.editing import Editor
-from memlora_mlx.memory.pipeline import Pipeline, PipelineOptions
+from memlora_mlx.memory.pipeline import Pipeline
+from memlora_mlx.memory.pipeline_options import PipelineOptions
 from memlora_mlx.memory.store.store import Store
 from memlora_mlx.models.adapter_registry import expert_folders, experts_in, read_card
 from memlora_mlx.models.cards import ExpertCard

@@ -15,7 +15,8 @@ import pytest
 from memlora_mlx.conversations import conversation_exchanges, read_conversations
 from memlora_mlx.memory import stages
 from memlora_mlx.memory.changes import EmbeddingFingerprint
-from memlora_mlx.memory.pipeline import Pipeline, PipelineOptions
+from memlora_mlx.memory.pipeline import Pipeline
+from memlora_mlx.memory.pipeline_options import PipelineOptions
 from memlora_mlx.memory.store.store import Store
 from memlora_mlx.memory.workspace import Workspace
 from memlora_mlx.models.engine import Engine

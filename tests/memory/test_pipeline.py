@@ -21,7 +21,8 @@ from memlora_mlx.errors import Cancelled
 from memlora_mlx.memory import stages
 from memlora_mlx.memory.changes import Add, EmbeddingFingerprint
 from memlora_mlx.memory.evidence import owner_name
-from memlora_mlx.memory.pipeline import Pipeline, PipelineOptions
+from memlora_mlx.memory.pipeline import Pipeline
+from memlora_mlx.memory.pipeline_options import PipelineOptions
 from memlora_mlx.memory.results import UpdateInput
 from memlora_mlx.memory.stages import UpdateAnswer, UpdateOperation
 from memlora_mlx.memory.store.history import memory_history

@@ -14,7 +14,8 @@ import pytest
 
 from memlora_mlx.conversations import conversation_exchanges, read_conversations
 from memlora_mlx.memory.changes import EmbeddingFingerprint
-from memlora_mlx.memory.pipeline import Pipeline, PipelineOptions
+from memlora_mlx.memory.pipeline import Pipeline
+from memlora_mlx.memory.pipeline_options import PipelineOptions
 from memlora_mlx.memory.store.history import memory_history
 from memlora_mlx.memory.store.store import Store
 from memlora_mlx.models.adapter_registry import expert_folders

@@ -19,7 +19,8 @@ from memlora_mlx.errors import UsageError, VisionMissing
 from memlora_mlx.memory.changes import Add, EmbeddingFingerprint
 from memlora_mlx.memory.chat import Chat
 from memlora_mlx.memory.operations import image_of_exchange
-from memlora_mlx.memory.pipeline import Pipeline, PipelineOptions
+from memlora_mlx.memory.pipeline import Pipeline
+from memlora_mlx.memory.pipeline_options import PipelineOptions
 from memlora_mlx.memory.stages import UpdateAnswer, UpdateOperation, parse_visual_answer, visual_answer_grammar
 from memlora_mlx.memory.store.store import Store
 from memlora_mlx.models.embedding_fingerprint import read_embedding_fingerprint

@@ -9,6 +9,7 @@ from typing import Any
 from memlora_mlx.memory.changes import EmbedFunction, Vector
 from memlora_mlx.memory.search.hits import find_hits
 from memlora_mlx.memory.store.store import Store
+from memlora_mlx.memory.store.upkeep import embed_messages
 from memlora_mlx.records import Hit, Scope
 from memlora_mlx.settings import Protocol
 
@@ -75,4 +76,4 @@ def embed_some_messages(store: Store, embed: EmbedFunction, protocol: Protocol) 
     Until all of them have one they are found by their words. Ingesting and `memlora doctor --repair` embed all at once.
     """
     if protocol == "product" and not store.database.read_only:
-        store.embed_messages(embed, EMBEDDED_BEFORE_A_SEARCH)
+        embed_messages(store, embed, EMBEDDED_BEFORE_A_SEARCH)

@@ -32,7 +32,8 @@ from memlora_mlx.memory.retrieval.lexical import question_terms
 from memlora_mlx.memory.retrieval.search import nearest
 from memlora_mlx.memory.retrieval.tables import MEMORIES, MESSAGES, VectorTable, vectors_from
 from memlora_mlx.memory.search.words import ranked_rows
-from memlora_mlx.memory.store import messages, rows
+from memlora_mlx.memory.store import messages, meta, rows
+from memlora_mlx.memory.store.owner_indexes import current_indexes, owner_rows
 from memlora_mlx.records import Hit, Image, MessageKey, Scope, SourceMessage
 
 if TYPE_CHECKING:
@@ -99,8 +100,9 @@ def find_hits(
     common = expiry(store.clock(), show_expired)
     indexed, chosen = ranges(source, said_after, said_before), from_filters(filters)
     with store.indexes.lock, store.message_indexes.lock, store.snapshot() as connection:
-        kinds = store.current_indexes(connection, scopes, owner_exact, store.message_indexes, store.indexes)
-        owners = store.owner_rows(connection, scopes, owner_exact)
+        position = meta.read_revision(connection, store.embedding, store.folder)
+        kinds = current_indexes(connection, position, scopes, owner_exact, store.message_indexes, store.indexes)
+        owners = owner_rows(connection, scopes, owner_exact)
         if not owners or limit < 1:
             return []
         pool = max(POOL * len(scopes), 2 * limit)

@@ -24,10 +24,12 @@ from memlora_mlx.errors import StoreError, UsageError
 from memlora_mlx.memory import inputs
 from memlora_mlx.memory.changes import EmbedFunction, ImportResult, Source
 from memlora_mlx.memory.store import messages, rows
+from memlora_mlx.memory.store.exchanges import insert_exchange
 from memlora_mlx.memory.store.images import erase_released_images
 from memlora_mlx.memory.store.messages import EndedFact
 from memlora_mlx.memory.store.store import Store
 from memlora_mlx.memory.store.transactions import Transaction
+from memlora_mlx.memory.store.upkeep import embed_messages
 from memlora_mlx.records import Exchange, Image, MemoryRecord, Message, MessageKey, Role, Scope
 from memlora_mlx.text import clean_text
 
@@ -135,7 +137,7 @@ def _imported(store: Store, lines: Iterable[object], embed: EmbedFunction, resto
         done = {row["key"] for row in transaction.connection.execute("SELECT key FROM exchanges")}
         for key, exchange in exchanges.items():
             if key not in done:
-                transaction.insert_exchange(exchange)
+                insert_exchange(transaction, exchange)
                 messages.restore_ended_facts(transaction.connection, key, ended[key])
         there = _present(transaction.connection, memories)  # again: another process may have been quicker
         added = 0
@@ -145,7 +147,7 @@ def _imported(store: Store, lines: Iterable[object], embed: EmbedFunction, resto
                 transaction.record_history("ADD", None, memory, memory.exchange_key, "import")
                 added += 1
     if exchanges.keys() - done:
-        store.embed_messages(embed)
+        embed_messages(store, embed)
     return ImportResult(added, len(memories) - added)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import sqlite3
 
 from memlora_mlx.memory.retrieval.lexical import TOKENIZER, WORDS_VERSION
+from memlora_mlx.memory.store.database import Database
 from memlora_mlx.memory.store.messages import (
     end_fact,
     index_exchange,
@@ -17,6 +18,7 @@ from memlora_mlx.memory.store.messages import (
     source_message,
     words_of,
 )
+from memlora_mlx.memory.store.meta import next_revision
 
 _WORDS = f"""
     CREATE VIRTUAL TABLE message_words USING fts5(text, before, facts, after, tokenize = '{TOKENIZER}')
@@ -34,6 +36,15 @@ def words_version(connection: sqlite3.Connection) -> int:
     """The version of the full-text table; 0 where there is none yet."""
     row = connection.execute("SELECT value FROM meta WHERE key = 'words'").fetchone()
     return 0 if row is None else int(row["value"])
+
+
+def fill_if_outdated(database: Database) -> None:
+    """Make the full-text index of a new store, or anew where another version of memlora made it."""
+    with database.read() as connection:
+        is_current = words_version(connection) == WORDS_VERSION
+    if not is_current:
+        with database.write() as connection:
+            fill(connection, next_revision(connection))
 
 
 def fill(connection: sqlite3.Connection, revision: int) -> None:

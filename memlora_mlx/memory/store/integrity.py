@@ -16,6 +16,7 @@ from memlora_mlx.memory.changes import EmbeddingFingerprint, EmbedFunction
 from memlora_mlx.memory.store import full_text, messages, meta
 from memlora_mlx.memory.store.images import images_in_use
 from memlora_mlx.memory.store.store import Store
+from memlora_mlx.memory.store.upkeep import clear_indexes, embed_messages
 
 BATCH = 256  # texts embedded at once
 TRIES = 5
@@ -105,11 +106,11 @@ def repair_store(store: Store, embed: EmbedFunction) -> list[str]:
         messages.drop_vectors(transaction.connection, broken, transaction.revision)
     if texts:
         done.append(f"embedded {len(texts)} memories again")
-    if count := store.embed_messages(embed):
+    if count := embed_messages(store, embed):
         done.append(f"embedded {count} messages")
     if removed := store.images.erase(store.images.find_damaged()):
         done.append(f"removed {removed} damaged pictures; their memories keep words and captions")
-    store.clear_indexes()
+    clear_indexes(store)
     done.append("cleared the indexes; the next search builds them from the database")
     return done
 
@@ -147,7 +148,7 @@ def reembed(store: Store, embed: EmbedFunction, embedding: EmbeddingFingerprint)
                 "UPDATE meta SET value = ? WHERE key = 'space'", [json.dumps(asdict(embedding))]
             )
         store.embedding = store.expected_embedding = embedding
-        store.clear_indexes()
+        clear_indexes(store)
         return len(stored)
     raise StoreError("another process kept writing to the store; close it, then run `memlora doctor --repair` again")
 

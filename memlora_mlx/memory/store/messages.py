@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 from memlora_mlx.memory.changes import Vector
 from memlora_mlx.memory.inputs import decode_time
 from memlora_mlx.memory.retrieval.lexical import searchable, source_position
-from memlora_mlx.records import Exchange, MessageKey
+from memlora_mlx.records import Exchange, MemoryRecord, MessageKey
 from memlora_mlx.text import clean_text
 
 SESSION_GAP = timedelta(hours=1)  # a longer silence begins a new session
@@ -204,6 +204,14 @@ def find_message(connection: sqlite3.Connection, key: MessageKey) -> int | None:
         [key.exchange_key, key.position],
     ).fetchone()
     return None if row is None else int(row["id"])
+
+
+def message_of(connection: sqlite3.Connection, memory: MemoryRecord) -> int | None:
+    """The row of the message that a memory came from: the one it names, else the likeliest of its exchange."""
+    if memory.message is not None:
+        return find_message(connection, memory.message)
+    row = source_message(connection, memory.exchange_key, memory.text)
+    return None if row is None or has_ended(connection, row, memory.id) else row
 
 
 def message_key(connection: sqlite3.Connection, message: int | None) -> MessageKey | None:

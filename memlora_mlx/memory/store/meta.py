@@ -51,3 +51,9 @@ def read_revision(connection: sqlite3.Connection, embedding: EmbeddingFingerprin
     if stored != embedding:
         raise StoreError(f"the store in {folder} now holds vectors of {stored}, not {embedding}; open it again")
     return StoreRevision(meta["store"], stored, int(meta["revision"]))
+
+
+def next_revision(connection: sqlite3.Connection) -> int:
+    """Raise the revision of the database by one, and return it."""
+    connection.execute("UPDATE meta SET value = value + 1 WHERE key = 'revision'")
+    return int(connection.execute("SELECT value FROM meta WHERE key = 'revision'").fetchone()[0])

@@ -1,8 +1,8 @@
 """The memory store: memories, their exchanges and embeddings in one SQLite file, and the vector indexes beside it.
 
 All data is in `<folder>/memories.db`. `<folder>/indexes/` is a cache and can be deleted at any time; `<folder>/images/`
-holds the images. This module has the rows and the transactions. History and undo, export and import, checks and repair
-are modules of their own, whose functions take a `Store`.
+holds the images. This module reads, searches and commits. History and undo, export and import, checks and repair, and
+upkeep are modules of their own, whose functions take a `Store`.
 """
 
 from __future__ import annotations
@@ -34,13 +34,14 @@ from memlora_mlx.memory.changes import (
 )
 from memlora_mlx.memory.retrieval.conditions import expiry, ranges
 from memlora_mlx.memory.retrieval.filters import Condition, all_of, from_filters, not_expired
-from memlora_mlx.memory.retrieval.index import EXACT_LIMIT, OwnerIndex, OwnerIndexes
-from memlora_mlx.memory.retrieval.lexical import WORDS_VERSION
+from memlora_mlx.memory.retrieval.index import EXACT_LIMIT, OwnerIndexes
 from memlora_mlx.memory.retrieval.search import nearest
 from memlora_mlx.memory.retrieval.tables import MEMORIES, MESSAGES
-from memlora_mlx.memory.store import full_text, messages, meta, rows
+from memlora_mlx.memory.store import full_text, meta, rows
 from memlora_mlx.memory.store.database import BUSY_SECONDS, Database
+from memlora_mlx.memory.store.exchanges import delete_conversations, insert_if_new
 from memlora_mlx.memory.store.images import ImageStore, erase_released_images
+from memlora_mlx.memory.store.owner_indexes import current_indexes
 from memlora_mlx.memory.store.transactions import Transaction
 from memlora_mlx.records import Exchange, MemoryRecord, Neighbour, Scope
 
@@ -58,7 +59,6 @@ __all__ = [
     "utc_now",
 ]
 
-_EMBEDDED_AT_ONCE = 64  # messages
 MAX_ROW_ID = 2**63 - 1  # the largest integer of SQLite
 _ORDERS: Mapping[SortOrder, str] = {
     "newest": "coalesce(m.said_at, m.stored_at) DESC, m.id DESC",
@@ -112,7 +112,7 @@ class Store:
             if not any_embedding:
                 meta.check_embedding(self.embedding, embedding, folder)
             if not self.database.read_only:
-                self._fill_words()
+                full_text.fill_if_outdated(self.database)
         except BaseException:
             self.database.close()
             raise
@@ -145,7 +145,7 @@ class Store:
 
         Args:
             message_vectors: of the exchange's messages, in order; without them the messages are found by their words
-                alone, until `embed_messages`.
+                alone, until `upkeep.embed_messages`.
 
         Returns the result of each change, in order; None if the exchange was already stored: then nothing is written.
         A change to a memory that is gone, or that another owner has, is rejected, and its result says so.
@@ -158,13 +158,8 @@ class Store:
         if exchange is not None and inputs.clean_scope(exchange.owner) != owner:
             raise StoreError(f"exchange {exchange.key} belongs to {exchange.owner}, not to {owner}")
         with self.transaction() as transaction:
-            if exchange is not None and rows.stored_keys(transaction.connection, [exchange.key]):
-                transaction.referenced_images |= {
-                    m.image.sha256 for m in exchange.messages if m.image and m.image.sha256
-                }
+            if exchange is not None and not insert_if_new(transaction, exchange, message_vectors):
                 return None
-            if exchange is not None:
-                transaction.insert_exchange(exchange, message_vectors)
             return [transaction.apply(owner, change, number, exchange, actor) for number, change in enumerate(changes)]
 
     def revise(
@@ -199,20 +194,8 @@ class Store:
             gone = rows.read_memories(transaction.connection, f"WHERE {where} ORDER BY m.id", values)
             for memory in gone:
                 transaction.remove(memory, None, actor)
-            transaction.delete_exchanges(f"SELECT o.id FROM owners o WHERE {where}", values)
+            delete_conversations(transaction, scope)
             return len(gone)
-
-    def reset(self) -> None:
-        """Delete everything, the history too, and leave no trace of it in the file."""
-        with self.transaction() as transaction:
-            full_text.create_words(transaction.connection)
-            tombstones = ("tombstones", "message_tombstones")
-            for table in ("history", *tombstones, "memories", "exchanges", "images", "sources", "owners"):
-                transaction.connection.execute(f"DELETE FROM {table}")
-            _ = transaction.revision  # so that the indexes of other processes notice it
-        self.clear_indexes()
-        self.images.clear()
-        self.database.compact()
 
     # Reading
 
@@ -271,7 +254,8 @@ class Store:
         """
         query = inputs.checked_vector(np.asarray(vector), self.embedding)
         with self.indexes.lock, self.snapshot() as connection:
-            [indexes] = self.current_indexes(connection, [scope], owner_exact, self.indexes)
+            position = meta.read_revision(connection, self.embedding, self.folder)
+            [indexes] = current_indexes(connection, position, [scope], owner_exact, self.indexes)
             found = nearest(
                 connection,
                 indexes,
@@ -288,24 +272,10 @@ class Store:
         queries = [inputs.checked_vector(np.asarray(vector), self.embedding) for vector in vectors]
         common = not_expired(self.clock())
         with self.indexes.lock, self.snapshot() as connection:
-            [indexes] = self.current_indexes(connection, [owner], True, self.indexes)
+            position = meta.read_revision(connection, self.embedding, self.folder)
+            [indexes] = current_indexes(connection, position, [owner], True, self.indexes)
             found = (nearest(connection, indexes, query, max(0, limit), common=common) for query in queries)
             return [rows.read_neighbours(connection, each) for each in found]
-
-    def embed_messages(self, embed: EmbedFunction, limit: int | None = None) -> int:
-        """Embed messages that have no vector yet, at most `limit` of them. Returns how many it embedded."""
-        done = 0
-        while limit is None or done < limit:
-            with self.snapshot() as connection:
-                missing = messages.pending(connection, min(_EMBEDDED_AT_ONCE, (limit or MAX_ROW_ID) - done))
-            if not missing:
-                break
-            vectors = inputs.checked_vectors(embed([text for _, text in missing]), len(missing), self.embedding)
-            with self.transaction() as transaction:
-                rows_and_vectors = zip((row for row, _ in missing), vectors, strict=True)
-                messages.put_vectors(transaction.connection, rows_and_vectors, transaction.revision)
-            done += len(missing)
-        return done
 
     # Inside
 
@@ -326,41 +296,6 @@ class Store:
         erase_released_images(
             self.images, self.database, self.clock(), transaction.referenced_images, transaction.released_images
         )
-
-    def current_indexes(
-        self, connection: sqlite3.Connection, scopes: Sequence[Scope], exact: bool, *kinds: OwnerIndexes
-    ) -> list[list[OwnerIndex]]:
-        """For each kind the indexes of the owners in any of the scopes, brought up to date with the read transaction.
-
-        Hold the kinds' locks, taken before the transaction began.
-        """
-        where, values = _any_scope(scopes, exact)
-        position = meta.read_revision(connection, self.embedding, self.folder)
-        found: list[list[OwnerIndex]] = []
-        for kind in kinds:
-            count = kind.table.count_column
-            owners = connection.execute(f"SELECT id, {count} FROM owners o WHERE {where} AND {count}", values)
-            found.append([kind.current(connection, row[0], position, row[1]) for row in owners.fetchall()])
-        return found
-
-    def owner_rows(self, connection: sqlite3.Connection, scopes: Sequence[Scope], exact: bool) -> list[int]:
-        """The rows of the owners in any of the scopes."""
-        where, values = _any_scope(scopes, exact)
-        return [row[0] for row in connection.execute(f"SELECT id FROM owners o WHERE {where} ORDER BY id", values)]
-
-    def clear_indexes(self) -> None:
-        """Remove all vector indexes, on disk too: the next search makes them from the database."""
-        self.indexes.clear()
-        self.message_indexes.clear()
-
-    def _fill_words(self) -> None:
-        """Make the full-text index of a new store, or anew where another version of memlora made it."""
-        with self.snapshot() as connection:
-            is_current = full_text.words_version(connection) == WORDS_VERSION
-        if not is_current:
-            with self.database.write() as connection:
-                transaction = Transaction(connection, self.embedding, self.clock())
-                full_text.fill(connection, transaction.revision)
 
     # Last: below it `list` is this method and no longer the type
 
@@ -388,10 +323,3 @@ class Store:
 def _condition(scope: Scope, filters: Mapping[str, Any] | None, expiry: Condition) -> Condition:
     where, values = rows.scope_condition(scope)
     return all_of(Condition(f"({where})", tuple(values)), from_filters(filters), expiry)
-
-
-def _any_scope(scopes: Sequence[Scope], exact: bool) -> tuple[str, list[str | None]]:
-    """SQL over the owners `o` that are in any of the scopes."""
-    conditions = [rows.scope_condition(scope, exact=exact) for scope in scopes]
-    where = " OR ".join(f"({sql})" for sql, _ in conditions) or "0"
-    return f"({where})", [value for _, each in conditions for value in each]

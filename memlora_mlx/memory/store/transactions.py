@@ -6,7 +6,6 @@ import functools
 import json
 import sqlite3
 import uuid
-from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 
@@ -24,7 +23,7 @@ from memlora_mlx.memory.changes import (
     Vector,
     WriteConflict,
 )
-from memlora_mlx.memory.store import messages, rows
+from memlora_mlx.memory.store import messages, meta, rows
 from memlora_mlx.records import Event, Exchange, Image, MemoryRecord, MessageKey, Scope
 from memlora_mlx.text import clean_text
 
@@ -38,7 +37,7 @@ class Transaction:
     def __init__(self, connection: sqlite3.Connection, embedding: EmbeddingFingerprint, now: datetime) -> None:
         self.connection = connection
         self.now = now
-        self._embedding = embedding
+        self.embedding = embedding
         self.referenced_images: set[str] = set()  # SHA-256 of pictures that rows written here name
         self.released_images: set[str] = set()  # of pictures that a memory removed or changed here has had
         # Rows whose facts changed here, and whose words in the full-text index have to follow.
@@ -52,8 +51,7 @@ class Transaction:
     @functools.cached_property
     def revision(self) -> int:
         """The number of this transaction; taken only when something is written."""
-        self.connection.execute("UPDATE meta SET value = value + 1 WHERE key = 'revision'")
-        return int(self.connection.execute("SELECT value FROM meta WHERE key = 'revision'").fetchone()[0])
+        return meta.next_revision(self.connection)
 
     def apply(self, owner: Scope, change: Change, number: int, exchange: Exchange | None, actor: str) -> AppliedChange:
         """One change, in order: the `number`-th of its exchange. Raises WriteConflict: see `Store.commit`."""
@@ -152,7 +150,7 @@ class Transaction:
                 self.owner_row(memory.owner),
                 inputs.encode_time(memory.stored_at),
                 memory.exchange_key,
-                message := self._message_row(memory),
+                message := messages.message_of(self.connection, memory),
                 self.image_row(memory.image),
                 inputs.encode_time(memory.expires_at),
                 inputs.encode_time(memory.said_at),
@@ -184,13 +182,6 @@ class Transaction:
             self._end_fact(old_message, memory.id, is_forgotten=False)
         self._begin_fact(message, memory.id, row)
 
-    def _message_row(self, memory: MemoryRecord) -> int | None:
-        """The row of the message that a memory came from: the one it names, else the likeliest of its exchange."""
-        if memory.message is not None:
-            return messages.find_message(self.connection, memory.message)
-        row = messages.source_message(self.connection, memory.exchange_key, memory.text)
-        return None if row is None or messages.has_ended(self.connection, row, memory.id) else row
-
     def _begin_fact(self, message: int | None, memory_id: str, row: int) -> None:
         self._changed_memories.add(row)
         if message is not None:
@@ -213,7 +204,7 @@ class Transaction:
         ]
 
     def _embed(self, row: int | None, vector: Vector) -> None:
-        blob = inputs.checked_vector(np.asarray(vector), self._embedding).tobytes()
+        blob = inputs.checked_vector(np.asarray(vector), self.embedding).tobytes()
         self.connection.execute("INSERT OR REPLACE INTO embeddings (memory, vector) VALUES (?, ?)", [row, blob])
 
     def record_history(
@@ -259,63 +250,6 @@ class Transaction:
         if name and row["name"] is None:
             self.connection.execute("UPDATE owners SET name = ? WHERE id = ?", [clean_text(name), row["id"]])
         return int(row["id"])
-
-    def insert_exchange(self, exchange: Exchange, vectors: Sequence[Vector] | None = None) -> None:
-        """The source messages, and with them the mark that this exchange is done.
-
-        Args:
-            vectors: of the messages; without them they are found by their words only, until `embed_messages`.
-        """
-        speakers = (message.speaker for message in exchange.messages if message.role == "user")
-        owner = self.owner_row(exchange.owner, next(filter(None, speakers), None))
-        row = self.connection.execute(
-            "INSERT INTO exchanges (key, owner, source, position, said_at) VALUES (?, ?, ?, ?, ?)",
-            [
-                clean_text(exchange.key),
-                owner,
-                clean_text(exchange.source),
-                exchange.position,
-                inputs.encode_time(exchange.said_at),
-            ],
-        ).lastrowid
-        self.connection.executemany(
-            """
-            INSERT INTO messages (exchange, position, role, speaker, text, said_at, ref, image)
-            VALUES (?, ?, ?, ?, ?, ?, ?, ?)
-            """,
-            [
-                [
-                    row,
-                    position,
-                    message.role,
-                    message.speaker and clean_text(message.speaker),
-                    clean_text(message.text),
-                    inputs.encode_time(message.said_at),
-                    message.ref and clean_text(message.ref),
-                    self.image_row(message.image),
-                ]
-                for position, message in enumerate(exchange.messages)
-            ],
-        )
-        assert row is not None
-        indexed = messages.index_exchange(self.connection, row, self.revision)
-        if vectors is not None:
-            checked = inputs.checked_vectors(np.asarray(vectors), len(indexed), self._embedding)
-            messages.put_vectors(self.connection, zip(indexed, checked, strict=True), self.revision)
-
-    def delete_exchanges(self, owners: str, values: Sequence[str | None]) -> None:
-        """Delete the exchanges of the owners that the query `owners` selects, and release the images in them."""
-        execute = self.connection.execute
-        found = execute(
-            "SELECT DISTINCT i.sha256 FROM exchanges x JOIN messages g ON g.exchange = x.id"
-            f" JOIN images i ON i.id = g.image WHERE i.sha256 IS NOT NULL AND x.owner IN ({owners})",
-            values,
-        )
-        self.released_images |= {row["sha256"] for row in found}
-        chosen = [row[0] for row in execute(owners, values)]
-        messages.remove_owners(self.connection, chosen, self.revision)
-        execute(f"DELETE FROM exchanges WHERE owner IN ({owners})", values)
-        execute("UPDATE sources SET finished_at = NULL WHERE name NOT IN (SELECT source FROM exchanges)")
 
     def image_row(self, image: Image | None) -> int | None:
         """Its row, made if need be."""

@@ -21,6 +21,7 @@ from memlora_mlx.memory.store.history import redo_change, undo_change
 from memlora_mlx.memory.store.integrity import check_store, repair_store
 from memlora_mlx.memory.store.messages import exchange_texts
 from memlora_mlx.memory.store.store import Store
+from memlora_mlx.memory.store.upkeep import embed_messages, erase_everything
 from memlora_mlx.records import Exchange, Hit, Message, Scope
 
 SPACE = EmbeddingFingerprint("words/mean", 32)
@@ -311,7 +312,7 @@ def test_a_reset_leaves_no_word_in_any_file(store: Store) -> None:
     keep(store, exchange("x", "My secret word is Xylobrastic.", "Ok."), add("The secret word is Xylobrastic"))
     store.commit(ANN, [add("Zanthomere is a memory by hand")])
     ask(store, "Xylobrastic")
-    store.reset()
+    erase_everything(store)
     assert ask(store, "Xylobrastic", scopes=(Scope(),)) == []
     assert check_store(store) == []
     found = all_words(store).lower()
@@ -337,8 +338,8 @@ def test_an_older_store_is_searched_by_words_at_once_and_by_meaning_when_embedde
         assert by_text["I live in Bergen."].superseded_at is not None
         assert not any("4711" in text for text in said(ask(store, "door code 4711")))
         assert check_store(store) == []
-        assert store.embed_messages(embed) == 6
-        assert store.embed_messages(embed) == 0
+        assert embed_messages(store, embed) == 6
+        assert embed_messages(store, embed) == 0
         assert check_store(store) == []
 
 

@@ -25,6 +25,7 @@ from memlora_mlx.memory.store.images import GRACE_SECONDS, UNDO_DAYS
 from memlora_mlx.memory.store.integrity import check_store, repair_store
 from memlora_mlx.memory.store.schema import MIGRATIONS
 from memlora_mlx.memory.store.store import Store
+from memlora_mlx.memory.store.upkeep import erase_everything
 from memlora_mlx.records import Exchange, Image, Message
 
 NOW = datetime(2024, 1, 1, tzinfo=UTC)
@@ -94,7 +95,7 @@ def test_undoing_an_addition_and_forgetting_everybody_erase_the_picture(store: S
     store.delete_all(ANNA)
     assert files(store.folder) == []
     add(store, stored_image(store), "3")
-    store.reset()
+    erase_everything(store)
     assert files(store.folder) == []
 
 
@@ -197,7 +198,7 @@ def test_links_out_of_the_store_are_never_followed(store: Store, tmp_path: Path)
     folder.symlink_to(tmp_path, target_is_directory=True)
     with pytest.raises(UsageError, match="link that leads outside the store"):
         stored_image(store)
-    store.reset()
+    erase_everything(store)
     assert secret.exists()
 
 

@@ -18,6 +18,7 @@ from memlora_mlx.memory.store.history import memory_history, undo_change
 from memlora_mlx.memory.store.integrity import check_store
 from memlora_mlx.memory.store.sources import list_owners, list_sources, mark_source
 from memlora_mlx.memory.store.store import Store
+from memlora_mlx.memory.store.upkeep import erase_everything
 from memlora_mlx.records import Exchange, Image, MemoryRecord, Message, Scope
 
 SPACE = EmbeddingFingerprint("words/mean", 16)
@@ -341,7 +342,7 @@ def test_a_memory_brought_back_does_not_stand_in_the_way_of_a_second_reading(sto
 def test_reset_forgets_everything_and_leaves_no_trace(store: Store) -> None:
     store.commit(ANNA, [add("a-secret-to-forget")], exchange=exchange(text="another-secret"))
     store.search(vector("q"), 1)
-    store.reset()
+    erase_everything(store)
     assert (store.list(), list_owners(store), store.stored_exchanges(["x1"]), store.search(vector("q"), 9)) == (
         [],
         [],

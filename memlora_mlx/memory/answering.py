@@ -1,0 +1,93 @@
+"""The steps from a question's hits to its answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from memlora_mlx.memory import stages, visual_questions
+from memlora_mlx.memory.engine import MemoryEngine
+from memlora_mlx.memory.evidence import evidence, owner_name
+from memlora_mlx.memory.pipeline_options import PipelineOptions
+from memlora_mlx.memory.results import Answer, CallCost
+from memlora_mlx.memory.store.store import Store
+from memlora_mlx.memory.visual_questions import VisualAnswer
+from memlora_mlx.records import ChatMessages, Grammar, Hit, Request, Stage
+
+NOT_MENTIONED = "Not mentioned"  # the answer where there is nothing to answer from
+
+
+class Answerer:
+    """Answers questions from what was found for them, with one engine and the images of one store."""
+
+    def __init__(self, engine: MemoryEngine, store: Store, options: PipelineOptions) -> None:
+        self.engine, self.store, self.options = engine, store, options
+
+    def answer_request(
+        self, question: str, hits: Sequence[Hit], *, names: bool = False, look: VisualAnswer | None = None
+    ) -> tuple[Request, int]:
+        """The request for an answer from the hits, best first, and how many of them did not fit.
+
+        Args:
+            names: say whose memory each is, where more than one owner is asked.
+            look: what one of their pictures has shown; it stands behind the words of its hit.
+        """
+        recalled = self.evidence(question, hits, names=names)
+        if look is not None:
+            recalled = [
+                replace(line, text=stages.with_visual_answer(line.text, look.answer, look.reason))
+                if look.hit == hit
+                else line
+                for hit, line in zip(hits, recalled, strict=True)
+            ]
+        request, truncated, _ = self._fitted_request(
+            "generation",
+            lambda kept: stages.answer_chat(question, recalled[:kept]),
+            len(recalled),
+            stages.ANSWER_TOKENS,
+            lambda _: None,
+        )
+        return replace(request, stop_repetition=self.options.protocol == "product"), truncated
+
+    def evidence(self, question: str, hits: Sequence[Hit], *, names: bool = False) -> list[stages.PromptMemory]:
+        """The hits as the student reads them: what was said, or in the paper's protocol the memories."""
+        if self.options.protocol == "product":
+            return evidence(question, hits, names=names)
+        return [stages.PromptMemory(hit.text, hit.said_at, owner_name(hit.owner) if names else None) for hit in hits]
+
+    def answer(
+        self, question: str, hits: Sequence[Hit], *, names: bool = False, on_text: Callable[[str], None] | None = None
+    ) -> Answer:
+        """Answer from the hits; with a student that sees, after another look at a picture among the best.
+
+        Where nothing was found, the answer is that it was not mentioned, and the student is not asked.
+
+        Args:
+            on_text: called on the engine's thread with each piece of the answer.
+        """
+        if not hits and self.options.protocol == "product":
+            if on_text is not None:
+                on_text(NOT_MENTIONED)
+            return Answer(NOT_MENTIONED, (), CallCost("generation", 0, 0, 0.0))
+        found = None
+        if self.options.supports_images and self.options.protocol == "product":
+            found = visual_questions.answer_from_stored_image(self.engine, question, hits, self.store.images)
+        request, truncated = self.answer_request(question, hits, names=names, look=found)
+        completion = self.engine.complete(request, on_text=on_text)
+        cost = CallCost.of("generation", completion, truncated)
+        return Answer(completion.text.strip(), tuple(hits[: len(hits) - truncated]), cost, found)
+
+    def _fitted_request(
+        self,
+        stage: Stage,
+        build: Callable[[int], ChatMessages],
+        items: int,
+        output: int,
+        grammar: Callable[[int], Grammar | None],
+        picture: Path | None = None,
+    ) -> tuple[Request, int, int]:
+        """The stage's request with as much as fits, what was cut, and what was kept."""
+        budget = min(self.options.max_context, self.engine.student.context) - output
+        fitted = stages.fit_prompt(build, items, lambda chat: self.engine.count_tokens(chat, picture), budget)
+        return Request(stage, fitted.chat, grammar(fitted.kept), output, picture), fitted.truncated, fitted.kept

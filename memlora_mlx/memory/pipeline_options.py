@@ -1,0 +1,25 @@
+"""What the steps of the memory system depend on, apart from engine and store."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, field
+
+from memlora_mlx.records import Stage
+from memlora_mlx.settings import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class PipelineOptions:
+    """Options of the pipeline, most of which go beyond the paper."""
+
+    protocol: Protocol = "product"
+    related: int = 5
+    max_context: int = 4096
+    verbatim_only: Collection[Stage] = field(
+        default_factory=frozenset
+    )  # stages that may only copy whole sentences, because the student has no expert for them
+    copy_constrained: bool = False  # the update expert was trained to copy its texts from the prompt
+    per_fact: bool = False  # the update expert was trained on one fact at a time, so each fact has an update of its own
+    supports_images: bool = False  # the student is a vision model
+    use_expert_in_chat: bool = False  # the student can use memories only with its generation expert, in a chat too
