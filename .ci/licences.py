@@ -47,7 +47,7 @@ def main(arguments: list[str]) -> int:
     if "--check" not in arguments:
         TABLE.write_text(made, encoding="utf-8")
     elif _stated(made) != _stated(TABLE.read_text(encoding="utf-8")):
-        print("docs/licences.md is not what is installed; write it anew with `make licences`", file=sys.stderr)
+        print("docs/licences.md differs from what is installed. Write it again with `make licences`.", file=sys.stderr)
         return 1
     return 0
 

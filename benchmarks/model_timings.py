@@ -51,7 +51,7 @@ def load_seconds(folder: Path) -> float:
 
 
 def reload_seconds(folder: Path, adapter: Path) -> float:
-    """The same change of experts as mlx-lm does it: the model loaded anew with the other adapter."""
+    """The same change of experts as mlx-lm does it: the model is loaded again with the other adapter."""
     from mlx_lm import load
 
     start = time.perf_counter()

@@ -130,7 +130,7 @@ def _cloze_question(text: str) -> tuple[str, str] | None:
 
 
 class StoredMemorySystem:
-    """The user's memories as they are: retrieved and answered from, nothing read anew."""
+    """The user's memories as they are stored: they are searched and answered from, and no conversation is read."""
 
     def __init__(self, name: str, calls: CachedEngine, context: RunContext) -> None:
         self.name, self.calls, self.context = name, calls, context

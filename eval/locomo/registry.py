@@ -63,13 +63,13 @@ def _own_conversation_systems(
     config: BenchConfig, workspace: Workspace, context: RunContext, failures: list[str]
 ) -> list[SystemEntry]:
     calls = cached_engine_for({stage: (workspace, True) for stage in STAGES}, workspace, context)
-    entrants: list[SystemEntry] = []
+    entries: list[SystemEntry] = []
     for name in config.systems:
         if name == "memlora":
             told = describe_system(calls, "memlora (your memories as they are)", "systems", workspace)
-            entrants.append(SystemEntry(own_conversations.StoredMemorySystem(name, calls, context), told))
+            entries.append(SystemEntry(own_conversations.StoredMemorySystem(name, calls, context), told))
         elif name in TRANSCRIPT_SYSTEMS:
-            entrants.append(
+            entries.append(
                 SystemEntry(
                     TranscriptBaseline(name, calls, context),
                     describe_system(calls, SYSTEM_TITLES[name], "systems", workspace),
@@ -77,7 +77,7 @@ def _own_conversation_systems(
             )
         else:
             failures.append(f"{name} is left out: with --mine your memories are measured as they are")
-    return entrants
+    return entries
 
 
 def _system(name: str, workspace: Workspace, context: RunContext) -> SystemEntry:

@@ -51,7 +51,7 @@ class Mem0System:
         self.workspace, self.calls, self.context = workspace, calls, context
 
     def run(self, case: BenchmarkCase, on_done: OnPhaseProgress) -> SystemResult:
-        """Read and answer in one: the store of mem0 is filled anew wherever the answers are not known.
+        """Read and answer in one step: the store of mem0 is filled again whenever answers are missing.
 
         Raises:
             MemloraError: whatever went wrong in it; the other systems can go on.

@@ -69,7 +69,7 @@ class DrawingsTrainingConfig:
     steps: int = 700  # of the language model
     pictures: int = 32  # a step
     lessons: int = 2  # a picture
-    rate: float = 2e-3  # of learning, at its highest
+    rate: float = 2e-3  # peak learning rate
     sheets: int = drawings_lessons.ALL_ODD
     seed: int = 0
 

@@ -26,7 +26,7 @@ from memlora_mlx.records import Stage
 if TYPE_CHECKING:
     from memlora_mlx.models.student import Student
 
-# Batches are padded to a multiple of this many tokens, so that few shapes occur: each shape is compiled anew on Metal.
+# Batches are padded to a multiple of this many tokens, so that few shapes occur: Metal compiles each shape separately.
 _MULTIPLE = 16
 _TARGETS = 64  # the same for the positions where the head is computed
 _WINDOW = 16  # examples are sorted by length within this many batches

@@ -42,7 +42,7 @@ def append_point(folder: Path, point: MetricsPoint) -> None:
 
 
 def write_points(folder: Path, points: list[MetricsPoint]) -> None:
-    """Write metrics.jsonl anew, as a whole. Raises OSError."""
+    """Rewrite the whole of metrics.jsonl. Raises OSError."""
     lines = b"".join(json_line(_finite_fields(point)) for point in points)
     atomic_write(folder / METRICS, lines, private=False)
 

@@ -27,7 +27,7 @@ ExpertOrigin = Literal["shipped", "installed"]
 class RegisteredExpert:
     """An expert on this disk."""
 
-    student: str  # the name of its shelf
+    student: str  # the name of its folder in the registry
     stage: Stage
     origin: ExpertOrigin
     folder: Path
@@ -66,10 +66,10 @@ def list_experts(home: Path) -> list[RegisteredExpert]:
     roots: dict[ExpertOrigin, Path] = {"installed": installed_folder(home), "shipped": SHIPPED}
     for origin, root in roots.items():
         student_folders = sorted(path for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
-        for shelf in student_folders:
-            for stage, folder in experts_in(shelf).items():
-                hidden = any(place.student == shelf.name and place.stage == stage for place in found)
-                found.append(RegisteredExpert(shelf.name, stage, origin, folder, not hidden))
+        for student_folder in student_folders:
+            for stage, folder in experts_in(student_folder).items():
+                hidden = any(place.student == student_folder.name and place.stage == stage for place in found)
+                found.append(RegisteredExpert(student_folder.name, stage, origin, folder, not hidden))
     return sorted(found, key=lambda place: (place.student, STAGES.index(place.stage), place.origin))
 
 

@@ -205,7 +205,7 @@ class DecodingSequence:
         """Tokens to feed after the pending ones, as far as they are likely and allowed; at most `limit`."""
         self._draft = []
         room = self._remaining_tokens()
-        # After a few barren rounds look only now and then: a verified draft that fails is not free.
+        # After a few rejected drafts, try only now and then: verifying a draft that fails costs time.
         if self._lookup_table and limit and room > 1 and (self._rejected_drafts < 3 or self.counters.steps % 4 == 0):
             draft = self._lookup_table.propose(min(limit, self._lookup, room - 1))
             draft = draft[: next((i for i, token in enumerate(draft) if token in self._eos), len(draft))]

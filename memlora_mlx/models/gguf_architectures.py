@@ -253,5 +253,5 @@ def read_weight(header: GgufHeader, tensor: GgufTensor, name: str, config: Confi
     if architecture.adds_one and name.endswith("norm.weight"):
         values = values - 1.0
     if not np.isfinite(values).all():
-        raise ValueError(f"tensor {tensor.name} holds what is no number")
+        raise ValueError(f"tensor {tensor.name} holds a value that is not a finite number")
     return mx.array(values.astype(dtype))

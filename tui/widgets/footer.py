@@ -8,7 +8,7 @@ from textual.widgets import Footer
 class ScreenFooter(Footer):
     """The keys of its screen. While a dialog lies over the screen, the line stays as it is.
 
-    Textual lays out only the screen on top. Keys that are built anew behind a dialog would therefore be blank.
+    Textual lays out only the screen on top. Keys that are rebuilt behind a dialog would therefore be blank.
     """
 
     async def recompose(self) -> None:

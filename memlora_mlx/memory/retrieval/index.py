@@ -364,7 +364,7 @@ class OwnerIndexes:
         try:
             index.catch_up(connection, position, count)
         except BaseException:
-            del self._owners[owner]  # half caught up: begin anew
+            del self._owners[owner]  # only partly caught up: it is rebuilt at the next use
             raise
         return index
 

@@ -1,7 +1,7 @@
 """The stages of the memory: what each is asked, what it may answer, and how the answer is read.
 
 The extraction and update prompts are the paper's short ones, word for word: trained
-experts expect them, so none is edited without training its expert anew. The generation prompt is ours.
+experts expect them, so no prompt is edited unless its expert is trained again. The generation prompt is ours.
 
 A stage writes under a grammar, so its answer always parses, and an update can only touch the memories it was offered.
 A *verbatim* grammar is for students that do not follow these prompts untrained: facts are then whole sentences of the

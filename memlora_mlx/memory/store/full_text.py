@@ -39,7 +39,7 @@ def words_version(connection: sqlite3.Connection) -> int:
 
 
 def fill_if_outdated(database: Database) -> None:
-    """Make the full-text index of a new store, or anew where another version of memlora made it."""
+    """Create the full-text index of a new store, or recreate one that another version of memlora made."""
     with database.read() as connection:
         is_current = words_version(connection) == WORDS_VERSION
     if not is_current:
@@ -48,7 +48,7 @@ def fill_if_outdated(database: Database) -> None:
 
 
 def fill(connection: sqlite3.Connection, revision: int) -> None:
-    """Make the rows that are missing, and the full-text table anew, from exchanges, memories and history."""
+    """Create the rows that are missing, and recreate the full-text table, from exchanges, memories and history."""
     is_first = words_version(connection) == 0
     create_words(connection)
     every = connection.execute(
