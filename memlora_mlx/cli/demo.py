@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from importlib.resources import as_file, files
+from typing import TYPE_CHECKING
 
 import typer
 
 from memlora_mlx.cli.console import interrupt_event, open_workspace, stderr_console, write_text_piece
 from memlora_mlx.cli.options import ModelOptions
+from memlora_mlx.text import printable_line
+
+if TYPE_CHECKING:
+    from memlora_mlx.records import Hit
 
 QUESTIONS = (
     "Where does Maya work?",
@@ -75,10 +80,7 @@ def demo_command(models: ModelOptions) -> None:
                 typer.echo(f"? {question}")
                 typer.echo("  ", nl=False)
                 answer = memory.ask(question, limit=6, on_text=write_text_piece)
-                nearest = answer.hits[0].memory if answer.hits else None
-                typer.echo(
-                    f"\n    nearest memory: {format_day(nearest.said_at)}, {nearest.text}\n" if nearest else "\n"
-                )
+                typer.echo(f"\n    first result: {_first_result(answer.hits[0])}\n" if answer.hits else "\n")
     speak.print(
         "Now try your own:\n"
         "  memlora chat                       chat; what you say is stored as memories\n"
@@ -86,3 +88,13 @@ def demo_command(models: ModelOptions) -> None:
         '  memlora ask "..."                  ask a question; `memlora memory list` shows the memories',
         markup=False,
     )
+
+
+def _first_result(hit: Hit) -> str:
+    """What the search found first: the day and the words of the message, or of a memory that has none."""
+    from memlora_mlx.memory.stages import format_day
+
+    if hit.message is None:
+        return f"{format_day(hit.memory.said_at)}, {hit.memory.text}" if hit.memory else ""
+    speaker = f"{hit.message.speaker}: " if hit.message.speaker else ""
+    return printable_line(f"{format_day(hit.message.said_at)}, {speaker}{hit.message.text}", 110)
