@@ -117,7 +117,7 @@ def search(
     chosen: FilterOptions,
     as_json: JsonOption = False,
 ) -> None:
-    """Find the memories and messages that fit a text best, by meaning and by words."""
+    """Find the memories and messages that match a text best, by meaning and by shared terms."""
     from memlora_mlx.memory.api import Memory as System
     from memlora_mlx.memory.mem0_format import hit_to_mem0
 

@@ -45,6 +45,9 @@ def talkative(home: Path, tiny_student: Path, monkeypatch: pytest.MonkeyPatch) -
     """A student that writes on and on."""
     monkeypatch.setenv("MEMLORA_STUDENT", str(tiny_student))
     monkeypatch.setattr("memlora_mlx.memory.chat.REPLY_TOKENS", 3000)
+    # Random weights go in circles at once; a reply that lasts needs them not to be cut off.
+    monkeypatch.setattr("memlora_mlx.models.repetition.CIRCLE_TOKENS", 10**9)
+    monkeypatch.setattr("memlora_mlx.models.repetition.SHORTEST_LINE", 10**9)
 
 
 def chat_of(app: MemloraApp) -> ChatScreen:
