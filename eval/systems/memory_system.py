@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +28,9 @@ from memlora_mlx.eval.systems.system import (
 from memlora_mlx.memory.pipeline import Pipeline
 from memlora_mlx.memory.scheduling import SPECULATIVE_UPDATES
 from memlora_mlx.memory.search.find import find
-from memlora_mlx.memory.store.full_text import superseded_turns
+from memlora_mlx.memory.store.full_text import ended_and_standing
 from memlora_mlx.memory.store.store import Store
-from memlora_mlx.records import Hit, Priority, Request
+from memlora_mlx.records import Hit, MessageKey, Priority, Request
 
 
 class MemorySystem:
@@ -126,7 +127,7 @@ def answer_from_store(
             used: list[list[Hit]] = []
             protocol = context.rules.protocol
             with store.snapshot() as connection:
-                superseded = superseded_turns(connection)
+                ended, standing_keys = ended_and_standing(connection)
             for question, vector in zip(case.questions, vectors, strict=True):
                 hits = find(
                     store,
@@ -142,12 +143,14 @@ def answer_from_store(
                 used.append(hits[: len(hits) - cut])
         answers = complete_all(calls, requests, context, on_done)
         given, standing, known = provenance.ever_stored, provenance.still_stored, case.refs
+        refs_by_key = _refs_by_key(case)
         if protocol == "product":  # every turn can be found; only what was changed or withdrawn is left out
-            given, standing = set(known), set(known) - superseded
+            superseded = {refs_by_key.get(key) for key in ended} - {refs_by_key.get(key) for key in standing_keys}
+            given, standing = set(known), {ref for ref in known if ref not in superseded}
         replies = []
         for question, hits, answer in zip(case.questions, used, answers, strict=True):
             shown = tuple(
-                retrieved_turn(line.text, _refs(hit, provenance), hit.score)
+                retrieved_turn(line.text, _refs(hit, refs_by_key, provenance), hit.score)
                 for hit, line in zip(hits, pipeline.evidence(question.text, hits), strict=True)
             )
             refs = {ref for memory in shown for ref in memory["refs"]}
@@ -158,9 +161,20 @@ def answer_from_store(
     return cached_answer_phase(name, case, everything, context, ask)
 
 
-def _refs(hit: Hit, provenance: Provenance) -> tuple[str, ...]:
+def _refs_by_key(case: BenchmarkCase) -> dict[MessageKey, str]:
+    """The turn that each message is in the case; the store keeps an id only where the source had one."""
+    return {
+        MessageKey(exchange.key, position): message.ref
+        for exchange in case.exchanges
+        for position, message in enumerate(exchange.messages)
+        if message.ref
+    }
+
+
+def _refs(hit: Hit, refs_by_key: Mapping[MessageKey, str], provenance: Provenance) -> tuple[str, ...]:
     """The turns that a hit was made of: the message, or those whose words stand in a memory alone."""
     if hit.message is not None:
-        return (hit.message.ref,) if hit.message.ref else ()
+        ref = refs_by_key.get(hit.message.key)
+        return (ref,) if ref else ()
     assert hit.memory is not None
     return provenance.refs_of(hit.memory.id)

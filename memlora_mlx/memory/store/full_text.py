@@ -19,6 +19,7 @@ from memlora_mlx.memory.store.messages import (
     words_of,
 )
 from memlora_mlx.memory.store.meta import next_revision
+from memlora_mlx.records import MessageKey
 
 _WORDS = f"""
     CREATE VIRTUAL TABLE message_words USING fts5(text, before, facts, after, tokenize = '{TOKENIZER}')
@@ -124,13 +125,13 @@ def problems(connection: sqlite3.Connection) -> list[str]:
     return [f"{count} {problem}" for problem, count in found.items() if count]
 
 
-def superseded_turns(connection: sqlite3.Connection) -> frozenset[str]:
-    """The turns, by their ids in their source, whose last memory was changed, withdrawn or deleted."""
+def ended_and_standing(connection: sqlite3.Connection) -> tuple[frozenset[MessageKey], frozenset[MessageKey]]:
+    """Messages of which a memory was changed, withdrawn or deleted, and messages of which a memory is stored now."""
     query = """
-        SELECT g.ref, f.id IS NOT NULL AS is_standing, EXISTS (SELECT 1 FROM ended_facts WHERE message = i.id) AS has_ended
-        FROM indexed_messages i JOIN messages g ON g.exchange = i.exchange AND g.position = i.position
-        LEFT JOIN memories f ON f.message = i.id WHERE g.ref IS NOT NULL
+        SELECT x.key, i.position, f.id IS NOT NULL AS is_standing,
+            EXISTS (SELECT 1 FROM ended_facts WHERE message = i.id) AS has_ended
+        FROM indexed_messages i JOIN exchanges x ON x.id = i.exchange LEFT JOIN memories f ON f.message = i.id
     """
-    found = connection.execute(query).fetchall()
-    ended = frozenset(row["ref"] for row in found if row["has_ended"])
-    return ended - {row["ref"] for row in found if row["is_standing"]}
+    found = [(MessageKey(row["key"], row["position"]), row) for row in connection.execute(query)]
+    ended = frozenset(key for key, row in found if row["has_ended"])
+    return ended, frozenset(key for key, row in found if row["is_standing"])
