@@ -120,11 +120,12 @@ class Pipeline(Answerer):
     def extraction_requests(self, exchange: Exchange) -> list[ExtractionInput]:
         """The requests for an exchange's facts: one, or for a long exchange one for each part of it.
 
-        A part has at most `stages.PART_CHARACTERS`, and fewer where the student's context takes less.
+        A part has at most `stages.PART_CHARACTERS`, and fewer where the student's context takes less. A sentence that a
+        message of a long exchange repeats is read once.
         """
         characters = stages.PART_CHARACTERS
         is_long = self.options.protocol == "product" and stages.extraction_characters(exchange) > characters
-        parts = stages.split_exchange(exchange, characters) if is_long else [exchange]
+        parts = stages.split_exchange(stages.without_repeats(exchange), characters) if is_long else [exchange]
         return [request for part in parts for request in self._part_requests(part, characters)]
 
     def _part_requests(self, part: Exchange, characters: int) -> list[ExtractionInput]:

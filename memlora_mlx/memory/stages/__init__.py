@@ -21,6 +21,7 @@ from memlora_mlx.memory.stages.extraction import (
     extraction_grammar,
     parse_facts,
     split_exchange,
+    without_repeats,
 )
 from memlora_mlx.memory.stages.generation import ANSWER_TOKENS, PromptMemory, answer_chat, chat_turn_with_memories
 from memlora_mlx.memory.stages.prompts import FittedPrompt, fit_prompt
@@ -83,4 +84,5 @@ __all__ = [
     "visual_answer_grammar",
     "visual_question_chat",
     "with_visual_answer",
+    "without_repeats",
 ]

@@ -59,6 +59,20 @@ def split_exchange(exchange: Exchange, characters: int) -> list[Exchange]:
     ]
 
 
+def without_repeats(exchange: Exchange) -> Exchange:
+    """An exchange in which each message says every sentence once: what it repeats adds no fact, and hides the others."""
+
+    def said_once(text: str) -> str:
+        sentences: dict[str, str] = {}
+        for piece in _pieces(text, len(text)):
+            sentences.setdefault(" ".join(piece.split()), piece)
+        return "".join(sentences.values()).strip()
+
+    return replace(
+        exchange, messages=tuple(replace(message, text=said_once(message.text)) for message in exchange.messages)
+    )
+
+
 def extraction_grammar(exchange: Exchange, *, verbatim_only: bool) -> Grammar:
     """`{"facts": [...]}` with at most `MAX_FACTS` facts; `verbatim_only`: sentences of the owner, verbatim and in order."""
     if not verbatim_only:
