@@ -1,0 +1,255 @@
+"""Synthetic dialogues with days: when each exchange was said, and milestones whose time is told relative to that day.
+
+A talk is the dialogue of a seed with exchanges put between its own. What it adds has random numbers of its own, so the dialogue
+stays the one that extraction and update examples are made from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, time, timedelta
+from random import Random
+
+from memlora_mlx import temporal
+from memlora_mlx.distill.phrases import Attribute, Phrases, load_phrases, select_phrases
+from memlora_mlx.distill.question_phrases import Milestone, load_questions
+from memlora_mlx.distill.synthetic_dialogues import (
+    DialogueStep,
+    Fact,
+    FactChange,
+    Statement,
+    filled,
+    generate_statements,
+)
+from memlora_mlx.memory.evidence import with_dates
+from memlora_mlx.memory.stages import format_day
+from memlora_mlx.records import Exchange, Message, Role, Scope
+
+MILESTONES = (6, 10)  # of a talk, at least and at most
+FRIENDS_SHARE = 0.4  # of the milestones are the friend's
+SHARED = 0.3  # of the owner's milestones: the friend has such a one, too
+USER = "me"  # the owner of memories in a chat with an assistant, as in the default settings
+
+
+@dataclass(frozen=True, slots=True)
+class Saying:
+    """What somebody stated about themselves, and when."""
+
+    step: int
+    role: Role
+    change: FactChange
+    subject: Attribute | Milestone
+    value: str
+    old: str | None  # the value that this one replaces
+    said: str
+    day: date
+
+    @property
+    def ref(self) -> str:
+        """The message, as `talk_exchanges` names it."""
+        return message_ref(self.step, self.role)
+
+    @property
+    def date_text(self) -> str:
+        """The time of what was stated, as evidence has it in brackets; the day it was said, if the words name no time."""
+        found = temporal.find(self.said, self.day)
+        return temporal.written(found[0].span) if found else self.day_text
+
+    @property
+    def date_answer(self) -> str:
+        """The same as LoCoMo's annotators write it: weeks and weekends are counted from the day of the words."""
+        found = temporal.find(self.said, self.day)
+        if not found:
+            return self.day_text
+        before = (self.day - found[0].ends).days
+        if found[0].granularity in ("week", "weekend") and 0 < before <= 7:
+            return f"The {found[0].granularity} before {self.day_text}"
+        return temporal.written(found[0].span)
+
+    @property
+    def day_text(self) -> str:
+        return format_day(datetime.combine(self.day, time(9)))
+
+    @property
+    def dated(self) -> str:
+        """The statement as evidence has it, without its last mark."""
+        return with_dates(self.said.rstrip(".!"), self.day)
+
+
+@dataclass(frozen=True, slots=True)
+class TalkStep:
+    """One exchange and its day; `facts` are those of the dialogue's step, none of a milestone."""
+
+    day: date
+    turns: tuple[tuple[Role, str], ...]
+    facts: tuple[Fact, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SyntheticTalk:
+    """A dialogue with its days, and all that was stated in it, in order."""
+
+    seed: int
+    name: str
+    owner: str | None  # None: the user of an assistant
+    other: str | None
+    steps: tuple[TalkStep, ...]
+    sayings: tuple[Saying, ...]
+
+    @property
+    def scope(self) -> Scope:
+        """The owner of its memories."""
+        return Scope(user_id=self.owner or USER)
+
+    def name_of(self, role: Role) -> str | None:
+        return self.owner if role == "user" else self.other
+
+
+def message_ref(step: int, role: Role) -> str:
+    return f"{step}/{role}"
+
+
+def generate_talk(seed: int, *, steps: int = 16, held_out: bool = False) -> SyntheticTalk:
+    """The talk of a seed. With `held_out` it uses only the phrases that no training dialogue uses."""
+    dialogue, stated = generate_statements(seed, steps=steps, held_out=held_out)
+    writer = _TalkWriter(Random(f"{dialogue.name} talk"), load_phrases(), held_out, stated, dialogue.owner is not None)
+    return writer.talk(seed, dialogue.name, dialogue.owner, dialogue.other, dialogue.steps)
+
+
+def talk_exchanges(talk: SyntheticTalk) -> list[Exchange]:
+    """The exchanges of a talk. Each message has its `message_ref`."""
+    exchanges = []
+    for number, step in enumerate(talk.steps):
+        said_at = datetime.combine(step.day, time(9))
+        messages = tuple(
+            Message(role, text, talk.name_of(role), said_at, None, message_ref(number, role))
+            for role, text in step.turns
+        )
+        exchanges.append(Exchange(f"{talk.name}/{number}", talk.scope, messages, said_at, talk.name, number))
+    return exchanges
+
+
+# ------------------------------------------------------------------------------------------------ milestones
+
+PAST_TIMES = {
+    "yesterday": 4.0,
+    "today": 1.0,
+    "this morning": 1.0,
+    "last {weekday}": 4.0,
+    "on {weekday}": 1.5,
+    "last weekend": 2.5,
+    "last week": 4.0,
+    "two weeks ago": 1.5,
+    "{few} days ago": 2.0,
+    "a few days ago": 1.0,
+    "last month": 2.5,
+    "two months ago": 1.0,
+    "back in {month}": 1.5,
+    "last year": 1.5,
+    "two years ago": 0.8,
+    "in {year}": 1.5,
+    "last summer": 1.0,
+    "on the {day}": 0.7,
+}
+FUTURE_TIMES = {
+    "tomorrow": 3.0,
+    "next week": 3.0,
+    "next month": 4.0,
+    "next {weekday}": 3.0,
+    "next weekend": 2.0,
+    "next year": 1.5,
+    "next summer": 1.0,
+}
+_WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+
+
+@dataclass(slots=True)
+class _TalkWriter:
+    """Puts days and milestones into a dialogue."""
+
+    random: Random
+    phrases: Phrases
+    held_out: bool
+    stated: Sequence[Statement]
+    has_friend: bool
+
+    def talk(
+        self, seed: int, name: str, owner: str | None, other: str | None, steps: Sequence[DialogueStep]
+    ) -> SyntheticTalk:
+        milestones = self._milestones()
+        places = sorted(self.random.sample(range(len(steps) + len(milestones)), len(milestones)))
+        day = date(self.random.randint(2018, 2025), self.random.randint(1, 12), self.random.randint(1, 28))
+        made: list[TalkStep] = []
+        sayings: list[Saying] = []
+        own = milestone = 0
+        for place in range(len(steps) + len(milestones)):
+            day += timedelta(self.random.choice((1, 2, 3, 3, 4, 6, 9, 14, 30)))
+            if place in places:
+                role, subject = milestones[milestone]
+                milestone += 1
+                step, saying = self._milestone_step(place, day, role, subject)
+                sayings.append(saying)
+            else:
+                step = TalkStep(day, steps[own].turns, steps[own].facts)
+                sayings += [
+                    Saying(place, s.role, s.change, s.attribute, s.value, s.old, s.said, day)
+                    for s in self.stated
+                    if s.step == own
+                ]
+                own += 1
+            made.append(step)
+        return SyntheticTalk(seed, name, owner, other, tuple(made), tuple(sayings))
+
+    def _milestones(self) -> list[tuple[Role, Milestone]]:
+        """Who has which milestones, in random order. None can be confused with what the same person states otherwise."""
+        told: dict[Role, set[str]] = {"user": set(), "assistant": set()}
+        for statement in self.stated:
+            told[statement.role].add(statement.attribute.name)
+        chosen: list[tuple[Role, Milestone]] = []
+        candidates = list(load_questions().milestones)
+        self.random.shuffle(candidates)
+        count = self.random.randint(*MILESTONES)
+        for milestone in candidates[:count]:
+            role: Role = "assistant" if self.has_friend and self.random.random() < FRIENDS_SHARE else "user"
+            both = self.has_friend and self.random.random() < SHARED
+            roles: tuple[Role, ...] = ("user", "assistant") if both else (role,)
+            chosen += [(who, milestone) for who in roles if told[who].isdisjoint(milestone.not_with)]
+        self.random.shuffle(chosen)
+        return chosen
+
+    def _milestone_step(
+        self, number: int, day: date, role: Role, milestone: Milestone
+    ) -> tuple[TalkStep, Saying]:
+        value, words = self.random.choice(milestone.values), self._time(milestone, day)
+        said = filled(self._choose(milestone.said), {"v": value, "t": words})
+        phrases = self.phrases
+        replies = phrases.friend_replies if self.has_friend else phrases.assistant_replies
+        turns: tuple[tuple[Role, str], ...]
+        if role == "user":
+            closer = f" {self._choose(phrases.closers)}" if self.random.random() < 0.3 else ""
+            turns = ("user", f"{said}{closer}"), ("assistant", self._choose([*phrases.replies, *replies]))
+        else:
+            lead_in = self._choose(phrases.friend_lead_ins)
+            turns = ("user", self._choose(phrases.closers)), ("assistant", f"{lead_in} {said}")
+        return TalkStep(day, turns, ()), Saying(number, role, "add", milestone, value, None, said, day)
+
+    def _time(self, milestone: Milestone, day: date) -> str:
+        times = PAST_TIMES if milestone.times == "past" else FUTURE_TIMES
+        [words] = self.random.choices(list(times), list(times.values()))
+        earlier = day - timedelta(self.random.randint(45, 250))
+        return words.format(
+            weekday=self.random.choice([name for name in _WEEKDAYS if name != _WEEKDAYS[day.weekday()]]),
+            few=self.random.choice(("two", "three", "four", "five")),
+            month=f"{earlier:%B}",
+            year=day.year - self.random.randint(2, 9),
+            day=_ordinal(max(1, day.day - self.random.randint(1, 9))),
+        )
+
+    def _choose(self, entries: Sequence[str]) -> str:
+        return self.random.choice(select_phrases(entries, self.held_out))
+
+
+def _ordinal(number: int) -> str:
+    ending = "th" if number in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
+    return f"{number}{ending}"
