@@ -72,11 +72,7 @@ def make_examples(
             path, write_examples(path, _counted(examples, len(chosen), on_progress)), len(found) - len(chosen)
         )
     parts: list[tuple[int, Split]] = [(count, "train"), (VALIDATION_DIALOGUES, "validation")]
-    examples = (
-        made
-        for number, split in parts
-        for made in _synthetic(stage, number, split, workspace, seed)
-    )
+    examples = (made for number, split in parts for made in _synthetic(stage, number, split, workspace, seed))
     return GeneratedExamples(path, write_examples(path, _counted(examples, count + VALIDATION_DIALOGUES, on_progress)))
 
 

@@ -188,7 +188,7 @@ def read_phrase_file(name: str) -> str:
 
 
 def read_yaml(where: str, text: str) -> dict[str, Any]:
-    """A YAML document that is a mapping. Raises ValueError, with `where` in its message."""
+    """A YAML document; an empty mapping, if it is something else. Raises ValueError, with `where` in its message."""
     import yaml
 
     try:
@@ -196,9 +196,7 @@ def read_yaml(where: str, text: str) -> dict[str, Any]:
         value = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     except yaml.YAMLError as error:
         raise ValueError(f"{where} is not valid YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(value, dict):
-        raise ValueError(f"{where} must have keys with values")
-    return value
+    return value if isinstance(value, dict) else {}
 
 
 def _mapping(where: str, text: str, keys: set[str]) -> dict[str, Any]:

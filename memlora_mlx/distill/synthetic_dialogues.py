@@ -202,9 +202,7 @@ class _DialogueWriter:
             known.value, known.phrase, known.text = slots["v"], phrase, text
             known.is_refined = change == "refine"
         said = filled(phrase.said, slots)
-        self.stated.append(
-            Statement(self.steps, "user", change, known.attribute, slots["v"], slots.get("old"), said)
-        )
+        self.stated.append(Statement(self.steps, "user", change, known.attribute, slots["v"], slots.get("old"), said))
         replaces = None if change == "add" else before
         return Fact(text, _EVENTS[change], replaces), _FilledPhrase(phrase, slots)
 

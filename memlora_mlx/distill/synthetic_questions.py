@@ -35,7 +35,18 @@ WEIGHTS: dict[Kind, float] = {
 }
 # A friend's small talk has to do with these, so no question about the friend is sure to have the answer that is known here.
 _FRIENDS_SMALL_TALK = {
-    *("job", "employer", "pets", "children", "book", "countries visited", "liked foods", "home city", "studies", "courses"),
+    *(
+        "job",
+        "employer",
+        "pets",
+        "children",
+        "book",
+        "countries visited",
+        "liked foods",
+        "home city",
+        "studies",
+        "courses",
+    ),
     *("new class begun", "accident with food", "passed test", "sold thing", "start planned", "family trip", "visitors"),
 }
 
@@ -49,7 +60,7 @@ class SyntheticQuestion:
     answer: str
     evidence: tuple[str, ...] = ()  # the messages that hold the answer; see `synthetic_talks.message_ref`
     shown: tuple[str, ...] = ()  # words of these messages: the answer follows only where all of them are given
-    forgotten: Saying | None = None  # the owner's request; only its own words may still have its value
+    forgotten: Saying | None = None  # the owner's request to forget the answer
 
     def follows_from(self, recalled: Sequence[PromptMemory]) -> bool:
         """Whether the answer is right for somebody who knows no more than these lines."""
@@ -58,8 +69,8 @@ class SyntheticQuestion:
             return False
         if self.forgotten is None:
             return True
-        request = self.forgotten.dated.casefold()
-        return all(request in line for line in lines if self.forgotten.value.casefold() in line)
+        request, value = self.forgotten.dated.casefold(), self.forgotten.value.casefold()
+        return any(request in line for line in lines) or not any(value in line for line in lines)
 
 
 def generate_questions(
@@ -140,9 +151,7 @@ class _Asker:
 
     # -------------------------------------------------------------------------------------------- answered
 
-    def _single(
-        self, wanted: Callable[[Attribute, bool], bool], kind: Kind = "fact"
-    ) -> Iterator[SyntheticQuestion]:
+    def _single(self, wanted: Callable[[Attribute, bool], bool], kind: Kind = "fact") -> Iterator[SyntheticQuestion]:
         """What has one value now."""
         for person, attribute, values in self._known():
             changed = any(saying.subject is attribute and saying.change == "change" for saying in person.ended)
@@ -177,11 +186,11 @@ class _Asker:
         no = []
         for person in self.people:
             for saying in person.ended:
-                attribute, was = saying.subject, saying.old or saying.value
-                assert isinstance(attribute, Attribute)
-                if was not in person.values[attribute]:
+                about, was = saying.subject, saying.old or saying.value
+                assert isinstance(about, Attribute)
+                if was not in person.values[about]:
                     shown = saying.value if saying.change == "change" else saying.dated
-                    no.append(self._check(person, attribute, was, "No", saying, shown))
+                    no.append(self._check(person, about, was, "No", saying, shown))
         yield from no
         yield from yes[: len(no) + 1]
 
@@ -227,9 +236,9 @@ class _Asker:
                 if is_theirs or self.random.random() < (0.08 if attribute.topic in topics else 0.01):
                     yield self._declined(person, self._ask(attribute), "")
             for saying in person.forgotten:
-                attribute = saying.subject
-                assert isinstance(attribute, Attribute)
-                if not person.values[attribute] and (wordings := self._ask(attribute)):
+                about = saying.subject
+                assert isinstance(about, Attribute)
+                if not person.values[about] and (wordings := self._ask(about)):
                     yield self._declined(person, wordings, "", forgotten=saying)
 
     def _declined(

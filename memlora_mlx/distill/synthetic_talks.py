@@ -6,7 +6,7 @@ stays the one that extraction and update examples are made from.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from random import Random
@@ -26,9 +26,10 @@ from memlora_mlx.memory.evidence import with_dates
 from memlora_mlx.memory.stages import format_day
 from memlora_mlx.records import Exchange, Message, Role, Scope
 
-MILESTONES = (6, 10)  # of a talk, at least and at most
-FRIENDS_SHARE = 0.4  # of the milestones are the friend's
-SHARED = 0.3  # of the owner's milestones: the friend has such a one, too
+MILESTONES = (7, 12)  # of each speaker, at least and at most
+SHARED = 0.3  # of the milestones are such as the other speaker has, too
+CLOSED = 0.3  # of the owner's milestones are followed by a closer
+ROLES: tuple[Role, ...] = ("user", "assistant")
 USER = "me"  # the owner of memories in a chat with an assistant, as in the default settings
 
 
@@ -186,10 +187,9 @@ class _TalkWriter:
         for place in range(len(steps) + len(milestones)):
             day += timedelta(self.random.choice((1, 2, 3, 3, 4, 6, 9, 14, 30)))
             if place in places:
-                role, subject = milestones[milestone]
+                step, said = self._milestone_step(place, day, milestones[milestone])
+                sayings += said
                 milestone += 1
-                step, saying = self._milestone_step(place, day, role, subject)
-                sayings.append(saying)
             else:
                 step = TalkStep(day, steps[own].turns, steps[own].facts)
                 sayings += [
@@ -201,38 +201,43 @@ class _TalkWriter:
             made.append(step)
         return SyntheticTalk(seed, name, owner, other, tuple(made), tuple(sayings))
 
-    def _milestones(self) -> list[tuple[Role, Milestone]]:
-        """Who has which milestones, in random order. None can be confused with what the same person states otherwise."""
+    def _milestones(self) -> list[dict[Role, Milestone]]:
+        """The milestones of each exchange. None can be confused with what the same person states otherwise."""
         told: dict[Role, set[str]] = {"user": set(), "assistant": set()}
         for statement in self.stated:
             told[statement.role].add(statement.attribute.name)
-        chosen: list[tuple[Role, Milestone]] = []
         candidates = list(load_questions().milestones)
         self.random.shuffle(candidates)
-        count = self.random.randint(*MILESTONES)
-        for milestone in candidates[:count]:
-            role: Role = "assistant" if self.has_friend and self.random.random() < FRIENDS_SHARE else "user"
-            both = self.has_friend and self.random.random() < SHARED
-            roles: tuple[Role, ...] = ("user", "assistant") if both else (role,)
-            chosen += [(who, milestone) for who in roles if told[who].isdisjoint(milestone.not_with)]
-        self.random.shuffle(chosen)
-        return chosen
+        lists: dict[Role, list[Milestone]] = {}
+        for role in ROLES if self.has_friend else ROLES[:1]:
+            count = self.random.randint(*MILESTONES)
+            shared = round(SHARED * count) if role == "assistant" else 0
+            first = MILESTONES[1] if role == "assistant" else 0
+            chosen = [*candidates[:shared], *candidates[first : first + count - shared]]
+            lists[role] = [milestone for milestone in chosen if told[role].isdisjoint(milestone.not_with)]
+            self.random.shuffle(lists[role])
+        longest = max(map(len, lists.values()))
+        return [{role: chosen[i] for role, chosen in lists.items() if i < len(chosen)} for i in range(longest)]
 
     def _milestone_step(
-        self, number: int, day: date, role: Role, milestone: Milestone
-    ) -> tuple[TalkStep, Saying]:
-        value, words = self.random.choice(milestone.values), self._time(milestone, day)
-        said = filled(self._choose(milestone.said), {"v": value, "t": words})
-        phrases = self.phrases
+        self, number: int, day: date, milestones: Mapping[Role, Milestone]
+    ) -> tuple[TalkStep, list[Saying]]:
+        phrases, sayings, said = self.phrases, [], {}
+        for role, milestone in milestones.items():
+            value, words = self.random.choice(milestone.values), self._time(milestone, day)
+            said[role] = filled(self._choose(milestone.said), {"v": value, "t": words})
+            sayings.append(Saying(number, role, "add", milestone, value, None, said[role], day))
         replies = phrases.friend_replies if self.has_friend else phrases.assistant_replies
-        turns: tuple[tuple[Role, str], ...]
-        if role == "user":
-            closer = f" {self._choose(phrases.closers)}" if self.random.random() < 0.3 else ""
-            turns = ("user", f"{said}{closer}"), ("assistant", self._choose([*phrases.replies, *replies]))
-        else:
-            lead_in = self._choose(phrases.friend_lead_ins)
-            turns = ("user", self._choose(phrases.closers)), ("assistant", f"{lead_in} {said}")
-        return TalkStep(day, turns, ()), Saying(number, role, "add", milestone, value, None, said, day)
+        turns: dict[Role, str] = {
+            "user": self._choose(phrases.closers),
+            "assistant": self._choose([*phrases.replies, *replies]),
+        }
+        if "user" in said:
+            closer = f" {turns['user']}" if self.random.random() < CLOSED else ""
+            turns["user"] = f"{said['user']}{closer}"
+        if "assistant" in said:
+            turns["assistant"] = f"{self._choose(phrases.friend_lead_ins)} {said['assistant']}"
+        return TalkStep(day, tuple(turns.items()), ()), sayings
 
     def _time(self, milestone: Milestone, day: date) -> str:
         times = PAST_TIMES if milestone.times == "past" else FUTURE_TIMES

@@ -82,9 +82,12 @@ def synthetic_generation_examples(
         store: without memories of the talk's owner; afterwards it holds the memories of the talk.
     """
     for exchange, step in zip(talk_exchanges(talk), talk.steps, strict=True):
-        related = store.related(exchange.owner, [fact.text for fact in step.facts]) if step.facts else None
-        answer = related and expected_update_answer(step.facts, [memory.text for memory in related.memories])
-        if related is None or answer is None:  # without the memory that it changes, an exchange is only heard
+        if not step.facts:
+            store.keep(exchange)
+            continue
+        related = store.related(exchange.owner, [fact.text for fact in step.facts])
+        answer = expected_update_answer(step.facts, [memory.text for memory in related.memories])
+        if answer is None:  # the memory that it changes was not found: the exchange is only heard
             store.keep(exchange)
         else:
             store.apply(exchange, related, answer)
