@@ -1,4 +1,4 @@
-"""The questions about synthetic dialogues as data: the files `dialogue_phrases/questions_*.yaml`.
+"""The questions about synthetic dialogues as data: the files `questions_*.yaml` and `names.yaml` in `dialogue_phrases/`.
 
 As in the files of statements, the last third of every list is held out.
 """
@@ -11,7 +11,14 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Literal
 
-from memlora_mlx.distill.phrases import Attribute, read_phrase_file, read_yaml, split_lines, split_values
+from memlora_mlx.distill.phrases import (
+    Attribute,
+    parse_attributes,
+    read_phrase_file,
+    read_yaml,
+    split_lines,
+    split_values,
+)
 
 _ATTRIBUTE_FILES = ("single", "several", "events")
 _LISTS = ("ask", "check", "count", "when")
@@ -46,6 +53,7 @@ class QuestionPhrases:
     own: Mapping[str, Questions] = field(default_factory=dict)  # by the attribute's name
     relatives: Mapping[str, Questions] = field(default_factory=dict)  # by the name without the relative, who is {r}
     milestones: tuple[Milestone, ...] = ()
+    names: tuple[Attribute, ...] = ()  # of relatives
 
     def of(self, attribute: Attribute) -> Questions:
         """The questions about an attribute, with its relative's name filled in.
@@ -53,11 +61,16 @@ class QuestionPhrases:
         Raises:
             KeyError: there are none.
         """
-        relative, mark, name = attribute.name.partition("'s ")
-        if attribute.kind != "other person" or not mark:
+        relative = relative_of(attribute)
+        if relative is None:
             return self.own[attribute.name]
-        found = self.relatives[name]
+        found = self.relatives[attribute.name.removeprefix(f"{relative}'s ")]
         return Questions(*(tuple(line.replace("{r}", relative) for line in getattr(found, key)) for key in _LISTS))
+
+
+def relative_of(attribute: Attribute) -> str | None:
+    """The relative that an attribute is about: "sister"."""
+    return attribute.name.partition("'s ")[0] if attribute.kind == "other person" else None
 
 
 @cache
@@ -70,7 +83,8 @@ def load_questions() -> QuestionPhrases:
     own: dict[str, Questions] = {}
     for name in _ATTRIBUTE_FILES:
         own |= parse_questions(*_file(name))
-    return QuestionPhrases(own, parse_questions(*_file("relatives")), parse_milestones(*_file("milestones")))
+    names = tuple(parse_attributes("names.yaml", read_phrase_file("names.yaml")))
+    return QuestionPhrases(own, parse_questions(*_file("relatives")), parse_milestones(*_file("milestones")), names)
 
 
 def parse_questions(where: str, text: str) -> dict[str, Questions]:

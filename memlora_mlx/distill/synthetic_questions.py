@@ -7,26 +7,35 @@ it, only the other person or another relative did, or the owner asked to forget 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from random import Random
 from typing import Literal
 
 from memlora_mlx.distill.phrases import Attribute, load_phrases, select_phrases
-from memlora_mlx.distill.question_phrases import Milestone, QuestionPhrases, Questions, addressed, load_questions
+from memlora_mlx.distill.question_phrases import (
+    Milestone,
+    QuestionPhrases,
+    Questions,
+    addressed,
+    load_questions,
+    relative_of,
+)
 from memlora_mlx.distill.synthetic_talks import Saying, SyntheticTalk
 from memlora_mlx.memory.answering import NOT_MENTIONED
 from memlora_mlx.memory.stages import PromptMemory, format_day
 from memlora_mlx.records import Role
 
-QUESTIONS = 14  # about one talk
+QUESTIONS = 16  # about one talk
 UNANSWERABLE_SHARE = 0.2
 
-Kind = Literal["fact", "changed", "relative", "list", "count", "check", "when", "milestone", "unanswerable"]
+Kind = Literal["fact", "changed", "relative", "two hops", "list", "count", "check", "when", "milestone", "unanswerable"]
 WEIGHTS: dict[Kind, float] = {
     "fact": 3.0,
     "changed": 2.5,
     "relative": 1.5,
+    "two hops": 2.0,
     "list": 2.0,
     "count": 1.0,
     "check": 1.5,
@@ -64,7 +73,8 @@ class SyntheticQuestion:
 
     def follows_from(self, recalled: Sequence[PromptMemory]) -> bool:
         """Whether the answer is right for somebody who knows no more than these lines."""
-        lines = [f"{memory.text} ({format_day(memory.said_at)})".casefold() for memory in recalled]
+        dated = [f"{memory.text} ({format_day(memory.said_at)})".casefold() for memory in recalled]
+        lines = [*dated, *(re.sub(r" \([^()]*\)", "", line) for line in dated)]
         if not all(any(words.casefold() in line for line in lines) for words in self.shown):
             return False
         if self.forgotten is None:
@@ -141,6 +151,7 @@ class _Asker:
             "fact": lambda: self._single(lambda attribute, changed: attribute.kind == "single" and not changed),
             "changed": lambda: self._single(lambda attribute, changed: changed, "changed"),
             "relative": lambda: self._single(lambda attribute, changed: attribute.kind == "other person", "relative"),
+            "two hops": self._two_hops,
             "list": self._lists,
             "count": self._counts,
             "check": self._checks,
@@ -155,19 +166,30 @@ class _Asker:
         """What has one value now."""
         for person, attribute, values in self._known():
             changed = any(saying.subject is attribute and saying.change == "change" for saying in person.ended)
-            if attribute.kind in ("single", "other person") and len(values) == 1 and wanted(attribute, changed):
+            if attribute.kind in ("single", "other person") and wanted(attribute, changed):
                 source = self._source(person, attribute, values[0])
-                yield self._question(kind, person, self._ask(attribute), values[0], [source], [values[0]])
+                if self._by_name(source) is None:
+                    yield self._question(kind, person, self._ask(attribute), values[0], [source], [values[0]])
+
+    def _two_hops(self) -> Iterator[SyntheticQuestion]:
+        """What is told of a relative whose name another message tells."""
+        for person, attribute, values in self._known():
+            source = self._source(person, attribute, values[0])
+            if named := self._by_name(source):
+                sources, shown = [source, named], [values[0], named.dated]
+                yield self._question("two hops", person, self._ask(attribute), values[0], sources, shown)
 
     def _lists(self) -> Iterator[SyntheticQuestion]:
         for person, attribute, values in self._known():
-            if attribute.kind in ("several", "event") and self.wordings.of(attribute).ask:
+            is_rare = len(values) == 1 and self.random.random() < 0.5
+            if attribute.kind in ("several", "event") and self.wordings.of(attribute).ask and not is_rare:
                 sources = [self._source(person, attribute, value) for value in values]
                 yield self._question("list", person, self._ask(attribute), ", ".join(values), sources, values)
 
     def _counts(self) -> Iterator[SyntheticQuestion]:
         for person, attribute, values in self._known():
-            if wordings := self.wordings.of(attribute).count:
+            wordings = self.wordings.of(attribute).count
+            if wordings and (len(values) > 1 or self.random.random() < 0.3):
                 sources = [self._source(person, attribute, value) for value in values]
                 yield self._question("count", person, wordings, str(len(values)), sources, values)
 
@@ -177,6 +199,8 @@ class _Asker:
         for person, attribute, values in self._known():
             value = self.random.choice(values)
             source = self._source(person, attribute, value)
+            if self._by_name(source) is not None:
+                continue
             yes.append(self._check(person, attribute, value, "Yes", source, value))
             if attribute.kind in ("single", "other person"):
                 other = self.random.choice([other for other in attribute.values if other != value])
@@ -224,7 +248,7 @@ class _Asker:
             for milestone in self.wordings.milestones:
                 theirs = [s for other in others for s in other.milestones if s.subject is milestone]
                 is_free = milestone.name not in names and names.isdisjoint(milestone.not_with)
-                if is_free and (theirs or self.random.random() < 0.03):
+                if is_free and (theirs or self.random.random() < 0.1):
                     value = theirs[0].value if theirs else self.random.choice(milestone.values)
                     lists = [words for words in (milestone.questions.ask, milestone.questions.when) if words]
                     yield self._declined(person, self.random.choice(lists), value)
@@ -233,7 +257,7 @@ class _Asker:
                 if attribute.name in names or not self.wordings.of(attribute).ask:
                     continue
                 is_theirs = any(other.values.get(attribute) for other in others)
-                if is_theirs or self.random.random() < (0.08 if attribute.topic in topics else 0.01):
+                if is_theirs or self.random.random() < (0.15 if attribute.topic in topics else 0.02):
                     yield self._declined(person, self._ask(attribute), "")
             for saying in person.forgotten:
                 about = saying.subject
@@ -260,7 +284,11 @@ class _Asker:
     def _known(self) -> Iterator[tuple[_Person, Attribute, list[str]]]:
         for person in self.people:
             for attribute, values in person.values.items():
-                if values and (person.role == "user" or attribute.name not in _FRIENDS_SMALL_TALK):
+                is_clear = len(values) == 1 or attribute.kind in (
+                    "several",
+                    "event",
+                )  # a friend's replies may contradict
+                if values and is_clear and (person.role == "user" or attribute.name not in _FRIENDS_SMALL_TALK):
                     yield person, attribute, values
 
     def _told(self, person: _Person) -> Iterator[Saying]:
@@ -276,6 +304,13 @@ class _Asker:
             if (saying.role, saying.subject, saying.value) == (person.role, attribute, value)
             and saying.change not in ("withdraw", "forget")
         )
+
+    def _by_name(self, source: Saying) -> Saying | None:
+        """Where the name of a relative was told, for something that is told of them by their name alone."""
+        relative = relative_of(source.subject) if isinstance(source.subject, Attribute) else None
+        if relative is None or f"my {relative}" in source.said.casefold() or source.subject in self.wordings.names:
+            return None
+        return next((s for s in self.talk.sayings if s.subject.name == f"{relative}'s name"), None)
 
     def _ask(self, attribute: Attribute) -> Sequence[str]:
         return self.wordings.of(attribute).ask

@@ -1,19 +1,23 @@
 """Synthetic dialogues with days: when each exchange was said, and milestones whose time is told relative to that day.
 
+Some relatives are named once, and something else is said of them by name alone; some lists get longer, and a friend tells more.
+
 A talk is the dialogue of a seed with exchanges put between its own. What it adds has random numbers of its own, so the dialogue
 stays the one that extraction and update examples are made from.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta
 from random import Random
+from typing import TypeVar
 
 from memlora_mlx import temporal
 from memlora_mlx.distill.phrases import Attribute, Phrases, load_phrases, select_phrases
-from memlora_mlx.distill.question_phrases import Milestone, load_questions
+from memlora_mlx.distill.question_phrases import Milestone, load_questions, relative_of
 from memlora_mlx.distill.synthetic_dialogues import (
     DialogueStep,
     Fact,
@@ -26,8 +30,13 @@ from memlora_mlx.memory.evidence import with_dates
 from memlora_mlx.memory.stages import format_day
 from memlora_mlx.records import Exchange, Message, Role, Scope
 
+T = TypeVar("T")
+
 MILESTONES = (7, 12)  # of each speaker, at least and at most
 SHARED = 0.3  # of the milestones are such as the other speaker has, too
+NAMED_RELATIVES = 2  # of the owner, of whom something is told by their name
+LONGER_LISTS = 3  # things of which the owner tells one or two more
+TELLING = 0.5  # share of a friend's empty replies that state something instead
 CLOSED = 0.3  # of the owner's milestones are followed by a closer
 ROLES: tuple[Role, ...] = ("user", "assistant")
 USER = "me"  # the owner of memories in a chat with an assistant, as in the default settings
@@ -80,7 +89,7 @@ class Saying:
 
 @dataclass(frozen=True, slots=True)
 class TalkStep:
-    """One exchange and its day; `facts` are those of the dialogue's step, none of a milestone."""
+    """One exchange and its day; `facts` are those of the dialogue's step; a step that was added has none."""
 
     day: date
     turns: tuple[tuple[Role, str], ...]
@@ -174,34 +183,36 @@ class _TalkWriter:
     held_out: bool
     stated: Sequence[Statement]
     has_friend: bool
+    added: list[Statement] = field(default_factory=list)  # by the friend
+    barred: set[str] = field(default_factory=set)  # attributes that the friend's milestones could be confused with
 
     def talk(
         self, seed: int, name: str, owner: str | None, other: str | None, steps: Sequence[DialogueStep]
     ) -> SyntheticTalk:
-        milestones = self._milestones()
-        places = sorted(self.random.sample(range(len(steps) + len(milestones)), len(milestones)))
+        added = [*self._milestones(), *self._named_relatives(), *self._longer_lists()]
+        self.random.shuffle(added)
+        places = sorted(self.random.sample(range(len(steps) + len(added)), len(added)))
         day = date(self.random.randint(2018, 2025), self.random.randint(1, 12), self.random.randint(1, 28))
         made: list[TalkStep] = []
         sayings: list[Saying] = []
-        own = milestone = 0
-        for place in range(len(steps) + len(milestones)):
+        own = 0
+        for place in range(len(steps) + len(added)):
             day += timedelta(self.random.choice((1, 2, 3, 3, 4, 6, 9, 14, 30)))
             if place in places:
-                step, said = self._milestone_step(place, day, milestones[milestone])
+                step, said = self._added_step(place, day, added[place - own])
                 sayings += said
-                milestone += 1
             else:
-                step = TalkStep(day, steps[own].turns, steps[own].facts)
-                sayings += [
-                    Saying(place, s.role, s.change, s.attribute, s.value, s.old, s.said, day)
-                    for s in self.stated
-                    if s.step == own
-                ]
+                stated = [s for s in self.stated if s.step == own]
+                turns = dict(steps[own].turns)
+                if self.has_friend and not any(s.role == "assistant" for s in stated):
+                    stated += self._friends_statement(own, turns)
+                step = TalkStep(day, tuple(turns.items()), steps[own].facts)
+                sayings += [Saying(place, s.role, s.change, s.attribute, s.value, s.old, s.said, day) for s in stated]
                 own += 1
             made.append(step)
         return SyntheticTalk(seed, name, owner, other, tuple(made), tuple(sayings))
 
-    def _milestones(self) -> list[dict[Role, Milestone]]:
+    def _milestones(self) -> list[dict[Role, Milestone | Statement]]:
         """The milestones of each exchange. None can be confused with what the same person states otherwise."""
         told: dict[Role, set[str]] = {"user": set(), "assistant": set()}
         for statement in self.stated:
@@ -216,17 +227,80 @@ class _TalkWriter:
             chosen = [*candidates[:shared], *candidates[first : first + count - shared]]
             lists[role] = [milestone for milestone in chosen if told[role].isdisjoint(milestone.not_with)]
             self.random.shuffle(lists[role])
+        self.barred = {name for milestone in lists.get("assistant", ()) for name in milestone.not_with}
         longest = max(map(len, lists.values()))
         return [{role: chosen[i] for role, chosen in lists.items() if i < len(chosen)} for i in range(longest)]
 
-    def _milestone_step(
-        self, number: int, day: date, milestones: Mapping[Role, Milestone]
+    def _named_relatives(self) -> list[dict[Role, Milestone | Statement]]:
+        """The names of some relatives, and in other exchanges something about each that is not told otherwise."""
+        told = {statement.attribute for statement in self.stated if statement.role == "user"}
+        names = {relative_of(attribute): attribute for attribute in load_questions().names}
+        free = [a for a in self.phrases.attributes if a.kind == "other person" and a not in told]
+        added: list[dict[Role, Milestone | Statement]] = []
+        for attribute in self.random.sample(free, NAMED_RELATIVES):
+            relative = relative_of(attribute)
+            if (named := names.pop(relative, None)) is None:  # both are about the same relative
+                continue
+            used = [statement["user"].value for statement in added if isinstance(statement["user"], Statement)]
+            name = self.random.choice([value for value in named.values if value not in used])
+            said = filled(self._choose(named.state).said, {"v": name})
+            added.append({"user": Statement(-1, "user", "add", named, name, None, said)})
+            value = self.random.choice(attribute.values)
+            said = filled(self._choose(attribute.state).said, {"v": value})
+            said = re.sub(rf"\bmy {relative}\b", name, said, flags=re.IGNORECASE)
+            added.append({"user": Statement(-1, "user", "add", attribute, value, None, said)})
+        return added
+
+    def _longer_lists(self) -> list[dict[Role, Milestone | Statement]]:
+        """More values of what the owner has several of."""
+        told: dict[Attribute, set[str]] = {}
+        for statement in self.stated:
+            if statement.role == "user" and statement.attribute.kind in ("several", "event"):
+                told.setdefault(statement.attribute, set()).add(statement.value)
+        added: list[dict[Role, Milestone | Statement]] = []
+        for attribute in self.random.sample(list(told), min(LONGER_LISTS, len(told))):
+            free = [value for value in attribute.values if value not in told[attribute]]
+            for value in self.random.sample(free, self.random.randint(1, 2)):
+                said = filled(self._choose(attribute.state).said, {"v": value})
+                added.append({"user": Statement(-1, "user", "add", attribute, value, None, said)})
+        return added
+
+    def _friends_statement(self, step: int, turns: dict[Role, str]) -> list[Statement]:
+        """Perhaps something about the friend that contradicts nothing they tell otherwise; it becomes their reply."""
+        if turns["assistant"] not in self._replies or self.random.random() >= TELLING:
+            return []
+        told = {statement.attribute for statement in (*self.stated, *self.added) if statement.role == "assistant"}
+        groups = {attribute.exclusive_group for attribute in told} - {None}
+        free = [
+            attribute
+            for attribute in self.phrases.attributes
+            if attribute not in told and attribute.exclusive_group not in groups and attribute.name not in self.barred
+        ]
+        attribute = self.random.choice(free)
+        value = self.random.choice(attribute.values)
+        phrase, lead_in = self._choose(attribute.state).said, self._choose(self.phrases.friend_lead_ins)
+        turns["assistant"] = f"{lead_in} {filled(phrase, {'v': value}, after=lead_in)}"
+        statement = Statement(step, "assistant", "add", attribute, value, None, filled(phrase, {"v": value}))
+        self.added.append(statement)
+        return [statement]
+
+    @property
+    def _replies(self) -> frozenset[str]:
+        return frozenset((*self.phrases.replies, *self.phrases.friend_replies))
+
+    def _added_step(
+        self, number: int, day: date, added: Mapping[Role, Milestone | Statement]
     ) -> tuple[TalkStep, list[Saying]]:
         phrases, sayings, said = self.phrases, [], {}
-        for role, milestone in milestones.items():
-            value, words = self.random.choice(milestone.values), self._time(milestone, day)
-            said[role] = filled(self._choose(milestone.said), {"v": value, "t": words})
-            sayings.append(Saying(number, role, "add", milestone, value, None, said[role], day))
+        for role, subject in added.items():
+            if isinstance(subject, Statement):
+                said[role] = subject.said
+                saying = Saying(number, role, "add", subject.attribute, subject.value, None, subject.said, day)
+            else:
+                value, words = self.random.choice(subject.values), self._time(subject, day)
+                said[role] = filled(self._choose(subject.said), {"v": value, "t": words})
+                saying = Saying(number, role, "add", subject, value, None, said[role], day)
+            sayings.append(saying)
         replies = phrases.friend_replies if self.has_friend else phrases.assistant_replies
         turns: dict[Role, str] = {
             "user": self._choose(phrases.closers),
@@ -251,7 +325,7 @@ class _TalkWriter:
             day=_ordinal(max(1, day.day - self.random.randint(1, 9))),
         )
 
-    def _choose(self, entries: Sequence[str]) -> str:
+    def _choose(self, entries: Sequence[T]) -> T:
         return self.random.choice(select_phrases(entries, self.held_out))
 
 
