@@ -181,6 +181,7 @@ class Workspace:
             per_fact=card.one_fact and self.settings.protocol == "product",
             supports_images=self.has_vision,
             use_expert_in_chat=self.use_expert_in_chat,
+            grounded_answers=self.use_expert_in_chat and self.settings.protocol == "product",
         )
 
     @cached_property
