@@ -29,6 +29,8 @@ from memlora_mlx.models.student import Student, error_line
 from memlora_mlx.models.vision_adapters import VisionAdapter
 
 FEATURE_BYTES = 256 << 20  # of features that are kept for the next question about their pictures
+# Of the pictures that a student is shown: they were normalised, so no other decoder has to read them.
+STORED_FORMATS = ("PNG", "JPEG")
 _IMAGE_MARK = "\ue000picture\ue000"  # where the picture goes, while a chat is being rendered
 
 
@@ -127,7 +129,7 @@ class VisionStudent(Student):
             if (known := self._files.get(key)) is not None:
                 return known
             digest = hashlib.sha256(path.read_bytes()).hexdigest()
-            with Image.open(path) as file:
+            with Image.open(path, formats=STORED_FORMATS) as file:
                 width, height = file.size
         except Exception as error:  # an unknown form, a file that was just erased
             raise UsageError(f"the picture {path.name} cannot be read ({error_line(error)})") from error
@@ -189,7 +191,7 @@ class VisionStudent(Student):
         from PIL import Image
 
         try:
-            with Image.open(image.path) as file:
+            with Image.open(image.path, formats=STORED_FORMATS) as file:
                 pixels = file.convert("RGB")
         except Exception as error:
             raise UsageError(f"the picture {image.path.name} cannot be read ({error_line(error)})") from error
