@@ -13,8 +13,6 @@ from io import BytesIO, StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from memlora_mlx.errors import UsageError
-
 if TYPE_CHECKING:
     from PIL.Image import Image
     from textual.widget import Widget

@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from memlora_mlx.errors import UsageError
 from memlora_mlx.models.student import Student, error_line
 from memlora_mlx.models.vision_adapters import VisionAdapter
+from memlora_mlx.records import Role
 
 FEATURE_BYTES = 256 << 20  # of features that are kept for the next question about their pictures
 # Of the pictures that a student is shown: they were normalised, so no other decoder has to read them.
@@ -70,6 +71,7 @@ class VisionStudent(Student):
     """
 
     has_vision = True
+    RESERVED_MARKS = (_IMAGE_MARK,)
 
     def __init__(
         self, whole: nn.Module, tokenizer: Any, config: dict[str, Any], name: str, adapter: VisionAdapter
@@ -99,16 +101,17 @@ class VisionStudent(Student):
 
     # ------------------------------------------------------------------ prompts, on any thread
 
-    def encode(self, chat: Sequence[tuple[str, str]], image: Path | None = None) -> list[int]:
+    def encode(self, chat: Sequence[tuple[Role, str]], image: Path | None = None) -> list[int]:
         """Token ids of a chat, the picture's features in it as negative numbers.
 
         Raises:
             UsageError: the picture cannot be read.
         """
+        plain = self.hidden_commands(chat)
         if image is None:
-            return self._tokens_of(self._adapter.render(chat))
+            return self._tokens_of(self._adapter.render(plain))
         shown = self._register_image(image)
-        before, _, after = self._adapter.render(chat, _IMAGE_MARK).partition(_IMAGE_MARK)
+        before, _, after = self._adapter.render(plain, _IMAGE_MARK).partition(_IMAGE_MARK)
         names = iter(range(-shown.first_id, -shown.first_id - shown.feature_count, -1))
         inside = [
             next(names) if token is None else token for token in self._adapter.image_tokens(shown.width, shown.height)
@@ -117,6 +120,8 @@ class VisionStudent(Student):
 
     def _tokens_of(self, rendered: str) -> list[int]:
         with self._lock:
+            if self.plain_text.has_hidden(rendered):
+                return self.plain_text.tokens(rendered)
             return [int(token) for token in self._tokenizer.encode(rendered, add_special_tokens=False)]
 
     def _register_image(self, path: Path) -> ImageFeatures:

@@ -14,7 +14,6 @@ import subprocess
 import sys
 import warnings
 from io import BytesIO
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -126,7 +125,7 @@ def _answer(data: bytes, asked: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
 
 def _heif_formats() -> tuple[str, ...]:
     try:
-        from pillow_heif import register_heif_opener
+        from pillow_heif import register_heif_opener  # type: ignore[import-not-found]
     except ImportError:
         return ()
     register_heif_opener()
