@@ -17,6 +17,7 @@ from memlora_mlx.cli.help import HelpGroup, command, examples
 from memlora_mlx.cli.hits import print_hit
 from memlora_mlx.cli.options import JsonOption, OldLimitOption, UserOption, top_k_or_old_limit
 from memlora_mlx.files import atomic_file
+from memlora_mlx.text import printable_json
 
 if TYPE_CHECKING:
     from memlora_mlx.records import Hit, MemoryRecord
@@ -165,7 +166,7 @@ def show(memory_id: IdArgument, as_json: JsonOption = False) -> None:
         ("expires", f"{memory.expires_at:%Y-%m-%d %H:%M} UTC" if memory.expires_at else ""),
         ("source", memory.source or ""),
         ("image", _image_line(memory, picture) if memory.image else ""),
-        ("metadata", json.dumps(dict(memory.metadata), ensure_ascii=False) if memory.metadata else ""),
+        ("metadata", printable_json(json.dumps(dict(memory.metadata), ensure_ascii=False)) if memory.metadata else ""),
     ]
     for name, value in rows:
         if value:
@@ -319,7 +320,7 @@ def export_memories(
     from memlora_mlx.memory.store.export_import import export_lines
 
     with open_workspace(models=False) as opened:
-        lines = (json.dumps(row, ensure_ascii=False) for row in export_lines(opened.require_store()))
+        lines = (printable_json(json.dumps(row, ensure_ascii=False)) for row in export_lines(opened.require_store()))
         if str(file) == "-":
             for line in lines:
                 typer.echo(line)

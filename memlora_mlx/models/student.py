@@ -23,7 +23,6 @@ from memlora_mlx.errors import VisionMissing
 from memlora_mlx.models.experts import weight_fingerprint
 from memlora_mlx.models.model_config import text_only_message
 from memlora_mlx.models.plain_text import PlainText
-from memlora_mlx.records import ChatMessages, Role
 
 
 class Student:
@@ -76,7 +75,7 @@ class Student:
                 table["outside"][token] = True
         return table
 
-    def encode(self, chat: Sequence[tuple[Role, str]], image: Path | None = None) -> list[int]:
+    def encode(self, chat: Sequence[tuple[str, str]], image: Path | None = None) -> list[int]:
         """Token ids of a chat under the model's own template, ready for the answer.
 
         Raises:
@@ -104,7 +103,7 @@ class Student:
             self.RESERVED_MARKS,
         )
 
-    def hidden_commands(self, chat: Sequence[tuple[Role, str]]) -> ChatMessages:
+    def hidden_commands(self, chat: Sequence[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
         """A chat as a template may take it: with marks in place of special tokens (see `PlainText`)."""
         return tuple((role, self.plain_text.hide(text)) for role, text in chat)
 

@@ -27,7 +27,6 @@ from numpy.typing import NDArray
 from memlora_mlx.errors import UsageError
 from memlora_mlx.models.student import Student, error_line
 from memlora_mlx.models.vision_adapters import VisionAdapter
-from memlora_mlx.records import Role
 
 FEATURE_BYTES = 256 << 20  # of features that are kept for the next question about their pictures
 # Of the pictures that a student is shown: they were normalised, so no other decoder has to read them.
@@ -101,7 +100,7 @@ class VisionStudent(Student):
 
     # ------------------------------------------------------------------ prompts, on any thread
 
-    def encode(self, chat: Sequence[tuple[Role, str]], image: Path | None = None) -> list[int]:
+    def encode(self, chat: Sequence[tuple[str, str]], image: Path | None = None) -> list[int]:
         """Token ids of a chat, the picture's features in it as negative numbers.
 
         Raises:
