@@ -17,6 +17,7 @@ from memlora_mlx.cli.help import HelpGroup, command, examples
 from memlora_mlx.cli.hits import print_hit
 from memlora_mlx.cli.options import JsonOption, OldLimitOption, UserOption, top_k_or_old_limit
 from memlora_mlx.files import atomic_file
+from memlora_mlx.json_lines import LineTooLong, bounded_lines
 from memlora_mlx.text import printable_json
 
 if TYPE_CHECKING:
@@ -329,7 +330,7 @@ def export_memories(
         if not file.name:
             raise UsageError(f"Cannot write {file}: it is a folder. Give the path of a file.")
         try:
-            with atomic_file(file, private=False) as out:
+            with atomic_file(file) as out:
                 for line in lines:
                     out.write(f"{line}\n".encode())
                     count += line.startswith('{"kind": "memory"')
@@ -346,7 +347,7 @@ def import_memories(
 ) -> None:
     """Import exported memories. Memories that are already stored stay as they are."""
     from memlora_mlx.errors import UsageError
-    from memlora_mlx.memory.store.export_import import import_lines
+    from memlora_mlx.memory.store.export_import import MAX_LINE, import_lines
 
     require_files([file])
     with open_workspace(models=False) as opened, contextlib.ExitStack() as stack:
@@ -356,7 +357,10 @@ def import_memories(
                 lines = stack.enter_context(file.open(encoding="utf-8", errors="replace"))
             except OSError as error:
                 raise UsageError(f"Cannot read {file}: {error.strerror}. Check the path.") from error
-        result = import_lines(opened.store, lines, opened.engine.embed)
+        try:
+            result = import_lines(opened.store, bounded_lines(lines, MAX_LINE), opened.engine.embed)
+        except LineTooLong as error:
+            raise UsageError(f"Cannot import {file}: {error}. Is this an export of memlora?") from error
     typer.echo(f"{result.added} memories added, {result.skipped} were already stored")
 
 

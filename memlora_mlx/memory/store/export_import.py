@@ -36,6 +36,9 @@ from memlora_mlx.text import clean_text
 FORMAT, VERSION, PLAIN_VERSION = "memlora-store", 2, 1
 MAX_TEXT = inputs.MAX_MEMORY  # characters in any one text of an import, but for
 MAX_MESSAGE = 64_000_000  # what somebody said: more than is taken in elsewhere, so that every export can come back
+MAX_LINE = 4 * MAX_MESSAGE  # characters of a line: an exchange with its messages, or a picture
+MAX_MESSAGES = 10_000  # of an exchange
+MAX_METADATA = 1_000_000  # characters of a memory's metadata as JSON
 BATCH = 256  # texts embedded at once
 _DIGEST = re.compile("[0-9a-f]{64}")
 
@@ -234,9 +237,12 @@ class _ImportLine:
     def metadata(self) -> dict[str, Any]:
         value = self.get("metadata")
         try:
-            if isinstance(value, Mapping):
+            if not isinstance(value, Mapping):
+                problem = "must be an object"
+            elif len(json.dumps(value)) > MAX_METADATA:
+                problem = f"is longer than {MAX_METADATA:,} characters"
+            else:
                 return dict(inputs.clean_json(value))
-            problem = "must be an object"
         except ValueError as error:
             problem = f"must be JSON ({error})"
         raise self.wrong("metadata", problem)
@@ -272,6 +278,8 @@ def _memory(line: _ImportLine) -> MemoryRecord:
 def _exchange(line: _ImportLine) -> Exchange:
     if not isinstance(messages := line.get("messages"), list):
         raise line.wrong("messages", "must be a list")
+    if len(messages) > MAX_MESSAGES:
+        raise line.wrong("messages", f"can be at most {MAX_MESSAGES:,}")
     return Exchange(
         key=line.text("key"),
         owner=line.scope("owner"),
