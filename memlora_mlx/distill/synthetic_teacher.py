@@ -44,9 +44,10 @@ def synthetic_update_examples(
         store: without memories of the dialogue's owner; afterwards it holds the memories of the dialogue.
     """
     for number, step in enumerate(dialogue.steps):
-        if not step.facts:
-            continue
         exchange = _exchange(dialogue, number, step)
+        if not step.facts:
+            store.keep(exchange)
+            continue
         together = store.related(exchange.owner, [fact.text for fact in step.facts])
         apart = [store.related(exchange.owner, [fact.text]) for fact in step.facts]
         answers = [
