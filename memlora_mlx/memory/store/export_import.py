@@ -18,7 +18,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
-from typing import Any, get_args
+from typing import Any, TypeVar, cast, get_args
 
 from memlora_mlx.errors import StoreError, UsageError
 from memlora_mlx.memory import inputs
@@ -30,7 +30,7 @@ from memlora_mlx.memory.store.messages import EndedFact
 from memlora_mlx.memory.store.store import Store
 from memlora_mlx.memory.store.transactions import Transaction
 from memlora_mlx.memory.store.upkeep import embed_messages
-from memlora_mlx.records import Exchange, Image, MemoryRecord, Message, MessageKey, Role, Scope
+from memlora_mlx.records import PROVENANCES, Exchange, Image, MemoryRecord, Message, MessageKey, Role, Scope
 from memlora_mlx.text import clean_text
 
 FORMAT, VERSION, PLAIN_VERSION = "memlora-store", 2, 1
@@ -39,6 +39,8 @@ MAX_MESSAGE = 64_000_000  # what somebody said: more than is taken in elsewhere,
 MAX_LINE = 4 * MAX_MESSAGE  # characters of a line: an exchange with its messages, or a picture
 MAX_MESSAGES = 10_000  # of an exchange
 MAX_METADATA = 1_000_000  # characters of a memory's metadata as JSON
+T = TypeVar("T")
+
 BATCH = 256  # texts embedded at once
 _DIGEST = re.compile("[0-9a-f]{64}")
 
@@ -187,6 +189,12 @@ class _ImportLine:
             raise self.wrong(field, f"must be text with 1 to {limit:,} characters")
         return value
 
+    def choice(self, field: str, values: tuple[T, ...], default: T) -> T:
+        value = self.get(field)
+        if value is not None and value not in values:
+            raise self.wrong(field, f"must be one of {', '.join(map(str, values))}")
+        return default if value is None else cast(T, value)
+
     def number_of(self, field: str) -> int:
         value = self.get(field)
         if type(value) is not int or not 0 <= value < 2**63:
@@ -272,6 +280,7 @@ def _memory(line: _ImportLine) -> MemoryRecord:
         image=line.image(),
         metadata=line.metadata(),
         message=_source_message(line),
+        provenance=line.choice("provenance", PROVENANCES, "user"),
     )
 
 
