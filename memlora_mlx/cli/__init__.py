@@ -16,11 +16,12 @@ import typer
 from memlora_mlx.cli.printing import clean_output
 from memlora_mlx.errors import MemloraError
 from memlora_mlx.extras import missing_extra
+from memlora_mlx.private_files import private_umask
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line and exit with its code."""
-    with clean_output():
+    with clean_output(), private_umask():
         _run(argv)
 
 

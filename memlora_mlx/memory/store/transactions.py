@@ -83,7 +83,7 @@ class Transaction:
 
     def _add(self, owner: Scope, change: Add, number: str, key: str | None, actor: str) -> AppliedChange:
         new = MemoryRecord(
-            id=clean_text(change.id) if change.id else self._new_id(key, number),
+            id=clean_text(change.id) if change.id else _new_id(self.connection, key, number),
             text=clean_text(change.text),
             owner=owner,
             said_at=change.said_at,
@@ -96,19 +96,11 @@ class Transaction:
             message=None if key is None or change.position is None else MessageKey(key, change.position),
             provenance=change.provenance,
         )
-        if self._is_taken(new.id):
+        if _is_taken(self.connection, new.id):
             return AppliedChange("ADD", new.id, new.text, rejected="a memory of that id is already there")
         self.insert_memory(new, change.vector)
         self.record_history("ADD", None, new, key, actor)
         return AppliedChange("ADD", new.id, new.text, provenance=new.provenance)
-
-    def _new_id(self, key: str | None, number: str) -> str:
-        """Random, or derived from the exchange; if an undo has brought that memory back, another one."""
-        derived = "" if key is None else str(uuid.uuid5(_NAMESPACE, f"{key}:{number}"))
-        return derived if derived and not self._is_taken(derived) else str(uuid.uuid4())
-
-    def _is_taken(self, memory_id: str) -> bool:
-        return self.connection.execute("SELECT 1 FROM memories WHERE public_id = ?", [memory_id]).fetchone() is not None
 
     def update(self, old: MemoryRecord, change: Update, exchange: Exchange | None, actor: str) -> MemoryRecord:
         said_at = None if exchange is None else exchange.said_at
@@ -284,3 +276,13 @@ class Transaction:
     def _release_image(self, image: Image | None) -> None:
         if image is not None and image.sha256 is not None:
             self.released_images.add(image.sha256)
+
+
+def _new_id(connection: sqlite3.Connection, key: str | None, number: str) -> str:
+    """Random, or derived from the exchange; if an undo has brought that memory back, another one."""
+    derived = "" if key is None else str(uuid.uuid5(_NAMESPACE, f"{key}:{number}"))
+    return derived if derived and not _is_taken(connection, derived) else str(uuid.uuid4())
+
+
+def _is_taken(connection: sqlite3.Connection, memory_id: str) -> bool:
+    return connection.execute("SELECT 1 FROM memories WHERE public_id = ?", [memory_id]).fetchone() is not None
