@@ -150,8 +150,6 @@ def test_observations_replayed_are_added_and_answer_the_questions(workspace: Wor
 def test_what_cannot_be_made_is_said(workspace: Workspace, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="Give the path of LoCoMo's file"):
         make_examples("observations", "extraction", workspace, PAPER)
-    with pytest.raises(UsageError, match="have no questions"):
-        make_examples("synthetic", "generation", workspace, PAPER)
     bare = tmp_path / "bare.json"
     bare.write_text(json.dumps([{k: v for k, v in sample("conv-42").items() if k != "observation"}]))
     with pytest.raises(BadConversation, match="has no observations"):
