@@ -148,6 +148,8 @@ class Workspace:
             query_prompt=self.settings.query_prompt,
             name=name,
             image_tiles=self.settings.image_tiles,
+            cache_limit=self.settings.cache_limit,
+            wired_limit=self.settings.wired_limit,
         )
 
     @cached_property
