@@ -21,6 +21,7 @@ from memlora_mlx.memory.stages.extraction import (
     extraction_grammar,
     parse_facts,
     split_exchange,
+    with_reply,
     without_repeats,
 )
 from memlora_mlx.memory.stages.generation import (
@@ -90,6 +91,7 @@ __all__ = [
     "update_grammar",
     "visual_answer_grammar",
     "visual_question_chat",
+    "with_reply",
     "with_visual_answer",
     "without_repeats",
 ]
