@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from memlora_mlx.conversations import Conversation, conversation_exchanges
+from memlora_mlx.conversations.period import Period
 from memlora_mlx.memory.pipeline import Pipeline
 from memlora_mlx.memory.results import ExchangeResult
 from memlora_mlx.memory.store.sources import mark_source
@@ -74,6 +75,7 @@ def ingest(
     *,
     user: str,
     limit: int | None = None,
+    period: Period | None = None,
     on_progress: Callable[[IngestStats, ExchangeResult | None], None] | None = None,
     cancelled: threading.Event | None = None,
 ) -> IngestStats:
@@ -85,6 +87,7 @@ def ingest(
     Args:
         user: the owner of conversations that name nobody.
         limit: exchanges of each conversation, from its beginning; those done before count.
+        period: read only the exchanges that were said in it.
         on_progress: called before the first exchange and after each.
         cancelled: set it to stop before the next step; what is done stays done.
 
@@ -92,7 +95,13 @@ def ingest(
         Cancelled: `cancelled` was set.
     """
     stats = IngestStats()
-    plans = [(conversation, conversation_exchanges(conversation, user=user)[:limit]) for conversation in conversations]
+    plans = [
+        (
+            conversation,
+            [e for e in conversation_exchanges(conversation, user=user) if not period or period.holds(e)][:limit],
+        )
+        for conversation in conversations
+    ]
     stats.total = sum(len(planned) for _, planned in plans)
     work: list[tuple[Conversation, int, list[Exchange]]] = []
     for conversation, planned in plans:
