@@ -104,6 +104,13 @@ def _student(opened: Workspace, repair: bool) -> Iterator[CheckResult]:
     table = opened.engine.experts
     for stage, expert in table.experts.items():
         yield CheckResult(f"{stage} expert", "ok", f"{expert.nbytes / 1e6:.1f} MB, {expert.folder}")
+    use = opened.engine.memory_use()
+    limits = (
+        f"; limits: {use.cache_limit / 1e9:.1f} GB kept, {use.wired_limit / 1e9:.1f} GB wired"
+        if use.cache_limit
+        else ""
+    )
+    yield CheckResult("memory", "ok", f"{use.active / 1e9:.2f} GB in arrays, {use.cached / 1e9:.2f} GB kept{limits}")
     missing = [stage for stage in ("extraction", "update", "generation") if stage not in table.experts]
     if missing:
         yield CheckResult("experts", "note", f"No expert for {', '.join(missing)}: the base model is used for them.")

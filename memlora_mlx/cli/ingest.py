@@ -26,8 +26,8 @@ def ingest_command(
         list[Path],
         typer.Argument(
             metavar="FILE",
-            help="Conversations: LoCoMo, OpenAI-style messages (JSON or JSONL), a ChatGPT export, or a `Name: text`"
-            " transcript. Use - for standard input.",
+            help="Exports of assistants and messengers (also as ZIP archives), OpenAI-style messages, or `Name: text`"
+            " transcripts; docs/import.md lists them. Use - for standard input.",
             show_default=False,
         ),
     ],

@@ -156,6 +156,8 @@ class Pipeline(Answerer):
         if self.options.protocol == "paper":  # Mem0's way: a text student is not told what an image shows
             bare = tuple(replace(message, image=None) for message in exchange.messages)
             exchange = replace(exchange, messages=bare)
+        else:
+            exchange = stages.with_reply(exchange)
         grammar = stages.extraction_grammar(exchange, verbatim_only="extraction" in self.options.verbatim_only)
         return self._fitted_request(
             "extraction",

@@ -21,8 +21,11 @@ from numpy.typing import NDArray
 
 from memlora_mlx.errors import VisionMissing
 from memlora_mlx.models.experts import weight_fingerprint
-from memlora_mlx.models.model_config import text_only_message
+from memlora_mlx.models.kv_cache import NativeCache, RaggedCache, make_cache
+from memlora_mlx.models.model_config import language_config, text_only_message
+from memlora_mlx.models.output_head import OutputHead
 from memlora_mlx.models.plain_text import PlainText
+from memlora_mlx.models.recurrent_cache import RecurrentLayer
 
 
 class Student:
@@ -42,15 +45,17 @@ class Student:
         _fix_gemma2_mask()
         self.model = model
         self.name = name
-        self.config = config
+        self.config = language_config(config)
         self.family = str(config.get("model_type", "unknown"))
         self.fingerprint = weight_fingerprint(model)
-        self.vocabulary = int(config["vocab_size"])
-        self.context = int(config.get("max_position_embeddings") or 4096)
+        self.context = int(self.config.get("max_position_embeddings") or 4096)
         self.eos: frozenset[int] = frozenset(tokenizer.eos_token_ids)
         self._tokenizer = tokenizer
         self._lock = threading.Lock()  # prompts are counted on callers' threads
-        self._softcap: float | None = getattr(self.language_model, "final_logit_softcapping", None)
+        self._head = OutputHead(self.language_model)
+        # The width of the logits is what the model computes: some configs do not say it, others count differently.
+        probe = self.logits(self.hidden(mx.zeros((1, 1), mx.int32), None))
+        self.vocabulary = int(probe.shape[-1])
 
     @property
     def nbytes(self) -> int:
@@ -60,8 +65,10 @@ class Student:
     @cached_property
     def grammar_tokens(self) -> llguidance.LLTokenizer:
         """The vocabulary as grammars see it; building it takes a third of a second for 49k tokens."""
-        inner = self._tokenizer._tokenizer.backend_tokenizer.to_str()
-        return llguidance.LLTokenizer(inner, n_vocab=self.vocabulary, eos_token=sorted(self.eos))
+        backend = self._tokenizer._tokenizer.backend_tokenizer
+        # Some tokenizers know more tokens than the model has logits for: Gemma 3's mark of an image, for one.
+        size = max(self.vocabulary, backend.get_vocab_size(with_added_tokens=True))
+        return llguidance.LLTokenizer(backend.to_str(), n_vocab=size, eos_token=sorted(self.eos))
 
     @cached_property
     def json_closing_tokens(self) -> dict[str, np.ndarray]:
@@ -128,7 +135,7 @@ class Student:
 
     @property
     def language_model(self) -> nn.Module:
-        """The part with the layers, `model`, and the output head."""
+        """The part that turns tokens into logits."""
         return self.model
 
     def compute_features(self, tokens: Sequence[int], in_flight: Iterable[Sequence[int]] = ()) -> None:
@@ -138,6 +145,23 @@ class Student:
         from mlx_lm.models.cache import make_prompt_cache
 
         return list(make_prompt_cache(self.model))
+
+    def make_batch_cache(self, rows: int) -> RaggedCache | NativeCache:
+        """A cache for rows that are decoded together; for one row only where this model cannot have more."""
+        return make_cache(self.make_cache(), rows) if self.pads_rows else NativeCache(self.make_cache())
+
+    @cached_property
+    def pads_rows(self) -> bool:
+        """Whether rows of different lengths may share a forward pass.
+
+        Recurrent layers must leave padding out of their states. A model that does so asks the cache for the rows' lengths.
+        """
+        cache = make_cache(self.make_cache(), 1)
+        if isinstance(cache, NativeCache):
+            return False
+        layers = cache.begin(0, [1])
+        self.hidden(mx.zeros((1, 1), mx.int32), layers)  # only described, never computed
+        return all(layer.reads_lengths for layer in layers if isinstance(layer, RecurrentLayer))
 
     def features_at(self, tokens: NDArray[np.int32]) -> mx.array | None:
         """What stands in the places of pictures: see `VisionStudent`. Without a vision tower there are none."""
@@ -149,16 +173,15 @@ class Student:
         Args:
             image_features: what `features_at` gives for these tokens, where it is known.
         """
-        return self.language_model.model(tokens, cache)
+        if cache is None and self.config.get("model_type") == "gemma3n":
+            cache = (
+                self.make_cache()
+            )  # without one, mlx-lm's layers that share keys compute their own from weights unused
+        return self._head.backbone(tokens, cache=cache)
 
     def logits(self, hidden: mx.array) -> mx.array:
         """The output head on hidden states: (..., dim) to (..., vocabulary)."""
-        if "lm_head" in self.language_model:
-            return self.language_model.lm_head(hidden)
-        logits = self.language_model.model.embed_tokens.as_linear(hidden)
-        if self._softcap is not None:
-            logits = mx.tanh(logits / self._softcap) * self._softcap
-        return logits
+        return self._head(hidden)
 
 
 def _fix_gemma2_mask() -> None:

@@ -75,9 +75,8 @@ class VisionStudent(Student):
     def __init__(
         self, whole: nn.Module, tokenizer: Any, config: dict[str, Any], name: str, adapter: VisionAdapter
     ) -> None:
-        words = config.get("text_config") or config.get("llm_config") or {}
-        super().__init__(LanguageModel(whole), tokenizer, {**config, **words, "model_type": config["model_type"]}, name)
         self._whole, self._adapter = whole, adapter
+        super().__init__(LanguageModel(whole), tokenizer, config, name)
         self._images: dict[str, ImageFeatures] = {}  # by SHA-256, in the order of their numbers
         self._files: dict[
             tuple[str, int, int], ImageFeatures
@@ -235,3 +234,6 @@ class VisionStudent(Student):
         words = self._adapter.embed(mx.maximum(tokens, 0))
         mixed = mx.where((tokens < 0)[..., None], image_features.astype(words.dtype), words)
         return self._adapter.forward(None, mixed, cache)
+
+    def logits(self, hidden: mx.array) -> mx.array:
+        return self._adapter.head(hidden)
