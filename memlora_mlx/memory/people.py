@@ -12,6 +12,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from memlora_mlx.conversations import Conversation, conversation_exchanges
+from memlora_mlx.conversations.model import OWN_NAMES
 from memlora_mlx.memory.store.people import is_taken, known_person, owner_of_exchanges, record_person
 from memlora_mlx.memory.store.store import Store
 from memlora_mlx.records import Exchange, Scope
@@ -29,13 +30,27 @@ def exchanges_of_owners(
     planned = conversation_exchanges(conversation, user=user)
     if conversation.format == "locomo" or not conversation.speakers:  # LoCoMo's owners have a number of their sample
         return planned
-    own = {name.casefold() for name in own_names}
     chosen: dict[str, tuple[str, str]] = {}
     for speaker in conversation.speakers:
-        theirs = [exchange for exchange in planned if exchange.owner == Scope(user_id=speaker)]
-        is_own = speaker.casefold() in own
-        chosen[speaker] = (user, user) if is_own else _owner_of(store, conversation, speaker, theirs, user)
+        read_as = user if speaker in conversation.own_speakers else speaker
+        if _is_user(conversation, speaker, own_names):
+            chosen[read_as] = user, user
+        elif read_as not in chosen:
+            theirs = [exchange for exchange in planned if exchange.owner == Scope(user_id=read_as)]
+            chosen[read_as] = _owner_of(store, conversation, speaker, theirs, user)
     return [_owned(exchange, *chosen[exchange.owner.user_id or ""]) for exchange in planned]
+
+
+def _is_user(conversation: Conversation, speaker: str, own_names: Collection[str]) -> bool:
+    """Whether a speaker is the user: by name, as the user said, or as the one who talks with an assistant.
+
+    Among people, to be called "me" is not enough: whoever wrote or exported the file calls himself so.
+    """
+    if speaker.casefold() in {name.casefold() for name in own_names}:
+        return True
+    turns = (turn for session in conversation.sessions for turn in session.turns)
+    is_told = speaker.casefold() not in OWN_NAMES  # then it was an option that named this speaker
+    return speaker in conversation.own_speakers and (is_told or any(turn.role == "assistant" for turn in turns))
 
 
 def _owner_of(

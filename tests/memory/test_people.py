@@ -9,6 +9,7 @@ import pytest
 from cli_home import store_contents
 
 from memlora_mlx.conversations import read_conversations
+from memlora_mlx.conversations.model import ReadOptions
 from memlora_mlx.errors import StoreError
 from memlora_mlx.memory.api import Memory
 from memlora_mlx.memory.people import exchanges_of_owners
@@ -90,6 +91,8 @@ def test_only_the_user_says_who_the_user_is(tiny_home: Path, second: Path) -> No
         store = memory.workspace.store
         made = exchanges_of_owners(store, conversation, user="me", own_names=["ann"])
         assert {exchange.owner.user_id for exchange in made} == {"me", "me (second)"}
+        [told] = read_conversations(second, ReadOptions(own_names=frozenset({"Ann"})))
+        assert "me" in {exchange.owner.user_id for exchange in exchanges_of_owners(store, told, user="me")}
 
 
 def test_people_are_merged_renamed_and_split_and_undo_still_works(
