@@ -39,7 +39,7 @@ def doctor_command(
     """Check the device, libraries, models, experts, store and index. Exits with 1 if something is wrong."""
     with open_workspace(models=False, student=student, experts=experts) as opened:
         findings: list[CheckResult] = []
-        for check in (_machine, _libraries, _student, _embedder, _store):
+        for check in (_machine, _libraries, _modes, _student, _embedder, _store):
             for finding in _run_check(check, opened, repair):
                 findings.append(finding)
                 if not as_json:
@@ -80,6 +80,20 @@ def _libraries(opened: Workspace, repair: bool) -> Iterator[CheckResult]:
     names = ("mlx", "mlx-lm", "llguidance", "usearch", "tokenizers")
     yield CheckResult("memlora", "ok", f"{__version__} with " + ", ".join(f"{name} {version(name)}" for name in names))
     yield CheckResult("home", "ok", str(opened.settings.home))
+
+
+def _modes(opened: Workspace, repair: bool) -> Iterator[CheckResult]:
+    from memlora_mlx.private_files import find_open_paths, make_private
+
+    home = opened.settings.home
+    if repair and (count := make_private(home)):
+        yield CheckResult("repair", "ok", f"Only you can read {count} more files and folders now.")
+    if found := find_open_paths(home):
+        shown = f"{found[0]}" if len(found) == 1 else f"{found[0]} and {len(found) - 1} more"
+        message = f"Other users of this machine may read {shown}. Run `memlora doctor --repair`."
+        yield CheckResult("privacy", "problem", message)
+    else:
+        yield CheckResult("privacy", "ok", f"Only you can read {home}.")
 
 
 def _student(opened: Workspace, repair: bool) -> Iterator[CheckResult]:

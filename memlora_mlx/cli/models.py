@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +9,7 @@ import typer
 
 from memlora_mlx.cli.help import HelpGroup, command, examples
 from memlora_mlx.cli.options import JsonOption
+from memlora_mlx.cli.printing import clean_console, print_json, stderr_console
 from memlora_mlx.errors import MemloraError
 
 app = typer.Typer(
@@ -60,7 +60,7 @@ def list_models(
             }
         )
     if as_json:
-        typer.echo(json.dumps(rows, indent=1))
+        print_json(rows)
     else:
         _print_table(rows)
 
@@ -70,7 +70,6 @@ def pull(
     names: Annotated[list[str], typer.Argument(metavar="NAME", help="Names from `models list`, or Hugging Face ids.")],
 ) -> None:
     """Download models and print the folder of each."""
-    from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn
 
     from memlora_mlx.errors import Cancelled
@@ -79,8 +78,9 @@ def pull(
 
     folder = load_settings().models_folder
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TimeElapsedColumn())
+    console = stderr_console()
     for name in names:
-        with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
             task = bar.add_task(name, total=None)
 
             def show(
@@ -178,9 +178,7 @@ def remove(
 
 
 def _print_table(rows: list[dict[str, object]]) -> None:
-    from rich.console import Console
     from rich.filesize import decimal
-    from rich.markup import escape
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False)
@@ -193,10 +191,10 @@ def _print_table(rows: list[dict[str, object]]) -> None:
     for row in rows:
         size = row["bytes"]
         table.add_row(
-            escape(str(row["name"])),
+            str(row["name"]),
             f"{row['family'] or '?'} {row['precision'] or ''}".strip(),
             decimal(size) if isinstance(size, int) else "?",
             str(row["licence"] or "?"),
             "default" if row["is_default"] else words[str(row["state"])],
         )
-    Console().print(table)
+    clean_console().print(table)

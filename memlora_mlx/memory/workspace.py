@@ -185,6 +185,7 @@ class Workspace:
             supports_images=self.has_vision,
             use_expert_in_chat=self.use_expert_in_chat,
             least_cosine=embedder.least_cosine if embedder is not None else None,
+            grounded_answers=self.use_expert_in_chat and self.settings.protocol == "product",
         )
 
     @cached_property

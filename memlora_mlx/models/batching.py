@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import mlx.core as mx
 import numpy as np
 
-from memlora_mlx.errors import MemloraError
+from memlora_mlx.errors import MemloraError, ModelBroken
 from memlora_mlx.models.decoding import LOOKUP_TOKENS, DecodingSequence
 from memlora_mlx.models.experts import ExpertTable
 from memlora_mlx.models.kv_cache import KeptPrefix, NativeCache, RaggedCache
@@ -168,11 +168,16 @@ class DecodingBatch:
         logits = self._student.logits(hidden.reshape(count * width, -1)[mx.array(wanted)])  # (choices, vocabulary)
         mx.async_eval(logits)
 
+        is_sound = mx.logical_not(mx.isnan(logits).any(axis=-1)) & mx.isfinite(logits.max(axis=-1))
+
         choices = [len(given) - len(row.pending) + 1 for row, given in zip(rows, fed, strict=True)]
         chosen = _choose(logits, [row.masks() for row in rows], choices)  # masks are made while the model computes
+        sound = np.array(is_sound)
         kept, failed, start = [], [], 0
         for row, count_chosen in zip(rows, choices, strict=True):
             try:
+                if not sound[start : start + count_chosen].all():
+                    raise _not_finite(row)
                 kept.append(row.accept_choices(chosen[start : start + count_chosen]))
             except MemloraError as error:
                 kept.append(0)
@@ -211,6 +216,15 @@ class DecodingBatch:
             self._prefixes[row.stage] = (row.prompt[:tokens], self._cache.copy_out(index, tokens))
         elif self._prefixes.get(row.stage, ([], None))[1] is None:
             self._prefixes[row.stage] = (row.prompt[:PREFIX_TOKENS], None)
+
+
+def _not_finite(row: DecodingSequence) -> ModelBroken:
+    """What a row fails with whose logits choose nothing: they are NaN or infinite."""
+    whose = f"the {row.stage} stage" if row.stage else "the student"
+    return ModelBroken(
+        f"{whose} computed numbers that are not finite, so nothing it wrote was used; check the experts with"
+        " `memlora adapters verify`, or use --experts none"
+    )
 
 
 def _choose(logits: mx.array, masks: Sequence[Sequence[np.ndarray] | None], choices: Sequence[int]) -> list[int]:

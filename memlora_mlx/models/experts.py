@@ -229,7 +229,24 @@ def read_expert(folder: Path, stage: Stage, base_fingerprint: str) -> Expert:
         matrices = {name: (arrays[f"{name}.lora_a"], lora.scale * arrays[f"{name}.lora_b"]) for name in sorted(names)}
     except KeyError as error:
         raise AdapterMismatch(f"the expert in {folder} is incomplete: {error.args[0]} is missing") from error
+    _require_finite(folder, arrays, matrices)
     return Expert(stage, folder, matrices, config.card)
+
+
+def _require_finite(folder: Path, arrays: Mapping[str, mx.array], matrices: Matrices) -> None:
+    """Raises AdapterMismatch: weights are no floating-point numbers, or, scaled, not finite."""
+    for name, array in arrays.items():
+        if not mx.issubdtype(array.dtype, mx.floating):
+            kind = str(array.dtype).rpartition(".")[2]
+            raise AdapterMismatch(
+                f"the expert in {folder} has weights of the type {kind} ({name}); install another one"
+            )
+    are_finite = [mx.isfinite(a).all() & mx.isfinite(b).all() for a, b in matrices.values()]
+    for name, is_finite in zip(matrices, np.array(mx.stack(are_finite)) if are_finite else (), strict=True):
+        if not is_finite:
+            raise AdapterMismatch(
+                f"the expert in {folder} has weights that are NaN or infinite ({name}); install another one"
+            )
 
 
 Q_V: tuple[str, ...] = ("self_attn.q_proj", "self_attn.v_proj")

@@ -5,6 +5,7 @@ The head is apart so that a forward pass over a prompt computes it only where a 
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterable, Sequence
 from functools import cached_property
@@ -23,6 +24,7 @@ from memlora_mlx.models.experts import weight_fingerprint
 from memlora_mlx.models.kv_cache import NativeCache, RaggedCache, make_cache
 from memlora_mlx.models.model_config import language_config, text_only_message
 from memlora_mlx.models.output_head import OutputHead
+from memlora_mlx.models.plain_text import PlainText
 from memlora_mlx.models.recurrent_cache import RecurrentLayer
 
 
@@ -37,6 +39,7 @@ class Student:
     """
 
     has_vision = False  # whether `encode` takes a picture
+    RESERVED_MARKS: tuple[str, ...] = ()  # what `encode` itself writes into prompts for a while
 
     def __init__(self, model: nn.Module, tokenizer: Any, config: dict[str, Any], name: str) -> None:
         _fix_gemma2_mask()
@@ -87,23 +90,39 @@ class Student:
         """
         if image is not None:
             raise VisionMissing(text_only_message(self.name))
-        turns = [{"role": role, "content": text} for role, text in chat]
+        shown = self.hidden_commands(chat)
+        options = {"add_generation_prompt": True, "enable_thinking": False}
+        turns = [{"role": role, "content": text} for role, text in shown]
         with self._lock:
-            ids = self._tokenizer.apply_chat_template(
-                turns, add_generation_prompt=True, tokenize=True, return_dict=False, enable_thinking=False
-            )
+            if shown != tuple(chat):
+                rendered = str(self._tokenizer.apply_chat_template(turns, tokenize=False, **options))
+                return self.plain_text.tokens(rendered)
+            ids = self._tokenizer.apply_chat_template(turns, tokenize=True, return_dict=False, **options)
         return [int(token) for token in ids]
+
+    @cached_property
+    def plain_text(self) -> PlainText:
+        """Reads what people and models wrote: special tokens in it are text."""
+        template = self._tokenizer._tokenizer.chat_template
+        return PlainText(
+            self._tokenizer._tokenizer.backend_tokenizer,
+            json.dumps(template, ensure_ascii=False) if template else "",
+            self.RESERVED_MARKS,
+        )
+
+    def hidden_commands(self, chat: Sequence[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
+        """A chat as a template may take it: with marks in place of special tokens (see `PlainText`)."""
+        return tuple((role, self.plain_text.hide(text)) for role, text in chat)
 
     def tokenize(self, text: str) -> list[int]:
         """Token ids of a bare text, without special tokens."""
         with self._lock:
-            return [int(token) for token in self._tokenizer.encode(text, add_special_tokens=False)]
+            return self.plain_text.encode(text)[0]
 
     def tokenize_with_spans(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
         """Token ids of a bare text, and the characters (from, to) each one stands for."""
         with self._lock:
-            found = self._tokenizer._tokenizer.backend_tokenizer.encode(text, add_special_tokens=False)
-        return list(found.ids), list(found.offsets)
+            return self.plain_text.encode(text)
 
     @property
     def end_token(self) -> int:

@@ -24,7 +24,13 @@ from memlora_mlx.memory.stages.extraction import (
     with_reply,
     without_repeats,
 )
-from memlora_mlx.memory.stages.generation import ANSWER_TOKENS, PromptMemory, answer_chat, chat_turn_with_memories
+from memlora_mlx.memory.stages.generation import (
+    ANSWER_TOKENS,
+    PromptMemory,
+    answer_chat,
+    answer_grammar,
+    chat_turn_with_memories,
+)
 from memlora_mlx.memory.stages.prompts import FittedPrompt, fit_prompt
 from memlora_mlx.memory.stages.text import MAX_TEXT, answer_text, clean_line, format_day
 from memlora_mlx.memory.stages.update import (
@@ -65,6 +71,7 @@ __all__ = [
     "UpdateEntry",
     "UpdateOperation",
     "answer_chat",
+    "answer_grammar",
     "answer_text",
     "chat_turn_with_memories",
     "clean_line",
