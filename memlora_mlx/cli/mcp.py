@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
 from typing import Annotated, ClassVar
 
 import typer
@@ -42,7 +44,10 @@ def run_command() -> None:
 
     backend = ChoosingBackend(load_settings())
     try:
-        memory_server(backend).run("stdio")
+        # The protocol needs the stream of bytes, which the command line's clean stream does not give; its JSON escapes
+        # control characters.
+        with contextlib.redirect_stdout(sys.__stdout__):
+            memory_server(backend).run("stdio")
     finally:
         backend.close()
 
