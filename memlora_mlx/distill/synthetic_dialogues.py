@@ -163,7 +163,7 @@ class _DialogueWriter:
         slots = self._slots(change, known)
         candidates = select_phrases(self._phrases_for(change, known.attribute), self.held_out)
         phrase = self.random.choice([phrase for phrase in candidates if phrase is not known.phrase])
-        text = _filled(phrase.fact, {**slots, "n": self.owner or "User"})
+        text = fill_template(phrase.fact, {**slots, "n": self.owner or "User"})
 
         if change == "add":
             self.known.append(known)
@@ -204,8 +204,8 @@ class _DialogueWriter:
         """The known fact as part of a longer sentence: `s` in the owner's words, `f` in the third person."""
         phrases = select_phrases(known.attribute.state, self.held_out)
         phrase = self.random.choice([phrase for phrase in phrases if ":" not in phrase.said] or phrases)
-        said = _filled(phrase.said, {"v": known.value}, after=",").rstrip(".")
-        return {"s": said, "f": _filled(phrase.fact, {"v": known.value, "n": self.owner or "User"}, after=",")}
+        said = fill_template(phrase.said, {"v": known.value}, after=",").rstrip(".")
+        return {"s": said, "f": fill_template(phrase.fact, {"v": known.value, "n": self.owner or "User"}, after=",")}
 
     def _new(self, touched: AbstractSet[Attribute]) -> _KnownFact:
         """Something that can become true: no second value of an attribute that has one, nothing that contradicts a known
@@ -236,7 +236,9 @@ class _DialogueWriter:
         for number, statement in enumerate(statements):
             if number and self.random.random() < JOINED:
                 sentences.append(self._choose(self.phrases.joiners))
-            sentences.append(_filled(statement.phrase.said, statement.slots, after=sentences[-1] if sentences else "."))
+            sentences.append(
+                fill_template(statement.phrase.said, statement.slots, after=sentences[-1] if sentences else ".")
+            )
         if self.random.random() < CLOSED:
             sentences.append(self._choose(self.phrases.closers))
         return " ".join(sentences)
@@ -249,7 +251,7 @@ class _DialogueWriter:
         lead_in = self._choose(self.phrases.friend_lead_ins)
         attribute = self.random.choice(self.phrases.attributes)
         statement = self._choose(attribute.state).said
-        return f"{lead_in} {_filled(statement, {'v': self.random.choice(attribute.values)}, after=lead_in)}"
+        return f"{lead_in} {fill_template(statement, {'v': self.random.choice(attribute.values)}, after=lead_in)}"
 
     def _small_talk(self) -> tuple[tuple[Role, str], ...]:
         special = self.phrases.friend_small_talk if self.owner else self.phrases.assistant_small_talk
@@ -261,7 +263,7 @@ class _DialogueWriter:
         return self.random.choice([entry for entries in lists for entry in select_phrases(entries, self.held_out)])
 
 
-def _filled(template: str, slots: dict[str, str], after: str = ".") -> str:
+def fill_template(template: str, slots: dict[str, str], after: str = ".") -> str:
     """A template with its slots filled: a new sentence after a full stop, else the continuation of `after`."""
     text = template.format(**slots)
     if after.endswith((".", "!", "?")):

@@ -59,6 +59,7 @@ class Update:
 class Delete:
     memory_id: str
     expected_text: str | None = None
+    is_requested: bool = False  # the owner asked for it to be forgotten: its words are not found either
 
 
 Change: TypeAlias = Add | Update | Delete
