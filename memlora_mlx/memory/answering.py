@@ -9,6 +9,7 @@ from pathlib import Path
 
 from memlora_mlx.memory import stages, visual_questions
 from memlora_mlx.memory.abstention import fits_nothing, is_about_somebody_else
+from memlora_mlx.memory.answer_words import answer_grammar
 from memlora_mlx.memory.engine import MemoryEngine
 from memlora_mlx.memory.evidence import evidence, owner_name
 from memlora_mlx.memory.pipeline_options import PipelineOptions
@@ -52,7 +53,7 @@ class Answerer:
         )
         if self.options.grounded_answers:
             kept = recalled[: len(recalled) - truncated]
-            return replace(request, grammar=stages.answer_grammar(question, kept)), truncated
+            return replace(request, grammar=answer_grammar(question, kept)), truncated
         return replace(request, stop_repetition=self.options.protocol == "product"), truncated
 
     def evidence(self, question: str, hits: Sequence[Hit], *, names: bool = False) -> list[stages.PromptMemory]:

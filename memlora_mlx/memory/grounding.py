@@ -12,11 +12,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from memlora_mlx.memory.forgetting import forget_requests
 from memlora_mlx.memory.retrieval.lexical import content_words, sentences
 from memlora_mlx.memory.stages import UpdateAnswer, UpdateOperation
 from memlora_mlx.records import Exchange, Message
 
-DropReason = Literal["not said", "only said by others", "only asked"]
+DropReason = Literal["not said", "only said by others", "only asked", "asked to be forgotten"]
 TurnReason = Literal["update without ground", "delete without ground"]
 Words = frozenset[str]
 
@@ -48,8 +49,14 @@ def ground_facts(answers: Iterable[tuple[Exchange, Sequence[str]]]) -> GroundedF
     kept: dict[str, None] = {}
     dropped: Counter[DropReason] = Counter()
     for exchange, facts in answers:
+        requests = forget_requests(exchange)
         for fact in facts:
-            if (reason := missing_ground(fact, exchange)) is None:
+            words = content_words(fact) - _names(exchange)
+            reason = missing_ground(fact, exchange)
+            shares = [sum(occurs(word, request.spoken) for word in words) for request in requests]
+            if words and any(share >= SAID_SHARE * len(words) for share in shares):
+                reason = "asked to be forgotten"
+            if reason is None:
                 kept[fact] = None
             else:
                 dropped[reason] += 1

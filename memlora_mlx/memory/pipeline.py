@@ -22,8 +22,9 @@ from numpy.typing import NDArray
 
 from memlora_mlx.memory import stages
 from memlora_mlx.memory.answering import Answerer
-from memlora_mlx.memory.changes import Change, EmbedFunction, Vector
+from memlora_mlx.memory.changes import Add, Change, EmbedFunction, Vector
 from memlora_mlx.memory.engine import MemoryEngine
+from memlora_mlx.memory.forgetting import requested_deletions
 from memlora_mlx.memory.grounding import GroundedFacts, TurnReason, ground_facts, ground_operations
 from memlora_mlx.memory.operations import image_of_exchange, operations_as_changes
 from memlora_mlx.memory.pipeline_options import PipelineOptions
@@ -257,6 +258,8 @@ class Pipeline(Answerer):
                 turned.update(reasons)
             parsed.append((offered, answer))
         changes = self.decide_changes(exchange, parsed, metadata, expires_at)
+        if self.options.protocol == "product":  # the paper knows no requests to forget
+            changes = self._with_requested_deletions(exchange, changes)
         if approve is not None:
             approve(exchange, changes)
         vectors = self.message_vectors(exchange)
@@ -298,6 +301,16 @@ class Pipeline(Answerer):
         return operations_as_changes(operations, known, exchange, metadata, expires_at, classes)
 
     # ------------------------------------------------------------------ inside
+
+    def _with_requested_deletions(self, exchange: Exchange, changes: Sequence[Change]) -> list[Change]:
+        """The changes, and the deletions that the owner asks for; a memory that is deleted is not changed before."""
+
+        def nearest(text: str) -> list[Neighbour]:
+            return self.store.search_many(self.engine.embed([text]), self.options.related, exchange.owner)[0]
+
+        deletions = requested_deletions(exchange, nearest)
+        deleted = {deletion.memory_id for deletion in deletions}
+        return [c for c in changes if isinstance(c, Add) or c.memory_id not in deleted] + list(deletions)
 
     def _similarity(self, text: str, other: str) -> float:
         """The cosine of two texts."""
