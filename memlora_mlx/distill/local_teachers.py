@@ -75,16 +75,17 @@ def make_examples(
             "Synthetic dialogues have no questions. Use `--teacher observations` to make generation examples from LoCoMo."
         )
     parts: list[tuple[int, Split]] = [(count, "train"), (VALIDATION_DIALOGUES, "validation")]
+    kinds = (synthetic_teacher.generate_dialogues, synthetic_teacher.generate_chats)
     dialogues = (
-        (dialogue, split)
-        for number, split in parts
-        for dialogue in synthetic_teacher.generate_dialogues(number, split, seed=seed)
+        (dialogue, split) for number, split in parts for kind in kinds for dialogue in kind(number, split, seed=seed)
     )
     if stage == "extraction":
         examples = (synthetic_teacher.synthetic_extraction_examples(dialogue, split) for dialogue, split in dialogues)
     else:
         examples = (_updates(dialogue, split, workspace) for dialogue, split in dialogues)
-    return GeneratedExamples(path, write_examples(path, _counted(examples, count + VALIDATION_DIALOGUES, on_progress)))
+    return GeneratedExamples(
+        path, write_examples(path, _counted(examples, len(kinds) * (count + VALIDATION_DIALOGUES), on_progress))
+    )
 
 
 def _updates(dialogue: SyntheticDialogue, split: Split, workspace: Workspace) -> Iterator[TrainingExample]:

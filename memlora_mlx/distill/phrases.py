@@ -107,8 +107,8 @@ def load_phrases() -> Phrases:
     """
     attributes: list[Attribute] = []
     for name in _ATTRIBUTE_FILES:
-        attributes += parse_attributes(f"{name}.yaml", _read(f"{name}.yaml"), attributes)
-    return _parse_dialogue("dialogue.yaml", _read("dialogue.yaml"), tuple(attributes))
+        attributes += parse_attributes(f"{name}.yaml", read_phrase_file(f"{name}.yaml"), attributes)
+    return _parse_dialogue("dialogue.yaml", read_phrase_file("dialogue.yaml"), tuple(attributes))
 
 
 def parse_attributes(where: str, text: str, earlier: Sequence[Attribute] = ()) -> list[Attribute]:
@@ -121,7 +121,7 @@ def parse_attributes(where: str, text: str, earlier: Sequence[Attribute] = ()) -
     Raises:
         ValueError: see `load_phrases`.
     """
-    document = _mapping(where, text, {"kind", "attributes"})
+    document = read_mapping(where, text, {"kind", "attributes"})
     kind = document["kind"]
     if kind not in get_args(Kind):
         raise ValueError(f"{where}: the kind {kind!r} is unknown; use one of {', '.join(get_args(Kind))}")
@@ -132,7 +132,7 @@ def parse_attributes(where: str, text: str, earlier: Sequence[Attribute] = ()) -
             raise ValueError(f"{place}: unknown keys: {', '.join(sorted(unknown))}")
         if missing := {"topic", "state"} - set(entry):
             raise ValueError(f"{place}: missing keys: {', '.join(sorted(missing))}")
-        for relative in _values(entry["relatives"]) if "relatives" in entry else (None,):
+        for relative in comma_values(entry["relatives"]) if "relatives" in entry else (None,):
             attributes.append(_attribute(place, name, kind, entry, relative, [*earlier, *attributes]))
     return attributes
 
@@ -146,7 +146,7 @@ def _attribute(
             raise ValueError(f"{where}: values_of names {entry['values_of']!r}, and no earlier attribute has that name")
         values = source.values
     else:
-        values = _values(entry.get("values", ""))
+        values = comma_values(entry.get("values", ""))
     if not values:
         raise ValueError(f"{where}: an attribute needs values, or values_of with the name of another attribute")
     phrases = {}
@@ -159,35 +159,41 @@ def _attribute(
         kind,
         values,
         **phrases,
-        details=_values(entry.get("details", "")),
+        details=comma_values(entry.get("details", "")),
         exclusive_group=entry.get("exclusive_group"),
     )
 
 
 def _parse_dialogue(where: str, text: str, attributes: tuple[Attribute, ...]) -> Phrases:
-    lists = _mapping(where, text, set(Phrases.__dataclass_fields__) - {"attributes"})
+    lists = read_mapping(where, text, set(Phrases.__dataclass_fields__) - {"attributes"})
     parsed: dict[str, Any] = {}
     for name, block in lists.items():
         place = f"{where}, {name}"
         if name == "first_names":
-            parsed[name] = _values(block)
+            parsed[name] = comma_values(block)
         elif name.startswith("forget_requests"):
             parsed[name] = _phrases(place, block, {"n", "a"} if name.endswith("by_name") else {"n", "s", "f"})
         elif name.endswith("small_talk"):
-            parsed[name] = tuple(SmallTalk(*pair) for pair in _pairs(place, block))
+            parsed[name] = tuple(SmallTalk(*pair) for pair in phrase_pairs(place, block))
         else:
-            parsed[name] = _lines(block)
+            parsed[name] = phrase_lines(block)
     return Phrases(attributes, **parsed)
 
 
 # ------------------------------------------------------------------------------------------------ texts
 
 
-def _read(name: str) -> str:
+def read_phrase_file(name: str) -> str:
+    """The text of a file in `dialogue_phrases/`."""
     return (files("memlora_mlx.distill") / "dialogue_phrases" / name).read_text(encoding="utf-8")
 
 
-def _mapping(where: str, text: str, keys: set[str]) -> dict[str, Any]:
+def read_mapping(where: str, text: str, keys: set[str] | None = None) -> dict[str, Any]:
+    """A YAML file's mapping, which must have exactly these keys, if they are given.
+
+    Raises:
+        ValueError: it is no valid YAML, or has other keys.
+    """
     import yaml
 
     try:
@@ -195,30 +201,33 @@ def _mapping(where: str, text: str, keys: set[str]) -> dict[str, Any]:
         value = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     except yaml.YAMLError as error:
         raise ValueError(f"{where} is not valid YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(value, dict) or set(value) != keys:
-        raise ValueError(f"{where} must have exactly these keys: {', '.join(sorted(keys))}")
+    if not isinstance(value, dict) or (keys is not None and set(value) != keys):
+        raise ValueError(f"{where} must have exactly these keys: {', '.join(sorted(keys or ()))}")
     return value
 
 
 def _phrases(where: str, block: str, slots: set[str]) -> tuple[Phrase, ...]:
-    phrases = tuple(Phrase(*pair) for pair in _pairs(where, block))
+    phrases = tuple(Phrase(*pair) for pair in phrase_pairs(where, block))
     for phrase in phrases:
         if unknown := set(re.findall(r"{(\w*)}", f"{phrase.said} {phrase.fact}")) - slots:
             raise ValueError(f"{where}: {phrase.said!r} has unknown slots: {', '.join(sorted(unknown))}")
     return phrases
 
 
-def _pairs(where: str, block: str) -> Iterator[tuple[str, str]]:
-    for line in _lines(block):
+def phrase_pairs(where: str, block: str) -> Iterator[tuple[str, str]]:
+    """The two parts of each line `first | second`."""
+    for line in phrase_lines(block):
         first, bar, second = line.partition(" | ")
         if not bar or " | " in second:
             raise ValueError(f"{where}: the line {line!r} must have two parts with ' | ' between them")
         yield first, second
 
 
-def _lines(block: str) -> tuple[str, ...]:
+def phrase_lines(block: str) -> tuple[str, ...]:
+    """The lines of a block of text."""
     return tuple(line.strip() for line in block.strip().splitlines())
 
 
-def _values(block: str) -> tuple[str, ...]:
+def comma_values(block: str) -> tuple[str, ...]:
+    """The values of a list with commas."""
     return tuple(value.strip() for value in block.split(",")) if block else ()

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 
 from memlora_mlx.conversations.splits import Split
+from memlora_mlx.distill.assistant_chats import generate_chat
 from memlora_mlx.distill.examples import TrainingExample
 from memlora_mlx.distill.replay import ReplayStore
 from memlora_mlx.distill.synthetic_dialogues import DialogueStep, Fact, SyntheticDialogue, generate_dialogue
@@ -18,6 +19,7 @@ from memlora_mlx.records import Exchange, Message, Scope
 
 TEACHER = "synthetic"
 STEPS = 16  # of one dialogue
+CHAT_STEPS = 32  # of one chat; about half of them state nothing
 VALIDATION_SEED = 1_000_000  # dialogues from this seed on are for validation, and from twice this seed on for testing
 _BEGIN = datetime(2024, 1, 1, 9)
 
@@ -26,7 +28,7 @@ def synthetic_extraction_examples(dialogue: SyntheticDialogue, split: Split) -> 
     """For each exchange, the facts that it states about its owner."""
     for number, step in enumerate(dialogue.steps):
         answer = json.dumps({"facts": [fact.text for fact in step.facts]}, ensure_ascii=False)
-        exchange = _exchange(dialogue, number, step)
+        exchange = dialogue_exchange(dialogue, number, step)
         yield TrainingExample(
             "extraction", stages.extraction_chat(exchange), answer, TEACHER, dialogue.name, str(number), split
         )
@@ -46,7 +48,7 @@ def synthetic_update_examples(
     for number, step in enumerate(dialogue.steps):
         if not step.facts:
             continue
-        exchange = _exchange(dialogue, number, step)
+        exchange = dialogue_exchange(dialogue, number, step)
         together = store.related(exchange.owner, [fact.text for fact in step.facts])
         apart = [store.related(exchange.owner, [fact.text]) for fact in step.facts]
         answers = [
@@ -94,13 +96,24 @@ def generate_dialogues(
     count: int, split: Split, *, seed: int = 0, held_out: bool = False
 ) -> Iterator[SyntheticDialogue]:
     """Synthetic dialogues of a split. Splits and seeds from 0 to 9 have no dialogue in common."""
-    begin = {"train": 0, "validation": VALIDATION_SEED, "test": 2 * VALIDATION_SEED}[split]
-    first = begin + 100_000 * (seed % 10) + 3 * VALIDATION_SEED * (seed // 10)
-    for number in range(first, first + count):
+    for number in _numbers(count, split, seed):
         yield generate_dialogue(number, steps=STEPS, held_out=held_out)
 
 
-def _exchange(dialogue: SyntheticDialogue, number: int, step: DialogueStep) -> Exchange:
+def generate_chats(count: int, split: Split, *, seed: int = 0, held_out: bool = False) -> Iterator[SyntheticDialogue]:
+    """Generated chats of a split: as `generate_dialogues`, with much that is no fact."""
+    for number in _numbers(count, split, seed):
+        yield generate_chat(number, steps=CHAT_STEPS, held_out=held_out)
+
+
+def _numbers(count: int, split: Split, seed: int) -> range:
+    begin = {"train": 0, "validation": VALIDATION_SEED, "test": 2 * VALIDATION_SEED}[split]
+    first = begin + 100_000 * (seed % 10) + 3 * VALIDATION_SEED * (seed // 10)
+    return range(first, first + count)
+
+
+def dialogue_exchange(dialogue: SyntheticDialogue, number: int, step: DialogueStep) -> Exchange:
+    """A step of a dialogue as the exchange that a memory would get."""
     said_at = _BEGIN + timedelta(days=3 * number)
     names = {"user": dialogue.owner, "assistant": dialogue.other}
     messages = tuple(
