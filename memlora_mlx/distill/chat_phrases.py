@@ -12,11 +12,12 @@ from typing import Any
 
 from memlora_mlx.distill.phrases import (
     SmallTalk,
-    comma_values,
-    phrase_lines,
     phrase_pairs,
     read_mapping,
     read_phrase_file,
+    read_yaml,
+    split_lines,
+    split_values,
 )
 
 
@@ -78,7 +79,7 @@ def load_chat_phrases() -> ChatPhrases:
     parsed: dict[str, Any] = {
         name: tuple(SmallTalk(*pair) for pair in phrase_pairs(f"{where}, {name}", block))
         if name == "tasks"
-        else phrase_lines(block)
+        else split_lines(block)
         for name, block in lists.items()
     }
     return ChatPhrases(_languages(), **parsed)
@@ -89,10 +90,10 @@ def _languages() -> tuple[ForeignPhrases, ...]:
     return tuple(
         ForeignPhrases(
             language,
-            tuple(_foreign_fact(f"{where}, {language}", line) for line in phrase_lines(lists["facts"])),
-            *(phrase_lines(lists[name]) for name in ("openers", "questions", "replies")),
+            tuple(_foreign_fact(f"{where}, {language}", line) for line in split_lines(lists["facts"])),
+            *(split_lines(lists[name]) for name in ("openers", "questions", "replies")),
         )
-        for language, lists in read_mapping(where, read_phrase_file(where)).items()
+        for language, lists in read_yaml(where, read_phrase_file(where)).items()
     )
 
 
@@ -101,4 +102,4 @@ def _foreign_fact(where: str, line: str) -> ForeignFact:
     if len(parts) != 3 or not all("{v}" in part for part in parts[:2]):
         raise ValueError(f"{where}: the line {line!r} must be 'said | fact | values' with {{v}} in the first two parts")
     said, fact, values = parts
-    return ForeignFact(said, fact, comma_values(values))
+    return ForeignFact(said, fact, split_values(values))

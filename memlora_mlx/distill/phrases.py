@@ -132,7 +132,7 @@ def parse_attributes(where: str, text: str, earlier: Sequence[Attribute] = ()) -
             raise ValueError(f"{place}: unknown keys: {', '.join(sorted(unknown))}")
         if missing := {"topic", "state"} - set(entry):
             raise ValueError(f"{place}: missing keys: {', '.join(sorted(missing))}")
-        for relative in comma_values(entry["relatives"]) if "relatives" in entry else (None,):
+        for relative in split_values(entry["relatives"]) if "relatives" in entry else (None,):
             attributes.append(_attribute(place, name, kind, entry, relative, [*earlier, *attributes]))
     return attributes
 
@@ -146,7 +146,7 @@ def _attribute(
             raise ValueError(f"{where}: values_of names {entry['values_of']!r}, and no earlier attribute has that name")
         values = source.values
     else:
-        values = comma_values(entry.get("values", ""))
+        values = split_values(entry.get("values", ""))
     if not values:
         raise ValueError(f"{where}: an attribute needs values, or values_of with the name of another attribute")
     phrases = {}
@@ -159,7 +159,7 @@ def _attribute(
         kind,
         values,
         **phrases,
-        details=comma_values(entry.get("details", "")),
+        details=split_values(entry.get("details", "")),
         exclusive_group=entry.get("exclusive_group"),
     )
 
@@ -170,13 +170,13 @@ def _parse_dialogue(where: str, text: str, attributes: tuple[Attribute, ...]) ->
     for name, block in lists.items():
         place = f"{where}, {name}"
         if name == "first_names":
-            parsed[name] = comma_values(block)
+            parsed[name] = split_values(block)
         elif name.startswith("forget_requests"):
             parsed[name] = _phrases(place, block, {"n", "a"} if name.endswith("by_name") else {"n", "s", "f"})
         elif name.endswith("small_talk"):
             parsed[name] = tuple(SmallTalk(*pair) for pair in phrase_pairs(place, block))
         else:
-            parsed[name] = phrase_lines(block)
+            parsed[name] = split_lines(block)
     return Phrases(attributes, **parsed)
 
 
@@ -188,12 +188,8 @@ def read_phrase_file(name: str) -> str:
     return (files("memlora_mlx.distill") / "dialogue_phrases" / name).read_text(encoding="utf-8")
 
 
-def read_mapping(where: str, text: str, keys: set[str] | None = None) -> dict[str, Any]:
-    """A YAML file's mapping, which must have exactly these keys, if they are given.
-
-    Raises:
-        ValueError: it is no valid YAML, or has other keys.
-    """
+def read_yaml(where: str, text: str) -> dict[str, Any]:
+    """A YAML document; an empty mapping, if it is something else. Raises ValueError, with `where` in its message."""
     import yaml
 
     try:
@@ -201,8 +197,14 @@ def read_mapping(where: str, text: str, keys: set[str] | None = None) -> dict[st
         value = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     except yaml.YAMLError as error:
         raise ValueError(f"{where} is not valid YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(value, dict) or (keys is not None and set(value) != keys):
-        raise ValueError(f"{where} must have exactly these keys: {', '.join(sorted(keys or ()))}")
+    return value if isinstance(value, dict) else {}
+
+
+def read_mapping(where: str, text: str, keys: set[str]) -> dict[str, Any]:
+    """A YAML mapping with exactly these keys. Raises ValueError, with `where` in its message."""
+    value = read_yaml(where, text)
+    if set(value) != keys:
+        raise ValueError(f"{where} must have exactly these keys: {', '.join(sorted(keys))}")
     return value
 
 
@@ -215,19 +217,17 @@ def _phrases(where: str, block: str, slots: set[str]) -> tuple[Phrase, ...]:
 
 
 def phrase_pairs(where: str, block: str) -> Iterator[tuple[str, str]]:
-    """The two parts of each line `first | second`."""
-    for line in phrase_lines(block):
+    """The two parts of each line `first | second`. Raises ValueError for another line."""
+    for line in split_lines(block):
         first, bar, second = line.partition(" | ")
         if not bar or " | " in second:
             raise ValueError(f"{where}: the line {line!r} must have two parts with ' | ' between them")
         yield first, second
 
 
-def phrase_lines(block: str) -> tuple[str, ...]:
-    """The lines of a block of text."""
+def split_lines(block: str) -> tuple[str, ...]:
     return tuple(line.strip() for line in block.strip().splitlines())
 
 
-def comma_values(block: str) -> tuple[str, ...]:
-    """The values of a list with commas."""
+def split_values(block: str) -> tuple[str, ...]:
     return tuple(value.strip() for value in block.split(",")) if block else ()

@@ -62,7 +62,7 @@ class Pipeline(Answerer):
 
     def __init__(self, engine: MemoryEngine, store: Store, options: PipelineOptions) -> None:
         super().__init__(engine, store, options)
-        self._message_vectors = _RecentVectors()
+        self._recent_vectors = _RecentVectors()
 
     # ------------------------------------------------------------------ exchange to store
 
@@ -162,6 +162,12 @@ class Pipeline(Answerer):
             picture,
         )[:2]
 
+    def message_vectors(self, exchange: Exchange) -> list[Vector] | None:
+        """The vectors of the exchange's messages, in order; None in the paper's protocol, which searches facts alone."""
+        if self.options.protocol == "paper":
+            return None
+        return self._recent_vectors.of(exchange_texts(exchange), self.engine.embed)
+
     def find_related(
         self, owner: Scope, facts: Sequence[str], vectors: NDArray[np.float32] | None = None
     ) -> UpdateInput:
@@ -244,9 +250,7 @@ class Pipeline(Answerer):
                 turned.update(reasons)
             parsed.append((offered, answer))
         changes = self.decide_changes(exchange, parsed, metadata, expires_at)
-        vectors = None
-        if self.options.protocol == "product":  # the paper searches facts alone
-            vectors = list(self._message_vectors.of(exchange_texts(exchange), self.engine.embed))
+        vectors = self.message_vectors(exchange)
         applied = self.store.commit(exchange.owner, changes, exchange=exchange, message_vectors=vectors)
         if applied is None:
             return ExchangeResult(exchange, was_already_stored=True, costs=tuple(costs))
