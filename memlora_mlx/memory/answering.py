@@ -49,6 +49,9 @@ class Answerer:
             stages.ANSWER_TOKENS,
             lambda _: None,
         )
+        if self.options.grounded_answers:
+            kept = recalled[: len(recalled) - truncated]
+            return replace(request, grammar=stages.answer_grammar(question, kept)), truncated
         return replace(request, stop_repetition=self.options.protocol == "product"), truncated
 
     def evidence(self, question: str, hits: Sequence[Hit], *, names: bool = False) -> list[stages.PromptMemory]:

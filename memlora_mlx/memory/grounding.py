@@ -75,11 +75,12 @@ def missing_ground(fact: str, exchange: Exchange) -> DropReason | None:
     if not wanted:
         return None
     said, owned, stated = set[str](), set[str](), set[str]()
-    for message, is_answered in _with_answered(exchange):
+    for message, is_answered in answered_messages(exchange):
         is_owner = message.role == "user"
-        for text in _sentences(message):
+        whole = sentences_of(message.text, message.image.caption if message.image else None)
+        for text in (part for sentence in whole for part in (_owners_parts(sentence) if is_owner else [sentence])):
             spoken = content_words(text)
-            words = {word for word in wanted if _occurs(word, spoken)}
+            words = {word for word in wanted if occurs(word, spoken)}
             is_question = _is_asked(text) and not spoken & _FORGETTING
             said |= words
             if is_owner or (is_question and is_answered):
@@ -101,7 +102,7 @@ def concerns(fact: str, memory: str, names: Words, similarity: Callable[[], floa
         similarity: their cosine; only asked for where they share no word ("Ann moved house to Oslo", "Ann lives in Rome").
     """
     known = content_words(memory) - names - _GENERIC
-    return any(_occurs(word, known) for word in content_words(fact) - names - _GENERIC) or similarity() >= CLOSE
+    return any(occurs(word, known) for word in content_words(fact) - names - _GENERIC) or similarity() >= CLOSE
 
 
 def ground_operations(
@@ -153,21 +154,19 @@ def ground_operations(
     return UpdateAnswer(tuple(grounded), answer.rejected), {reason: n for reason, n in turned.items() if n}
 
 
-def _with_answered(exchange: Exchange) -> Iterator[tuple[Message, bool]]:
+def answered_messages(exchange: Exchange) -> Iterator[tuple[Message, bool]]:
     """The messages, each with whether the owner speaks after it."""
     roles = [message.role for message in exchange.messages]
     return ((message, "user" in roles[at + 1 :]) for at, message in enumerate(exchange.messages))
 
 
-def _sentences(message: Message) -> list[str]:
-    """The sentences of a message, and the caption of its image."""
-    shown = message.image.caption if message.image else None
-    whole = [sentence for line in [*message.text.splitlines(), shown or ""] for sentence in sentences(line)]
-    return [part for sentence in whole for part in (_parts(sentence) if message.role == "user" else [sentence])]
+def sentences_of(text: str, caption: str | None) -> list[str]:
+    """The sentences of a message's text and of its image's caption."""
+    return [sentence for line in [*text.splitlines(), caption or ""] for sentence in sentences(line)]
 
 
-def _parts(sentence: str) -> list[str]:
-    """A sentence; a question is cut at its commas, and its parts that state something have no question mark."""
+def _owners_parts(sentence: str) -> list[str]:
+    """A sentence of the owner; a question is cut at its commas, and its parts that state something lose the question mark."""
     parts = re.split(r"(?<=[,:;]) ", sentence) if _is_asked(sentence) else []
     if not any(map(_STATED_PART.match, parts)):
         return [sentence]
@@ -178,7 +177,7 @@ def _is_asked(text: str) -> bool:
     return text.rstrip(" \"'”’»)").endswith(_QUESTION_MARKS)
 
 
-def _occurs(word: str, words: Words) -> bool:
+def occurs(word: str, words: Words) -> bool:
     """Whether a stem is among others, or is one of them but for its ending: the stems of "play" and "plays" differ."""
     if word in words:
         return True

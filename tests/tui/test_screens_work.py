@@ -14,6 +14,7 @@ from textual.binding import Binding
 from textual.pilot import Pilot
 from textual.widgets import Input, OptionList, Select
 
+from memlora_mlx.config_file import save_preferences
 from memlora_mlx.distill.examples import TrainingExample, write_examples
 from memlora_mlx.errors import UsageError
 from memlora_mlx.eval.results import BenchRun, QuestionResult, write_run
@@ -21,7 +22,6 @@ from memlora_mlx.memory.store.sources import list_sources
 from memlora_mlx.tui.app import MemloraApp
 from memlora_mlx.tui.backend import Backend
 from memlora_mlx.tui.base_app import SCREENS_BY_KEY
-from memlora_mlx.tui.preferences import save_preferences
 from memlora_mlx.tui.screens.bench import BenchScreen
 from memlora_mlx.tui.screens.dialogs import ConfirmDialog
 from memlora_mlx.tui.screens.forms import TextDialog
