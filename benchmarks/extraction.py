@@ -26,10 +26,11 @@ from memlora_mlx.memory import stages
 from memlora_mlx.memory.grounding import ground_facts
 from memlora_mlx.memory.retrieval.lexical import content_words
 from memlora_mlx.memory.workspace import Workspace
-from memlora_mlx.records import Exchange, Request
+from memlora_mlx.records import Exchange, Request, Stage
 from memlora_mlx.settings import load_settings
 
 Known = Sequence[tuple[Exchange, Sequence[str]]]  # exchanges with their right facts
+EXTRACTION: tuple[Stage, ...] = ("extraction",)
 SETS = ("conv-26", "held-out chats")
 
 
@@ -69,7 +70,7 @@ def chats_with_an_assistant(count: int) -> Iterator[tuple[Exchange, Sequence[str
 def measured(workspace: Workspace, known: Known) -> str:
     """The cells of a row of the table."""
     with Cache(bench_folder(workspace) / "cache") as cache:
-        calls = engine_with_experts(workspace, run_context(workspace, cache), ("extraction",))
+        calls = engine_with_experts(workspace, run_context(workspace, cache), EXTRACTION)
         answers = calls.complete_all(
             [
                 Request(
