@@ -46,9 +46,13 @@ app = typer.Typer(
 )
 command(app, "chat", "memlora chat", "memlora chat --student qwen2.5-3b --plain", panel=PANEL["chat"])(chat_command)
 command(app, "ask", 'memlora ask "Where does Maya work?" -k 5', panel=PANEL["ask"])(ask_command)
-command(app, "ingest", "memlora ingest locomo.json", "memlora ingest chat.txt --limit 100", panel=PANEL["ingest"])(
-    ingest_command
-)
+command(
+    app,
+    "ingest",
+    "memlora ingest export.zip --dry-run",
+    'memlora ingest chat.txt --own-name "Nora Berg" --since 2024-01-01',
+    panel=PANEL["ingest"],
+)(ingest_command)
 command(app, "demo", "memlora demo", panel=PANEL["demo"])(demo_command)
 command(
     app,

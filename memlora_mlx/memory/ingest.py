@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from memlora_mlx.conversations import Conversation, conversation_exchanges
+from memlora_mlx.conversations.period import Period
 from memlora_mlx.memory.change_limit import ChangeLimit
 from memlora_mlx.memory.changes import AppliedChange
 from memlora_mlx.memory.pipeline import Pipeline
@@ -81,6 +82,7 @@ def ingest(
     user: str,
     limit: int | None = None,
     may_change: bool = False,
+    period: Period | None = None,
     on_progress: Callable[[IngestStats, ExchangeResult | None], None] | None = None,
     cancelled: threading.Event | None = None,
 ) -> IngestStats:
@@ -93,6 +95,7 @@ def ingest(
         user: the owner of conversations that name nobody.
         limit: exchanges of each conversation, from its beginning; those done before count.
         may_change: change and delete as many of the older memories as the conversations ask for; see `ChangeLimit`.
+        period: read only the exchanges that were said in it.
         on_progress: called before the first exchange and after each.
         cancelled: set it to stop before the next step; what is done stays done.
 
@@ -101,7 +104,13 @@ def ingest(
         TooManyChanges: the next exchange would change too much; it was not stored.
     """
     stats = IngestStats()
-    plans = [(conversation, conversation_exchanges(conversation, user=user)[:limit]) for conversation in conversations]
+    plans = [
+        (
+            conversation,
+            [e for e in conversation_exchanges(conversation, user=user) if not period or period.holds(e)][:limit],
+        )
+        for conversation in conversations
+    ]
     stats.total = sum(len(planned) for _, planned in plans)
     resumed: set[str] = set()
     work: list[tuple[Conversation, int, list[Exchange]]] = []
