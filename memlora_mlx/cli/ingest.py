@@ -92,6 +92,7 @@ def ingest_command(
                 user=opened.settings.user,
                 limit=limit,
                 may_change=yes,
+                own_names=options.own_names,
                 period=period,
                 on_progress=progress,
                 cancelled=cancelled,
