@@ -150,7 +150,7 @@ def _add_writing_tools(server: MemoryServer, backend: Backend) -> None:
         change_id: Annotated[int | None, Field(description="Number of the change; the newest by default.")] = None,
         user_id: Name = None,
     ) -> Done:
-        """Undo one change: the one with this number in a memory's history, or the newest."""
+        """Undo one change: the one with this number in a memory's history, or the newest of a user."""
         return Done.model_validate(await _call(backend, ctx, "undo", change_id=change_id, user_id=user_id))
 
 
