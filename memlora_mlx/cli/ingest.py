@@ -14,7 +14,7 @@ from memlora_mlx.cli.ingest_files import FileOptions, note_undated, print_left_o
 from memlora_mlx.cli.ingest_preview import preview
 from memlora_mlx.cli.options import ConversationOption, ExchangesOption, JsonOption, ModelOptions
 from memlora_mlx.cli.progress import ProgressLine
-from memlora_mlx.text import format_duration
+from memlora_mlx.text import format_duration, printable_line
 
 if TYPE_CHECKING:
     from memlora_mlx.conversations import ReadOptions, ReadReport
@@ -52,12 +52,14 @@ def ingest_command(
     You can stop at any time; the same command continues, and nothing is read twice.
     """
     from memlora_mlx.conversations import ReadReport
-    from memlora_mlx.errors import Cancelled
+    from memlora_mlx.errors import Cancelled, TooManyChanges
     from memlora_mlx.memory.ingest import IngestStats, ingest
 
     options, period, report = reading.read_options(), reading.period(), ReadReport()
     if reading.watch:
-        _watch(files, options, period, limit, models.settings() | {"user": user}, as_json=as_json)
+        _watch(
+            files, options, period, limit, models.settings() | {"user": user}, may_change=reading.yes, as_json=as_json
+        )
         return
     chosen = select_conversations(require_files(files), conversation, options, report)
     note_undated(chosen, period, report)
@@ -85,6 +87,7 @@ def ingest_command(
                 user=opened.settings.user,
                 limit=limit,
                 period=period,
+                may_change=reading.yes,
                 on_progress=progress,
                 cancelled=cancelled,
             )
@@ -94,11 +97,21 @@ def ingest_command(
                 f"Stopped after {tally.already_stored + tally.done} of {tally.total} exchanges; all of them are saved. Run the"
                 " same command to continue."
             ) from None
+        except TooManyChanges:
+            display.close()
+            typer.echo(list_changes(tally))
+            raise
+    _print_result(tally, report, as_json=as_json)
+    _end(report)
+
+
+def _print_result(tally: IngestStats, report: ReadReport, *, as_json: bool) -> None:
     if as_json:
         print_json(ingest_as_json(tally) | {"left_out": dict(report.left_out), "not_read": report.problems})
-    else:
-        typer.echo(summarise(tally))
-    _end(report)
+        return
+    typer.echo(summarise(tally))
+    if tally.changes:
+        typer.echo(list_changes(tally))
 
 
 def _end(report: ReadReport) -> None:
@@ -115,6 +128,7 @@ def _watch(
     limit: int | None,
     settings: dict[str, Any],
     *,
+    may_change: bool,
     as_json: bool,
 ) -> None:
     from memlora_mlx.cli.ingest_watch import require_folders, watch_folders
@@ -122,7 +136,7 @@ def _watch(
     folders = require_folders(files)
     with open_workspace(**settings) as opened, interrupt_event() as stopped:
         typer.echo("Watching; press Ctrl-C to stop.", err=True)
-        total = watch_folders(opened, folders, options, period, limit=limit, stopped=stopped)
+        total = watch_folders(opened, folders, options, period, limit=limit, may_change=may_change, stopped=stopped)
     if as_json:
         print_json(ingest_as_json(total))
     else:
@@ -143,6 +157,7 @@ def summarise(stats: IngestStats) -> str:
             (stats.rejected, "decisions rejected"),
             (stats.dropped.total(), f"facts dropped{_reasons(stats.dropped)}"),
             (stats.turned_to_add.total(), f"operations turned into ADD{_reasons(stats.turned_to_add)}"),
+            (stats.kept, "memories kept that somebody else's words would have changed"),
             (stats.cut, "prompts truncated to fit"),
         )
         if count
@@ -150,6 +165,19 @@ def summarise(stats: IngestStats) -> str:
     lost = len(stats.image_problems)
     told = [f"{lost} images could not be stored, the first because {stats.image_problems[0]}"] if lost else []
     return "\n".join([line, *([f"({'; '.join(odd)})"] if odd else []), *told])
+
+
+def list_changes(stats: IngestStats, most: int = 50) -> str:
+    """The updates and deletions of an ingest, one line each, so that a wrong one can be undone."""
+    lines = [
+        f"  ~ {printable_line(change.old_text)} -> {printable_line(change.text)}"
+        if change.event == "UPDATE"
+        else f"  - {printable_line(change.old_text)}"
+        for change in stats.changes[:most]
+    ]
+    if (more := len(stats.changes) - most) > 0:
+        lines.append(f"  and {more} more; --json shows all")
+    return "\n".join(["Changed memories (`memlora memory undo` reverts the newest):", *lines])
 
 
 def _reasons(counts: Counter[str]) -> str:
@@ -163,6 +191,10 @@ def ingest_as_json(stats: IngestStats) -> dict[str, object]:
     return {name: getattr(stats, attributes.get(name, name)) for name in names} | {
         "dropped": dict(stats.dropped),
         "turned_to_add": dict(stats.turned_to_add),
+        "kept": stats.kept,
+        "changes": [
+            {"event": c.event, "id": c.memory_id, "old_memory": c.old_text, "memory": c.text} for c in stats.changes
+        ],
         "tokens": dict(stats.tokens),
         "image_problems": stats.image_problems,
         "seconds": round(stats.seconds, 3),

@@ -65,6 +65,8 @@ def memory_to_mem0(memory: MemoryRecord) -> dict[str, Any]:
     item |= {name: value for name in _SCOPE if (value := getattr(memory.owner, name)) is not None}
     if memory.expires_at:
         item["expiration_date"] = memory.expires_at.isoformat()
+    if memory.provenance != "user":
+        item["provenance"] = memory.provenance
     if memory.image:
         item["image"] = rows.image_json(memory.image)
     item |= {name: memory.metadata[name] for name in _TOP_LEVEL_METADATA if name in memory.metadata}

@@ -30,7 +30,7 @@ from urllib.parse import unquote, unquote_to_bytes
 from memlora_mlx.conversations.archives import read_picture
 from memlora_mlx.conversations.model import FormatError
 from memlora_mlx.errors import UsageError
-from memlora_mlx.files import atomic_write
+from memlora_mlx.files import atomic_write, private_folder
 from memlora_mlx.memory import inputs
 from memlora_mlx.memory.store.database import Database, translated_errors
 from memlora_mlx.memory.store.image_normalisation import (
@@ -207,7 +207,7 @@ class ImageStore:
         with translated_errors(self.folder):
             if self.folder.is_symlink() or place.is_symlink():
                 raise UsageError(f"{place} is a symbolic link that leads outside the store; remove it")
-            place.mkdir(mode=0o700, parents=True, exist_ok=True)
+            private_folder(place)
             _write(place / f"{digest}.thumb.jpg", thumbnail)
             _write(place / f"{digest}.{suffix}", data)  # last: without it there is no picture
 
