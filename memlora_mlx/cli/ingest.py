@@ -45,13 +45,6 @@ def ingest_command(
     ] = None,
     reading: FileOptions,
     models: ModelOptions,
-    yes: Annotated[
-        bool,
-        typer.Option(
-            "--yes",
-            help="Let the conversations change or delete any share of the older memories (default: stop before a tenth).",
-        ),
-    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Read conversations and store what they say as memories.
@@ -64,7 +57,9 @@ def ingest_command(
 
     options, period, report = reading.read_options(), reading.period(), ReadReport()
     if reading.watch:
-        _watch(files, options, period, limit, models.settings() | {"user": user}, as_json=as_json)
+        _watch(
+            files, options, period, limit, models.settings() | {"user": user}, may_change=reading.yes, as_json=as_json
+        )
         return
     chosen = select_conversations(require_files(files), conversation, options, report)
     note_undated(chosen, period, report)
@@ -91,9 +86,9 @@ def ingest_command(
                 chosen,
                 user=opened.settings.user,
                 limit=limit,
-                may_change=yes,
-                own_names=options.own_names,
                 period=period,
+                may_change=reading.yes,
+                own_names=options.own_names,
                 on_progress=progress,
                 cancelled=cancelled,
             )
@@ -107,13 +102,17 @@ def ingest_command(
             display.close()
             typer.echo(list_changes(tally))
             raise
+    _print_result(tally, report, as_json=as_json)
+    _end(report)
+
+
+def _print_result(tally: IngestStats, report: ReadReport, *, as_json: bool) -> None:
     if as_json:
         print_json(ingest_as_json(tally) | {"left_out": dict(report.left_out), "not_read": report.problems})
-    else:
-        typer.echo(summarise(tally))
-        if tally.changes:
-            typer.echo(list_changes(tally))
-    _end(report)
+        return
+    typer.echo(summarise(tally))
+    if tally.changes:
+        typer.echo(list_changes(tally))
 
 
 def _end(report: ReadReport) -> None:
@@ -130,6 +129,7 @@ def _watch(
     limit: int | None,
     settings: dict[str, Any],
     *,
+    may_change: bool,
     as_json: bool,
 ) -> None:
     from memlora_mlx.cli.ingest_watch import require_folders, watch_folders
@@ -137,7 +137,7 @@ def _watch(
     folders = require_folders(files)
     with open_workspace(**settings) as opened, interrupt_event() as stopped:
         typer.echo("Watching; press Ctrl-C to stop.", err=True)
-        total = watch_folders(opened, folders, options, period, limit=limit, stopped=stopped)
+        total = watch_folders(opened, folders, options, period, limit=limit, may_change=may_change, stopped=stopped)
     if as_json:
         print_json(ingest_as_json(total))
     else:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class FileOptions:
-    """What files cannot say by themselves, and which part of them is meant."""
+    """What files cannot say by themselves, which part of them is meant, and what may be done with them."""
 
     since: Annotated[
         str | None,
@@ -56,6 +56,13 @@ class FileOptions:
         typer.Option(
             "--watch",
             help="Watch folders instead of reading files: read each file in them that is new or changed, until Ctrl-C.",
+        ),
+    ] = False
+    yes: Annotated[
+        bool,
+        typer.Option(
+            "--yes",
+            help="Let the conversations change or delete any share of the older memories (default: stop before a tenth).",
         ),
     ] = False
 

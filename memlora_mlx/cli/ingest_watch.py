@@ -66,17 +66,19 @@ def watch_folders(
     period: Period,
     *,
     limit: int | None,
+    may_change: bool,
     stopped: threading.Event,
 ) -> IngestStats:
     """Read what appears in the folders, until `stopped` is set. Returns the totals.
 
-    A file that cannot be read is named on standard error, and is read again when it has changed.
+    A file that cannot be read, or would change too many memories, is named on standard error, and is read again when
+    it has changed.
 
     Raises:
         Cancelled: it was stopped while a file was being read; what was read until then is stored.
     """
     from memlora_mlx.conversations import ReadReport, read_conversations
-    from memlora_mlx.errors import BadConversation, UsageError
+    from memlora_mlx.errors import BadConversation, TooManyChanges, UsageError
     from memlora_mlx.memory.ingest import IngestStats, ingest
 
     watcher = FolderWatcher(folders)
@@ -90,8 +92,19 @@ def watch_folders(
                 typer.echo(f"Not read: {printable_line(error)}", err=True)
                 continue
             print_left_out(report)
-            user = opened.settings.user
-            stats = ingest(opened.pipeline, found, user=user, limit=limit, period=period, cancelled=stopped)
+            try:
+                stats = ingest(
+                    opened.pipeline,
+                    found,
+                    user=opened.settings.user,
+                    limit=limit,
+                    period=period,
+                    may_change=may_change,
+                    cancelled=stopped,
+                )
+            except TooManyChanges as error:
+                typer.echo(f"Stopped reading {printable_line(path)}: {printable_line(error)}", err=True)
+                continue
             if stats.done:
                 added = f"{stats.added} memories added, {stats.updated} updated, {stats.deleted} deleted"
                 typer.echo(f"{printable_line(path)}: {stats.done} exchanges read; {added}")
