@@ -81,6 +81,10 @@ class MemoryNotFound(StoreError, ValueError):
     """There is no memory with this id."""
 
 
+class TooManyChanges(MemloraError):
+    """One ingest would change more of the older memories than it may without being asked for."""
+
+
 class EngineClosed(MemloraError):
     """The engine was closed while a request was waiting."""
 

@@ -72,6 +72,13 @@ def atomic_paths(*targets: Path) -> Iterator[tuple[Path, ...]]:
             _rename(scratch, target)
 
 
+def private_folder(path: Path) -> None:
+    """Make a folder, and the folders above it that are missing, for their user alone."""
+    for folder in (*reversed(path.parents), path):
+        if not folder.is_dir():
+            folder.mkdir(mode=0o700, exist_ok=True)
+
+
 def replace_file(scratch: Path, path: Path) -> None:
     """Give a finished scratch file of the same file system its final name."""
     _sync(scratch)

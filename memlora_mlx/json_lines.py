@@ -9,7 +9,11 @@ import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TextIO
+
+
+class LineTooLong(ValueError):
+    """A line of a file has no end within what may be read of it."""
 
 
 class JsonLines:
@@ -72,6 +76,20 @@ def read_json_lines(path: Path) -> Iterator[Any]:
     for line in data.split(b"\n"):
         with contextlib.suppress(ValueError, RecursionError):
             yield json.loads(line)
+
+
+def bounded_lines(file: TextIO, most: int) -> Iterator[str]:
+    """The lines of a text file, of which none may be longer than `most` characters.
+
+    Raises:
+        LineTooLong: one is longer; no more of it than that was read.
+    """
+    number = 0
+    while line := file.readline(most + 1):
+        number += 1
+        if len(line) > most and not line.endswith("\n"):
+            raise LineTooLong(f"line {number} is longer than {most:,} characters")
+        yield line
 
 
 def repair_last_line(path: Path) -> None:

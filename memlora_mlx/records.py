@@ -13,6 +13,8 @@ Role = Literal["system", "user", "assistant"]
 Event = Literal["ADD", "UPDATE", "DELETE", "NONE"]
 Stage = Literal["extraction", "update", "generation", "vqa"]
 STAGES: tuple[Stage, ...] = ("extraction", "update", "generation", "vqa")
+Provenance = Literal["user", "other", "assistant", "quoted"]  # who said what a memory says: its owner, ...
+PROVENANCES: tuple[Provenance, ...] = ("user", "other", "assistant", "quoted")  # the highest class first
 ChatMessages = tuple[tuple[Role, str], ...]  # what a model is asked, in its order: role and text
 
 
@@ -84,6 +86,7 @@ class MemoryRecord:
     expires_at: datetime | None = None
     metadata: Mapping[str, object] = field(default_factory=dict)
     message: MessageKey | None = None  # the message its words came from; None where that is not known
+    provenance: Provenance = "user"  # see `memlora_mlx.memory.provenance`
 
 
 @dataclass(frozen=True, slots=True)

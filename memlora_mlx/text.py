@@ -14,6 +14,7 @@ _ALL_CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f]")
 # Embeddings, overrides and isolates can turn the words around them; U+FEFF is invisible. The marks U+200E and U+200F
 # and the joiners stay: Arabic, Hebrew, Persian and emoji need them, and they turn nothing but themselves.
 _DIRECTIONS = re.compile("[\u202a-\u202e\u2066-\u2069\ufeff]")
+_JSON_ESCAPED = re.compile("[\x7f-\x9f\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")  # C0 is escaped by `json`
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
 
@@ -65,6 +66,11 @@ def printable_line(value: object, limit: int = 400, *, tail: int = 0) -> str:
     text = str(value)
     line = clean_line(text if tail else text[: 4 * limit])  # of a giant, most is not even read
     return line if len(line) <= limit else line[: limit - tail - 1] + "…" + line[len(line) - tail :]
+
+
+def printable_json(text: str) -> str:
+    """JSON that may reach a terminal and loses nothing: what `printable` would leave out is written as `\\u202e`."""
+    return _JSON_ESCAPED.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def format_duration(seconds: float) -> str:

@@ -44,6 +44,9 @@ BAD: list[tuple[bytes, str]] = [
     (png_header(20_000, 20_000), "too many pixels"),
     (png_header(9_000, 9_500), "too many pixels"),
     (png_header(2**31 - 1, 2**31 - 1), "too many pixels"),
+    (encoded(Image.new("RGB", (8, 8)), "TIFF"), "is not a picture"),
+    (encoded(Image.new("RGB", (8, 8)), "BMP"), "is not a picture"),
+    (encoded(Image.new("RGB", (8, 8)), "EPS"), "is not a picture"),
     (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(99), "HEIC"),
 ]
 

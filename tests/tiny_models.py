@@ -14,7 +14,7 @@ from memlora_mlx.models.typed_json import from_json
 import mlx.core as mx  # isort: skip
 import mlx.nn as nn
 import numpy as np
-from mlx.utils import tree_flatten
+from mlx.utils import tree_flatten, tree_unflatten
 from mlx_lm.utils import _get_classes
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 
@@ -30,11 +30,140 @@ SHAPE: dict[str, Any] = {
     "rope_theta": 10000.0,
     "max_position_embeddings": 4096,
 }
+_WINDOWED = {"head_dim": 8, "sliding_window": 8, "layer_types": ["sliding_attention", "full_attention"]}
+_MAMBA = {
+    "mamba_n_heads": 4,
+    "mamba_d_head": 8,
+    "mamba_d_state": 8,
+    "mamba_d_conv": 4,
+    "mamba_n_groups": 1,
+    "mamba_expand": 1,
+}
+# What makes each family of the catalogue what it is, in small. A `text_config` stands for a model with a vision tower.
 FAMILIES: dict[str, dict[str, Any]] = {
     "llama": {"model_type": "llama"},
     "qwen2": {"model_type": "qwen2"},
+    "qwen3": {"model_type": "qwen3", "head_dim": 8},
     "gemma2": {"model_type": "gemma2", "head_dim": 8, "query_pre_attn_scalar": 8},
+    "gemma3_text": {
+        "model_type": "gemma3_text",
+        "head_dim": 8,
+        "query_pre_attn_scalar": 8,
+        "sliding_window": 8,
+        "sliding_window_pattern": 2,
+    },
+    "gemma3n": {
+        "model_type": "gemma3n",
+        "text_config": {
+            **_WINDOWED,
+            "model_type": "gemma3n_text",
+            "num_hidden_layers": 4,
+            "layer_types": ["sliding_attention", "full_attention"] * 2,
+            "num_kv_shared_layers": 2,
+            "vocab_size_per_layer_input": 400,
+            "hidden_size_per_layer_input": 8,
+            "laurel_rank": 4,
+            "altup_num_inputs": 2,
+            "altup_coef_clip": 120.0,
+            "altup_active_idx": 0,
+            "altup_correct_scale": True,
+            "altup_lr_multiplier": 1.0,
+            "activation_sparsity_pattern": [0.5, 0.0, 0.0, 0.0],
+            "final_logit_softcapping": 30.0,
+            "rope_local_base_freq": 10000.0,
+            "rope_scaling": None,
+            "query_rescale_scalar": 1.0,
+        },
+    },
+    "gemma4": {
+        "model_type": "gemma4",
+        "vocab_size": 400,
+        "text_config": {
+            **_WINDOWED,
+            "model_type": "gemma4_text",
+            "num_hidden_layers": 4,
+            "layer_types": ["sliding_attention", "full_attention"] * 2,
+            "num_kv_shared_layers": 2,
+            "global_head_dim": 16,
+            "vocab_size_per_layer_input": 400,
+            "hidden_size_per_layer_input": 8,
+            "final_logit_softcapping": 30.0,
+        },
+    },
+    "qwen3_5": {
+        "model_type": "qwen3_5",
+        "text_config": {
+            "model_type": "qwen3_5_text",
+            "num_hidden_layers": 4,
+            "head_dim": 16,
+            "linear_num_value_heads": 4,
+            "linear_num_key_heads": 2,
+            "linear_key_head_dim": 8,
+            "linear_value_head_dim": 8,
+            "full_attention_interval": 2,
+        },
+    },
+    "smollm3": {"model_type": "smollm3", "no_rope_layers": [1, 0]},
+    "granite": {
+        "model_type": "granite",
+        "logits_scaling": 8.0,
+        "attention_multiplier": 0.35,
+        "embedding_multiplier": 12.0,
+        "residual_multiplier": 0.22,
+        "attention_bias": False,
+        "mlp_bias": False,
+    },
+    "granitemoehybrid": {
+        "model_type": "granitemoehybrid",
+        "logits_scaling": 8.0,
+        "attention_multiplier": 0.35,
+        "embedding_multiplier": 12.0,
+        "residual_multiplier": 0.22,
+        "attention_bias": False,
+        "layer_types": ["mamba", "attention"],
+        **_MAMBA,
+        "mamba_proj_bias": False,
+        "mamba_conv_bias": True,
+        "position_embedding_type": "nope",
+    },
+    "cohere2": {
+        "model_type": "cohere2",
+        "head_dim": 8,
+        "logit_scale": 0.0625,
+        "sliding_window": 8,
+        "sliding_window_pattern": 2,
+        "layer_norm_eps": 1e-5,
+        "attention_bias": False,
+        "layer_norm_bias": False,
+    },
+    "lfm2": {
+        "model_type": "lfm2",
+        "norm_eps": 1e-5,
+        "conv_bias": False,
+        "conv_L_cache": 3,
+        "block_dim": 32,
+        "block_ff_dim": 64,
+        "block_multiple_of": 8,
+        "block_ffn_dim_multiplier": 1.0,
+        "block_auto_adjust_ff_dim": False,
+        "layer_types": ["conv", "full_attention"],
+    },
+    "phi3": {"model_type": "phi3"},
+    "ministral3": {
+        "model_type": "ministral3",
+        "head_dim": 8,
+        "rope_parameters": {
+            "rope_theta": 10000.0,
+            "type": "default",
+            "llama_4_scaling_beta": 0.1,
+            "original_max_position_embeddings": 16,
+        },
+        "sliding_window": 8,
+        "layer_types": ["sliding_attention", "full_attention"],
+    },
 }
+# These tie the output head to the embedding whatever is asked.
+ALWAYS_TIED = ("gemma2", "gemma3_text", "gemma3n", "gemma4", "cohere2", "lfm2")
 CORPUS = [
     'Old memories:[{"id": "0", "text": "Ann likes tea"}]. New retrieved facts: ["Ann moved to Rome last week"].',
     '{"memory": [{"id": "1", "text": "Ann moved to Rome", "event": "ADD"}, {"id": "0", "text": "", "event": "UPDATE"',
@@ -66,17 +195,23 @@ def tokenizer() -> Tokenizer:
 
 def model(family: str = "llama", *, seed: int = 0, tied: bool = False) -> tuple[nn.Module, dict[str, Any]]:
     """A model of the family with random weights, evaluated, and its config."""
-    config = {**SHAPE, **FAMILIES[family], "vocab_size": tokenizer().get_vocab_size(), "eos_token_id": 2}
-    config["tie_word_embeddings"] = tied or family == "gemma2"  # tied, a random model mostly repeats its last token
+    words = {"vocab_size": tokenizer().get_vocab_size(), "tie_word_embeddings": tied or family in ALWAYS_TIED}
+    config = {**FAMILIES[family], "eos_token_id": 2}
+    if "text_config" in config:
+        config["text_config"] = {**SHAPE, **words, **config["text_config"]}
+        config["vision_config"] = {"hidden_size": 8}  # a tower that this family's weights here do not have
+    else:
+        config = {**SHAPE, **words, **config}
     model_class, args_class = _get_classes(config)
     mx.random.seed(seed)
     built = model_class(args_class.from_dict(config))
     # Spread the logits: at initialisation every token is about as likely, and argmax would be decided by rounding.
-    table = {"weight": mx.random.normal((config["vocab_size"], SHAPE["hidden_size"]))}
-    built.update(
-        {"model": {"embed_tokens": table}}
-        | ({} if config["tie_word_embeddings"] else {"lm_head": {"weight": mx.random.normal(table["weight"].shape)}})
-    )
+    loud = {
+        name: mx.random.normal(array.shape)
+        for name, array in tree_flatten(built.parameters())
+        if name.endswith(("embed_tokens.weight", "lm_head.weight"))
+    }
+    built.update(tree_unflatten(sorted(loud.items())))
     built.eval()
     mx.eval(built.parameters())
     return built, config

@@ -69,7 +69,7 @@ class BaseApp(App[None]):
 
     def save_preferences(self, **choices: str | bool) -> None:
         """Save settings for the next start in the background. If that fails, they apply until the app quits."""
-        from memlora_mlx.tui.preferences import save_preferences
+        from memlora_mlx.config_file import save_preferences
 
         work = asyncio.to_thread(save_preferences, self.backend.settings.home, **choices)
         self.run_worker(work, group="keep", exit_on_error=False)

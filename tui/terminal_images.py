@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import os
 import sys
-from io import StringIO
+from io import BytesIO, StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-from memlora_mlx.errors import UsageError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -32,7 +30,6 @@ _has_graphics = (
     "vscode",
     "windows",
 )
-MAX_PIXELS = 100_000_000  # the largest image that is opened
 _asked = False  # whether textual-image has queried the terminal
 THUMBNAIL = (960, 720)  # pixels; more than the cells of a terminal can show
 
@@ -55,21 +52,16 @@ def thumbnail(path: Path) -> Image:
     Raises:
         UsageError: the file is not an image, or it is too large.
     """
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image
 
-    try:
-        with Image.open(path) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise UsageError(
-                    f"{path.name} has {image.width} x {image.height} pixels, which is too many. Make the image smaller."
-                )
-            image.draft("RGB", THUMBNAIL)
-            image.thumbnail(THUMBNAIL)
-            return image.convert("RGB")
-    except UnidentifiedImageError as error:
-        raise UsageError(f"{path.name} is not an image. Use PNG, JPEG, WebP or GIF.") from error
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise UsageError(f"{path.name} cannot be read as an image: {error}") from error
+    from memlora_mlx.memory.store.image_normalisation import normalise_image, read_image_file
+
+    # The user chose the file, but somebody else may have made it: it is decoded in a process of its own.
+    plain = normalise_image(read_image_file(path), path.name)
+    with Image.open(BytesIO(plain.data), formats=["PNG", "JPEG"]) as image:
+        image.draft("RGB", THUMBNAIL)
+        image.thumbnail(THUMBNAIL)
+        return image.convert("RGB")
 
 
 def image_widget(image: Image) -> Widget:

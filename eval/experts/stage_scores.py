@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 from memlora_mlx.conversations.splits import SPLITS
 from memlora_mlx.distill.examples import TrainingExample
 from memlora_mlx.distill.observations_teacher import AnnotatedConversation, annotated_examples
-from memlora_mlx.distill.replay import NOT_MENTIONED, temporary_store
+from memlora_mlx.distill.replay import temporary_store
 from memlora_mlx.distill.synthetic_teacher import generate_dialogues, synthetic_update_examples
 from memlora_mlx.eval.metrics.intervals import wilson
 from memlora_mlx.eval.metrics.scorer import Scorer, Scores, mean_scores
 from memlora_mlx.eval.systems.cached_engine import CachedEngine
 from memlora_mlx.memory import stages
+from memlora_mlx.memory.answering import NOT_MENTIONED
 from memlora_mlx.memory.workspace import Workspace
 from memlora_mlx.records import Exchange, Request
 

@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 
 from memlora_mlx.distill.answer_cleaning import strip_reasoning
 from memlora_mlx.distill.examples import ChatMessages, prompt_hash
+from memlora_mlx.distill.server_keys import server_keys
 from memlora_mlx.distill.teacher_client import RejectedRequest, Teacher
 from memlora_mlx.errors import Cancelled, MemloraError, UsageError
 from memlora_mlx.records import Completion, Grammar, Priority, Request
@@ -338,7 +339,7 @@ def _teacher(url: str, model: str) -> Teacher:
     return Teacher(
         [url],
         model,
-        api_key=os.environ.get("OPENAI_API_KEY") or "none",
+        api_key=server_keys([url], None, os.environ),
         max_tokens=SERVER_TOKENS,
         response_format=_RESPONSE_FORMAT,
         called="judge",

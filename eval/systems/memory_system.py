@@ -25,12 +25,15 @@ from memlora_mlx.eval.systems.system import (
     reply,
     retrieved_turn,
 )
+from memlora_mlx.memory.answering import NOT_MENTIONED
 from memlora_mlx.memory.pipeline import Pipeline
 from memlora_mlx.memory.scheduling import SPECULATIVE_UPDATES
 from memlora_mlx.memory.search.find import find
 from memlora_mlx.memory.store.full_text import ended_and_standing
 from memlora_mlx.memory.store.store import Store
-from memlora_mlx.records import Hit, MessageKey, Priority, Request
+from memlora_mlx.records import Completion, Hit, MessageKey, Priority, Request
+
+_NOT_ASKED = Completion(NOT_MENTIONED, "stop", 0, 0, 0, 0.0)  # what the pipeline answers without its student
 
 
 class MemorySystem:
@@ -123,7 +126,7 @@ def answer_from_store(
         with Store(folder, context.space) as store:
             pipeline = Pipeline(calls, store, context.rules)
             vectors = calls.embed([question.text for question in case.questions], query=True)
-            requests: list[Request] = []
+            requests: list[Request | None] = []  # None: answered without the student
             used: list[list[Hit]] = []
             protocol = context.rules.protocol
             with store.snapshot() as connection:
@@ -139,9 +142,10 @@ def answer_from_store(
                     show_superseded=False,
                 )
                 request, cut = pipeline.answer_request(question.text, hits, names=len(owners) > 1)
-                requests.append(request)
+                requests.append(None if pipeline.declines(question.text, hits) else request)
                 used.append(hits[: len(hits) - cut])
-        answers = complete_all(calls, requests, context, on_done)
+        completed = iter(complete_all(calls, [request for request in requests if request], context, on_done))
+        answers = [_NOT_ASKED if request is None else next(completed) for request in requests]
         given, standing, known = provenance.ever_stored, provenance.still_stored, case.refs
         refs_by_key = _refs_by_key(case)
         if protocol == "product":  # every turn can be found; only what was changed or withdrawn is left out

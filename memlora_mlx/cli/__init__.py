@@ -13,12 +13,19 @@ from typing import NoReturn
 
 import typer
 
+from memlora_mlx.cli.printing import clean_output
 from memlora_mlx.errors import MemloraError
 from memlora_mlx.extras import missing_extra
+from memlora_mlx.private_files import private_umask
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line and exit with its code."""
+    with clean_output(), private_umask():
+        _run(argv)
+
+
+def _run(argv: Sequence[str] | None) -> NoReturn:
     from memlora_mlx.cli.app import app
 
     # `app` itself ends the process, silently, when a reader is gone (`memlora memory list | head`).
@@ -44,5 +51,5 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _fail(line: str, exit_code: int) -> NoReturn:
     if line:
-        typer.echo(f"memlora: {line}", err=True)
+        typer.echo(f"memlora: {' '.join(line.splitlines())}", err=True)
     raise SystemExit(exit_code) from None

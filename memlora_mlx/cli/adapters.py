@@ -12,6 +12,7 @@ import typer
 from memlora_mlx.cli.console import open_workspace, print_json
 from memlora_mlx.cli.help import HelpGroup, command, examples
 from memlora_mlx.cli.options import ExpertStageOption, JsonOption, StudentOption, parse_stage
+from memlora_mlx.cli.printing import clean_console
 
 if TYPE_CHECKING:
     from memlora_mlx.memory.workspace import Workspace
@@ -208,8 +209,6 @@ def _student(opened: Workspace) -> Any:
 
 
 def _print_table(rows: list[dict[str, Any]]) -> None:
-    from rich.console import Console
-    from rich.markup import escape
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
@@ -221,15 +220,15 @@ def _print_table(rows: list[dict[str, Any]]) -> None:
         origin = row["origin"] if row["state"] == "whole" else row["state"]
         table.add_row(
             row["stage"],
-            escape(row["student"] + ("" if row["base"] in (None, row["student"]) else f" (base {row['base']})")),
+            row["student"] + ("" if row["base"] in (None, row["student"]) else f" (base {row['base']})"),
             origin if row["is_used"] else f"({origin})",
-            escape("\n".join(row["data"])) or "?",
-            escape("\n".join(part.partition(" (")[0] for part in (row["licence"] or "?").split("; "))),
+            "\n".join(row["data"]) or "?",
+            "\n".join(part.partition(" (")[0] for part in (row["licence"] or "?").split("; ")),
             _format_loss_change(row["validation_loss"]),
             f"{row['bytes'] / 1e6:.1f} MB",
             style=None if row["is_used"] else "dim",
         )
-    Console().print(table)
+    clean_console().print(table)
 
 
 def _format_loss_change(loss: object) -> str:

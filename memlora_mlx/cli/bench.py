@@ -13,6 +13,7 @@ from memlora_mlx.cli.bench_options import LocomoOptions, MemoryOptions, SystemOp
 from memlora_mlx.cli.console import interrupt_event, open_workspace, print_json, require_files, stderr_console
 from memlora_mlx.cli.help import DefaultCommandGroup, command, command_line, examples
 from memlora_mlx.cli.options import JsonOption
+from memlora_mlx.cli.printing import clean_console
 from memlora_mlx.cli.progress import ProgressLine
 from memlora_mlx.text import format_duration
 
@@ -239,9 +240,7 @@ def _write_and_print(run: BenchRun, folder: Path, as_json: bool, *, keep: bool =
     if as_json:
         print_json(run.as_json())
         return
-    from rich.console import Console
-
-    Console(highlight=False, soft_wrap=not sys.stdout.isatty()).print(reports.summary(run))
+    clean_console(soft_wrap=not sys.stdout.isatty()).print(reports.summary(run))
     typer.echo(f"{folder}")
 
 

@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
 import signal
 import sys
-import textwrap
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 
-from memlora_mlx.text import printable
+from memlora_mlx.cli.printing import print_columns, print_json, stderr_console, write_text_piece
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from memlora_mlx.memory.workspace import Workspace
+
+# Commands find here what they share, printing too.
+__all__ = [
+    "interrupt_event",
+    "open_workspace",
+    "print_columns",
+    "print_json",
+    "require_files",
+    "stderr_console",
+    "write_text_piece",
+]
 
 STARTER_MODELS = ("smollm2-135m", "all-minilm-l6-v2")
 
@@ -67,36 +72,6 @@ def _require_models(opened: Workspace, starters: Sequence[str]) -> None:
             pull(missing)
             return
     raise ModelMissing(f"Not installed: {', '.join(missing)}. Download with `memlora models pull {' '.join(missing)}`.")
-
-
-def stderr_console() -> Console:
-    """The console for progress and notes: standard error. Lines are wrapped on a terminal only."""
-    from rich.console import Console
-
-    return Console(stderr=True, highlight=False, soft_wrap=not sys.stderr.isatty())
-
-
-def write_text_piece(piece: str) -> None:
-    """Write a piece of generated text to standard output, without control characters.
-
-    It may be called on the engine's thread, which must not fail when the reader of a pipe has gone.
-    """
-    try:
-        typer.echo(printable(piece), nl=False)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def print_columns(head: str, words: str) -> None:
-    """Print one line of a listing; on a terminal a long text is wrapped and indented below its start."""
-    if sys.stdout.isatty():
-        width = max(shutil.get_terminal_size().columns, len(head) + 20)
-        words = textwrap.fill(words, width, initial_indent=head, subsequent_indent=" " * len(head))[len(head) :]
-    typer.echo(head + words)
-
-
-def print_json(value: Any) -> None:
-    typer.echo(json.dumps(value, ensure_ascii=False, indent=1, default=str))
 
 
 def require_files(paths: list[Path]) -> list[Path]:

@@ -39,7 +39,7 @@ def doctor_command(
     """Check the device, libraries, models, experts, store and index. Exits with 1 if something is wrong."""
     with open_workspace(models=False, student=student, experts=experts) as opened:
         findings: list[CheckResult] = []
-        for check in (_machine, _libraries, _student, _embedder, _store):
+        for check in (_machine, _libraries, _modes, _student, _embedder, _store):
             for finding in _run_check(check, opened, repair):
                 findings.append(finding)
                 if not as_json:
@@ -82,6 +82,20 @@ def _libraries(opened: Workspace, repair: bool) -> Iterator[CheckResult]:
     yield CheckResult("home", "ok", str(opened.settings.home))
 
 
+def _modes(opened: Workspace, repair: bool) -> Iterator[CheckResult]:
+    from memlora_mlx.private_files import find_open_paths, make_private
+
+    home = opened.settings.home
+    if repair and (count := make_private(home)):
+        yield CheckResult("repair", "ok", f"Only you can read {count} more files and folders now.")
+    if found := find_open_paths(home):
+        shown = f"{found[0]}" if len(found) == 1 else f"{found[0]} and {len(found) - 1} more"
+        message = f"Other users of this machine may read {shown}. Run `memlora doctor --repair`."
+        yield CheckResult("privacy", "problem", message)
+    else:
+        yield CheckResult("privacy", "ok", f"Only you can read {home}.")
+
+
 def _student(opened: Workspace, repair: bool) -> Iterator[CheckResult]:
     folder = opened.student_folder
     student = opened.engine.student
@@ -90,6 +104,13 @@ def _student(opened: Workspace, repair: bool) -> Iterator[CheckResult]:
     table = opened.engine.experts
     for stage, expert in table.experts.items():
         yield CheckResult(f"{stage} expert", "ok", f"{expert.nbytes / 1e6:.1f} MB, {expert.folder}")
+    use = opened.engine.memory_use()
+    limits = (
+        f"; limits: {use.cache_limit / 1e9:.1f} GB kept, {use.wired_limit / 1e9:.1f} GB wired"
+        if use.cache_limit
+        else ""
+    )
+    yield CheckResult("memory", "ok", f"{use.active / 1e9:.2f} GB in arrays, {use.cached / 1e9:.2f} GB kept{limits}")
     missing = [stage for stage in ("extraction", "update", "generation") if stage not in table.experts]
     if missing:
         yield CheckResult("experts", "note", f"No expert for {', '.join(missing)}: the base model is used for them.")

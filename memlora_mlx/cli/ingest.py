@@ -12,7 +12,7 @@ import typer
 from memlora_mlx.cli.console import interrupt_event, open_workspace, print_json, require_files
 from memlora_mlx.cli.options import ConversationOption, ExchangesOption, JsonOption, ModelOptions
 from memlora_mlx.cli.progress import ProgressLine
-from memlora_mlx.text import format_duration
+from memlora_mlx.text import format_duration, printable_line
 
 if TYPE_CHECKING:
     from memlora_mlx.conversations import Conversation
@@ -26,8 +26,8 @@ def ingest_command(
         list[Path],
         typer.Argument(
             metavar="FILE",
-            help="Conversations: LoCoMo, OpenAI-style messages (JSON or JSONL), a ChatGPT export, or a `Name: text`"
-            " transcript. Use - for standard input.",
+            help="Exports of assistants and messengers (also as ZIP archives), OpenAI-style messages, or `Name: text`"
+            " transcripts; docs/import.md lists them. Use - for standard input.",
             show_default=False,
         ),
     ],
@@ -41,13 +41,20 @@ def ingest_command(
         ),
     ] = None,
     models: ModelOptions,
+    yes: Annotated[
+        bool,
+        typer.Option(
+            "--yes",
+            help="Let the conversations change or delete any share of the older memories (default: stop before a tenth).",
+        ),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Read conversations and store what they say as memories.
 
     You can stop at any time; the same command continues, and nothing is read twice.
     """
-    from memlora_mlx.errors import Cancelled
+    from memlora_mlx.errors import Cancelled, TooManyChanges
     from memlora_mlx.memory.ingest import IngestStats, ingest
 
     chosen = select_conversations(require_files(files), conversation)
@@ -70,6 +77,7 @@ def ingest_command(
                 chosen,
                 user=opened.settings.user,
                 limit=limit,
+                may_change=yes,
                 on_progress=progress,
                 cancelled=cancelled,
             )
@@ -79,10 +87,16 @@ def ingest_command(
                 f"Stopped after {tally.already_stored + tally.done} of {tally.total} exchanges; all of them are saved. Run the"
                 " same command to continue."
             ) from None
+        except TooManyChanges:
+            display.close()
+            typer.echo(list_changes(tally))
+            raise
     if as_json:
         print_json(ingest_as_json(tally))
     else:
         typer.echo(summarise(tally))
+        if tally.changes:
+            typer.echo(list_changes(tally))
 
 
 def summarise(stats: IngestStats) -> str:
@@ -99,6 +113,7 @@ def summarise(stats: IngestStats) -> str:
             (stats.rejected, "decisions rejected"),
             (stats.dropped.total(), f"facts dropped{_reasons(stats.dropped)}"),
             (stats.turned_to_add.total(), f"operations turned into ADD{_reasons(stats.turned_to_add)}"),
+            (stats.kept, "memories kept that somebody else's words would have changed"),
             (stats.cut, "prompts truncated to fit"),
         )
         if count
@@ -106,6 +121,19 @@ def summarise(stats: IngestStats) -> str:
     lost = len(stats.image_problems)
     told = [f"{lost} images could not be stored, the first because {stats.image_problems[0]}"] if lost else []
     return "\n".join([line, *([f"({'; '.join(odd)})"] if odd else []), *told])
+
+
+def list_changes(stats: IngestStats, most: int = 50) -> str:
+    """The updates and deletions of an ingest, one line each, so that a wrong one can be undone."""
+    lines = [
+        f"  ~ {printable_line(change.old_text)} -> {printable_line(change.text)}"
+        if change.event == "UPDATE"
+        else f"  - {printable_line(change.old_text)}"
+        for change in stats.changes[:most]
+    ]
+    if (more := len(stats.changes) - most) > 0:
+        lines.append(f"  and {more} more; --json shows all")
+    return "\n".join(["Changed memories (`memlora memory undo` reverts the newest):", *lines])
 
 
 def _reasons(counts: Counter[str]) -> str:
@@ -119,6 +147,10 @@ def ingest_as_json(stats: IngestStats) -> dict[str, object]:
     return {name: getattr(stats, attributes.get(name, name)) for name in names} | {
         "dropped": dict(stats.dropped),
         "turned_to_add": dict(stats.turned_to_add),
+        "kept": stats.kept,
+        "changes": [
+            {"event": c.event, "id": c.memory_id, "old_memory": c.old_text, "memory": c.text} for c in stats.changes
+        ],
         "tokens": dict(stats.tokens),
         "image_problems": stats.image_problems,
         "seconds": round(stats.seconds, 3),

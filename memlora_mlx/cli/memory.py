@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from memlora_mlx.cli.console import open_workspace, print_columns, print_json, require_files, stderr_console
+from memlora_mlx.cli.console import open_workspace, print_columns, print_json, stderr_console
 from memlora_mlx.cli.help import HelpGroup, command, examples
 from memlora_mlx.cli.hits import print_hit
+from memlora_mlx.cli.memory_transfer import export_memories, import_memories
 from memlora_mlx.cli.options import JsonOption, OldLimitOption, UserOption, top_k_or_old_limit
-from memlora_mlx.files import atomic_file
+from memlora_mlx.text import printable_json
 
 if TYPE_CHECKING:
     from memlora_mlx.records import Hit, MemoryRecord
@@ -28,6 +28,7 @@ app = typer.Typer(
     epilog=examples("memlora memory list", 'memlora memory search "where Maya works"'),
 )
 
+SAID_BY = {"user": "", "other": "another person", "assistant": "an assistant", "quoted": "a quoted page or tool"}
 IdArgument = Annotated[
     str,
     typer.Argument(metavar="ID", help="Id of a memory, as `memory list` shows it; its first characters are enough."),
@@ -159,13 +160,14 @@ def show(memory_id: IdArgument, as_json: JsonOption = False) -> None:
     rows = [
         ("id", memory.id),
         ("owner", ", ".join(v for v in (memory.owner.user_id, memory.owner.agent_id, memory.owner.run_id) if v)),
+        ("said by", SAID_BY[memory.provenance]),
         ("said", format_day(memory.said_at)),
         ("stored", f"{memory.stored_at:%Y-%m-%d %H:%M} UTC"),
         ("changed", f"{memory.changed_at:%Y-%m-%d %H:%M} UTC" if memory.changed_at else ""),
         ("expires", f"{memory.expires_at:%Y-%m-%d %H:%M} UTC" if memory.expires_at else ""),
         ("source", memory.source or ""),
         ("image", _image_line(memory, picture) if memory.image else ""),
-        ("metadata", json.dumps(dict(memory.metadata), ensure_ascii=False) if memory.metadata else ""),
+        ("metadata", printable_json(json.dumps(dict(memory.metadata), ensure_ascii=False)) if memory.metadata else ""),
     ]
     for name, value in rows:
         if value:
@@ -305,60 +307,6 @@ def _print_problem(problem: str | None) -> None:
         stderr_console().print(problem, markup=False)
 
 
-@command(app, "export", "memlora memory export memories.jsonl", "memlora memory export > memories.jsonl")
-def export_memories(
-    file: Annotated[
-        Path,
-        typer.Argument(
-            metavar="FILE", help="Output file; - or no value writes to standard output.", show_default=False
-        ),
-    ] = Path("-"),
-) -> None:
-    """Write all memories as JSON lines, for a backup or for another machine."""
-    from memlora_mlx.errors import UsageError
-    from memlora_mlx.memory.store.export_import import export_lines
-
-    with open_workspace(models=False) as opened:
-        lines = (json.dumps(row, ensure_ascii=False) for row in export_lines(opened.require_store()))
-        if str(file) == "-":
-            for line in lines:
-                typer.echo(line)
-            return
-        count = 0
-        if not file.name:
-            raise UsageError(f"Cannot write {file}: it is a folder. Give the path of a file.")
-        try:
-            with atomic_file(file, private=False) as out:
-                for line in lines:
-                    out.write(f"{line}\n".encode())
-                    count += line.startswith('{"kind": "memory"')
-        except OSError as error:
-            raise UsageError(f"Cannot write {file}: {error.strerror}. Choose another path.") from error
-    stderr_console().print(f"{count} memories in {file}")
-
-
-@command(app, "import", "memlora memory import memories.jsonl")
-def import_memories(
-    file: Annotated[
-        Path, typer.Argument(metavar="FILE", help="File written by `memory export`; - reads standard input.")
-    ],
-) -> None:
-    """Import exported memories. Memories that are already stored stay as they are."""
-    from memlora_mlx.errors import UsageError
-    from memlora_mlx.memory.store.export_import import import_lines
-
-    require_files([file])
-    with open_workspace(models=False) as opened, contextlib.ExitStack() as stack:
-        lines: TextIO = sys.stdin
-        if str(file) != "-":
-            try:
-                lines = stack.enter_context(file.open(encoding="utf-8", errors="replace"))
-            except OSError as error:
-                raise UsageError(f"Cannot read {file}: {error.strerror}. Check the path.") from error
-        result = import_lines(opened.store, lines, opened.engine.embed)
-    typer.echo(f"{result.added} memories added, {result.skipped} were already stored")
-
-
 def _edited(text: str) -> str:
     """The text after the user has changed it in an editor."""
     import os
@@ -393,3 +341,9 @@ def _head(memory: MemoryRecord) -> str:
     from memlora_mlx.memory.stages import format_day
 
     return f"{memory.id[:8]}  {format_day(memory.said_at):<17} {owner_name(memory.owner) or '':<12} "
+
+
+command(app, "export", "memlora memory export memories.jsonl", "memlora memory export > memories.jsonl")(
+    export_memories
+)
+command(app, "import", "memlora memory import memories.jsonl")(import_memories)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -10,11 +9,13 @@ import typer
 
 from memlora_mlx.cli.help import HelpGroup, command, examples
 from memlora_mlx.cli.options import JsonOption
+from memlora_mlx.cli.printing import clean_console, print_json, stderr_console
+from memlora_mlx.errors import MemloraError
 
 app = typer.Typer(
     cls=HelpGroup,
     no_args_is_help=True,
-    help="List, download and remove students and embedders.",
+    help="List, download, choose and remove students and embedders.",
     epilog=examples("memlora models list", "memlora models pull smollm2-135m all-minilm-l6-v2"),
 )
 
@@ -36,7 +37,7 @@ def list_models(
     settings = load_settings()
     folder, known = settings.models_folder, entries(settings.home)
     here = {model.name: model for model in installed(folder)}
-    default = default_student(folder)
+    default = settings.student or default_student(folder)
     rows: list[dict[str, object]] = []
     for name in [*known, *sorted(here.keys() - known.keys())]:
         entry, model = known.get(name), here.get(name)
@@ -59,7 +60,7 @@ def list_models(
             }
         )
     if as_json:
-        typer.echo(json.dumps(rows, indent=1))
+        print_json(rows)
     else:
         _print_table(rows)
 
@@ -69,7 +70,6 @@ def pull(
     names: Annotated[list[str], typer.Argument(metavar="NAME", help="Names from `models list`, or Hugging Face ids.")],
 ) -> None:
     """Download models and print the folder of each."""
-    from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn
 
     from memlora_mlx.errors import Cancelled
@@ -78,8 +78,9 @@ def pull(
 
     folder = load_settings().models_folder
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TimeElapsedColumn())
+    console = stderr_console()
     for name in names:
-        with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
             task = bar.add_task(name, total=None)
 
             def show(
@@ -92,6 +93,45 @@ def pull(
             except KeyboardInterrupt:
                 raise Cancelled(f"Stopped. Run `memlora models pull {name}` to continue.") from None
         typer.echo(str(path))
+    _say_who_answers()
+
+
+@command(app, "use", "memlora models use qwen3-4b")
+def use(name: ModelArgument) -> None:
+    """Choose the student that answers from now on. The choice is saved in config.toml."""
+    from memlora_mlx.config_file import is_overridden, save_preferences
+    from memlora_mlx.errors import UsageError
+    from memlora_mlx.models.catalog import entries
+    from memlora_mlx.models.downloads import resolve
+    from memlora_mlx.settings import load_settings
+
+    settings = load_settings()
+    resolve(name, settings.models_folder)
+    entry = entries(settings.home).get(name)
+    if entry is not None and entry.kind != "student":
+        raise UsageError(f'{name} is an embedder. Choose it with embedder = "{name}" in config.toml.')
+    save_preferences(settings.home, student=name)
+    if is_overridden("student"):
+        typer.echo("MEMLORA_STUDENT names another student and goes before this choice. Unset it.", err=True)
+    _say_who_answers()
+
+
+def _say_who_answers() -> None:
+    """Say which student answers, with which experts, and how to choose another. Nothing without a student."""
+    from memlora_mlx.memory.workspace import Workspace
+    from memlora_mlx.models.downloads import installed
+    from memlora_mlx.settings import load_settings
+
+    settings = load_settings()
+    with Workspace(settings) as opened:
+        try:
+            name, stages = opened.student_name, opened.expert_stages
+        except MemloraError:
+            return
+    experts = f"its experts for {', '.join(stages)}" if stages else "no experts: the base model does every stage"
+    others = [model.name for model in installed(settings.models_folder) if model.name != name and model.is_complete]
+    how = "; `memlora models use NAME` chooses another" if others else ""
+    typer.echo(f"{name} answers, with {experts}{how}.", err=True)
 
 
 @command(app, "add", "memlora models add ~/Downloads/Qwen3-1.7B-Q4_K_M.gguf --name my-qwen")
@@ -112,7 +152,7 @@ def add(
     folder = add_gguf(file, load_settings().models_folder, name)
     typer.echo(str(folder))
     typer.echo(
-        f'Use it once with --student {folder.name}, or always with student = "{folder.name}" in config.toml.', err=True
+        f"Use it once with --student {folder.name}, or always after `memlora models use {folder.name}`.", err=True
     )
 
 
@@ -138,9 +178,7 @@ def remove(
 
 
 def _print_table(rows: list[dict[str, object]]) -> None:
-    from rich.console import Console
     from rich.filesize import decimal
-    from rich.markup import escape
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False)
@@ -153,10 +191,10 @@ def _print_table(rows: list[dict[str, object]]) -> None:
     for row in rows:
         size = row["bytes"]
         table.add_row(
-            escape(str(row["name"])),
+            str(row["name"]),
             f"{row['family'] or '?'} {row['precision'] or ''}".strip(),
             decimal(size) if isinstance(size, int) else "?",
             str(row["licence"] or "?"),
             "default" if row["is_default"] else words[str(row["state"])],
         )
-    Console().print(table)
+    clean_console().print(table)

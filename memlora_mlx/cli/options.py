@@ -102,7 +102,8 @@ ApiKeyOption = Annotated[
     typer.Option(
         "--api-key",
         metavar="KEY",
-        help="API key of the server (default: the environment variable OPENAI_API_KEY, else none).",
+        help="API key of the server, or HOST=KEY if the servers have several hosts (default: the environment variable"
+        " OPENAI_API_KEY if the server is the one of OPENAI_BASE_URL or OpenAI's own, else none).",
         show_default=False,
     ),
 ]

@@ -63,13 +63,13 @@ class ServerOptions:
     ] = 4096
 
     def teacher(self) -> Teacher:
+        from memlora_mlx.distill.server_keys import server_keys
         from memlora_mlx.distill.teacher_client import Teacher
 
-        key = self.api_key or os.environ.get("OPENAI_API_KEY") or "none"
         return Teacher(
             self.base_url or [],
             self.model or "",
-            api_key=key,
+            api_key=server_keys(self.base_url or [], self.api_key, os.environ),
             concurrency=self.concurrency,
             max_tokens=self.max_tokens,
         )

@@ -27,6 +27,6 @@ def print_picture(path: Path) -> None:
     require("tui", "a picture in the terminal")
     from textual_image.renderable import Image as Shown  # asks the terminal what it can, for a moment
 
-    with contextlib.suppress(OSError, UnidentifiedImageError), Image.open(path) as image:
+    with contextlib.suppress(OSError, UnidentifiedImageError), Image.open(path, formats=["PNG", "JPEG"]) as image:
         columns = min(console.width, round(ROWS * 2 * image.width / image.height), 80)
         console.print(Shown(image.convert("RGB"), width=max(columns, 1), height="auto"))

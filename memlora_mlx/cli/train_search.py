@@ -13,6 +13,7 @@ import typer
 
 from memlora_mlx.cli.console import interrupt_event, open_workspace, print_json, require_files, stderr_console
 from memlora_mlx.cli.options import RecipeOptions, require_split_scheme
+from memlora_mlx.cli.printing import clean_console
 from memlora_mlx.cli.search_leaderboard import SearchProgress, leaderboard_as_json, leaderboard_table
 from memlora_mlx.cli.training_inputs import NEWEST, absolute_data, absolute_student, data_or_offer_synthetic
 
@@ -117,9 +118,7 @@ def run_search(request: SearchRequest, *, as_json: bool = False, command: str = 
     if as_json:
         print_json(leaderboard_as_json(search, chosen))
     else:
-        from rich.console import Console
-
-        Console().print(leaderboard_table(leaderboard(search), plan.metric))
+        clean_console().print(leaderboard_table(leaderboard(search), plan.metric))
         typer.echo(f"\nBest combination: {where / 'best'}. Use it with `memlora ask --experts {where / 'best'}`.")
 
 

@@ -130,7 +130,9 @@ def build(
             "A teacher needs both --model and --base-url. Without both, images are downloaded and no questions are asked."
         )
     options = {"concurrency": concurrency, "delay_seconds": delay}
-    key = teacher.api_key or os.environ.get("OPENAI_API_KEY") or "none"
+    from memlora_mlx.distill.server_keys import server_keys
+
+    key = server_keys(teacher.base_url or [], teacher.api_key, os.environ)
     with interrupt_event() as cancelled:
         folder = out or home / "vqa" / "locomo"
         tally = _build(
@@ -148,7 +150,7 @@ def _build(
     split: str,
     folder: Path,
     images_from: Path | None,
-    server: tuple[list[str], str | None, str],
+    server: tuple[list[str], str | None, dict[str, str]],
     options: dict[str, Any],
     cancelled: threading.Event,
 ) -> VqaBuildStats:

@@ -13,6 +13,7 @@ from memlora_mlx.distill.answer_files import teacher_file
 from memlora_mlx.distill.examples import TrainingExample, write_examples
 from memlora_mlx.distill.replay import temporary_store
 from memlora_mlx.distill.synthetic_dialogues import SyntheticDialogue
+from memlora_mlx.distill.synthetic_talks import SyntheticTalk
 from memlora_mlx.errors import UsageError
 from memlora_mlx.records import Stage
 
@@ -55,7 +56,7 @@ def make_examples(
         on_progress: called with the number of conversations or dialogues that are done, and their total.
 
     Raises:
-        UsageError: the teacher cannot make examples of this stage, or needs a file.
+        UsageError: the teacher needs a file.
         BadConversation: a file has no observations.
     """
     path = teacher_file(workspace.settings.home, stage, teacher)
@@ -70,26 +71,34 @@ def make_examples(
         return GeneratedExamples(
             path, write_examples(path, _counted(examples, len(chosen), on_progress)), len(found) - len(chosen)
         )
-    if stage == "generation":
-        raise UsageError(
-            "Synthetic dialogues have no questions. Use `--teacher observations` to make generation examples from LoCoMo."
-        )
     parts: list[tuple[int, Split]] = [(count, "train"), (VALIDATION_DIALOGUES, "validation")]
-    dialogues = (
-        (dialogue, split)
-        for number, split in parts
-        for dialogue in synthetic_teacher.generate_dialogues(number, split, seed=seed)
-    )
-    if stage == "extraction":
-        examples = (synthetic_teacher.synthetic_extraction_examples(dialogue, split) for dialogue, split in dialogues)
-    else:
-        examples = (_updates(dialogue, split, workspace) for dialogue, split in dialogues)
+    examples = (made for number, split in parts for made in _synthetic(stage, number, split, workspace, seed))
     return GeneratedExamples(path, write_examples(path, _counted(examples, count + VALIDATION_DIALOGUES, on_progress)))
+
+
+def _synthetic(
+    stage: Stage, count: int, split: Split, workspace: Workspace, seed: int
+) -> Iterator[Iterator[TrainingExample]]:
+    """The examples of each dialogue."""
+    if stage == "generation":
+        for talk in synthetic_teacher.generate_talks(count, split, seed=seed):
+            yield _answers(talk, split, workspace)
+        return
+    for dialogue in synthetic_teacher.generate_dialogues(count, split, seed=seed):
+        if stage == "extraction":
+            yield synthetic_teacher.synthetic_extraction_examples(dialogue, split)
+        else:
+            yield _updates(dialogue, split, workspace)
 
 
 def _updates(dialogue: SyntheticDialogue, split: Split, workspace: Workspace) -> Iterator[TrainingExample]:
     with temporary_store(workspace) as store:
         yield from synthetic_teacher.synthetic_update_examples(dialogue, store, split)
+
+
+def _answers(talk: SyntheticTalk, split: Split, workspace: Workspace) -> Iterator[TrainingExample]:
+    with temporary_store(workspace) as store:
+        yield from synthetic_teacher.synthetic_generation_examples(talk, store, split)
 
 
 def _counted(

@@ -103,6 +103,8 @@ def replay_observations(
             yield TrainingExample("update", store.prompt(related), answer, TEACHER, conversation.name, key, split)
         if together.facts:
             store.apply(exchange, together, add_all_answer(together.facts, len(together.memories)))
+        else:
+            store.keep(exchange)
 
 
 def annotated_examples(

@@ -107,8 +107,8 @@ def load_phrases() -> Phrases:
     """
     attributes: list[Attribute] = []
     for name in _ATTRIBUTE_FILES:
-        attributes += parse_attributes(f"{name}.yaml", _read(f"{name}.yaml"), attributes)
-    return _parse_dialogue("dialogue.yaml", _read("dialogue.yaml"), tuple(attributes))
+        attributes += parse_attributes(f"{name}.yaml", read_phrase_file(f"{name}.yaml"), attributes)
+    return _parse_dialogue("dialogue.yaml", read_phrase_file("dialogue.yaml"), tuple(attributes))
 
 
 def parse_attributes(where: str, text: str, earlier: Sequence[Attribute] = ()) -> list[Attribute]:
@@ -132,7 +132,7 @@ def parse_attributes(where: str, text: str, earlier: Sequence[Attribute] = ()) -
             raise ValueError(f"{place}: unknown keys: {', '.join(sorted(unknown))}")
         if missing := {"topic", "state"} - set(entry):
             raise ValueError(f"{place}: missing keys: {', '.join(sorted(missing))}")
-        for relative in _values(entry["relatives"]) if "relatives" in entry else (None,):
+        for relative in split_values(entry["relatives"]) if "relatives" in entry else (None,):
             attributes.append(_attribute(place, name, kind, entry, relative, [*earlier, *attributes]))
     return attributes
 
@@ -146,7 +146,7 @@ def _attribute(
             raise ValueError(f"{where}: values_of names {entry['values_of']!r}, and no earlier attribute has that name")
         values = source.values
     else:
-        values = _values(entry.get("values", ""))
+        values = split_values(entry.get("values", ""))
     if not values:
         raise ValueError(f"{where}: an attribute needs values, or values_of with the name of another attribute")
     phrases = {}
@@ -159,7 +159,7 @@ def _attribute(
         kind,
         values,
         **phrases,
-        details=_values(entry.get("details", "")),
+        details=split_values(entry.get("details", "")),
         exclusive_group=entry.get("exclusive_group"),
     )
 
@@ -170,24 +170,25 @@ def _parse_dialogue(where: str, text: str, attributes: tuple[Attribute, ...]) ->
     for name, block in lists.items():
         place = f"{where}, {name}"
         if name == "first_names":
-            parsed[name] = _values(block)
+            parsed[name] = split_values(block)
         elif name.startswith("forget_requests"):
             parsed[name] = _phrases(place, block, {"n", "a"} if name.endswith("by_name") else {"n", "s", "f"})
         elif name.endswith("small_talk"):
             parsed[name] = tuple(SmallTalk(*pair) for pair in _pairs(place, block))
         else:
-            parsed[name] = _lines(block)
+            parsed[name] = split_lines(block)
     return Phrases(attributes, **parsed)
 
 
 # ------------------------------------------------------------------------------------------------ texts
 
 
-def _read(name: str) -> str:
+def read_phrase_file(name: str) -> str:
     return (files("memlora_mlx.distill") / "dialogue_phrases" / name).read_text(encoding="utf-8")
 
 
-def _mapping(where: str, text: str, keys: set[str]) -> dict[str, Any]:
+def read_yaml(where: str, text: str) -> dict[str, Any]:
+    """A YAML document; an empty mapping, if it is something else. Raises ValueError, with `where` in its message."""
     import yaml
 
     try:
@@ -195,7 +196,12 @@ def _mapping(where: str, text: str, keys: set[str]) -> dict[str, Any]:
         value = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     except yaml.YAMLError as error:
         raise ValueError(f"{where} is not valid YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(value, dict) or set(value) != keys:
+    return value if isinstance(value, dict) else {}
+
+
+def _mapping(where: str, text: str, keys: set[str]) -> dict[str, Any]:
+    value = read_yaml(where, text)
+    if set(value) != keys:
         raise ValueError(f"{where} must have exactly these keys: {', '.join(sorted(keys))}")
     return value
 
@@ -209,16 +215,16 @@ def _phrases(where: str, block: str, slots: set[str]) -> tuple[Phrase, ...]:
 
 
 def _pairs(where: str, block: str) -> Iterator[tuple[str, str]]:
-    for line in _lines(block):
+    for line in split_lines(block):
         first, bar, second = line.partition(" | ")
         if not bar or " | " in second:
             raise ValueError(f"{where}: the line {line!r} must have two parts with ' | ' between them")
         yield first, second
 
 
-def _lines(block: str) -> tuple[str, ...]:
+def split_lines(block: str) -> tuple[str, ...]:
     return tuple(line.strip() for line in block.strip().splitlines())
 
 
-def _values(block: str) -> tuple[str, ...]:
+def split_values(block: str) -> tuple[str, ...]:
     return tuple(value.strip() for value in block.split(",")) if block else ()

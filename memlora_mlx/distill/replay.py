@@ -1,13 +1,13 @@
 """A temporary store that replays a teacher's facts and operations, so that later prompts contain the right memories.
 
-It retrieves with the pipeline's own embedder, order and number of memories, so a student is trained on the same kind of
-prompts that it will get.
+It retrieves with the pipeline's own embedder and search, and writes what it finds as the pipeline does, so a student is trained
+on the same kind of prompts that it will get.
 """
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,17 +16,20 @@ from typing import TYPE_CHECKING
 from memlora_mlx.conversations.splits import Splits
 from memlora_mlx.distill.examples import TrainingExample
 from memlora_mlx.memory import stages
-from memlora_mlx.memory.evidence import owner_name
+from memlora_mlx.memory.answering import NOT_MENTIONED
+from memlora_mlx.memory.changes import Change
+from memlora_mlx.memory.evidence import evidence
 from memlora_mlx.memory.pipeline import Pipeline
 from memlora_mlx.memory.pipeline_options import PipelineOptions
 from memlora_mlx.memory.results import UpdateInput
+from memlora_mlx.memory.search.hits import find_hits
 from memlora_mlx.memory.store.store import Store
-from memlora_mlx.records import ChatMessages, Exchange, Neighbour, Scope
+from memlora_mlx.records import ChatMessages, Exchange, Scope
 
 if TYPE_CHECKING:
     from memlora_mlx.memory.workspace import Workspace
 
-NOT_MENTIONED = "Not mentioned"
+DEEPEST = 60  # hits among which the evidence of a question is looked for
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,16 +56,41 @@ class ReplayStore:
         return stages.update_chat([memory.text for memory in related.memories], related.facts)
 
     def apply(self, exchange: Exchange, related: UpdateInput, answer: str) -> None:
-        """Apply the operations of an update answer."""
+        """Store an exchange with its messages, and apply the operations of an update answer."""
         decisions = stages.parse_update(answer, [memory.text for memory in related.memories])
-        changes = self._pipeline.decide_changes(exchange, [(related, decisions)])
-        self._pipeline.store.commit(exchange.owner, changes, exchange=exchange)
+        self._commit(exchange, self._pipeline.decide_changes(exchange, [(related, decisions)]))
 
-    def search(self, question: str, owners: Sequence[Scope], limit: int) -> list[Neighbour]:
-        """The memories nearest to a question, at most `limit` of each owner, nearest first."""
+    def keep(self, exchange: Exchange) -> None:
+        """Store an exchange that gives no memory: its messages are found all the same."""
+        self._commit(exchange, [])
+
+    def _commit(self, exchange: Exchange, changes: Sequence[Change]) -> None:
+        vectors = self._pipeline.message_vectors(exchange)
+        self._pipeline.store.commit(exchange.owner, changes, exchange=exchange, message_vectors=vectors)
+
+    def evidence(
+        self, question: str, owners: Sequence[Scope], lines: int, *, needed: Collection[str] = ()
+    ) -> list[stages.PromptMemory] | None:
+        """What an answer is based on: the best hits, as the pipeline writes them.
+
+        Args:
+            owners: whose memories, all in one ranking.
+            lines: how many hits.
+            needed: the turns that hold the answer. Those that are not among the first `lines` hits, but among the first
+                `DEEPEST`, take the place of the last ones.
+
+        Returns None if turns are needed, and none of them was found.
+        """
         [vector] = self._pipeline.engine.embed([question], query=True)
-        hits = [hit for owner in owners for hit in self._pipeline.store.search(vector, limit, scope=owner)]
-        return sorted(hits, key=lambda hit: hit.distance)
+        hits = find_hits(self._pipeline.store, question, vector, max(DEEPEST, lines), scopes=owners, owner_exact=True)
+        wanted = [hit for hit in hits if hit.message is not None and hit.message.ref in needed][:lines]
+        if needed and not wanted:
+            return None
+        late = [hit for hit in wanted if hit not in hits[:lines]]
+        on_time = [hit for hit in hits[:lines] if hit in wanted]
+        others = [hit for hit in hits[:lines] if hit not in wanted][: lines - len(wanted)]
+        kept = sorted([*on_time, *others, *late], key=hits.index)
+        return evidence(question, kept, names=len(owners) > 1)
 
 
 @contextmanager
@@ -84,14 +112,16 @@ def generation_examples(
     conversation: str,
     teacher: str,
     splits: Splits,
-    limits: Sequence[int] = (3, 4, 5, 6),
-    unanswered: float = 0.03,
+    lines: Sequence[int] = (4, 6, 8, 10),
+    unanswered: float = 0.12,
 ) -> Iterator[TrainingExample]:
-    """Questions about the store's memories, with gold answers (the paper's Algorithm B2; categories 1 to 4).
+    """Questions about the store's conversation, with gold answers (the paper's Algorithm B2; categories 1 to 4).
+
+    A question whose evidence the search does not find is left out: its answer could only be invented.
 
     Args:
-        limits: how many memories of each owner a prompt has, taken in turn, so that a student learns lists of many lengths.
-        unanswered: additional examples whose memories do not contain the answer (category 5), as a share of the others;
+        lines: how many hits a prompt has, taken in turn, so that a student learns lists of many lengths.
+        unanswered: additional examples whose hits do not contain the answer (category 5), as a share of the others;
             their answer is `NOT_MENTIONED`.
     """
     split = splits.split_of(conversation)
@@ -99,8 +129,11 @@ def generation_examples(
     adversarial = [question for question in questions if question.category == 5]
     chosen = [*answered, *adversarial[: round(unanswered * len(answered))]]
     for number, question in enumerate(chosen):
-        hits = store.search(question.text, owners, limits[number % len(limits)])
-        recalled = [stages.PromptMemory(h.memory.text, h.memory.said_at, owner_name(h.memory.owner)) for h in hits]
-        answer = NOT_MENTIONED if question.category == 5 else question.answer
+        is_answered = question.category != 5
+        needed = question.evidence if is_answered else ()
+        recalled = store.evidence(question.text, owners, lines[number % len(lines)], needed=needed)
+        if recalled is None:
+            continue
+        answer = question.answer if is_answered else NOT_MENTIONED
         chat = stages.answer_chat(question.text, recalled)
         yield TrainingExample("generation", chat, answer, teacher, conversation, f"question {number}", split)

@@ -21,7 +21,7 @@ from memlora_mlx.distill.synthetic_dialogues import (
     Fact,
     FactChange,
     SyntheticDialogue,
-    fill_template,
+    filled,
 )
 from memlora_mlx.records import Event
 
@@ -221,11 +221,11 @@ class _ChangeWriter:
         owner = self.owner or "User"
         subject = f"{owner}'s {about}" if about else owner
         template = frame.fact.replace(" his ", self.random.choice((" his ", " her ", " the ")))
-        fact = fill_template(template, {**slots, "s": subject, "p": f"{subject}'s"})
+        fact = filled(template, {**slots, "s": subject, "p": f"{subject}'s"})
         if not about:
-            return fact, fill_template(frame.said, dict(slots))
+            return fact, filled(frame.said, dict(slots))
         mine = f"my {about}"
-        return fact, fill_template(template, {**slots, "s": mine, "p": f"{mine}'s"}) + "."
+        return fact, filled(template, {**slots, "s": mine, "p": f"{mine}'s"}) + "."
 
     def _request(self, known: _Known) -> tuple[str, str]:
         """A request to forget something, with the memory in other words."""
@@ -237,4 +237,4 @@ class _ChangeWriter:
         chatter = load_phrases()
         request = self.random.choice(select_phrases(chatter.forget_requests, self.held_out))
         slots = {"s": mine, "f": statement, "n": self.owner or "User"}
-        return fill_template(request.fact, slots), fill_template(request.said, slots)
+        return filled(request.fact, slots), filled(request.said, slots)

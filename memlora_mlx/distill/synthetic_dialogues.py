@@ -18,6 +18,8 @@ from memlora_mlx.records import Event, Role
 
 T = TypeVar("T")
 
+FactChange = Literal["add", "change", "refine", "withdraw", "forget", "repeat"]
+
 
 @dataclass(frozen=True, slots=True)
 class Fact:
@@ -47,14 +49,35 @@ class SyntheticDialogue:
     steps: tuple[DialogueStep, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """What somebody states about themselves in a dialogue."""
+
+    step: int
+    role: Role  # who says it; what the assistant's role states is no fact of the owner
+    change: FactChange
+    attribute: Attribute
+    value: str
+    old: str | None  # the value that this one replaces
+    said: str  # as a sentence of its own
+
+
 def generate_dialogue(seed: int, *, steps: int = 12, held_out: bool = False) -> SyntheticDialogue:
     """The dialogue of a seed. With `held_out` it uses only the phrases that no training dialogue uses."""
+    return generate_statements(seed, steps=steps, held_out=held_out)[0]
+
+
+def generate_statements(
+    seed: int, *, steps: int = 12, held_out: bool = False
+) -> tuple[SyntheticDialogue, tuple[Statement, ...]]:
+    """The dialogue of a seed, and what both speakers state in it, in order."""
     name = f"life-held-{seed}" if held_out else f"life-{seed}"  # the names are seeds: never change them
     random = Random(name)
     phrases = load_phrases()
     owner, other = (None, None) if random.random() < UNNAMED_SHARE else random.sample(phrases.first_names, 2)
     writer = _DialogueWriter(random, phrases, owner, held_out)
-    return SyntheticDialogue(seed, name, owner, other, tuple(writer.step() for _ in range(steps)))
+    dialogue = SyntheticDialogue(seed, name, owner, other, tuple(writer.step() for _ in range(steps)))
+    return dialogue, tuple(writer.stated)
 
 
 def expected_memories(dialogue: SyntheticDialogue, upto: int) -> list[str]:
@@ -72,7 +95,6 @@ def expected_memories(dialogue: SyntheticDialogue, upto: int) -> list[str]:
 
 # ------------------------------------------------------------------------------------------------ facts
 
-FactChange = Literal["add", "change", "refine", "withdraw", "forget", "repeat"]
 _EVENTS: dict[FactChange, Event] = {
     "add": "ADD",
     "change": "UPDATE",
@@ -130,8 +152,15 @@ class _DialogueWriter:
     owner: str | None
     held_out: bool
     known: list[_KnownFact] = field(default_factory=list)
+    stated: list[Statement] = field(default_factory=list)
+    steps: int = 0  # that are complete
 
     def step(self) -> DialogueStep:
+        step = self._step()
+        self.steps += 1
+        return step
+
+    def _step(self) -> DialogueStep:
         [count] = self.random.choices(list(FACT_COUNTS), list(FACT_COUNTS.values()))
         if not count:
             return DialogueStep(self._small_talk(), ())
@@ -163,7 +192,7 @@ class _DialogueWriter:
         slots = self._slots(change, known)
         candidates = select_phrases(self._phrases_for(change, known.attribute), self.held_out)
         phrase = self.random.choice([phrase for phrase in candidates if phrase is not known.phrase])
-        text = fill_template(phrase.fact, {**slots, "n": self.owner or "User"})
+        text = filled(phrase.fact, {**slots, "n": self.owner or "User"})
 
         if change == "add":
             self.known.append(known)
@@ -172,6 +201,8 @@ class _DialogueWriter:
         elif change != "repeat":
             known.value, known.phrase, known.text = slots["v"], phrase, text
             known.is_refined = change == "refine"
+        said = filled(phrase.said, slots)
+        self.stated.append(Statement(self.steps, "user", change, known.attribute, slots["v"], slots.get("old"), said))
         replaces = None if change == "add" else before
         return Fact(text, _EVENTS[change], replaces), _FilledPhrase(phrase, slots)
 
@@ -204,8 +235,8 @@ class _DialogueWriter:
         """The known fact as part of a longer sentence: `s` in the owner's words, `f` in the third person."""
         phrases = select_phrases(known.attribute.state, self.held_out)
         phrase = self.random.choice([phrase for phrase in phrases if ":" not in phrase.said] or phrases)
-        said = fill_template(phrase.said, {"v": known.value}, after=",").rstrip(".")
-        return {"s": said, "f": fill_template(phrase.fact, {"v": known.value, "n": self.owner or "User"}, after=",")}
+        said = filled(phrase.said, {"v": known.value}, after=",").rstrip(".")
+        return {"s": said, "f": filled(phrase.fact, {"v": known.value, "n": self.owner or "User"}, after=",")}
 
     def _new(self, touched: AbstractSet[Attribute]) -> _KnownFact:
         """Something that can become true: no second value of an attribute that has one, nothing that contradicts a known
@@ -236,9 +267,7 @@ class _DialogueWriter:
         for number, statement in enumerate(statements):
             if number and self.random.random() < JOINED:
                 sentences.append(self._choose(self.phrases.joiners))
-            sentences.append(
-                fill_template(statement.phrase.said, statement.slots, after=sentences[-1] if sentences else ".")
-            )
+            sentences.append(filled(statement.phrase.said, statement.slots, after=sentences[-1] if sentences else "."))
         if self.random.random() < CLOSED:
             sentences.append(self._choose(self.phrases.closers))
         return " ".join(sentences)
@@ -250,8 +279,11 @@ class _DialogueWriter:
             return self._choose(self.phrases.replies, special)
         lead_in = self._choose(self.phrases.friend_lead_ins)
         attribute = self.random.choice(self.phrases.attributes)
-        statement = self._choose(attribute.state).said
-        return f"{lead_in} {fill_template(statement, {'v': self.random.choice(attribute.values)}, after=lead_in)}"
+        phrase = self._choose(attribute.state).said
+        slots = {"v": self.random.choice(attribute.values)}
+        said = filled(phrase, slots)
+        self.stated.append(Statement(self.steps, "assistant", "add", attribute, slots["v"], None, said))
+        return f"{lead_in} {filled(phrase, slots, after=lead_in)}"
 
     def _small_talk(self) -> tuple[tuple[Role, str], ...]:
         special = self.phrases.friend_small_talk if self.owner else self.phrases.assistant_small_talk
@@ -263,7 +295,7 @@ class _DialogueWriter:
         return self.random.choice([entry for entries in lists for entry in select_phrases(entries, self.held_out)])
 
 
-def fill_template(template: str, slots: dict[str, str], after: str = ".") -> str:
+def filled(template: str, slots: dict[str, str], after: str = ".") -> str:
     """A template with its slots filled: a new sentence after a full stop, else the continuation of `after`."""
     text = template.format(**slots)
     if after.endswith((".", "!", "?")):

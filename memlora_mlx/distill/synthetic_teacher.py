@@ -13,11 +13,14 @@ from memlora_mlx.conversations.splits import Split
 from memlora_mlx.distill.examples import TrainingExample
 from memlora_mlx.distill.replay import ReplayStore
 from memlora_mlx.distill.synthetic_dialogues import DialogueStep, Fact, SyntheticDialogue, generate_dialogue
+from memlora_mlx.distill.synthetic_questions import generate_questions
+from memlora_mlx.distill.synthetic_talks import SyntheticTalk, generate_talk, talk_exchanges
 from memlora_mlx.memory import stages
 from memlora_mlx.records import Exchange, Message, Scope
 
 TEACHER = "synthetic"
 STEPS = 16  # of one dialogue
+ANSWER_LINES = (4, 6, 8, 10)  # hits of a prompt, taken in turn, so that a student learns lists of many lengths
 VALIDATION_SEED = 1_000_000  # dialogues from this seed on are for validation, and from twice this seed on for testing
 _BEGIN = datetime(2024, 1, 1, 9)
 
@@ -44,9 +47,10 @@ def synthetic_update_examples(
         store: without memories of the dialogue's owner; afterwards it holds the memories of the dialogue.
     """
     for number, step in enumerate(dialogue.steps):
-        if not step.facts:
-            continue
         exchange = _exchange(dialogue, number, step)
+        if not step.facts:
+            store.keep(exchange)
+            continue
         together = store.related(exchange.owner, [fact.text for fact in step.facts])
         apart = [store.related(exchange.owner, [fact.text]) for fact in step.facts]
         answers = [
@@ -64,6 +68,35 @@ def synthetic_update_examples(
                     "update", store.prompt(related), str(own), TEACHER, dialogue.name, f"{number}/{i}", split
                 )
         store.apply(exchange, together, answer)
+
+
+def synthetic_generation_examples(
+    talk: SyntheticTalk, store: ReplayStore, split: Split, *, held_out: bool = False
+) -> Iterator[TrainingExample]:
+    """Questions about a talk, asked at its end, with what the search finds for them.
+
+    A question is left out if what the search finds does not hold the whole answer, or if it still holds what the owner
+    asked to forget.
+
+    Args:
+        store: without memories of the talk's owner; afterwards it holds the memories of the talk.
+    """
+    for exchange, step in zip(talk_exchanges(talk), talk.steps, strict=True):
+        if not step.facts:
+            store.keep(exchange)
+            continue
+        related = store.related(exchange.owner, [fact.text for fact in step.facts])
+        answer = expected_update_answer(step.facts, [memory.text for memory in related.memories])
+        if answer is None:  # the memory that it changes was not found: the exchange is only heard
+            store.keep(exchange)
+        else:
+            store.apply(exchange, related, answer)
+    for number, question in enumerate(generate_questions(talk, held_out=held_out)):
+        lines = ANSWER_LINES[number % len(ANSWER_LINES)]
+        recalled = store.evidence(question.text, [talk.scope], lines, needed=question.evidence)
+        if recalled is not None and question.follows_from(recalled):
+            chat = stages.answer_chat(question.text, recalled)
+            yield TrainingExample("generation", chat, question.answer, TEACHER, talk.name, f"question {number}", split)
 
 
 def expected_update_answer(facts: Sequence[Fact], offered: Sequence[str]) -> str | None:
@@ -94,10 +127,20 @@ def generate_dialogues(
     count: int, split: Split, *, seed: int = 0, held_out: bool = False
 ) -> Iterator[SyntheticDialogue]:
     """Synthetic dialogues of a split. Splits and seeds from 0 to 9 have no dialogue in common."""
+    for number in _numbers(count, split, seed):
+        yield generate_dialogue(number, steps=STEPS, held_out=held_out)
+
+
+def generate_talks(count: int, split: Split, *, seed: int = 0, held_out: bool = False) -> Iterator[SyntheticTalk]:
+    """The same dialogues as talks, which questions are asked about."""
+    for number in _numbers(count, split, seed):
+        yield generate_talk(number, steps=STEPS, held_out=held_out)
+
+
+def _numbers(count: int, split: Split, seed: int) -> range:
     begin = {"train": 0, "validation": VALIDATION_SEED, "test": 2 * VALIDATION_SEED}[split]
     first = begin + 100_000 * (seed % 10) + 3 * VALIDATION_SEED * (seed // 10)
-    for number in range(first, first + count):
-        yield generate_dialogue(number, steps=STEPS, held_out=held_out)
+    return range(first, first + count)
 
 
 def _exchange(dialogue: SyntheticDialogue, number: int, step: DialogueStep) -> Exchange:

@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 from memlora_mlx.distill.answer_cleaning import RejectionReason
 from memlora_mlx.distill.answer_files import RESUME_HINT
 from memlora_mlx.distill.examples import ChatMessages, to_openai_messages
+from memlora_mlx.distill.server_keys import NO_KEY
 from memlora_mlx.errors import Cancelled, TeacherFailed, UsageError
 from memlora_mlx.extras import require
 from memlora_mlx.text import printable_line
@@ -90,6 +91,7 @@ class Teacher:
 
     Args:
         urls: base URLs, as the `openai` client takes them; most end in /v1.
+        api_key: of all servers, or of each by its base URL (see `server_keys`).
         concurrency: requests in flight at each server.
         max_tokens: of one answer, including reasoning.
         timeout_seconds: for one answer.
@@ -107,7 +109,7 @@ class Teacher:
         urls: Sequence[str],
         model: str,
         *,
-        api_key: str = "none",
+        api_key: str | Mapping[str, str] = NO_KEY,
         concurrency: int = CONCURRENCY,
         max_tokens: int = MAX_TOKENS,
         timeout_seconds: float = TIMEOUT_SECONDS,
@@ -127,7 +129,8 @@ class Teacher:
         for url in urls:
             if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
                 raise UsageError(f"{url!r} is not a base URL. Give one such as http://127.0.0.1:8000/v1.")
-        if not api_key.isascii():
+        keys = dict.fromkeys(urls, api_key) if isinstance(api_key, str) else api_key
+        if not all(key.isascii() for key in keys.values()):
             raise UsageError("The API key contains invalid characters. Copy it again.")
         self.model = model
         self.retries = 0
@@ -141,12 +144,12 @@ class Teacher:
                 url,
                 openai.AsyncOpenAI(
                     base_url=url,
-                    api_key=api_key,
+                    api_key=key,
                     max_retries=0,  # `ask` retries, on any server
                     timeout=openai.Timeout(timeout_seconds, connect=min(10.0, timeout_seconds)),
                 ),
             )
-            for url in dict.fromkeys(url.rstrip("/") for url in urls)
+            for url, key in {url.rstrip("/"): keys.get(url, NO_KEY) for url in urls}.items()
         ]
 
     async def __aenter__(self) -> Self:
@@ -307,7 +310,8 @@ class Teacher:
                 raise _protocol_error(server, f"it sent status {error.status_code} and a web page") from error
             if error.status_code in (400, 413, 422) and _TOO_LONG.search(message):
                 raise RejectedRequest("too long", message) from error
-            raise TeacherFailed(f"{server.url} answered {error.status_code}: {message}. {RESUME_HINT}") from error
+            hint = f"Give its key with --api-key. {RESUME_HINT}" if error.status_code == 401 else RESUME_HINT
+            raise TeacherFailed(f"{server.url} answered {error.status_code}: {message}. {hint}") from error
         except (openai.APIError, ValueError) as error:  # the body is not JSON, or has another schema
             raise _protocol_error(server, printable_line(error, 300)) from error
         try:

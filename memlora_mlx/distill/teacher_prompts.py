@@ -178,10 +178,12 @@ async def _replay_owner(
     loop = asyncio.get_running_loop()
     for exchange, facts in plan:
         if not facts:
+            await loop.run_in_executor(pool, store.keep, exchange)
             continue
         related = await loop.run_in_executor(pool, store.related, exchange.owner, facts)
         if not related.facts:  # all of them are stored word for word
             job.stats.total -= 1
+            await loop.run_in_executor(pool, store.keep, exchange)
             continue
         question = update_question(exchange, store.prompt(related), related, job.teacher.model, splits)
         result = await job.answer(question)

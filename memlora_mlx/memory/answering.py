@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from memlora_mlx.memory import stages, visual_questions
+from memlora_mlx.memory.abstention import is_about_somebody_else
 from memlora_mlx.memory.engine import MemoryEngine
 from memlora_mlx.memory.evidence import evidence, owner_name
 from memlora_mlx.memory.pipeline_options import PipelineOptions
@@ -48,6 +49,9 @@ class Answerer:
             stages.ANSWER_TOKENS,
             lambda _: None,
         )
+        if self.options.grounded_answers:
+            kept = recalled[: len(recalled) - truncated]
+            return replace(request, grammar=stages.answer_grammar(question, kept)), truncated
         return replace(request, stop_repetition=self.options.protocol == "product"), truncated
 
     def evidence(self, question: str, hits: Sequence[Hit], *, names: bool = False) -> list[stages.PromptMemory]:
@@ -56,20 +60,29 @@ class Answerer:
             return evidence(question, hits, names=names)
         return [stages.PromptMemory(hit.text, hit.said_at, owner_name(hit.owner) if names else None) for hit in hits]
 
+    def declines(self, question: str, hits: Sequence[Hit]) -> bool:
+        """Whether the answer is that it was not mentioned, and the student is not asked.
+
+        So it is where nothing was found, and where what was found answers the question for somebody else.
+        """
+        if self.options.protocol == "paper":
+            return False
+        return not hits or is_about_somebody_else(
+            question, hits, self.store, lambda texts: self.engine.embed(texts, query=True)
+        )
+
     def answer(
         self, question: str, hits: Sequence[Hit], *, names: bool = False, on_text: Callable[[str], None] | None = None
     ) -> Answer:
         """Answer from the hits; with a student that sees, after another look at a picture among the best.
 
-        Where nothing was found, the answer is that it was not mentioned, and the student is not asked.
-
         Args:
             on_text: called on the engine's thread with each piece of the answer.
         """
-        if not hits and self.options.protocol == "product":
+        if self.declines(question, hits):
             if on_text is not None:
                 on_text(NOT_MENTIONED)
-            return Answer(NOT_MENTIONED, (), CallCost("generation", 0, 0, 0.0))
+            return Answer(NOT_MENTIONED, tuple(hits), CallCost("generation", 0, 0, 0.0))
         found = None
         if self.options.supports_images and self.options.protocol == "product":
             found = visual_questions.answer_from_stored_image(self.engine, question, hits, self.store.images)

@@ -274,9 +274,13 @@ class Memory:
         agent_id: str | None = None,
         run_id: str | None = None,
     ) -> dict[str, Any]:
-        """Revert one change: the given line of history, or the newest in scope that was not undone.
+        """Revert one change: the given line of history, or the newest of these owners that was not undone.
 
-        Returns the new line of history. Raises StoreError: there is nothing to undo, or the memory has changed since.
+        Returns the new line of history.
+
+        Raises:
+            UsageError: neither a line nor an owner is given. What others use this store for is not taken back by accident.
+            StoreError: there is nothing to undo, or the memory has changed since.
         """
         return _reversal(self.workspace.editor.undo, revision, user_id, agent_id, run_id)
 
@@ -326,7 +330,7 @@ def _reversal(
     agent_id: str | None,
     run_id: str | None,
 ) -> dict[str, Any]:
-    reversal = reverse(revision, scope=scope_of(user_id, agent_id, run_id, None, required=False))
+    reversal = reverse(revision, scope=scope_of(user_id, agent_id, run_id, None, required=revision is None))
     _warn(reversal.problem)
     return history_to_mem0(reversal.revision)
 

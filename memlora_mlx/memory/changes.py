@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from memlora_mlx.records import Event, Image, Scope
+from memlora_mlx.records import Event, Image, Provenance, Scope
 
 Vector: TypeAlias = NDArray[np.float32]  # shape (dim,), unit length
 EmbedFunction: TypeAlias = Callable[[Sequence[str]], NDArray[np.float32]]  # texts -> shape (len(texts), dim), unit rows
@@ -40,6 +40,7 @@ class Add:
     expires_at: datetime | None = None
     id: str | None = None  # None: derived from the exchange, or random without one
     position: int | None = None  # of the message in the exchange that it came from; None: the likeliest one
+    provenance: Provenance = "user"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,13 +54,25 @@ class Update:
     metadata: Mapping[str, Any] | None = None
     image: Image | None = None  # that came with the new words; taken where the memory has none
     expected_text: str | None = None  # the words that this was decided on; None: whatever it says
+    provenance: Provenance = "user"  # of a class below the memory's, the words are added beside it
+
+    def additions(self, said_at: datetime | None) -> tuple[Add, ...]:
+        """What is added where the class is too low: the same words as a memory of their own."""
+        said_at = self.revised_at or said_at
+        return (Add(self.text, self.vector, said_at, self.image, self.metadata or {}, provenance=self.provenance),)
 
 
 @dataclass(frozen=True, slots=True)
 class Delete:
     memory_id: str
     expected_text: str | None = None
+    provenance: Provenance = "user"  # of a class below the memory's, it is not deleted, ...
+    instead: tuple[Add, ...] = ()  # ... and these are added
     is_requested: bool = False  # the owner asked for it to be forgotten: its words are not found either
+
+    def additions(self, said_at: datetime | None) -> tuple[Add, ...]:
+        """What is added where the class is too low."""
+        return self.instead
 
 
 Change: TypeAlias = Add | Update | Delete
@@ -78,6 +91,8 @@ class AppliedChange:
     text: str | None  # as stored; None for a DELETE
     old_text: str | None = None  # what the memory said before, for UPDATE and DELETE
     rejected: str | None = None  # why nothing was done; None where it was
+    provenance: Provenance = "user"  # of what was added or changed
+    kept: str | None = None  # the id of a memory of a higher class that was to be changed or deleted, and was not
 
 
 @dataclass(frozen=True, slots=True)

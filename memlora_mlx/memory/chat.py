@@ -20,6 +20,9 @@ log = logging.getLogger(__name__)
 
 MAX_TURNS = 6  # of the running conversation that a reply sees, questions and replies counted
 REPLY_TOKENS = 256
+LONGEST_SHARE = 0.75  # of a prompt that one message may take; the rest is for memories
+MAX_CHARACTERS_PER_TOKEN = 16
+_LEFT_OUT = "\n[...]\n"
 # Named, as the speakers are whom the experts were trained on: without names the student's own chatter became facts of the user.
 USER, ASSISTANT = "User", "Assistant"
 
@@ -60,7 +63,7 @@ class Chat:
             yield from self._reply(text, picture, cancelled)
 
     def _reply(self, text: str, picture: Path | None, cancelled: threading.Event | None) -> Generator[str]:
-        text = clean_text(text)
+        text = self._fitting(clean_text(text), picture)
         [vector] = self.pipeline.engine.embed([text], query=True)
         engine, protocol = self.pipeline.engine, self.pipeline.options.protocol
         embed_some_messages(self.pipeline.store, engine.embed, protocol)
@@ -80,7 +83,7 @@ class Chat:
             yield from self._stream(request, text, cancelled)
             return
         prompt_memories = self.pipeline.evidence(text, hits)
-        budget = min(self.pipeline.options.max_context, engine.student.context) - REPLY_TOKENS
+        budget = self._budget
         earlier = tuple(self.turns[-MAX_TURNS:])
         while earlier and engine.count_tokens((*earlier, ("user", text)), picture) > budget:
             earlier = earlier[2:]  # without the oldest question and its reply
@@ -93,6 +96,21 @@ class Chat:
         self.hits = tuple(hits[: fitted.kept])
         reply = Request(None, fitted.chat, max_tokens=REPLY_TOKENS, image=picture, stop_repetition=True)
         yield from self._stream(reply, text, cancelled)
+
+    @property
+    def _budget(self) -> int:
+        """Tokens that a reply's prompt may have."""
+        return min(self.pipeline.options.max_context, self.pipeline.engine.student.context) - REPLY_TOKENS
+
+    def _fitting(self, text: str, picture: Path | None) -> str:
+        """What a reply sees of a message: one that is too long loses its middle. All of it is remembered, in parts."""
+        most = max(1, int(LONGEST_SHARE * self._budget))
+        kept = most * MAX_CHARACTERS_PER_TOKEN  # of a giant, most is not even counted
+        while len(text) > kept or (tokens := self.pipeline.engine.count_tokens((("user", text),), picture)) > most:
+            if len(text) <= kept:
+                kept = min(len(text) - 1, int(len(text) * most / tokens * 0.95))
+            text = _without_middle(text, kept)
+        return text
 
     def _stream(self, request: Request, text: str, cancelled: threading.Event | None) -> Generator[str]:
         pieces: list[str] = []
@@ -116,3 +134,11 @@ class Chat:
 
     def list_memories(self, limit: int = 20) -> list[MemoryRecord]:
         return self.pipeline.store.list(self.owner, limit=limit)
+
+
+def _without_middle(text: str, characters: int) -> str:
+    """The beginning and the end of a text, in at most so many characters; without the mark where there is no room."""
+    room = characters - len(_LEFT_OUT)
+    if room < 2:
+        return text[:characters]
+    return text[: room - room // 2] + _LEFT_OUT + text[len(text) - room // 2 :]

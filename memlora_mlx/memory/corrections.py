@@ -21,7 +21,7 @@ import filelock
 
 from memlora_mlx.conversations.splits import SPLITS, Split
 from memlora_mlx.errors import BadTrainingData, StoreError
-from memlora_mlx.files import atomic_write
+from memlora_mlx.files import atomic_write, private_folder
 from memlora_mlx.json_lines import json_line
 from memlora_mlx.memory import stages
 from memlora_mlx.memory.store.history import exchange_history, memory_history
@@ -217,7 +217,7 @@ def _rewrite(path: Path, removed: Collection[str], added: list[dict[str, Any]]) 
     """Replace the examples of the exchanges with these keys. A file without examples is removed."""
     if not (added or path.is_file()):
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
+    private_folder(path.parent)
     with filelock.FileLock(path.with_name(f".{path.name}.lock")):  # other threads and processes write it too
         before = [value for _, value in _lines(path)]
         after = [value for exchange, value in _lines(path) if exchange not in removed] + added

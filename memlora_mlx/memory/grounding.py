@@ -53,7 +53,7 @@ def ground_facts(answers: Iterable[tuple[Exchange, Sequence[str]]]) -> GroundedF
         for fact in facts:
             words = content_words(fact) - _names(exchange)
             reason = missing_ground(fact, exchange)
-            shares = [sum(_occurs(word, request.spoken) for word in words) for request in requests]
+            shares = [sum(occurs(word, request.spoken) for word in words) for request in requests]
             if words and any(share >= SAID_SHARE * len(words) for share in shares):
                 reason = "asked to be forgotten"
             if reason is None:
@@ -75,11 +75,11 @@ def missing_ground(fact: str, exchange: Exchange) -> DropReason | None:
     if not wanted:
         return None
     said, owned, stated = set[str](), set[str](), set[str]()
-    for message, is_answered in _with_answered(exchange):
+    for message, is_answered in answered_messages(exchange):
         is_owner = message.role == "user"
-        for text in _sentences(message):
+        for text in sentences_of(message.text, message.image.caption if message.image else None):
             spoken = content_words(text)
-            words = {word for word in wanted if _occurs(word, spoken)}
+            words = {word for word in wanted if occurs(word, spoken)}
             is_question = text.rstrip(" \"'”’»)").endswith(_QUESTION_MARKS) and not spoken & _FORGETTING
             said |= words
             if is_owner or (is_question and is_answered):
@@ -101,7 +101,7 @@ def concerns(fact: str, memory: str, names: Words, similarity: Callable[[], floa
         similarity: their cosine; only asked for where they share no word ("Ann moved house to Oslo", "Ann lives in Rome").
     """
     known = content_words(memory) - names - _GENERIC
-    return any(_occurs(word, known) for word in content_words(fact) - names - _GENERIC) or similarity() >= CLOSE
+    return any(occurs(word, known) for word in content_words(fact) - names - _GENERIC) or similarity() >= CLOSE
 
 
 def ground_operations(
@@ -153,19 +153,18 @@ def ground_operations(
     return UpdateAnswer(tuple(grounded), answer.rejected), {reason: n for reason, n in turned.items() if n}
 
 
-def _with_answered(exchange: Exchange) -> Iterator[tuple[Message, bool]]:
+def answered_messages(exchange: Exchange) -> Iterator[tuple[Message, bool]]:
     """The messages, each with whether the owner speaks after it."""
     roles = [message.role for message in exchange.messages]
     return ((message, "user" in roles[at + 1 :]) for at, message in enumerate(exchange.messages))
 
 
-def _sentences(message: Message) -> list[str]:
-    """The sentences of a message, and the caption of its image."""
-    shown = message.image.caption if message.image else None
-    return [sentence for line in [*message.text.splitlines(), shown or ""] for sentence in sentences(line)]
+def sentences_of(text: str, caption: str | None) -> list[str]:
+    """The sentences of a message's text and of its image's caption."""
+    return [sentence for line in [*text.splitlines(), caption or ""] for sentence in sentences(line)]
 
 
-def _occurs(word: str, words: Words) -> bool:
+def occurs(word: str, words: Words) -> bool:
     """Whether a stem is among others, or is one of them but for its ending: the stems of "play" and "plays" differ."""
     if word in words:
         return True

@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from memlora_mlx.conversations import Conversation, conversation_exchanges
+from memlora_mlx.memory.change_limit import ChangeLimit
+from memlora_mlx.memory.changes import AppliedChange
 from memlora_mlx.memory.pipeline import Pipeline
 from memlora_mlx.memory.results import ExchangeResult
 from memlora_mlx.memory.store.sources import mark_source
@@ -31,6 +33,8 @@ class IngestStats:
     rejected: int = 0  # decisions about memories that were not offered
     dropped: Counter[str] = field(default_factory=Counter)  # facts that their exchange does not say, by reason
     turned_to_add: Counter[str] = field(default_factory=Counter)  # operations without ground, by reason
+    kept: int = 0  # memories that somebody of a lower class would have changed or deleted
+    changes: list[AppliedChange] = field(default_factory=list)  # the updates and deletions, in order
     cut: int = 0  # prompts that did not fit whole
     image_problems: list[str] = field(default_factory=list)  # images that could not be kept and stay references
     tokens: Counter[str] = field(default_factory=Counter)  # "extraction in", "extraction out", "update in", ...
@@ -60,6 +64,8 @@ class IngestStats:
         self.deleted += result.count("DELETE")
         self.duplicates += result.duplicates
         self.rejected += result.rejected
+        self.kept += len({change.kept for change in result.applied if change.kept is not None})
+        self.changes += [c for c in result.applied if c.event in ("UPDATE", "DELETE") and c.rejected is None]
         self.dropped.update(result.dropped)
         self.turned_to_add.update(result.turned_to_add)
         for cost in result.costs:
@@ -74,6 +80,7 @@ def ingest(
     *,
     user: str,
     limit: int | None = None,
+    may_change: bool = False,
     on_progress: Callable[[IngestStats, ExchangeResult | None], None] | None = None,
     cancelled: threading.Event | None = None,
 ) -> IngestStats:
@@ -85,25 +92,31 @@ def ingest(
     Args:
         user: the owner of conversations that name nobody.
         limit: exchanges of each conversation, from its beginning; those done before count.
+        may_change: change and delete as many of the older memories as the conversations ask for; see `ChangeLimit`.
         on_progress: called before the first exchange and after each.
         cancelled: set it to stop before the next step; what is done stays done.
 
     Raises:
         Cancelled: `cancelled` was set.
+        TooManyChanges: the next exchange would change too much; it was not stored.
     """
     stats = IngestStats()
     plans = [(conversation, conversation_exchanges(conversation, user=user)[:limit]) for conversation in conversations]
     stats.total = sum(len(planned) for _, planned in plans)
+    resumed: set[str] = set()
     work: list[tuple[Conversation, int, list[Exchange]]] = []
     for conversation, planned in plans:
         done = pipeline.store.stored_exchanges(exchange.key for exchange in planned)
         stats.already_stored += len(done)
+        if done:
+            resumed.add(conversation.name)
         work.append((conversation, len(planned), [exchange for exchange in planned if exchange.key not in done]))
     if on_progress:
         on_progress(stats, None)
 
     if pipeline.options.protocol == "product":
         embed_messages(pipeline.store, pipeline.engine.embed)  # those of a store of before they were searched
+    approve = None if may_change else ChangeLimit(pipeline.store, resumed).approve
     started = time.perf_counter()
     for conversation, total, missing in work:
         if not missing:
@@ -111,7 +124,7 @@ def ingest(
         mark_source(pipeline.store, conversation.name, conversation.format, total)
         folder, problems = conversation.folder, stats.image_problems
         seen = (pipeline.store.images.store_exchange_images(exchange, folder, problems.append) for exchange in missing)
-        for result in pipeline.remember_all(seen, priority=Priority.BACKGROUND, cancelled=cancelled):
+        for result in pipeline.remember_all(seen, priority=Priority.BACKGROUND, cancelled=cancelled, approve=approve):
             stats.count(result)
             stats.seconds = time.perf_counter() - started
             if on_progress:

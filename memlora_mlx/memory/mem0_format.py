@@ -10,7 +10,14 @@ from datetime import UTC, date, datetime, time, timedelta
 from hashlib import md5
 from typing import Any
 
-from memlora_mlx.conversations import Conversation, Session, Turn, conversation_exchanges, parse_date
+from memlora_mlx.conversations import (
+    DATE_FIELDS,
+    Conversation,
+    Session,
+    Turn,
+    conversation_exchanges,
+    parse_date,
+)
 from memlora_mlx.errors import UsageError
 from memlora_mlx.memory.changes import AppliedChange
 from memlora_mlx.memory.store import rows
@@ -58,6 +65,8 @@ def memory_to_mem0(memory: MemoryRecord) -> dict[str, Any]:
     item |= {name: value for name in _SCOPE if (value := getattr(memory.owner, name)) is not None}
     if memory.expires_at:
         item["expiration_date"] = memory.expires_at.isoformat()
+    if memory.provenance != "user":
+        item["provenance"] = memory.provenance
     if memory.image:
         item["image"] = rows.image_json(memory.image)
     item |= {name: memory.metadata[name] for name in _TOP_LEVEL_METADATA if name in memory.metadata}
@@ -219,7 +228,8 @@ def _turn(item: Any) -> Turn | None:
         item = {"role": "user", "content": item}
     if not isinstance(item, Mapping) or item.get("role") not in ("user", "assistant", *_IGNORED_ROLES):
         raise UsageError(f"a message is {{'role': 'user' or 'assistant', 'content': ...}}, not {str(item)[:60]!r}")
-    content, image = item.get("content"), None
+    image = None
+    content = next((value for name in ("content", "parts", "text") if (value := item.get(name))), None)
     if isinstance(content, Mapping):
         content = [content]
     if isinstance(content, Sequence) and not isinstance(content, str):
@@ -230,7 +240,7 @@ def _turn(item: Any) -> Turn | None:
         content = " ".join(filter(None, texts))
     if item["role"] in _IGNORED_ROLES or not (content or image):
         return None
-    said_at = item.get("timestamp") or item.get("created_at")
+    said_at = next((value for name in DATE_FIELDS if (value := item.get(name))), None)
     return Turn(
         clean_text(str(item.get("name") or "")),
         clean_text(str(content or "")),

@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from memlora_mlx.memory.changes import Add, Change, Delete, Update, Vector
+from memlora_mlx.memory.provenance import lowest
 from memlora_mlx.memory.results import UpdateInput
 from memlora_mlx.memory.stages import UpdateOperation
-from memlora_mlx.records import Exchange, Image
+from memlora_mlx.records import Exchange, Image, Provenance
 
 
 def operations_as_changes(
@@ -17,8 +18,19 @@ def operations_as_changes(
     exchange: Exchange,
     metadata: Mapping[str, object],
     expires_at: datetime | None,
+    provenance: Mapping[str, Provenance],
 ) -> list[Change]:
-    """The operations as changes of the store; `vectors` has the embedding of every new text."""
+    """The operations as changes of the store.
+
+    Args:
+        vectors: the embedding of every new text, and of every fact.
+        provenance: the class of a fact or a text.
+    """
+    written = {operation.text for _, operation in operations if operation.event != "DELETE"}
+
+    def addition(text: str) -> Add:
+        return Add(text, vectors[text], exchange.said_at, image, metadata, expires_at, provenance=provenance[text])
+
     image = image_of_exchange(exchange)
     changed_ids: set[str] = set()
     changes: list[Change] = []
@@ -27,13 +39,17 @@ def operations_as_changes(
         memory = None if index is None else related.memories[index]
         if memory is not None and memory.id not in changed_ids:
             changed_ids.add(memory.id)
+            # Of an operation that does not say which fact is behind it, any may be.
+            behind = (text,) if text in related.facts else related.facts or (text,)
+            by = lowest(provenance[fact] for fact in behind)
             if operation.event == "UPDATE":
                 vector, more = vectors[text], metadata or None
-                changes.append(Update(memory.id, text, vector, metadata=more, image=image, expected_text=memory.text))
+                changes.append(Update(memory.id, text, vector, None, more, image, memory.text, by))
             else:
-                changes.append(Delete(memory.id, expected_text=memory.text))
+                instead = tuple(addition(fact) for fact in related.facts if fact not in written)
+                changes.append(Delete(memory.id, memory.text, by, instead))
         elif operation.event != "DELETE":
-            changes.append(Add(text, vectors[text], exchange.said_at, image, metadata, expires_at))
+            changes.append(addition(text))
     return changes
 
 

@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
@@ -22,14 +23,15 @@ from numpy.typing import NDArray
 
 from memlora_mlx.memory import stages
 from memlora_mlx.memory.answering import Answerer
-from memlora_mlx.memory.changes import Add, Change, EmbedFunction, Vector
+from memlora_mlx.memory.changes import Change, EmbedFunction, Vector
 from memlora_mlx.memory.engine import MemoryEngine
-from memlora_mlx.memory.forgetting import requested_deletions
+from memlora_mlx.memory.forgetting import nearest_in, with_requested_deletions
 from memlora_mlx.memory.grounding import GroundedFacts, TurnReason, ground_facts, ground_operations
 from memlora_mlx.memory.operations import image_of_exchange, operations_as_changes
 from memlora_mlx.memory.pipeline_options import PipelineOptions
+from memlora_mlx.memory.provenance import Provenances
 from memlora_mlx.memory.results import CallCost, ExchangeResult, ExtractionInput, UpdateInput
-from memlora_mlx.memory.scheduling import MAX_IN_FLIGHT, SPECULATIVE_UPDATES, Schedule
+from memlora_mlx.memory.scheduling import MAX_IN_FLIGHT, SPECULATIVE_UPDATES, Approve, Schedule
 from memlora_mlx.memory.store.messages import exchange_texts
 from memlora_mlx.memory.store.store import Store
 from memlora_mlx.records import (
@@ -63,7 +65,7 @@ class Pipeline(Answerer):
 
     def __init__(self, engine: MemoryEngine, store: Store, options: PipelineOptions) -> None:
         super().__init__(engine, store, options)
-        self._message_vectors = _RecentVectors()
+        self._recent_vectors = _RecentVectors()
 
     # ------------------------------------------------------------------ exchange to store
 
@@ -92,6 +94,7 @@ class Pipeline(Answerer):
         expires_at: datetime | None = None,
         max_in_flight: int = MAX_IN_FLIGHT,
         speculative_updates: int = SPECULATIVE_UPDATES,
+        approve: Approve | None = None,
     ) -> Iterator[ExchangeResult]:
         """Process exchanges and store them in order, each in one transaction.
 
@@ -104,6 +107,7 @@ class Pipeline(Answerer):
             expires_at: from this time on, the added memories are not shown any more.
             max_in_flight: how many exchanges to work on at once; 1 means one after the other.
             speculative_updates: how many updates of one owner to request at once.
+            approve: called with the changes of each exchange before they are stored; an error that it raises ends the run.
 
         Raises:
             Cancelled: `cancelled` was set. What was yielded is stored, and nothing else.
@@ -115,6 +119,7 @@ class Pipeline(Answerer):
             expires_at=expires_at,
             max_in_flight=max_in_flight,
             speculative_updates=speculative_updates,
+            approve=approve,
         )
         return schedule.run(exchanges, cancelled)
 
@@ -153,6 +158,8 @@ class Pipeline(Answerer):
         if self.options.protocol == "paper":  # Mem0's way: a text student is not told what an image shows
             bare = tuple(replace(message, image=None) for message in exchange.messages)
             exchange = replace(exchange, messages=bare)
+        else:
+            exchange = stages.with_reply(exchange)
         grammar = stages.extraction_grammar(exchange, verbatim_only="extraction" in self.options.verbatim_only)
         return self._fitted_request(
             "extraction",
@@ -162,6 +169,12 @@ class Pipeline(Answerer):
             lambda _: grammar,
             picture,
         )[:2]
+
+    def message_vectors(self, exchange: Exchange) -> list[Vector] | None:
+        """The vectors of the exchange's messages, in order; None in the paper's protocol, which searches facts alone."""
+        if self.options.protocol == "paper":
+            return None
+        return self._recent_vectors.of(exchange_texts(exchange), self.engine.embed)
 
     def find_related(
         self, owner: Scope, facts: Sequence[str], vectors: NDArray[np.float32] | None = None
@@ -224,6 +237,7 @@ class Pipeline(Answerer):
         costs: Sequence[CallCost] = (),
         metadata: Mapping[str, object] = MappingProxyType({}),
         expires_at: datetime | None = None,
+        approve: Approve | None = None,
     ) -> ExchangeResult:
         """Parse the answers of an exchange's updates and store the exchange with what they change.
 
@@ -241,14 +255,18 @@ class Pipeline(Answerer):
             old = [memory.text for memory in offered.memories]
             answer = stages.parse_update(text, old)
             if self.options.protocol == "product":
-                answer, reasons = ground_operations(answer, offered.facts, old, exchange, self._similarity)
+                answer, reasons = ground_operations(
+                    answer, offered.facts, old, exchange, partial(_similarity, self.engine)
+                )
                 turned.update(reasons)
             parsed.append((offered, answer))
         changes = self.decide_changes(exchange, parsed, metadata, expires_at)
-        vectors = None
-        if self.options.protocol == "product":  # the paper searches facts alone, and knows no requests to forget
-            changes = self._with_requested_deletions(exchange, changes)
-            vectors = list(self._message_vectors.of(exchange_texts(exchange), self.engine.embed))
+        if self.options.protocol == "product":  # the paper knows no requests to forget
+            nearest = nearest_in(self.store, self.engine.embed, self.options.related)
+            changes = with_requested_deletions(changes, exchange, nearest)
+        if approve is not None:
+            approve(exchange, changes)
+        vectors = self.message_vectors(exchange)
         applied = self.store.commit(exchange.owner, changes, exchange=exchange, message_vectors=vectors)
         if applied is None:
             return ExchangeResult(exchange, was_already_stored=True, costs=tuple(costs))
@@ -283,29 +301,21 @@ class Pipeline(Answerer):
         if texts:
             ordered = sorted(texts)
             known.update(zip(ordered, self.engine.embed(ordered), strict=True))
-        return operations_as_changes(operations, known, exchange, metadata, expires_at)
+        classes = Provenances(exchange if self.options.protocol == "product" else None)  # the paper knows no classes
+        return operations_as_changes(operations, known, exchange, metadata, expires_at, classes)
 
     # ------------------------------------------------------------------ inside
-
-    def _with_requested_deletions(self, exchange: Exchange, changes: Sequence[Change]) -> list[Change]:
-        """The changes, and the deletions that the owner asks for; a memory that is deleted is not changed before."""
-
-        def nearest(text: str) -> list[Neighbour]:
-            return self.store.search_many(self.engine.embed([text]), self.options.related, exchange.owner)[0]
-
-        deletions = requested_deletions(exchange, nearest)
-        deleted = {deletion.memory_id for deletion in deletions}
-        return [c for c in changes if isinstance(c, Add) or c.memory_id not in deleted] + list(deletions)
-
-    def _similarity(self, text: str, other: str) -> float:
-        """The cosine of two texts."""
-        one, two = self.engine.embed([text, other])
-        return float(one @ two)
 
     def _picture(self, exchange: Exchange) -> Path | None:
         """The file of the exchange's image, for a student that sees; None where it is not in the store."""
         image = image_of_exchange(exchange) if self.options.supports_images else None
         return self.store.images.path(image.sha256) if image is not None else None
+
+
+def _similarity(engine: MemoryEngine, text: str, other: str) -> float:
+    """The cosine of two texts."""
+    one, two = engine.embed([text, other])
+    return float(one @ two)
 
 
 def _is_stored(fact: str, hits: Sequence[Neighbour]) -> bool:

@@ -9,17 +9,17 @@ from __future__ import annotations
 
 import threading
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from memlora_mlx.errors import Cancelled
-from memlora_mlx.memory.changes import WriteConflict
+from memlora_mlx.memory.changes import Change, WriteConflict
 from memlora_mlx.memory.engine import MemoryEngine
 from memlora_mlx.memory.grounding import GroundedFacts
 from memlora_mlx.memory.results import CallCost, ExchangeResult, ExtractionInput, UpdateInput
@@ -29,6 +29,9 @@ MAX_IN_FLIGHT = 8  # exchanges worked on at once: as many as the engine's backgr
 # Updates of one owner that are requested at once. With the shipped experts three of five updates requested second were
 # wrong, and on a CPU a wrong one costs as much time as a right one: 0.65 exchanges/s against 0.74.
 SPECULATIVE_UPDATES = 1
+
+
+Approve: TypeAlias = Callable[[Exchange, Sequence[Change]], None]  # called before an exchange is stored; may raise
 
 
 class ExchangeSteps(Protocol):
@@ -57,6 +60,7 @@ class ExchangeSteps(Protocol):
         costs: Sequence[CallCost],
         metadata: Mapping[str, object],
         expires_at: datetime | None,
+        approve: Approve | None,
     ) -> ExchangeResult: ...
 
 
@@ -114,9 +118,10 @@ class Schedule:
         expires_at: datetime | None,
         max_in_flight: int,
         speculative_updates: int,
+        approve: Approve | None = None,
     ) -> None:
         self._steps, self._priority = steps, priority
-        self._metadata, self._expires_at = metadata, expires_at
+        self._metadata, self._expires_at, self._approve = metadata, expires_at, approve
         self._max_in_flight, self._speculative_updates = max_in_flight, speculative_updates
         self._in_flight: deque[_InFlightExchange] = deque()
         self._commits: Counter[Scope] = Counter()  # of each owner; an update requested before the last one may be wrong
@@ -206,7 +211,7 @@ class Schedule:
             answers.append((update.related, completion.text))
         try:
             result = self._steps.store_exchange(
-                item.exchange, item.related, answers, costs, self._metadata, self._expires_at
+                item.exchange, item.related, answers, costs, self._metadata, self._expires_at, self._approve
             )
             return replace(result, dropped=item.facts.dropped)
         except WriteConflict:  # the user or another process has changed one of the memories meanwhile

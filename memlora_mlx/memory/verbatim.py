@@ -8,6 +8,7 @@ from typing import Any
 
 from memlora_mlx.memory import inputs
 from memlora_mlx.memory.changes import Add
+from memlora_mlx.memory.provenance import speaker_class
 from memlora_mlx.memory.store.messages import exchange_texts
 from memlora_mlx.memory.workspace import Workspace
 from memlora_mlx.records import Exchange
@@ -40,6 +41,7 @@ def store_verbatim(
             },
             expires_at=expires,
             position=position,
+            provenance=speaker_class(message),
         )
         for (position, message), text, vector in zip(chosen, texts, vectors[len(said) :], strict=True)
     ]

@@ -19,7 +19,7 @@ from memlora_mlx.models.catalog import entries
 from memlora_mlx.models.downloads import default_student, resolve
 from memlora_mlx.models.embedding_fingerprint import read_embedding_fingerprint
 from memlora_mlx.models.engine import Engine
-from memlora_mlx.models.model_config import read_vision_config
+from memlora_mlx.models.model_config import has_vision
 from memlora_mlx.records import STAGES, Stage
 from memlora_mlx.settings import Settings
 
@@ -74,7 +74,7 @@ class Workspace:
     @cached_property
     def has_vision(self) -> bool:
         """Whether the student can look at pictures; told by its files, without loading it."""
-        return read_vision_config(self.student_folder) is not None
+        return has_vision(self.student_folder)
 
     @cached_property
     def embedder_folder(self) -> Path:
@@ -148,6 +148,8 @@ class Workspace:
             query_prompt=self.settings.query_prompt,
             name=name,
             image_tiles=self.settings.image_tiles,
+            cache_limit=self.settings.cache_limit,
+            wired_limit=self.settings.wired_limit,
         )
 
     @cached_property
@@ -181,6 +183,7 @@ class Workspace:
             per_fact=card.one_fact and self.settings.protocol == "product",
             supports_images=self.has_vision,
             use_expert_in_chat=self.use_expert_in_chat,
+            grounded_answers=self.use_expert_in_chat and self.settings.protocol == "product",
         )
 
     @cached_property

@@ -13,10 +13,10 @@ from collections.abc import Sequence
 import mlx.core as mx
 import numpy as np
 
-from memlora_mlx.errors import MemloraError
+from memlora_mlx.errors import MemloraError, ModelBroken
 from memlora_mlx.models.decoding import LOOKUP_TOKENS, DecodingSequence
 from memlora_mlx.models.experts import ExpertTable
-from memlora_mlx.models.kv_cache import NativeCache, RaggedCache, make_cache
+from memlora_mlx.models.kv_cache import KeptPrefix, NativeCache, RaggedCache
 from memlora_mlx.models.student import Student
 from memlora_mlx.records import Stage
 
@@ -24,16 +24,19 @@ PREFILL_TOKENS = 512  # of a prompt in one forward pass; between two, a more urg
 PREFILL_ALONE_TOKENS = 16  # a row with more of them to read reads alone: the others would be padded to its length
 STEP_TOKENS = 24  # of a step of all rows: where reading the weights stops being what a step costs
 PREFIX_TOKENS = 8192  # of a stage's last prompt that are kept: a whole small context, for follow-up questions over it
+_READ_AGAIN_TOKENS = 8  # pending tokens that may be read again when a draft is wrong, in a cache that cannot be cut
 _MIN_SHARED_PREFIX = 8  # fewer shared tokens are not worth a copy
 
-PrefixCache = dict[Stage | None, tuple[list[int], list[tuple[mx.array, mx.array]]]]
+# The tokens of a stage's last prompt with what was kept of them. Of models with recurrent states only what two prompts
+# share can be kept, so nothing is known before the second one.
+PrefixCache = dict[Stage | None, tuple[list[int], KeptPrefix | None]]
 
 
 class DecodingBatch:
     """Rows that are decoded together.
 
     Args:
-        rows: places; one for models whose cache is no plain one.
+        rows: places; one is used with a model whose cache has layers of an unknown kind.
         prefixes: shared between the batches of one student.
         step_tokens: tokens of a step of all rows, up to which proposals are made.
     """
@@ -101,7 +104,7 @@ class DecodingBatch:
 
     def _capacity(self) -> int:
         if self._cache is None:
-            self._cache = make_cache(self._student.make_cache(), self._rows)
+            self._cache = self._student.make_batch_cache(self._rows)
         return self._cache.rows
 
     def _admit(self, row: DecodingSequence) -> None:
@@ -112,12 +115,19 @@ class DecodingBatch:
         known = self._prefixes.get(row.stage)
         if known is None or not isinstance(self._cache, RaggedCache):
             return
+        tokens, kept = known
         # The prompt's last token is always read: its logits choose the first token of the output.
-        shared = _shared(known[0], row.prompt[:-1])
-        if shared >= _MIN_SHARED_PREFIX:
-            self._cache.copy_in(len(self.active) - 1, known[1], shared)
+        shared = _shared(tokens, row.prompt[:-1])
+        if shared < _MIN_SHARED_PREFIX:
+            if not self._cache.can_cut:
+                del self._prefixes[row.stage]  # this prompt takes its place
+            return
+        if kept is not None and (self._cache.can_cut or shared == len(tokens)):
+            self._cache.copy_in(len(self.active) - 1, kept, shared)
             row.pending = row.pending[shared:]
             row.counters.reused = shared
+        elif not self._cache.can_cut:
+            row.prefix_to_keep = shared
 
     def _remove(self, index: int) -> None:
         last = len(self.active) - 1
@@ -133,19 +143,23 @@ class DecodingBatch:
         cache, rows = self._cache, self.active[first : first + count]
         assert cache is not None
         self._experts.use_rows([row.stage for row in rows])
-        if count == 1 and len(rows[0].pending) > PREFILL_TOKENS:
+        if count == 1 and (part := self._part_to_read(first)):
             [row] = rows
-            self._student.hidden(mx.array([row.pending[:PREFILL_TOKENS]]), cache.begin(first, 1, PREFILL_TOKENS))
-            cache.advance([PREFILL_TOKENS])
+            self._student.hidden(mx.array([row.pending[:part]]), cache.begin(first, [part]))
+            cache.advance([part])
             cache.evaluate()
-            del row.pending[:PREFILL_TOKENS]
+            del row.pending[:part]
+            self._keep_prefix(first)
             return []
 
         limit = min(LOOKUP_TOKENS, max(0, self._step_tokens // count - 1))
+        if not cache.can_cut and max(len(row.pending) for row in rows) > _READ_AGAIN_TOKENS:
+            limit = 0  # a draft that is wrong in part would have them read again
         fed = [row.pending + row.propose(limit) for row in rows]
-        width = max(map(len, fed))
+        widths = [len(tokens) for tokens in fed]
+        width = max(widths)
         tokens = mx.array([row + [0] * (width - len(row)) for row in fed])
-        hidden = self._student.hidden(tokens, cache.begin(first, count, width))  # (count, width, dim)
+        hidden = self._student.hidden(tokens, cache.begin(first, widths))  # (count, width, dim)
         wanted = [
             i * width + j
             for i, (row, given) in enumerate(zip(rows, fed, strict=True))
@@ -154,27 +168,63 @@ class DecodingBatch:
         logits = self._student.logits(hidden.reshape(count * width, -1)[mx.array(wanted)])  # (choices, vocabulary)
         mx.async_eval(logits)
 
+        is_sound = mx.logical_not(mx.isnan(logits).any(axis=-1)) & mx.isfinite(logits.max(axis=-1))
+
         choices = [len(given) - len(row.pending) + 1 for row, given in zip(rows, fed, strict=True)]
         chosen = _choose(logits, [row.masks() for row in rows], choices)  # masks are made while the model computes
+        sound = np.array(is_sound)
         kept, failed, start = [], [], 0
         for row, count_chosen in zip(rows, choices, strict=True):
             try:
+                if not sound[start : start + count_chosen].all():
+                    raise _not_finite(row)
                 kept.append(row.accept_choices(chosen[start : start + count_chosen]))
             except MemloraError as error:
                 kept.append(0)
                 failed.append((row, error))
             start += count_chosen
-        cache.advance(kept)
+        for row, given, accepted, stored in zip(rows, fed, kept, cache.advance(kept), strict=True):
+            if stored < accepted:
+                row.read_again(given[:accepted])
         for i, row in enumerate(rows):
             if row.counters.steps == 1:
                 self._save_prefix(first + i, row)
         return failed
 
+    def _part_to_read(self, index: int) -> int:
+        """Pending tokens of a row to read without choosing one; 0 to read them all and choose."""
+        row = self.active[index]
+        if row.prefix_to_keep and isinstance(self._cache, RaggedCache):
+            part = row.prefix_to_keep - self._cache.lengths[index]
+            if 0 < part < len(row.pending):
+                return min(part, PREFILL_TOKENS)
+        return PREFILL_TOKENS if len(row.pending) > PREFILL_TOKENS else 0
+
+    def _keep_prefix(self, index: int) -> None:
+        """Keep what a row has read, where that is what its prompt shares with the stage's last one."""
+        row = self.active[index]
+        if isinstance(self._cache, RaggedCache) and row.prefix_to_keep == self._cache.lengths[index]:
+            tokens, row.prefix_to_keep = row.prefix_to_keep, 0
+            self._prefixes[row.stage] = (row.prompt[:tokens], self._cache.copy_out(index, tokens))
+
     def _save_prefix(self, index: int, row: DecodingSequence) -> None:
-        """Keep the keys and values of a prompt that was just read, for the stage's next one."""
-        tokens = min(len(row.prompt), PREFIX_TOKENS)
-        if (kept := self._cache.copy_out(index, tokens)) is not None:  # type: ignore[union-attr]
-            self._prefixes[row.stage] = (row.prompt[:tokens], kept)
+        """Keep what is known of a prompt that was just read, for the stage's next one."""
+        if not isinstance(self._cache, RaggedCache):
+            return
+        if self._cache.can_cut:
+            tokens = min(len(row.prompt), PREFIX_TOKENS)
+            self._prefixes[row.stage] = (row.prompt[:tokens], self._cache.copy_out(index, tokens))
+        elif self._prefixes.get(row.stage, ([], None))[1] is None:
+            self._prefixes[row.stage] = (row.prompt[:PREFIX_TOKENS], None)
+
+
+def _not_finite(row: DecodingSequence) -> ModelBroken:
+    """What a row fails with whose logits choose nothing: they are NaN or infinite."""
+    whose = f"the {row.stage} stage" if row.stage else "the student"
+    return ModelBroken(
+        f"{whose} computed numbers that are not finite, so nothing it wrote was used; check the experts with"
+        " `memlora adapters verify`, or use --experts none"
+    )
 
 
 def _choose(logits: mx.array, masks: Sequence[Sequence[np.ndarray] | None], choices: Sequence[int]) -> list[int]:

@@ -41,7 +41,7 @@ class GrammarMatcher:
         self._vocabulary = student.vocabulary
         self._matcher = llguidance.LLMatcher(self._tokens, compiled, log_level=0)
         self._check(not self._matcher.is_error())
-        self._bits = llguidance.numpy.allocate_token_bitmask(1, self._vocabulary)
+        self._bits = llguidance.numpy.allocate_token_bitmask(1, self._tokens.vocab_size)
         self._text = bytearray()  # what was accepted, to know whether a string is open
         self._student = student
         self.reserved_tokens = len(student.tokenize(grammar.longest_closing)) + _RESERVE_TOKENS
@@ -161,6 +161,7 @@ class DecodingSequence:
         self.tokens: list[int] = []  # the output
         self.finish: Finish | None = None
         self.counters = DecodingCounters()
+        self.prefix_to_keep = 0  # tokens of the prompt after which its states are kept for the stage's next prompts
         self._student = student
         self._eos = student.eos
         self._repetition = RepetitionStop() if stop_repetition and guide is None else None
@@ -170,6 +171,7 @@ class DecodingSequence:
         self._lookup_table = PromptLookup(prompt) if lookup else None
         self._rejected_drafts = 0  # proposals in a row of which nothing was right
         self._draft: list[int] = []
+        self._reads_again = False  # the pending tokens begin with some that were read and could not be kept
 
     @property
     def text(self) -> str:
@@ -206,7 +208,8 @@ class DecodingSequence:
         self._draft = []
         room = self._remaining_tokens()
         # After a few rejected drafts, try only now and then: verifying a draft that fails costs time.
-        if self._lookup_table and limit and room > 1 and (self._rejected_drafts < 3 or self.counters.steps % 4 == 0):
+        often_wrong = self._rejected_drafts >= 3 and self.counters.steps % 4 != 0
+        if self._lookup_table and limit and room > 1 and not often_wrong and not self._reads_again:
             draft = self._lookup_table.propose(min(limit, self._lookup, room - 1))
             draft = draft[: next((i for i, token in enumerate(draft) if token in self._eos), len(draft))]
             self._draft = draft[: self._guide.valid(draft)] if self._guide else draft
@@ -231,6 +234,7 @@ class DecodingSequence:
         Returns how many of the tokens that were fed are kept: all pending ones, and the draft as far as it was right.
         """
         draft = self._draft
+        self._reads_again = False
         right = next((i for i, token in enumerate(draft) if token != chosen[i]), len(draft))
         if self._guide:
             self._guide.rollback(draft[right:])
@@ -250,6 +254,14 @@ class DecodingSequence:
                 self.pending = [token]
         self._append(new)
         return kept
+
+    def read_again(self, tokens: Sequence[int]) -> None:
+        """Put tokens before the pending ones that were accepted, but that the cache could not keep.
+
+        The next forward pass then has no draft, so that all of its tokens are kept.
+        """
+        self.pending = [*tokens, *self.pending]
+        self._reads_again = True
 
     def _remaining_tokens(self) -> int:
         """Tokens before the output must be brought to its end."""

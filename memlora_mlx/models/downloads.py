@@ -68,12 +68,16 @@ def installed(models_folder: Path) -> list[Installed]:
 
 
 def default_student(models_folder: Path) -> str | None:
-    """The name of the best student on this disk that can run here; None without one."""
-    whole = {model.name for model in installed(models_folder) if model.is_complete}
+    """The student that answers where none is chosen: the one that has been on this disk longest; None without one.
+
+    So a student that is pulled later never takes the place of one that is in use, whose experts it does not have. Of
+    students that came together the best goes first.
+    """
+    whole = {model.name: model.path for model in installed(models_folder) if model.is_complete}
     can_see = has("vision")
     students = [entry for entry in _known(models_folder).values() if entry.kind == "student" and not entry.is_shipped]
-    fit = (entry.name for entry in students if entry.name in whole and (can_see or not entry.needs_vision))
-    return next(fit, None)
+    fit = [entry.name for entry in students if entry.name in whole and (can_see or not entry.needs_vision)]
+    return min(fit, key=lambda name: (whole[name] / MANIFEST).stat().st_mtime, default=None)
 
 
 def pull(name: str, models_folder: Path, *, report: OnDownload | None = None) -> Path:

@@ -18,6 +18,7 @@ from tokenizers import Tokenizer
 
 from memlora_mlx.errors import ModelBroken
 from memlora_mlx.models.embedding_fingerprint import read_optional_json, read_pooling, read_query_prompt
+from memlora_mlx.models.plain_text import PlainText
 from memlora_mlx.models.safetensors_files import load_arrays
 
 _BATCH_TOKENS = 4096  # padded tokens in one forward pass
@@ -58,12 +59,13 @@ class Embedder:
         self.dim = int(self._config["hidden_size"])
         self._tokenizer.enable_truncation(self.max_length)
         self._tokenizer.no_padding()
+        self._text = PlainText(self._tokenizer)
 
     def embed(self, texts: Sequence[str], *, query: bool = False) -> np.ndarray:
         """Unit vectors of the texts: float32, shape (len(texts), dim)."""
         out = np.empty((len(texts), self.dim), dtype=np.float32)
         prompt = self.query_prompt if query else ""
-        encoded = [encoding.ids for encoding in self._tokenizer.encode_batch([prompt + text for text in texts])]
+        encoded = self._text.encode_batch(prompt + text for text in texts)
         for rows in _length_batches([len(ids) for ids in encoded]):
             out[rows] = self._forward([encoded[row] for row in rows])
         return out
@@ -76,7 +78,7 @@ class Embedder:
 
         Returns a float32 array of shape (tokens, dim) for each text.
         """
-        encoded = [encoding.ids for encoding in self._tokenizer.encode_batch(list(texts))]
+        encoded = self._text.encode_batch(texts)
         out = [np.empty((0, self.dim), dtype=np.float32)] * len(texts)
         for rows in _length_batches([len(ids) for ids in encoded]):
             hidden, _, _ = self._hidden([encoded[row] for row in rows], layers)

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 from memlora_mlx.errors import EngineClosed, ModelMissing
 from memlora_mlx.models.lanes import InFlightRequest, Lane, Lanes
+from memlora_mlx.models.mlx_memory import MemoryUse, MlxMemory
 from memlora_mlx.records import Completion, Priority, Request, Stage
 from memlora_mlx.settings import IMAGE_TILES, ExpertMode
 
@@ -51,7 +52,7 @@ class Activity:
 
     doing: tuple[str, ...]  # "chat", "extraction expert", "update (base)"; empty while idle
     tokens: int  # written since the engine began
-    bytes: int  # that MLX's arrays take
+    bytes: int  # that MLX takes: its arrays, and freed buffers that it keeps
 
 
 class Engine:
@@ -63,7 +64,7 @@ class Engine:
         experts: the folder of each stage's, or one folder with a sub-folder a stage; None for the base alone.
         expert_mode: see `ExpertTable`.
         name: the student's name in reports; its folder's by default.
-        image_tiles: see `Settings`.
+        image_tiles, cache_limit, wired_limit: see `Settings`.
     """
 
     def __init__(
@@ -76,6 +77,8 @@ class Engine:
         query_prompt: bool = True,
         name: str | None = None,
         image_tiles: int = IMAGE_TILES,
+        cache_limit: int | None = None,
+        wired_limit: int | None = None,
     ) -> None:
         self._student_folder, self._embedder_folder = student, embedder
         self._expert_folders, self._expert_mode = experts or {}, expert_mode
@@ -83,6 +86,7 @@ class Engine:
         self._student: Student | None = None
         self._experts: ExpertTable | None = None
         self._embedder: Embedder | None = None
+        self._memory = MlxMemory(cache_limit, wired_limit)
         self._sequence = itertools.count()
         self._condition = threading.Condition()
         self._calls: list[_ThreadCall] = []
@@ -191,9 +195,12 @@ class Engine:
         doing = {
             "chat" if stage is None else f"{stage} {'expert' if stage in with_expert else '(base)'}" for stage in stages
         }
-        mlx = sys.modules.get("mlx.core")
-        held = int(mlx.get_active_memory()) if mlx is not None else 0
+        held = self._memory.use().total if "mlx.core" in sys.modules else 0
         return Activity(tuple(sorted(doing)), self._lanes.tokens(), held)
+
+    def memory_use(self) -> MemoryUse:
+        """What MLX takes, and its limits; from any thread."""
+        return self._memory.use()
 
     def close(self) -> None:
         """Stop the thread; waiting requests end with `EngineClosed`."""
@@ -230,6 +237,7 @@ class Engine:
                     work.result.set_exception(error)
             else:
                 self._lanes.step(work)
+                self._memory.after_step(is_idle=not self._lanes.busy())
         closed = EngineClosed("the engine was closed")
         for call in self._calls:
             call.result.set_exception(closed)
@@ -262,6 +270,7 @@ class Engine:
             from memlora_mlx.models.experts import ExpertTable, read_experts
             from memlora_mlx.models.loading import load_student
 
+            self._memory.set_limits()
             if self._student_folder is None:
                 raise ModelMissing("no student is chosen; `memlora models pull smollm2-135m` fetches a small one")
             student = load_student(self._student_folder, self._name, image_tiles=self._image_tiles)
@@ -272,6 +281,7 @@ class Engine:
 
     def _embedding_model(self) -> Embedder:
         if self._embedder is None:
+            self._memory.set_limits()
             from memlora_mlx.models.embedding import Embedder
 
             if isinstance(self._embedder_folder, ModelMissing):

@@ -229,7 +229,24 @@ def read_expert(folder: Path, stage: Stage, base_fingerprint: str) -> Expert:
         matrices = {name: (arrays[f"{name}.lora_a"], lora.scale * arrays[f"{name}.lora_b"]) for name in sorted(names)}
     except KeyError as error:
         raise AdapterMismatch(f"the expert in {folder} is incomplete: {error.args[0]} is missing") from error
+    _require_finite(folder, arrays, matrices)
     return Expert(stage, folder, matrices, config.card)
+
+
+def _require_finite(folder: Path, arrays: Mapping[str, mx.array], matrices: Matrices) -> None:
+    """Raises AdapterMismatch: weights are no floating-point numbers, or, scaled, not finite."""
+    for name, array in arrays.items():
+        if not mx.issubdtype(array.dtype, mx.floating):
+            kind = str(array.dtype).rpartition(".")[2]
+            raise AdapterMismatch(
+                f"the expert in {folder} has weights of the type {kind} ({name}); install another one"
+            )
+    are_finite = [mx.isfinite(a).all() & mx.isfinite(b).all() for a, b in matrices.values()]
+    for name, is_finite in zip(matrices, np.array(mx.stack(are_finite)) if are_finite else (), strict=True):
+        if not is_finite:
+            raise AdapterMismatch(
+                f"the expert in {folder} has weights that are NaN or infinite ({name}); install another one"
+            )
 
 
 Q_V: tuple[str, ...] = ("self_attn.q_proj", "self_attn.v_proj")
@@ -241,6 +258,16 @@ ALL_LINEAR: tuple[str, ...] = (
     "mlp.up_proj",
     "mlp.down_proj",
 )
+# What some families call these layers, or have in their place: one layer for several (Phi), a convolution (LFM2), a
+# state-space layer (Granite) or linear attention (Qwen3.5) in most blocks.
+OTHER_NAMES: Mapping[str, tuple[str, ...]] = {
+    "self_attn.q_proj": ("self_attn.qkv_proj", "linear_attn.in_proj_qkv", "conv.in_proj", "mamba.in_proj"),
+    "self_attn.v_proj": ("self_attn.qkv_proj", "linear_attn.in_proj_qkv", "conv.in_proj", "mamba.in_proj"),
+    "self_attn.o_proj": ("self_attn.out_proj", "linear_attn.out_proj", "conv.out_proj", "mamba.out_proj"),
+    "mlp.gate_proj": ("mlp.gate_up_proj", "feed_forward.w1"),
+    "mlp.up_proj": ("mlp.gate_up_proj", "feed_forward.w3"),
+    "mlp.down_proj": ("feed_forward.w2",),
+}
 ADAPTED: Mapping[Stage, tuple[str, ...]] = {  # as the paper's experts
     "extraction": Q_V,
     "update": Q_V,
@@ -281,9 +308,12 @@ def write_expert(
 
 
 def adapted_layers(model: nn.Module, keys: tuple[str, ...]) -> list[str]:
-    """The full names of the linear layers that end like one of the keys."""
+    """The full names of the linear layers that end like one of the keys, or as the model's family calls it."""
     linear = (nn.Linear, nn.QuantizedLinear)
-    return sorted(name for name, module in model.named_modules() if name.endswith(keys) and isinstance(module, linear))
+    endings = tuple(dict.fromkeys(ending for key in keys for ending in (key, *OTHER_NAMES.get(key, ()))))
+    return sorted(
+        name for name, module in model.named_modules() if name.endswith(endings) and isinstance(module, linear)
+    )
 
 
 def random_matrices(
@@ -291,7 +321,8 @@ def random_matrices(
 ) -> dict[str, tuple[mx.array, mx.array]]:
     """An expert of random weights, for measuring and for proving exactness."""
     mx.random.seed(seed)
-    found = {name: _shape(module) for name, module in model.named_modules() if name.endswith(layers)}
+    modules = dict(model.named_modules())
+    found = {name: _shape(modules[name]) for name in adapted_layers(model, layers)}
     return {
         name: (mx.random.normal((inputs, rank)) * strength, mx.random.normal((rank, outputs)) * strength)
         for name, (outputs, inputs) in sorted(found.items())

@@ -1,8 +1,13 @@
-"""A KV cache for rows that grow unevenly: each row has a length of its own, and takes back what was not accepted.
+"""A cache for rows that grow unevenly: each row has a length of its own, and takes back what was not accepted.
 
-mlx-lm's batch cache keeps rows of one length by padding them on the left. Here every row writes behind its own end, so
-rows may take different numbers of tokens in one forward pass, and taking tokens back is a change of a number. What lies
-behind a row's end is never seen: the mask ends there, and the next tokens overwrite it.
+mlx-lm's batch caches keep rows of one length by padding them on the left. Here every row writes behind its own end, so
+rows may take different numbers of tokens in one forward pass.
+
+- Keys and values: taking tokens back is a change of a number. What lies behind a row's end is never seen: the mask ends
+  there, and the next tokens overwrite it. A layer with a sliding window keeps all keys too, and its mask and the keys
+  that it reads end at the window; contexts here are short, and a buffer that turns could not take tokens back.
+- Recurrent states (of convolutions and state-space layers) cannot be cut. A row keeps the state of before the forward
+  pass until all of its tokens are accepted; otherwise the accepted ones are given again in the next pass.
 """
 
 from __future__ import annotations
@@ -12,59 +17,89 @@ from typing import Any
 
 import mlx.core as mx
 
+from memlora_mlx.models.forward_pass import ForwardPass
+from memlora_mlx.models.recurrent_cache import RecurrentLayer
+
 _GROWTH = 256  # tokens by which the buffers grow
+
+KeptPrefix = list[Any]  # what `copy_out` gives: for each layer its keys and values, or its recurrent states
 
 
 class RaggedCache:
-    """The keys and values of up to `rows` sequences of one model.
+    """The keys and values of up to `rows` sequences of one model, and the recurrent states of layers that have them.
 
     The first `n` rows are the live ones. For a forward pass over some of them call `begin`, give what it returns to the
     model, then say with `advance` how many tokens each row keeps.
+
+    Args:
+        native: the cache that mlx-lm or mlx-vlm makes for the model, a layer each.
+        rows: places.
     """
 
     supports_rollback = True
 
-    def __init__(self, layers: int, rows: int) -> None:
+    def __init__(self, native: Sequence[Any], rows: int) -> None:
         self.rows = rows
         self.lengths = [0] * rows
-        self._pass = _ForwardPass(rows)
-        self.layers = [_Layer(self._pass) for _ in range(layers)]
+        self._pass = ForwardPass(rows)
+        self.layers = [_make_layer(layer, self._pass) for layer in native]
+        self._recurrent = [layer for layer in self.layers if isinstance(layer, RecurrentLayer)]
+        self._fed: list[int] = []
 
-    def begin(self, first: int, count: int, tokens: int) -> list[_Layer]:
-        """Prepare a forward pass of `tokens` tokens on each of `count` rows from `first` on."""
-        starts = self.lengths[first : first + count]
-        self._make_room(max(starts) + tokens)
-        self._pass.begin(first, starts, tokens)
+    @property
+    def can_cut(self) -> bool:
+        """Whether a prefix of any length can be taken from a row; otherwise only all that it has."""
+        return not self._recurrent
+
+    def begin(self, first: int, fed: Sequence[int]) -> list[Any]:
+        """Prepare a forward pass over a row for each number, from `first` on.
+
+        Args:
+            fed: tokens of each row; all are padded to the longest at their ends.
+        """
+        starts = self.lengths[first : first + len(fed)]
+        self._fed = list(fed)
+        self._make_room(max(starts) + max(fed))
+        self._pass.begin(first, starts, fed)
         return self.layers
 
-    def advance(self, kept: Sequence[int]) -> None:
-        """Keep the first so many of the tokens each row was given."""
+    def advance(self, accepted: Sequence[int]) -> list[int]:
+        """Keep the first so many of the tokens that each row was given.
+
+        Returns how many are kept: none of those of a row with recurrent states of which some were not accepted.
+        """
+        kept = list(accepted)
+        if self._recurrent:
+            kept = [count if count == fed else 0 for count, fed in zip(accepted, self._fed, strict=True)]
+            for layer in self._recurrent:
+                layer.keep([count > 0 for count in kept])
         for i, tokens in enumerate(kept):
             self.lengths[self._pass.first + i] += tokens
+        return kept
 
     def move(self, source: int, target: int) -> None:
-        """Put one row in another's place."""
-        if source != target:
-            for layer in self.layers:
-                layer.move(source, target, self.lengths[source])
+        """Put the last live row in another's place; `source` is free afterwards."""
+        for layer in self.layers:
+            layer.move(source, target, self.lengths[source])
         self.lengths[target] = self.lengths[source]
         self.lengths[source] = 0
 
-    def copy_out(self, row: int, tokens: int) -> list[tuple[mx.array, mx.array]]:
-        """The keys and values of a row's first tokens, for `copy_in`."""
+    def copy_out(self, row: int, tokens: int) -> KeptPrefix:
+        """A row's first tokens, for `copy_in`; all of its tokens if `can_cut` is false."""
+        assert self.can_cut or tokens == self.lengths[row]
         kept = [layer.copy_out(row, tokens) for layer in self.layers]
         mx.eval(kept)
         return kept
 
-    def copy_in(self, row: int, kept: Sequence[tuple[mx.array, mx.array]], tokens: int) -> None:
-        """Begin a row with the first tokens of what `copy_out` gave."""
+    def copy_in(self, row: int, kept: KeptPrefix, tokens: int) -> None:
+        """Begin a row with the first tokens of what `copy_out` gave; with all of them if `can_cut` is false."""
         self._make_room(tokens)
-        for layer, (keys, values) in zip(self.layers, kept, strict=True):
-            layer.copy_in(row, keys[..., :tokens, :], values[..., :tokens, :])
+        for layer, part in zip(self.layers, kept, strict=True):
+            layer.copy_in(row, part, tokens)
         self.lengths[row] = tokens
 
     def evaluate(self) -> None:
-        mx.eval([(layer.keys, layer.values) for layer in self.layers if layer.keys is not None])
+        mx.eval([layer.arrays() for layer in self.layers])
 
     def _make_room(self, tokens: int) -> None:
         if tokens > self._pass.capacity:
@@ -73,43 +108,14 @@ class RaggedCache:
                 layer.grow(self._pass.capacity)
 
 
-class _ForwardPass:
-    """What the layers of one forward pass have in common."""
-
-    def __init__(self, rows: int) -> None:
-        self.rows, self.capacity = rows, 0
-        self.first = 0
-
-    def begin(self, first: int, starts: Sequence[int], tokens: int) -> None:
-        self.first, self.count, self.tokens = first, len(starts), tokens
-        self.end = max(starts) + tokens
-        self._mask: mx.array | None = None
-        self._starts = mx.array(list(starts))
-        if self.count == 1:
-            self.offset: mx.array | int = starts[0]  # a slice is cheaper than a scatter
-        else:
-            self.offset = self._starts
-            self.positions = self._starts[:, None] + mx.arange(tokens)[None]  # (count, tokens)
-            self.indices = mx.arange(first, first + self.count)[:, None]
-
-    def mask(self) -> mx.array | None:
-        """Which keys each new token sees: bool, (count, 1, tokens, end); None where it sees all there are."""
-        if self.count == 1 and self.tokens == 1:
-            return None
-        if self._mask is None:
-            own = self._starts[:, None] + mx.arange(self.tokens)[None]
-            self._mask = (mx.arange(self.end)[None, None] <= own[..., None])[:, None]
-        return self._mask
-
-
 class _Layer:
     """One layer's keys and values, with the methods that mlx-lm's models call."""
 
     keys: mx.array | None = None  # (rows, heads, capacity, dim)
     values: mx.array | None = None
 
-    def __init__(self, now: _ForwardPass) -> None:
-        self._now = now
+    def __init__(self, now: ForwardPass, window: int | None) -> None:
+        self._now, self._window = now, window
 
     @property
     def offset(self) -> mx.array | int:
@@ -117,7 +123,7 @@ class _Layer:
         return self._now.offset
 
     def make_mask(self, tokens: int, return_array: bool = False, window_size: int | None = None) -> mx.array | None:
-        return self._now.mask()
+        return self._now.mask(self._window)
 
     def update_and_fetch(self, keys: mx.array, values: mx.array) -> tuple[mx.array, mx.array]:
         """Write (count, heads, tokens, dim) behind each row's end; return all up to the longest end."""
@@ -130,7 +136,17 @@ class _Layer:
         else:
             own_keys[now.indices, :, now.positions] = keys.transpose(0, 2, 1, 3)
             own_values[now.indices, :, now.positions] = values.transpose(0, 2, 1, 3)
-        return own_keys[first:last, :, :end], own_values[first:last, :, :end]
+        return self.keys_and_values()
+
+    def keys_and_values(self) -> tuple[mx.array, mx.array]:
+        """The keys and values that the new tokens see, with those of tokens behind the ends of shorter rows."""
+        assert self.keys is not None and self.values is not None
+        now = self._now
+        first, last, low = now.first, now.first + now.count, now.low(self._window)
+        return self.keys[first:last, :, low : now.end], self.values[first:last, :, low : now.end]
+
+    def arrays(self) -> list[mx.array]:
+        return [array for array in (self.keys, self.values) if array is not None]
 
     def grow(self, capacity: int) -> None:
         if self.keys is not None and self.values is not None:
@@ -138,7 +154,7 @@ class _Layer:
             self.keys, self.values = mx.pad(self.keys, more), mx.pad(self.values, more)
 
     def move(self, source: int, target: int, tokens: int) -> None:
-        if self.keys is not None and self.values is not None:
+        if source != target and self.keys is not None and self.values is not None:
             self.keys[target, :, :tokens] = self.keys[source, :, :tokens]
             self.values[target, :, :tokens] = self.values[source, :, :tokens]
 
@@ -146,10 +162,11 @@ class _Layer:
         assert self.keys is not None and self.values is not None
         return mx.contiguous(self.keys[row, :, :tokens]), mx.contiguous(self.values[row, :, :tokens])
 
-    def copy_in(self, row: int, keys: mx.array, values: mx.array) -> None:
+    def copy_in(self, row: int, kept: tuple[mx.array, mx.array], tokens: int) -> None:
+        keys, values = (array[:, :tokens] for array in kept)
         own_keys, own_values = self._buffers(keys.shape[0], keys.shape[2], values.shape[2], keys.dtype)
-        own_keys[row, :, : keys.shape[1]] = keys
-        own_values[row, :, : values.shape[1]] = values
+        own_keys[row, :, :tokens] = keys
+        own_values[row, :, :tokens] = values
 
     def _buffers(self, heads: int, key_dim: int, value_dim: int, dtype: mx.Dtype) -> tuple[mx.array, mx.array]:
         if self.keys is None or self.values is None:
@@ -160,9 +177,10 @@ class _Layer:
 
 
 class NativeCache:
-    """A model's own cache behind the same calls, for one row: for models whose layers keep more than plain keys."""
+    """A model's own cache behind the same calls, for one row: for models with layers that `RaggedCache` does not know."""
 
     rows = 1
+    can_cut = False
 
     def __init__(self, native: list[Any]) -> None:
         from mlx_lm.models.cache import can_trim_prompt_cache
@@ -172,31 +190,37 @@ class NativeCache:
         turns = any(getattr(layer, "max_size", None) is not None for layer in native)
         self.supports_rollback = bool(can_trim_prompt_cache(native)) and not turns
 
-    def begin(self, first: int, count: int, tokens: int) -> list[Any]:
-        self._tokens = tokens
+    def begin(self, first: int, fed: Sequence[int]) -> list[Any]:
+        self._tokens = fed[0]
         return self._native
 
-    def advance(self, kept: Sequence[int]) -> None:
+    def advance(self, accepted: Sequence[int]) -> list[int]:
         from mlx_lm.models.cache import trim_prompt_cache
 
-        if kept[0] < self._tokens:
-            trim_prompt_cache(self._native, self._tokens - kept[0])
+        if accepted[0] < self._tokens:
+            trim_prompt_cache(self._native, self._tokens - accepted[0])
+        return list(accepted)
 
     def evaluate(self) -> None:
         mx.eval([layer.state for layer in self._native])
 
-    def copy_out(self, row: int, tokens: int) -> None:
-        return None
-
 
 def make_cache(native: list[Any], rows: int) -> RaggedCache | NativeCache:
-    """A cache for up to `rows` rows; for one row only where the model's layers keep more than plain keys and values.
+    """A cache for up to `rows` rows; for one row only where a layer keeps something that `RaggedCache` does not know.
 
     Args:
-        native: what mlx-lm makes for the model.
+        native: what mlx-lm or mlx-vlm makes for the model.
     """
-    from mlx_lm.models.cache import KVCache
+    return RaggedCache(native, rows) if all(map(_is_known, native)) else NativeCache(native)
 
-    if all(type(layer) is KVCache for layer in native):
-        return RaggedCache(len(native), rows)
-    return NativeCache(native)
+
+def _is_known(layer: Any) -> bool:
+    # mlx-lm and mlx-vlm each have classes of these names, which do the same.
+    kind = type(layer).__name__
+    return kind in ("KVCache", "ArraysCache") or (kind == "RotatingKVCache" and not layer.keep)
+
+
+def _make_layer(layer: Any, now: ForwardPass) -> _Layer | RecurrentLayer:
+    if type(layer).__name__ == "ArraysCache":
+        return RecurrentLayer(now, len(layer.cache))
+    return _Layer(now, getattr(layer, "max_size", None))

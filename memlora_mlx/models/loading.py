@@ -17,7 +17,7 @@ from memlora_mlx.errors import ExtraMissing, ModelBroken, VisionMissing
 from memlora_mlx.extras import require
 from memlora_mlx.models import cpu_kernels
 from memlora_mlx.models.cards import ModelManifest
-from memlora_mlx.models.model_config import read_vision_config
+from memlora_mlx.models.model_config import is_vision_only, language_config, read_config, runs_vision_tower
 from memlora_mlx.models.student import Student, error_line
 from memlora_mlx.models.vision_adapters import vision_adapter_for
 from memlora_mlx.models.vision_student import VisionStudent
@@ -25,7 +25,9 @@ from memlora_mlx.settings import IMAGE_TILES
 
 
 def load_student(folder: Path, name: str | None = None, *, image_tiles: int = IMAGE_TILES) -> Student:
-    """Load an MLX model folder. The result is a `VisionStudent` if the model has a vision tower.
+    """Load an MLX model folder. The result is a `VisionStudent` if the model has a vision tower that runs here.
+
+    Of a model whose tower does not run here, mlx-lm loads the language model, and the result reads text only.
 
     Args:
         folder: the model folder, with config.json, *.safetensors and a tokenizer.
@@ -35,12 +37,12 @@ def load_student(folder: Path, name: str | None = None, *, image_tiles: int = IM
     Raises:
         ModelBroken: a file is missing or damaged, or mlx-lm does not know the architecture.
         ExtraMissing: it is a vision model, and mlx-vlm is not installed.
-        VisionMissing: it is a vision model, and mlx-vlm cannot run its family.
+        VisionMissing: its tower does not run here, and mlx-lm does not load its language model by itself.
     """
-    vision_config = read_vision_config(folder)
+    config = read_config(folder)
     try:
-        if vision_config is not None:
-            return _load_vision_student(folder, vision_config, name or _name_of(folder), image_tiles)
+        if runs_vision_tower(config) or is_vision_only(config):
+            return _load_vision_student(folder, config, name or _name_of(folder), image_tiles)
         return _load_text_student(folder, name or _name_of(folder))
     except (ModelBroken, VisionMissing, ExtraMissing):
         raise
@@ -52,7 +54,7 @@ def _load_text_student(folder: Path, name: str) -> Student:
     from mlx_lm.utils import load_model, load_tokenizer
 
     model, config = load_model(folder)
-    tokenizer = load_tokenizer(folder, eos_token_ids=config.get("eos_token_id"))
+    tokenizer = load_tokenizer(folder, eos_token_ids=_end_tokens(config))
     _make_resident(model, config)
     return Student(model, tokenizer, config, name)
 
@@ -73,9 +75,7 @@ def _load_vision_student(folder: Path, config: dict[str, Any], name: str, image_
     logging.set_verbosity_error()  # transformers warns of every model type that is not its own
     try:
         whole = load_model(folder, lazy=True)
-        text_config = config.get("text_config") or config.get("llm_config") or {}
-        end_ids = config.get("eos_token_id") or text_config.get("eos_token_id")
-        tokenizer = load_tokenizer(folder, eos_token_ids=end_ids)
+        tokenizer = load_tokenizer(folder, eos_token_ids=_end_tokens(config))
         # What ends a turn is often in neither: InternVL's configs name the end of a document alone.
         for end in (str(tokenizer.eos_token_id), *adapter.STOP_TOKENS):
             tokenizer.add_eos_token(end)
@@ -83,6 +83,11 @@ def _load_vision_student(folder: Path, config: dict[str, Any], name: str, image_
         return VisionStudent(whole, tokenizer, config, name, adapter(whole, tokenizer, config, image_tiles))
     finally:
         logging.set_verbosity(verbosity)
+
+
+def _end_tokens(config: Mapping[str, Any]) -> Any:
+    """The tokens that end an answer, as the config of the whole or of its language model names them."""
+    return config.get("eos_token_id") or language_config(config).get("eos_token_id")
 
 
 def _make_resident(model: nn.Module, config: Mapping[str, Any]) -> None:

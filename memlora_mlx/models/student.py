@@ -5,6 +5,7 @@ The head is apart so that a forward pass over a prompt computes it only where a 
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterable, Sequence
 from functools import cached_property
@@ -20,7 +21,11 @@ from numpy.typing import NDArray
 
 from memlora_mlx.errors import VisionMissing
 from memlora_mlx.models.experts import weight_fingerprint
-from memlora_mlx.models.model_config import text_only_message
+from memlora_mlx.models.kv_cache import NativeCache, RaggedCache, make_cache
+from memlora_mlx.models.model_config import language_config, text_only_message
+from memlora_mlx.models.output_head import OutputHead
+from memlora_mlx.models.plain_text import PlainText
+from memlora_mlx.models.recurrent_cache import RecurrentLayer
 
 
 class Student:
@@ -34,20 +39,23 @@ class Student:
     """
 
     has_vision = False  # whether `encode` takes a picture
+    RESERVED_MARKS: tuple[str, ...] = ()  # what `encode` itself writes into prompts for a while
 
     def __init__(self, model: nn.Module, tokenizer: Any, config: dict[str, Any], name: str) -> None:
         _fix_gemma2_mask()
         self.model = model
         self.name = name
-        self.config = config
+        self.config = language_config(config)
         self.family = str(config.get("model_type", "unknown"))
         self.fingerprint = weight_fingerprint(model)
-        self.vocabulary = int(config["vocab_size"])
-        self.context = int(config.get("max_position_embeddings") or 4096)
+        self.context = int(self.config.get("max_position_embeddings") or 4096)
         self.eos: frozenset[int] = frozenset(tokenizer.eos_token_ids)
         self._tokenizer = tokenizer
         self._lock = threading.Lock()  # prompts are counted on callers' threads
-        self._softcap: float | None = getattr(self.language_model, "final_logit_softcapping", None)
+        self._head = OutputHead(self.language_model)
+        # The width of the logits is what the model computes: some configs do not say it, others count differently.
+        probe = self.logits(self.hidden(mx.zeros((1, 1), mx.int32), None))
+        self.vocabulary = int(probe.shape[-1])
 
     @property
     def nbytes(self) -> int:
@@ -57,8 +65,10 @@ class Student:
     @cached_property
     def grammar_tokens(self) -> llguidance.LLTokenizer:
         """The vocabulary as grammars see it; building it takes a third of a second for 49k tokens."""
-        inner = self._tokenizer._tokenizer.backend_tokenizer.to_str()
-        return llguidance.LLTokenizer(inner, n_vocab=self.vocabulary, eos_token=sorted(self.eos))
+        backend = self._tokenizer._tokenizer.backend_tokenizer
+        # Some tokenizers know more tokens than the model has logits for: Gemma 3's mark of an image, for one.
+        size = max(self.vocabulary, backend.get_vocab_size(with_added_tokens=True))
+        return llguidance.LLTokenizer(backend.to_str(), n_vocab=size, eos_token=sorted(self.eos))
 
     @cached_property
     def json_closing_tokens(self) -> dict[str, np.ndarray]:
@@ -80,23 +90,39 @@ class Student:
         """
         if image is not None:
             raise VisionMissing(text_only_message(self.name))
-        turns = [{"role": role, "content": text} for role, text in chat]
+        shown = self.hidden_commands(chat)
+        options = {"add_generation_prompt": True, "enable_thinking": False}
+        turns = [{"role": role, "content": text} for role, text in shown]
         with self._lock:
-            ids = self._tokenizer.apply_chat_template(
-                turns, add_generation_prompt=True, tokenize=True, return_dict=False, enable_thinking=False
-            )
+            if shown != tuple(chat):
+                rendered = str(self._tokenizer.apply_chat_template(turns, tokenize=False, **options))
+                return self.plain_text.tokens(rendered)
+            ids = self._tokenizer.apply_chat_template(turns, tokenize=True, return_dict=False, **options)
         return [int(token) for token in ids]
+
+    @cached_property
+    def plain_text(self) -> PlainText:
+        """Reads what people and models wrote: special tokens in it are text."""
+        template = self._tokenizer._tokenizer.chat_template
+        return PlainText(
+            self._tokenizer._tokenizer.backend_tokenizer,
+            json.dumps(template, ensure_ascii=False) if template else "",
+            self.RESERVED_MARKS,
+        )
+
+    def hidden_commands(self, chat: Sequence[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
+        """A chat as a template may take it: with marks in place of special tokens (see `PlainText`)."""
+        return tuple((role, self.plain_text.hide(text)) for role, text in chat)
 
     def tokenize(self, text: str) -> list[int]:
         """Token ids of a bare text, without special tokens."""
         with self._lock:
-            return [int(token) for token in self._tokenizer.encode(text, add_special_tokens=False)]
+            return self.plain_text.encode(text)[0]
 
     def tokenize_with_spans(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
         """Token ids of a bare text, and the characters (from, to) each one stands for."""
         with self._lock:
-            found = self._tokenizer._tokenizer.backend_tokenizer.encode(text, add_special_tokens=False)
-        return list(found.ids), list(found.offsets)
+            return self.plain_text.encode(text)
 
     @property
     def end_token(self) -> int:
@@ -109,7 +135,7 @@ class Student:
 
     @property
     def language_model(self) -> nn.Module:
-        """The part with the layers, `model`, and the output head."""
+        """The part that turns tokens into logits."""
         return self.model
 
     def compute_features(self, tokens: Sequence[int], in_flight: Iterable[Sequence[int]] = ()) -> None:
@@ -119,6 +145,23 @@ class Student:
         from mlx_lm.models.cache import make_prompt_cache
 
         return list(make_prompt_cache(self.model))
+
+    def make_batch_cache(self, rows: int) -> RaggedCache | NativeCache:
+        """A cache for rows that are decoded together; for one row only where this model cannot have more."""
+        return make_cache(self.make_cache(), rows) if self.pads_rows else NativeCache(self.make_cache())
+
+    @cached_property
+    def pads_rows(self) -> bool:
+        """Whether rows of different lengths may share a forward pass.
+
+        Recurrent layers must leave padding out of their states. A model that does so asks the cache for the rows' lengths.
+        """
+        cache = make_cache(self.make_cache(), 1)
+        if isinstance(cache, NativeCache):
+            return False
+        layers = cache.begin(0, [1])
+        self.hidden(mx.zeros((1, 1), mx.int32), layers)  # only described, never computed
+        return all(layer.reads_lengths for layer in layers if isinstance(layer, RecurrentLayer))
 
     def features_at(self, tokens: NDArray[np.int32]) -> mx.array | None:
         """What stands in the places of pictures: see `VisionStudent`. Without a vision tower there are none."""
@@ -130,16 +173,15 @@ class Student:
         Args:
             image_features: what `features_at` gives for these tokens, where it is known.
         """
-        return self.language_model.model(tokens, cache)
+        if cache is None and self.config.get("model_type") == "gemma3n":
+            cache = (
+                self.make_cache()
+            )  # without one, mlx-lm's layers that share keys compute their own from weights unused
+        return self._head.backbone(tokens, cache=cache)
 
     def logits(self, hidden: mx.array) -> mx.array:
         """The output head on hidden states: (..., dim) to (..., vocabulary)."""
-        if "lm_head" in self.language_model:
-            return self.language_model.lm_head(hidden)
-        logits = self.language_model.model.embed_tokens.as_linear(hidden)
-        if self._softcap is not None:
-            logits = mx.tanh(logits / self._softcap) * self._softcap
-        return logits
+        return self._head(hidden)
 
 
 def _fix_gemma2_mask() -> None:

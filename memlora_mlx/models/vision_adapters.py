@@ -16,6 +16,7 @@ import mlx.nn as nn
 import numpy as np
 
 from memlora_mlx.errors import ModelBroken, VisionMissing
+from memlora_mlx.models.output_head import OutputHead
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Pixels
@@ -35,6 +36,7 @@ class VisionAdapter(ABC):
 
     def __init__(self, model: nn.Module, tokenizer: Any, config: Mapping[str, Any], image_tiles: int) -> None:
         self.model, self.tokenizer, self.config, self.max_tiles = model, tokenizer, config, image_tiles
+        self._head = OutputHead(model.language_model)
 
     @abstractmethod
     def render(self, chat: Sequence[tuple[str, str]], picture: str = "") -> str:
@@ -60,12 +62,16 @@ class VisionAdapter(ABC):
         """The language model's last hidden states, of tokens or of what `embed` and `features` made of them."""
         return self.model.language_model.model(tokens, inputs_embeds=embedded, cache=cache)
 
+    def head(self, hidden: mx.array) -> mx.array:
+        """The logits of what `forward` gives."""
+        return self._head(hidden)
+
 
 def vision_adapter_for(config: Mapping[str, Any]) -> type[VisionAdapter]:
-    """The eyes of a model's family.
+    """How a model's family looks at images; `model_config.VISION_FAMILIES` are the families that have one.
 
     Raises:
-        VisionMissing: the family is not known, or cannot be run.
+        VisionMissing: the family is not known, or its vision tower cannot be run.
     """
     family = str(config.get("model_type", "unknown"))
     reason = next((why for names, why in _REFUSED if family.startswith(names)), None)
@@ -239,6 +245,9 @@ class SmolVLMAdapter(ProcessorAdapter):
         for layer, part in zip(language.layers, cache or [None] * len(language.layers), strict=True):
             states = layer(states, mask, part)
         return language.norm(states)
+
+    def head(self, hidden: mx.array) -> mx.array:
+        return self.model.language_model.lm_head(hidden)
 
 
 class Gemma3Adapter(ProcessorAdapter):

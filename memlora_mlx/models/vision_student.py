@@ -29,6 +29,8 @@ from memlora_mlx.models.student import Student, error_line
 from memlora_mlx.models.vision_adapters import VisionAdapter
 
 FEATURE_BYTES = 256 << 20  # of features that are kept for the next question about their pictures
+# Of the pictures that a student is shown: they were normalised, so no other decoder has to read them.
+STORED_FORMATS = ("PNG", "JPEG")
 _IMAGE_MARK = "\ue000picture\ue000"  # where the picture goes, while a chat is being rendered
 
 
@@ -68,13 +70,13 @@ class VisionStudent(Student):
     """
 
     has_vision = True
+    RESERVED_MARKS = (_IMAGE_MARK,)
 
     def __init__(
         self, whole: nn.Module, tokenizer: Any, config: dict[str, Any], name: str, adapter: VisionAdapter
     ) -> None:
-        words = config.get("text_config") or config.get("llm_config") or {}
-        super().__init__(LanguageModel(whole), tokenizer, {**config, **words, "model_type": config["model_type"]}, name)
         self._whole, self._adapter = whole, adapter
+        super().__init__(LanguageModel(whole), tokenizer, config, name)
         self._images: dict[str, ImageFeatures] = {}  # by SHA-256, in the order of their numbers
         self._files: dict[
             tuple[str, int, int], ImageFeatures
@@ -103,10 +105,11 @@ class VisionStudent(Student):
         Raises:
             UsageError: the picture cannot be read.
         """
+        plain = self.hidden_commands(chat)
         if image is None:
-            return self._tokens_of(self._adapter.render(chat))
+            return self._tokens_of(self._adapter.render(plain))
         shown = self._register_image(image)
-        before, _, after = self._adapter.render(chat, _IMAGE_MARK).partition(_IMAGE_MARK)
+        before, _, after = self._adapter.render(plain, _IMAGE_MARK).partition(_IMAGE_MARK)
         names = iter(range(-shown.first_id, -shown.first_id - shown.feature_count, -1))
         inside = [
             next(names) if token is None else token for token in self._adapter.image_tokens(shown.width, shown.height)
@@ -115,6 +118,8 @@ class VisionStudent(Student):
 
     def _tokens_of(self, rendered: str) -> list[int]:
         with self._lock:
+            if self.plain_text.has_hidden(rendered):
+                return self.plain_text.tokens(rendered)
             return [int(token) for token in self._tokenizer.encode(rendered, add_special_tokens=False)]
 
     def _register_image(self, path: Path) -> ImageFeatures:
@@ -127,7 +132,7 @@ class VisionStudent(Student):
             if (known := self._files.get(key)) is not None:
                 return known
             digest = hashlib.sha256(path.read_bytes()).hexdigest()
-            with Image.open(path) as file:
+            with Image.open(path, formats=STORED_FORMATS) as file:
                 width, height = file.size
         except Exception as error:  # an unknown form, a file that was just erased
             raise UsageError(f"the picture {path.name} cannot be read ({error_line(error)})") from error
@@ -189,7 +194,7 @@ class VisionStudent(Student):
         from PIL import Image
 
         try:
-            with Image.open(image.path) as file:
+            with Image.open(image.path, formats=STORED_FORMATS) as file:
                 pixels = file.convert("RGB")
         except Exception as error:
             raise UsageError(f"the picture {image.path.name} cannot be read ({error_line(error)})") from error
@@ -229,3 +234,6 @@ class VisionStudent(Student):
         words = self._adapter.embed(mx.maximum(tokens, 0))
         mixed = mx.where((tokens < 0)[..., None], image_features.astype(words.dtype), words)
         return self._adapter.forward(None, mixed, cache)
+
+    def logits(self, hidden: mx.array) -> mx.array:
+        return self._adapter.head(hidden)

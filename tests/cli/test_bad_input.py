@@ -374,3 +374,41 @@ def test_numbers_beyond_counting_and_a_folder_to_write_to_are_one_line(tiny_home
         done = run_memlora(*arguments)
         assert done[0] == code and done[2].startswith("memlora: ") and says in done[2] and done[2].count("\n") == 1
     assert run_memlora("memory", "search", "caf\udce9")[0] == 0, "a shell's bytes that are no UTF-8"
+
+
+def test_an_export_follows_no_link_and_a_line_without_end_is_refused(
+    stored: dict[str, object], tmp_path: Path, run_memlora: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The export's temporary name cannot be guessed, is never opened where something is there, and nobody else may read it."""
+    from memlora_mlx.memory.store import export_import
+
+    folder, victim = tmp_path / "shared", tmp_path / "victim"
+    folder.mkdir()
+    victim.write_text("mine")
+    opened: list[tuple[str, int]] = []
+    system_open = os.open
+
+    def look(path: object, flags: int, mode: int = 0o777, **options: int) -> int:
+        opened.append((str(path), flags))
+        return system_open(path, flags, mode, **options)  # type: ignore[arg-type]
+
+    (folder / "out.jsonl").symlink_to(victim)
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "open", look)
+        assert run_memlora("memory", "export", folder / "out.jsonl")[0] == 0
+    assert victim.read_text() == "mine" and not (folder / "out.jsonl").is_symlink(), (
+        "the link is replaced, not followed"
+    )
+    assert (folder / "out.jsonl").stat().st_mode & 0o077 == 0
+    parts = [flags for path, flags in opened if path.endswith(".part")]
+    assert parts and all(flags & os.O_EXCL and flags & os.O_NOFOLLOW for flags in parts)
+
+    exported = (folder / "out.jsonl").read_text()
+    memory = json.loads(exported.splitlines()[-1])
+    (tmp_path / "long.jsonl").write_text(exported + "[" * 5000)
+    with monkeypatch.context() as patched:
+        patched.setattr(export_import, "MAX_LINE", 2000)
+        check_line(run_memlora("memory", "import", tmp_path / "long.jsonl"), 2, "longer than 2,000 characters")
+    for field, value in (("metadata", {"a": "b" * 2_000_000}), ("text", "x" * 2_000_000)):
+        (tmp_path / "big.jsonl").write_text(exported + json.dumps({**memory, "id": "new", field: value}))
+        check_line(run_memlora("memory", "import", tmp_path / "big.jsonl"), 1, f"{field} ", "nothing was imported")

@@ -1,6 +1,7 @@
 """`memlora models` prints results on stdout and notes on stderr; what fails is left to `main`."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -9,8 +10,10 @@ from typer.testing import CliRunner
 
 from memlora_mlx.cli.models import app
 from memlora_mlx.errors import ModelMissing
+from memlora_mlx.models import downloads
 from memlora_mlx.models.cards import ModelManifest
 from memlora_mlx.models.folders import move_into_place
+from memlora_mlx.settings import load_settings
 
 run = CliRunner().invoke
 
@@ -66,6 +69,43 @@ def test_pull_prints_the_path_of_each(qwen: Path) -> None:
     result = run(app, ["pull", "qwen2.5-0.5b", "qwen2.5-0.5b"])
     assert result.exit_code == 0
     assert result.stdout == f"{qwen}\n{qwen}\n"
+
+
+def test_a_student_that_is_pulled_later_does_not_take_over_and_use_chooses_it(
+    qwen: Path, tiny_student: Path, isolated_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The catalogue has the later one first."""
+
+    def default() -> list[str]:
+        rows = json.loads(run(app, ["list", "--json"]).stdout)
+        return [row["name"] for row in rows if row["is_default"]]
+
+    def pull(name: str, models: Path, **_: object) -> Path:
+        staged = shutil.copytree(tiny_student, isolated_home / "staged-later")
+        move_into_place(ModelManifest(name=name, repository="org/later"), staged, models / name, hashes=False)
+        return models / name
+
+    os.utime(qwen / "memlora.json", (1_000_000_000, 1_000_000_000))
+    monkeypatch.setattr(downloads, "pull", pull)
+    pulled = run(app, ["pull", "qwen2.5-3b"])
+    assert default() == ["qwen2.5-0.5b"]
+    assert "qwen2.5-0.5b answers, with no experts" in pulled.stderr
+    assert "`memlora models use NAME` chooses another" in pulled.stderr
+    (isolated_home / "config.toml").write_text("limit = 7\n")
+    used = run(app, ["use", "qwen2.5-3b"])
+    assert used.exit_code == 0 and "qwen2.5-3b answers" in used.stderr
+    assert default() == ["qwen2.5-3b"] and load_settings().limit == 7
+    monkeypatch.setenv("MEMLORA_STUDENT", "qwen2.5-0.5b")
+    assert "MEMLORA_STUDENT names another student" in run(app, ["use", "qwen2.5-3b"]).stderr
+
+
+def test_use_takes_students_on_this_disk(qwen: Path, tiny_embedder: Path, isolated_home: Path) -> None:
+    shutil.copytree(tiny_embedder, isolated_home / "models" / "all-minilm-l6-v2")
+    manifest = ModelManifest(name="all-minilm-l6-v2", repository="org/tiny", revision="0")
+    manifest.write(isolated_home / "models" / "all-minilm-l6-v2")
+    assert "is an embedder" in str(run(app, ["use", "all-minilm-l6-v2"]).exception)
+    assert "is not on this disk" in str(run(app, ["use", "qwen2.5-3b"]).exception)
+    assert not (isolated_home / "config.toml").exists()
 
 
 def test_remove_says_so_on_stderr(qwen: Path) -> None:

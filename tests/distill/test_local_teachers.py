@@ -13,10 +13,11 @@ from memlora_mlx.conversations.splits import SPLITS
 from memlora_mlx.distill import observations_teacher, synthetic_teacher
 from memlora_mlx.distill.examples import read_examples
 from memlora_mlx.distill.local_teachers import make_examples
-from memlora_mlx.distill.replay import NOT_MENTIONED, temporary_store
+from memlora_mlx.distill.replay import temporary_store
 from memlora_mlx.distill.synthetic_dialogues import Fact, expected_memories, generate_dialogue
 from memlora_mlx.errors import BadConversation, UsageError
 from memlora_mlx.memory import stages
+from memlora_mlx.memory.answering import NOT_MENTIONED
 from memlora_mlx.memory.workspace import Workspace
 from memlora_mlx.settings import Settings
 
@@ -143,14 +144,12 @@ def test_observations_replayed_are_added_and_answer_the_questions(workspace: Wor
     rows = list(read_examples(made.path))
     assert [row.answer for row in rows][:2] == ["the week before 8 May 2023", "1"]
     assert [row.answer for row in rows].count(NOT_MENTIONED) == 1  # nothing tells what Ann bought
-    assert "Ann moved to Rome (8 May 2023)" in rows[0].chat[0][1]
+    assert "Ann: I moved to Rome last week (the week of 1 May 2023). (8 May 2023)" in rows[0].chat[0][1]
 
 
 def test_what_cannot_be_made_is_said(workspace: Workspace, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="Give the path of LoCoMo's file"):
         make_examples("observations", "extraction", workspace, PAPER)
-    with pytest.raises(UsageError, match="have no questions"):
-        make_examples("synthetic", "generation", workspace, PAPER)
     bare = tmp_path / "bare.json"
     bare.write_text(json.dumps([{k: v for k, v in sample("conv-42").items() if k != "observation"}]))
     with pytest.raises(BadConversation, match="has no observations"):

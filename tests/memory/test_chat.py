@@ -64,3 +64,30 @@ def test_forgetting_takes_back_ones_own_newest_change(workspace: Workspace) -> N
     assert [item["memory"] for item in memory.get_all(user_id="ann")["results"]] == ["I have a dog"]
     with pytest.raises(StoreError, match="nothing to undo"):
         workspace.editor.undo(scope=bob, owner_exact=True)
+
+
+def test_a_line_of_any_length_is_answered_within_the_context_and_remembered_in_parts(workspace: Workspace) -> None:
+    chat = Chat(workspace.pipeline, "me", limit=3)
+    engine, counted = workspace.engine, []
+    submitted: list[Request] = []
+    stream = engine.stream
+
+    def look(request: Request, **options: object) -> Iterator[str]:
+        submitted.append(request)
+        counted.append(engine.count_tokens(request.chat))
+        return stream(replace(request, max_tokens=4), **options)  # type: ignore[arg-type]
+
+    engine.stream = look  # type: ignore[method-assign]
+    most = min(workspace.pipeline.options.max_context, engine.student.context)
+    for line in ("I like tea. " + "word " * 20_000 + "My cat is Moss.", "x" * 200_000, "hello"):
+        list(chat.reply(line))
+        assert counted[-1] < most, len(line)
+    first = submitted[0].chat[-1][1]
+    assert "I like tea." in first and "My cat is Moss." in first and "[...]" in first
+    assert submitted[-1].chat[-1][1].endswith("hello")
+    parts = workspace.pipeline.extraction_requests(
+        chat.remember(
+            "I like tea. " + "Some words here. " * 300, "Good.", key="k", said_at=datetime(2026, 3, 1, tzinfo=UTC)
+        ).exchange
+    )
+    assert len(parts) >= 1 and all(not part.truncated for part in parts)

@@ -54,9 +54,9 @@ def test_an_edit_is_trained_on_until_it_is_undone_and_again_after_redo(memory: M
     rome = extracted(memory, "Ann lives in Rome")
     memory.update(rome, "Ann lives in Bergen")
     assert answers(memory) == [{"facts": ["Ann lives in Bergen"]}]
-    memory.undo()
+    memory.undo(user_id="ann")
     assert answers(memory) == [] and text_of(memory, rome) == "Ann lives in Rome"
-    assert memory.redo()["actor_id"] == "redo"
+    assert memory.redo(user_id="ann")["actor_id"] == "redo"
     assert answers(memory) == [{"facts": ["Ann lives in Bergen"]}] and text_of(memory, rome) == "Ann lives in Bergen"
 
 
@@ -64,19 +64,19 @@ def test_the_correction_of_a_deletion_comes_and_goes_alike(memory: Memory) -> No
     rome = extracted(memory, "Ann lives in Rome")
     memory.delete(rome)
     assert answers(memory) == [{"facts": []}]
-    memory.undo()
+    memory.undo(user_id="ann")
     assert answers(memory) == []
-    memory.redo()
+    memory.redo(user_id="ann")
     assert answers(memory) == [{"facts": []}] and text_of(memory, rome) is None
-    memory.undo()
+    memory.undo(user_id="ann")
     assert answers(memory) == [] and text_of(memory, rome) == "Ann lives in Rome"
 
 
 def test_an_undone_extraction_is_a_correction_until_redo(memory: Memory) -> None:
     rome = extracted(memory, "Ann lives in Rome")
-    memory.undo()
+    memory.undo(user_id="ann")
     assert answers(memory) == [{"facts": []}] and text_of(memory, rome) is None
-    memory.redo()
+    memory.redo(user_id="ann")
     assert answers(memory) == [] and text_of(memory, rome) == "Ann lives in Rome"
     [hit] = memory.find("Rome")
     assert hit.memory.id == rome, "a search finds it again"
@@ -111,19 +111,31 @@ def test_undo_and_redo_stay_in_the_scope_they_are_given(memory: Memory) -> None:
     assert text_of(memory, bobs) == "Bob lives in Oslo"
 
 
+def test_whose_change_is_undone_has_to_be_said(memory: Memory) -> None:
+    """Another program may have changed the store meanwhile, for somebody else."""
+    bobs = extracted(memory, "Bob lives in Oslo", "x2", BOB)
+    for reverse in (memory.undo, memory.redo):
+        with pytest.raises(UsageError, match="say whose memories: at least one of user_id"):
+            reverse()
+    assert text_of(memory, bobs) == "Bob lives in Oslo"
+    [line] = memory_history(memory.workspace.store, bobs)
+    memory.undo(line.id)
+    assert text_of(memory, bobs) is None, "a line of history says it"
+
+
 def test_redo_makes_several_undone_changes_again_in_order(memory: Memory) -> None:
     one = extracted(memory, "a")
     memory.update(one, "b")
     memory.update(one, "c")
     for expected in ("b", "a", None):
-        memory.undo()
+        memory.undo(user_id="ann")
         assert text_of(memory, one) == expected
     for expected in ("a", "b", "c"):
-        memory.redo()
+        memory.redo(user_id="ann")
         assert text_of(memory, one) == expected
     with pytest.raises(StoreError, match="nothing to redo"):
-        memory.redo()
-    memory.undo()
+        memory.redo(user_id="ann")
+    memory.undo(user_id="ann")
     assert text_of(memory, one) == "b", "an undo after a redo reverts the same change again"
     assert [event for event in events(memory, one) if event[1] not in ("undo", "redo")] == [
         ("ADD", "model", False),
@@ -135,18 +147,18 @@ def test_redo_makes_several_undone_changes_again_in_order(memory: Memory) -> Non
 def test_nothing_can_be_redone_after_the_memory_has_changed(memory: Memory) -> None:
     one, other = extracted(memory, "a"), extracted(memory, "z", "x2")
     memory.update(one, "b")
-    undo = memory.undo()
+    undo = memory.undo(user_id="ann")
     memory.update(other, "y")
     memory.update(one, "c")
     with pytest.raises(StoreError, match="nothing to redo"):
-        memory.redo()
+        memory.redo(user_id="ann")
     with pytest.raises(StoreError, match="changed since"):
         memory.redo(undo["id"])
     with pytest.raises(StoreError, match="not an undo"):
         memory.redo(memory_history(memory.workspace.store, one)[0].id)
-    memory.undo()
+    memory.undo(user_id="ann")
     assert text_of(memory, one) == "a"
-    memory.redo()
+    memory.redo(user_id="ann")
     assert text_of(memory, one) == "c", "the last undo can be redone, not the one before"
     assert text_of(memory, other) == "y"
 
@@ -192,7 +204,7 @@ def test_a_change_stands_when_its_example_cannot_be_written(memory: Memory, capl
     edit = memory.workspace.editor.revise(rome, "Ann lives in Bergen")
     assert edit.memory.text == text_of(memory, rome) == "Ann lives in Bergen"
     assert edit.problem is not None and "line 1" in edit.problem
-    memory.undo()
+    memory.undo(user_id="ann")
     assert text_of(memory, rome) == "Ann lives in Rome" and "could not be written" in caplog.text
     assert file.read_text() == "not JSON\n"
 

@@ -334,14 +334,14 @@ def test_every_change_can_be_undone(memory: Memory) -> None:
     [tea] = keep(memory, "Ann likes tea")
     memory.update(tea, "Ann likes coffee")
     memory.delete(tea)
-    assert memory.undo()["new_memory"] == "Ann likes coffee"
-    memory.undo()
+    assert memory.undo(user_id="ann")["new_memory"] == "Ann likes coffee"
+    memory.undo(user_id="ann")
     got = memory.get(tea)
     assert got is not None and got["memory"] == "Ann likes tea"
-    memory.undo()
+    memory.undo(user_id="ann")
     assert memory.get(tea) is None
     with pytest.raises(MemloraError, match="nothing to undo"):
-        memory.undo()
+        memory.undo(user_id="ann")
 
 
 def test_new_metadata_alone_keeps_the_words(memory: Memory) -> None:
@@ -419,7 +419,7 @@ def test_without_a_student_memories_are_still_found_and_edited(
         [tea] = keep(memory, "Ann likes tea")
         assert memory.search("tea", user_id="ann")["results"][0]["id"] == tea
         memory.update(tea, "Ann likes coffee")
-        memory.undo()
+        memory.undo(user_id="ann")
         with pytest.raises(ModelMissing, match="no student is on this disk; `memlora models pull"):
             memory.add("I moved.", user_id="ann")
         with pytest.raises(ModelMissing):

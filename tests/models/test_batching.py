@@ -140,21 +140,21 @@ def test_memory_does_not_grow_from_batch_to_batch(student: Student, table: Exper
 def test_a_ragged_cache_equals_the_models_own(student: Student) -> None:
     """Uneven rows, with tokens taken back, against each row through the model's own cache."""
     dice = random.Random(3)
-    cache = RaggedCache(len(student.make_cache()), 4)
+    cache = RaggedCache(student.make_cache(), 4)
     native = [NativeCache(student.make_cache()) for _ in range(3)]
     prompts = [[dice.randrange(3, 300) for _ in range(size)] for size in (5, 11, 300)]
     for i, prompt in enumerate(prompts):
-        student.hidden(mx.array([prompt]), cache.begin(i, 1, len(prompt)))
+        student.hidden(mx.array([prompt]), cache.begin(i, [len(prompt)]))
         cache.advance([len(prompt)])
-        student.hidden(mx.array([prompt]), native[i].begin(0, 1, len(prompt)))
+        student.hidden(mx.array([prompt]), native[i].begin(0, [len(prompt)]))
         native[i].advance([len(prompt)])
     for _ in range(6):
         width = dice.randint(1, 4)
         tokens = [[dice.randrange(3, 300) for _ in range(width)] for _ in prompts]
         kept = [dice.randint(1, width) for _ in prompts]
-        together = student.hidden(mx.array(tokens), cache.begin(0, 3, width))
+        together = student.hidden(mx.array(tokens), cache.begin(0, [width] * 3))
         cache.advance(kept)
         for i in range(3):
-            own = student.hidden(mx.array([tokens[i]]), native[i].begin(0, 1, width))
+            own = student.hidden(mx.array([tokens[i]]), native[i].begin(0, [width]))
             native[i].advance([kept[i]])
             assert mx.abs(together[i] - own[0]).max().item() < 1e-4

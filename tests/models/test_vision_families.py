@@ -13,11 +13,14 @@ from tiny_models import SHAPE, tokenizer
 
 from memlora_mlx.errors import VisionMissing
 from memlora_mlx.memory import stages
+from memlora_mlx.models import model_config, vision_adapters
 from memlora_mlx.models.batching import DecodingBatch
 from memlora_mlx.models.decoding import DecodingSequence, GrammarMatcher
 from memlora_mlx.models.experts import ALL_LINEAR, ExpertTable, random_matrices, read_experts, write_expert
 from memlora_mlx.models.loading import load_student
+from memlora_mlx.models.model_config import VISION_FAMILIES, has_vision
 from memlora_mlx.models.student import Student
+from memlora_mlx.models.vision_adapters import vision_adapter_for
 from memlora_mlx.models.vision_student import VisionStudent
 
 import mlx.core as mx  # isort: skip
@@ -241,8 +244,6 @@ def test_experts_grammars_and_batches_work_on_it(student: VisionStudent, picture
 @pytest.mark.parametrize(
     ("family", "why"),
     [
-        ("qwen2_5_vl", "positions of its own"),
-        ("gemma3n", "every layer reads the token"),
         ("mllama", "not part of the prompt"),
         ("internvl", "without -hf"),
         ("moondream9", "are not known; internvl_chat, smolvlm"),
@@ -253,3 +254,32 @@ def test_a_family_that_cannot_be_run_is_refused_with_its_reason(tmp_path: Path, 
     with pytest.raises(VisionMissing, match=why) as refused:
         load_student(tmp_path)
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("family", "why"), [("qwen2_5_vl", "positions of its own"), ("gemma3n", "every layer reads the token")]
+)
+def test_a_tower_that_cannot_be_run_has_its_reason(family: str, why: str) -> None:
+    """mlx-lm loads the language models of these: they are students that read text (`test_families.py`)."""
+    with pytest.raises(VisionMissing, match=why):
+        vision_adapter_for({"model_type": family, "vision_config": {"hidden_size": 8}})
+
+
+def test_the_families_that_are_said_to_see_are_those_that_have_an_adapter() -> None:
+    """`model_config` says it without importing MLX."""
+    assert set(VISION_FAMILIES) == set(vision_adapters._FAMILIES)
+
+
+def test_without_the_vision_extra_gemma3_is_a_student_that_reads_text(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = gemma3(tmp_path / "gemma3")
+    assert has_vision(folder)
+    monkeypatch.setattr(model_config, "has", lambda extra: False)
+    assert not has_vision(folder)
+    student = load_student(folder)
+    assert not student.has_vision
+    [said] = run(student, 1, free_row(student, None))
+    assert said
+    with pytest.raises(VisionMissing, match="reads text only"):
+        student.encode((("user", "What is it?"),), tmp_path / "red.png")

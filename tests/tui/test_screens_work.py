@@ -14,6 +14,7 @@ from textual.binding import Binding
 from textual.pilot import Pilot
 from textual.widgets import Input, OptionList, Select
 
+from memlora_mlx.config_file import save_preferences
 from memlora_mlx.distill.examples import TrainingExample, write_examples
 from memlora_mlx.errors import UsageError
 from memlora_mlx.eval.results import BenchRun, QuestionResult, write_run
@@ -21,7 +22,6 @@ from memlora_mlx.memory.store.sources import list_sources
 from memlora_mlx.tui.app import MemloraApp
 from memlora_mlx.tui.backend import Backend
 from memlora_mlx.tui.base_app import SCREENS_BY_KEY
-from memlora_mlx.tui.preferences import save_preferences
 from memlora_mlx.tui.screens.bench import BenchScreen
 from memlora_mlx.tui.screens.dialogs import ConfirmDialog
 from memlora_mlx.tui.screens.forms import TextDialog
@@ -169,15 +169,14 @@ def test_train_draws_stops_keeps_the_best_resumes_and_installs(tiny_home: Path) 
 def test_train_offers_the_synthetic_set_and_tells_failures(tiny_home: Path, tmp_path: Path) -> None:
     async def script(app: MemloraApp, pilot: Pilot[Any]) -> None:
         screen = await go(app, pilot, "f5", TrainScreen)
-        await pilot.press("ctrl+r")
-        await wait_until(
-            pilot, lambda: isinstance(app.screen, ConfirmDialog) and "synthetic dialogues now?" in text_of(app)
-        )
-        await pilot.press("n")
-        await wait_until(pilot, lambda: app.screen is screen)
-        screen.query_one("#stage", Select).value = "generation"
-        await pilot.press("ctrl+r")
-        await wait_until(pilot, lambda: "contain no questions" in text_of(app))
+        for stage in ("extraction", "generation"):
+            screen.query_one("#stage", Select).value = stage
+            await pilot.press("ctrl+r")
+            await wait_until(
+                pilot, lambda: isinstance(app.screen, ConfirmDialog) and "synthetic dialogues now?" in text_of(app)
+            )
+            await pilot.press("n")
+            await wait_until(pilot, lambda: app.screen is screen)
         (tmp_path / "rows.jsonl").write_text("{broken\n", encoding="utf-8")
         screen.query_one("#data", Input).value = str(tmp_path / "rows.jsonl")
         await pilot.press("ctrl+r")

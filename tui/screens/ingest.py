@@ -76,7 +76,7 @@ class IngestScreen(MainScreen):
         self.query_one("#progress").display = False
         self.set_interval(INTERVAL, self._refresh_progress)
         self._show_message(
-            "Formats: LoCoMo, OpenAI-style JSON or JSONL, a ChatGPT export, or a `Name: text` transcript."
+            "Formats: exports of assistants and messengers, also as ZIP archives, or `Name: text` transcripts."
         )
         self.query_one("#files").focus()
 
@@ -105,7 +105,7 @@ class IngestScreen(MainScreen):
     async def action_pick(self) -> None:
         from textual_fspicker import FileOpen, Filters
 
-        kinds = (".json", ".jsonl", ".txt", ".md")
+        kinds = (".json", ".jsonl", ".txt", ".md", ".zip", ".vtt", ".srt")
         filters = Filters(
             ("Conversations", lambda path: path.suffix.lower() in kinds), ("All files", lambda path: True)
         )

@@ -17,10 +17,10 @@ from textual.content import Content
 from textual.widget import Widget
 from textual.widgets import DataTable, ProgressBar, Static
 
+from memlora_mlx.config_file import is_overridden, save_preferences
 from memlora_mlx.errors import MemloraError, UsageError
 from memlora_mlx.text import format_bytes, printable_line
 from memlora_mlx.tui.jobs import Job
-from memlora_mlx.tui.preferences import is_overridden, save_preferences
 from memlora_mlx.tui.screens.base import MainScreen
 from memlora_mlx.tui.screens.dialogs import ConfirmDialog
 from memlora_mlx.tui.screens.forms import TextDialog

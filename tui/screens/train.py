@@ -166,11 +166,6 @@ class TrainScreen(MainScreen):
             try:
                 await asyncio.to_thread(default_data, stage, self.home)
             except BadTrainingData:
-                if stage == "generation":
-                    raise UsageError(
-                        "There is no training data for generation, and synthetic dialogues contain no questions. Create"
-                        " some with `memlora teach --stage generation`."
-                    ) from None
                 question = f"There is no training data for {stage}. {local_data_offer(stage)} now?"
                 if not await self.memlora.push_screen_wait(ConfirmDialog(question, "This needs no server.")):
                     return

@@ -24,7 +24,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from memlora_mlx.files import atomic_paths
+from memlora_mlx.files import atomic_paths, private_folder
 from memlora_mlx.memory.changes import EmbeddingFingerprint, Vector
 from memlora_mlx.memory.retrieval.tables import MEMORIES, VectorTable, vectors_from
 
@@ -290,7 +290,7 @@ class OwnerIndex:
         if not isinstance(self.vectors, HnswIndex) or not self._unsaved:
             return
         try:
-            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            private_folder(self._folder)
             # A crash, or another process, between the two leaves a pair that does not match, and is then rebuilt.
             with atomic_paths(self.path, self.path.with_suffix(".json")) as (new, described):
                 self.vectors.save(new)

@@ -21,9 +21,16 @@ from memlora_mlx.memory.stages.extraction import (
     extraction_grammar,
     parse_facts,
     split_exchange,
+    with_reply,
     without_repeats,
 )
-from memlora_mlx.memory.stages.generation import ANSWER_TOKENS, PromptMemory, answer_chat, chat_turn_with_memories
+from memlora_mlx.memory.stages.generation import (
+    ANSWER_TOKENS,
+    PromptMemory,
+    answer_chat,
+    answer_grammar,
+    chat_turn_with_memories,
+)
 from memlora_mlx.memory.stages.prompts import FittedPrompt, fit_prompt
 from memlora_mlx.memory.stages.text import MAX_TEXT, answer_text, clean_line, format_day
 from memlora_mlx.memory.stages.update import (
@@ -64,6 +71,7 @@ __all__ = [
     "UpdateEntry",
     "UpdateOperation",
     "answer_chat",
+    "answer_grammar",
     "answer_text",
     "chat_turn_with_memories",
     "clean_line",
@@ -83,6 +91,7 @@ __all__ = [
     "update_grammar",
     "visual_answer_grammar",
     "visual_question_chat",
+    "with_reply",
     "with_visual_answer",
     "without_repeats",
 ]

@@ -33,6 +33,17 @@ def extraction_chat(exchange: Exchange, characters: int | None = None) -> ChatMe
     return (("user", _EXTRACTION.format(exchange=_exchange_text(exchange)[:characters])),)
 
 
+def with_reply(exchange: Exchange) -> Exchange:
+    """A user's message that nobody has answered, with a reply that says nothing; any other exchange as it is.
+
+    The experts know chats with an assistant as exchanges of two messages: of six messages alone the starter's expert
+    found a fact in one, and with this reply in all six.
+    """
+    if [message.role for message in exchange.messages] != ["user"] or exchange.messages[0].speaker:
+        return exchange
+    return replace(exchange, messages=(*exchange.messages, Message("assistant", "I see.")))
+
+
 def split_exchange(exchange: Exchange, characters: int) -> list[Exchange]:
     """An exchange in parts that are read one by one, each with at most so many characters of text.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import sqlite3
 import threading
 import time
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from memlora_mlx.errors import StoreBroken, StoreBusy, StoreError, StoreFull, StoreReadOnly, StoreTooNew
+from memlora_mlx.files import private_folder
 from memlora_mlx.memory.store.schema import MIGRATIONS
 
 BUSY_SECONDS = 60.0
@@ -37,7 +39,8 @@ class Database:
             if not path.is_file():
                 if not create:
                     raise StoreError(f"no memory store at {path.parent}; make one with `memlora ingest FILE`")
-                path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)  # memories are nobody else's business
+                private_folder(path.parent)  # memories are nobody else's business
+                os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))  # SQLite gives its other files the same mode
             try:
                 self._prepare(self.connection())
             except sqlite3.OperationalError as error:

@@ -18,7 +18,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
-from typing import Any, get_args
+from typing import Any, TypeVar, cast, get_args
 
 from memlora_mlx.errors import StoreError, UsageError
 from memlora_mlx.memory import inputs
@@ -30,12 +30,17 @@ from memlora_mlx.memory.store.messages import EndedFact
 from memlora_mlx.memory.store.store import Store
 from memlora_mlx.memory.store.transactions import Transaction
 from memlora_mlx.memory.store.upkeep import embed_messages
-from memlora_mlx.records import Exchange, Image, MemoryRecord, Message, MessageKey, Role, Scope
+from memlora_mlx.records import PROVENANCES, Exchange, Image, MemoryRecord, Message, MessageKey, Role, Scope
 from memlora_mlx.text import clean_text
 
 FORMAT, VERSION, PLAIN_VERSION = "memlora-store", 2, 1
 MAX_TEXT = inputs.MAX_MEMORY  # characters in any one text of an import, but for
 MAX_MESSAGE = 64_000_000  # what somebody said: more than is taken in elsewhere, so that every export can come back
+MAX_LINE = 4 * MAX_MESSAGE  # characters of a line: an exchange with its messages, or a picture
+MAX_MESSAGES = 10_000  # of an exchange
+MAX_METADATA = 1_000_000  # characters of a memory's metadata as JSON
+T = TypeVar("T")
+
 BATCH = 256  # texts embedded at once
 _DIGEST = re.compile("[0-9a-f]{64}")
 
@@ -184,6 +189,12 @@ class _ImportLine:
             raise self.wrong(field, f"must be text with 1 to {limit:,} characters")
         return value
 
+    def choice(self, field: str, values: tuple[T, ...], default: T) -> T:
+        value = self.get(field)
+        if value is not None and value not in values:
+            raise self.wrong(field, f"must be one of {', '.join(map(str, values))}")
+        return default if value is None else cast(T, value)
+
     def number_of(self, field: str) -> int:
         value = self.get(field)
         if type(value) is not int or not 0 <= value < 2**63:
@@ -234,9 +245,12 @@ class _ImportLine:
     def metadata(self) -> dict[str, Any]:
         value = self.get("metadata")
         try:
-            if isinstance(value, Mapping):
+            if not isinstance(value, Mapping):
+                problem = "must be an object"
+            elif len(json.dumps(value)) > MAX_METADATA:
+                problem = f"is longer than {MAX_METADATA:,} characters"
+            else:
                 return dict(inputs.clean_json(value))
-            problem = "must be an object"
         except ValueError as error:
             problem = f"must be JSON ({error})"
         raise self.wrong("metadata", problem)
@@ -266,12 +280,15 @@ def _memory(line: _ImportLine) -> MemoryRecord:
         image=line.image(),
         metadata=line.metadata(),
         message=_source_message(line),
+        provenance=line.choice("provenance", PROVENANCES, "user"),
     )
 
 
 def _exchange(line: _ImportLine) -> Exchange:
     if not isinstance(messages := line.get("messages"), list):
         raise line.wrong("messages", "must be a list")
+    if len(messages) > MAX_MESSAGES:
+        raise line.wrong("messages", f"can be at most {MAX_MESSAGES:,}")
     return Exchange(
         key=line.text("key"),
         owner=line.scope("owner"),

@@ -27,8 +27,10 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from urllib.parse import unquote, unquote_to_bytes
 
+from memlora_mlx.conversations.archives import read_picture
+from memlora_mlx.conversations.model import FormatError
 from memlora_mlx.errors import UsageError
-from memlora_mlx.files import atomic_write
+from memlora_mlx.files import atomic_write, private_folder
 from memlora_mlx.memory import inputs
 from memlora_mlx.memory.store.database import Database, translated_errors
 from memlora_mlx.memory.store.image_normalisation import (
@@ -98,7 +100,8 @@ class ImageStore:
         """A message's image with its picture in the store, if it is one that is here; a web address stays as it is.
 
         Args:
-            folder: of the conversation's file. A path is looked for in it and below, and nowhere else.
+            folder: of the conversation's file, or the ZIP archive that it is in. A path is looked for in it and below,
+                and nowhere else.
             trusted: the path comes from the user, not from a conversation, and may lie anywhere.
 
         Raises:
@@ -112,6 +115,8 @@ class ImageStore:
             return replace(image, source=f"data:{digest[:16]}", sha256=digest)
         if folder is None and not trusted:
             return image  # a path without a place it could be relative to is a reference
+        if folder is not None and not trusted and folder.is_file():
+            return replace(image, sha256=self.add(_in_archive(source, folder), printable_source(source)))
         path = _inside(source, folder) if folder is not None and not trusted else Path(source).expanduser()
         return replace(image, sha256=self.add(read_image_file(path), printable_source(source)))
 
@@ -202,7 +207,7 @@ class ImageStore:
         with translated_errors(self.folder):
             if self.folder.is_symlink() or place.is_symlink():
                 raise UsageError(f"{place} is a symbolic link that leads outside the store; remove it")
-            place.mkdir(mode=0o700, parents=True, exist_ok=True)
+            private_folder(place)
             _write(place / f"{digest}.thumb.jpg", thumbnail)
             _write(place / f"{digest}.{suffix}", data)  # last: without it there is no picture
 
@@ -246,6 +251,14 @@ def _inside(source: str, folder: Path) -> Path:
     if not path.is_relative_to(base):
         raise UsageError(f"{printable_source(source)} lies outside the conversation's folder; copy the picture into it")
     return path
+
+
+def _in_archive(source: str, archive: Path) -> bytes:
+    """A picture in the archive of its conversation. Raises UsageError: it is not there, too large or damaged."""
+    try:
+        return read_picture(archive, source, MAX_FILE_BYTES)
+    except (FormatError, OSError) as error:
+        raise UsageError(f"the picture {printable_source(source)} cannot be read: {error}") from error
 
 
 def _data_url(source: str) -> bytes:

@@ -123,6 +123,7 @@ def memory_json(memory: MemoryRecord) -> dict[str, Any]:
         "image": image_json(memory.image),
         "metadata": dict(memory.metadata),
         "message": None if memory.message is None else asdict(memory.message),
+        "provenance": memory.provenance,
     }
 
 
@@ -143,6 +144,7 @@ def memory_from_json(state: Mapping[str, Any]) -> MemoryRecord:
         image=None if state["image"] is None else Image(**state["image"]),
         metadata=state["metadata"],
         message=MessageKey(**message) if (message := state.get("message")) else None,  # older stores did not say
+        provenance=state.get("provenance", "user"),
     )
 
 
@@ -175,6 +177,7 @@ def _memory(row: sqlite3.Row) -> MemoryRecord:
         expires_at=decode_time(row["expires_at"]),
         metadata=json.loads(row["metadata"]),
         message=MessageKey(row["message_exchange"], row["message_position"]) if row["message_exchange"] else None,
+        provenance=row["provenance"],
     )
 
 

@@ -202,4 +202,26 @@ _MESSAGE_SEARCH = (
     """,
 )
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _PICTURES, _MESSAGE_SEARCH)
+_PROVENANCE = (
+    # Who said what a memory says. Of a memory that does not know its message, it is the class that is protected most.
+    """
+    ALTER TABLE memories ADD COLUMN provenance TEXT NOT NULL DEFAULT 'user'
+        CHECK (provenance IN ('user', 'other', 'assistant', 'quoted'))
+    """,
+    """
+    UPDATE memories SET provenance = 'assistant' WHERE message IN (
+        SELECT i.id FROM indexed_messages i JOIN messages g ON g.exchange = i.exchange AND g.position = i.position
+        WHERE g.role <> 'user' AND ifnull(lower(g.speaker), 'assistant') = 'assistant')
+    """,
+    # Whose memories a speaker of a conversation has. Two conversations can have two people of one name.
+    """
+    CREATE TABLE people (
+        source TEXT NOT NULL,
+        speaker TEXT NOT NULL,
+        user_id TEXT NOT NULL,
+        PRIMARY KEY (source, speaker)
+    ) WITHOUT ROWID
+    """,
+)
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _PICTURES, _MESSAGE_SEARCH, _PROVENANCE)

@@ -147,7 +147,7 @@ class Store:
             message_vectors: of the exchange's messages, in order; without them the messages are found by their words
                 alone, until `upkeep.embed_messages`.
 
-        Returns the result of each change, in order; None if the exchange was already stored: then nothing is written.
+        Returns the results of the changes, in order; None if the exchange was already stored: then nothing is written.
         A change to a memory that is gone, or that another owner has, is rejected, and its result says so.
 
         Raises:
@@ -160,7 +160,10 @@ class Store:
         with self.transaction() as transaction:
             if exchange is not None and not insert_if_new(transaction, exchange, message_vectors):
                 return None
-            return [transaction.apply(owner, change, number, exchange, actor) for number, change in enumerate(changes)]
+            applied = (
+                transaction.apply(owner, change, str(number), exchange, actor) for number, change in enumerate(changes)
+            )
+            return [one for of_change in applied for one in of_change]
 
     def revise(
         self,

@@ -24,7 +24,7 @@ from memlora_mlx.memory.changes import (
     WriteConflict,
 )
 from memlora_mlx.memory.store import messages, meta, rows
-from memlora_mlx.records import Event, Exchange, Image, MemoryRecord, MessageKey, Scope
+from memlora_mlx.records import PROVENANCES, Event, Exchange, Image, MemoryRecord, MessageKey, Scope
 from memlora_mlx.text import clean_text
 
 # An exchange's memories get the same ids however often its ingest is begun again.
@@ -53,30 +53,40 @@ class Transaction:
         """The number of this transaction; taken only when something is written."""
         return meta.next_revision(self.connection)
 
-    def apply(self, owner: Scope, change: Change, number: int, exchange: Exchange | None, actor: str) -> AppliedChange:
-        """One change, in order: the `number`-th of its exchange. Raises WriteConflict: see `Store.commit`."""
+    def apply(
+        self, owner: Scope, change: Change, number: str, exchange: Exchange | None, actor: str
+    ) -> list[AppliedChange]:
+        """One change, in order: the `number`-th of its exchange. Raises WriteConflict: see `Store.commit`.
+
+        What a lower class says neither changes nor deletes what a higher class said, whoever decided so: it is added.
+        """
         key = None if exchange is None else clean_text(exchange.key)
         if isinstance(change, Add):
-            return self._add(owner, change, number, key, actor)
+            return [self._add(owner, change, number, key, actor)]
         old = rows.read_memory(self.connection, change.memory_id)
         if change.expected_text is not None and (old is None or old.text != change.expected_text):
             raise WriteConflict(change.memory_id)
         event: Event = "UPDATE" if isinstance(change, Update) else "DELETE"
         if old is None or old.owner != owner:
             text = clean_text(change.text) if isinstance(change, Update) else None
-            return AppliedChange(event, change.memory_id, text, rejected="this owner has no memory of that id")
+            return [AppliedChange(event, change.memory_id, text, rejected="this owner has no memory of that id")]
+        if PROVENANCES.index(change.provenance) > PROVENANCES.index(old.provenance):
+            instead = change.additions(None if exchange is None else exchange.said_at)
+            added = [self._add(owner, add, f"{number}.{i}", key, actor) for i, add in enumerate(instead)]
+            rejected = AppliedChange(event, old.id, None, rejected="somebody of a higher class said this memory")
+            return [replace(one, kept=old.id) for one in added or [rejected]]
         if isinstance(change, Delete):
             self.remove(old, key, "request" if change.is_requested else actor)
             asked_in = messages.source_message(self.connection, key, old.text) if change.is_requested else None
             if asked_in is not None:  # the request repeats what is to be forgotten
                 self._end_fact(asked_in, old.id, is_forgotten=True)
-            return AppliedChange(event, old.id, None, old.text)
+            return [AppliedChange(event, old.id, None, old.text)]
         new = self.update(old, change, exchange, actor)
-        return AppliedChange(event, old.id, new.text, old.text)
+        return [AppliedChange(event, old.id, new.text, old.text, provenance=new.provenance)]
 
-    def _add(self, owner: Scope, change: Add, number: int, key: str | None, actor: str) -> AppliedChange:
+    def _add(self, owner: Scope, change: Add, number: str, key: str | None, actor: str) -> AppliedChange:
         new = MemoryRecord(
-            id=clean_text(change.id) if change.id else self._new_id(key, number),
+            id=clean_text(change.id) if change.id else _new_id(self.connection, key, number),
             text=clean_text(change.text),
             owner=owner,
             said_at=change.said_at,
@@ -87,20 +97,13 @@ class Transaction:
             expires_at=change.expires_at,
             metadata=change.metadata,
             message=None if key is None or change.position is None else MessageKey(key, change.position),
+            provenance=change.provenance,
         )
-        if self._is_taken(new.id):
+        if _is_taken(self.connection, new.id):
             return AppliedChange("ADD", new.id, new.text, rejected="a memory of that id is already there")
         self.insert_memory(new, change.vector)
         self.record_history("ADD", None, new, key, actor)
-        return AppliedChange("ADD", new.id, new.text)
-
-    def _new_id(self, key: str | None, number: int) -> str:
-        """Random, or derived from the exchange; if an undo has brought that memory back, another one."""
-        derived = "" if key is None else str(uuid.uuid5(_NAMESPACE, f"{key}:{number}"))
-        return derived if derived and not self._is_taken(derived) else str(uuid.uuid4())
-
-    def _is_taken(self, memory_id: str) -> bool:
-        return self.connection.execute("SELECT 1 FROM memories WHERE public_id = ?", [memory_id]).fetchone() is not None
+        return AppliedChange("ADD", new.id, new.text, provenance=new.provenance)
 
     def update(self, old: MemoryRecord, change: Update, exchange: Exchange | None, actor: str) -> MemoryRecord:
         said_at = None if exchange is None else exchange.said_at
@@ -112,6 +115,7 @@ class Transaction:
             revised_at=change.revised_at or said_at,
             changed_at=self.now,
             message=self._source_message(change, old, exchange),
+            provenance=change.provenance,
         )
         self.overwrite_memory(new, change.vector)
         self.record_history("UPDATE", old, new, None if exchange is None else clean_text(exchange.key), actor)
@@ -145,8 +149,8 @@ class Transaction:
         row = self.connection.execute(
             """
             INSERT INTO memories (public_id, owner, stored_at, exchange, message, image, expires_at, said_at,
-                revised_at, changed_at, text, sha256, metadata, revision)
-            VALUES (?, ?, ?, (SELECT id FROM exchanges WHERE key = ?), ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+                revised_at, changed_at, text, sha256, metadata, provenance, revision)
+            VALUES (?, ?, ?, (SELECT id FROM exchanges WHERE key = ?), ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
             """,
             [
                 memory.id,
@@ -175,7 +179,7 @@ class Transaction:
         self.connection.execute(
             """
             UPDATE memories SET message = ?, image = ?, revised_at = ?, changed_at = ?, text = ?, sha256 = ?,
-                metadata = ?, revision = ?
+                metadata = ?, provenance = ?, revision = ?
             WHERE id = ?
             """,
             [message, self.image_row(memory.image), *self._changeable(memory), row],
@@ -203,6 +207,7 @@ class Transaction:
             memory.text,
             inputs.text_sha256(memory.text),
             inputs.metadata_text(memory.metadata),
+            memory.provenance,
             self.revision,
         ]
 
@@ -274,3 +279,13 @@ class Transaction:
     def _release_image(self, image: Image | None) -> None:
         if image is not None and image.sha256 is not None:
             self.released_images.add(image.sha256)
+
+
+def _new_id(connection: sqlite3.Connection, key: str | None, number: str) -> str:
+    """Random, or derived from the exchange; if an undo has brought that memory back, another one."""
+    derived = "" if key is None else str(uuid.uuid5(_NAMESPACE, f"{key}:{number}"))
+    return derived if derived and not _is_taken(connection, derived) else str(uuid.uuid4())
+
+
+def _is_taken(connection: sqlite3.Connection, memory_id: str) -> bool:
+    return connection.execute("SELECT 1 FROM memories WHERE public_id = ?", [memory_id]).fetchone() is not None

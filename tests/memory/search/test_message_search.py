@@ -355,6 +355,8 @@ def as_before(path: Path) -> None:
         for table in ("ended_facts", "message_tombstones", "message_vectors", "indexed_messages"):
             connection.execute(f"DROP TABLE {table}")
         connection.execute("ALTER TABLE memories DROP COLUMN message")
+        connection.execute("ALTER TABLE memories DROP COLUMN provenance")
+        connection.execute("DROP TABLE people")
         connection.execute("ALTER TABLE owners DROP COLUMN messages")
         connection.execute("DELETE FROM meta WHERE key = 'words'")
         connection.execute("PRAGMA user_version = 2")

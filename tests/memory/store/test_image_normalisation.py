@@ -14,9 +14,9 @@ from image_files import BAD, encoded, rotated
 from PIL import Image
 
 from memlora_mlx.errors import UsageError
+from memlora_mlx.memory.store import image_decoder
+from memlora_mlx.memory.store.image_decoder import MAX_SIDE, THUMBNAIL
 from memlora_mlx.memory.store.image_normalisation import (
-    MAX_SIDE,
-    THUMBNAIL,
     check_normalised,
     normalise_image,
     read_image_file,
@@ -71,7 +71,7 @@ def test_the_place_stays_where_it_is_asked_for_and_the_picture_is_not_turned_twi
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "CMYK", "YCbCr"])
 def test_every_mode_becomes_rgb(mode: str) -> None:
-    form = "TIFF" if mode in ("CMYK", "YCbCr") else "PNG"
+    form = "JPEG" if mode in ("CMYK", "YCbCr") else "PNG"
     image = Image.new("RGB", (8, 8), "white").convert(mode)
     assert opened(normalise_image(encoded(image, form), "a").data).getpixel((4, 4)) == (255, 255, 255)
 
@@ -93,7 +93,7 @@ def test_transparent_parts_are_white() -> None:
     assert opened(kept.data).getpixel((0, 0)) == (255, 255, 255)
 
 
-@pytest.mark.parametrize("form", ["GIF", "WEBP", "PNG", "TIFF"])
+@pytest.mark.parametrize("form", ["GIF", "WEBP", "PNG"])
 def test_of_an_animation_the_first_frame_is_kept(form: str) -> None:
     frames = [Image.new("RGB", (16, 16), colour) for colour in ("lime", "red", "blue")]
     data = encoded(frames[0], form, save_all=True, append_images=frames[1:])
@@ -140,3 +140,47 @@ def test_damaged_bytes_give_a_picture_or_a_line(noise: bytes, at: int, form: str
     except UsageError:
         return
     assert check_normalised(kept.data, "fuzz") == kept.suffix
+
+
+def test_postscript_never_reaches_an_interpreter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An EPS, also one that calls itself a PNG, is refused; a Ghostscript on the path is not started."""
+    started = tmp_path / "started"
+    (tmp_path / "gs").write_text(f"#!/bin/sh\ntouch {started}\n")
+    (tmp_path / "gs").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    program = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 100 100\n%%EndComments\nshowpage\n%%EOF\n"
+    with pytest.raises(UsageError, match="is not a picture"):
+        normalise_image(program, "photo.png")
+    assert not started.exists()
+
+
+def test_a_decoder_has_only_so_much_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = encoded(Image.new("RGB", (6000, 6000)))
+    monkeypatch.setattr(image_decoder, "MEMORY_BYTES", 160 << 20)
+    with pytest.raises(UsageError, match="needs more memory than a picture may take|cannot be decoded"):
+        normalise_image(data, "large.png")
+    monkeypatch.undo()
+    assert normalise_image(data, "large.png").width == MAX_SIDE
+
+
+def test_a_decoder_has_only_so_much_time(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The limit is of processor time, so a decoder that goes in circles ends also where nobody waits for it."""
+    endless = tmp_path / "PIL"
+    endless.mkdir()
+    (endless / "__init__.py").write_text("while True:\n    pass\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(image_decoder, "SECONDS", 1)
+    with pytest.raises(UsageError, match="cannot be decoded"):
+        normalise_image(b"anything", "slow.png")
+
+
+def test_a_decoder_starts_no_process_and_writes_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a decoder is led to do is held by the system, not by Pillow."""
+    spy = tmp_path / "PIL"
+    spy.mkdir()
+    target = tmp_path / "written"
+    (spy / "__init__.py").write_text(f"open({str(target)!r}, 'w').write('x' * 10)\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(UsageError, match="cannot be decoded"):
+        normalise_image(b"anything", "spy.png")
+    assert not target.exists() or target.stat().st_size == 0

@@ -1,4 +1,4 @@
-"""Settings that the app saves in config.toml. All other lines of the file stay as they are."""
+"""Settings that memlora itself saves in config.toml. All other lines of the file stay as they are."""
 
 from __future__ import annotations
 
