@@ -8,13 +8,14 @@ from typing import Annotated, Any
 
 import typer
 
-from memlora_mlx.cli import adapters, bench, memory, models, train, vqa
+from memlora_mlx.cli import adapters, bench, mcp, memory, models, people, train, vqa
 from memlora_mlx.cli.ask import ask_command
 from memlora_mlx.cli.chat import chat_command
 from memlora_mlx.cli.demo import demo_command
 from memlora_mlx.cli.doctor import doctor_command
 from memlora_mlx.cli.help import HelpGroup, command, examples
 from memlora_mlx.cli.ingest import ingest_command
+from memlora_mlx.cli.serve import serve_command
 from memlora_mlx.cli.teach import teach_command
 
 
@@ -27,8 +28,9 @@ class RootGroup(HelpGroup):
 
 # The panels of `memlora --help` and the commands in each, in the order in which they are shown.
 COMMANDS = {
-    "Remember and ask": ("chat", "ask", "ingest", "memory", "demo"),
+    "Remember and ask": ("chat", "ask", "ingest", "memory", "people", "demo"),
     "Models and experts": ("models", "adapters", "teach", "train"),
+    "Other programs": ("serve", "mcp"),
     "Measure": ("bench", "vqa"),
     "Maintenance": ("doctor",),
 }
@@ -46,9 +48,13 @@ app = typer.Typer(
 )
 command(app, "chat", "memlora chat", "memlora chat --student qwen2.5-3b --plain", panel=PANEL["chat"])(chat_command)
 command(app, "ask", 'memlora ask "Where does Maya work?" -k 5', panel=PANEL["ask"])(ask_command)
-command(app, "ingest", "memlora ingest locomo.json", "memlora ingest chat.txt --limit 100", panel=PANEL["ingest"])(
-    ingest_command
-)
+command(
+    app,
+    "ingest",
+    "memlora ingest export.zip --dry-run",
+    'memlora ingest chat.txt --own-name "Nora Berg" --since 2024-01-01',
+    panel=PANEL["ingest"],
+)(ingest_command)
 command(app, "demo", "memlora demo", panel=PANEL["demo"])(demo_command)
 command(
     app,
@@ -58,7 +64,8 @@ command(
     panel=PANEL["teach"],
 )(teach_command)
 command(app, "doctor", "memlora doctor", "memlora doctor --repair", panel=PANEL["doctor"])(doctor_command)
-for module in (memory, models, adapters, train, bench, vqa):
+command(app, "serve", "memlora serve", "memlora serve --port 8765", panel=PANEL["serve"])(serve_command)
+for module in (memory, people, models, adapters, train, bench, vqa, mcp):
     name = module.__name__.rpartition(".")[2]
     app.add_typer(module.app, name=name, rich_help_panel=PANEL[name])
 

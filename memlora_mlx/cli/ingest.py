@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from memlora_mlx.cli.console import interrupt_event, open_workspace, print_json, require_files
+from memlora_mlx.cli.ingest_files import FileOptions, note_undated, print_left_out, select_conversations
+from memlora_mlx.cli.ingest_preview import preview
 from memlora_mlx.cli.options import ConversationOption, ExchangesOption, JsonOption, ModelOptions
 from memlora_mlx.cli.progress import ProgressLine
 from memlora_mlx.text import format_duration, printable_line
 
 if TYPE_CHECKING:
-    from memlora_mlx.conversations import Conversation
+    from memlora_mlx.conversations import ReadOptions, ReadReport
+    from memlora_mlx.conversations.period import Period
     from memlora_mlx.memory.ingest import IngestStats
     from memlora_mlx.memory.results import ExchangeResult
 
@@ -40,6 +43,7 @@ def ingest_command(
             help="Owner of memories from conversations without speaker names (default: the setting `user`, which is me).",
         ),
     ] = None,
+    reading: FileOptions,
     models: ModelOptions,
     yes: Annotated[
         bool,
@@ -54,10 +58,20 @@ def ingest_command(
 
     You can stop at any time; the same command continues, and nothing is read twice.
     """
+    from memlora_mlx.conversations import ReadReport
     from memlora_mlx.errors import Cancelled, TooManyChanges
     from memlora_mlx.memory.ingest import IngestStats, ingest
 
-    chosen = select_conversations(require_files(files), conversation)
+    options, period, report = reading.read_options(), reading.period(), ReadReport()
+    if reading.watch:
+        _watch(files, options, period, limit, models.settings() | {"user": user}, as_json=as_json)
+        return
+    chosen = select_conversations(require_files(files), conversation, options, report)
+    note_undated(chosen, period, report)
+    if reading.dry_run:
+        preview(chosen, report, user=user, limit=limit, period=period, as_json=as_json)
+        _end(report)
+        return
     tally = IngestStats()
     with (
         open_workspace(**models.settings(), user=user) as opened,
@@ -78,6 +92,8 @@ def ingest_command(
                 user=opened.settings.user,
                 limit=limit,
                 may_change=yes,
+                own_names=options.own_names,
+                period=period,
                 on_progress=progress,
                 cancelled=cancelled,
             )
@@ -92,11 +108,40 @@ def ingest_command(
             typer.echo(list_changes(tally))
             raise
     if as_json:
-        print_json(ingest_as_json(tally))
+        print_json(ingest_as_json(tally) | {"left_out": dict(report.left_out), "not_read": report.problems})
     else:
         typer.echo(summarise(tally))
         if tally.changes:
             typer.echo(list_changes(tally))
+    _end(report)
+
+
+def _end(report: ReadReport) -> None:
+    """Say what was left out. Conversations that could not be read make the command fail, when the rest is stored."""
+    print_left_out(report)
+    if report.problems:
+        raise typer.Exit(1)
+
+
+def _watch(
+    files: list[Path],
+    options: ReadOptions,
+    period: Period,
+    limit: int | None,
+    settings: dict[str, Any],
+    *,
+    as_json: bool,
+) -> None:
+    from memlora_mlx.cli.ingest_watch import require_folders, watch_folders
+
+    folders = require_folders(files)
+    with open_workspace(**settings) as opened, interrupt_event() as stopped:
+        typer.echo("Watching; press Ctrl-C to stop.", err=True)
+        total = watch_folders(opened, folders, options, period, limit=limit, stopped=stopped)
+    if as_json:
+        print_json(ingest_as_json(total))
+    else:
+        typer.echo(summarise(total))
 
 
 def summarise(stats: IngestStats) -> str:
@@ -155,21 +200,6 @@ def ingest_as_json(stats: IngestStats) -> dict[str, object]:
         "image_problems": stats.image_problems,
         "seconds": round(stats.seconds, 3),
     }
-
-
-def select_conversations(files: list[Path], names: list[str] | None) -> list[Conversation]:
-    """The conversations of the files, or those of these names."""
-    from memlora_mlx.conversations import read_conversations
-    from memlora_mlx.errors import UsageError
-
-    found = [conversation for file in files for conversation in read_conversations(file)]
-    if names:
-        known = {conversation.name for conversation in found}
-        for name in names:
-            if name not in known:
-                raise UsageError(f"There is no conversation {name!r}. Choose one of: {', '.join(sorted(known)[:20])}.")
-        found = [conversation for conversation in found if conversation.name in names]
-    return found
 
 
 class IngestProgress(ProgressLine):

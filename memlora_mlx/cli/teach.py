@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from memlora_mlx.cli.console import interrupt_event, open_workspace, print_json, require_files, stderr_console
-from memlora_mlx.cli.ingest import select_conversations
+from memlora_mlx.cli.ingest_files import select_conversations
 from memlora_mlx.cli.options import (
     ApiKeyOption,
     BaseUrlOption,

@@ -13,7 +13,7 @@ import typer
 
 from memlora_mlx.cli.console import interrupt_event, print_json, require_files, stderr_console
 from memlora_mlx.cli.help import HelpGroup, command, examples
-from memlora_mlx.cli.ingest import select_conversations
+from memlora_mlx.cli.ingest_files import select_conversations
 from memlora_mlx.cli.options import ApiKeyOption, BaseUrlOption, JsonOption, SplitsOption, require_split_scheme
 
 if TYPE_CHECKING:

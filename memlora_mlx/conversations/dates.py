@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Literal
 
 DateOrder = Literal["dmy", "mdy", "ymd"]
@@ -97,6 +98,11 @@ def _clock_of_prefix(found: re.Match[str]) -> str:
 
 
 def is_date(text: str, order: DateOrder | None) -> bool:
+    return _is_date(text[:200], order)
+
+
+@lru_cache(maxsize=1 << 14)  # a transcript asks for each of its dates several times
+def _is_date(text: str, order: DateOrder | None) -> bool:
     try:
         parse_date_with_order(text, order)
     except ValueError:

@@ -49,14 +49,15 @@ class Line:
 
 def split_line(number: int, raw: str) -> Line:
     """A leading date, as in "[2023-05-08 13:56] Ann: hi" or "2023-05-08 13:56 - Ann: hi", or a line that is one."""
+    cleaned = MARKS.sub("", raw[:90])
     for form, pattern in _FORMS:
-        if (found := pattern.match(MARKS.sub("", raw[:70]) if form != "alone" else raw)) is None:
+        if (found := pattern.match(cleaned)) is None:
             continue
         stamp = found[1].strip()
         if has_date(stamp):
-            return Line(number, form, stamp, _rest(raw, stamp, form), raw)
+            return Line(number, form, stamp, _rest(raw, found.start(2)), raw)
         if _looks_like_stamp(stamp):
-            return Line(number, form, stamp, _rest(raw, stamp, form), raw, is_unreadable=True)
+            return Line(number, form, stamp, _rest(raw, found.start(2)), raw, is_unreadable=True)
     line = MARKS.sub("", raw).strip()
     if len(line) <= 60 and any(map(str.isdigit, line)):
         header = line.strip("-=#*_ ").rstrip(":")
@@ -69,12 +70,17 @@ def split_line(number: int, raw: str) -> Line:
 _FORMS: tuple[tuple[Form, re.Pattern[str]], ...] = (("bracket", _BRACKET), ("dash", _DASH), ("colon", _COLON))
 
 
-def _rest(raw: str, stamp: str, form: Form) -> str:
-    """What follows the stamp, with its marks: one at the beginning of a text says who wrote it."""
-    separator = {"bracket": "]", "dash": r"\s[-–—]\s", "colon": r":\s", "alone": "$"}[form]
-    spaced = r"[\u200e\u200f\u061c\u202a-\u202e\u2066-\u2069\ufeff]*".join(map(re.escape, stamp))
-    found = re.search(spaced + (re.escape("]") if form == "bracket" else separator), raw)
-    return raw[found.end() :].strip() if found else ""
+def _rest(raw: str, length: int) -> str:
+    """What follows the stamp, with its marks: one at the beginning of a text says who wrote it.
+
+    Args:
+        length: of the stamp with what separates it, in characters that are no marks.
+    """
+    for at, char in enumerate(raw):
+        if length == 0:
+            return raw[at:].strip()
+        length -= MARKS.match(char) is None
+    return ""
 
 
 def has_date(text: str) -> bool:

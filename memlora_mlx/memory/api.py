@@ -36,7 +36,7 @@ from memlora_mlx.memory.store.upkeep import erase_everything
 from memlora_mlx.memory.verbatim import store_verbatim
 from memlora_mlx.memory.workspace import Workspace
 from memlora_mlx.models.model_config import text_only_message
-from memlora_mlx.records import Hit, Scope
+from memlora_mlx.records import Exchange, Hit, Scope
 from memlora_mlx.settings import APP_HISTORY, CHAT_HISTORY, CORRECTIONS, Settings, load_settings
 from memlora_mlx.text import clean_text
 
@@ -44,9 +44,7 @@ log = logging.getLogger(__name__)
 
 
 class Memory:
-    """A long-term memory on this machine. Models load when they are first needed.
-
-    Close it, or use it in a `with` statement.
+    """A long-term memory on this machine; close it, or use it in a `with` statement. Models load when first needed.
 
     Args:
         settings: `Settings` or a mapping of their fields; by default those of the `memlora` command.
@@ -92,6 +90,7 @@ class Memory:
         memory_type: str | None = None,
         prompt: str | None = None,
         images_from: Path | None = None,
+        key: str | None = None,
     ) -> dict[str, Any]:
         """Extract memories from messages and store them.
 
@@ -101,6 +100,7 @@ class Memory:
             infer: False stores every message as it is, without asking the student.
             prompt, memory_type: of Mem0; not supported, because the experts are trained on fixed prompts.
             images_from: the folder of an `image_url` that is a path. A `data:` image is stored, a web address is not.
+            key: names this call; a second one with the same key stores nothing and returns no results.
 
         Returns `{"results": [{"id", "memory", "event", ...}]}`, with `previous_memory` for an UPDATE.
 
@@ -110,17 +110,10 @@ class Memory:
         _refuse_prompts(prompt, memory_type)
         owner = owner_of(user_id, agent_id, run_id)
         said_at = moment_of(timestamp) if timestamp is not None else datetime.now(UTC)
-        extra = dict(metadata or {})
-        expires = expiry_of(expiration_date)
-        results: list[dict[str, Any]] = []
+        extra, expires = dict(metadata or {}), expiry_of(expiration_date)
         keep = self.workspace.store.images.store_exchange_images
-        for exchange in [keep(each, images_from, _reject_image) for each in exchanges_of(messages, owner, said_at)]:
-            if not infer:
-                results += store_verbatim(self.workspace, exchange, extra, expires)
-                continue
-            remembered = self.workspace.pipeline.remember(exchange, metadata=extra, expires_at=expires)
-            results += [change_to_mem0(change) for change in remembered.applied if change.rejected is None]
-        return {"results": results}
+        exchanges = [keep(each, images_from, _reject_image) for each in exchanges_of(messages, owner, said_at, key)]
+        return {"results": [item for each in exchanges for item in _add(self.workspace, each, extra, expires, infer)]}
 
     def search(
         self,
@@ -158,8 +151,7 @@ class Memory:
             said_before=moment_of(said_before) if said_before is not None else None,
             source=source,
         )
-        kept = [hit for hit in hits if threshold is None or hit.score >= threshold]
-        return {"results": [hit_to_mem0(hit) for hit in kept]}
+        return {"results": [hit_to_mem0(hit) for hit in hits if threshold is None or hit.score >= threshold]}
 
     def get(self, memory_id: str) -> dict[str, Any] | None:
         memory = self.workspace.store.get(memory_id)
@@ -189,7 +181,7 @@ class Memory:
         data: str | None = None,
     ) -> dict[str, str]:
         """Give a memory a new text (`text`, or `data` as in Mem0 1.x), new metadata, or both."""
-        edit = self.workspace.editor.revise(memory_id, text if text is not None else data, metadata=metadata)
+        edit = self.workspace.editor.revise(memory_id, data if text is None else text, metadata=metadata)
         _warn(edit.problem)
         return {"message": "Memory updated successfully!" if edit.is_change else UNCHANGED}
 
@@ -227,8 +219,9 @@ class Memory:
         filters: Mapping[str, Any] | None = None,
         image: str | Path | None = None,
         on_text: Callable[[str], None] | None = None,
+        free: bool = False,
     ) -> Answer:
-        """Answer a question from the memories, or about a picture.
+        """Answer a question from the memories, or about a picture. What no memory fits is "Not mentioned".
 
         Args:
             image: a picture's file. The answer is then what the student sees in it, one word with a reason (`look`), and
@@ -237,6 +230,7 @@ class Memory:
                 hits as there are names.
             limit, top_k: hits to answer from, for each user named; the setting `limit` by default.
             on_text: called with each piece of the answer, on the engine's thread.
+            free: let the student answer, from what it knows, also where no memory fits.
 
         Raises:
             VisionMissing: there is a picture, and the student cannot see.
@@ -254,15 +248,14 @@ class Memory:
             show_superseded=False,  # what is no longer so is nothing to answer from
         )
         names = len({hit.owner for hit in hits}) > 1
-        return self.workspace.pipeline.answer(question, hits, names=names, on_text=on_text)
+        return self.workspace.pipeline.answer(question, hits, names=names, on_text=on_text, free=free)
 
     def find(self, query: str, *, scopes: Sequence[Scope] = (Scope(),), limit: int = 10, **options: Any) -> list[Hit]:
         """What fits a query best as records, `limit` hits for each scope; `options` are those of `search.find`."""
         if not query.strip():
             raise UsageError("the query is empty; say what to look for")
-        query = clean_text(query)
+        query, protocol = clean_text(query), self.workspace.settings.protocol
         [vector] = self.workspace.engine.embed([query], query=True)
-        protocol = self.workspace.settings.protocol
         embed_some_messages(self.workspace.store, self.workspace.engine.embed, protocol)
         return find(self.workspace.store, query, vector, limit, protocol=protocol, scopes=scopes, **options)
 
@@ -276,11 +269,8 @@ class Memory:
     ) -> dict[str, Any]:
         """Revert one change: the given line of history, or the newest of these owners that was not undone.
 
-        Returns the new line of history.
-
-        Raises:
-            UsageError: neither a line nor an owner is given. What others use this store for is not taken back by accident.
-            StoreError: there is nothing to undo, or the memory has changed since.
+        Returns the new line of history. Raises UsageError: neither a line nor an owner is given. Raises StoreError: there is
+        nothing to undo, or the memory has changed since.
         """
         return _reversal(self.workspace.editor.undo, revision, user_id, agent_id, run_id)
 
@@ -292,11 +282,17 @@ class Memory:
         agent_id: str | None = None,
         run_id: str | None = None,
     ) -> dict[str, Any]:
-        """Make a change again that was undone, as long as nothing else has changed its memory since.
-
-        Args: as of `undo`; `revision` is the number of the undo in the history.
-        """
+        """Make a change again that was undone, unless its memory has changed since; `revision` is the undo's number."""
         return _reversal(self.workspace.editor.redo, revision, user_id, agent_id, run_id)
+
+
+def _add(
+    workspace: Workspace, exchange: Exchange, metadata: dict[str, Any], expires: datetime | None, infer: bool
+) -> list[dict[str, Any]]:
+    if not infer:
+        return store_verbatim(workspace, exchange, metadata, expires)
+    remembered = workspace.pipeline.remember(exchange, metadata=metadata, expires_at=expires)
+    return [change_to_mem0(change) for change in remembered.applied if change.rejected is None]
 
 
 def _refuse_prompts(prompt: str | None, memory_type: str | None) -> None:

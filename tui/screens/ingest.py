@@ -116,15 +116,18 @@ class IngestScreen(MainScreen):
     @work(group="add", exit_on_error=False)
     async def add(self, path: Path) -> None:
         """Read the conversations of a file. A file that cannot be read stays in the list with the reason."""
-        from memlora_mlx.conversations import read_conversations
+        from memlora_mlx.conversations import ReadReport, read_conversations
 
-        key = str(path)
+        key, report = str(path), ReadReport()
         self._states[key] = "… opening"
         self._files[key] = []
         self._list()
         try:
-            self._files[key] = await asyncio.to_thread(read_conversations, path)
+            self._files[key] = await asyncio.to_thread(read_conversations, path, None, report)
             self._states[key] = "ready; press Ctrl+R to import"
+            if report.problems:
+                bad = f"{len(report.problems)} not read: {printable_line(report.problems[0]).removeprefix(f'{key}: ')}"
+                self._states[key] = f"ready; press Ctrl+R to import ({bad})"
         except MemloraError as error:
             self._states[key] = f"✗ {printable_line(str(error)).removeprefix(f'{key}: ')}"
             raise

@@ -13,8 +13,8 @@ from memlora_mlx.conversations.model import Conversation, Reading, Turn, daily_s
 
 # "Prompted ..." in the language of the account; what stands before the first space is the verb
 _VERBS = ("Prompted ", "Asked ", "Said ", "Gefragt ", "Prompt: ", "Has preguntado ", "Requête : ", "Hai chiesto ")
-_BREAK = re.compile(r"<(?:br|/p|/li|/h[1-6]|/tr|/div)[^>]*>", re.IGNORECASE)
-_TAG = re.compile(r"<[^>]*>")
+_BREAK = re.compile(r"<(?:br|/p|/li|/h[1-6]|/tr|/div)[^<>]*>", re.IGNORECASE)
+_TAG = re.compile(r"<[^<>]*>")
 
 
 def read(items: Sequence[Item], reading: Reading) -> Iterable[Conversation]:
