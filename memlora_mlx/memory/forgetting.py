@@ -9,9 +9,11 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from memlora_mlx.memory.changes import Delete
+from memlora_mlx.memory.changes import Add, Change, Delete, EmbedFunction
+from memlora_mlx.memory.quotes import split_quotes
 from memlora_mlx.memory.retrieval.lexical import content_words, sentences
-from memlora_mlx.records import Exchange, MemoryRecord, Neighbour
+from memlora_mlx.memory.store.store import Store
+from memlora_mlx.records import Exchange, MemoryRecord, Neighbour, Scope
 
 Words = frozenset[str]
 
@@ -77,7 +79,7 @@ def forget_requests(exchange: Exchange) -> list[ForgetRequest]:
         if message.role != "user":
             continue
         before = ""
-        for text in (text for line in message.text.splitlines() for text in sentences(line)):
+        for text in (text for line in split_quotes(message.text)[0].splitlines() for text in sentences(line)):
             if asks_to_forget(text):
                 words = content_words(text) - _ASKING - names
                 if not words and before:
@@ -116,10 +118,22 @@ def meant_memories(request: ForgetRequest, nearest: Sequence[Neighbour]) -> list
     return [memory for memory in meant if wanted <= content_words(memory.text)]
 
 
-def requested_deletions(exchange: Exchange, nearest: Callable[[str], Sequence[Neighbour]]) -> list[Delete]:
-    """The memories that the owner asks to forget. `nearest` gives the owner's memories nearest to a text."""
-    meant: dict[str, Delete] = {}
+def with_requested_deletions(
+    changes: Sequence[Change], exchange: Exchange, nearest: Callable[[str, Scope], Sequence[Neighbour]]
+) -> list[Change]:
+    """The changes of an exchange and the deletions that its owner asks for; a memory that is deleted is not changed before.
+
+    Args:
+        nearest: the memories of an owner that are nearest to a text.
+    """
+    meant: dict[str, Change] = {}
     for request in forget_requests(exchange):
-        for memory in meant_memories(request, [hit for hit in nearest(request.text) if hit.memory.id not in meant]):
+        found = [hit for hit in nearest(request.text, exchange.owner) if hit.memory.id not in meant]
+        for memory in meant_memories(request, found):
             meant[memory.id] = Delete(memory.id, expected_text=memory.text, is_requested=True)
-    return list(meant.values())
+    return [one for one in changes if isinstance(one, Add) or one.memory_id not in meant] + list(meant.values())
+
+
+def nearest_in(store: Store, embed: EmbedFunction, count: int) -> Callable[[str, Scope], Sequence[Neighbour]]:
+    """A search for so many memories of an owner that are nearest to a text."""
+    return lambda text, owner: store.search_many(embed([text]), count, owner)[0]

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from memlora_mlx.memory.changes import Add, EmbeddingFingerprint
-from memlora_mlx.memory.forgetting import asks_to_forget, forget_requests, requested_deletions
+from memlora_mlx.memory.changes import Add, Delete, EmbeddingFingerprint
+from memlora_mlx.memory.forgetting import asks_to_forget, forget_requests, with_requested_deletions
 from memlora_mlx.memory.grounding import ground_facts
 from memlora_mlx.memory.pipeline import Pipeline
 from memlora_mlx.memory.pipeline_options import PipelineOptions
@@ -75,6 +75,10 @@ def test_only_the_owner_can_ask() -> None:
     assert forget_requests(exchange("Hello!", "Please forget that you smoke.")) == []
 
 
+def test_what_is_pasted_asks_for_nothing() -> None:
+    assert forget_requests(exchange("Look at this mail:\n> Please forget that you smoke.\nStrange, is it not?")) == []
+
+
 def test_a_request_in_two_sentences_means_the_first() -> None:
     [request] = forget_requests(exchange("I wish I had not told you about the loan from Tom. Please forget it."))
     assert "loan" in request.words
@@ -82,7 +86,8 @@ def test_a_request_in_two_sentences_means_the_first() -> None:
 
 def deleted(said: str, *memories: str) -> list[str]:
     near = neighbours(*memories)
-    ids = [deletion.memory_id for deletion in requested_deletions(exchange(said), lambda _: near)]
+    changes = with_requested_deletions([], exchange(said), lambda *_: near)
+    ids = [change.memory_id for change in changes if isinstance(change, Delete)]
     return [hit.memory.text for hit in near if hit.memory.id in ids]
 
 
