@@ -25,15 +25,12 @@ from memlora_mlx.eval.systems.system import (
     reply,
     retrieved_turn,
 )
-from memlora_mlx.memory.answering import NOT_MENTIONED
 from memlora_mlx.memory.pipeline import Pipeline
 from memlora_mlx.memory.scheduling import SPECULATIVE_UPDATES
 from memlora_mlx.memory.search.find import find
 from memlora_mlx.memory.store.full_text import ended_and_standing
 from memlora_mlx.memory.store.store import Store
 from memlora_mlx.records import Completion, Hit, MessageKey, Priority, Request
-
-_NOT_ASKED = Completion(NOT_MENTIONED, "stop", 0, 0, 0, 0.0)  # what the pipeline answers without its student
 
 
 class MemorySystem:
@@ -126,7 +123,7 @@ def answer_from_store(
         with Store(folder, context.space) as store:
             pipeline = Pipeline(calls, store, context.rules)
             vectors = calls.embed([question.text for question in case.questions], query=True)
-            requests: list[Request | None] = []  # None: answered without the student
+            requests: list[Request | str] = []  # a text: answered without the student
             used: list[list[Hit]] = []
             protocol = context.rules.protocol
             with store.snapshot() as connection:
@@ -142,10 +139,15 @@ def answer_from_store(
                     show_superseded=False,
                 )
                 request, cut = pipeline.answer_request(question.text, hits, names=len(owners) > 1)
-                requests.append(None if pipeline.declines(question.text, hits) else request)
+                by_rule = pipeline.answer_by_rule(question.text, hits)
+                requests.append(request if by_rule is None else by_rule)
                 used.append(hits[: len(hits) - cut])
-        completed = iter(complete_all(calls, [request for request in requests if request], context, on_done))
-        answers = [_NOT_ASKED if request is None else next(completed) for request in requests]
+        asked = [request for request in requests if isinstance(request, Request)]
+        completed = iter(complete_all(calls, asked, context, on_done))
+        answers = [
+            Completion(request, "stop", 0, 0, 0, 0.0) if isinstance(request, str) else next(completed)
+            for request in requests
+        ]
         given, standing, known = provenance.ever_stored, provenance.still_stored, case.refs
         refs_by_key = _refs_by_key(case)
         if protocol == "product":  # every turn can be found; only what was changed or withdrawn is left out

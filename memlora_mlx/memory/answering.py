@@ -10,6 +10,7 @@ from pathlib import Path
 from memlora_mlx.memory import stages, visual_questions
 from memlora_mlx.memory.abstention import fits_nothing, is_about_somebody_else
 from memlora_mlx.memory.answer_words import answer_grammar
+from memlora_mlx.memory.dated_answers import dated_answer
 from memlora_mlx.memory.engine import MemoryEngine
 from memlora_mlx.memory.evidence import evidence, owner_name
 from memlora_mlx.memory.pipeline_options import PipelineOptions
@@ -80,6 +81,12 @@ class Answerer:
             return True
         return is_about_somebody_else(question, hits, self.store, embed)
 
+    def answer_by_rule(self, question: str, hits: Sequence[Hit]) -> str | None:
+        """The answer where the student need not be asked: nothing was mentioned, or code can count the days; else None."""
+        if self.declines(question, hits):
+            return NOT_MENTIONED
+        return dated_answer(question, hits) if self.options.grounded_answers else None
+
     def answer(
         self,
         question: str,
@@ -93,12 +100,12 @@ class Answerer:
 
         Args:
             on_text: called on the engine's thread with each piece of the answer.
-            free: ask the student also where `declines` says that the answer was not mentioned.
+            free: ask the student also where `answer_by_rule` has an answer.
         """
-        if not free and self.declines(question, hits):
+        if not free and (by_rule := self.answer_by_rule(question, hits)) is not None:
             if on_text is not None:
-                on_text(NOT_MENTIONED)
-            return Answer(NOT_MENTIONED, tuple(hits), CallCost("generation", 0, 0, 0.0))
+                on_text(by_rule)
+            return Answer(by_rule, tuple(hits), CallCost("generation", 0, 0, 0.0))
         found = None
         if self.options.supports_images and self.options.protocol == "product":
             found = visual_questions.answer_from_stored_image(self.engine, question, hits, self.store.images)
