@@ -162,6 +162,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
         "layer_types": ["sliding_attention", "full_attention"],
     },
 }
+FAMILIES["mistral3"] = {"model_type": "mistral3", "text_config": FAMILIES["ministral3"]}
 # These tie the output head to the embedding whatever is asked.
 ALWAYS_TIED = ("gemma2", "gemma3_text", "gemma3n", "gemma4", "cohere2", "lfm2")
 CORPUS = [

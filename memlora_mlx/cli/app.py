@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from memlora_mlx.cli import adapters, bench, memory, models, train, vqa
+from memlora_mlx.cli import adapters, bench, memory, models, people, train, vqa
 from memlora_mlx.cli.ask import ask_command
 from memlora_mlx.cli.chat import chat_command
 from memlora_mlx.cli.demo import demo_command
@@ -27,7 +27,7 @@ class RootGroup(HelpGroup):
 
 # The panels of `memlora --help` and the commands in each, in the order in which they are shown.
 COMMANDS = {
-    "Remember and ask": ("chat", "ask", "ingest", "memory", "demo"),
+    "Remember and ask": ("chat", "ask", "ingest", "memory", "people", "demo"),
     "Models and experts": ("models", "adapters", "teach", "train"),
     "Measure": ("bench", "vqa"),
     "Maintenance": ("doctor",),
@@ -62,7 +62,7 @@ command(
     panel=PANEL["teach"],
 )(teach_command)
 command(app, "doctor", "memlora doctor", "memlora doctor --repair", panel=PANEL["doctor"])(doctor_command)
-for module in (memory, models, adapters, train, bench, vqa):
+for module in (memory, people, models, adapters, train, bench, vqa):
     name = module.__name__.rpartition(".")[2]
     app.add_typer(module.app, name=name, rich_help_panel=PANEL[name])
 

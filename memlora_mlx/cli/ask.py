@@ -26,6 +26,9 @@ def ask_command(
         Path | None,
         typer.Option(metavar="FILE", help="Ask about this image instead of the memories (default: no image)."),
     ] = None,
+    free: Annotated[
+        bool, typer.Option("--free", help="Also answer what no memory says, from what the student knows.")
+    ] = False,
     models: ModelOptions,
     as_json: JsonOption = False,
 ) -> None:
@@ -45,7 +48,7 @@ def ask_command(
         if image is None:
             opened.require_store()
         streamed = None if as_json or looks else write_text_piece
-        answer = Memory.of(opened).ask(question, user_id=user, top_k=top_k, image=image, on_text=streamed)
+        answer = Memory.of(opened).ask(question, user_id=user, top_k=top_k, image=image, on_text=streamed, free=free)
     if as_json:
         print_json(_as_dict(question, answer))
         return

@@ -1,4 +1,4 @@
-"""Questions that are not answered, because the memories answer them for somebody else.
+"""Questions that are not answered: the memories answer them for somebody else, or say nothing about them.
 
 "When did Ann adopt a cat?", where only Bob did, is a question whose best evidence is about another person. A small student
 answers it with Bob's cat. Whose memories fit the question better can be told without a student: the question is compared,
@@ -18,6 +18,7 @@ from memlora_mlx.records import Hit, Scope
 # How much nearer (in cosine) the best memory of somebody else must be. Chosen on LoCoMo's train conversations and conv-26;
 # docs/evaluation.md has the figures.
 MARGIN = 0.08
+_ASKER = re.compile(r"\b(?:I|me|my|mine|myself|we|us|our|ours)\b", re.IGNORECASE)
 
 
 def is_about_somebody_else(question: str, hits: Sequence[Hit], store: Store, embed: EmbedFunction) -> bool:
@@ -37,6 +38,25 @@ def is_about_somebody_else(question: str, hits: Sequence[Hit], store: Store, emb
     best = {name: _best_cosine(store, vector, owner) for name, owner in people.items()}
     asked = best.pop(named[0])
     return max(best.values()) - asked > MARGIN
+
+
+def fits_nothing(question: str, hits: Sequence[Hit], store: Store, embed: EmbedFunction, least: float) -> bool:
+    """Whether no memory and no message that was found is about the question at all, as in "What is the capital of France?".
+
+    A question about its asker or a person of the memories is never so: "Where does Maya live?" is not near "User moved to
+    Lisbon" (a cosine of 0.13 with all-minilm-l6-v2), which answers it.
+
+    Args:
+        least: the cosine with the question that one of them must have. It belongs to the embedder: see catalog.toml.
+    """
+    people = {hit.message.speaker for hit in hits if hit.message} | {owner_name(hit.owner) for hit in hits}
+    if _ASKER.search(question) or any(_name_pattern(name).search(question) for name in people if name):
+        return False
+    [vector] = embed([question])
+    if any(_best_cosine(store, vector, owner) >= least for owner in {hit.owner for hit in hits}):
+        return False
+    said = [hit.message.text for hit in hits if hit.message is not None]
+    return not said or float((embed(said) @ vector).max()) < least
 
 
 def _best_cosine(store: Store, vector: Vector, owner: Scope) -> float:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from memlora_mlx.memory import stages, visual_questions
-from memlora_mlx.memory.abstention import is_about_somebody_else
+from memlora_mlx.memory.abstention import fits_nothing, is_about_somebody_else
 from memlora_mlx.memory.engine import MemoryEngine
 from memlora_mlx.memory.evidence import evidence, owner_name
 from memlora_mlx.memory.pipeline_options import PipelineOptions
@@ -63,23 +64,34 @@ class Answerer:
     def declines(self, question: str, hits: Sequence[Hit]) -> bool:
         """Whether the answer is that it was not mentioned, and the student is not asked.
 
-        So it is where nothing was found, and where what was found answers the question for somebody else.
+        So it is where nothing was found, and where what was found is not about the question or about somebody else.
         """
         if self.options.protocol == "paper":
             return False
-        return not hits or is_about_somebody_else(
-            question, hits, self.store, lambda texts: self.engine.embed(texts, query=True)
-        )
+        if not hits:
+            return True
+        embed = partial(self.engine.embed, query=True)
+        least = self.options.least_cosine
+        if least is not None and fits_nothing(question, hits, self.store, embed, least):
+            return True
+        return is_about_somebody_else(question, hits, self.store, embed)
 
     def answer(
-        self, question: str, hits: Sequence[Hit], *, names: bool = False, on_text: Callable[[str], None] | None = None
+        self,
+        question: str,
+        hits: Sequence[Hit],
+        *,
+        names: bool = False,
+        on_text: Callable[[str], None] | None = None,
+        free: bool = False,
     ) -> Answer:
         """Answer from the hits; with a student that sees, after another look at a picture among the best.
 
         Args:
             on_text: called on the engine's thread with each piece of the answer.
+            free: ask the student also where `declines` says that the answer was not mentioned.
         """
-        if self.declines(question, hits):
+        if not free and self.declines(question, hits):
             if on_text is not None:
                 on_text(NOT_MENTIONED)
             return Answer(NOT_MENTIONED, tuple(hits), CallCost("generation", 0, 0, 0.0))

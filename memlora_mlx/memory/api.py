@@ -36,7 +36,7 @@ from memlora_mlx.memory.store.upkeep import erase_everything
 from memlora_mlx.memory.verbatim import store_verbatim
 from memlora_mlx.memory.workspace import Workspace
 from memlora_mlx.models.model_config import text_only_message
-from memlora_mlx.records import Hit, Scope
+from memlora_mlx.records import Exchange, Hit, Scope
 from memlora_mlx.settings import APP_HISTORY, CHAT_HISTORY, CORRECTIONS, Settings, load_settings
 from memlora_mlx.text import clean_text
 
@@ -110,17 +110,10 @@ class Memory:
         _refuse_prompts(prompt, memory_type)
         owner = owner_of(user_id, agent_id, run_id)
         said_at = moment_of(timestamp) if timestamp is not None else datetime.now(UTC)
-        extra = dict(metadata or {})
-        expires = expiry_of(expiration_date)
-        results: list[dict[str, Any]] = []
+        extra, expires = dict(metadata or {}), expiry_of(expiration_date)
         keep = self.workspace.store.images.store_exchange_images
-        for exchange in [keep(each, images_from, _reject_image) for each in exchanges_of(messages, owner, said_at)]:
-            if not infer:
-                results += store_verbatim(self.workspace, exchange, extra, expires)
-                continue
-            remembered = self.workspace.pipeline.remember(exchange, metadata=extra, expires_at=expires)
-            results += [change_to_mem0(change) for change in remembered.applied if change.rejected is None]
-        return {"results": results}
+        exchanges = [keep(each, images_from, _reject_image) for each in exchanges_of(messages, owner, said_at)]
+        return {"results": [item for each in exchanges for item in _add(self.workspace, each, extra, expires, infer)]}
 
     def search(
         self,
@@ -227,8 +220,9 @@ class Memory:
         filters: Mapping[str, Any] | None = None,
         image: str | Path | None = None,
         on_text: Callable[[str], None] | None = None,
+        free: bool = False,
     ) -> Answer:
-        """Answer a question from the memories, or about a picture.
+        """Answer a question from the memories, or about a picture. What no memory fits is "Not mentioned".
 
         Args:
             image: a picture's file. The answer is then what the student sees in it, one word with a reason (`look`), and
@@ -237,6 +231,7 @@ class Memory:
                 hits as there are names.
             limit, top_k: hits to answer from, for each user named; the setting `limit` by default.
             on_text: called with each piece of the answer, on the engine's thread.
+            free: let the student answer, from what it knows, also where no memory fits.
 
         Raises:
             VisionMissing: there is a picture, and the student cannot see.
@@ -254,7 +249,7 @@ class Memory:
             show_superseded=False,  # what is no longer so is nothing to answer from
         )
         names = len({hit.owner for hit in hits}) > 1
-        return self.workspace.pipeline.answer(question, hits, names=names, on_text=on_text)
+        return self.workspace.pipeline.answer(question, hits, names=names, on_text=on_text, free=free)
 
     def find(self, query: str, *, scopes: Sequence[Scope] = (Scope(),), limit: int = 10, **options: Any) -> list[Hit]:
         """What fits a query best as records, `limit` hits for each scope; `options` are those of `search.find`."""
@@ -276,11 +271,8 @@ class Memory:
     ) -> dict[str, Any]:
         """Revert one change: the given line of history, or the newest of these owners that was not undone.
 
-        Returns the new line of history.
-
-        Raises:
-            UsageError: neither a line nor an owner is given. What others use this store for is not taken back by accident.
-            StoreError: there is nothing to undo, or the memory has changed since.
+        Returns the new line of history. Raises UsageError: neither a line nor an owner is given. Raises StoreError: there is
+        nothing to undo, or the memory has changed since.
         """
         return _reversal(self.workspace.editor.undo, revision, user_id, agent_id, run_id)
 
@@ -297,6 +289,15 @@ class Memory:
         Args: as of `undo`; `revision` is the number of the undo in the history.
         """
         return _reversal(self.workspace.editor.redo, revision, user_id, agent_id, run_id)
+
+
+def _add(
+    workspace: Workspace, exchange: Exchange, metadata: dict[str, Any], expires: datetime | None, infer: bool
+) -> list[dict[str, Any]]:
+    if not infer:
+        return store_verbatim(workspace, exchange, metadata, expires)
+    remembered = workspace.pipeline.remember(exchange, metadata=metadata, expires_at=expires)
+    return [change_to_mem0(change) for change in remembered.applied if change.rejected is None]
 
 
 def _refuse_prompts(prompt: str | None, memory_type: str | None) -> None:

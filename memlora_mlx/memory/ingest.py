@@ -5,13 +5,14 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
-from memlora_mlx.conversations import Conversation, conversation_exchanges
+from memlora_mlx.conversations import Conversation
 from memlora_mlx.conversations.period import Period
 from memlora_mlx.memory.change_limit import ChangeLimit
 from memlora_mlx.memory.changes import AppliedChange
+from memlora_mlx.memory.people import exchanges_of_owners
 from memlora_mlx.memory.pipeline import Pipeline
 from memlora_mlx.memory.results import ExchangeResult
 from memlora_mlx.memory.store.sources import mark_source
@@ -80,9 +81,10 @@ def ingest(
     conversations: Sequence[Conversation],
     *,
     user: str,
+    own_names: Collection[str] = (),
     limit: int | None = None,
-    period: Period | None = None,
     may_change: bool = False,
+    period: Period | None = None,
     on_progress: Callable[[IngestStats, ExchangeResult | None], None] | None = None,
     cancelled: threading.Event | None = None,
 ) -> IngestStats:
@@ -93,9 +95,10 @@ def ingest(
 
     Args:
         user: the owner of conversations that name nobody.
+        own_names: speakers of transcripts that are the user; no other is, whatever the name.
         limit: exchanges of each conversation, from its beginning; those done before count.
-        period: read only the exchanges that were said in it.
         may_change: change and delete as many of the older memories as the conversations ask for; see `ChangeLimit`.
+        period: read only the exchanges that were said in it.
         on_progress: called before the first exchange and after each.
         cancelled: set it to stop before the next step; what is done stays done.
 
@@ -104,10 +107,15 @@ def ingest(
         TooManyChanges: the next exchange would change too much; it was not stored.
     """
     stats = IngestStats()
+    store = pipeline.store
     plans = [
         (
             conversation,
-            [e for e in conversation_exchanges(conversation, user=user) if not period or period.holds(e)][:limit],
+            [
+                exchange
+                for exchange in exchanges_of_owners(store, conversation, user=user, own_names=own_names)
+                if not period or period.holds(exchange)
+            ][:limit],
         )
         for conversation in conversations
     ]
@@ -129,6 +137,8 @@ def ingest(
     started = time.perf_counter()
     for conversation, total, missing in work:
         if not missing:
+            if total and limit is None:  # an earlier run may have been killed behind its last exchange
+                mark_source(pipeline.store, conversation.name, conversation.format, total, finished=True)
             continue
         mark_source(pipeline.store, conversation.name, conversation.format, total)
         folder, problems = conversation.folder, stats.image_problems

@@ -174,6 +174,7 @@ class Workspace:
         """What the pipeline may do with this student and its experts."""
         updates = self.expert_folders.get("update")
         card = read_card(updates) if updates is not None else ExpertCard()
+        embedder = entries(self.settings.home).get(self.settings.embedder)
         return PipelineOptions(
             protocol=self.settings.protocol,
             related=self.settings.related,
@@ -183,6 +184,7 @@ class Workspace:
             per_fact=card.one_fact and self.settings.protocol == "product",
             supports_images=self.has_vision,
             use_expert_in_chat=self.use_expert_in_chat,
+            least_cosine=embedder.least_cosine if embedder is not None else None,
             grounded_answers=self.use_expert_in_chat and self.settings.protocol == "product",
         )
 

@@ -19,7 +19,12 @@ from memlora_mlx.errors import UsageError
 from memlora_mlx.models.typed_json import from_json
 
 ModelKind = Literal["student", "embedder"]
-Family = Literal["llama", "qwen2", "qwen3", "gemma", "gemma2", "internvl", "gemma3", "smolvlm", "lfm2-vl", "bert"]
+# fmt: off
+Family = Literal[
+    "llama", "qwen2", "qwen3", "qwen3_5", "smollm3", "granite", "granitemoehybrid", "lfm2", "phi3", "ministral3",
+    "gemma", "gemma2", "gemma3", "gemma3_text", "gemma3n", "gemma4", "internvl", "smolvlm", "lfm2-vl", "bert",
+]
+# fmt: on
 
 NAME = re.compile(r"[A-Za-z0-9](?:[\w.]|-(?!-)){0,95}", re.ASCII)  # of a model that comes from no repository
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
@@ -53,6 +58,7 @@ class CatalogModel:
     needs_vision: bool = False
     zero_shot: bool = True
     query_prompt: str | None = None
+    least_cosine: float | None = None
     note: str | None = None
     starter: WheelSource | None = None
     is_shipped: str | None = None

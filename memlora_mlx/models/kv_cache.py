@@ -123,7 +123,9 @@ class _Layer:
         return self._now.offset
 
     def make_mask(self, tokens: int, return_array: bool = False, window_size: int | None = None) -> mx.array | None:
-        return self._now.mask(self._window)
+        if self._window is not None:
+            return self._now.mask(self._window)
+        return self._now.mask(window_size, cut=False)  # a model may ask for a window of a layer that keeps all keys
 
     def update_and_fetch(self, keys: mx.array, values: mx.array) -> tuple[mx.array, mx.array]:
         """Write (count, heads, tokens, dim) behind each row's end; return all up to the longest end."""

@@ -8,15 +8,17 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from tiny_models import ALL_LINEAR, CORPUS, Q_V, expert_folder, relative_error, student_folder
+from tiny_models import ALL_LINEAR, CORPUS, FAMILIES, Q_V, expert_folder, relative_error, student_folder
 
 from memlora_mlx.errors import AdapterMismatch
 from memlora_mlx.memory import stages
 from memlora_mlx.models.batching import DecodingBatch, PrefixCache
+from memlora_mlx.models.catalog import shipped_entries
 from memlora_mlx.models.decoding import DecodingSequence, GrammarMatcher
 from memlora_mlx.models.experts import ExpertTable, read_experts
 from memlora_mlx.models.kv_cache import NativeCache, RaggedCache
 from memlora_mlx.models.loading import load_student
+from memlora_mlx.models.model_config import VISION_FAMILIES
 from memlora_mlx.models.student import Student
 from memlora_mlx.records import ChatMessages, Stage
 
@@ -112,6 +114,29 @@ CHECKS: dict[str, Callable[[Path], bool]] = {
     "fused": fused_equals_swapped,
     "4 bit": works_in_4_bit,
 }
+
+
+def table() -> str:
+    """The families with the checks that their tests pass, as a table in Markdown. Each check is a test that must pass."""
+    rows = [["family", "models in the catalogue", "layers beside full attention", *CHECKS, "images"]]
+    rows.append(["---"] * len(rows[0]))
+    for family, config in FAMILIES.items():
+        names = [entry.name for entry in shipped_entries().values() if entry.family == family]
+        seen = "yes" if family in VISION_FAMILIES else "no"
+        rows.append([f"`{family}`", ", ".join(names), _layers(config), *["yes"] * len(CHECKS), seen])
+    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+
+
+def _layers(config: dict[str, Any]) -> str:
+    config = config.get("text_config", config)
+    if "sliding_window" in config:
+        return "sliding windows"
+    kinds = {
+        "conv_L_cache": "convolutions",
+        "mamba_d_state": "state space",
+        "linear_num_value_heads": "linear attention",
+    }
+    return next((words for name, words in kinds.items() if name in config), "")
 
 
 def _quantised(folder: Path) -> Path:

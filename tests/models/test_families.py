@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import family_checks
@@ -18,6 +19,10 @@ from memlora_mlx.models.loading import load_student
 import mlx.core as mx  # isort: skip
 
 
+DOCS = Path(__file__).parents[2] / "docs" / "students.md"
+BEGIN, END = "<!-- the table of tests/models/family_checks.py -->\n", "<!-- end of the table -->"
+
+
 @pytest.fixture(scope="module", params=FAMILIES)
 def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return family_checks.build(tmp_path_factory.mktemp("families"), request.param)
@@ -26,6 +31,17 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 @pytest.mark.parametrize("check", family_checks.CHECKS)
 def test_the_family_works(folder: Path, check: str) -> None:
     assert family_checks.CHECKS[check](folder)
+
+
+def test_the_table_in_docs_is_that_of_these_checks() -> None:
+    """`make students` writes it again."""
+    text = DOCS.read_text(encoding="utf-8")
+    start, end = text.index(BEGIN) + len(BEGIN), text.index(END)
+    table = family_checks.table()
+    if os.environ.get("UPDATE_DOCS"):
+        DOCS.write_text(text[:start] + table + text[end:], encoding="utf-8")
+        return
+    assert text[start:end] == table, "`make students` brings docs/students.md up to date"
 
 
 @pytest.mark.parametrize("family", [name for name, config in FAMILIES.items() if "text_config" in config])
