@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PINS, TABLE = ROOT / "requirements" / "install.txt", ROOT / "docs" / "licences.md"
 SYSTEMS = (("linux", "Linux", "x86_64"), ("linux", "Linux", "aarch64"), ("darwin", "Darwin", "arm64"))
 PYTHONS = ("3.11", "3.12", "3.13", "3.14")
-EXTRAS = ("tui", "train", "bench", "vision", "teach", "gguf")
+EXTRAS = ("tui", "train", "bench", "vision", "teach", "gguf", "serve")
 HEAD = """# Licences of the packages that memlora installs
 
 Made by `make licences` from the metadata of the installed packages; each package's own files say more. "With" is

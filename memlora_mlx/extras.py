@@ -15,6 +15,7 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     "vision": ("mlx_vlm",),
     "teach": ("openai",),
     "gguf": ("gguf",),
+    "serve": ("mcp", "starlette", "uvicorn", "tomlkit"),
     "mem0": ("mem0",),
 }
 

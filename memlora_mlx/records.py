@@ -165,7 +165,7 @@ class Revision:
     old_text: str | None
     new_text: str | None
     at: datetime  # UTC
-    actor: str  # "model", "user", "undo" or "import"
+    actor: str  # "model", "request" (the owner asked to forget it), "user", "undo" or "import"
     exchange_key: str | None = None
     undone: bool = False
 

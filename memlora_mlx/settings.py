@@ -54,6 +54,7 @@ class Settings:
     image_tiles: int = IMAGE_TILES  # into how many tiles a picture is cut, at most, for a vision student that does so
     keep_location: bool = False  # leave in a kept picture where it was taken
     max_context: int = 4096  # tokens of prompt and answer together; the student's own limit if that is smaller
+    unload_after: int = 15  # minutes without a call after which a server lets go of its models
     # On a Mac: MB of freed buffers that MLX keeps for reuse, and of memory that macOS may not page out. None: an eighth of
     # what Metal recommends, and all of it.
     cache_limit: int | None = None

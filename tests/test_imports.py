@@ -17,6 +17,7 @@ ROOT = "memlora_mlx"
 ROOMS = (
     "cli",
     "tui",
+    "serve",
     "eval",
     "memory",
     "distill",
@@ -66,10 +67,11 @@ def test_only_the_rooms_by_the_metal_know_mlx(module_graph: grimp.ImportGraph) -
 @pytest.mark.parametrize(
     ("name", "others"),
     [
-        ("models", ("memory", "cli", "tui", "eval", "distill", "conversations")),
-        ("memory", ("cli", "tui", "eval", "distill")),
-        ("distill", ("cli", "tui", "eval")),
-        ("eval", ("cli", "tui")),
+        ("models", ("memory", "cli", "tui", "serve", "eval", "distill", "conversations")),
+        ("memory", ("cli", "tui", "serve", "eval", "distill")),
+        ("serve", ("cli", "tui", "eval", "distill", "models")),
+        ("distill", ("cli", "tui", "serve", "eval")),
+        ("eval", ("cli", "tui", "serve")),
         ("tui", ("cli",)),
         ("temporal", tuple(set(ROOMS) - {"temporal"})),
         ("records", tuple(set(ROOMS) - {"records"})),
@@ -79,7 +81,7 @@ def test_only_the_rooms_by_the_metal_know_mlx(module_graph: grimp.ImportGraph) -
         ("extras", tuple(set(ROOMS) - {"extras", "errors"})),
         ("errors", tuple(set(ROOMS) - {"errors"})),
         ("settings", tuple(set(ROOMS) - {"settings", "errors"})),
-        ("conversations", ("cli", "tui", "eval", "distill", "memory", "models")),
+        ("conversations", ("cli", "tui", "serve", "eval", "distill", "memory", "models")),
     ],
 )
 def test_imports_point_down(module_graph: grimp.ImportGraph, name: str, others: tuple[str, ...]) -> None:
@@ -159,7 +161,7 @@ def test_nobody_imports_the_command_line(module_graph: grimp.ImportGraph) -> Non
 
 
 SLOW = {"mlx", "mlx_lm", "transformers", "textual", "numpy", "huggingface_hub", "usearch", "tokenizers", "llguidance"}
-SLOW |= {"matplotlib", "plotext", "openai", "nltk", "yaml"}
+SLOW |= {"matplotlib", "plotext", "openai", "nltk", "yaml", "mcp", "starlette", "uvicorn", "tomlkit"}
 
 
 def loaded_modules(environ: dict[str, str], *arguments: str) -> set[str]:
@@ -171,7 +173,14 @@ def loaded_modules(environ: dict[str, str], *arguments: str) -> set[str]:
 
 def test_help_loads_nothing_slow(tmp_path: Path) -> None:
     environ = environment(tmp_path, tmp_path, tmp_path)
-    for arguments in (["--help"], ["ask", "--help"], ["train", "--help"], ["adapters", "--help"], ["--version"]):
+    for arguments in (
+        ["--help"],
+        ["ask", "--help"],
+        ["train", "--help"],
+        ["adapters", "--help"],
+        ["serve", "--help"],
+        ["--version"],
+    ):
         names = loaded_modules(environ, *arguments)
         assert "typer" in names and names & SLOW == set()
 

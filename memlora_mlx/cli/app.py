@@ -8,13 +8,14 @@ from typing import Annotated, Any
 
 import typer
 
-from memlora_mlx.cli import adapters, bench, memory, models, people, train, vqa
+from memlora_mlx.cli import adapters, bench, mcp, memory, models, people, train, vqa
 from memlora_mlx.cli.ask import ask_command
 from memlora_mlx.cli.chat import chat_command
 from memlora_mlx.cli.demo import demo_command
 from memlora_mlx.cli.doctor import doctor_command
 from memlora_mlx.cli.help import HelpGroup, command, examples
 from memlora_mlx.cli.ingest import ingest_command
+from memlora_mlx.cli.serve import serve_command
 from memlora_mlx.cli.teach import teach_command
 
 
@@ -29,6 +30,7 @@ class RootGroup(HelpGroup):
 COMMANDS = {
     "Remember and ask": ("chat", "ask", "ingest", "memory", "people", "demo"),
     "Models and experts": ("models", "adapters", "teach", "train"),
+    "Other programs": ("serve", "mcp"),
     "Measure": ("bench", "vqa"),
     "Maintenance": ("doctor",),
 }
@@ -62,7 +64,8 @@ command(
     panel=PANEL["teach"],
 )(teach_command)
 command(app, "doctor", "memlora doctor", "memlora doctor --repair", panel=PANEL["doctor"])(doctor_command)
-for module in (memory, people, models, adapters, train, bench, vqa):
+command(app, "serve", "memlora serve", "memlora serve --port 8765", panel=PANEL["serve"])(serve_command)
+for module in (memory, people, models, adapters, train, bench, vqa, mcp):
     name = module.__name__.rpartition(".")[2]
     app.add_typer(module.app, name=name, rich_help_panel=PANEL[name])
 

@@ -73,7 +73,8 @@ def make_examples(
         )
     parts: list[tuple[int, Split]] = [(count, "train"), (VALIDATION_DIALOGUES, "validation")]
     examples = (made for number, split in parts for made in _synthetic(stage, number, split, workspace, seed))
-    return GeneratedExamples(path, write_examples(path, _counted(examples, count + VALIDATION_DIALOGUES, on_progress)))
+    total = (count + VALIDATION_DIALOGUES) * (1 if stage == "generation" else 2)  # dialogues, and chats
+    return GeneratedExamples(path, write_examples(path, _counted(examples, total, on_progress)))
 
 
 def _synthetic(
@@ -84,11 +85,12 @@ def _synthetic(
         for talk in synthetic_teacher.generate_talks(count, split, seed=seed):
             yield _answers(talk, split, workspace)
         return
-    for dialogue in synthetic_teacher.generate_dialogues(count, split, seed=seed):
-        if stage == "extraction":
-            yield synthetic_teacher.synthetic_extraction_examples(dialogue, split)
-        else:
-            yield _updates(dialogue, split, workspace)
+    for dialogues in (synthetic_teacher.generate_dialogues, synthetic_teacher.generate_chats):
+        for dialogue in dialogues(count, split, seed=seed):
+            if stage == "extraction":
+                yield synthetic_teacher.synthetic_extraction_examples(dialogue, split)
+            else:
+                yield _updates(dialogue, split, workspace)
 
 
 def _updates(dialogue: SyntheticDialogue, split: Split, workspace: Workspace) -> Iterator[TrainingExample]:

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from memlora_mlx.memory.workspace import Workspace
 
 TEACHER = "observations"
-# Of the extraction examples. Most exchanges have no fact, and a student that sees all of them learns to find none.
-EMPTY_SHARE = 0.4
+# Of the extraction examples. 62 % of LoCoMo's exchanges have no fact; at 0.4 students found facts in nearly all of them.
+EMPTY_SHARE = 0.55
 
 
 @dataclass(frozen=True, slots=True)

@@ -121,7 +121,7 @@ def parse_attributes(where: str, text: str, earlier: Sequence[Attribute] = ()) -
     Raises:
         ValueError: see `load_phrases`.
     """
-    document = _mapping(where, text, {"kind", "attributes"})
+    document = read_mapping(where, text, {"kind", "attributes"})
     kind = document["kind"]
     if kind not in get_args(Kind):
         raise ValueError(f"{where}: the kind {kind!r} is unknown; use one of {', '.join(get_args(Kind))}")
@@ -165,7 +165,7 @@ def _attribute(
 
 
 def _parse_dialogue(where: str, text: str, attributes: tuple[Attribute, ...]) -> Phrases:
-    lists = _mapping(where, text, set(Phrases.__dataclass_fields__) - {"attributes"})
+    lists = read_mapping(where, text, set(Phrases.__dataclass_fields__) - {"attributes"})
     parsed: dict[str, Any] = {}
     for name, block in lists.items():
         place = f"{where}, {name}"
@@ -174,7 +174,7 @@ def _parse_dialogue(where: str, text: str, attributes: tuple[Attribute, ...]) ->
         elif name.startswith("forget_requests"):
             parsed[name] = _phrases(place, block, {"n", "a"} if name.endswith("by_name") else {"n", "s", "f"})
         elif name.endswith("small_talk"):
-            parsed[name] = tuple(SmallTalk(*pair) for pair in _pairs(place, block))
+            parsed[name] = tuple(SmallTalk(*pair) for pair in phrase_pairs(place, block))
         else:
             parsed[name] = split_lines(block)
     return Phrases(attributes, **parsed)
@@ -184,6 +184,7 @@ def _parse_dialogue(where: str, text: str, attributes: tuple[Attribute, ...]) ->
 
 
 def read_phrase_file(name: str) -> str:
+    """The text of a file in `dialogue_phrases/`."""
     return (files("memlora_mlx.distill") / "dialogue_phrases" / name).read_text(encoding="utf-8")
 
 
@@ -199,7 +200,8 @@ def read_yaml(where: str, text: str) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _mapping(where: str, text: str, keys: set[str]) -> dict[str, Any]:
+def read_mapping(where: str, text: str, keys: set[str]) -> dict[str, Any]:
+    """A YAML mapping with exactly these keys. Raises ValueError, with `where` in its message."""
     value = read_yaml(where, text)
     if set(value) != keys:
         raise ValueError(f"{where} must have exactly these keys: {', '.join(sorted(keys))}")
@@ -207,14 +209,15 @@ def _mapping(where: str, text: str, keys: set[str]) -> dict[str, Any]:
 
 
 def _phrases(where: str, block: str, slots: set[str]) -> tuple[Phrase, ...]:
-    phrases = tuple(Phrase(*pair) for pair in _pairs(where, block))
+    phrases = tuple(Phrase(*pair) for pair in phrase_pairs(where, block))
     for phrase in phrases:
         if unknown := set(re.findall(r"{(\w*)}", f"{phrase.said} {phrase.fact}")) - slots:
             raise ValueError(f"{where}: {phrase.said!r} has unknown slots: {', '.join(sorted(unknown))}")
     return phrases
 
 
-def _pairs(where: str, block: str) -> Iterator[tuple[str, str]]:
+def phrase_pairs(where: str, block: str) -> Iterator[tuple[str, str]]:
+    """The two parts of each line `first | second`. Raises ValueError for another line."""
     for line in split_lines(block):
         first, bar, second = line.partition(" | ")
         if not bar or " | " in second:

@@ -75,7 +75,7 @@ def generate_statements(
     random = Random(name)
     phrases = load_phrases()
     owner, other = (None, None) if random.random() < UNNAMED_SHARE else random.sample(phrases.first_names, 2)
-    writer = _DialogueWriter(random, phrases, owner, held_out)
+    writer = DialogueWriter(random, phrases, owner, held_out)
     dialogue = SyntheticDialogue(seed, name, owner, other, tuple(writer.step() for _ in range(steps)))
     return dialogue, tuple(writer.stated)
 
@@ -125,7 +125,7 @@ OWN_STATEMENT = 0.2  # share of a friend's replies that state something about th
 
 
 @dataclass(slots=True)
-class _KnownFact:
+class KnownFact:
     """Something that is true of the owner, and the memory that says so."""
 
     attribute: Attribute
@@ -136,7 +136,7 @@ class _KnownFact:
 
 
 @dataclass(frozen=True, slots=True)
-class _FilledPhrase:
+class FilledPhrase:
     """A phrase and the texts for its slots."""
 
     phrase: Phrase
@@ -144,14 +144,14 @@ class _FilledPhrase:
 
 
 @dataclass(slots=True)
-class _DialogueWriter:
+class DialogueWriter:
     """Writes a dialogue step by step. The order of the random draws is part of the seed: keep it."""
 
     random: Random
     phrases: Phrases
     owner: str | None
     held_out: bool
-    known: list[_KnownFact] = field(default_factory=list)
+    known: list[KnownFact] = field(default_factory=list)
     stated: list[Statement] = field(default_factory=list)
     steps: int = 0  # that are complete
 
@@ -167,16 +167,16 @@ class _DialogueWriter:
         touched: set[Attribute] = set()
         facts, statements = [], []
         for _ in range(count):
-            fact, statement = self._next_change(touched)
+            fact, statement = self.next_change(touched)
             facts.append(fact)
             statements.append(statement)
-        return DialogueStep((("user", self._turn(statements)), ("assistant", self._reply())), tuple(facts))
+        return DialogueStep((("user", self.turn(statements)), ("assistant", self.reply())), tuple(facts))
 
-    def _next_change(self, touched: set[Attribute]) -> tuple[Fact, _FilledPhrase]:
+    def next_change(self, touched: set[Attribute]) -> tuple[Fact, FilledPhrase]:
         """Draw the next fact about an attribute that is not in `touched`, and add that attribute to `touched`."""
         untouched = [known for known in self.known if known.attribute not in touched]
         changeable = [known for known in untouched if known.attribute.kind != "event"]
-        options: dict[FactChange, list[_KnownFact]] = {
+        options: dict[FactChange, list[KnownFact]] = {
             "change": [known for known in changeable if known.attribute.change],
             "refine": [known for known in changeable if known.attribute.refine and not known.is_refined],
             "withdraw": [known for known in changeable if known.attribute.withdraw],
@@ -204,9 +204,9 @@ class _DialogueWriter:
         said = filled(phrase.said, slots)
         self.stated.append(Statement(self.steps, "user", change, known.attribute, slots["v"], slots.get("old"), said))
         replaces = None if change == "add" else before
-        return Fact(text, _EVENTS[change], replaces), _FilledPhrase(phrase, slots)
+        return Fact(text, _EVENTS[change], replaces), FilledPhrase(phrase, slots)
 
-    def _slots(self, change: FactChange, known: _KnownFact) -> dict[str, str]:
+    def _slots(self, change: FactChange, known: KnownFact) -> dict[str, str]:
         attribute, slots = known.attribute, {"v": known.value}
         if change == "change":
             slots["old"] = known.value
@@ -214,7 +214,7 @@ class _DialogueWriter:
         if change == "refine":
             slots["d"] = self.random.choice(attribute.details)
         if change == "forget":
-            slots |= {"a": attribute.name, **self._statement_text(known)}
+            slots |= {"a": attribute.name, **self.statement_text(known)}
         return slots
 
     def _phrases_for(self, change: FactChange, attribute: Attribute) -> Sequence[Phrase]:
@@ -231,14 +231,14 @@ class _DialogueWriter:
         by_name = attribute.kind in ("single", "other person") and self.random.random() < BY_NAME
         return self.phrases.forget_requests_by_name if by_name else self.phrases.forget_requests
 
-    def _statement_text(self, known: _KnownFact) -> dict[str, str]:
+    def statement_text(self, known: KnownFact) -> dict[str, str]:
         """The known fact as part of a longer sentence: `s` in the owner's words, `f` in the third person."""
         phrases = select_phrases(known.attribute.state, self.held_out)
         phrase = self.random.choice([phrase for phrase in phrases if ":" not in phrase.said] or phrases)
         said = filled(phrase.said, {"v": known.value}, after=",").rstrip(".")
         return {"s": said, "f": filled(phrase.fact, {"v": known.value, "n": self.owner or "User"}, after=",")}
 
-    def _new(self, touched: AbstractSet[Attribute]) -> _KnownFact:
+    def _new(self, touched: AbstractSet[Attribute]) -> KnownFact:
         """Something that can become true: no second value of an attribute that has one, nothing that contradicts a known
         fact of the same exclusive group, and nothing that is known already."""
         held = {known.attribute for known in self.known}
@@ -258,28 +258,28 @@ class _DialogueWriter:
         possible = [attribute for attribute, free in values.items() if free]
         weights = [RELATED_TOPIC_WEIGHT if attribute.topic in topics else 1.0 for attribute in possible]
         [attribute] = self.random.choices(possible, weights)
-        return _KnownFact(attribute, self.random.choice(values[attribute]), Phrase("", ""), "")
+        return KnownFact(attribute, self.random.choice(values[attribute]), Phrase("", ""), "")
 
     # -------------------------------------------------------------------------------------------- turns
 
-    def _turn(self, statements: Sequence[_FilledPhrase]) -> str:
-        sentences = [self._choose(self.phrases.openers)] if self.random.random() < OPENED else []
+    def turn(self, statements: Sequence[FilledPhrase]) -> str:
+        sentences = [self.choose(self.phrases.openers)] if self.random.random() < OPENED else []
         for number, statement in enumerate(statements):
             if number and self.random.random() < JOINED:
-                sentences.append(self._choose(self.phrases.joiners))
+                sentences.append(self.choose(self.phrases.joiners))
             sentences.append(filled(statement.phrase.said, statement.slots, after=sentences[-1] if sentences else "."))
         if self.random.random() < CLOSED:
-            sentences.append(self._choose(self.phrases.closers))
+            sentences.append(self.choose(self.phrases.closers))
         return " ".join(sentences)
 
-    def _reply(self) -> str:
+    def reply(self) -> str:
         """An answer that fits any turn."""
         special = self.phrases.friend_replies if self.owner else self.phrases.assistant_replies
         if self.owner is None or self.random.random() >= OWN_STATEMENT:
-            return self._choose(self.phrases.replies, special)
-        lead_in = self._choose(self.phrases.friend_lead_ins)
+            return self.choose(self.phrases.replies, special)
+        lead_in = self.choose(self.phrases.friend_lead_ins)
         attribute = self.random.choice(self.phrases.attributes)
-        phrase = self._choose(attribute.state).said
+        phrase = self.choose(attribute.state).said
         slots = {"v": self.random.choice(attribute.values)}
         said = filled(phrase, slots)
         self.stated.append(Statement(self.steps, "assistant", "add", attribute, slots["v"], None, said))
@@ -287,10 +287,10 @@ class _DialogueWriter:
 
     def _small_talk(self) -> tuple[tuple[Role, str], ...]:
         special = self.phrases.friend_small_talk if self.owner else self.phrases.assistant_small_talk
-        small_talk = self._choose(self.phrases.small_talk, special)
+        small_talk = self.choose(self.phrases.small_talk, special)
         return ("user", small_talk.said), ("assistant", small_talk.answer)
 
-    def _choose(self, *lists: Sequence[T]) -> T:
+    def choose(self, *lists: Sequence[T]) -> T:
         """One entry of the lists: of their training parts, or of their held-out parts."""
         return self.random.choice([entry for entries in lists for entry in select_phrases(entries, self.held_out)])
 

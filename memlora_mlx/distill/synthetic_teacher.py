@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 
 from memlora_mlx.conversations.splits import Split
+from memlora_mlx.distill.assistant_chats import generate_chat
 from memlora_mlx.distill.examples import TrainingExample
 from memlora_mlx.distill.replay import ReplayStore
 from memlora_mlx.distill.synthetic_dialogues import DialogueStep, Fact, SyntheticDialogue, generate_dialogue
@@ -20,6 +21,7 @@ from memlora_mlx.records import Exchange, Message, Scope
 
 TEACHER = "synthetic"
 STEPS = 16  # of one dialogue
+CHAT_STEPS = 32  # of one chat; about half of them state nothing
 ANSWER_LINES = (4, 6, 8, 10)  # hits of a prompt, taken in turn, so that a student learns lists of many lengths
 VALIDATION_SEED = 1_000_000  # dialogues from this seed on are for validation, and from twice this seed on for testing
 _BEGIN = datetime(2024, 1, 1, 9)
@@ -29,7 +31,7 @@ def synthetic_extraction_examples(dialogue: SyntheticDialogue, split: Split) -> 
     """For each exchange, the facts that it states about its owner."""
     for number, step in enumerate(dialogue.steps):
         answer = json.dumps({"facts": [fact.text for fact in step.facts]}, ensure_ascii=False)
-        exchange = _exchange(dialogue, number, step)
+        exchange = dialogue_exchange(dialogue, number, step)
         yield TrainingExample(
             "extraction", stages.extraction_chat(exchange), answer, TEACHER, dialogue.name, str(number), split
         )
@@ -47,7 +49,7 @@ def synthetic_update_examples(
         store: without memories of the dialogue's owner; afterwards it holds the memories of the dialogue.
     """
     for number, step in enumerate(dialogue.steps):
-        exchange = _exchange(dialogue, number, step)
+        exchange = dialogue_exchange(dialogue, number, step)
         if not step.facts:
             store.keep(exchange)
             continue
@@ -131,6 +133,12 @@ def generate_dialogues(
         yield generate_dialogue(number, steps=STEPS, held_out=held_out)
 
 
+def generate_chats(count: int, split: Split, *, seed: int = 0, held_out: bool = False) -> Iterator[SyntheticDialogue]:
+    """Generated chats of a split: as `generate_dialogues`, with much that is no fact."""
+    for number in _numbers(count, split, seed):
+        yield generate_chat(number, steps=CHAT_STEPS, held_out=held_out)
+
+
 def generate_talks(count: int, split: Split, *, seed: int = 0, held_out: bool = False) -> Iterator[SyntheticTalk]:
     """The same dialogues as talks, which questions are asked about."""
     for number in _numbers(count, split, seed):
@@ -143,7 +151,8 @@ def _numbers(count: int, split: Split, seed: int) -> range:
     return range(first, first + count)
 
 
-def _exchange(dialogue: SyntheticDialogue, number: int, step: DialogueStep) -> Exchange:
+def dialogue_exchange(dialogue: SyntheticDialogue, number: int, step: DialogueStep) -> Exchange:
+    """A step of a dialogue as the exchange that a memory would get."""
     said_at = _BEGIN + timedelta(days=3 * number)
     names = {"user": dialogue.owner, "assistant": dialogue.other}
     messages = tuple(

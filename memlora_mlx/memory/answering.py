@@ -9,6 +9,7 @@ from pathlib import Path
 
 from memlora_mlx.memory import stages, visual_questions
 from memlora_mlx.memory.abstention import fits_nothing, is_about_somebody_else
+from memlora_mlx.memory.answer_words import answer_grammar
 from memlora_mlx.memory.engine import MemoryEngine
 from memlora_mlx.memory.evidence import evidence, owner_name
 from memlora_mlx.memory.pipeline_options import PipelineOptions
@@ -29,7 +30,9 @@ class Answerer:
     def answer_request(
         self, question: str, hits: Sequence[Hit], *, names: bool = False, look: VisualAnswer | None = None
     ) -> tuple[Request, int]:
-        """The request for an answer from the hits, best first, and how many of them did not fit.
+        """The request for an answer from the hits, best first, and how many of them were left out.
+
+        Those are left out that do not fit the context, or are more than the student was trained on.
 
         Args:
             names: say whose memory each is, where more than one owner is asked.
@@ -43,16 +46,17 @@ class Answerer:
                 else line
                 for hit, line in zip(hits, recalled, strict=True)
             ]
-        request, truncated, _ = self._fitted_request(
+        offered = recalled[: self.options.most_lines]
+        request, truncated, kept = self._fitted_request(
             "generation",
-            lambda kept: stages.answer_chat(question, recalled[:kept]),
-            len(recalled),
+            lambda count: stages.answer_chat(question, offered[:count]),
+            len(offered),
             stages.ANSWER_TOKENS,
             lambda _: None,
         )
+        truncated += len(recalled) - len(offered)
         if self.options.grounded_answers:
-            kept = recalled[: len(recalled) - truncated]
-            return replace(request, grammar=stages.answer_grammar(question, kept)), truncated
+            return replace(request, grammar=answer_grammar(question, offered[:kept])), truncated
         return replace(request, stop_repetition=self.options.protocol == "product"), truncated
 
     def evidence(self, question: str, hits: Sequence[Hit], *, names: bool = False) -> list[stages.PromptMemory]:

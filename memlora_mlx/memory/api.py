@@ -44,9 +44,7 @@ log = logging.getLogger(__name__)
 
 
 class Memory:
-    """A long-term memory on this machine. Models load when they are first needed.
-
-    Close it, or use it in a `with` statement.
+    """A long-term memory on this machine; close it, or use it in a `with` statement. Models load when first needed.
 
     Args:
         settings: `Settings` or a mapping of their fields; by default those of the `memlora` command.
@@ -92,6 +90,7 @@ class Memory:
         memory_type: str | None = None,
         prompt: str | None = None,
         images_from: Path | None = None,
+        key: str | None = None,
     ) -> dict[str, Any]:
         """Extract memories from messages and store them.
 
@@ -101,6 +100,7 @@ class Memory:
             infer: False stores every message as it is, without asking the student.
             prompt, memory_type: of Mem0; not supported, because the experts are trained on fixed prompts.
             images_from: the folder of an `image_url` that is a path. A `data:` image is stored, a web address is not.
+            key: names this call; a second one with the same key stores nothing and returns no results.
 
         Returns `{"results": [{"id", "memory", "event", ...}]}`, with `previous_memory` for an UPDATE.
 
@@ -112,7 +112,7 @@ class Memory:
         said_at = moment_of(timestamp) if timestamp is not None else datetime.now(UTC)
         extra, expires = dict(metadata or {}), expiry_of(expiration_date)
         keep = self.workspace.store.images.store_exchange_images
-        exchanges = [keep(each, images_from, _reject_image) for each in exchanges_of(messages, owner, said_at)]
+        exchanges = [keep(each, images_from, _reject_image) for each in exchanges_of(messages, owner, said_at, key)]
         return {"results": [item for each in exchanges for item in _add(self.workspace, each, extra, expires, infer)]}
 
     def search(
@@ -151,8 +151,7 @@ class Memory:
             said_before=moment_of(said_before) if said_before is not None else None,
             source=source,
         )
-        kept = [hit for hit in hits if threshold is None or hit.score >= threshold]
-        return {"results": [hit_to_mem0(hit) for hit in kept]}
+        return {"results": [hit_to_mem0(hit) for hit in hits if threshold is None or hit.score >= threshold]}
 
     def get(self, memory_id: str) -> dict[str, Any] | None:
         memory = self.workspace.store.get(memory_id)
@@ -182,7 +181,7 @@ class Memory:
         data: str | None = None,
     ) -> dict[str, str]:
         """Give a memory a new text (`text`, or `data` as in Mem0 1.x), new metadata, or both."""
-        edit = self.workspace.editor.revise(memory_id, text if text is not None else data, metadata=metadata)
+        edit = self.workspace.editor.revise(memory_id, data if text is None else text, metadata=metadata)
         _warn(edit.problem)
         return {"message": "Memory updated successfully!" if edit.is_change else UNCHANGED}
 
@@ -255,9 +254,8 @@ class Memory:
         """What fits a query best as records, `limit` hits for each scope; `options` are those of `search.find`."""
         if not query.strip():
             raise UsageError("the query is empty; say what to look for")
-        query = clean_text(query)
+        query, protocol = clean_text(query), self.workspace.settings.protocol
         [vector] = self.workspace.engine.embed([query], query=True)
-        protocol = self.workspace.settings.protocol
         embed_some_messages(self.workspace.store, self.workspace.engine.embed, protocol)
         return find(self.workspace.store, query, vector, limit, protocol=protocol, scopes=scopes, **options)
 
@@ -284,10 +282,7 @@ class Memory:
         agent_id: str | None = None,
         run_id: str | None = None,
     ) -> dict[str, Any]:
-        """Make a change again that was undone, as long as nothing else has changed its memory since.
-
-        Args: as of `undo`; `revision` is the number of the undo in the history.
-        """
+        """Make a change again that was undone, unless its memory has changed since; `revision` is the undo's number."""
         return _reversal(self.workspace.editor.redo, revision, user_id, agent_id, run_id)
 
 

@@ -68,6 +68,7 @@ class Delete:
     expected_text: str | None = None
     provenance: Provenance = "user"  # of a class below the memory's, it is not deleted, ...
     instead: tuple[Add, ...] = ()  # ... and these are added
+    is_requested: bool = False  # the owner asked for it to be forgotten: its words are not found either
 
     def additions(self, said_at: datetime | None) -> tuple[Add, ...]:
         """What is added where the class is too low."""

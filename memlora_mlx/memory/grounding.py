@@ -7,16 +7,18 @@ words and endings (see `content_words`), and without the names of the speakers.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from memlora_mlx.memory.forgetting import forget_requests
 from memlora_mlx.memory.retrieval.lexical import content_words, sentences
 from memlora_mlx.memory.stages import UpdateAnswer, UpdateOperation
 from memlora_mlx.records import Exchange, Message
 
-DropReason = Literal["not said", "only said by others", "only asked"]
+DropReason = Literal["not said", "only said by others", "only asked", "asked to be forgotten"]
 TurnReason = Literal["update without ground", "delete without ground"]
 Words = frozenset[str]
 
@@ -33,6 +35,12 @@ _FORGETTING = content_words(
 )  # in a question they are a request, as in "Could you forget ...?"
 _ENDING = 2  # characters by which the stems of one word may differ at their ends
 _QUESTION_MARKS = ("?", "？", "؟")
+# A part of a question that states something: "Since I keep a goat, ...?", "I'm vegan, so ...?", not "I would keep a goat, ...?"
+_STATED_PART = re.compile(
+    r"(?:(?:and|but|as|since|because|given that|considering that|now that) )?"
+    r"(?:i|i'm|i've|my|we|we're|we've|our)\b(?!(?: \w+)? (?:would|could|should|might|may)\b)(?!'d\b)",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +56,14 @@ def ground_facts(answers: Iterable[tuple[Exchange, Sequence[str]]]) -> GroundedF
     kept: dict[str, None] = {}
     dropped: Counter[DropReason] = Counter()
     for exchange, facts in answers:
+        requests = forget_requests(exchange)
         for fact in facts:
-            if (reason := missing_ground(fact, exchange)) is None:
+            words = content_words(fact) - _names(exchange)
+            reason = missing_ground(fact, exchange)
+            shares = [sum(occurs(word, request.spoken) for word in words) for request in requests]
+            if words and any(share >= SAID_SHARE * len(words) for share in shares):
+                reason = "asked to be forgotten"
+            if reason is None:
                 kept[fact] = None
             else:
                 dropped[reason] += 1
@@ -61,7 +75,7 @@ def missing_ground(fact: str, exchange: Exchange) -> DropReason | None:
 
     At least `SAID_SHARE` of the fact's content words must stand in what the owner said, or confirmed: in the owner's
     messages, the captions of the owner's images, and the questions of others after which the owner speaks, as the answer
-    may be a mere yes. One of them at least must stand there outside of the owner's own questions. A fact without content
+    may be a mere yes. One of them at least must stand there outside of what the owner merely asks. A fact without content
     words needs none.
     """
     wanted = content_words(fact) - _names(exchange)
@@ -70,10 +84,11 @@ def missing_ground(fact: str, exchange: Exchange) -> DropReason | None:
     said, owned, stated = set[str](), set[str](), set[str]()
     for message, is_answered in answered_messages(exchange):
         is_owner = message.role == "user"
-        for text in sentences_of(message.text, message.image.caption if message.image else None):
+        whole = sentences_of(message.text, message.image.caption if message.image else None)
+        for text in (part for sentence in whole for part in (_owners_parts(sentence) if is_owner else [sentence])):
             spoken = content_words(text)
             words = {word for word in wanted if occurs(word, spoken)}
-            is_question = text.rstrip(" \"'”’»)").endswith(_QUESTION_MARKS) and not spoken & _FORGETTING
+            is_question = _is_asked(text) and not spoken & _FORGETTING
             said |= words
             if is_owner or (is_question and is_answered):
                 owned |= words
@@ -155,6 +170,18 @@ def answered_messages(exchange: Exchange) -> Iterator[tuple[Message, bool]]:
 def sentences_of(text: str, caption: str | None) -> list[str]:
     """The sentences of a message's text and of its image's caption."""
     return [sentence for line in [*text.splitlines(), caption or ""] for sentence in sentences(line)]
+
+
+def _owners_parts(sentence: str) -> list[str]:
+    """A sentence of the owner; a question is cut at its commas, and its parts that state something lose the question mark."""
+    parts = re.split(r"(?<=[,:;]) ", sentence) if _is_asked(sentence) else []
+    if not any(map(_STATED_PART.match, parts)):
+        return [sentence]
+    return [part.rstrip("?, ") if _STATED_PART.match(part) else f"{part}?" for part in parts]
+
+
+def _is_asked(text: str) -> bool:
+    return text.rstrip(" \"'”’»)").endswith(_QUESTION_MARKS)
 
 
 def occurs(word: str, words: Words) -> bool:

@@ -15,7 +15,7 @@ from memlora_mlx.memory.changes import AppliedChange
 from memlora_mlx.memory.people import exchanges_of_owners
 from memlora_mlx.memory.pipeline import Pipeline
 from memlora_mlx.memory.results import ExchangeResult
-from memlora_mlx.memory.store.sources import mark_source
+from memlora_mlx.memory.store.sources import finish_source, mark_source
 from memlora_mlx.memory.store.upkeep import embed_messages
 from memlora_mlx.records import Exchange, Priority
 
@@ -138,7 +138,7 @@ def ingest(
     for conversation, total, missing in work:
         if not missing:
             if total and limit is None:  # an earlier run may have been killed behind its last exchange
-                mark_source(pipeline.store, conversation.name, conversation.format, total, finished=True)
+                finish_source(pipeline.store, conversation.name)
             continue
         mark_source(pipeline.store, conversation.name, conversation.format, total)
         folder, problems = conversation.folder, stats.image_problems

@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from datetime import UTC, date, datetime, time, timedelta
-from hashlib import md5
+from hashlib import md5, sha256
 from typing import Any
 
 from memlora_mlx.conversations import (
@@ -210,16 +210,17 @@ def expiry_of(value: datetime | date | str | None) -> datetime | None:
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
-def exchanges_of(messages: Messages, owner: Scope, said_at: datetime) -> list[Exchange]:
-    """The messages of one `add`, cut as a chat is; each call's exchanges are new ones."""
+def exchanges_of(messages: Messages, owner: Scope, said_at: datetime, key: str | None = None) -> list[Exchange]:
+    """The messages of one `add`, cut as a chat is; each call's exchanges are new ones, unless a key names the call."""
     items: list[Any] = [messages] if isinstance(messages, str | Mapping) else list(messages)
     turns = tuple(turn for item in items if (turn := _turn(item)) is not None)
     if not turns:
         raise UsageError("there is no message to remember; give a text or a list of {'role', 'content'}")
     conversation = Conversation("", "api", "messages", (Session(said_at, turns),))
+    call = sha256(key.encode(errors="replace")).hexdigest()[:32] if key else uuid.uuid4().hex
     return [
-        replace(exchange, key=uuid.uuid4().hex, owner=owner)
-        for exchange in conversation_exchanges(conversation, user="")
+        replace(exchange, key=f"{call}-{number}", owner=owner)
+        for number, exchange in enumerate(conversation_exchanges(conversation, user=""))
     ]
 
 

@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
@@ -24,6 +25,7 @@ from memlora_mlx.memory import stages
 from memlora_mlx.memory.answering import Answerer
 from memlora_mlx.memory.changes import Change, EmbedFunction, Vector
 from memlora_mlx.memory.engine import MemoryEngine
+from memlora_mlx.memory.forgetting import nearest_in, with_requested_deletions
 from memlora_mlx.memory.grounding import GroundedFacts, TurnReason, ground_facts, ground_operations
 from memlora_mlx.memory.operations import image_of_exchange, operations_as_changes
 from memlora_mlx.memory.pipeline_options import PipelineOptions
@@ -253,10 +255,15 @@ class Pipeline(Answerer):
             old = [memory.text for memory in offered.memories]
             answer = stages.parse_update(text, old)
             if self.options.protocol == "product":
-                answer, reasons = ground_operations(answer, offered.facts, old, exchange, self._similarity)
+                answer, reasons = ground_operations(
+                    answer, offered.facts, old, exchange, partial(_similarity, self.engine)
+                )
                 turned.update(reasons)
             parsed.append((offered, answer))
         changes = self.decide_changes(exchange, parsed, metadata, expires_at)
+        if self.options.protocol == "product":  # the paper knows no requests to forget
+            nearest = nearest_in(self.store, self.engine.embed, self.options.related)
+            changes = with_requested_deletions(changes, exchange, nearest)
         if approve is not None:
             approve(exchange, changes)
         vectors = self.message_vectors(exchange)
@@ -299,15 +306,16 @@ class Pipeline(Answerer):
 
     # ------------------------------------------------------------------ inside
 
-    def _similarity(self, text: str, other: str) -> float:
-        """The cosine of two texts."""
-        one, two = self.engine.embed([text, other])
-        return float(one @ two)
-
     def _picture(self, exchange: Exchange) -> Path | None:
         """The file of the exchange's image, for a student that sees; None where it is not in the store."""
         image = image_of_exchange(exchange) if self.options.supports_images else None
         return self.store.images.path(image.sha256) if image is not None else None
+
+
+def _similarity(engine: MemoryEngine, text: str, other: str) -> float:
+    """The cosine of two texts."""
+    one, two = engine.embed([text, other])
+    return float(one @ two)
 
 
 def _is_stored(fact: str, hits: Sequence[Neighbour]) -> bool:

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable, Iterator
 
 from memlora_mlx.memory.grounding import answered_messages, occurs, sentences_of
+from memlora_mlx.memory.quotes import split_quotes
 from memlora_mlx.memory.retrieval.lexical import content_words
 from memlora_mlx.records import PROVENANCES, Exchange, Message, Provenance
 
@@ -18,11 +19,6 @@ from memlora_mlx.records import PROVENANCES, Exchange, Message, Provenance
 _TURNING = re.compile(r"\b(?:no|not|never|nor|without|cannot|\w+n['’]t)\b", re.IGNORECASE)
 _SPEAKERS = content_words("user assistant")
 _ASSISTANTS = frozenset({"assistant", "ai", "bot", "chatbot", "chatgpt", "claude", "gemini", "copilot", "gpt", "llama"})
-_FENCE = re.compile(r"^\s*(?:```|~~~)")
-_QUOTED_LINE = re.compile(r"^\s*(?:>|&gt;)")
-_TAGS = re.compile(
-    r"<(blockquote|q|document|search_result|tool_result|webpage)\b[^>]*>.*?</\1>", re.IGNORECASE | re.DOTALL
-)
 LEAST_SHARE = 0.6  # of a fact's words in one sentence, from which that sentence can be what the fact was taken from
 
 
@@ -91,21 +87,6 @@ def _sentences_by_class(exchange: Exchange) -> Iterator[tuple[Provenance, str]]:
             yield ("user" if is_confirmed else own), sentence
         for sentence in sentences_of(quoted, None):
             yield "quoted", sentence
-
-
-def split_quotes(text: str) -> tuple[str, str]:
-    """What a message says itself, and what it quotes: lines that begin with ">", fenced blocks, and marked pages."""
-    quoted = [found[0] for found in _TAGS.finditer(text)]
-    own: list[str] = []
-    is_fenced = False
-    for line in _TAGS.sub("\n", text).splitlines():
-        if _FENCE.match(line):
-            is_fenced = not is_fenced
-        elif is_fenced or _QUOTED_LINE.match(line):
-            quoted.append(line.lstrip(" >"))
-        else:
-            own.append(line)
-    return "\n".join(own), "\n".join(quoted)
 
 
 def _words(text: str) -> frozenset[str]:

@@ -175,6 +175,7 @@ class Workspace:
         updates = self.expert_folders.get("update")
         card = read_card(updates) if updates is not None else ExpertCard()
         embedder = entries(self.settings.home).get(self.settings.embedder)
+        answers = self.expert_folders.get("generation")
         return PipelineOptions(
             protocol=self.settings.protocol,
             related=self.settings.related,
@@ -185,6 +186,7 @@ class Workspace:
             supports_images=self.has_vision,
             use_expert_in_chat=self.use_expert_in_chat,
             least_cosine=embedder.least_cosine if embedder is not None else None,
+            most_lines=read_card(answers).lines if answers and self.settings.protocol == "product" else None,
             grounded_answers=self.use_expert_in_chat and self.settings.protocol == "product",
         )
 

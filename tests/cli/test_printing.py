@@ -118,6 +118,7 @@ def command_lines(folder: Path, memory_id: str) -> dict[str, list[list[str]]]:
         "models list": [[], ["--json"]],
         "models pull": [[NASTY]],
         "models add": [[chat], [NASTY], [bad, "--name", NASTY]],
+        "models use": [[NASTY]],
         "models path": [[NASTY], [NAME]],
         "models remove": [[NASTY], [f"other {NAME}"]],
         "adapters list": [[], ["--json"]],
@@ -134,6 +135,10 @@ def command_lines(folder: Path, memory_id: str) -> dict[str, list[list[str]]]:
         "bench conflict": [["--systems", NASTY], ["--student", NASTY]],
         "bench vqa": [[NASTY], [run]],
         "bench report": [[run], [NASTY]],
+        "serve": [[NASTY], ["--token-file", NASTY], ["--host", NASTY, "--port", "0"]],
+        "mcp run": [[NASTY]],
+        "mcp install": [[NASTY]],
+        "mcp uninstall": [[NASTY]],
         "vqa build": [[chat, "--out", run], ["--model", NASTY, NASTY]],
     }  # fmt: skip
 

@@ -62,6 +62,32 @@ def test_the_words_of_a_question_are_no_fact() -> None:
     assert missing_ground("User owns a motorbike", with_assistant("I own a motorbike. Is it fast?", "Yes.")) is None
 
 
+@pytest.mark.parametrize(
+    ("said", "fact"),
+    [
+        ("Since I keep a goat, what should I plant?", "User keeps a goat"),
+        ("What should I cook, considering that my niece is vegan?", "User's niece is vegan"),
+        ("Quick question: I work as a nurse, so which shoes are best?", "User works as a nurse"),
+        ("I've moved to Lyon, what should I see there?", "User has moved to Lyon"),
+    ],
+)
+def test_a_part_of_a_question_may_state_something(said: str, fact: str) -> None:
+    assert missing_ground(fact, with_assistant(said, "It depends.")) is None
+
+
+@pytest.mark.parametrize(
+    ("said", "fact"),
+    [
+        ("If I lived in Lyon, would I need a car?", "User lives in Lyon"),
+        ("If somebody were rich, I would buy a castle, right?", "User buys a castle"),
+        ("Tell me, should I buy a motorbike, or a goat?", "User buys a motorbike"),
+        ("My goat, is it healthy, or could my goat be ill?", "User could be ill"),
+    ],
+)
+def test_what_a_question_supposes_is_no_fact(said: str, fact: str) -> None:
+    assert missing_ground(fact, with_assistant(said, "It depends.")) == "only asked"
+
+
 def test_a_question_that_the_owner_answers_states_something() -> None:
     """The answer may be a mere yes; the asker has said nothing of the kind."""
     answered = between_friends("Bob: Do you play the violin?", "Ann: Yes, I do!")

@@ -16,7 +16,8 @@ from memlora_mlx.memory.api import Memory
 from memlora_mlx.memory.change_limit import LEAST, ChangeLimit
 from memlora_mlx.memory.changes import Add, Change, Delete, EmbeddingFingerprint, Update
 from memlora_mlx.memory.operations import operations_as_changes
-from memlora_mlx.memory.provenance import provenance_of, speaker_class, split_quotes
+from memlora_mlx.memory.provenance import provenance_of, speaker_class
+from memlora_mlx.memory.quotes import split_quotes
 from memlora_mlx.memory.results import UpdateInput
 from memlora_mlx.memory.stages import UpdateOperation
 from memlora_mlx.memory.store.export_import import export_lines, import_lines

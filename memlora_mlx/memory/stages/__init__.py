@@ -28,7 +28,6 @@ from memlora_mlx.memory.stages.generation import (
     ANSWER_TOKENS,
     PromptMemory,
     answer_chat,
-    answer_grammar,
     chat_turn_with_memories,
 )
 from memlora_mlx.memory.stages.prompts import FittedPrompt, fit_prompt
@@ -71,7 +70,6 @@ __all__ = [
     "UpdateEntry",
     "UpdateOperation",
     "answer_chat",
-    "answer_grammar",
     "answer_text",
     "chat_turn_with_memories",
     "clean_line",

@@ -7,108 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from memlora_mlx.memory.retrieval.lexical import STOP_WORDS
 from memlora_mlx.memory.stages.text import format_day
-from memlora_mlx.records import ChatMessages, Grammar
+from memlora_mlx.records import ChatMessages
 
 ANSWER_TOKENS = 128
-_WORD = re.compile(r"\w+(?:[-'’]\w+)*")
-_NOT_MENTIONED_WORDS = "not mentioned"
-FUNCTION_WORDS = STOP_WORDS | frozenset(
-    [
-        "yes",
-        "no",
-        "not",
-        "none",
-        "nothing",
-        "nobody",
-        "never",
-        "always",
-        "likely",
-        "unlikely",
-        "probably",
-        "maybe",
-        "yet",
-        "still",
-        "since",
-        "until",
-        "before",
-        "after",
-        "ago",
-        "during",
-        "one",
-        "two",
-        "three",
-        "four",
-        "five",
-        "six",
-        "seven",
-        "eight",
-        "nine",
-        "ten",
-        "eleven",
-        "twelve",
-        "once",
-        "twice",
-        "both",
-        "several",
-        "many",
-        "few",
-        "all",
-    ]
-)
-TIME_WORDS = frozenset(
-    [
-        "january",
-        "february",
-        "march",
-        "april",
-        "may",
-        "june",
-        "july",
-        "august",
-        "september",
-        "october",
-        "november",
-        "december",
-        "monday",
-        "tuesday",
-        "wednesday",
-        "thursday",
-        "friday",
-        "saturday",
-        "sunday",
-        "day",
-        "days",
-        "week",
-        "weeks",
-        "weekend",
-        "weekends",
-        "month",
-        "months",
-        "year",
-        "years",
-        "today",
-        "yesterday",
-        "tomorrow",
-        "morning",
-        "afternoon",
-        "evening",
-        "night",
-        "spring",
-        "summer",
-        "autumn",
-        "fall",
-        "winter",
-        "early",
-        "late",
-        "mid",
-        "last",
-        "next",
-        "previous",
-        "around",
-    ]
-)
 _ANSWER = (
     "Answer the question from these memories in a few words. Behind each stands the day it was said: turn yesterday or "
     "last week into a date. If no memory holds the answer, say that it was not mentioned.\n\n{memories}\n\n"
@@ -134,41 +36,6 @@ def answer_chat(question: str, memories: Sequence[PromptMemory]) -> ChatMessages
     ordered = sorted(memories, key=lambda memory: (memory.said_at is not None, _without_zone(memory.said_at)))
     lines = [f"{_with_owner_name(memory)} ({format_day(memory.said_at)})" for memory in ordered]
     return (("user", _ANSWER.format(memories="\n".join(lines) or "(no memories)", question=question)),)
-
-
-def answer_grammar(question: str, memories: Sequence[PromptMemory]) -> Grammar:
-    """An answer whose words stand in its evidence or in the question, in any inflection that only changes the ending.
-
-    Beside them it may have numbers, times and the words that carry no content. A small student, which otherwise completes
-    "She lives in" with any city it knows, can then only name one that was said.
-    """
-    lines = [question, _NOT_MENTIONED_WORDS]
-    lines += [f"{memory.owner or ''} {memory.text} {format_day(memory.said_at)}" for memory in memories]
-    said = {word.casefold() for line in lines for word in _WORD.findall(line)}
-    words = sorted({form for word in said for form in _inflections(word)} | FUNCTION_WORDS | TIME_WORDS)
-    alternatives = "|".join(re.escape(word).replace("/", r"\/") for word in words)
-    text = (
-        "start: WORD (SEPARATOR WORD)* END\n"
-        rf'WORD: /["“‘(\[]?((?i:{alternatives})|[$€£]?\d[\d.,:]*(st|nd|rd|th|s|am|pm|%)?)(["”’)\]]|[\'’]s?)?/'
-        "\n"
-        r"SEPARATOR: /[,;:.!?]? |[-–\/&]/"
-        "\n"
-        r"END: /[.!?]?/"
-    )
-    return Grammar("lark", text, max(words, key=len))
-
-
-def _inflections(word: str) -> set[str]:
-    """A word with other endings: "paint" for painting, painted, paints and the other way round."""
-    forms = {word}
-    if len(word) < 4 or not word.isascii() or not word.isalpha():
-        return forms
-    stem = re.sub(r"(?:ing|ed|es|s)$", "", word)
-    if len(stem) >= 3:
-        forms |= {stem, stem + "s", stem + "ed", stem + "ing", stem + "e", stem + "es"}
-        if len(stem) > 3 and stem[-1] == stem[-2]:
-            forms.add(stem[:-1])
-    return forms
 
 
 def chat_turn_with_memories(text: str, memories: Sequence[PromptMemory]) -> ChatMessages:

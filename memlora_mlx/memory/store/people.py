@@ -75,7 +75,9 @@ def is_taken(store: Store, user_id: str, source: str, speaker: str) -> bool:
 
 
 def record_person(store: Store, source: str, speaker: str, user_id: str) -> None:
-    """Remember which owner a speaker of a conversation is."""
+    """Remember which owner a speaker of a conversation is; what is known already is not written again."""
+    if known_person(store, source, speaker) == clean_name(user_id):
+        return
     with store.transaction() as transaction:
         values = [clean_name(source), clean_name(speaker), clean_name(user_id)]
         transaction.connection.execute("INSERT OR REPLACE INTO people VALUES (?, ?, ?)", values)

@@ -55,3 +55,14 @@ def mark_source(store: Store, name: str, kind: str, exchanges: int, *, finished:
             """,
             [clean_text(name), clean_text(kind), exchanges, now, now if finished else None],
         )
+
+
+def finish_source(store: Store, name: str) -> None:
+    """Record that a conversation has been read to its end, where that was not recorded; else nothing is written."""
+    condition, values = "name = ? AND finished_at IS NULL", [clean_text(name)]
+    with store.snapshot() as connection:
+        if connection.execute(f"SELECT 1 FROM sources WHERE {condition}", values).fetchone() is None:
+            return
+    with store.transaction() as transaction:
+        now = inputs.encode_time(transaction.now)
+        transaction.connection.execute(f"UPDATE sources SET finished_at = ? WHERE {condition}", [now, *values])

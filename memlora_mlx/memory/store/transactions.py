@@ -76,7 +76,10 @@ class Transaction:
             rejected = AppliedChange(event, old.id, None, rejected="somebody of a higher class said this memory")
             return [replace(one, kept=old.id) for one in added or [rejected]]
         if isinstance(change, Delete):
-            self.remove(old, key, actor)
+            self.remove(old, key, "request" if change.is_requested else actor)
+            asked_in = messages.source_message(self.connection, key, old.text) if change.is_requested else None
+            if asked_in is not None:  # the request repeats what is to be forgotten
+                self._end_fact(asked_in, old.id, is_forgotten=True)
             return [AppliedChange(event, old.id, None, old.text)]
         new = self.update(old, change, exchange, actor)
         return [AppliedChange(event, old.id, new.text, old.text, provenance=new.provenance)]

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from memlora_mlx.distill.phrases import Attribute, Phrase, load_phrases
+from memlora_mlx.distill.synthetic_changes import load_change_phrases
 from memlora_mlx.errors import UsageError
 from memlora_mlx.eval.conflict.__main__ import main
 from memlora_mlx.eval.conflict.benchmark import FAILURES, judge_dialogue, run, summarise
@@ -81,6 +82,7 @@ def test_no_sentence_is_among_those_that_experts_are_trained_on() -> None:
         trained += [text for one in chatter for text in (one.said, one.answer)]
     trained += [*phrases.openers, *phrases.closers, *phrases.replies, *phrases.friend_replies]
     trained += [*phrases.assistant_replies, *phrases.friend_lead_ins]
+    trained += _change_texts()
     known = re.compile("|".join(_slots_open(text) for text in set(trained)))
     assert known.fullmatch(_words("My phone is a Pixel."))  # the comparison itself finds what there is
     for dialogue in EVERY:
@@ -92,6 +94,33 @@ def test_no_sentence_is_among_those_that_experts_are_trained_on() -> None:
 def _phrases(attribute: Attribute) -> Iterator[Phrase]:
     for block in (attribute.state, attribute.change, attribute.withdraw, attribute.refine):
         yield from block
+
+
+def _change_texts() -> Iterator[str]:
+    """The frames about change, with what is named, planned and done put in: with it open, nearly any sentence would fit."""
+    phrases = load_change_phrases()
+    for name, frames in [("done_part_ends", phrases.part_ends), *phrases.frames.items()]:
+        kind = name.partition("_")[0]
+        for frame in frames:
+            for text in (frame.said, frame.fact):
+                slots = {
+                    "s": "{n}",
+                    "p": "{n}'s",
+                    "old": "{v}",
+                    "w": "{v}",
+                    "v2": "{v}",
+                    "d": "{v}",
+                    "a": "{v}",
+                    "v": "{v}",
+                }
+                if kind == "named":
+                    for thing in phrases.values["named"]:
+                        yield text.format(**slots | {"a": thing})
+                elif kind == "preferred":
+                    yield text.format(**slots)
+                else:
+                    for value in [value for values in phrases.values[kind].values() for value in values]:
+                        yield text.format(**slots | {"v": value, "w": phrases.third_person.get(value, "")})
 
 
 def _slots_open(template: str) -> str:

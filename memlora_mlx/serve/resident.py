@@ -1,0 +1,165 @@
+"""The resident process: one process that owns models and store, and answers on a Unix socket and maybe a TCP port."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from filelock import FileLock, Timeout
+from mcp.server.transport_security import RequestBodyLimitMiddleware, TransportSecuritySettings
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from memlora_mlx import __version__
+from memlora_mlx.errors import MemloraError, UsageError
+from memlora_mlx.serve import connection
+from memlora_mlx.serve.backends import Backend, LocalBackend, error_json
+from memlora_mlx.serve.guard import Guard
+from memlora_mlx.serve.mcp_server import memory_server
+from memlora_mlx.settings import Settings
+
+LOCK_FILE = "serve.lock"
+MAX_BODY = 8 << 20  # bytes of one request
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+
+@dataclass(frozen=True, slots=True)
+class ListenOptions:
+    """Where the resident process listens besides its Unix socket."""
+
+    port: int | None = None  # None: nowhere; 0: a free one
+    host: str = "127.0.0.1"
+    token: str | None = None
+    allowed_hosts: tuple[str, ...] = ()
+
+
+def application(backend: Backend) -> Starlette:
+    """`/health`, `/call/NAME` for memlora's own clients, and `/mcp` for those of MCP."""
+    server = memory_server(backend)
+    # Requests were checked by `Guard`, which also knows the Unix socket.
+    unchecked = TransportSecuritySettings(enable_dns_rebinding_protection=False)
+    app = server.streamable_http_app(streamable_http_path="/mcp", transport_security=unchecked)
+
+    async def health(request: Request) -> Response:
+        return JSONResponse({"status": "ok", "version": __version__, "pid": os.getpid()})
+
+    async def call(request: Request) -> Response:
+        try:
+            arguments = json.loads(await request.body())
+        except ValueError:
+            arguments = None
+        if not isinstance(arguments, dict):
+            error = error_json(UsageError("the body must be a JSON object of arguments"))
+            return JSONResponse({"error": error}, 400)
+        lines = _answer(backend, request.path_params["name"], arguments)
+        return StreamingResponse(lines, media_type="application/x-ndjson")
+
+    app.router.routes += [Route("/health", health), Route("/call/{name}", call, methods=["POST"])]
+    return app
+
+
+async def _answer(backend: Backend, name: str, arguments: dict[str, Any]) -> AsyncIterator[str]:
+    """The lines that answer a call: its progress, then its result or error. Closing it cancels the operation."""
+    loop = asyncio.get_running_loop()
+    steps: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
+
+    def progress(done: int, what: str) -> None:
+        loop.call_soon_threadsafe(steps.put_nowait, {"progress": done, "what": what})
+
+    work = asyncio.ensure_future(backend.call(name, arguments, progress))
+    work.add_done_callback(lambda _: steps.put_nowait(None))
+    try:
+        while (step := await steps.get()) is not None:
+            yield json.dumps(step) + "\n"
+        try:
+            yield json.dumps({"result": work.result()}, default=str) + "\n"
+        except Exception as error:
+            yield json.dumps({"error": error_json(error)}) + "\n"
+    finally:
+        work.cancel()
+
+
+def serve(settings: Settings, options: ListenOptions, on_ready: Callable[[connection.Resident], None]) -> None:
+    """Run until SIGINT or SIGTERM.
+
+    Raises:
+        UsageError: an address beyond the loopback interface without a token.
+        MemloraError: it runs already, or the address is taken.
+    """
+    if options.port is not None and options.host not in LOOPBACK and not options.token:
+        raise UsageError(f"--host {options.host} opens memlora to a network; give a token with --token-file")
+    settings.home.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(settings.home / LOCK_FILE)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        running = connection.find(settings.home)
+        number = f" as process {running.pid}" if running else ""
+        raise MemloraError(f"memlora serve runs already{number} for {settings.home}; stop it first") from None
+    with lock, contextlib.ExitStack() as at_the_end:
+        sockets = [_unix_socket(connection.socket_place(settings.home))]
+        at_the_end.callback(Path(sockets[0].getsockname()).unlink, missing_ok=True)
+        if options.port is not None:
+            sockets.append(_tcp_socket(options.host, options.port))
+        backend = LocalBackend(settings)
+        at_the_end.callback(backend.close)
+        app = RequestBodyLimitMiddleware(application(backend), MAX_BODY)
+        is_open = options.host not in LOOPBACK
+        hosts = (*options.allowed_hosts, *((options.host, socket.gethostname()) if is_open else ()))
+        guarded = Guard(app, token=options.token, hosts=hosts, any_address=is_open)
+        config = uvicorn.Config(guarded, access_log=False, log_level="warning", timeout_graceful_shutdown=5)
+        url = None
+        if options.port is not None:
+            shown = f"[{options.host}]" if ":" in options.host else options.host
+            url = f"http://{shown}:{sockets[1].getsockname()[1]}"
+        resident = connection.Resident(str(sockets[0].getsockname()), os.getpid(), url)
+        connection.write_state(settings.home, resident)
+        at_the_end.callback((settings.home / connection.STATE_FILE).unlink, missing_ok=True)
+        server = uvicorn.Server(config)
+
+        def stop(number: int, frame: object) -> None:
+            server.should_exit = True
+
+        # For signals before uvicorn handles them, and because it raises the one that stopped it once more at its end.
+        for kind in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(kind, stop)
+        on_ready(resident)
+        server.run(sockets)
+
+
+def _unix_socket(place: Path) -> socket.socket:
+    """A listening socket that only the user can connect to. One that a killed process left is replaced."""
+    place.unlink(missing_ok=True)
+    made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    before = os.umask(0o177)  # it is never open to others, not even between `bind` and `chmod`
+    try:
+        made.bind(str(place))
+    finally:
+        os.umask(before)
+    made.listen(128)
+    return made
+
+
+def _tcp_socket(host: str, port: int) -> socket.socket:
+    try:
+        [(family, kind, protocol, _, address), *_] = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        made = socket.socket(family, kind, protocol)
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made.bind(address)
+    except OSError as error:
+        raise MemloraError(
+            f"cannot listen on {host}:{port}: {error.strerror or error}; choose another --port"
+        ) from error
+    made.listen(128)
+    return made
