@@ -57,9 +57,8 @@ def ingest_command(
 
     options, period, report = reading.read_options(), reading.period(), ReadReport()
     if reading.watch:
-        _watch(
-            files, options, period, limit, models.settings() | {"user": user}, may_change=reading.yes, as_json=as_json
-        )
+        settings = models.settings() | {"user": user}
+        _watch(files, options, period, limit, settings, may_change=reading.yes, as_json=as_json)
         return
     chosen = select_conversations(require_files(files), conversation, options, report)
     note_undated(chosen, period, report)
@@ -85,10 +84,10 @@ def ingest_command(
                 opened.pipeline,
                 chosen,
                 user=opened.settings.user,
-                limit=limit,
-                period=period,
-                may_change=reading.yes,
                 own_names=options.own_names,
+                limit=limit,
+                may_change=reading.yes,
+                period=period,
                 on_progress=progress,
                 cancelled=cancelled,
             )

@@ -33,7 +33,7 @@ class FileOptions:
         typer.Option(
             metavar="NAME",
             help="Your own name in the files; these words go to the memories of --user. May be repeated (default: Me, You"
-            " and User).",
+            " and User in chats with an assistant).",
         ),
     ] = None
     date_order: Annotated[

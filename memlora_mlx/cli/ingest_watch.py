@@ -97,6 +97,7 @@ def watch_folders(
                     opened.pipeline,
                     found,
                     user=opened.settings.user,
+                    own_names=options.own_names,
                     limit=limit,
                     period=period,
                     may_change=may_change,

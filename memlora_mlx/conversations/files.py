@@ -15,6 +15,7 @@ from memlora_mlx.conversations.formats import format_named, parse_conversations
 from memlora_mlx.conversations.formats.format import RowFormat
 from memlora_mlx.conversations.formats.unread import BYTES
 from memlora_mlx.conversations.model import (
+    OWN_NAMES,
     Conversation,
     FormatError,
     Reading,
@@ -80,10 +81,16 @@ def read_conversations(
 
 
 def _owned(conversation: Conversation, options: ReadOptions) -> Conversation:
-    """The conversation with those of its speakers marked who are the user."""
+    """The conversation with those of its speakers marked who are the user.
+
+    Among people, to be called "Me" is not enough: whoever wrote or exported the file calls himself so.
+    """
     if conversation.format == "locomo":
         return conversation
-    own = frozenset(name for name in conversation.speakers if not name or options.is_own_name(name))
+    told = {name.casefold() for name in options.own_names}
+    if any(turn.role == "assistant" for session in conversation.sessions for turn in session.turns):
+        told |= OWN_NAMES | {""}
+    own = frozenset(name for name in conversation.speakers if name.casefold() in told)
     return replace(conversation, own_speakers=own)
 
 

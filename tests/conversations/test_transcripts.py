@@ -254,7 +254,11 @@ def test_the_users_own_name_leads_to_the_users_memories() -> None:
     text = "13/05/2024, 10:00 - Nora Berg: I moved.\n13/05/2024, 10:01 - Ivo: I stayed.\n"
     conversation = read(text, own_names=frozenset({"nora berg"}))
     assert conversation_owners(conversation, user="me") == [Scope(user_id="me"), Scope(user_id="Ivo")]
-    assert conversation_owners(read(text.replace("Nora Berg", "Me")), user="zoe")[0] == Scope(user_id="zoe")
+    me = text.replace("Nora Berg", "Me")
+    assert conversation_owners(read(me, own_names=frozenset({"Me"})), user="zoe")[0] == Scope(user_id="zoe")
+    assert conversation_owners(read(me), user="zoe")[0] == Scope(user_id="Me")  # whoever exported it says so
+    beside = read(f"{me}13/05/2024, 10:02 - ChatGPT: Hello.\n")
+    assert conversation_owners(beside, user="zoe")[0] == Scope(user_id="zoe")
     assert conversation_owners(read(text), user="me")[0] == Scope(user_id="Nora Berg")
 
 
