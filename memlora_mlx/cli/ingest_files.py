@@ -32,7 +32,7 @@ class FileOptions:
         list[str] | None,
         typer.Option(
             metavar="NAME",
-            help="Your own name in the files; these words go to the memories of --user. May be repeated (default: Me, You"
+            help="Your own name in the files; what you said goes to the memories of --user. May be repeated (default: Me, You"
             " and User in chats with an assistant).",
         ),
     ] = None

@@ -24,7 +24,7 @@ app = typer.Typer(
 )
 
 ClientArgument = Annotated[
-    str, typer.Argument(metavar="CLIENT", help="claude-desktop, claude-code, cursor, lm-studio or codex.")
+    str, typer.Argument(metavar="CLIENT", help="One of claude-desktop, claude-code, cursor, lm-studio and codex.")
 ]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Show the change without making it.")]
 

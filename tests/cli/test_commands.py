@@ -107,7 +107,7 @@ def test_ask_streams_an_answer_and_names_the_memories_with_their_days(ids: list[
 
 
 def test_ask_as_json_holds_what_a_program_needs(ids: list[str], run_memlora: Command) -> None:
-    code, out, err = run_memlora("ask", "ann likes tea", "--json")
+    code, out, err = run_memlora("ask", "ann likes tea", "--json", "--free")
     found = json.loads(out)
     assert (code, err) == (0, "")
     assert found["question"] == "ann likes tea" and isinstance(found["answer"], str)

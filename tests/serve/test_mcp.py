@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from cli_home import environment
 from mcp.shared.exceptions import MCPError
-from servers import call, refusal, resident_process, stdio_client
+from memory_servers import call, refusal, resident_process, stdio_client
 
 from memlora_mlx import Memory
 

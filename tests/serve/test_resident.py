@@ -13,7 +13,7 @@ import httpx2
 import pytest
 from cli_home import environment, run_command
 from mcp import Client
-from servers import call, resident_of, resident_process
+from memory_servers import call, resident_of, resident_process
 
 from memlora_mlx.errors import UsageError
 from memlora_mlx.serve import connection
