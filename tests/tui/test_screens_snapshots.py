@@ -42,7 +42,7 @@ def test_screens_look_as_they_did(
         await app.backend.refresh_counts()
         seen = {
             "memories": ("f3", "9 memories · newest first"),
-            "ingest": ("f4", "a ChatGPT export"),
+            "ingest": ("f4", "exports of assistants"),
             "train": ("f5", "✓ done"),
             "bench": ("f6", "2026-03-14-093000"),
             "models": ("f7", "tiny-llama"),

@@ -120,12 +120,13 @@ class ModelsScreen(MainScreen):
         from memlora_mlx.models.catalog import entries
 
         entry, model = entries(self.backend.settings.home).get(name), self._installed.get(name)
-        taken = model.size_bytes if model else (entry.download_bytes or 0) if entry else 0
+        taken = model.size_bytes if model else entry.download_bytes if entry else None
+        size = "?" if taken is None else format_bytes(taken)
         in_use = {self.backend.settings.student or self.backend.status.student, self.backend.settings.embedder}
         state = "… pulling" if name == self._download else _state(model, in_use=name in in_use)
         precision = entry.precision if entry else None
         label = f"{name} ({precision})" if precision and precision not in name else name
-        return label, entry.kind if entry else "", format_bytes(taken), (entry.licence or "") if entry else "", state
+        return label, entry.kind if entry else "", size, (entry.licence or "") if entry else "", state
 
     def _show_details(self) -> None:
         settings = self.backend.settings
