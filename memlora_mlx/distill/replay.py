@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from memlora_mlx.conversations.splits import Splits
 from memlora_mlx.distill.examples import TrainingExample
 from memlora_mlx.memory import stages
-from memlora_mlx.memory.answering import NOT_MENTIONED
+from memlora_mlx.memory.abstention import NOT_MENTIONED
 from memlora_mlx.memory.changes import Change
 from memlora_mlx.memory.evidence import evidence
 from memlora_mlx.memory.pipeline import Pipeline
@@ -29,6 +29,7 @@ from memlora_mlx.records import ChatMessages, Exchange, Scope
 if TYPE_CHECKING:
     from memlora_mlx.memory.workspace import Workspace
 
+ANSWER_LINES = (4, 6, 8, 10)  # hits of a prompt, taken in turn, so that a student learns lists of many lengths
 DEEPEST = 60  # hits among which the evidence of a question is looked for
 
 
@@ -112,7 +113,7 @@ def generation_examples(
     conversation: str,
     teacher: str,
     splits: Splits,
-    lines: Sequence[int] = (4, 6, 8, 10),
+    lines: Sequence[int] = ANSWER_LINES,
     unanswered: float = 0.12,
 ) -> Iterator[TrainingExample]:
     """Questions about the store's conversation, with gold answers (the paper's Algorithm B2; categories 1 to 4).

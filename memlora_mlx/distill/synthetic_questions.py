@@ -23,7 +23,7 @@ from memlora_mlx.distill.question_phrases import (
     relative_of,
 )
 from memlora_mlx.distill.synthetic_talks import Saying, SyntheticTalk
-from memlora_mlx.memory.answering import NOT_MENTIONED
+from memlora_mlx.memory.abstention import NOT_MENTIONED
 from memlora_mlx.memory.stages import PromptMemory, format_day
 from memlora_mlx.records import Role
 

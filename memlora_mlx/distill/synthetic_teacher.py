@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from memlora_mlx.conversations.splits import Split
 from memlora_mlx.distill.assistant_chats import generate_chat
 from memlora_mlx.distill.examples import TrainingExample
-from memlora_mlx.distill.replay import ReplayStore
+from memlora_mlx.distill.replay import ANSWER_LINES, ReplayStore
 from memlora_mlx.distill.synthetic_dialogues import DialogueStep, Fact, SyntheticDialogue, generate_dialogue
 from memlora_mlx.distill.synthetic_questions import generate_questions
 from memlora_mlx.distill.synthetic_talks import SyntheticTalk, generate_talk, talk_exchanges
@@ -22,7 +22,6 @@ from memlora_mlx.records import Exchange, Message, Scope
 TEACHER = "synthetic"
 STEPS = 16  # of one dialogue
 CHAT_STEPS = 32  # of one chat; about half of them state nothing
-ANSWER_LINES = (4, 6, 8, 10)  # hits of a prompt, taken in turn, so that a student learns lists of many lengths
 VALIDATION_SEED = 1_000_000  # dialogues from this seed on are for validation, and from twice this seed on for testing
 _BEGIN = datetime(2024, 1, 1, 9)
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from memlora_mlx.memory.abstention import NOT_MENTIONED
 from memlora_mlx.memory.retrieval.lexical import STOP_WORDS
 from memlora_mlx.memory.stages import PromptMemory
 from memlora_mlx.memory.stages.text import format_day
 from memlora_mlx.records import Grammar
 
 _WORD = re.compile(r"\w+(?:[-'’]\w+)*")
-_NOT_MENTIONED_WORDS = "not mentioned"
 FUNCTION_WORDS = STOP_WORDS | frozenset(
     [
         "yes",
@@ -115,7 +115,7 @@ def answer_grammar(question: str, memories: Sequence[PromptMemory]) -> Grammar:
     Beside them it may have numbers, times and the words that carry no content. A small student, which otherwise completes
     "She lives in" with any city it knows, can then only name one that was said.
     """
-    lines = [question, _NOT_MENTIONED_WORDS]
+    lines = [question, NOT_MENTIONED]
     lines += [f"{memory.owner or ''} {memory.text} {format_day(memory.said_at)}" for memory in memories]
     said = {word.casefold() for line in lines for word in _WORD.findall(line)}
     words = sorted({form for word in said for form in _inflections(word)} | FUNCTION_WORDS | TIME_WORDS)

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from memlora_mlx.memory import stages, visual_questions
-from memlora_mlx.memory.abstention import fits_nothing, is_about_somebody_else
+from memlora_mlx.memory.abstention import NOT_MENTIONED, fits_nothing, is_about_somebody_else
 from memlora_mlx.memory.answer_words import answer_grammar
 from memlora_mlx.memory.dated_answers import dated_answer
 from memlora_mlx.memory.engine import MemoryEngine
@@ -18,8 +18,6 @@ from memlora_mlx.memory.results import Answer, CallCost
 from memlora_mlx.memory.store.store import Store
 from memlora_mlx.memory.visual_questions import VisualAnswer
 from memlora_mlx.records import ChatMessages, Grammar, Hit, Request, Stage
-
-NOT_MENTIONED = "Not mentioned"  # the answer where there is nothing to answer from
 
 
 class Answerer:

@@ -17,7 +17,7 @@ from memlora_mlx.distill.replay import temporary_store
 from memlora_mlx.distill.synthetic_dialogues import Fact, expected_memories, generate_dialogue
 from memlora_mlx.errors import BadConversation, UsageError
 from memlora_mlx.memory import stages
-from memlora_mlx.memory.answering import NOT_MENTIONED
+from memlora_mlx.memory.abstention import NOT_MENTIONED
 from memlora_mlx.memory.workspace import Workspace
 from memlora_mlx.settings import Settings
 

@@ -25,10 +25,11 @@ from memlora_mlx.distill.question_phrases import (
     parse_milestones,
     parse_questions,
 )
+from memlora_mlx.distill.replay import ANSWER_LINES
 from memlora_mlx.distill.synthetic_dialogues import generate_dialogue
 from memlora_mlx.distill.synthetic_questions import SyntheticQuestion, generate_questions
 from memlora_mlx.distill.synthetic_talks import SyntheticTalk, generate_talk, message_ref, talk_exchanges
-from memlora_mlx.memory.answering import NOT_MENTIONED
+from memlora_mlx.memory.abstention import NOT_MENTIONED
 from memlora_mlx.memory.evidence import with_dates
 from memlora_mlx.memory.workspace import Workspace
 from memlora_mlx.settings import Settings
@@ -279,7 +280,7 @@ def test_examples_have_the_prompts_of_the_product_and_answers_that_follow_from_t
         [(role, prompt)] = row.chat
         assert role == "user" and prompt.startswith("Answer the question from these memories in a few words.")
         lines = prompt.partition("\n\n")[2].partition("\n\nQuestion: ")[0].splitlines()
-        assert 1 <= len(lines) <= max(synthetic_teacher.ANSWER_LINES)
+        assert 1 <= len(lines) <= max(ANSWER_LINES)
         assert all(re.fullmatch(r"[A-Z]?[A-Za-z]+: .+ \([0-9]+ [A-Z][a-z]+ [0-9]{4}\)", line) for line in lines)
         if row.answer not in (NOT_MENTIONED, "Yes", "No") and not re.fullmatch("[0-9]|The week.*", row.answer):
             assert all(part.casefold() in prompt.casefold() for part in row.answer.split(", "))

@@ -8,19 +8,19 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from tiny_models import ALL_LINEAR, CORPUS, FAMILIES, Q_V, expert_folder, relative_error, student_folder
+from random_requests import random_sequence
+from tiny_models import ALL_LINEAR, FAMILIES, Q_V, expert_folder, relative_error, student_folder
 
 from memlora_mlx.errors import AdapterMismatch
-from memlora_mlx.memory import stages
 from memlora_mlx.models.batching import DecodingBatch, PrefixCache
 from memlora_mlx.models.catalog import shipped_entries
-from memlora_mlx.models.decoding import DecodingSequence, GrammarMatcher
+from memlora_mlx.models.decoding import DecodingSequence
 from memlora_mlx.models.experts import ExpertTable, read_experts
 from memlora_mlx.models.kv_cache import NativeCache, RaggedCache
 from memlora_mlx.models.loading import load_student
 from memlora_mlx.models.model_config import VISION_FAMILIES
 from memlora_mlx.models.student import Student
-from memlora_mlx.records import ChatMessages, Stage
+from memlora_mlx.records import Stage
 
 import mlx.core as mx  # isort: skip
 import mlx.nn as nn
@@ -164,19 +164,7 @@ def _table(student: Student, folder: Path) -> ExpertTable:
 
 
 def _row(student: Student, number: int, **options: Any) -> DecodingSequence:
-    """The request of that number: of some stage, guided or free, long or short."""
-    dice = random.Random(number)
-    text = dice.choice(CORPUS)
-    stage = dice.choice(_STAGES)
-    grammar = None
-    chat: ChatMessages = (("user", text[: dice.randint(5, len(text))]),)
-    if dice.random() < 0.6:
-        old, facts = ["Ann likes tea", text[:30]][: dice.randint(0, 2)], ["Ann moved to Rome"]
-        chat, grammar = stages.update_chat(old, facts), stages.update_grammar(old, facts, verbatim_only=False)
-    guide = GrammarMatcher(student, grammar) if grammar else None
-    return DecodingSequence(
-        student, stage, student.encode(chat), guide=guide, max_tokens=dice.randint(1, 60), **options
-    )
+    return random_sequence(student, number, _STAGES, 60, **options)
 
 
 def _one_by_one(student: Student, table: ExpertTable, number: int) -> list[int]:

@@ -6,16 +6,16 @@ import random
 from pathlib import Path
 
 import pytest
+from random_requests import random_sequence
 from tiny_models import ALL_LINEAR, CORPUS, Q_V, expert_folder, student_folder
 
-from memlora_mlx.memory import stages
 from memlora_mlx.models.batching import DecodingBatch, PrefixCache
-from memlora_mlx.models.decoding import DecodingSequence, GrammarMatcher
+from memlora_mlx.models.decoding import DecodingSequence
 from memlora_mlx.models.experts import ExpertTable, read_experts
 from memlora_mlx.models.kv_cache import NativeCache, RaggedCache
 from memlora_mlx.models.loading import load_student
 from memlora_mlx.models.student import Student
-from memlora_mlx.records import ChatMessages, Stage
+from memlora_mlx.records import Stage
 
 import mlx.core as mx  # isort: skip
 
@@ -43,17 +43,7 @@ def table(request: pytest.FixtureRequest, student: Student, experts_folder: Path
 
 
 def make_row(student: Student, number: int) -> DecodingSequence:
-    """The request of that number: of some stage, guided or free, long or short."""
-    dice = random.Random(number)
-    text = dice.choice(CORPUS)
-    stage = dice.choice(STAGES)
-    grammar = None
-    chat: ChatMessages = (("user", text[: dice.randint(5, len(text))]),)
-    if dice.random() < 0.6:
-        old, facts = ["Ann likes tea", text[:30]][: dice.randint(0, 2)], ["Ann moved to Rome"]
-        chat, grammar = stages.update_chat(old, facts), stages.update_grammar(old, facts, verbatim_only=False)
-    guide = GrammarMatcher(student, grammar) if grammar else None
-    return DecodingSequence(student, stage, student.encode(chat), guide=guide, max_tokens=dice.randint(1, 70))
+    return random_sequence(student, number, STAGES, 70)
 
 
 def run(

@@ -7,17 +7,9 @@ from collections.abc import Iterable
 from datetime import datetime
 
 from memlora_mlx.conversations.dates import MARKS, parse_date
+from memlora_mlx.conversations.formats.dated_turns import conversation_of_dated_turns
 from memlora_mlx.conversations.formats.format import TextFormat
-from memlora_mlx.conversations.model import (
-    Conversation,
-    FormatError,
-    Reading,
-    Turn,
-    daily_sessions,
-    people_of,
-    quote_value,
-    turn_text,
-)
+from memlora_mlx.conversations.model import Conversation, FormatError, Reading, quote_value
 from memlora_mlx.text import clean_name
 
 _DATE = r"[0-9]{4}년 [0-9]{1,2}월 [0-9]{1,2}일"
@@ -59,15 +51,9 @@ def read(text: str, reading: Reading) -> Iterable[Conversation]:
             turns.append((clean_name(name), said_at, words))
         elif words is not None:
             words.append(raw)
-    made = []
-    for name, said_at, words in turns:
-        said = turn_text("\n".join(words))
-        if _MEDIA.match(said):
-            reading.leave_out("pictures, videos and deleted messages")
-        else:
-            made.append(Turn(name, said, None, said_at))
-    sessions = daily_sessions(made)
-    yield Conversation("", "", "kakaotalk", sessions, people_of(sessions))
+    yield conversation_of_dated_turns(
+        "kakaotalk", turns, reading, placeholder=_MEDIA, left_out="pictures, videos and deleted messages"
+    )
 
 
 def recognises(text: str) -> bool:

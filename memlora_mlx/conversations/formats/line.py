@@ -7,17 +7,9 @@ from collections.abc import Iterable
 from datetime import datetime
 
 from memlora_mlx.conversations.dates import MARKS, is_date, parse_date_with_order
+from memlora_mlx.conversations.formats.dated_turns import conversation_of_dated_turns
 from memlora_mlx.conversations.formats.format import TextFormat
-from memlora_mlx.conversations.model import (
-    Conversation,
-    FormatError,
-    Reading,
-    Turn,
-    daily_sessions,
-    people_of,
-    quote_value,
-    turn_text,
-)
+from memlora_mlx.conversations.model import Conversation, FormatError, Reading, quote_value
 from memlora_mlx.text import clean_name
 
 _TURN = re.compile(r"^((?:[^\t\d]{1,4})?\d{1,2}:\d{2}(?: ?[APap][Mm])?)\t([^\t\n]*)(?:\t(.*))?$")
@@ -46,15 +38,13 @@ def read(text: str, reading: Reading) -> Iterable[Conversation]:
             turns.append((clean_name(found[2]), parse_date_with_order(stamp, reading.options.date_order), words))
         elif words is not None:
             words.append(raw)
-    made = []
-    for speaker, said_at, words in turns:
-        said = turn_text("\n".join(words))
-        if _MEDIA.match(said):
-            reading.leave_out("pictures, stickers and files, which LINE's history does not hold")
-        else:
-            made.append(Turn(speaker, said, None, said_at))
-    sessions = daily_sessions(made)
-    yield Conversation("", "", "line", sessions, people_of(sessions))
+    yield conversation_of_dated_turns(
+        "line",
+        turns,
+        reading,
+        placeholder=_MEDIA,
+        left_out="pictures, stickers and files, which LINE's history does not hold",
+    )
 
 
 def recognises(text: str) -> bool:
