@@ -13,7 +13,7 @@ import shutil
 import sys
 import textwrap
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TextIO
@@ -55,18 +55,25 @@ class CleanStream:
 def clean_output() -> Iterator[None]:
     """A block in which this process prints through clean streams. After a bug they stay, for its traceback."""
     before = sys.stdout, sys.stderr
-    sys.stdout, sys.stderr = (
-        stream if stream is None or isinstance(stream, CleanStream) else CleanStream(stream) for stream in before
-    )
+    clean = [stream if stream is None or isinstance(stream, CleanStream) else CleanStream(stream) for stream in before]
+    sys.stdout, sys.stderr = clean
     try:
         yield
     except Exception:
         sys.excepthook = _print_traceback
         raise
     except BaseException:
-        sys.stdout, sys.stderr = before
+        _restore(clean, before)
         raise
-    sys.stdout, sys.stderr = before
+    _restore(clean, before)
+
+
+def _restore(clean: Sequence[object], before: tuple[TextIO, TextIO]) -> None:
+    """Take the clean streams back. One that was wrapped meanwhile stays, as click does where the reader of a pipe has gone."""
+    if sys.stdout is clean[0]:
+        sys.stdout = before[0]
+    if sys.stderr is clean[1]:
+        sys.stderr = before[1]
 
 
 def _print_traceback(kind: type[BaseException], error: BaseException, where: TracebackType | None) -> None:

@@ -48,6 +48,8 @@ def store_verbatim(
     applied = workspace.store.commit(
         exchange.owner, changes, exchange=exchange, message_vectors=list(vectors[: len(said)]), actor="user"
     )
+    if applied is None:  # the exchange is stored already
+        return []
     return [
         {
             "id": change.memory_id,
@@ -56,5 +58,5 @@ def store_verbatim(
             "actor_id": message.speaker,
             "role": message.role,
         }
-        for change, message in zip(applied or [], messages, strict=True)
+        for change, message in zip(applied, messages, strict=True)
     ]

@@ -82,6 +82,14 @@ def test_code_for_mem0_2_runs(memory: Memory) -> None:
     assert got is not None and (got["memory"], got["metadata"]) == ("Ann likes green tea", {"sure": True})
 
 
+@pytest.mark.parametrize("infer", [False, True])
+def test_a_call_with_the_same_key_stores_nothing_twice(memory: Memory, infer: bool) -> None:
+    memory.add("My cat is called Miso.", user_id="ann", infer=infer, key="call 1")
+    before = memory.get_all(user_id="ann")["results"]
+    assert memory.add("My cat is called Miso.", user_id="ann", infer=infer, key="call 1") == {"results": []}
+    assert memory.get_all(user_id="ann")["results"] == before
+
+
 def test_the_shapes_are_mem0s(memory: Memory) -> None:
     [item] = memory.add(TALK[0], user_id="ann", infer=False, metadata={"topic": "home"})["results"]
     assert item == {"id": item["id"], "memory": TALK[0]["content"], "event": "ADD", "actor_id": None, "role": "user"}
