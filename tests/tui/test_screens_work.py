@@ -255,7 +255,7 @@ def test_models_mode_and_student_are_changed_and_kept(
         await pilot.press("m")
         await wait_until(pilot, lambda: "Expert mode: fused" in text_of(app))
         assert app.backend.settings.expert_mode == "fused" and app.backend.status.phase == "ready"
-        await pilot.press("c")
+        await pilot.press("down", "c")
         await wait_until(pilot, lambda: "is not installed. Press p to download it" in text_of(app))
         await pilot.press("d")
         await wait_until(pilot, lambda: "is not installed" in text_of(app))
@@ -279,8 +279,8 @@ def test_a_pull_that_fails_says_why(tiny_home: Path, monkeypatch: pytest.MonkeyP
         screen = await go(app, pilot, "f7", ModelsScreen)
         await wait_until(pilot, lambda: screen.table.row_count > 0)
         await pilot.press("down", "p")
-        await wait_until(pilot, lambda: "Could not download qwen2.5-3b" in text_of(app))
-        assert told == ["offline", "downloading qwen2.5-3b", "offline"] and screen._job is None
+        await wait_until(pilot, lambda: "Could not download qwen3-4b" in text_of(app))
+        assert told == ["offline", "downloading qwen3-4b", "offline"] and screen._job is None
 
     run_app(script)
 

@@ -104,9 +104,10 @@ class ModelsScreen(MainScreen):
                 entry is None or not entry.is_shipped or name in self._installed
             ):  # as `memlora models list` without --all
                 rows.append((name, self._cells(name)))
+        rows.sort(key=lambda row: row[0] not in self._installed)  # what is here stands on top
         student = self.backend.settings.student or self.backend.status.student
         if student and student not in dict(rows):
-            rows.append((student, (Path(student).name, "student", "", "a folder", "▶ in use")))
+            rows.insert(0, (student, (Path(student).name, "student", "", "a folder", "▶ in use")))
         self.table.set_rows(rows)
         self._show_details()
         found = await asyncio.to_thread(list_experts, self.backend.settings.home)
