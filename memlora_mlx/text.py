@@ -14,6 +14,8 @@ _ALL_CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f]")
 # Embeddings, overrides and isolates can turn the words around them; U+FEFF is invisible. The marks U+200E and U+200F
 # and the joiners stay: Arabic, Hebrew, Persian and emoji need them, and they turn nothing but themselves.
 _DIRECTIONS = re.compile("[\u202a-\u202e\u2066-\u2069\ufeff]")
+# The same and the marks that only hint at a direction: exports of chats have them anywhere, dates not excepted.
+DIRECTION_MARKS = re.compile("[\u200e\u200f\u061c\u202a-\u202e\u2066-\u2069\ufeff]")
 _JSON_ESCAPED = re.compile("[\x7f-\x9f\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")  # C0 is escaped by `json`
 _SURROGATES = re.compile("[\ud800-\udfff]")
 

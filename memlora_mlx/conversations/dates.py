@@ -8,6 +8,8 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Literal
 
+from memlora_mlx.text import DIRECTION_MARKS
+
 DateOrder = Literal["dmy", "mdy", "ymd"]
 
 _MONTHS = (
@@ -25,8 +27,6 @@ _SPACED_CLOCK = re.compile(r"(?<=[0-9]) h (?=[0-9]{2}\b)")
 _CJK_WEEKDAY = re.compile(
     r"\([月火水木金土日一二三四五六월화수목금토일]\)|[月火水木金土日월화수목금토일][曜요][日일]|星期[一二三四五六日]"
 )
-# Marks that turn the direction of text: exports have them anywhere in a date.
-MARKS = re.compile("[\u200e\u200f\u061c\u202a-\u202e\u2066-\u2069\ufeff]")
 # The two halves of a day in the languages of the Unicode CLDR, as messengers write them behind and before the time.
 _AM = r"a\.? ?m\.?|a\.|ص|صباحًا|π\.? ?μ\.?|öö|sa|pg|fm|дп|ق\.? ?ظ\.?|पूर्वाह्न"
 _PM = r"p\.? ?m\.?|p\.|م|مساءً|μ\.? ?μ\.?|ös|ch|ptg|em|пп|ب\.? ?ظ\.?|अपराह्न"
@@ -82,7 +82,7 @@ def parse_date_with_order(text: str, order: DateOrder | None) -> datetime:
 
 def normalise_date(text: str) -> str:
     """The text of a date in lower case, without marks, with Western digits, and with am and pm for each language."""
-    text = MARKS.sub("", text[:200]).lower()
+    text = DIRECTION_MARKS.sub("", text[:200]).lower()
     if not text.isascii():
         text = "".join(str(unicodedata.decimal(c, c)) for c in text)
         text = text.replace("،", ",").replace("：", ":").replace("／", "/")

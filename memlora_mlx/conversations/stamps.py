@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
-from memlora_mlx.conversations.dates import MARKS, DateOrder, is_date, normalise_date, parse_date_with_order
+from memlora_mlx.conversations.dates import DateOrder, is_date, normalise_date, parse_date_with_order
 from memlora_mlx.conversations.model import FormatError, quote_value
+from memlora_mlx.text import DIRECTION_MARKS
 
 Form = Literal["bracket", "dash", "colon", "alone"]
 ORDERS: tuple[DateOrder, ...] = ("dmy", "mdy", "ymd")
@@ -49,7 +50,7 @@ class Line:
 
 def split_line(number: int, raw: str) -> Line:
     """A leading date, as in "[2023-05-08 13:56] Ann: hi" or "2023-05-08 13:56 - Ann: hi", or a line that is one."""
-    cleaned = MARKS.sub("", raw[:90])
+    cleaned = DIRECTION_MARKS.sub("", raw[:90])
     for form, pattern in _FORMS:
         if (found := pattern.match(cleaned)) is None:
             continue
@@ -58,7 +59,7 @@ def split_line(number: int, raw: str) -> Line:
             return Line(number, form, stamp, _rest(raw, found.start(2)), raw)
         if _looks_like_stamp(stamp):
             return Line(number, form, stamp, _rest(raw, found.start(2)), raw, is_unreadable=True)
-    line = MARKS.sub("", raw).strip()
+    line = DIRECTION_MARKS.sub("", raw).strip()
     if len(line) <= 60 and any(map(str.isdigit, line)):
         header = line.strip("-=#*_ ").rstrip(":")
         header = header[5:] if header[:5].lower() == "date:" else header
@@ -79,7 +80,7 @@ def _rest(raw: str, length: int) -> str:
     for at, char in enumerate(raw):
         if length == 0:
             return raw[at:].strip()
-        length -= MARKS.match(char) is None
+        length -= DIRECTION_MARKS.match(char) is None
     return ""
 
 

@@ -6,11 +6,11 @@ import re
 from collections.abc import Iterable
 from datetime import datetime
 
-from memlora_mlx.conversations.dates import MARKS, parse_date
+from memlora_mlx.conversations.dates import parse_date
 from memlora_mlx.conversations.formats.dated_turns import conversation_of_dated_turns
 from memlora_mlx.conversations.formats.format import TextFormat
 from memlora_mlx.conversations.model import Conversation, FormatError, Reading, quote_value
-from memlora_mlx.text import clean_name
+from memlora_mlx.text import DIRECTION_MARKS, clean_name
 
 _DATE = r"[0-9]{4}년 [0-9]{1,2}월 [0-9]{1,2}일"
 _CLOCK = r"(?:오전|오후) [0-9]{1,2}:[0-9]{2}"
@@ -28,7 +28,7 @@ def read(text: str, reading: Reading) -> Iterable[Conversation]:
     words: list[str] | None = None
     day = ""
     for number, raw in enumerate(text.split("\n"), start=1):
-        line = MARKS.sub("", raw)
+        line = DIRECTION_MARKS.sub("", raw)
         if found := _DAY.match(line):
             day, words = found[1], None
             continue
@@ -57,7 +57,7 @@ def read(text: str, reading: Reading) -> Iterable[Conversation]:
 
 
 def recognises(text: str) -> bool:
-    lines = [MARKS.sub("", line) for line in text.split("\n", 60)[:60]]
+    lines = [DIRECTION_MARKS.sub("", line) for line in text.split("\n", 60)[:60]]
     has_day = any(_DAY.match(line) for line in lines)
     return any(_TELEPHONE.match(line) or (has_day and _COMPUTER.match(line)) for line in lines)
 

@@ -6,11 +6,11 @@ import re
 from collections.abc import Iterable
 from datetime import datetime
 
-from memlora_mlx.conversations.dates import MARKS, is_date, parse_date_with_order
+from memlora_mlx.conversations.dates import is_date, parse_date_with_order
 from memlora_mlx.conversations.formats.dated_turns import conversation_of_dated_turns
 from memlora_mlx.conversations.formats.format import TextFormat
 from memlora_mlx.conversations.model import Conversation, FormatError, Reading, quote_value
-from memlora_mlx.text import clean_name
+from memlora_mlx.text import DIRECTION_MARKS, clean_name
 
 _TURN = re.compile(r"^((?:[^\t\d]{1,4})?\d{1,2}:\d{2}(?: ?[APap][Mm])?)\t([^\t\n]*)(?:\t(.*))?$")
 _DAY = re.compile(r"^[0-9]{4}[/.-][0-9]{1,2}[/.-][0-9]{1,2}[ (（]?\S{0,6}$|^\w{3}, [0-9]{1,2}/[0-9]{1,2}/[0-9]{4}$")
@@ -24,7 +24,7 @@ def read(text: str, reading: Reading) -> Iterable[Conversation]:
     turns: list[tuple[str, datetime, list[str]]] = []
     words: list[str] | None = None
     for number, raw in enumerate(text.split("\n"), start=1):
-        line = MARKS.sub("", raw)
+        line = DIRECTION_MARKS.sub("", raw)
         if _DAY.match(line.strip()):
             day, words = line.strip(), None
         elif found := _TURN.match(line):
@@ -48,7 +48,7 @@ def read(text: str, reading: Reading) -> Iterable[Conversation]:
 
 
 def recognises(text: str) -> bool:
-    lines = [MARKS.sub("", line) for line in text.split("\n", 40)[:40]]
+    lines = [DIRECTION_MARKS.sub("", line) for line in text.split("\n", 40)[:40]]
     return any(_DAY.match(line.strip()) for line in lines) and any(_TURN.match(line) for line in lines)
 
 

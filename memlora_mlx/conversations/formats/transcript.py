@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from memlora_mlx.conversations import notices
-from memlora_mlx.conversations.dates import MARKS
 from memlora_mlx.conversations.formats.format import TextFormat
 from memlora_mlx.conversations.model import (
     Conversation,
@@ -24,7 +23,7 @@ from memlora_mlx.conversations.model import (
 from memlora_mlx.conversations.speakers import conversation_of_names
 from memlora_mlx.conversations.stamps import Line, check_readable, date_lines, split_line
 from memlora_mlx.records import Image
-from memlora_mlx.text import clean_name
+from memlora_mlx.text import DIRECTION_MARKS, clean_name
 
 _MARK = "\u200e"  # left-to-right: WhatsApp on iOS begins with it what it says itself, "image omitted" too
 _QUOTES = re.compile('["“”„«»「」]')
@@ -122,7 +121,7 @@ def _name_and_text(line: str, is_stamped: bool) -> tuple[str, str] | None:
 
 def _shown_name(name: str) -> str:
     """A name without the marks around it, and without the tilde before those who are not in the address book."""
-    return clean_name(MARKS.sub("", name)).removeprefix("~").strip()
+    return clean_name(DIRECTION_MARKS.sub("", name)).removeprefix("~").strip()
 
 
 def _keep_written_dates(lines: list[Line], named: list[tuple[str, str] | None]) -> None:
@@ -158,7 +157,9 @@ def _sessions(
         if found and (line.form or found[0] in speakers):
             text = found[1]
             is_marked = (
-                line.form is not None and text.startswith(_MARK) and not notices.attached_file(MARKS.sub("", text))
+                line.form is not None
+                and text.startswith(_MARK)
+                and not notices.attached_file(DIRECTION_MARKS.sub("", text))
             )
             current = _Said(found[0], line.said_at, line.number, is_marked, [text])
             turns.append(current)
@@ -205,7 +206,7 @@ def _turn(
     words = [line for line in said.words if not _REACTIONS.match(line.strip())]
     # signal-export writes the message that somebody answers as a quote: these words are another's
     words = [line for line in words if not (line.startswith("> ") and line[2:].strip() in spoken)]
-    text = turn_text(MARKS.sub("", "\n".join(words)))
+    text = turn_text(DIRECTION_MARKS.sub("", "\n".join(words)))
     is_first_notice = said.said_at is not None and said.number <= 3 and notices.is_encryption_notice(text)
     if said.is_marked or said.name in groups or is_first_notice or (
         said.said_at is not None and notices.is_group_notice(text, people)

@@ -68,7 +68,7 @@ TEXT: tuple[UnreadFormat, ...] = (
 BYTES: tuple[tuple[bytes, str, str], ...] = (
     (b"%PDF-", "is a PDF document", "export the chat again as JSON or as text"),
     (b"SQLite format 3\0", "is a database (SQLite), such as that of a messenger", "export the chat as JSON or as text"),
-    (b"\x1f\x8b", "is compressed with gzip", "decompress it first"),
+    (bytes.fromhex("1f8b"), "is compressed with gzip", "decompress it first"),
     (b"7z\xbc\xaf\x27\x1c", "is a 7z archive", "extract it first, or pack it as a ZIP archive"),
     (b"Rar!", "is a RAR archive", "extract it first, or pack it as a ZIP archive"),
     (b"\x89PNG", "is a picture", "add it with `memlora images add`"),
