@@ -224,4 +224,9 @@ _PROVENANCE = (
     """,
 )
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _PICTURES, _MESSAGE_SEARCH, _PROVENANCE)
+_ERASED = (
+    # Exchanges whose words were erased: their source is not read into the store again. A key is a hash.
+    "CREATE TABLE erased_exchanges (key TEXT PRIMARY KEY) WITHOUT ROWID",
+)
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _PICTURES, _MESSAGE_SEARCH, _PROVENANCE, _ERASED)
