@@ -53,6 +53,7 @@ class Settings:
     related: int = 5  # memories looked up for each new fact (Mem0's update step)
     limit: int = 10  # memories an answer is given, for each owner asked
     image_tiles: int = IMAGE_TILES  # into how many tiles a picture is cut, at most, for a vision student that does so
+    keep_secrets: bool = False  # store keys, card numbers, IBANs and passwords that are said, instead of a mark
     keep_location: bool = False  # leave in a kept picture where it was taken
     max_context: int = 4096  # tokens of prompt and answer together; the student's own limit if that is smaller
     unload_after: int = 15  # minutes without a call after which a server lets go of its models

@@ -55,6 +55,7 @@ class MemoryEditor:
             MemloraError: the text cannot be embedded or saved.
         """
         from memlora_mlx.memory.editing import UNCHANGED
+        from memlora_mlx.memory.secrets import describe_withheld
         from memlora_mlx.tui.screens.dialogs import EditDialog
 
         memory = await self._app.backend.run(lambda workspace: workspace.store.get(memory_id))
@@ -68,6 +69,8 @@ class MemoryEditor:
         if not edit.is_change:
             self._app.notify(UNCHANGED, title="Unchanged", markup=False)
             return None
+        if told := describe_withheld(edit.withheld):
+            self._app.notify(told, title="Left out", markup=False)
         return await self._done(MemoryChange(memory_id, EDITED, edit.memory.text), edit.problem)
 
     async def delete(self, memory_id: str, text: str, *, confirm: str = "") -> MemoryChange | None:

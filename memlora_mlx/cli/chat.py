@@ -5,20 +5,21 @@ from __future__ import annotations
 import contextlib
 import sys
 import uuid
+from collections import Counter
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Self
 
 import typer
 
 from memlora_mlx.cli.console import open_workspace, stderr_console, write_text_piece
-from memlora_mlx.cli.options import ModelOptions, TopKOption
+from memlora_mlx.cli.options import KeepSecretsOption, ModelOptions, TopKOption
 
 if TYPE_CHECKING:
     from memlora_mlx.memory.chat import Chat
     from memlora_mlx.memory.editing import Editor
     from memlora_mlx.memory.results import ExchangeResult
+    from memlora_mlx.settings import Settings
 
 _HELP = (
     "/memories lists the memories, /undo undoes the last change, /redo makes it again, /quit (or Ctrl-D) ends the chat"
@@ -38,6 +39,7 @@ def chat_command(
     plain: Annotated[
         bool, typer.Option("--plain", help="Use a plain line-by-line chat instead of the full-screen app.")
     ] = False,
+    keep_secrets: KeepSecretsOption = None,
     models: ModelOptions,
 ) -> None:
     """Chat with the student model; what you say is stored as memories.
@@ -46,16 +48,16 @@ def chat_command(
     with --plain, when input or output is not a terminal, and when the extra `tui` is not installed.
     """
     if not plain and sys.stdin.isatty() and sys.stdout.isatty() and _can_be_full_screen():
-        _full_screen(**models.settings(), user=user, limit=top_k)
+        _full_screen(**models.settings(), user=user, limit=top_k, keep_secrets=keep_secrets)
         return
     from memlora_mlx.memory.chat import Chat
 
-    with open_workspace(**models.settings(), user=user) as opened:
+    with open_workspace(**models.settings(), user=user, keep_secrets=keep_secrets) as opened:
         talk = Chat(opened.pipeline, opened.settings.user, limit=top_k or opened.settings.limit)
         speak = stderr_console()
         if sys.stdin.isatty():
             speak.print(f"{opened.student_name}, running on this machine only. {_HELP}", style="dim")
-        with _MemoryWorker(talk) as background, _line_history(opened.settings.home):
+        with _MemoryWorker(talk) as background, _line_history(opened.settings):
             while (line := _read()) is not None:
                 if not line.strip():
                     continue
@@ -157,15 +159,20 @@ class _MemoryWorker:
         self._chat, self._console = chat, stderr_console()
         self._pool = ThreadPoolExecutor(1)
         self._waiting: list[Future[ExchangeResult]] = []
+        self.withheld: Counter[str] = Counter()  # secrets and private passages that were not stored, by kind
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
+        from memlora_mlx.memory.secrets import describe_withheld
+
         if any(not job.done() for job in self._waiting):
             self._console.print("Saving the last exchanges ...", style="dim")
         self.wait()
         self._pool.shutdown()
+        if told := describe_withheld(self.withheld):
+            self._console.print(told, style="dim", markup=False)
 
     def remember(self, said: str, replied: str) -> None:
         self._waiting.append(
@@ -185,6 +192,7 @@ class _MemoryWorker:
         for job in [job for job in self._waiting if job.done()]:
             self._waiting.remove(job)
             try:
+                self.withheld.update(job.result().withheld)
                 for change in job.result().applied:
                     if change.rejected is None:
                         self._console.print(
@@ -195,21 +203,26 @@ class _MemoryWorker:
 
 
 @contextlib.contextmanager
-def _line_history(home: Path):  # type: ignore[no-untyped-def]
-    """Let the arrow keys recall earlier lines, also those of earlier chats."""
+def _line_history(settings: Settings):  # type: ignore[no-untyped-def]
+    """Let the arrow keys recall earlier lines, also those of earlier chats, without what must not be stored."""
     if not sys.stdin.isatty():
         yield
         return
     import readline
 
+    from memlora_mlx.memory.secrets import screen_text
     from memlora_mlx.settings import CHAT_HISTORY
 
-    file = home / CHAT_HISTORY
+    file = settings.home / CHAT_HISTORY
     with contextlib.suppress(OSError):
         readline.read_history_file(file)
     try:
         yield
     finally:
+        for at in range(readline.get_current_history_length()):
+            line = readline.get_history_item(at + 1) or ""
+            if (kept := screen_text(line, keep_secrets=settings.keep_secrets).text) != line:
+                readline.replace_history_item(at, kept)
         readline.set_history_length(1000)
         with contextlib.suppress(OSError):
             readline.write_history_file(file)

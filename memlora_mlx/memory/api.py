@@ -7,6 +7,7 @@ there are `ask`, `undo` and the time something was said.
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -32,6 +33,7 @@ from memlora_mlx.memory.mem0_format import (
 )
 from memlora_mlx.memory.results import Answer, CallCost
 from memlora_mlx.memory.search.find import embed_some_messages, find
+from memlora_mlx.memory.secrets import describe_withheld
 from memlora_mlx.memory.store.history import memory_history
 from memlora_mlx.memory.verbatim import store_verbatim
 from memlora_mlx.memory.workspace import Workspace
@@ -102,7 +104,8 @@ class Memory(ErasingMemory):
             images_from: the folder of an `image_url` that is a path. A `data:` image is stored, a web address is not.
             key: names this call; a second one with the same key stores nothing and returns no results.
 
-        Returns `{"results": [{"id", "memory", "event", ...}]}`, with `previous_memory` for an UPDATE.
+        Returns `{"results": [{"id", "memory", "event", ...}]}`, with `previous_memory` for an UPDATE. Where secrets or private
+        passages were not stored, `withheld` counts them by kind.
 
         Raises:
             UsageError: an image cannot be stored; nothing is then remembered.
@@ -113,7 +116,12 @@ class Memory(ErasingMemory):
         extra, expires = dict(metadata or {}), expiry_of(expiration_date)
         keep = self.workspace.store.images.store_exchange_images
         exchanges = [keep(each, images_from, _reject_image) for each in exchanges_of(messages, owner, said_at, key)]
-        return {"results": [item for each in exchanges for item in _add(self.workspace, each, extra, expires, infer)]}
+        added = [_add(self.workspace, each, extra, expires, infer) for each in exchanges]
+        withheld = sum((Counter(taken) for _, taken in added), Counter())
+        return {
+            "results": [item for items, _ in added for item in items],
+            **({"withheld": dict(withheld)} if withheld else {}),
+        }
 
     def search(
         self,
@@ -183,6 +191,7 @@ class Memory(ErasingMemory):
         """Give a memory a new text (`text`, or `data` as in Mem0 1.x), new metadata, or both."""
         edit = self.workspace.editor.revise(memory_id, data if text is None else text, metadata=metadata)
         _warn(edit.problem)
+        _warn(describe_withheld(edit.withheld) or None)
         return {"message": "Memory updated successfully!" if edit.is_change else UNCHANGED}
 
     def delete(self, memory_id: str) -> dict[str, str]:
@@ -283,11 +292,13 @@ class Memory(ErasingMemory):
 
 def _add(
     workspace: Workspace, exchange: Exchange, metadata: dict[str, Any], expires: datetime | None, infer: bool
-) -> list[dict[str, Any]]:
+) -> tuple[list[dict[str, Any]], Mapping[str, int]]:
+    """The results of one exchange, and what was not stored of it."""
     if not infer:
         return store_verbatim(workspace, exchange, metadata, expires)
     remembered = workspace.pipeline.remember(exchange, metadata=metadata, expires_at=expires)
-    return [change_to_mem0(change) for change in remembered.applied if change.rejected is None]
+    applied = [change_to_mem0(change) for change in remembered.applied if change.rejected is None]
+    return applied, remembered.withheld
 
 
 def _refuse_prompts(prompt: str | None, memory_type: str | None) -> None:

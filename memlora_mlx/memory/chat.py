@@ -13,6 +13,7 @@ from memlora_mlx.memory import stages, visual_questions
 from memlora_mlx.memory.pipeline import Pipeline
 from memlora_mlx.memory.results import ExchangeResult
 from memlora_mlx.memory.search.find import embed_some_messages, find
+from memlora_mlx.memory.secrets import screen_exchange
 from memlora_mlx.records import Exchange, Hit, Image, MemoryRecord, Message, Priority, Request, Role, Scope
 from memlora_mlx.text import clean_text
 
@@ -119,7 +120,16 @@ class Chat:
                 pieces.append(piece)
                 yield piece
         finally:
-            self.turns += [("user", text), ("assistant", "".join(pieces).strip())]
+            self.turns += self._screened_turns(text, "".join(pieces).strip())
+
+    def _screened_turns(self, text: str, reply: str) -> list[tuple[Role, str]]:
+        """A question and its reply as later replies may see them: those could repeat what must not be stored."""
+        said = Exchange("", self.owner, (Message("user", text), Message("assistant", reply)), None, "chat", 0)
+        screened = screen_exchange(said, keep_secrets=self.pipeline.options.keep_secrets)
+        if not screened.withheld:
+            return [("user", text), ("assistant", reply)]
+        kept = {message.role: message.text for message in (screened.exchange or said).messages}
+        return [("user", kept.get("user", "...")), ("assistant", kept.get("assistant", "..."))]
 
     def remember(
         self, said: str, replied: str, *, key: str, said_at: datetime, image: Image | None = None

@@ -25,4 +25,5 @@ class PipelineOptions:
     least_cosine: float | None = None  # a question that nothing found is so near is not answered; None: all are
     use_expert_in_chat: bool = False  # the student can use memories only with its generation expert, in a chat too
     grounded_answers: bool = False  # answers may only have words of their evidence, because the student invents others
+    keep_secrets: bool = False  # store secrets that are said; see `secrets`
     most_lines: int | None = None  # of evidence in an answer's prompt: what the generation expert was trained on

@@ -167,7 +167,10 @@ class Workspace:
     @property
     def editor(self) -> Editor:
         """The editing service. It needs the embedder only for what is written back or changed."""
-        return Editor(self.store, lambda texts: self.engine.embed(texts), self.settings.home)
+        settings = self.settings
+        return Editor(
+            self.store, lambda texts: self.engine.embed(texts), settings.home, keep_secrets=settings.keep_secrets
+        )
 
     @property
     def pipeline_options(self) -> PipelineOptions:
@@ -178,6 +181,7 @@ class Workspace:
         answers = self.expert_folders.get("generation")
         return PipelineOptions(
             protocol=self.settings.protocol,
+            keep_secrets=self.settings.keep_secrets,
             related=self.settings.related,
             max_context=self.settings.max_context,
             verbatim_only=frozenset(self.verbatim_stages),

@@ -92,7 +92,7 @@ class Operations:
         step(0, "reading the messages")
         owner: dict[str, Any] = {"user_id": user_id, "agent_id": agent_id, "run_id": run_id}
         added = self._memory.add(items, **owner, metadata=metadata, timestamp=timestamp, infer=infer, key=key)
-        return {"results": [_shortened(item) for item in added["results"]]}
+        return {**added, "results": [_shortened(item) for item in added["results"]]}
 
     def search(
         self,
