@@ -160,7 +160,11 @@ class Pipeline(Answerer):
             exchange = replace(exchange, messages=bare)
         else:
             exchange = stages.with_reply(exchange)
-        grammar = stages.extraction_grammar(exchange, verbatim_only="extraction" in self.options.verbatim_only)
+        grammar = stages.extraction_grammar(
+            exchange,
+            verbatim_only="extraction" in self.options.verbatim_only,
+            empty_handicap=self.options.empty_handicap,
+        )
         return self._fitted_request(
             "extraction",
             lambda length: stages.extraction_chat(exchange, length),

@@ -25,4 +25,5 @@ class PipelineOptions:
     least_cosine: float | None = None  # a question that nothing found is so near is not answered; None: all are
     use_expert_in_chat: bool = False  # the student can use memories only with its generation expert, in a chat too
     grounded_answers: bool = False  # answers may only have words of their evidence, because the student invents others
+    empty_handicap: float = 0.0  # nats by which an empty list of facts must be likelier than one with facts
     most_lines: int | None = None  # of evidence in an answer's prompt: what the generation expert was trained on
