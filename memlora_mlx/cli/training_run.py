@@ -144,6 +144,7 @@ def _train(opened: Workspace, config: TrainingConfig, folder: Path, command: str
                 folder,
                 on_start=progress.start,
                 on_point=progress.show,
+                on_note=progress.print,
                 cancelled=cancelled,
                 command=training_runs.starting_command(folder) or command,
             )

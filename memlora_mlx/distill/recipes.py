@@ -43,6 +43,7 @@ class Recipe:
     )
     seed: int = 0
     grad_checkpoint: bool = False
+    accumulate: int = 1  # a batch is computed in so many parts, one after the other; this needs less memory
     origin: Mapping[str, Any] = field(default_factory=dict)  # the file as read
 
     def changed(self, **changes: Any) -> Recipe:
@@ -111,13 +112,14 @@ _OWN_KEYS: Mapping[str, type] = {
     "patience": int,
     "validations": int,
     "decision_weight": float,
+    "accumulate": int,
 }
 
 
 def check_recipe(recipe: Recipe) -> None:
     """Raises UsageError for values that no run can use."""
     positive = ("rank", "scale", "learning_rate", "batch_size", "epochs", "patience", "validations", "max_seq_length")
-    for name in positive:
+    for name in (*positive, "accumulate"):
         if not getattr(recipe, name) > 0:
             raise UsageError(f"The recipe's {name} is {getattr(recipe, name)}. It must be above 0.")
     if not 0 <= recipe.dropout < 1:
