@@ -15,6 +15,9 @@ from typing import Any
 from memlora_mlx.errors import UsageError
 from memlora_mlx.records import Stage
 
+# Times the recipe's learning rate, where a run continues from the expert in use: it must not forget what it knows.
+CONTINUE_LEARNING_RATE_FACTOR = 1 / 15
+
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
@@ -114,6 +117,12 @@ _OWN_KEYS: Mapping[str, type] = {
     "decision_weight": float,
     "accumulate": int,
 }
+
+
+def continues(trained_by: Mapping[str, Any], recipe: Recipe) -> bool:
+    """Whether a run with this recipe can continue from an expert with that one: both adapt the same layers."""
+    expected = recipe.as_dict()
+    return all(trained_by.get(key) == expected[key] for key in ("keys", "rank", "num_layers"))
 
 
 def check_recipe(recipe: Recipe) -> None:
