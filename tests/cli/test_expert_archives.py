@@ -192,7 +192,7 @@ def test_what_is_damaged_is_refused(archive: Path, experts: Path, tmp_path: Path
 def test_an_expert_for_another_student_is_refused(
     archive: Path, experts: Path, tmp_path: Path, run_memlora: Command
 ) -> None:
-    other = student_folder(tmp_path / "other", seed=9, family="qwen2")
+    other = student_folder(tmp_path / "other", seed=9, family="gemma2")
     one_line(run_memlora("adapters", "install", archive, "--student", other), "trained on tiny-llama")
 
 
