@@ -105,7 +105,7 @@ def experts_from(source: str) -> Iterator[dict[Stage | None, Path]]:
 def _found(folder: Path, source: str) -> dict[Stage | None, Path]:
     if (folder / CONFIG).is_file():
         return {read_card(folder).stage: folder}
-    found: dict[Stage | None, Path] = {stage: path for stage, path in experts_in(folder).items()}  # noqa: C416
+    found: dict[Stage | None, Path] = {stage: path for stage, path in experts_in(folder).items()}
     if not found:
         raise AdapterMismatch(f"{source} contains no expert: it has neither {CONFIG} nor a folder named after a stage.")
     return found
