@@ -224,4 +224,17 @@ _PROVENANCE = (
     """,
 )
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _PICTURES, _MESSAGE_SEARCH, _PROVENANCE)
+_CHECKSUMS = (
+    # Of every row of the other tables: see `checksums`. A row's key is its primary key, joined by '/' if it has parts.
+    """
+    CREATE TABLE checksums (
+        tbl TEXT NOT NULL,
+        key NOT NULL,
+        sum INTEGER NOT NULL,
+        PRIMARY KEY (tbl, key)
+    ) WITHOUT ROWID
+    """,
+)
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _PICTURES, _MESSAGE_SEARCH, _PROVENANCE, _CHECKSUMS)
+WITH_CHECKSUMS = 5  # the first version whose rows have checksums
