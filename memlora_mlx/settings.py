@@ -29,6 +29,7 @@ IMAGE_TILES = 4
 CHAT_HISTORY = "chat-history"  # of the plain chat
 APP_HISTORY = "chat-history.jsonl"
 CORRECTIONS = "corrections.jsonl"  # in `teacher/<stage>`
+EXPORTS = "exports.jsonl"  # where exports were written to, so that an erasing can name them
 
 
 def default_home() -> Path:

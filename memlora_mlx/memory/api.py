@@ -14,6 +14,7 @@ from typing import Any, Self
 
 from memlora_mlx.errors import UsageError, VisionMissing
 from memlora_mlx.memory import visual_questions
+from memlora_mlx.memory.api_erasing import ErasingMemory
 from memlora_mlx.memory.editing import UNCHANGED, Reversal
 from memlora_mlx.memory.mem0_format import (
     Messages,
@@ -32,18 +33,17 @@ from memlora_mlx.memory.mem0_format import (
 from memlora_mlx.memory.results import Answer, CallCost
 from memlora_mlx.memory.search.find import embed_some_messages, find
 from memlora_mlx.memory.store.history import memory_history
-from memlora_mlx.memory.store.upkeep import erase_everything
 from memlora_mlx.memory.verbatim import store_verbatim
 from memlora_mlx.memory.workspace import Workspace
 from memlora_mlx.models.model_config import text_only_message
 from memlora_mlx.records import Exchange, Hit, Scope
-from memlora_mlx.settings import APP_HISTORY, CHAT_HISTORY, CORRECTIONS, Settings, load_settings
+from memlora_mlx.settings import Settings, load_settings
 from memlora_mlx.text import clean_text
 
 log = logging.getLogger(__name__)
 
 
-class Memory:
+class Memory(ErasingMemory):
     """A long-term memory on this machine; close it, or use it in a `with` statement. Models load when first needed.
 
     Args:
@@ -200,11 +200,6 @@ class Memory:
         """All that happened to one memory, oldest first."""
         return [history_to_mem0(revision) for revision in memory_history(self.workspace.store, memory_id)]
 
-    def reset(self) -> None:
-        """Forget everything: history, what was typed in chats, and the training pairs that corrections have left."""
-        erase_everything(self.workspace.store)
-        _remove_typed(self.workspace.settings.home)
-
     # ------------------------------------------------------------------ beyond Mem0
 
     def ask(
@@ -301,12 +296,6 @@ def _refuse_prompts(prompt: str | None, memory_type: str | None) -> None:
             "custom prompts and memory types are not supported: the experts are trained on fixed prompts."
             " Remove these arguments"
         )
-
-
-def _remove_typed(home: Path) -> None:
-    """Remove what was typed in chats, and the training pairs of corrections."""
-    for left in (home / CHAT_HISTORY, home / APP_HISTORY, *home.glob(f"teacher/*/{CORRECTIONS}")):
-        left.unlink(missing_ok=True)
 
 
 def _look(workspace: Workspace, question: str, image: str | Path) -> Answer:
