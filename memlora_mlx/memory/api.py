@@ -7,12 +7,14 @@ there are `ask`, `undo` and the time something was said.
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any, Self
 
-from memlora_mlx.errors import UsageError, VisionMissing
+from memlora_mlx.errors import Cancelled, UsageError, VisionMissing
 from memlora_mlx.memory import visual_questions
 from memlora_mlx.memory.api_erasing import ErasingMemory
 from memlora_mlx.memory.editing import UNCHANGED, Reversal
@@ -36,7 +38,7 @@ from memlora_mlx.memory.store.history import memory_history
 from memlora_mlx.memory.verbatim import store_verbatim
 from memlora_mlx.memory.workspace import Workspace
 from memlora_mlx.models.model_config import text_only_message
-from memlora_mlx.records import Exchange, Hit, Scope
+from memlora_mlx.records import Exchange, Hit, Priority, Scope
 from memlora_mlx.settings import Settings, load_settings
 from memlora_mlx.text import clean_text
 
@@ -91,6 +93,8 @@ class Memory(ErasingMemory):
         prompt: str | None = None,
         images_from: Path | None = None,
         key: str | None = None,
+        background: bool = False,
+        cancelled: threading.Event | None = None,
     ) -> dict[str, Any]:
         """Extract memories from messages and store them.
 
@@ -101,11 +105,14 @@ class Memory(ErasingMemory):
             prompt, memory_type: of Mem0; not supported, because the experts are trained on fixed prompts.
             images_from: the folder of an `image_url` that is a path. A `data:` image is stored, a web address is not.
             key: names this call; a second one with the same key stores nothing and returns no results.
+            background: give way to replies and answers that somebody waits for.
+            cancelled: set it, on another thread, to stop before the next step of the student.
 
         Returns `{"results": [{"id", "memory", "event", ...}]}`, with `previous_memory` for an UPDATE.
 
         Raises:
             UsageError: an image cannot be stored; nothing is then remembered.
+            Cancelled: `cancelled` was set. The exchanges before that moment are stored whole, the others not at all.
         """
         _refuse_prompts(prompt, memory_type)
         owner = owner_of(user_id, agent_id, run_id)
@@ -113,7 +120,8 @@ class Memory(ErasingMemory):
         extra, expires = dict(metadata or {}), expiry_of(expiration_date)
         keep = self.workspace.store.images.store_exchange_images
         exchanges = [keep(each, images_from, _reject_image) for each in exchanges_of(messages, owner, said_at, key)]
-        return {"results": [item for each in exchanges for item in _add(self.workspace, each, extra, expires, infer)]}
+        work = _Work(extra, expires, infer, Priority.BACKGROUND if background else Priority.INTERACTIVE, cancelled)
+        return {"results": [item for each in exchanges for item in _add(self.workspace, each, work)]}
 
     def search(
         self,
@@ -281,12 +289,29 @@ class Memory(ErasingMemory):
         return _reversal(self.workspace.editor.redo, revision, user_id, agent_id, run_id)
 
 
-def _add(
-    workspace: Workspace, exchange: Exchange, metadata: dict[str, Any], expires: datetime | None, infer: bool
-) -> list[dict[str, Any]]:
-    if not infer:
-        return store_verbatim(workspace, exchange, metadata, expires)
-    remembered = workspace.pipeline.remember(exchange, metadata=metadata, expires_at=expires)
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """How the exchanges of one `add` are stored."""
+
+    metadata: dict[str, Any]
+    expires: datetime | None
+    infer: bool
+    priority: Priority
+    cancelled: threading.Event | None
+
+
+def _add(workspace: Workspace, exchange: Exchange, work: _Work) -> list[dict[str, Any]]:
+    if not work.infer:
+        if work.cancelled is not None and work.cancelled.is_set():
+            raise Cancelled("the call was cancelled; the exchanges before that are stored")
+        return store_verbatim(workspace, exchange, work.metadata, work.expires)
+    remembered = workspace.pipeline.remember(
+        exchange,
+        priority=work.priority,
+        cancelled=work.cancelled,
+        metadata=work.metadata,
+        expires_at=work.expires,
+    )
     return [change_to_mem0(change) for change in remembered.applied if change.rejected is None]
 
 
