@@ -253,7 +253,9 @@ class Memory(ErasingMemory):
         names = len({hit.owner for hit in hits}) > 1
         return self.workspace.pipeline.answer(question, hits, names=names, on_text=on_text, free=free)
 
-    def find(self, query: str, *, scopes: Sequence[Scope] = (Scope(),), limit: int = 10, **options: Any) -> list[Hit]:
+    def find(
+        self, /, query: str, *, scopes: Sequence[Scope] = (Scope(),), limit: int = 10, **options: Any
+    ) -> list[Hit]:
         """What fits a query best as records, `limit` hits for each scope; `options` are those of `search.find`."""
         if not query.strip():
             raise UsageError("the query is empty; say what to look for")

@@ -160,11 +160,7 @@ class Pipeline(Answerer):
             exchange = replace(exchange, messages=bare)
         else:
             exchange = stages.with_reply(exchange)
-        grammar = stages.extraction_grammar(
-            exchange,
-            verbatim_only="extraction" in self.options.verbatim_only,
-            empty_handicap=self.options.empty_handicap,
-        )
+        grammar = self.options.extraction_grammar(exchange)
         return self._fitted_request(
             "extraction",
             lambda length: stages.extraction_chat(exchange, length),
