@@ -137,6 +137,7 @@ def search(
 @command(app, "show", "memlora memory show 3f2a91c0")
 def show(memory_id: IdArgument, as_json: JsonOption = False) -> None:
     """Show one memory: its text, times, owner and image, and the exchange it came from."""
+    from memlora_mlx.memory.happening import times_line
     from memlora_mlx.memory.mem0_format import memory_to_mem0
     from memlora_mlx.memory.stages import format_day
     from memlora_mlx.memory.store.lookup import find_by_prefix
@@ -163,6 +164,7 @@ def show(memory_id: IdArgument, as_json: JsonOption = False) -> None:
         ("owner", ", ".join(v for v in (memory.owner.user_id, memory.owner.agent_id, memory.owner.run_id) if v)),
         ("said by", SAID_BY[memory.provenance]),
         ("said", format_day(memory.said_at)),
+        ("happens", times_line(memory)),
         ("stored", f"{memory.stored_at:%Y-%m-%d %H:%M} UTC"),
         ("changed", f"{memory.changed_at:%Y-%m-%d %H:%M} UTC" if memory.changed_at else ""),
         ("expires", f"{memory.expires_at:%Y-%m-%d %H:%M} UTC" if memory.expires_at else ""),

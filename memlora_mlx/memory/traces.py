@@ -20,10 +20,10 @@ from memlora_mlx.errors import StoreError
 from memlora_mlx.files import atomic_write, is_scratch
 from memlora_mlx.json_lines import JsonLines, read_json_lines
 from memlora_mlx.memory.store.erased_texts import ErasedTexts
-from memlora_mlx.settings import APP_HISTORY, CHAT_HISTORY, EXPORTS
+from memlora_mlx.settings import APP_HISTORY, CHAT_HISTORY, EXPORTS, WORK_QUEUE
 
 # Below the data folder: made from what was told, so that erasing everything takes them away.
-DERIVED = ("bench", "teacher", "runs", "vqa")
+DERIVED = ("bench", "teacher", "runs", "vqa", WORK_QUEUE)
 _SKIPPED = ("models",)  # what everybody can download
 _WEIGHTS = frozenset((".safetensors", ".npz", ".npy", ".gguf", ".usearch", ".jpg", ".png", ".lock", ".pid"))
 _SQLITE = b"SQLite format 3\0"

@@ -266,7 +266,7 @@ def refresh_facts(connection: sqlite3.Connection, messages: Iterable[int], memor
         if row is not None:
             connection.execute(
                 "UPDATE message_words SET facts = ? WHERE rowid = ?",
-                [_facts(connection, message), message_row(row["owner"], message)],
+                [words_of_facts(connection, message), message_row(row["owner"], message)],
             )
     for memory in sorted(memories):
         row = connection.execute("SELECT owner, text, message FROM memories WHERE id = ?", [memory]).fetchone()
@@ -276,7 +276,7 @@ def refresh_facts(connection: sqlite3.Connection, messages: Iterable[int], memor
                 _insert_memory_words(connection, row["owner"], memory, row["text"])
 
 
-def _facts(connection: sqlite3.Connection, message: int) -> str:
+def words_of_facts(connection: sqlite3.Connection, message: int) -> str:
     texts = connection.execute("SELECT text FROM memories WHERE message = ? ORDER BY id", [message])
     return searchable(". ".join(row["text"] for row in texts))
 

@@ -7,8 +7,9 @@ import sqlite3
 import uuid
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
-from memlora_mlx.errors import StoreError
+from memlora_mlx.errors import StoreBroken, StoreError
 from memlora_mlx.memory.changes import EmbeddingFingerprint
 from memlora_mlx.memory.retrieval.index import StoreRevision
 from memlora_mlx.memory.store.database import Database
@@ -52,7 +53,19 @@ def stored_embedding(database: Database, embedding: EmbeddingFingerprint) -> Emb
                 ],
             )
             row = connection.execute("SELECT value FROM meta WHERE key = 'space'").fetchone()
-    return EmbeddingFingerprint(**json.loads(row["value"]))
+    return _fingerprint(row["value"], database.path.parent)
+
+
+def _fingerprint(text: Any, folder: Path) -> EmbeddingFingerprint:
+    """Raises StoreBroken: damage has changed what was written."""
+    try:
+        found = json.loads(text)
+        name, dim = found["name"], found["dim"]
+        if isinstance(name, str) and isinstance(dim, int) and dim > 0:
+            return EmbeddingFingerprint(name, dim)
+    except (ValueError, TypeError, KeyError):
+        pass
+    raise StoreBroken(f"the store in {folder} is damaged (its embedder is not readable); run `memlora restore`")
 
 
 def check_embedding(stored: EmbeddingFingerprint, expected: EmbeddingFingerprint, folder: Path) -> None:
@@ -68,10 +81,13 @@ def read_revision(connection: sqlite3.Connection, embedding: EmbeddingFingerprin
     """The revision of the database, for the vector indexes.
 
     Raises:
+        StoreBroken: it is not readable.
         StoreError: another process has computed the embeddings again with another embedder.
     """
     meta = {row["key"]: row["value"] for row in connection.execute("SELECT key, value FROM meta")}
-    stored = EmbeddingFingerprint(**json.loads(meta["space"]))
+    stored = _fingerprint(meta.get("space"), folder)
+    if "store" not in meta or not str(meta.get("revision")).isdecimal():
+        raise StoreBroken(f"the store in {folder} is damaged (its revision is not readable); run `memlora restore`")
     if stored != embedding:
         raise StoreError(f"the store in {folder} now holds vectors of {stored}, not {embedding}; open it again")
     erased = {int(key.removeprefix(_ERASED)): int(value) for key, value in meta.items() if key.startswith(_ERASED)}

@@ -358,6 +358,7 @@ def as_before(path: Path) -> None:
         connection.execute("ALTER TABLE memories DROP COLUMN message")
         connection.execute("ALTER TABLE memories DROP COLUMN provenance")
         connection.execute("DROP TABLE people")
+        connection.execute("DROP TABLE checksums")
         connection.execute("DROP TABLE erased_exchanges")
         connection.execute("ALTER TABLE owners DROP COLUMN messages")
         connection.execute("DELETE FROM meta WHERE key = 'words'")
