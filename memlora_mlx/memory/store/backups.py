@@ -108,11 +108,9 @@ def read_backup(path: Path) -> Backup:
         with closing(open_unchanging(path)) as connection:
             if problems := find_damage(connection):
                 return Backup(day, path, size, problem=problems[0])
-            counts = (
-                int(connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0])
-                for table in ("memories", "exchanges")
-            )
-            return Backup(day, path, size, *counts)
+            [memories] = connection.execute("SELECT count(*) FROM memories").fetchone()
+            [exchanges] = connection.execute("SELECT count(*) FROM exchanges").fetchone()
+            return Backup(day, path, size, memories, exchanges)
     except (sqlite3.Error, UnicodeDecodeError) as error:
         return Backup(day, path, size, problem=str(error))
 

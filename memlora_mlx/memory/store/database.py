@@ -135,7 +135,7 @@ class Database:
             isolation_level=None,  # transactions are begun by hand: Python's own begin too late for us
             check_same_thread=False,  # `close` closes them all from one thread
         )
-        _prepare_connection(connection)
+        prepare_connection(connection)
         connection.execute("PRAGMA foreign_keys = ON")
         # What is deleted is gone from the file, however SQLite was built.
         connection.execute("PRAGMA secure_delete = ON")
@@ -183,7 +183,7 @@ class Database:
 def open_unchanging(path: Path) -> sqlite3.Connection:
     """A connection that reads a database which nobody writes, and leaves no file beside it."""
     connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro&immutable=1", uri=True, check_same_thread=False)
-    _prepare_connection(connection)
+    prepare_connection(connection)
     return connection
 
 
@@ -195,7 +195,8 @@ def copy_database(source: sqlite3.Connection, path: Path) -> None:
         target.execute("PRAGMA journal_mode = DELETE")
 
 
-def _prepare_connection(connection: sqlite3.Connection) -> None:
+def prepare_connection(connection: sqlite3.Connection) -> None:
+    """Give a connection the functions that the store's SQL uses."""
     connection.row_factory = sqlite3.Row
     connection.create_function("casefold", 1, _casefold, deterministic=True)
     connection.create_function("row_checksum", -1, checksums.row_checksum, deterministic=True)
