@@ -6,6 +6,7 @@ import contextlib
 import logging
 import threading
 from collections.abc import Generator
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -13,13 +14,26 @@ from memlora_mlx.memory import stages, visual_questions
 from memlora_mlx.memory.pipeline import Pipeline
 from memlora_mlx.memory.results import ExchangeResult
 from memlora_mlx.memory.search.find import embed_some_messages, find
-from memlora_mlx.records import Exchange, Hit, Image, MemoryRecord, Message, Priority, Request, Role, Scope
+from memlora_mlx.records import (
+    ChatMessages,
+    Completion,
+    Exchange,
+    Hit,
+    Image,
+    MemoryRecord,
+    Message,
+    Priority,
+    Request,
+    Role,
+    Scope,
+)
 from memlora_mlx.text import clean_text
 
 log = logging.getLogger(__name__)
 
 MAX_TURNS = 6  # of the running conversation that a reply sees, questions and replies counted
 REPLY_TOKENS = 256
+INSTRUCTIONS_SHARE = 0.2  # of a prompt that a system prompt may take
 LONGEST_SHARE = 0.75  # of a prompt that one message may take; the rest is for memories
 MAX_CHARACTERS_PER_TOKEN = 16
 _LEFT_OUT = "\n[...]\n"
@@ -31,14 +45,26 @@ class Chat:
     """One running conversation of one user.
 
     Args:
-        limit: memories that a reply sees.
+        limit: memories that a reply sees; with 0 none are looked for.
+        instructions: a system prompt. One that is too long loses its middle.
+        reply_tokens: the longest reply.
     """
 
-    def __init__(self, pipeline: Pipeline, user: str, *, limit: int) -> None:
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        user: str,
+        *,
+        limit: int,
+        instructions: str = "",
+        reply_tokens: int = REPLY_TOKENS,
+    ) -> None:
         self.pipeline, self._limit = pipeline, limit
+        self._instructions, self._reply_tokens = clean_text(instructions), reply_tokens
         self.owner = Scope(user_id=user)
         self.turns: list[tuple[Role, str]] = []
         self.hits: tuple[Hit, ...] = ()  # the memories that the last reply saw
+        self.completion: Completion | None = None  # what the last reply cost, once it ended by itself
 
     def reply(
         self, text: str, *, image: Image | None = None, cancelled: threading.Event | None = None
@@ -63,11 +89,38 @@ class Chat:
             yield from self._reply(text, picture, cancelled)
 
     def _reply(self, text: str, picture: Path | None, cancelled: threading.Event | None) -> Generator[str]:
-        text = self._fitting(clean_text(text), picture)
-        [vector] = self.pipeline.engine.embed([text], query=True)
+        text, engine = self._fitting(clean_text(text), picture, LONGEST_SHARE), self.pipeline.engine
+        self.hits, self.completion = (), None
+        hits = self._find(text) if self._limit else []
+        if hits and picture is None and self.pipeline.options.use_expert_in_chat and text.rstrip().endswith("?"):
+            request, truncated = self.pipeline.answer_request(text, hits)
+            self.hits = tuple(hits[: len(hits) - truncated])
+            request = replace(request, max_tokens=min(request.max_tokens, self._reply_tokens))
+            yield from self._stream(request, text, cancelled)
+            return
+        prompt_memories = self.pipeline.evidence(text, hits)
+        budget = self._budget
+        system: ChatMessages = ()
+        if self._instructions:
+            system = (("system", self._fitting(self._instructions, None, INSTRUCTIONS_SHARE)),)
+        earlier = tuple(self.turns[-MAX_TURNS:])
+        while earlier and engine.count_tokens((*system, *earlier, ("user", text)), picture) > budget:
+            earlier = earlier[2:]  # without the oldest question and its reply
+        fitted = stages.fit_prompt(
+            lambda kept: (*system, *earlier, *stages.chat_turn_with_memories(text, prompt_memories[:kept])),
+            len(prompt_memories),
+            lambda chat: engine.count_tokens(chat, picture),
+            budget,
+        )
+        self.hits = tuple(hits[: fitted.kept])
+        reply = Request(None, fitted.chat, max_tokens=self._longest_reply, image=picture, stop_repetition=True)
+        yield from self._stream(reply, text, cancelled)
+
+    def _find(self, text: str) -> list[Hit]:
         engine, protocol = self.pipeline.engine, self.pipeline.options.protocol
+        [vector] = engine.embed([text], query=True)
         embed_some_messages(self.pipeline.store, engine.embed, protocol)
-        hits = find(
+        return find(
             self.pipeline.store,
             text,
             vector,
@@ -77,34 +130,24 @@ class Chat:
             owner_exact=True,
             show_superseded=False,
         )
-        if hits and picture is None and self.pipeline.options.use_expert_in_chat and text.rstrip().endswith("?"):
-            request, truncated = self.pipeline.answer_request(text, hits)
-            self.hits = tuple(hits[: len(hits) - truncated])
-            yield from self._stream(request, text, cancelled)
-            return
-        prompt_memories = self.pipeline.evidence(text, hits)
-        budget = self._budget
-        earlier = tuple(self.turns[-MAX_TURNS:])
-        while earlier and engine.count_tokens((*earlier, ("user", text)), picture) > budget:
-            earlier = earlier[2:]  # without the oldest question and its reply
-        fitted = stages.fit_prompt(
-            lambda kept: (*earlier, *stages.chat_turn_with_memories(text, prompt_memories[:kept])),
-            len(prompt_memories),
-            lambda chat: engine.count_tokens(chat, picture),
-            budget,
-        )
-        self.hits = tuple(hits[: fitted.kept])
-        reply = Request(None, fitted.chat, max_tokens=REPLY_TOKENS, image=picture, stop_repetition=True)
-        yield from self._stream(reply, text, cancelled)
+
+    @property
+    def _longest_reply(self) -> int:
+        """Tokens that a reply may have: those asked for, but at most half of the context."""
+        return min(self._reply_tokens, self._context // 2)
 
     @property
     def _budget(self) -> int:
         """Tokens that a reply's prompt may have."""
-        return min(self.pipeline.options.max_context, self.pipeline.engine.student.context) - REPLY_TOKENS
+        return self._context - self._longest_reply
 
-    def _fitting(self, text: str, picture: Path | None) -> str:
+    @property
+    def _context(self) -> int:
+        return min(self.pipeline.options.max_context, self.pipeline.engine.student.context)
+
+    def _fitting(self, text: str, picture: Path | None, share: float) -> str:
         """What a reply sees of a message: one that is too long loses its middle. All of it is remembered, in parts."""
-        most = max(1, int(LONGEST_SHARE * self._budget))
+        most = max(1, int(share * self._budget))
         kept = most * MAX_CHARACTERS_PER_TOKEN  # of a giant, most is not even counted
         while len(text) > kept or (tokens := self.pipeline.engine.count_tokens((("user", text),), picture)) > most:
             if len(text) <= kept:
@@ -115,7 +158,13 @@ class Chat:
     def _stream(self, request: Request, text: str, cancelled: threading.Event | None) -> Generator[str]:
         pieces: list[str] = []
         try:
-            for piece in self.pipeline.engine.stream(request, cancelled=cancelled):
+            stream = self.pipeline.engine.stream(request, cancelled=cancelled)
+            while True:
+                try:
+                    piece = next(stream)
+                except StopIteration as end:
+                    self.completion = end.value
+                    break
                 pieces.append(piece)
                 yield piece
         finally:

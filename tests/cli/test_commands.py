@@ -208,6 +208,15 @@ def test_show_tells_a_memorys_whole_story(ids: list[str], run_memlora: Command) 
     assert shown["exchange"] == [{"role": "user", "speaker": None, "text": "Ann moved to Rome", "ref": None}]
 
 
+def test_a_memory_says_when_it_happened(ids: list[str], run_memlora: Command) -> None:
+    """The day is counted from the day the words were said, and JSON has it as a span."""
+    assert run_memlora("memory", "edit", ids[0], "Ann ran a race yesterday")[0] == 0
+    memory = json.loads(run_memlora("memory", "show", ids[0], "--json")[1])
+    day = {"words": "yesterday", "from": "2023-05-07", "to": "2023-05-07", "granularity": "day"}
+    assert memory["happens_at"] == [day]
+    assert "7 May 2023 (yesterday)" in run_memlora("memory", "show", ids[0])[1]
+
+
 def test_edit_history_and_undo(ids: list[str], run_memlora: Command) -> None:
     code, out, _ = run_memlora("memory", "edit", ids[1][:8], "Ann likes mint tea")
     assert code == 0 and "Ann likes mint tea" in out

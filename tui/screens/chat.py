@@ -228,6 +228,8 @@ class ChatScreen(MainScreen):
             change = await self.editor.undo(entry.memory_id, facts=self.panel.facts_behind(entry.memory_id))
         elif event.action == "redo":
             change = await self.editor.redo(entry.memory_id)
+        elif event.action == "erase":
+            change = await self.editor.erase(entry.memory_id, entry.text)
         else:
             change = await self.editor.delete(entry.memory_id, entry.text)
         if change is not None:

@@ -22,7 +22,7 @@ from memlora_mlx.tui.memory_editor import MemoryChange
 from memlora_mlx.tui.times import format_time
 from memlora_mlx.tui.widgets.exchange import EVENT_SIGNS, EVENT_WORDS
 
-MemoryAction = Literal["source", "edit", "undo", "redo", "delete"]
+MemoryAction = Literal["source", "edit", "undo", "redo", "delete", "erase"]
 
 NO_REPLY = "The memories of a reply are shown here."
 
@@ -50,6 +50,7 @@ class MemoryItem(Static, can_focus=True):
         Binding("u", "act('undo')", "Undo", tooltip="Undo the last change to this memory", id="memory.undo"),
         Binding("r", "act('redo')", "Redo", tooltip="Redo the change that was undone last", id="memory.redo"),
         Binding("d,delete", "act('delete')", "Delete", tooltip="Delete this memory; u undoes it", id="memory.delete"),
+        Binding("D", "act('erase')", show=False, tooltip="Erase this memory for good", id="memory.erase"),
         Binding("down,j", "app.focus_next", show=False),
         Binding("up,k", "app.focus_previous", show=False),
     ]

@@ -113,11 +113,19 @@ class Database:
                         raise StoreBroken(f"{self.path} has damaged rows; run `memlora doctor`")
 
     def compact(self) -> None:
-        """Give back the space of deleted rows and leave no trace of them in the file."""
+        """Give back the space of deleted rows and leave no trace of them in the file and its journal.
+
+        Raises:
+            StoreBusy: another process has been reading for `busy_seconds`, so that the journal cannot be emptied.
+        """
         with translated_errors(self.path):
             connection = self.connection()
             connection.execute("VACUUM")
-            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            if connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
+                raise StoreBusy(
+                    f"another process is reading {self.path}, so traces of what was deleted are still in its journal;"
+                    " close the other process, then run the same command again"
+                )
 
     def close(self) -> None:
         with self._lock:

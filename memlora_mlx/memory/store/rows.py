@@ -53,10 +53,12 @@ def require_memory(connection: sqlite3.Connection, public_id: str) -> MemoryReco
 
 
 def stored_keys(connection: sqlite3.Connection, keys: Iterable[str]) -> set[str]:
-    """Those of the keys that a stored exchange has."""
+    """Those of the keys that a stored exchange has, or one whose words were erased."""
     given = {clean_text(key): key for key in keys}
+    chosen = "key IN (SELECT value FROM json_each(:keys))"
     found = connection.execute(
-        "SELECT key FROM exchanges WHERE key IN (SELECT value FROM json_each(?))", [json.dumps(list(given))]
+        f"SELECT key FROM exchanges WHERE {chosen} UNION SELECT key FROM erased_exchanges WHERE {chosen}",
+        {"keys": json.dumps(list(given))},
     )
     return {given[row["key"]] for row in found}
 

@@ -236,5 +236,17 @@ _CHECKSUMS = (
     """,
 )
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _PICTURES, _MESSAGE_SEARCH, _PROVENANCE, _CHECKSUMS)
+_ERASED = (
+    # Exchanges whose words were erased: their source is not read into the store again. A key is a hash.
+    "CREATE TABLE erased_exchanges (key TEXT PRIMARY KEY) WITHOUT ROWID",
+)
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (
+    _FIRST,
+    _PICTURES,
+    _MESSAGE_SEARCH,
+    _PROVENANCE,
+    _CHECKSUMS,
+    _ERASED,
+)
 WITH_CHECKSUMS = 5  # the first version whose rows have checksums
