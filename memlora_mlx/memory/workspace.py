@@ -161,8 +161,8 @@ class Workspace:
         except ModelMissing:
             if not (folder / "memories.db").is_file():
                 raise
-            return Store(folder, EmbeddingFingerprint("", 0), create=False, any_embedding=True)
-        return Store(folder, space, keep_location=self.settings.keep_location)
+            return Store(folder, EmbeddingFingerprint("", 0), create=False, any_embedding=True, daily_backups=True)
+        return Store(folder, space, keep_location=self.settings.keep_location, daily_backups=True)
 
     @property
     def editor(self) -> Editor:
