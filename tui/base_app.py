@@ -28,6 +28,11 @@ SCREENS_BY_KEY = {  # mode -> key, name, what it is for
     "models": ("f7", "Models", "List, download and choose models"),
 }
 
+# The second key behind Ctrl+X: what keyboards without function keys can send, such as a Mac's in Terminal.app.
+CHORDS = {"1": "help", "ctrl+e": "edit_outside"} | {
+    key.removeprefix("f"): f"page('{mode}')" for mode, (key, _, _) in SCREENS_BY_KEY.items()
+}
+
 
 class BaseApp(App[None]):
     """The models, the conversation, the preferences and the error notices that all screens share.

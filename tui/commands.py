@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,6 +53,16 @@ def parse(text: str) -> tuple[Command, str] | None:
     name, _, argument = text.strip()[1:].partition(" ")
     command = BY_NAME.get(name.lower())
     return None if command is None else (command, argument.strip())
+
+
+def unknown_command(text: str) -> str | None:
+    """Why a line that looks like a command is refused, or None if it is a command or just text, such as a path."""
+    line = text.strip()
+    found = re.fullmatch(r"/([A-Za-z][\w-]*)(?: .*)?", line)
+    if found is None or parse(line) is not None or Path(f"/{found[1]}").exists():
+        return None
+    near = difflib.get_close_matches(found[1].lower(), BY_NAME, n=1)
+    return f"There is no command /{found[1]}. {f'Did you mean /{near[0]}?' if near else 'Type / to see all commands.'}"
 
 
 def complete(text: str, *, limit: int = 40) -> Sequence[tuple[str, str]]:

@@ -85,7 +85,48 @@ def _first_name(text: str) -> str | None:
 
 
 _NO_NAMES = frozenset(
-    ["hello", "hi", "hey", "yes", "no", "ok", "okay", "well", "user", "tell", "thanks", "please", "noted", "changed", "forgotten", "not", "nothing", "knew", "let", "remember"]
+    [
+        "hello",
+        "hi",
+        "hey",
+        "yes",
+        "no",
+        "ok",
+        "okay",
+        "well",
+        "user",
+        "tell",
+        "thanks",
+        "please",
+        "noted",
+        "changed",
+        "forgotten",
+        "not",
+        "nothing",
+        "knew",
+        "let",
+        "remember",
+    ]
 ) | frozenset(
-    ["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday", "january", "february", "march", "april", "may", "june", "july", "august", "september", "october", "november", "december"]
+    [
+        "monday",
+        "tuesday",
+        "wednesday",
+        "thursday",
+        "friday",
+        "saturday",
+        "sunday",
+        "january",
+        "february",
+        "march",
+        "april",
+        "may",
+        "june",
+        "july",
+        "august",
+        "september",
+        "october",
+        "november",
+        "december",
+    ]
 )

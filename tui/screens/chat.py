@@ -21,6 +21,7 @@ from memlora_mlx.tui.chat_controller import ChatController, ChatTurn
 from memlora_mlx.tui.commands import parse
 from memlora_mlx.tui.memory_editor import MemoryEditor
 from memlora_mlx.tui.screens.base import MainScreen
+from memlora_mlx.tui.screens.exchange_actions import ExchangeActions
 from memlora_mlx.tui.widgets.attachment import Attachment
 from memlora_mlx.tui.widgets.exchange import ExchangeView
 from memlora_mlx.tui.widgets.memory_panel import MemoryItem, MemoryPanel
@@ -132,6 +133,28 @@ class ChatScreen(MainScreen):
         finally:
             self.controller.pending_replies -= 1
 
+    @work(group="reply", exit_on_error=False)
+    async def answer_again(self, view: ExchangeView) -> None:
+        """Replace the last reply. What was stored from the exchange stays; one that failed is stored now."""
+        turn = view.turn
+        self.controller.pending_replies += 1
+        try:
+            async with self._reply_lock:
+                is_stored = turn.memory != "none"
+                self.controller.take_back(turn)
+                await view.markdown.update("")
+                await self._stream(turn, view)
+            self._turn_changed(turn)
+            if turn.problem is None and not is_stored:
+                self.controller.remember(turn)
+        finally:
+            self.controller.pending_replies -= 1
+
+    @on(ExchangeView.Acted)
+    @work(group="exchange", exit_on_error=False)
+    async def act_on_exchange(self, event: ExchangeView.Acted) -> None:
+        await ExchangeActions(self).run(event.view, event.action)
+
     async def _stream(self, turn: ChatTurn, view: ExchangeView) -> None:
         self.controller.stop = stop = asyncio.Event()
         self.refresh_bindings()
@@ -150,6 +173,7 @@ class ChatScreen(MainScreen):
             self.refresh_bindings()
             await stream.stop()
             view.remove_class("-replying")
+            view.make_code_focusable()
 
     async def clear(self) -> None:
         """Remove all turns from the screen."""
@@ -162,6 +186,8 @@ class ChatScreen(MainScreen):
         """Update the note below the reply, the panel and the counts."""
         for view in self.query(ExchangeView):
             if view.turn is turn:
+                if turn.is_noted:
+                    view.show_noted()
                 view.refresh_note()
         if self.panel.turn is turn:
             self.panel.refresh_items()

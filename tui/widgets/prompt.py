@@ -16,9 +16,10 @@ from textual.widget import Widget
 from textual.widgets import OptionList, TextArea
 from textual.widgets.option_list import Option
 
+from memlora_mlx.errors import UsageError
 from memlora_mlx.json_lines import JsonLines, read_json_lines
 from memlora_mlx.text import printable, printable_line
-from memlora_mlx.tui.commands import complete
+from memlora_mlx.tui.commands import complete, unknown_command
 
 LONG_PASTE = 2000  # characters, or
 MANY_LINES = 12  # lines of a paste above which a placeholder is shown
@@ -39,6 +40,9 @@ class Prompt(TextArea):
             show=False,
             tooltip="Start a new line",
             id="prompt.line",
+        ),
+        Binding(
+            "ctrl+g", "edit_outside", show=False, tooltip="Write in $EDITOR (also Ctrl+X Ctrl+E)", id="prompt.editor"
         ),
         Binding("up", "earlier", show=False, tooltip="In the first line: the previous message", id="prompt.earlier"),
         Binding("down", "later", show=False, tooltip="In the last line: the next message", id="prompt.later"),
@@ -118,11 +122,7 @@ class Prompt(TextArea):
         if path is not None:
             self.post_message(self.Pasted(path, text))
             return
-        lines = text.count("\n") + 1
-        if len(text) > LONG_PASTE or lines > MANY_LINES:
-            self._pastes.append(text)
-            text = f"⟦pasted text {len(self._pastes)}: {lines} lines, {len(text):,} characters⟧"
-        self._replace_via_keyboard(text, *self.selection)
+        self._replace_via_keyboard(self._folded(text), *self.selection)
 
     def on_text_area_changed(self) -> None:
         self._completions.update_for(self.text)
@@ -134,10 +134,25 @@ class Prompt(TextArea):
         text = _NAMED.sub(self._expand_pastes, self.text).strip()
         if not text and not self.may_be_empty:
             return
-        self._history.add(self.text.strip() if len(text) > 10 * LONG_PASTE else text)
+        if (problem := unknown_command(text)) is not None:  # it stays in the prompt, to be corrected
+            self.notify(problem, title="Not sent", severity="warning", markup=False)
+            return
+        self._history.add(text)
         self.set_text("")
         self._pastes.clear()
         self.post_message(self.Sent(text))
+
+    def action_edit_outside(self) -> None:
+        """Write the text in the user's editor. Pasted texts are shown in full there."""
+        from memlora_mlx.tui.external_editor import edit_text
+
+        try:
+            text = edit_text(self.app, _NAMED.sub(self._expand_pastes, self.text))
+        except UsageError as error:
+            self.notify(str(error), title="No editor", severity="error", markup=False)
+            return
+        if text is not None:
+            self.set_text(text)
 
     def action_earlier(self) -> None:
         if self.cursor_at_first_line and (text := self._history.earlier(self.text)) is not None:
@@ -153,14 +168,27 @@ class Prompt(TextArea):
 
     def _show_history_entry(self, text: str) -> None:
         """Show a message from the history. Completions stay closed, so that Up and Down move through the history."""
-        self.set_text(text)
-        self._completions.update_for(text)
+        self.show_message(text)
+        self._completions.update_for(self.text)
         self._completions.close()
+
+    def show_message(self, text: str) -> None:
+        """Put a message into the prompt to be changed and sent again; a long one is folded, as a long paste is."""
+        self._pastes.clear()
+        self.set_text(self._folded(printable(text)))
 
     def set_text(self, text: str) -> None:
         """Replace the text and put the cursor at its end."""
         self.text = text
         self.move_cursor(self.document.end)
+
+    def _folded(self, text: str) -> str:
+        """The text, or for a long one the name that stands for it in the prompt."""
+        lines = text.count("\n") + 1
+        if len(text) <= LONG_PASTE and lines <= MANY_LINES:
+            return text
+        self._pastes.append(text)
+        return f"⟦pasted text {len(self._pastes)}: {lines} lines, {len(text):,} characters⟧"
 
     def _expand_pastes(self, match: re.Match[str]) -> str:
         number = int(match[1]) - 1
