@@ -45,6 +45,8 @@ class BaseApp(App[None]):
         super().__init__()
         self.backend = Backend(settings, models_folder=models_folder)
         self.chat: ChatController | None = None  # set by the Chat screen when it is first shown
+        # Work that goes on while its screen is not shown, by its name and with how far it is; all status bars show it.
+        self.background_work: dict[str, str] = {}
         for theme in THEMES.values():
             self.register_theme(theme)
         self.theme = THEMES[settings.theme].name

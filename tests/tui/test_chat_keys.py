@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from pilots import run_app, text_of, wait_until, wait_until_loaded
+from textual.events import Paste
 from textual.pilot import Pilot
 
 from memlora_mlx.errors import UsageError
@@ -203,3 +204,61 @@ def test_a_wrong_key_is_told_in_one_line(tmp_path: Path, line: str, told: str) -
 def test_every_action_that_has_an_id_can_be_given_a_key() -> None:
     found = [name for name, _, _ in actions()]
     assert len(found) == len(set(found)) and {"app.help", "exchange.copy", "memory.edit", "prompt.editor"} <= set(found)
+
+
+LONG = "\n".join(f"line {number} of the paste" for number in range(40))
+
+
+def test_a_long_message_is_folded_and_comes_back_from_the_history_as_itself(tiny_home: Path) -> None:
+    async def script(app: MemloraApp, pilot: Pilot[Any]) -> None:
+        await wait_until_loaded(app, pilot)
+        chat = chat_of(app)
+        chat.prompt.post_message(Paste(LONG))
+        await wait_until(pilot, lambda: "pasted text 1: 40 lines" in chat.prompt.text)
+        await pilot.press("enter")
+        await wait_until(pilot, lambda: chat.turns and "35 lines" in text_of(app))
+        assert chat.turns[0].question == LONG and "line 4 of" in text_of(app) and "line 5 of" not in text_of(app)
+        await pilot.press("up")
+        await wait_until(pilot, lambda: "pasted text 1: 40 lines" in chat.prompt.text)
+        await pilot.press("enter")
+        await wait_until(pilot, lambda: len(chat.turns) == 2)
+        assert chat.turns[1].question == LONG
+
+    run_app(script)
+
+
+def test_a_message_that_a_reply_cannot_read_whole_is_told_before_it_is_sent(tiny_home: Path) -> None:
+    async def script(app: MemloraApp, pilot: Pilot[Any]) -> None:
+        prompt = chat_of(app).prompt
+        prompt.post_message(Paste("tea " * 1000))
+        await wait_until(pilot, lambda: "pasted" in prompt.text)
+        assert not prompt.border_subtitle
+        prompt.post_message(Paste("tea " * 20_000))
+        await wait_until(pilot, lambda: "reads only its ends" in str(prompt.border_subtitle))
+        assert "about 21,000 tokens" in str(prompt.border_subtitle)
+        prompt.set_text("")
+        await wait_until(pilot, lambda: not prompt.border_subtitle)
+
+    run_app(script)
+
+
+def test_the_place_one_reads_stays_while_text_comes_below(tiny_home: Path) -> None:
+    async def script(app: MemloraApp, pilot: Pilot[Any]) -> None:
+        view = await one_exchange(app, pilot)
+        chat = chat_of(app)
+        for number in range(12):
+            await chat.show(ChatTurn(f"Question {number}", reply="An answer."))
+        await wait_until(pilot, lambda: "Question 11" in text_of(app) and "below" not in text_of(app))
+        await pilot.press("pageup")
+        await wait_until(pilot, lambda: "more below" in text_of(app))
+        before = chat.log_view.scroll_y
+        await view.markdown.update("An answer.")  # the height of what is above stays out of this
+        stream_to = list(chat.query(ExchangeView))[-1].markdown
+        before = chat.log_view.scroll_y
+        await stream_to.append("\n\n".join(f"new line {number}" for number in range(30)))
+        await wait_until(pilot, lambda: "new text below" in text_of(app))
+        assert abs(chat.log_view.scroll_y - before) <= 1 and "new line 29" not in text_of(app)
+        await pilot.press("ctrl+end")
+        await wait_until(pilot, lambda: "new line 29" in text_of(app) and "below" not in text_of(app))
+
+    run_app(script)

@@ -25,6 +25,7 @@ from memlora_mlx.tui.screens.exchange_actions import ExchangeActions
 from memlora_mlx.tui.widgets.attachment import Attachment
 from memlora_mlx.tui.widgets.exchange import ExchangeView
 from memlora_mlx.tui.widgets.memory_panel import MemoryItem, MemoryPanel
+from memlora_mlx.tui.widgets.new_text import NewTextMark
 from memlora_mlx.tui.widgets.prompt import History, Prompt, PromptBox
 
 WELCOME = """\
@@ -34,6 +35,7 @@ What you say is stored on this machine and nowhere else. The panel on the right 
 reply: open, edit, delete or undo them there.
 
 /  commands      Ctrl+P  palette      F1  help      Ctrl+Q  quit"""
+READABLE_SHARE = 0.7  # of the context that one message may take in a reply's prompt: see `memlora_mlx.memory.chat`
 NO_TEXT = "(shares an image)"  # the text of a message that is an image alone
 
 
@@ -45,6 +47,7 @@ class ChatScreen(MainScreen):
         Binding("ctrl+o", "toggle_panel", "Panel", tooltip="Show or hide the memory panel", id="chat.panel"),
         Binding("pageup", "scroll_log(-1)", show=False, tooltip="Scroll the conversation up", id="chat.up"),
         Binding("pagedown", "scroll_log(1)", show=False, tooltip="Scroll the conversation down", id="chat.down"),
+        Binding("ctrl+end", "scroll_to_end", show=False, tooltip="Go to the end of the conversation", id="chat.end"),
     ]
 
     def __init__(self) -> None:
@@ -54,11 +57,13 @@ class ChatScreen(MainScreen):
 
     def compose_body(self) -> Iterable[Widget]:
         history = History(self.backend.settings.home / APP_HISTORY)
+        log = VerticalScroll(Static(WELCOME, id="welcome", markup=False), id="log", can_focus=False)
         yield Horizontal(
             Vertical(
-                VerticalScroll(Static(WELCOME, id="welcome", markup=False), id="log", can_focus=False),
+                log,
+                NewTextMark(log),
                 Attachment(),
-                PromptBox(history),
+                PromptBox(history, int(READABLE_SHARE * self.backend.settings.max_context)),
                 id="talk",
             ),
             MemoryPanel(),
@@ -296,7 +301,12 @@ class ChatScreen(MainScreen):
     def show_panel(self) -> None:
         self.set_class(True, "-panel").set_class(False, "-no-panel")
 
+    def action_scroll_to_end(self) -> None:
+        self.log_view.anchor()
+
     def action_scroll_log(self, pages: int) -> None:
+        if pages < 0:
+            self.log_view.release_anchor()  # a reply that grows must not move what is read
         self.log_view.scroll_relative(y=pages * max(1, self.log_view.size.height - 2), animate=False)
 
     def on_key(self, event: events.Key) -> None:

@@ -17,9 +17,10 @@ from textual.widgets import Static
 from memlora_mlx.errors import MemloraError
 from memlora_mlx.text import printable, printable_line
 from memlora_mlx.tui.chat_controller import ChatTurn
-from memlora_mlx.tui.widgets.prompt import Prompt
+from memlora_mlx.tui.widgets.prompt import Prompt, is_long
 
-MAX_SHOWN_CHARACTERS = 4000  # characters of a question that are drawn; all of it is sent and stored
+FOLDED_LINES = 5  # of a long message that are shown; all of it is sent and stored
+FOLDED_COLUMNS = 400  # characters of each of these lines
 EVENT_SIGNS = {"ADD": "+", "UPDATE": "~", "DELETE": "-"}
 EVENT_WORDS = {"ADD": "added", "UPDATE": "updated", "DELETE": "deleted"}
 
@@ -61,9 +62,7 @@ class ExchangeView(Vertical, can_focus=True):
         self._note = Static(classes="note", markup=False)
 
     def compose(self) -> ComposeResult:
-        words = printable(self.turn.question)
-        more = f"\n… {len(words) - MAX_SHOWN_CHARACTERS:,} characters more" if len(words) > MAX_SHOWN_CHARACTERS else ""
-        yield Static(Content(words[:MAX_SHOWN_CHARACTERS] + more), classes="question", markup=False)
+        yield Static(Content(folded(printable(self.turn.question))), classes="question", markup=False)
         if self.turn.image is not None:
             yield ImageView(Path(self.turn.image.source))
         yield self.markdown
@@ -115,6 +114,17 @@ class ExchangeView(Vertical, can_focus=True):
     def refresh_note(self) -> None:
         """Update the line below the reply."""
         self._note.update(Content(summary(self.turn)))
+
+
+def folded(text: str) -> str:
+    """The text; of a long one the first lines, and how much more there is."""
+    if not is_long(text):
+        return text
+    shown = "\n".join(line[:FOLDED_COLUMNS] for line in text.split("\n", FOLDED_LINES)[:FOLDED_LINES])
+    lines, left = text.count("\n") + 1 - FOLDED_LINES, len(text) - len(shown)
+    return (
+        f"{shown}\n… {f'{lines:,} lines, ' if lines > 0 else ''}{left:,} characters more (e shows them in the prompt)"
+    )
 
 
 class ImageView(Static):

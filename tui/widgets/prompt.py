@@ -23,13 +23,19 @@ from memlora_mlx.tui.commands import complete, unknown_command
 
 LONG_PASTE = 2000  # characters, or
 MANY_LINES = 12  # lines of a paste above which a placeholder is shown
+CHARACTERS_PER_TOKEN = 4  # of English; only for the warning of a long message
 HISTORY = 1000  # prompts that are read from the file
 COMPLETION_KEYS = ("up", "down", "escape", "tab", "enter")  # keys that an open list of completions may handle
 _NAMED = re.compile(r"⟦pasted text (\d+): [^⟧\n]*⟧")
 
 
 class Prompt(TextArea):
-    """Enter sends. Ctrl+J, Shift+Enter or Alt+Enter start a new line. Up in the first line and Down in the last show history."""
+    """The text that is written next.
+
+    Args:
+        readable_tokens: of a message that a reply sees; a longer one gets a warning.
+
+    Enter sends. Ctrl+J, Shift+Enter or Alt+Enter start a new line. Up in the first line and Down in the last show history."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "send", "Send", tooltip="Send the message", id="prompt.send"),
@@ -45,6 +51,10 @@ class Prompt(TextArea):
             "ctrl+g", "edit_outside", show=False, tooltip="Write in $EDITOR (also Ctrl+X Ctrl+E)", id="prompt.editor"
         ),
         Binding("up", "earlier", show=False, tooltip="In the first line: the previous message", id="prompt.earlier"),
+        # The text area would move its own cursor by a page.
+        Binding("pageup", "screen.scroll_log(-1)", show=False, id="prompt.up"),
+        Binding("pagedown", "screen.scroll_log(1)", show=False, id="prompt.down"),
+        Binding("ctrl+end", "screen.scroll_to_end", show=False, id="prompt.end"),
         Binding("down", "later", show=False, tooltip="In the last line: the next message", id="prompt.later"),
     ]
 
@@ -63,7 +73,7 @@ class Prompt(TextArea):
     class Emptied(Message):
         """Backspace in the empty prompt."""
 
-    def __init__(self, completions: Completions, history: History) -> None:
+    def __init__(self, completions: Completions, history: History, readable_tokens: int) -> None:
         super().__init__(
             "",
             soft_wrap=True,
@@ -75,6 +85,7 @@ class Prompt(TextArea):
         )
         self._completions, self._history = completions, history
         self._pastes: list[str] = []
+        self._readable = readable_tokens * CHARACTERS_PER_TOKEN
         self.may_be_empty = False  # there is an image to send
 
     # ------------------------------------------------------------------ keys
@@ -126,6 +137,16 @@ class Prompt(TextArea):
 
     def on_text_area_changed(self) -> None:
         self._completions.update_for(self.text)
+        self.border_subtitle = self._size_note()
+
+    def _size_note(self) -> str:
+        """What to say of a message that is longer than a reply can read; empty for all others."""
+        if len(self.text) + sum(len(text) for text in self._pastes) < self._readable:
+            return ""
+        size = len(_NAMED.sub(self._expand_pastes, self.text))
+        if size < self._readable:
+            return ""
+        return f"about {size // CHARACTERS_PER_TOKEN:,} tokens: a reply reads only its ends"
 
     def action_new_line(self) -> None:
         self._replace_via_keyboard("\n", *self.selection)
@@ -184,9 +205,9 @@ class Prompt(TextArea):
 
     def _folded(self, text: str) -> str:
         """The text, or for a long one the name that stands for it in the prompt."""
-        lines = text.count("\n") + 1
-        if len(text) <= LONG_PASTE and lines <= MANY_LINES:
+        if not is_long(text):
             return text
+        lines = text.count("\n") + 1
         self._pastes.append(text)
         return f"⟦pasted text {len(self._pastes)}: {lines} lines, {len(text):,} characters⟧"
 
@@ -278,10 +299,10 @@ class History:
 class PromptBox(Widget):
     """The prompt and its completions."""
 
-    def __init__(self, history: History) -> None:
+    def __init__(self, history: History, readable_tokens: int) -> None:
         super().__init__(id="prompt-box")
         self.completions = Completions()
-        self.prompt = Prompt(self.completions, history)
+        self.prompt = Prompt(self.completions, history, readable_tokens)
 
     def compose(self) -> ComposeResult:
         yield self.completions
@@ -293,6 +314,11 @@ class PromptBox(Widget):
         if (chosen := self.completions.chosen()) is not None:
             self.prompt.set_text(chosen)
             self.prompt.focus()
+
+
+def is_long(text: str) -> bool:
+    """Whether a text is folded in the prompt and in the conversation."""
+    return len(text) > LONG_PASTE or text.count("\n") >= MANY_LINES
 
 
 def dropped_path(text: str) -> Path | None:
