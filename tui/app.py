@@ -113,6 +113,15 @@ class MemloraApp(BaseApp):
                 gc.freeze()
         finally:
             await self.backend.refresh_counts()
+            self._refresh_chat()
+
+    def _refresh_chat(self) -> None:
+        """Let the chat's panel show what is in the store."""
+        from memlora_mlx.tui.screens.chat import ChatScreen
+
+        for screen in self.get_screen_stack("chat"):
+            if isinstance(screen, ChatScreen):
+                screen.refresh_counts()
 
     # ------------------------------------------------------------------ keys and palette
 

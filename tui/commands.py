@@ -22,7 +22,8 @@ class Command:
 COMMANDS: tuple[Command, ...] = (
     Command("help", "", "Show all keys and commands"),
     Command("memories", "", "Search, edit and export memories"),
-    Command("search", "TEXT", "Search memories and show them in the panel"),
+    Command("search", "TEXT", "Search memories in the panel; also person:NAME, since:2026-03-01, before:2026-04-01"),
+    Command("today", "", "Show in the panel what was learned, changed and withdrawn today"),
     Command("remember", "TEXT", "Store this text as a memory"),
     Command("forget", "TEXT", "Delete the memory nearest to this text; without a text, undo"),
     Command("undo", "", "Undo the last change to the memories"),

@@ -24,7 +24,7 @@ _HOLDERS = (
     ("screens.bench", "BenchScreen"),
     ("screens.models", "ModelsScreen"),
     ("widgets.exchange", "ExchangeView"),
-    ("widgets.memory_panel", "MemoryItem"),
+    ("widgets.memory_item", "MemoryItem"),
     ("widgets.prompt", "Prompt"),
 )
 

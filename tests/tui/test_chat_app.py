@@ -29,7 +29,7 @@ from memlora_mlx.tui.sample_data import seed
 from memlora_mlx.tui.screens.chat import ChatScreen
 from memlora_mlx.tui.screens.dialogs import ConfirmDialog, EditDialog, SourceDialog
 from memlora_mlx.tui.widgets.exchange import ExchangeView
-from memlora_mlx.tui.widgets.memory_panel import MemoryItem
+from memlora_mlx.tui.widgets.memory_item import MemoryItem
 from memlora_mlx.tui.widgets.status import fit_parts
 
 HELLO = "I moved to Rome."

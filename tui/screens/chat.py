@@ -22,9 +22,11 @@ from memlora_mlx.tui.commands import parse
 from memlora_mlx.tui.memory_editor import MemoryEditor
 from memlora_mlx.tui.screens.base import MainScreen
 from memlora_mlx.tui.screens.exchange_actions import ExchangeActions
+from memlora_mlx.tui.screens.panel_actions import PanelActions
 from memlora_mlx.tui.widgets.attachment import Attachment
 from memlora_mlx.tui.widgets.exchange import ExchangeView
-from memlora_mlx.tui.widgets.memory_panel import MemoryItem, MemoryPanel
+from memlora_mlx.tui.widgets.memory_item import MemoryItem
+from memlora_mlx.tui.widgets.memory_panel import MemoryPanel
 from memlora_mlx.tui.widgets.new_text import NewTextMark
 from memlora_mlx.tui.widgets.prompt import History, Prompt, PromptBox
 
@@ -73,6 +75,7 @@ class ChatScreen(MainScreen):
     def compose(self) -> ComposeResult:
         self.controller = self.memlora.chat = ChatController(self.backend, self._turn_changed)
         self.editor = MemoryEditor(self.memlora)
+        self.panel_actions = PanelActions(self)
         yield from super().compose()
 
     def on_mount(self) -> None:
@@ -206,6 +209,7 @@ class ChatScreen(MainScreen):
     @work(group="count", exclusive=True, exit_on_error=False)
     async def refresh_counts(self) -> None:
         await self.backend.refresh_counts()
+        await self.panel_actions.refresh()
 
     @on(TextArea.Changed)
     def typed(self) -> None:
@@ -249,20 +253,7 @@ class ChatScreen(MainScreen):
     @work(group="memory", exit_on_error=False)
     async def act(self, event: MemoryItem.Acted) -> None:
         """Do to a memory what its key says. A failure is reported and changes nothing."""
-        entry = event.entry
-        if event.action == "source":
-            await self.editor.show_source(entry.memory_id)
-            return
-        if event.action == "edit":
-            change = await self.editor.edit(entry.memory_id)
-        elif event.action == "undo":
-            change = await self.editor.undo(entry.memory_id, facts=self.panel.facts_behind(entry.memory_id))
-        elif event.action == "redo":
-            change = await self.editor.redo(entry.memory_id)
-        else:
-            change = await self.editor.delete(entry.memory_id, entry.text)
-        if change is not None:
-            self.panel.show_change(change)
+        await self.panel_actions.run(event)
 
     # ------------------------------------------------------------------ keys
 

@@ -55,7 +55,7 @@ class HelpScreen(ModalScreen[None]):
                     yield from _section(f"{name}: {_title(widget)}", rows)
         if name == "Chat":
             if not self._of.query("MemoryItem"):
-                from memlora_mlx.tui.widgets.memory_panel import MemoryItem
+                from memlora_mlx.tui.widgets.memory_item import MemoryItem
 
                 yield from _section("Chat: memory", _keys(MemoryItem, keymap))
             if not self._of.query("ExchangeView"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -22,6 +22,7 @@ from memlora_mlx.text import printable, printable_line
 from memlora_mlx.tui import memory_queries
 from memlora_mlx.tui.memory_editor import MemoryChange, MemoryEditor
 from memlora_mlx.tui.screens.base import MainScreen
+from memlora_mlx.tui.screens.dialogs import ConfirmDialog
 from memlora_mlx.tui.screens.forms import FormDialog, FormField
 from memlora_mlx.tui.times import format_time
 from memlora_mlx.tui.widgets.actions import ScreenActions
@@ -39,6 +40,9 @@ class MemoriesScreen(MainScreen):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("slash", "find", "Search", tooltip='Search by meaning; "in quotes" finds the exact text'),
         Binding("e", "edit", "Edit", tooltip="Edit the text", id="memory.edit"),
+        Binding(
+            "space", "select", "Select", show=False, tooltip="Select it; d deletes all selected", id="memory.select"
+        ),
         Binding("d,delete", "delete", "Delete", tooltip="Delete this memory; u undoes it", id="memory.delete"),
         Binding("u", "undo", "Undo", tooltip="Undo the last change to this memory", id="memory.undo"),
         Binding("r", "redo", "Redo", show=False, tooltip="Redo the change that was undone last", id="memory.redo"),
@@ -59,6 +63,7 @@ class MemoriesScreen(MainScreen):
         self._changes: dict[
             str, MemoryChange
         ] = {}  # the user's last change of each memory, until the list is read again
+        self._selected: set[str] = set()  # memories that `d` deletes together
         self._was_left = True
         self._is_complete = True
         self._is_reading = False
@@ -119,6 +124,7 @@ class MemoriesScreen(MainScreen):
             self.table.clear()
             raise
         self._changes.clear()
+        self._selected.clear()
         self._shown = {hit.memory.id: hit for hit in page.hits}
         self._is_complete, self._is_reading = page.is_last, False
         self.table.set_rows([(hit.memory.id, self._cells(hit)) for hit in page.hits])
@@ -155,6 +161,7 @@ class MemoriesScreen(MainScreen):
         said = f"{memory.said_at.day} {memory.said_at:%b %Y}" if memory.said_at else "undated"
         change = self._changes.get(memory.id)
         text = f"{change.label} {memory.text}" if change else memory.text
+        text = f"◉ {text}" if memory.id in self._selected else text
         return said, _who(memory), text, f"{hit.distance:.2f}" if hit.distance >= 0 else ""
 
     # ------------------------------------------------------------------ the memory under the cursor
@@ -209,12 +216,29 @@ class MemoriesScreen(MainScreen):
 
     @work(group="act", exit_on_error=False)
     async def action_delete(self) -> None:
-        if (memory := self.selected_memory) is None:
+        chosen = [hit.memory for key, hit in self._shown.items() if key in self._selected]
+        chosen = chosen or ([self.selected_memory] if self.selected_memory else [])
+        standing = [each for each in chosen if not ((done := self._changes.get(each.id)) and done.is_deleted)]
+        if not standing:
             return
-        change = self._changes.get(memory.id)
-        if change is None or not change.is_deleted:
+        if len(standing) == 1:
             question = "Delete this memory? Undo restores it."
-            self._show_change(await self._editor.delete(memory.id, memory.text, confirm=question))
+            self._show_change(await self._editor.delete(standing[0].id, standing[0].text, confirm=question))
+        elif await self.memlora.push_screen_wait(
+            ConfirmDialog(f"Delete these {len(standing)} memories? u on each restores it.", _joined(standing))
+        ):
+            self._selected.clear()
+            for each in standing:
+                self._show_change(await self._editor.delete(each.id, each.text))
+
+    def action_select(self) -> None:
+        """Select the memory under the cursor, or not any more, and go to the next one."""
+        memory = self.selected_memory
+        if memory is None or self.focused is not self.table:
+            return
+        self._selected ^= {memory.id}
+        self.table.show_row(memory.id, self._cells(self._shown[memory.id]))
+        self.table.action_cursor_down()
 
     @work(group="act", exit_on_error=False)
     async def action_undo(self) -> None:
@@ -280,6 +304,11 @@ class MemoriesScreen(MainScreen):
         if self.focused is self.table:
             self.filters.search.value = ""
         self.table.focus()
+
+
+def _joined(memories: Sequence[MemoryRecord]) -> str:
+    """The texts of several memories, for a question about all of them."""
+    return "; ".join(memory.text for memory in memories)[:1000]
 
 
 def _who(memory: MemoryRecord) -> str:
