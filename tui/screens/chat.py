@@ -20,9 +20,7 @@ from memlora_mlx.text import printable, printable_line
 from memlora_mlx.tui.chat_controller import ChatController, ChatTurn
 from memlora_mlx.tui.commands import parse
 from memlora_mlx.tui.memory_editor import MemoryEditor
-from memlora_mlx.tui.screens.base import MainScreen
-from memlora_mlx.tui.screens.exchange_actions import ExchangeActions
-from memlora_mlx.tui.screens.panel_actions import PanelActions
+from memlora_mlx.tui.screens.exchange_keys import ExchangeKeys
 from memlora_mlx.tui.widgets.attachment import Attachment
 from memlora_mlx.tui.widgets.exchange import ExchangeView
 from memlora_mlx.tui.widgets.memory_item import MemoryItem
@@ -41,7 +39,7 @@ READABLE_SHARE = 0.7  # of the context that one message may take in a reply's pr
 NO_TEXT = "(shares an image)"  # the text of a message that is an image alone
 
 
-class ChatScreen(MainScreen):
+class ChatScreen(ExchangeKeys):
     NAME = "Chat"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "stop_reply", "Stop", tooltip="Stop the reply", id="chat.stop"),
@@ -54,7 +52,6 @@ class ChatScreen(MainScreen):
 
     def __init__(self) -> None:
         super().__init__()
-        self.turns: list[ChatTurn] = []
         self._reply_lock = asyncio.Lock()
 
     def compose_body(self) -> Iterable[Widget]:
@@ -75,31 +72,12 @@ class ChatScreen(MainScreen):
     def compose(self) -> ComposeResult:
         self.controller = self.memlora.chat = ChatController(self.backend, self._turn_changed)
         self.editor = MemoryEditor(self.memlora)
-        self.panel_actions = PanelActions(self)
         yield from super().compose()
 
     def on_mount(self) -> None:
         self.set_class(not self.backend.settings.panel, "-no-panel")
         self.prompt.focus()
         self.run_worker(self.controller.run_memory_worker(), group="remember", exit_on_error=False)
-
-    # ------------------------------------------------------------------ parts
-
-    @property
-    def prompt(self) -> Prompt:
-        return self.query_one(Prompt)
-
-    @property
-    def panel(self) -> MemoryPanel:
-        return self.query_one(MemoryPanel)
-
-    @property
-    def attachment(self) -> Attachment:
-        return self.query_one(Attachment)
-
-    @property
-    def log_view(self) -> VerticalScroll:
-        return self.query_one("#log", VerticalScroll)
 
     # ------------------------------------------------------------------ asking
 
@@ -158,11 +136,6 @@ class ChatScreen(MainScreen):
         finally:
             self.controller.pending_replies -= 1
 
-    @on(ExchangeView.Acted)
-    @work(group="exchange", exit_on_error=False)
-    async def act_on_exchange(self, event: ExchangeView.Acted) -> None:
-        await ExchangeActions(self).run(event.view, event.action)
-
     async def _stream(self, turn: ChatTurn, view: ExchangeView) -> None:
         self.controller.stop = stop = asyncio.Event()
         self.refresh_bindings()
@@ -206,11 +179,6 @@ class ChatScreen(MainScreen):
         if turn.memory == "done":
             self.refresh_counts()
 
-    @work(group="count", exclusive=True, exit_on_error=False)
-    async def refresh_counts(self) -> None:
-        await self.backend.refresh_counts()
-        await self.panel_actions.refresh()
-
     @on(TextArea.Changed)
     def typed(self) -> None:
         self.controller.note_activity()
@@ -248,12 +216,6 @@ class ChatScreen(MainScreen):
         for view in self.query(ExchangeView):
             view.set_class(view is event.view, "-current")
         self.panel.show_turn(event.view.turn)
-
-    @on(MemoryItem.Acted)
-    @work(group="memory", exit_on_error=False)
-    async def act(self, event: MemoryItem.Acted) -> None:
-        """Do to a memory what its key says. A failure is reported and changes nothing."""
-        await self.panel_actions.run(event)
 
     # ------------------------------------------------------------------ keys
 

@@ -71,7 +71,7 @@ class ChatCommands:
     async def command_today(self, _: str) -> None:
         self.chat.show_panel()
         self.chat.panel.show_turn(None)
-        await self.chat.panel_actions.refresh()
+        await self.chat.refresh_panel()
 
     async def command_remember(self, words: str) -> None:
         if not words:

@@ -131,12 +131,7 @@ class MemoriesScreen(MainScreen):
         if self._query != self._listed_query:
             self._listed_query = self._query
             self.table.move_cursor(row=0)
-        count = f"{page.total:,} {'memory' if page.total == 1 else 'memories'}"
-        told = page.note or f"{self._query.order} first"
-        if not page.total:
-            anything = self._query != memory_queries.MemoryQuery(order=self._query.order)
-            told = "no matches" if anything else "No memories yet. Chat, or import conversations with F4."
-        self.query_one("#says", Static).update(Content(f"{count} · {told}"))
+        self.query_one("#says", Static).update(Content(_summary(page, self._query)))
         self._show_details()
 
     @work(group="more", exit_on_error=False)
@@ -184,20 +179,7 @@ class MemoriesScreen(MainScreen):
         if memory is None:
             detail.update("")
             return
-        facts = [f"said {format_time(memory.said_at)}", f"stored {format_time(memory.stored_at)}"]
-        facts += [f"changed {format_time(memory.changed_at)}"] if memory.changed_at else []
-        facts += [f"from {printable_line(memory.source, 40)}"] if memory.source else []
-        facts += [f"image {printable_line(memory.image.caption or memory.image.source, 60)}"] if memory.image else []
-        change = self._changes.get(memory.id)
-        words = printable(memory.text)[:4000]
-        detail.update(
-            Content.assemble(
-                *([(f"{change.label}  ", "bold")] if change else []),
-                words,
-                "\n",
-                (" · ".join(facts), "$foreground 60%"),
-            )
-        )
+        detail.update(_details(memory, self._changes.get(memory.id)))
 
     @on(DataTable.RowSelected, "#memories")
     @work(group="act", exit_on_error=False)
@@ -233,12 +215,10 @@ class MemoriesScreen(MainScreen):
 
     def action_select(self) -> None:
         """Select the memory under the cursor, or not any more, and go to the next one."""
-        memory = self.selected_memory
-        if memory is None or self.focused is not self.table:
-            return
-        self._selected ^= {memory.id}
-        self.table.show_row(memory.id, self._cells(self._shown[memory.id]))
-        self.table.action_cursor_down()
+        if (memory := self.selected_memory) is not None and self.focused is self.table:
+            self._selected ^= {memory.id}
+            self.table.show_row(memory.id, self._cells(self._shown[memory.id]))
+            self.table.action_cursor_down()
 
     @work(group="act", exit_on_error=False)
     async def action_undo(self) -> None:
@@ -304,6 +284,25 @@ class MemoriesScreen(MainScreen):
         if self.focused is self.table:
             self.filters.search.value = ""
         self.table.focus()
+
+
+def _summary(page: memory_queries.MemoryPage, query: memory_queries.MemoryQuery) -> str:
+    """How many memories there are, and in what order."""
+    told = page.note or f"{query.order} first"
+    if not page.total:
+        anything = query != memory_queries.MemoryQuery(order=query.order)
+        told = "no matches" if anything else "No memories yet. Chat, or import conversations with F4."
+    return f"{page.total:,} {'memory' if page.total == 1 else 'memories'} · {told}"
+
+
+def _details(memory: MemoryRecord, change: MemoryChange | None) -> Content:
+    """The memory under the cursor with what is known of it."""
+    facts = [f"said {format_time(memory.said_at)}", f"stored {format_time(memory.stored_at)}"]
+    facts += [f"changed {format_time(memory.changed_at)}"] if memory.changed_at else []
+    facts += [f"from {printable_line(memory.source, 40)}"] if memory.source else []
+    facts += [f"image {printable_line(memory.image.caption or memory.image.source, 60)}"] if memory.image else []
+    label = [(f"{change.label}  ", "bold")] if change else []
+    return Content.assemble(*label, printable(memory.text)[:4000], "\n", (" · ".join(facts), "$foreground 60%"))
 
 
 def _joined(memories: Sequence[MemoryRecord]) -> str:
