@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from memlora_mlx.distill.expert_rollback import keep_previous
 from memlora_mlx.distill.training_runs import VALIDATION_ROWS, TrainingConfig, TrainingData, config_from_json, read_data
 from memlora_mlx.errors import AdapterMismatch, BadTrainingData, UsageError
 from memlora_mlx.files import atomic_folder
@@ -88,6 +89,10 @@ def install_expert(folder: Path, student: Student, name: str, home: Path, *, sta
     _read(folder, stage, student)
     place = installed_folder(home) / registry_name(name, home) / stage
     if folder.resolve() != place.resolve():
+        try:
+            keep_previous(place)
+        except OSError as error:
+            raise UsageError(f"Cannot write to {place.parent} ({error.strerror}). Nothing was installed.") from error
         _copy(folder, place)
     return place
 

@@ -65,8 +65,7 @@ class MemoriesScreen(MainScreen):
         ] = {}  # the user's last change of each memory, until the list is read again
         self._selected: set[str] = set()  # memories that `d` deletes together
         self._was_left = True
-        self._is_complete = True
-        self._is_reading = False
+        self._is_complete, self._is_reading = True, False
 
     def compose(self) -> ComposeResult:
         self._editor = MemoryEditor(self.memlora)

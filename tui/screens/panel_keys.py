@@ -96,3 +96,4 @@ class PanelKeys(MainScreen):
         midnight = datetime.now().astimezone().replace(hour=0, minute=0, second=0, microsecond=0)
         pinned, today = await self.backend.run(lambda opened: memory_queries.pinned_and_today(opened, midnight))
         self.panel.show_background(pinned, today)
+        self.panel.show_corrections(self.backend.corrections)
