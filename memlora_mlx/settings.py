@@ -29,6 +29,8 @@ IMAGE_TILES = 4
 CHAT_HISTORY = "chat-history"  # of the plain chat
 APP_HISTORY = "chat-history.jsonl"
 CORRECTIONS = "corrections.jsonl"  # in `teacher/<stage>`
+EXPORTS = "exports.jsonl"  # where exports were written to, so that an erasing can name them
+WORK_QUEUE = "queue"  # a folder: what clients of the resident process said and nobody has read yet
 
 
 def default_home() -> Path:

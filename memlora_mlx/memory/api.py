@@ -7,13 +7,16 @@ there are `ask`, `undo` and the time something was said.
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any, Self
 
-from memlora_mlx.errors import UsageError, VisionMissing
+from memlora_mlx.errors import Cancelled, UsageError, VisionMissing
 from memlora_mlx.memory import visual_questions
+from memlora_mlx.memory.api_erasing import ErasingMemory
 from memlora_mlx.memory.editing import UNCHANGED, Reversal
 from memlora_mlx.memory.mem0_format import (
     Messages,
@@ -32,18 +35,17 @@ from memlora_mlx.memory.mem0_format import (
 from memlora_mlx.memory.results import Answer, CallCost
 from memlora_mlx.memory.search.find import embed_some_messages, find
 from memlora_mlx.memory.store.history import memory_history
-from memlora_mlx.memory.store.upkeep import erase_everything
 from memlora_mlx.memory.verbatim import store_verbatim
 from memlora_mlx.memory.workspace import Workspace
 from memlora_mlx.models.model_config import text_only_message
-from memlora_mlx.records import Exchange, Hit, Scope
-from memlora_mlx.settings import APP_HISTORY, CHAT_HISTORY, CORRECTIONS, Settings, load_settings
+from memlora_mlx.records import Exchange, Hit, Priority, Scope
+from memlora_mlx.settings import Settings, load_settings
 from memlora_mlx.text import clean_text
 
 log = logging.getLogger(__name__)
 
 
-class Memory:
+class Memory(ErasingMemory):
     """A long-term memory on this machine; close it, or use it in a `with` statement. Models load when first needed.
 
     Args:
@@ -91,6 +93,8 @@ class Memory:
         prompt: str | None = None,
         images_from: Path | None = None,
         key: str | None = None,
+        background: bool = False,
+        cancelled: threading.Event | None = None,
     ) -> dict[str, Any]:
         """Extract memories from messages and store them.
 
@@ -101,11 +105,14 @@ class Memory:
             prompt, memory_type: of Mem0; not supported, because the experts are trained on fixed prompts.
             images_from: the folder of an `image_url` that is a path. A `data:` image is stored, a web address is not.
             key: names this call; a second one with the same key stores nothing and returns no results.
+            background: give way to replies and answers that somebody waits for.
+            cancelled: set it, on another thread, to stop before the next step of the student.
 
         Returns `{"results": [{"id", "memory", "event", ...}]}`, with `previous_memory` for an UPDATE.
 
         Raises:
             UsageError: an image cannot be stored; nothing is then remembered.
+            Cancelled: `cancelled` was set. The exchanges before that moment are stored whole, the others not at all.
         """
         _refuse_prompts(prompt, memory_type)
         owner = owner_of(user_id, agent_id, run_id)
@@ -113,7 +120,8 @@ class Memory:
         extra, expires = dict(metadata or {}), expiry_of(expiration_date)
         keep = self.workspace.store.images.store_exchange_images
         exchanges = [keep(each, images_from, _reject_image) for each in exchanges_of(messages, owner, said_at, key)]
-        return {"results": [item for each in exchanges for item in _add(self.workspace, each, extra, expires, infer)]}
+        work = _Work(extra, expires, infer, Priority.BACKGROUND if background else Priority.INTERACTIVE, cancelled)
+        return {"results": [item for each in exchanges for item in _add(self.workspace, each, work)]}
 
     def search(
         self,
@@ -200,11 +208,6 @@ class Memory:
         """All that happened to one memory, oldest first."""
         return [history_to_mem0(revision) for revision in memory_history(self.workspace.store, memory_id)]
 
-    def reset(self) -> None:
-        """Forget everything: history, what was typed in chats, and the training pairs that corrections have left."""
-        erase_everything(self.workspace.store)
-        _remove_typed(self.workspace.settings.home)
-
     # ------------------------------------------------------------------ beyond Mem0
 
     def ask(
@@ -250,7 +253,9 @@ class Memory:
         names = len({hit.owner for hit in hits}) > 1
         return self.workspace.pipeline.answer(question, hits, names=names, on_text=on_text, free=free)
 
-    def find(self, query: str, *, scopes: Sequence[Scope] = (Scope(),), limit: int = 10, **options: Any) -> list[Hit]:
+    def find(
+        self, /, query: str, *, scopes: Sequence[Scope] = (Scope(),), limit: int = 10, **options: Any
+    ) -> list[Hit]:
         """What fits a query best as records, `limit` hits for each scope; `options` are those of `search.find`."""
         if not query.strip():
             raise UsageError("the query is empty; say what to look for")
@@ -286,12 +291,29 @@ class Memory:
         return _reversal(self.workspace.editor.redo, revision, user_id, agent_id, run_id)
 
 
-def _add(
-    workspace: Workspace, exchange: Exchange, metadata: dict[str, Any], expires: datetime | None, infer: bool
-) -> list[dict[str, Any]]:
-    if not infer:
-        return store_verbatim(workspace, exchange, metadata, expires)
-    remembered = workspace.pipeline.remember(exchange, metadata=metadata, expires_at=expires)
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """How the exchanges of one `add` are stored."""
+
+    metadata: dict[str, Any]
+    expires: datetime | None
+    infer: bool
+    priority: Priority
+    cancelled: threading.Event | None
+
+
+def _add(workspace: Workspace, exchange: Exchange, work: _Work) -> list[dict[str, Any]]:
+    if not work.infer:
+        if work.cancelled is not None and work.cancelled.is_set():
+            raise Cancelled("the call was cancelled; the exchanges before that are stored")
+        return store_verbatim(workspace, exchange, work.metadata, work.expires)
+    remembered = workspace.pipeline.remember(
+        exchange,
+        priority=work.priority,
+        cancelled=work.cancelled,
+        metadata=work.metadata,
+        expires_at=work.expires,
+    )
     return [change_to_mem0(change) for change in remembered.applied if change.rejected is None]
 
 
@@ -301,12 +323,6 @@ def _refuse_prompts(prompt: str | None, memory_type: str | None) -> None:
             "custom prompts and memory types are not supported: the experts are trained on fixed prompts."
             " Remove these arguments"
         )
-
-
-def _remove_typed(home: Path) -> None:
-    """Remove what was typed in chats, and the training pairs of corrections."""
-    for left in (home / CHAT_HISTORY, home / APP_HISTORY, *home.glob(f"teacher/*/{CORRECTIONS}")):
-        left.unlink(missing_ok=True)
 
 
 def _look(workspace: Workspace, question: str, image: str | Path) -> Answer:

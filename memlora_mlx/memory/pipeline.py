@@ -160,7 +160,7 @@ class Pipeline(Answerer):
             exchange = replace(exchange, messages=bare)
         else:
             exchange = stages.with_reply(exchange)
-        grammar = stages.extraction_grammar(exchange, verbatim_only="extraction" in self.options.verbatim_only)
+        grammar = self.options.extraction_grammar(exchange)
         return self._fitted_request(
             "extraction",
             lambda length: stages.extraction_chat(exchange, length),

@@ -177,23 +177,26 @@ class Workspace:
     @property
     def pipeline_options(self) -> PipelineOptions:
         """What the pipeline may do with this student and its experts."""
-        updates = self.expert_folders.get("update")
-        card = read_card(updates) if updates is not None else ExpertCard()
+        cards = {stage: read_card(folder) for stage, folder in self.expert_folders.items()}
+        extraction, update, generation = (
+            cards.get(stage, ExpertCard()) for stage in ("extraction", "update", "generation")
+        )
+        beyond_paper = self.settings.protocol == "product"
         embedder = entries(self.settings.home).get(self.settings.embedder)
-        answers = self.expert_folders.get("generation")
         return PipelineOptions(
             protocol=self.settings.protocol,
             related=self.settings.related,
             max_context=self.settings.max_context,
             verbatim_only=frozenset(self.verbatim_stages),
-            copy_constrained=card.copied_texts,
-            per_fact=card.one_fact and self.settings.protocol == "product",
+            copy_constrained=update.copied_texts,
+            per_fact=update.one_fact and beyond_paper,
             supports_images=self.has_vision,
             talks_freely=self.talks_freely,
             use_expert_in_chat=self.use_expert_in_chat,
             least_cosine=embedder.least_cosine if embedder is not None else None,
-            most_lines=read_card(answers).lines if answers and self.settings.protocol == "product" else None,
-            grounded_answers=self.use_expert_in_chat and self.settings.protocol == "product",
+            empty_handicap=(extraction.empty_handicap or 0.0) if beyond_paper else 0.0,
+            most_lines=generation.lines if beyond_paper else None,
+            grounded_answers=self.use_expert_in_chat and beyond_paper,
         )
 
     @cached_property

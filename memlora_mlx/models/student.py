@@ -16,6 +16,7 @@ import llguidance
 import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
+from jinja2 import TemplateError
 from mlx.utils import tree_flatten
 from numpy.typing import NDArray
 
@@ -95,10 +96,19 @@ class Student:
         turns = [{"role": role, "content": text} for role, text in shown]
         with self._lock:
             if shown != tuple(chat):
-                rendered = str(self._tokenizer.apply_chat_template(turns, tokenize=False, **options))
-                return self.plain_text.tokens(rendered)
-            ids = self._tokenizer.apply_chat_template(turns, tokenize=True, return_dict=False, **options)
+                return self.plain_text.tokens(str(self._templated(turns, tokenize=False, **options)))
+            ids = self._templated(turns, tokenize=True, return_dict=False, **options)
         return [int(token) for token in ids]
+
+    def _templated(self, turns: list[dict[str, str]], **options: Any) -> Any:
+        """The chat under the template; one that takes no system prompt (Gemma 2) gets it before the first user's words."""
+        try:
+            return self._tokenizer.apply_chat_template(turns, **options)
+        except TemplateError:
+            if len(turns) < 2 or turns[0]["role"] != "system":
+                raise
+            first = {**turns[1], "content": f"{turns[0]['content']}\n\n{turns[1]['content']}"}
+            return self._tokenizer.apply_chat_template([first, *turns[2:]], **options)
 
     @cached_property
     def plain_text(self) -> PlainText:

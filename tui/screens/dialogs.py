@@ -106,6 +106,15 @@ class ConfirmDialog(ModalScreen[bool]):
         self.dismiss(yes)
 
 
+class EraseDialog(ConfirmDialog, inherit_bindings=False):
+    """The question before something is erased for good. Enter, which is pressed by habit, is no answer."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("y", "answer(True)", "Erase", tooltip="Erase it; nothing can undo that", id="erase.yes"),
+        Binding("n,escape", "answer(False)", "No", id="erase.no"),
+    ]
+
+
 class SourceDialog(ModalScreen[None]):
     """The exchanges that a memory came from, and its history."""
 

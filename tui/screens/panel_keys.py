@@ -59,6 +59,8 @@ class PanelKeys(MainScreen):
             change = await editor.undo(entry.memory_id, facts=panel.facts_behind(entry.memory_id))
         elif event.action == "redo":
             change = await editor.redo(entry.memory_id)
+        elif event.action == "erase":
+            change = await editor.erase(entry.memory_id, entry.text)
         elif event.action == "pin":
             await self._pin(entry)
         else:

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from memlora_mlx.errors import StoreBroken, StoreBusy, StoreError, StoreFull, StoreReadOnly, StoreTooNew
 from memlora_mlx.files import private_folder
-from memlora_mlx.memory.store.schema import MIGRATIONS
+from memlora_mlx.memory.store import checksums
+from memlora_mlx.memory.store.schema import MIGRATIONS, WITH_CHECKSUMS
 
 BUSY_SECONDS = 60.0
 
@@ -76,8 +77,11 @@ class Database:
     @contextlib.contextmanager
     def write(self) -> Iterator[sqlite3.Connection]:
         """A block that is kept whole or not at all. Waits for other writers, at most `busy_seconds`."""
-        with translated_errors(self.path), _transaction(self.connection(), "BEGIN IMMEDIATE") as connection:
-            yield connection
+        with translated_errors(self.path):
+            if not checksums.is_watched(connection := self.connection()) and not self.read_only:
+                checksums.watch(connection)
+            with _transaction(connection, "BEGIN IMMEDIATE"):
+                yield connection
 
     @contextlib.contextmanager
     def snapshot(self) -> Iterator[sqlite3.Connection]:
@@ -92,11 +96,19 @@ class Database:
                 connection.close()
 
     def compact(self) -> None:
-        """Give back the space of deleted rows and leave no trace of them in the file."""
+        """Give back the space of deleted rows and leave no trace of them in the file and its journal.
+
+        Raises:
+            StoreBusy: another process has been reading for `busy_seconds`, so that the journal cannot be emptied.
+        """
         with translated_errors(self.path):
             connection = self.connection()
             connection.execute("VACUUM")
-            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            if connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
+                raise StoreBusy(
+                    f"another process is reading {self.path}, so traces of what was deleted are still in its journal;"
+                    " close the other process, then run the same command again"
+                )
 
     def close(self) -> None:
         with self._lock:
@@ -116,6 +128,7 @@ class Database:
         )
         connection.row_factory = sqlite3.Row
         connection.create_function("casefold", 1, _casefold, deterministic=True)
+        connection.create_function("row_checksum", -1, checksums.row_checksum, deterministic=True)
         connection.execute("PRAGMA foreign_keys = ON")
         # What is deleted is gone from the file, however SQLite was built.
         connection.execute("PRAGMA secure_delete = ON")
@@ -140,9 +153,11 @@ class Database:
             version = _version(connection)  # again: another process may have just migrated
             if version == 0 and connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
                 raise StoreBroken(f"{self.path} is a database, but no memory store; choose another folder")
+            unsound = checksums.all_damaged_rows(connection) if version >= WITH_CHECKSUMS else []
             for statements in MIGRATIONS[version:]:
                 for statement in statements:
                     connection.execute(statement)
+            checksums.compute_all(connection, unsound)
             connection.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
 
     def _use_wal(self, connection: sqlite3.Connection) -> None:
@@ -178,7 +193,11 @@ def translated_errors(path: Path) -> Iterator[None]:
                 raise StoreBroken(
                     f"{path} is damaged ({error}); run `memlora doctor`, or restore a backup of it"
                 ) from error
+        if str(error).startswith("Could not decode to UTF-8"):
+            raise StoreBroken(f"{path} is damaged (a text is not UTF-8); run `memlora doctor --repair`") from error
         raise
+    except UnicodeDecodeError as error:  # SQLite's message quotes what is damaged
+        raise StoreBroken(f"{path} is damaged (its tables are not readable); run `memlora restore`") from error
     except OSError as error:
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise _read_only(path) from error

@@ -8,7 +8,7 @@ import numpy as np
 
 from memlora_mlx.memory import inputs
 from memlora_mlx.memory.changes import Vector
-from memlora_mlx.memory.store import messages, rows
+from memlora_mlx.memory.store import message_removal, messages, rows
 from memlora_mlx.memory.store.transactions import Transaction
 from memlora_mlx.records import Exchange, Scope
 from memlora_mlx.text import clean_text
@@ -80,6 +80,6 @@ def delete_conversations(transaction: Transaction, scope: Scope) -> None:
     )
     transaction.released_images |= {row["sha256"] for row in found}
     chosen = [row[0] for row in execute(owners, values)]
-    messages.remove_owners(transaction.connection, chosen, transaction.revision)
+    message_removal.remove_owners(transaction.connection, chosen, transaction.revision)
     execute(f"DELETE FROM exchanges WHERE owner IN ({owners})", values)
     execute("UPDATE sources SET finished_at = NULL WHERE name NOT IN (SELECT source FROM exchanges)")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 
 import numpy as np
@@ -14,6 +14,7 @@ from memlora_mlx.errors import StoreBroken, StoreError
 from memlora_mlx.memory import inputs
 from memlora_mlx.memory.changes import EmbeddingFingerprint, EmbedFunction
 from memlora_mlx.memory.store import full_text, messages, meta
+from memlora_mlx.memory.store.damage import find_damage, guarded
 from memlora_mlx.memory.store.images import images_in_use
 from memlora_mlx.memory.store.store import Store
 from memlora_mlx.memory.store.upkeep import clear_indexes, embed_messages
@@ -23,42 +24,45 @@ TRIES = 5
 
 
 def check_store(store: Store) -> list[str]:
-    """The problems of a store, one line each; empty if there are none."""
+    """The problems of a store, one line each; empty if there are none. Damage never raises an error here."""
     try:
         with store.snapshot() as connection:
-            damage = [row[0] for row in connection.execute("PRAGMA integrity_check(10)")]
-            if damage != ["ok"]:
-                return [f"the database file is damaged: {line}" for line in damage]
-            problems = [
-                f"a row of {row['table']} belongs to a row of {row['parent']} that is gone"
-                for row in connection.execute("PRAGMA foreign_key_check")
-            ]
-            if store.embedding != store.expected_embedding:
-                problems.append(f"its vectors are of {store.embedding}, not of {store.expected_embedding}")
-            damaged, altered = _damaged_rows(connection, store.embedding)
-            if damaged:
-                problems.append(f"{len(damaged)} memories have no sound embedding and are not found by searches")
-            if altered:
-                problems.append(f"{len(altered)} memories have another text than was stored")
-            problems += full_text.problems(connection)
-            if broken := _broken_messages(connection, store.embedding):
-                problems.append(f"{len(broken)} messages have no sound embedding")
-            problems += _check_pictures(store, connection)
-            for row in _wrong_counts(connection):
-                counts = (
-                    ("memories", row["memories"], row["live"]),
-                    ("embedded messages", row["messages"], row["said"]),
-                )
-                problems += [
-                    f"owner {row['id']} is said to have {told} {what}, but has {found}"
-                    for what, told, found in counts
-                    if told != found
-                ]
+            if problems := find_damage(connection):
+                return problems + guarded(lambda: _derived_problems(store, connection))
+            problems = [*_relations(connection), *_derived_problems(store, connection)]
     except StoreBroken as error:
         return [str(error)]
     if not store.database.read_only:
         erase_unused_images(store)
     return problems + _check_indexes(store)
+
+
+def _relations(connection: sqlite3.Connection) -> Iterator[str]:
+    for row in connection.execute("PRAGMA foreign_key_check"):
+        yield f"a row of {row['table']} belongs to a row of {row['parent']} that is gone"
+
+
+def _derived_problems(store: Store, connection: sqlite3.Connection) -> Iterator[str]:
+    """What does not fit together, and can be made again."""
+    if store.embedding != store.expected_embedding:
+        yield f"its vectors are of {store.embedding}, not of {store.expected_embedding}"
+    damaged, altered = _damaged_rows(connection, store.embedding)
+    if damaged:
+        yield f"{len(damaged)} memories have no sound embedding and are not found by searches"
+    if altered:
+        yield f"{len(altered)} memories have another text than was stored"
+    yield from full_text.problems(connection)
+    if broken := _broken_messages(connection, store.embedding):
+        yield f"{len(broken)} messages have no sound embedding"
+    yield from _check_pictures(store, connection)
+    for row in _wrong_counts(connection):
+        counts = (
+            ("memories", row["memories"], row["live"]),
+            ("embedded messages", row["messages"], row["said"]),
+        )
+        for what, told, found in counts:
+            if told != found:
+                yield f"owner {row['id']} is said to have {told} {what}, but has {found}"
 
 
 def erase_unused_images(store: Store) -> int:
