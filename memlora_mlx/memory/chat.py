@@ -13,6 +13,7 @@ from memlora_mlx.memory import stages, visual_questions
 from memlora_mlx.memory.pipeline import Pipeline
 from memlora_mlx.memory.results import ExchangeResult
 from memlora_mlx.memory.search.find import embed_some_messages, find
+from memlora_mlx.memory.store.conversations import mark_remembered
 from memlora_mlx.records import Exchange, Hit, Image, MemoryRecord, Message, Priority, Request, Role, Scope
 from memlora_mlx.text import clean_text
 
@@ -130,7 +131,9 @@ class Chat:
         exchange = Exchange(key, self.owner, messages, said_at, "chat", 0)
         # The user chose the file; one that cannot be kept must not cost what was said.
         exchange = self.pipeline.store.images.store_exchange_images(exchange, None, log.warning, trusted=True)
-        return self.pipeline.remember(exchange, priority=Priority.BACKGROUND)
+        result = self.pipeline.remember(exchange, priority=Priority.BACKGROUND)
+        mark_remembered(self.pipeline.store, key)
+        return result
 
     def list_memories(self, limit: int = 20) -> list[MemoryRecord]:
         return self.pipeline.store.list(self.owner, limit=limit)

@@ -310,6 +310,34 @@ def remove_owners(connection: sqlite3.Connection, owners: Sequence[int], revisio
     connection.execute("INSERT INTO message_words (message_words) VALUES ('optimize')")
 
 
+def remove_exchanges(connection: sqlite3.Connection, exchanges: Sequence[int], revision: int) -> None:
+    """Remove the messages of exchanges and every trace of their words; the exchanges themselves are still there."""
+    chosen = [json.dumps(exchanges)]
+    gone = "SELECT id FROM indexed_messages WHERE exchange IN (SELECT value FROM json_each(?))"
+    found = connection.execute(gone.replace("id", "id, owner, previous", 1), chosen).fetchall()
+    numbers = {row["id"] for row in found}
+    behind = connection.execute(
+        f"SELECT id, owner FROM indexed_messages WHERE previous IN ({gone}) AND id NOT IN ({gone})", chosen * 2
+    ).fetchall()
+    # The messages around them have their words as context, and the one behind has them in its vector, too.
+    for row in behind:
+        connection.execute(
+            "UPDATE message_words SET before = '' WHERE rowid = ?", [message_row(row["owner"], row["id"])]
+        )
+        connection.execute("UPDATE indexed_messages SET revision = ? WHERE id = ?", [revision, row["id"]])
+    for row in found:
+        if row["previous"] is not None and row["previous"] not in numbers:
+            before = message_row(row["owner"], row["previous"])
+            connection.execute("UPDATE message_words SET after = '' WHERE rowid = ?", [before])
+        connection.execute("DELETE FROM message_words WHERE rowid = ?", [message_row(row["owner"], row["id"])])
+    connection.execute(
+        f"INSERT INTO message_tombstones SELECT id, owner, ? FROM indexed_messages WHERE id IN ({gone})",
+        [revision, *chosen],
+    )
+    connection.execute("DELETE FROM indexed_messages WHERE exchange IN (SELECT value FROM json_each(?))", chosen)
+    connection.execute("INSERT INTO message_words (message_words) VALUES ('optimize')")
+
+
 def said_last(connection: sqlite3.Connection, owners: Sequence[int]) -> datetime | None:
     """The last time that anything was said by or to these owners."""
     times = [

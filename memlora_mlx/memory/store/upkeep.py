@@ -35,6 +35,7 @@ def clear_indexes(store: Store) -> None:
 def erase_everything(store: Store) -> None:
     """Delete everything, the history too, and leave no trace of it in the file."""
     with store.transaction() as transaction:
+        transaction.connection.execute("DELETE FROM conversations")  # their turns go with them, and then their words
         full_text.create_words(transaction.connection)
         tombstones = ("tombstones", "message_tombstones")
         for table in ("history", *tombstones, "memories", "exchanges", "images", "sources", "owners"):

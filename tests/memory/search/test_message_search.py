@@ -356,7 +356,8 @@ def as_before(path: Path) -> None:
             connection.execute(f"DROP TABLE {table}")
         connection.execute("ALTER TABLE memories DROP COLUMN message")
         connection.execute("ALTER TABLE memories DROP COLUMN provenance")
-        connection.execute("DROP TABLE people")
+        for table in ("people", "turn_words", "turns", "conversations"):
+            connection.execute(f"DROP TABLE {table}")
         connection.execute("ALTER TABLE owners DROP COLUMN messages")
         connection.execute("DELETE FROM meta WHERE key = 'words'")
         connection.execute("PRAGMA user_version = 2")
