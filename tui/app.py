@@ -52,8 +52,15 @@ class MemloraApp(BaseApp):
         Binding("ctrl+q", "quit", "Quit", priority=True, tooltip=QUIT_HELP, id="app.quit"),
     ]
 
-    def __init__(self, settings: Settings, *, models_folder: Path | None = None) -> None:
-        super().__init__(settings, models_folder=models_folder)
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        models_folder: Path | None = None,
+        conversation: str | None = None,
+        new: bool = False,
+    ) -> None:
+        super().__init__(settings, models_folder=models_folder, conversation=conversation, new=new)
         self._owns_process = not gc.isenabled()  # `memlora chat` turns the collector off while it starts
 
     def on_mount(self) -> None:

@@ -34,10 +34,21 @@ class BaseApp(App[None]):
 
     Args:
         models_folder: where the models are, if not below the settings' home.
+        conversation: the id, or its first characters, of the conversation to begin with; by default the last one.
+        new: begin a new conversation.
     """
 
-    def __init__(self, settings: Settings, *, models_folder: Path | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        models_folder: Path | None = None,
+        conversation: str | None = None,
+        new: bool = False,
+    ) -> None:
         super().__init__()
+        self.first_conversation = conversation
+        self.begins_new_conversation = new
         self.backend = Backend(settings, models_folder=models_folder)
         self.chat: ChatController | None = None  # set by the Chat screen when it is first shown
         for theme in THEMES.values():

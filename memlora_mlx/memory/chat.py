@@ -5,15 +5,16 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from datetime import datetime
 from pathlib import Path
 
 from memlora_mlx.memory import stages, visual_questions
+from memlora_mlx.memory.conversation_export import questions_and_replies
 from memlora_mlx.memory.pipeline import Pipeline
 from memlora_mlx.memory.results import ExchangeResult
 from memlora_mlx.memory.search.find import embed_some_messages, find
-from memlora_mlx.memory.store.conversations import mark_remembered
+from memlora_mlx.memory.store.conversations import SavedTurn, mark_remembered
 from memlora_mlx.records import Exchange, Hit, Image, MemoryRecord, Message, Priority, Request, Role, Scope
 from memlora_mlx.text import clean_text
 
@@ -40,6 +41,13 @@ class Chat:
         self.owner = Scope(user_id=user)
         self.turns: list[tuple[Role, str]] = []
         self.hits: tuple[Hit, ...] = ()  # the memories that the last reply saw
+
+    def resume(self, turns: Sequence[SavedTurn]) -> None:
+        """Continue a conversation: the next reply sees its last questions and replies."""
+        self.turns.clear()
+        for question, reply in questions_and_replies(turns):
+            if reply is not None and reply.text:
+                self.turns += [("user", question.text), ("assistant", reply.text)]
 
     def reply(
         self, text: str, *, image: Image | None = None, cancelled: threading.Event | None = None
