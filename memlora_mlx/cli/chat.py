@@ -121,15 +121,24 @@ class _SavedTalk:
         stderr_console().print("  a new conversation; memories stay", style="dim")
 
     def say(self, line: str) -> None:
-        from memlora_mlx.memory.store.conversations import save_question, save_reply
+        from memlora_mlx.memory.store.conversations import save_question
 
         key, said_at = uuid.uuid4().hex, datetime.now(UTC)
         self._id = save_question(self._store, self._chat.owner, line, key=key, said_at=said_at, conversation=self._id)
+        if not self._chat.pipeline.options.talks_freely:  # it answers from what was said before, which must be stored
+            self._background.wait()
+        if not self._chat.wants_reply(line):
+            self._save_reply(key, self._background.note(line, key, said_at))
+            return
         reply, is_cut = _reply(self._chat, line)
-        if reply or is_cut:
-            state: TurnState = "cut" if is_cut else "complete"
-            save_reply(self._store, key, reply, said_at=datetime.now(UTC), state=state)
+        self._save_reply(key, reply, "cut" if is_cut else "complete")
         self._background.remember(line, reply, key, said_at)
+
+    def _save_reply(self, key: str, reply: str, state: TurnState = "complete") -> None:
+        from memlora_mlx.memory.store.conversations import save_reply
+
+        if reply or state == "cut":
+            save_reply(self._store, key, reply, said_at=datetime.now(UTC), state=state)
 
 
 def _can_be_full_screen() -> bool:
@@ -234,6 +243,20 @@ class _MemoryWorker:
     def remember(self, said: str, replied: str, key: str, said_at: datetime) -> None:
         self._waiting.append(self._pool.submit(self._chat.remember, said, replied, key=key, said_at=said_at))
         self._report()
+
+    def note(self, said: str, key: str, said_at: datetime) -> str:
+        """Store what was said now, and print what was noted of it. Returns that; it is empty where that failed."""
+        from memlora_mlx.errors import MemloraError
+
+        try:
+            result = self._chat.remember(said, "", key=key, said_at=said_at)
+        except MemloraError as error:
+            self._console.print(f"  not remembered: {error}", style="red", markup=False)
+            return ""
+        undo = " - /undo takes it back" if any(change.rejected is None for change in result.applied) else ""
+        noted = self._chat.noted(said, result)
+        typer.echo(f"{noted}{undo}")
+        return noted
 
     def wait(self) -> None:
         for job in self._waiting:

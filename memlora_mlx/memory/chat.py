@@ -10,7 +10,10 @@ from datetime import datetime
 from pathlib import Path
 
 from memlora_mlx.memory import stages, visual_questions
+from memlora_mlx.memory.chat_turns import is_question, noted, with_person
 from memlora_mlx.memory.conversation_export import questions_and_replies
+from memlora_mlx.memory.memory_replies import reply_from_memory
+from memlora_mlx.memory.offered import cited, near_enough, without_talk
 from memlora_mlx.memory.pipeline import Pipeline
 from memlora_mlx.memory.results import ExchangeResult
 from memlora_mlx.memory.search.find import embed_some_messages, find
@@ -40,7 +43,8 @@ class Chat:
         self.pipeline, self._limit = pipeline, limit
         self.owner = Scope(user_id=user)
         self.turns: list[tuple[Role, str]] = []
-        self.hits: tuple[Hit, ...] = ()  # the memories that the last reply saw
+        self.hits: tuple[Hit, ...] = ()  # the memories that the last reply was given
+        self.cited: tuple[Hit, ...] = ()  # those of them whose words it used
 
     def resume(self, turns: Sequence[SavedTurn]) -> None:
         """Continue a conversation: the next reply sees its last questions and replies."""
@@ -71,27 +75,18 @@ class Chat:
                 text = f"{text}\n[shares an image: {image.caption or 'no caption'}]".strip()
             yield from self._reply(text, picture, cancelled)
 
+    def wants_reply(self, text: str, image: Image | None = None) -> bool:
+        """Whether the student replies to this. One that cannot talk freely answers questions; anything else is noted."""
+        sees = image is not None and self.pipeline.options.supports_images
+        return self.pipeline.options.talks_freely or sees or is_question(text)
+
     def _reply(self, text: str, picture: Path | None, cancelled: threading.Event | None) -> Generator[str]:
         text = self._fitting(clean_text(text), picture)
-        [vector] = self.pipeline.engine.embed([text], query=True)
-        engine, protocol = self.pipeline.engine, self.pipeline.options.protocol
-        embed_some_messages(self.pipeline.store, engine.embed, protocol)
-        hits = find(
-            self.pipeline.store,
-            text,
-            vector,
-            self._limit,
-            protocol=protocol,
-            scopes=[self.owner],
-            owner_exact=True,
-            show_superseded=False,
-        )
-        if hits and picture is None and self.pipeline.options.use_expert_in_chat and text.rstrip().endswith("?"):
-            request, truncated = self.pipeline.answer_request(text, hits)
-            self.hits = tuple(hits[: len(hits) - truncated])
-            yield from self._stream(request, text, cancelled)
+        if not self.pipeline.options.talks_freely and picture is None:
+            yield from self._reply_from_memory(text, cancelled)
             return
-        prompt_memories = self.pipeline.evidence(text, hits)
+        hits = near_enough(self._found(text), self.pipeline.options)
+        engine, prompt_memories = self.pipeline.engine, self.pipeline.evidence(text, hits)
         budget = self._budget
         earlier = tuple(self.turns[-MAX_TURNS:])
         while earlier and engine.count_tokens((*earlier, ("user", text)), picture) > budget:
@@ -102,9 +97,53 @@ class Chat:
             lambda chat: engine.count_tokens(chat, picture),
             budget,
         )
-        self.hits = tuple(hits[: fitted.kept])
-        reply = Request(None, fitted.chat, max_tokens=REPLY_TOKENS, image=picture, stop_repetition=True)
-        yield from self._stream(reply, text, cancelled)
+        self.hits, self.cited = tuple(hits[: fitted.kept]), ()
+        request = Request(None, fitted.chat, max_tokens=REPLY_TOKENS, image=picture, stop_repetition=True)
+        pieces: list[str] = []
+        try:
+            for piece in engine.stream(request, cancelled=cancelled):
+                pieces.append(piece)
+                yield piece
+        finally:
+            self._end_turn(text, "".join(pieces).strip())
+            self.cited = cited(text, self.turns[-1][1], self.hits)
+
+    def _reply_from_memory(self, text: str, cancelled: threading.Event | None) -> Generator[str]:
+        self.hits, self.cited = (), ()
+        question = with_person(text, self.turns)
+        reply = ""
+        try:
+            found = reply_from_memory(self.pipeline, self.owner, question, self._found(question), cancelled)
+            self.hits, self.cited, reply = found.offered, found.cited, found.text
+            yield reply
+        finally:
+            self._end_turn(text, reply)
+
+    def _found(self, text: str) -> list[Hit]:
+        """The hits for a message, best first, without what was only talk."""
+        engine, protocol = self.pipeline.engine, self.pipeline.options.protocol
+        [vector] = engine.embed([text], query=True)
+        embed_some_messages(self.pipeline.store, engine.embed, protocol)
+        hits = find(
+            self.pipeline.store,
+            text,
+            vector,
+            self._limit * (1 if protocol == "paper" else 3),
+            protocol=protocol,
+            scopes=[self.owner],
+            owner_exact=True,
+            show_superseded=False,
+        )
+        return without_talk(hits)[: self._limit]
+
+    def _end_turn(self, text: str, reply: str) -> None:
+        self.turns += [("user", text), ("assistant", reply)]
+
+    def noted(self, said: str, result: ExchangeResult) -> str:
+        """What to say to a message that `wants_reply` says no to, after it was remembered; it is then one of the turns."""
+        reply = noted(result)
+        self._end_turn(clean_text(said), reply)
+        return reply
 
     @property
     def _budget(self) -> int:
@@ -121,21 +160,13 @@ class Chat:
             text = _without_middle(text, kept)
         return text
 
-    def _stream(self, request: Request, text: str, cancelled: threading.Event | None) -> Generator[str]:
-        pieces: list[str] = []
-        try:
-            for piece in self.pipeline.engine.stream(request, cancelled=cancelled):
-                pieces.append(piece)
-                yield piece
-        finally:
-            self.turns += [("user", text), ("assistant", "".join(pieces).strip())]
-
     def remember(
         self, said: str, replied: str, *, key: str, said_at: datetime, image: Image | None = None
     ) -> ExchangeResult:
         """Keep what matters of one exchange; it gives way to a reply that somebody waits for."""
         question = Message("user", clean_text(said), USER, said_at=said_at, image=image)
-        messages = (question, Message("assistant", replied, ASSISTANT, said_at=said_at))
+        answer = (Message("assistant", replied, ASSISTANT, said_at=said_at),) if replied else ()
+        messages = (question, *answer)
         exchange = Exchange(key, self.owner, messages, said_at, "chat", 0)
         # The user chose the file; one that cannot be kept must not cost what was said.
         exchange = self.pipeline.store.images.store_exchange_images(exchange, None, log.warning, trusted=True)

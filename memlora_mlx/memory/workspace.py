@@ -120,10 +120,15 @@ class Workspace:
         return [stage for stage in ("extraction", "update") if stage not in self.expert_stages]
 
     @property
+    def talks_freely(self) -> bool:
+        """Whether the student can chat: one that does not follow prompts untrained repeats itself and claims to be the user."""
+        entry = entries(self.settings.home).get(self.student_name)
+        return entry is None or entry.zero_shot
+
+    @property
     def use_expert_in_chat(self) -> bool:
         """Whether the student, which does not follow prompts untrained, has an expert that answers from memories."""
-        entry = entries(self.settings.home).get(self.student_name)
-        return entry is not None and not entry.zero_shot and "generation" in self.expert_stages
+        return not self.talks_freely and "generation" in self.expert_stages
 
     @cached_property
     def engine(self) -> Engine:
@@ -184,6 +189,7 @@ class Workspace:
             copy_constrained=card.copied_texts,
             per_fact=card.one_fact and self.settings.protocol == "product",
             supports_images=self.has_vision,
+            talks_freely=self.talks_freely,
             use_expert_in_chat=self.use_expert_in_chat,
             least_cosine=embedder.least_cosine if embedder is not None else None,
             most_lines=read_card(answers).lines if answers and self.settings.protocol == "product" else None,
