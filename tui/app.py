@@ -124,6 +124,14 @@ class MemloraApp(BaseApp):
             run = partial(self.run_chat_command, BY_NAME[name], "")
             yield SystemCommand(f"Chat: {name}", f"{BY_NAME[name].purpose} (/{name})", run)
 
+    async def open_conversation(self, conversation: str, at: str) -> None:
+        from memlora_mlx.tui.screens.chat import ChatScreen
+
+        await self.switch_mode("chat")
+        chat = self.screen_stack[0]
+        if isinstance(chat, ChatScreen):
+            chat.show_conversation(conversation, at)
+
     def run_chat_command(self, command: Command, argument: str) -> None:
         from memlora_mlx.tui.screens.chat import ChatScreen
         from memlora_mlx.tui.screens.chat_commands import ChatCommands

@@ -74,6 +74,10 @@ class BaseApp(App[None]):
         """Load the models in the background; again, if they could not be loaded before."""
         raise NotImplementedError
 
+    async def open_conversation(self, conversation: str, at: str) -> None:
+        """Show a conversation on the Chat screen, at the exchange with the key `at`."""
+        raise NotImplementedError
+
     def run_chat_command(self, command: Command, argument: str) -> None:
         """Run a `/` command of the Chat screen, which must be the current screen."""
         raise NotImplementedError

@@ -21,6 +21,7 @@ from memlora_mlx.tui.chat_controller import ChatController, ChatTurn
 from memlora_mlx.tui.commands import parse
 from memlora_mlx.tui.memory_editor import MemoryEditor
 from memlora_mlx.tui.screens.base import MainScreen
+from memlora_mlx.tui.screens.chat_conversation import ChatConversation
 from memlora_mlx.tui.widgets.attachment import Attachment
 from memlora_mlx.tui.widgets.exchange import ExchangeView
 from memlora_mlx.tui.widgets.memory_panel import MemoryItem, MemoryPanel
@@ -33,6 +34,8 @@ What you say is stored on this machine and nowhere else. The panel on the right 
 reply: open, edit, delete or undo them there.
 
 /  commands      Ctrl+P  palette      F1  help      Ctrl+Q  quit"""
+OPEN_DELAY = 0.05  # seconds after the first frame
+ECHO_SECONDS = 0.15  # after which a message is shown although it is not stored yet, as while the store is being opened
 NO_TEXT = "(shares an image)"  # the text of a message that is an image alone
 
 
@@ -41,6 +44,22 @@ class ChatScreen(MainScreen):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "stop_reply", "Stop", tooltip="Stop the reply", id="chat.stop"),
         Binding("escape", "browse", "Browse", tooltip="Move between prompt and replies", id="chat.browse"),
+        Binding(
+            "ctrl+r",
+            "conversations",
+            "Conversations",
+            show=False,
+            tooltip="Search, open, rename, delete and export conversations",
+            id="chat.conversations",
+        ),
+        Binding(
+            "ctrl+n",
+            "new_conversation",
+            "New",
+            show=False,
+            tooltip="Start a new conversation; memories stay",
+            id="chat.new",
+        ),
         Binding("ctrl+o", "toggle_panel", "Panel", tooltip="Show or hide the memory panel", id="chat.panel"),
         Binding("pageup", "scroll_log(-1)", show=False, tooltip="Scroll the conversation up", id="chat.up"),
         Binding("pagedown", "scroll_log(1)", show=False, tooltip="Scroll the conversation down", id="chat.down"),
@@ -67,12 +86,18 @@ class ChatScreen(MainScreen):
     def compose(self) -> ComposeResult:
         self.controller = self.memlora.chat = ChatController(self.backend, self._turn_changed)
         self.editor = MemoryEditor(self.memlora)
+        self.conversation = ChatConversation(self)
         yield from super().compose()
 
     def on_mount(self) -> None:
         self.set_class(not self.backend.settings.panel, "-no-panel")
         self.prompt.focus()
         self.run_worker(self.controller.run_memory_worker(), group="remember", exit_on_error=False)
+        # After the first frame, which has the processor to itself.
+        self.call_after_refresh(self.set_timer, OPEN_DELAY, self._open_first_conversation)
+
+    def _open_first_conversation(self) -> None:
+        self.run_worker(self.conversation.open_first(), group="conversation", exit_on_error=False)
 
     # ------------------------------------------------------------------ parts
 
@@ -120,7 +145,16 @@ class ChatScreen(MainScreen):
         """Show the question at once and its reply as it is generated. Replies are generated one after the other."""
         self.controller.pending_replies += 1
         try:
+            saving = asyncio.ensure_future(self.conversation.save_question(turn))
+            await asyncio.wait([saving], timeout=ECHO_SECONDS)
             view = await self.show(turn)
+            try:
+                await saving
+            except Exception as error:
+                turn.problem = printable_line(str(error)) or type(error).__name__
+                self.memlora.report_error(error, "Not saved")
+                self._turn_changed(turn)
+                return
             async with self._reply_lock:
                 if self.controller.is_shutting_down:
                     turn.stopped = True
@@ -150,11 +184,17 @@ class ChatScreen(MainScreen):
             self.refresh_bindings()
             await stream.stop()
             view.remove_class("-replying")
+        await self.conversation.save_reply(turn)
+
+    async def wait_for_replies(self) -> None:
+        """Wait until no reply is being written."""
+        async with self._reply_lock:
+            pass
 
     async def clear(self) -> None:
         """Remove all turns from the screen."""
         self.turns.clear()
-        await self.query(ExchangeView).remove()
+        await self.query("#log > .exchange, #log > .earlier").remove()
         self.query_one("#welcome").display = True
         self.panel.show_turn(None)
 
@@ -171,6 +211,8 @@ class ChatScreen(MainScreen):
             )
         if turn.memory == "done":
             self.refresh_counts()
+            if turn.is_noted:
+                self.run_worker(self.conversation.save_reply(turn), group="noted", exit_on_error=False)
 
     @work(group="count", exclusive=True, exit_on_error=False)
     async def refresh_counts(self) -> None:
@@ -270,7 +312,23 @@ class ChatScreen(MainScreen):
     def show_panel(self) -> None:
         self.set_class(True, "-panel").set_class(False, "-no-panel")
 
+    def show_conversation(self, conversation: str, at: str) -> None:
+        """Open a conversation at the exchange with the key `at`."""
+        self.run_worker(self.conversation.open(conversation, at=at), group="conversation", exit_on_error=False)
+
+    def action_new_conversation(self) -> None:
+        self.run_worker(self.conversation.begin(), group="conversation", exit_on_error=False)
+
+    @work(group="conversations", exclusive=True, exit_on_error=False)
+    async def action_conversations(self) -> None:
+        from memlora_mlx.tui.screens.conversations import ConversationsScreen
+
+        chosen = await self.app.push_screen_wait(ConversationsScreen(self.conversation.id))
+        await self.conversation.follow(chosen)
+
     def action_scroll_log(self, pages: int) -> None:
+        if pages < 0 and self.log_view.scroll_y <= 0:
+            self.run_worker(self.conversation.load_earlier(), group="conversation", exit_on_error=False)
         self.log_view.scroll_relative(y=pages * max(1, self.log_view.size.height - 2), animate=False)
 
     def on_key(self, event: events.Key) -> None:
