@@ -40,13 +40,15 @@ class ChatTurn:
     image: Image | None = None
     reply: str = ""
     hits: tuple[Hit, ...] = ()  # the memories given to the student for this reply
+    cited: tuple[Hit, ...] = ()  # those of them whose words the reply has
+    is_noted: bool = False  # a statement, to a student that cannot talk: the reply is what was noted of it
     stopped: bool = False
     key: str = field(default_factory=lambda: uuid.uuid4().hex)  # of its exchange
     said_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     is_saved: bool = False  # the question is stored in its conversation
-    is_noted: bool = False  # a statement, to a student that cannot talk: the reply is what was noted of it
     memory: MemoryWorkState = "none"
     remembered: ExchangeResult | None = None
+    undone: set[str] = field(default_factory=set)  # memories whose change by this exchange the user has undone here
     problem: str | None = None  # why there is no reply, or why the exchange was not stored
 
 
@@ -86,6 +88,9 @@ class ChatController:
 
         def produce(workspace: Workspace) -> None:
             chat = self._chat_of(workspace)
+            if not chat.wants_reply(turn.question, turn.image):
+                turn.is_noted = True
+                return
             try:
                 for piece in chat.reply(turn.question, image=turn.image, cancelled=cancelled):
                     turn.hits = chat.hits
@@ -93,10 +98,12 @@ class ChatController:
             except Cancelled:
                 pass
             finally:
-                turn.hits = chat.hits
+                turn.hits, turn.cited = chat.hits, chat.cited
 
         async def run() -> None:
             try:
+                while any(other.is_noted for other in self._waiting):  # the answer may be in what was just told
+                    await asyncio.sleep(0.02)
                 if before is not None:  # a stopped reply finishes its last step first
                     await asyncio.wait([before])
                 await self._backend.run(produce)
@@ -130,6 +137,14 @@ class ChatController:
     def resume(self, turns: Sequence[SavedTurn]) -> None:
         """Continue a stored conversation, or begin a new one without turns. Memories stay."""
         self._chat, self._earlier = None, turns
+
+    def take_back(self, turn: ChatTurn) -> None:
+        """Forget the last question and reply of the running conversation, so that it can be answered again."""
+        if self._chat is None:
+            self._earlier = [saved for saved in self._earlier if saved.exchange_key != turn.key]
+        elif self._chat.turns:
+            del self._chat.turns[-2:]
+        turn.reply, turn.hits, turn.cited, turn.stopped, turn.problem = "", (), (), False, None
 
     def _chat_of(self, workspace: Workspace) -> Chat:
         """The conversation with this workspace. If the student was changed, it continues with the turns so far."""
@@ -175,8 +190,9 @@ class ChatController:
             while not self._waiting:
                 self._wake.clear()
                 await self._wake.wait()
-            await self._wait_until_idle()
             turn = self._waiting[0]
+            if not turn.is_noted:  # what is noted is what the user waits for
+                await self._wait_until_idle()
             turn.memory = "working"
             self._changed(turn)
             try:
@@ -196,6 +212,9 @@ class ChatController:
             await asyncio.sleep(max(left, 0.05))
 
     def _remember(self, turn: ChatTurn, workspace: Workspace) -> ExchangeResult:
-        return self._chat_of(workspace).remember(
-            turn.question, turn.reply, key=turn.key, said_at=turn.said_at, image=turn.image
-        )
+        chat = self._chat_of(workspace)
+        reply = "" if turn.is_noted else turn.reply
+        result = chat.remember(turn.question, reply, key=turn.key, said_at=turn.said_at, image=turn.image)
+        if turn.is_noted:
+            turn.reply = chat.noted(turn.question, result)
+        return result

@@ -112,9 +112,11 @@ def _remembered(workspace: Workspace, key: str) -> ExchangeResult | None:
         exchange = workspace.store.exchange(key)
     except StoreError:
         return None
-    applied = (
-        AppliedChange(line.event, line.memory_id, line.new_text, line.old_text)
-        for line in exchange_history(workspace.store, key)
-        if line.actor in ("model", "request") and not line.undone
+    return ExchangeResult(
+        exchange,
+        applied=tuple(
+            AppliedChange(line.event, line.memory_id, line.new_text, line.old_text)
+            for line in exchange_history(workspace.store, key)
+            if line.actor in ("model", "request") and not line.undone
+        ),
     )
-    return ExchangeResult(exchange, applied=tuple(applied))

@@ -18,6 +18,7 @@ from memlora_mlx.memory.pipeline import Pipeline
 from memlora_mlx.memory.results import ExchangeResult
 from memlora_mlx.memory.search.find import embed_some_messages, find
 from memlora_mlx.memory.store.conversations import SavedTurn, mark_remembered
+from memlora_mlx.memory.store.store import Store
 from memlora_mlx.records import Exchange, Hit, Image, MemoryRecord, Message, Priority, Request, Role, Scope
 from memlora_mlx.text import clean_text
 
@@ -30,6 +31,15 @@ MAX_CHARACTERS_PER_TOKEN = 16
 _LEFT_OUT = "\n[...]\n"
 # Named, as the speakers are whom the experts were trained on: without names the student's own chatter became facts of the user.
 USER, ASSISTANT = "User", "Assistant"
+
+
+PINNED = "pinned"  # metadata of a memory that every reply is given
+MAX_PINNED = 10  # of an owner's pinned memories, those pinned last
+
+
+def pinned_memories(store: Store, owner: Scope) -> list[MemoryRecord]:
+    """The memories of an owner that every reply is given."""
+    return store.list(owner, {PINNED: True}, limit=MAX_PINNED, order="changed")
 
 
 class Chat:
@@ -50,8 +60,7 @@ class Chat:
         """Continue a conversation: the next reply sees its last questions and replies."""
         self.turns.clear()
         for question, reply in questions_and_replies(turns):
-            if reply is not None and reply.text:
-                self.turns += [("user", question.text), ("assistant", reply.text)]
+            self._end_turn(question.text, reply.text if reply is not None else "")
 
     def reply(
         self, text: str, *, image: Image | None = None, cancelled: threading.Event | None = None
@@ -85,7 +94,9 @@ class Chat:
         if not self.pipeline.options.talks_freely and picture is None:
             yield from self._reply_from_memory(text, cancelled)
             return
-        hits = near_enough(self._found(text), self.pipeline.options)
+        pinned = [Hit(memory, None, 0.0) for memory in pinned_memories(self.pipeline.store, self.owner)]
+        ids = {hit.id for hit in pinned}
+        hits = pinned + [hit for hit in near_enough(self._found(text), self.pipeline.options) if hit.id not in ids]
         engine, prompt_memories = self.pipeline.engine, self.pipeline.evidence(text, hits)
         budget = self._budget
         earlier = tuple(self.turns[-MAX_TURNS:])

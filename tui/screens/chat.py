@@ -20,11 +20,13 @@ from memlora_mlx.text import printable, printable_line
 from memlora_mlx.tui.chat_controller import ChatController, ChatTurn
 from memlora_mlx.tui.commands import parse
 from memlora_mlx.tui.memory_editor import MemoryEditor
-from memlora_mlx.tui.screens.base import MainScreen
 from memlora_mlx.tui.screens.chat_conversation import ChatConversation
+from memlora_mlx.tui.screens.conversation_keys import ConversationKeys
 from memlora_mlx.tui.widgets.attachment import Attachment
 from memlora_mlx.tui.widgets.exchange import ExchangeView
-from memlora_mlx.tui.widgets.memory_panel import MemoryItem, MemoryPanel
+from memlora_mlx.tui.widgets.memory_item import MemoryItem
+from memlora_mlx.tui.widgets.memory_panel import MemoryPanel
+from memlora_mlx.tui.widgets.new_text import NewTextMark
 from memlora_mlx.tui.widgets.prompt import History, Prompt, PromptBox
 
 WELCOME = """\
@@ -36,47 +38,31 @@ reply: open, edit, delete or undo them there.
 /  commands      Ctrl+P  palette      F1  help      Ctrl+Q  quit"""
 OPEN_DELAY = 0.05  # seconds after the first frame
 ECHO_SECONDS = 0.15  # after which a message is shown although it is not stored yet, as while the store is being opened
+READABLE_SHARE = 0.7  # of the context that one message may take in a reply's prompt: see `memlora_mlx.memory.chat`
 NO_TEXT = "(shares an image)"  # the text of a message that is an image alone
 
 
-class ChatScreen(MainScreen):
+class ChatScreen(ConversationKeys):
     NAME = "Chat"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "stop_reply", "Stop", tooltip="Stop the reply", id="chat.stop"),
         Binding("escape", "browse", "Browse", tooltip="Move between prompt and replies", id="chat.browse"),
-        Binding(
-            "ctrl+r",
-            "conversations",
-            "Conversations",
-            show=False,
-            tooltip="Search, open, rename, delete and export conversations",
-            id="chat.conversations",
-        ),
-        Binding(
-            "ctrl+n",
-            "new_conversation",
-            "New",
-            show=False,
-            tooltip="Start a new conversation; memories stay",
-            id="chat.new",
-        ),
         Binding("ctrl+o", "toggle_panel", "Panel", tooltip="Show or hide the memory panel", id="chat.panel"),
-        Binding("pageup", "scroll_log(-1)", show=False, tooltip="Scroll the conversation up", id="chat.up"),
-        Binding("pagedown", "scroll_log(1)", show=False, tooltip="Scroll the conversation down", id="chat.down"),
     ]
 
     def __init__(self) -> None:
         super().__init__()
-        self.turns: list[ChatTurn] = []
         self._reply_lock = asyncio.Lock()
 
     def compose_body(self) -> Iterable[Widget]:
         history = History(self.backend.settings.home / APP_HISTORY)
+        log = VerticalScroll(Static(WELCOME, id="welcome", markup=False), id="log", can_focus=False)
         yield Horizontal(
             Vertical(
-                VerticalScroll(Static(WELCOME, id="welcome", markup=False), id="log", can_focus=False),
+                log,
+                NewTextMark(log),
                 Attachment(),
-                PromptBox(history),
+                PromptBox(history, int(READABLE_SHARE * self.backend.settings.max_context)),
                 id="talk",
             ),
             MemoryPanel(),
@@ -94,28 +80,7 @@ class ChatScreen(MainScreen):
         self.prompt.focus()
         self.run_worker(self.controller.run_memory_worker(), group="remember", exit_on_error=False)
         # After the first frame, which has the processor to itself.
-        self.call_after_refresh(self.set_timer, OPEN_DELAY, self._open_first_conversation)
-
-    def _open_first_conversation(self) -> None:
-        self.run_worker(self.conversation.open_first(), group="conversation", exit_on_error=False)
-
-    # ------------------------------------------------------------------ parts
-
-    @property
-    def prompt(self) -> Prompt:
-        return self.query_one(Prompt)
-
-    @property
-    def panel(self) -> MemoryPanel:
-        return self.query_one(MemoryPanel)
-
-    @property
-    def attachment(self) -> Attachment:
-        return self.query_one(Attachment)
-
-    @property
-    def log_view(self) -> VerticalScroll:
-        return self.query_one("#log", VerticalScroll)
+        self.call_after_refresh(self.set_timer, OPEN_DELAY, self.open_first_conversation)
 
     # ------------------------------------------------------------------ asking
 
@@ -166,6 +131,23 @@ class ChatScreen(MainScreen):
         finally:
             self.controller.pending_replies -= 1
 
+    @work(group="reply", exit_on_error=False)
+    async def answer_again(self, view: ExchangeView) -> None:
+        """Replace the last reply. What was stored from the exchange stays; one that failed is stored now."""
+        turn = view.turn
+        self.controller.pending_replies += 1
+        try:
+            async with self._reply_lock:
+                is_stored = turn.memory != "none"
+                self.controller.take_back(turn)
+                await view.markdown.update("")
+                await self._stream(turn, view)
+            self._turn_changed(turn)
+            if turn.problem is None and not is_stored:
+                self.controller.remember(turn)
+        finally:
+            self.controller.pending_replies -= 1
+
     async def _stream(self, turn: ChatTurn, view: ExchangeView) -> None:
         self.controller.stop = stop = asyncio.Event()
         self.refresh_bindings()
@@ -184,6 +166,7 @@ class ChatScreen(MainScreen):
             self.refresh_bindings()
             await stream.stop()
             view.remove_class("-replying")
+            view.make_code_focusable()
         await self.conversation.save_reply(turn)
 
     async def wait_for_replies(self) -> None:
@@ -202,6 +185,8 @@ class ChatScreen(MainScreen):
         """Update the note below the reply, the panel and the counts."""
         for view in self.query(ExchangeView):
             if view.turn is turn:
+                if turn.is_noted:
+                    view.show_noted()
                 view.refresh_note()
         if self.panel.turn is turn:
             self.panel.refresh_items()
@@ -213,10 +198,6 @@ class ChatScreen(MainScreen):
             self.refresh_counts()
             if turn.is_noted:
                 self.run_worker(self.conversation.save_reply(turn), group="noted", exit_on_error=False)
-
-    @work(group="count", exclusive=True, exit_on_error=False)
-    async def refresh_counts(self) -> None:
-        await self.backend.refresh_counts()
 
     @on(TextArea.Changed)
     def typed(self) -> None:
@@ -256,25 +237,6 @@ class ChatScreen(MainScreen):
             view.set_class(view is event.view, "-current")
         self.panel.show_turn(event.view.turn)
 
-    @on(MemoryItem.Acted)
-    @work(group="memory", exit_on_error=False)
-    async def act(self, event: MemoryItem.Acted) -> None:
-        """Do to a memory what its key says. A failure is reported and changes nothing."""
-        entry = event.entry
-        if event.action == "source":
-            await self.editor.show_source(entry.memory_id)
-            return
-        if event.action == "edit":
-            change = await self.editor.edit(entry.memory_id)
-        elif event.action == "undo":
-            change = await self.editor.undo(entry.memory_id, facts=self.panel.facts_behind(entry.memory_id))
-        elif event.action == "redo":
-            change = await self.editor.redo(entry.memory_id)
-        else:
-            change = await self.editor.delete(entry.memory_id, entry.text)
-        if change is not None:
-            self.panel.show_change(change)
-
     # ------------------------------------------------------------------ keys
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
@@ -311,25 +273,6 @@ class ChatScreen(MainScreen):
 
     def show_panel(self) -> None:
         self.set_class(True, "-panel").set_class(False, "-no-panel")
-
-    def show_conversation(self, conversation: str, at: str) -> None:
-        """Open a conversation at the exchange with the key `at`."""
-        self.run_worker(self.conversation.open(conversation, at=at), group="conversation", exit_on_error=False)
-
-    def action_new_conversation(self) -> None:
-        self.run_worker(self.conversation.begin(), group="conversation", exit_on_error=False)
-
-    @work(group="conversations", exclusive=True, exit_on_error=False)
-    async def action_conversations(self) -> None:
-        from memlora_mlx.tui.screens.conversations import ConversationsScreen
-
-        chosen = await self.app.push_screen_wait(ConversationsScreen(self.conversation.id))
-        await self.conversation.follow(chosen)
-
-    def action_scroll_log(self, pages: int) -> None:
-        if pages < 0 and self.log_view.scroll_y <= 0:
-            self.run_worker(self.conversation.load_earlier(), group="conversation", exit_on_error=False)
-        self.log_view.scroll_relative(y=pages * max(1, self.log_view.size.height - 2), animate=False)
 
     def on_key(self, event: events.Key) -> None:
         """Up and Down move between the replies, and to the prompt below them."""

@@ -17,6 +17,7 @@ from textual.widgets import Footer, Static, TextArea
 from memlora_mlx.records import Exchange, Revision
 from memlora_mlx.text import printable, printable_line
 from memlora_mlx.tui.times import format_time
+from memlora_mlx.tui.widgets.text_diff import revision_text
 
 
 class EditArea(TextArea):
@@ -161,10 +162,8 @@ class SourceDialog(ModalScreen[bool | None]):
         parts: list[Content] = [Content.styled("\nHistory\n", "$foreground 60%")]
         for line in self._history:
             undone = "  (undone)" if line.undone else ""
-            words = printable_line(line.new_text or line.old_text or "")
-            parts.append(
-                Content(f"\n{line.event.lower():<7} {format_time(line.at)}  by {line.actor}{undone}\n  {words}\n")
-            )
+            head = f"\n{line.event.lower():<7} {format_time(line.at)}  by {line.actor}{undone}\n"
+            parts.append(Content.assemble(head, revision_text(line.old_text, line.new_text), "\n"))
         return Content("").join(parts)
 
 

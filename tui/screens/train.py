@@ -194,6 +194,11 @@ class TrainScreen(MainScreen):
         self._show_message(f"▶ {folder.name}: loading the student and the data …")
         self.refresh_list()
 
+    def _progress(self) -> str:
+        """How far the training is that this screen started, for the status bar."""
+        points = runs.read(self._own_job).points if self._own_job is not None else ()
+        return f"{points[-1].step:,}/{points[-1].steps:,}" if points else "▶"
+
     def _check_free(self) -> None:
         busy = [run for run in self._finished_runs.values() if run.state == "training"]
         if self._job is not None or busy:
@@ -206,12 +211,14 @@ class TrainScreen(MainScreen):
         if job is None:
             return
         if (code := job.poll()) is None:
+            self.memlora.background_work["train"] = self._progress()
             known = self._finished_runs.get(self._own_job.name) if self._own_job else None
             if (known is None or not known.points) and not job.is_stopped and (line := job.last_line):
                 self._show_message(f"▶ {line}")
             return
         folder = self._own_job
         self._job, self._own_job, self._last_message = None, None, ""
+        self.memlora.background_work.pop("train", None)
         if code == 0:
             self.notify(job.lines()[-1] if job.lines() else "", title="Training finished", markup=False)
         elif job.is_stopped:
