@@ -21,7 +21,7 @@ from memlora_mlx.memory.store.transactions import Transaction
 _IN = "IN (SELECT value FROM json_each(?))"
 _TABLES = (
     *("history", "tombstones", "message_tombstones", "memories", "exchanges", "images", "sources", "people"),
-    *("erased_exchanges", "owners"),
+    *("erased_exchanges", "turns", "conversations", "owners"),
 )
 
 

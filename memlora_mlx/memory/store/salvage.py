@@ -19,13 +19,17 @@ from memlora_mlx.memory.store.database import Database, prepare_connection
 _PARENTS = frozenset({"owners", "exchanges", "images", "meta", "indexed_messages"})
 # What is left to do where a row that others name is lost: lines that cannot be without it go, others forget its name.
 _RELATIONS = (
-    "INSERT INTO owners (id, user_id) SELECT DISTINCT owner, 'salvaged-' || owner FROM memories"
-    " WHERE owner NOT IN (SELECT id FROM owners)",
+    (
+        "INSERT INTO owners (id, user_id) SELECT DISTINCT owner, 'salvaged-' || owner FROM memories"
+        " WHERE owner NOT IN (SELECT id FROM owners)"
+    ),
     "DELETE FROM exchanges WHERE owner NOT IN (SELECT id FROM owners)",
     "DELETE FROM messages WHERE exchange NOT IN (SELECT id FROM exchanges)",
     "UPDATE messages SET image = NULL WHERE image NOT IN (SELECT id FROM images)",
-    "DELETE FROM indexed_messages WHERE (exchange, position) NOT IN (SELECT exchange, position FROM messages)"
-    " OR owner NOT IN (SELECT id FROM owners)",
+    (
+        "DELETE FROM indexed_messages WHERE (exchange, position) NOT IN (SELECT exchange, position FROM messages)"
+        " OR owner NOT IN (SELECT id FROM owners)"
+    ),
     "UPDATE indexed_messages SET previous = NULL WHERE previous NOT IN (SELECT id FROM indexed_messages)",
     "DELETE FROM message_vectors WHERE message NOT IN (SELECT id FROM indexed_messages)",
     "UPDATE indexed_messages SET is_embedded = id IN (SELECT message FROM message_vectors)",
@@ -38,8 +42,10 @@ _RELATIONS = (
     "UPDATE history SET undone_by = NULL WHERE undone_by NOT IN (SELECT id FROM history)",
     "DELETE FROM tombstones WHERE owner NOT IN (SELECT id FROM owners)",
     "DELETE FROM message_tombstones WHERE owner NOT IN (SELECT id FROM owners)",
-    "UPDATE owners SET memories = (SELECT count(*) FROM memories WHERE owner = owners.id),"
-    " messages = (SELECT count(*) FROM indexed_messages WHERE owner = owners.id AND is_embedded)",
+    (
+        "UPDATE owners SET memories = (SELECT count(*) FROM memories WHERE owner = owners.id),"
+        " messages = (SELECT count(*) FROM indexed_messages WHERE owner = owners.id AND is_embedded)"
+    ),
     "DELETE FROM meta WHERE key = 'words'",  # the full-text index is made again when the store is opened
 )
 _CHUNK = 10_000  # keys read at once
@@ -162,7 +168,9 @@ def _last(source: sqlite3.Connection, table: str, key: str) -> int:
     return max(known)
 
 
-def _between(source: sqlite3.Connection, selects: Sequence[str], key: str, first: int, last: int) -> Iterator[sqlite3.Row]:
+def _between(
+    source: sqlite3.Connection, selects: Sequence[str], key: str, first: int, last: int
+) -> Iterator[sqlite3.Row]:
     """The rows with a key in a range; where a page cannot be read, its range is halved until it stands alone."""
     try:
         found = source.execute(f"{selects[0]} WHERE {key} BETWEEN ? AND ?", [first, last]).fetchall()
