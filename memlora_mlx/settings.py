@@ -108,6 +108,7 @@ def load_settings(flags: Mapping[str, object] | None = None, environ: Mapping[st
         if "home" in table:
             raise UsageError(f"{config}: home is where this file lies; set it by --home or MEMLORA_HOME")
         table.pop("models", None)  # the user's own models: see `memlora_mlx.models.catalog`
+        table.pop("keys", None)  # the app's keys: see `memlora_mlx.tui.keymap`
         settings = _apply(settings, table, str(config))
     keys = {field.name: f"MEMLORA_{field.name.upper()}" for field in fields(Settings)}
     from_environment = {name: environ[key] for name, key in keys.items() if environ.get(key)}  # an empty one is unset

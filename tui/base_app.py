@@ -28,6 +28,11 @@ SCREENS_BY_KEY = {  # mode -> key, name, what it is for
     "models": ("f7", "Models", "List, download and choose models"),
 }
 
+# The second key behind Ctrl+X: what keyboards without function keys can send, such as a Mac's in Terminal.app.
+CHORDS = {"1": "help", "ctrl+e": "edit_outside"} | {
+    key.removeprefix("f"): f"page('{mode}')" for mode, (key, _, _) in SCREENS_BY_KEY.items()
+}
+
 
 class BaseApp(App[None]):
     """The models, the conversation, the preferences and the error notices that all screens share.
@@ -40,6 +45,8 @@ class BaseApp(App[None]):
         super().__init__()
         self.backend = Backend(settings, models_folder=models_folder)
         self.chat: ChatController | None = None  # set by the Chat screen when it is first shown
+        # Work that goes on while its screen is not shown, by its name and with how far it is; all status bars show it.
+        self.background_work: dict[str, str] = {}
         for theme in THEMES.values():
             self.register_theme(theme)
         self.theme = THEMES[settings.theme].name

@@ -39,11 +39,14 @@ class ChatTurn:
     image: Image | None = None
     reply: str = ""
     hits: tuple[Hit, ...] = ()  # the memories given to the student for this reply
+    cited: tuple[Hit, ...] = ()  # those of them whose words the reply has
+    is_noted: bool = False  # a statement, to a student that cannot talk: the reply is what was noted of it
     stopped: bool = False
     key: str = field(default_factory=lambda: uuid.uuid4().hex)  # of its exchange
     said_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     memory: MemoryWorkState = "none"
     remembered: ExchangeResult | None = None
+    undone: set[str] = field(default_factory=set)  # memories whose change by this exchange the user has undone here
     problem: str | None = None  # why there is no reply, or why the exchange was not stored
 
 
@@ -82,6 +85,9 @@ class ChatController:
 
         def produce(workspace: Workspace) -> None:
             chat = self._chat_of(workspace)
+            if not chat.wants_reply(turn.question, turn.image):
+                turn.is_noted = True
+                return
             try:
                 for piece in chat.reply(turn.question, image=turn.image, cancelled=cancelled):
                     turn.hits = chat.hits
@@ -89,10 +95,12 @@ class ChatController:
             except Cancelled:
                 pass
             finally:
-                turn.hits = chat.hits
+                turn.hits, turn.cited = chat.hits, chat.cited
 
         async def run() -> None:
             try:
+                while any(other.is_noted for other in self._waiting):  # the answer may be in what was just told
+                    await asyncio.sleep(0.02)
                 if before is not None:  # a stopped reply finishes its last step first
                     await asyncio.wait([before])
                 await self._backend.run(produce)
@@ -122,6 +130,12 @@ class ChatController:
             running.add_done_callback(
                 lambda done: done.cancelled() or done.exception()
             )  # retrieve the exception, so that asyncio does not log it
+
+    def take_back(self, turn: ChatTurn) -> None:
+        """Forget the last question and reply of the running conversation, so that it can be answered again."""
+        if self._chat is not None and self._chat.turns:
+            del self._chat.turns[-2:]
+        turn.reply, turn.hits, turn.cited, turn.stopped, turn.problem = "", (), (), False, None
 
     def clear_turns(self) -> None:
         """Start a new conversation. Memories stay."""
@@ -169,8 +183,9 @@ class ChatController:
             while not self._waiting:
                 self._wake.clear()
                 await self._wake.wait()
-            await self._wait_until_idle()
             turn = self._waiting[0]
+            if not turn.is_noted:  # what is noted is what the user waits for
+                await self._wait_until_idle()
             turn.memory = "working"
             self._changed(turn)
             try:
@@ -190,9 +205,12 @@ class ChatController:
             await asyncio.sleep(max(left, 0.05))
 
     def _remember(self, turn: ChatTurn, workspace: Workspace) -> ExchangeResult:
-        return self._chat_of(workspace).remember(
-            turn.question, turn.reply, key=turn.key, said_at=turn.said_at, image=turn.image
-        )
+        chat = self._chat_of(workspace)
+        reply = "" if turn.is_noted else turn.reply
+        result = chat.remember(turn.question, reply, key=turn.key, said_at=turn.said_at, image=turn.image)
+        if turn.is_noted:
+            turn.reply = chat.noted(turn.question, result)
+        return result
 
 
 def as_markdown(turns: list[ChatTurn]) -> str:

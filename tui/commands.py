@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +22,8 @@ class Command:
 COMMANDS: tuple[Command, ...] = (
     Command("help", "", "Show all keys and commands"),
     Command("memories", "", "Search, edit and export memories"),
-    Command("search", "TEXT", "Search memories and show them in the panel"),
+    Command("search", "TEXT", "Search memories in the panel; also person:NAME, since:2026-03-01, before:2026-04-01"),
+    Command("today", "", "Show in the panel what was learned, changed and withdrawn today"),
     Command("remember", "TEXT", "Store this text as a memory"),
     Command("forget", "TEXT", "Delete the memory nearest to this text; without a text, undo"),
     Command("undo", "", "Undo the last change to the memories"),
@@ -51,6 +54,16 @@ def parse(text: str) -> tuple[Command, str] | None:
     name, _, argument = text.strip()[1:].partition(" ")
     command = BY_NAME.get(name.lower())
     return None if command is None else (command, argument.strip())
+
+
+def unknown_command(text: str) -> str | None:
+    """Why a line that looks like a command is refused, or None if it is a command or just text, such as a path."""
+    line = text.strip()
+    found = re.fullmatch(r"/([A-Za-z][\w-]*)(?: .*)?", line)
+    if found is None or parse(line) is not None or Path(f"/{found[1]}").exists():
+        return None
+    near = difflib.get_close_matches(found[1].lower(), BY_NAME, n=1)
+    return f"There is no command /{found[1]}. {f'Did you mean /{near[0]}?' if near else 'Type / to see all commands.'}"
 
 
 def complete(text: str, *, limit: int = 40) -> Sequence[tuple[str, str]]:

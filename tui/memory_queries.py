@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -105,6 +106,26 @@ def _containing_words(workspace: Workspace, query: MemoryQuery, words: str, note
 
 def _as_hits(memories: Iterable[MemoryRecord]) -> tuple[Neighbour, ...]:
     return tuple(Neighbour(memory, -1.0) for memory in memories)
+
+
+def pinned_and_today(workspace: Workspace, midnight: datetime) -> tuple[list[MemoryRecord], list[Revision]]:
+    """The user's pinned memories, and what was learned, changed and withdrawn from a moment on, the newest first."""
+    from memlora_mlx.memory.chat import pinned_memories
+    from memlora_mlx.memory.store.history import changes_since
+    from memlora_mlx.records import Scope
+
+    owner = Scope(user_id=workspace.settings.user)
+    return pinned_memories(workspace.store, owner), changes_since(workspace.store, midnight, owner)
+
+
+def toggle_pin(workspace: Workspace, memory_id: str) -> bool:
+    """Pin a memory, or unpin it. Returns whether it is pinned now. Raises MemoryNotFound."""
+    from memlora_mlx.memory.chat import PINNED
+
+    memory = workspace.store.get(memory_id)
+    is_pinned = bool(memory and memory.metadata.get(PINNED))
+    workspace.editor.revise(memory_id, metadata={PINNED: not is_pinned})
+    return not is_pinned
 
 
 @dataclass(frozen=True, slots=True)

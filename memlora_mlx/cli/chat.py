@@ -67,6 +67,11 @@ def chat_command(
                     background.wait()
                     _command(line.strip(), talk, opened.editor)
                     continue
+                if not talk.pipeline.options.talks_freely:  # it answers from what was said before, which must be stored
+                    background.wait()
+                if not talk.wants_reply(line):
+                    background.note(line)
+                    continue
                 reply = _reply(talk, line)
                 if reply is not None:
                     background.remember(line, reply)
@@ -179,6 +184,18 @@ class _MemoryWorker:
             self._pool.submit(self._chat.remember, said, replied, key=uuid.uuid4().hex, said_at=datetime.now(UTC))
         )
         self._report()
+
+    def note(self, said: str) -> None:
+        """Store what was said now, and print what was noted of it."""
+        from memlora_mlx.errors import MemloraError
+
+        try:
+            result = self._chat.remember(said, "", key=uuid.uuid4().hex, said_at=datetime.now(UTC))
+        except MemloraError as error:
+            self._console.print(f"  not remembered: {error}", style="red", markup=False)
+            return
+        undo = " - /undo takes it back" if any(change.rejected is None for change in result.applied) else ""
+        typer.echo(f"{self._chat.noted(said, result)}{undo}")
 
     def wait(self) -> None:
         for job in self._waiting:

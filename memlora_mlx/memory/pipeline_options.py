@@ -24,6 +24,7 @@ class PipelineOptions:
     per_fact: bool = False  # the update expert was trained on one fact at a time, so each fact has an update of its own
     supports_images: bool = False  # the student is a vision model
     least_cosine: float | None = None  # a question that nothing found is so near is not answered; None: all are
+    talks_freely: bool = True  # False: the student only answers from memories in a chat, and notes what it is told
     use_expert_in_chat: bool = False  # the student can use memories only with its generation expert, in a chat too
     grounded_answers: bool = False  # answers may only have words of their evidence, because the student invents others
     keep_secrets: bool = False  # store secrets that are said; see `secrets`

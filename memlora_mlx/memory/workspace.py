@@ -121,10 +121,15 @@ class Workspace:
         return [stage for stage in ("extraction", "update") if stage not in self.expert_stages]
 
     @property
+    def talks_freely(self) -> bool:
+        """Whether the student can chat: one that does not follow prompts untrained repeats itself and claims to be the user."""
+        entry = entries(self.settings.home).get(self.student_name)
+        return entry is None or entry.zero_shot
+
+    @property
     def use_expert_in_chat(self) -> bool:
         """Whether the student, which does not follow prompts untrained, has an expert that answers from memories."""
-        entry = entries(self.settings.home).get(self.student_name)
-        return entry is not None and not entry.zero_shot and "generation" in self.expert_stages
+        return not self.talks_freely and "generation" in self.expert_stages
 
     @cached_property
     def engine(self) -> Engine:
@@ -162,9 +167,9 @@ class Workspace:
         except ModelMissing:
             if not (folder / "memories.db").is_file():
                 raise
-            store = Store(folder, EmbeddingFingerprint("", 0), create=False, any_embedding=True)
+            store = Store(folder, EmbeddingFingerprint("", 0), create=False, any_embedding=True, daily_backups=True)
         else:
-            store = Store(folder, space, keep_location=self.settings.keep_location)
+            store = Store(folder, space, keep_location=self.settings.keep_location, daily_backups=True)
         keep_house(store, self.settings)
         return store
 
@@ -194,6 +199,7 @@ class Workspace:
             copy_constrained=update.copied_texts,
             per_fact=update.one_fact and beyond_paper,
             supports_images=self.has_vision,
+            talks_freely=self.talks_freely,
             use_expert_in_chat=self.use_expert_in_chat,
             least_cosine=embedder.least_cosine if embedder is not None else None,
             empty_handicap=(extraction.empty_handicap or 0.0) if beyond_paper else 0.0,

@@ -21,10 +21,12 @@ from memlora_mlx.text import printable, printable_line
 from memlora_mlx.tui.chat_controller import ChatController, ChatTurn
 from memlora_mlx.tui.commands import parse
 from memlora_mlx.tui.memory_editor import MemoryEditor
-from memlora_mlx.tui.screens.base import MainScreen
+from memlora_mlx.tui.screens.exchange_keys import ExchangeKeys
 from memlora_mlx.tui.widgets.attachment import Attachment
 from memlora_mlx.tui.widgets.exchange import ExchangeView
-from memlora_mlx.tui.widgets.memory_panel import MemoryItem, MemoryPanel
+from memlora_mlx.tui.widgets.memory_item import MemoryItem
+from memlora_mlx.tui.widgets.memory_panel import MemoryPanel
+from memlora_mlx.tui.widgets.new_text import NewTextMark
 from memlora_mlx.tui.widgets.prompt import History, Prompt, PromptBox
 
 WELCOME = """\
@@ -34,10 +36,11 @@ What you say is stored on this machine and nowhere else. The panel on the right 
 reply: open, edit, delete or undo them there.
 
 /  commands      Ctrl+P  palette      F1  help      Ctrl+Q  quit"""
+READABLE_SHARE = 0.7  # of the context that one message may take in a reply's prompt: see `memlora_mlx.memory.chat`
 NO_TEXT = "(shares an image)"  # the text of a message that is an image alone
 
 
-class ChatScreen(MainScreen):
+class ChatScreen(ExchangeKeys):
     NAME = "Chat"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "stop_reply", "Stop", tooltip="Stop the reply", id="chat.stop"),
@@ -45,21 +48,23 @@ class ChatScreen(MainScreen):
         Binding("ctrl+o", "toggle_panel", "Panel", tooltip="Show or hide the memory panel", id="chat.panel"),
         Binding("pageup", "scroll_log(-1)", show=False, tooltip="Scroll the conversation up", id="chat.up"),
         Binding("pagedown", "scroll_log(1)", show=False, tooltip="Scroll the conversation down", id="chat.down"),
+        Binding("ctrl+end", "scroll_to_end", show=False, tooltip="Go to the end of the conversation", id="chat.end"),
     ]
 
     def __init__(self) -> None:
         super().__init__()
-        self.turns: list[ChatTurn] = []
         self._reply_lock = asyncio.Lock()
 
     def compose_body(self) -> Iterable[Widget]:
         settings = self.backend.settings
         history = History(settings.home / APP_HISTORY, keep_secrets=settings.keep_secrets)
+        log = VerticalScroll(Static(WELCOME, id="welcome", markup=False), id="log", can_focus=False)
         yield Horizontal(
             Vertical(
-                VerticalScroll(Static(WELCOME, id="welcome", markup=False), id="log", can_focus=False),
+                log,
+                NewTextMark(log),
                 Attachment(),
-                PromptBox(history),
+                PromptBox(history, int(READABLE_SHARE * self.backend.settings.max_context)),
                 id="talk",
             ),
             MemoryPanel(),
@@ -75,24 +80,6 @@ class ChatScreen(MainScreen):
         self.set_class(not self.backend.settings.panel, "-no-panel")
         self.prompt.focus()
         self.run_worker(self.controller.run_memory_worker(), group="remember", exit_on_error=False)
-
-    # ------------------------------------------------------------------ parts
-
-    @property
-    def prompt(self) -> Prompt:
-        return self.query_one(Prompt)
-
-    @property
-    def panel(self) -> MemoryPanel:
-        return self.query_one(MemoryPanel)
-
-    @property
-    def attachment(self) -> Attachment:
-        return self.query_one(Attachment)
-
-    @property
-    def log_view(self) -> VerticalScroll:
-        return self.query_one("#log", VerticalScroll)
 
     # ------------------------------------------------------------------ asking
 
@@ -134,6 +121,23 @@ class ChatScreen(MainScreen):
         finally:
             self.controller.pending_replies -= 1
 
+    @work(group="reply", exit_on_error=False)
+    async def answer_again(self, view: ExchangeView) -> None:
+        """Replace the last reply. What was stored from the exchange stays; one that failed is stored now."""
+        turn = view.turn
+        self.controller.pending_replies += 1
+        try:
+            async with self._reply_lock:
+                is_stored = turn.memory != "none"
+                self.controller.take_back(turn)
+                await view.markdown.update("")
+                await self._stream(turn, view)
+            self._turn_changed(turn)
+            if turn.problem is None and not is_stored:
+                self.controller.remember(turn)
+        finally:
+            self.controller.pending_replies -= 1
+
     async def _stream(self, turn: ChatTurn, view: ExchangeView) -> None:
         self.controller.stop = stop = asyncio.Event()
         self.refresh_bindings()
@@ -152,6 +156,7 @@ class ChatScreen(MainScreen):
             self.refresh_bindings()
             await stream.stop()
             view.remove_class("-replying")
+            view.make_code_focusable()
 
     async def clear(self) -> None:
         """Remove all turns from the screen."""
@@ -164,6 +169,8 @@ class ChatScreen(MainScreen):
         """Update the note below the reply, the panel and the counts."""
         for view in self.query(ExchangeView):
             if view.turn is turn:
+                if turn.is_noted:
+                    view.show_noted()
                 view.refresh_note()
         if self.panel.turn is turn:
             self.panel.refresh_items()
@@ -175,10 +182,6 @@ class ChatScreen(MainScreen):
             if turn.remembered is not None and (told := describe_withheld(turn.remembered.withheld)):
                 self.notify(told, title="Left out", markup=False)
             self.refresh_counts()
-
-    @work(group="count", exclusive=True, exit_on_error=False)
-    async def refresh_counts(self) -> None:
-        await self.backend.refresh_counts()
 
     @on(TextArea.Changed)
     def typed(self) -> None:
@@ -218,27 +221,6 @@ class ChatScreen(MainScreen):
             view.set_class(view is event.view, "-current")
         self.panel.show_turn(event.view.turn)
 
-    @on(MemoryItem.Acted)
-    @work(group="memory", exit_on_error=False)
-    async def act(self, event: MemoryItem.Acted) -> None:
-        """Do to a memory what its key says. A failure is reported and changes nothing."""
-        entry = event.entry
-        if event.action == "source":
-            await self.editor.show_source(entry.memory_id)
-            return
-        if event.action == "edit":
-            change = await self.editor.edit(entry.memory_id)
-        elif event.action == "undo":
-            change = await self.editor.undo(entry.memory_id, facts=self.panel.facts_behind(entry.memory_id))
-        elif event.action == "redo":
-            change = await self.editor.redo(entry.memory_id)
-        elif event.action == "erase":
-            change = await self.editor.erase(entry.memory_id, entry.text)
-        else:
-            change = await self.editor.delete(entry.memory_id, entry.text)
-        if change is not None:
-            self.panel.show_change(change)
-
     # ------------------------------------------------------------------ keys
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
@@ -276,7 +258,12 @@ class ChatScreen(MainScreen):
     def show_panel(self) -> None:
         self.set_class(True, "-panel").set_class(False, "-no-panel")
 
+    def action_scroll_to_end(self) -> None:
+        self.log_view.anchor()
+
     def action_scroll_log(self, pages: int) -> None:
+        if pages < 0:
+            self.log_view.release_anchor()  # a reply that grows must not move what is read
         self.log_view.scroll_relative(y=pages * max(1, self.log_view.size.height - 2), animate=False)
 
     def on_key(self, event: events.Key) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -60,9 +63,15 @@ class ChatCommands:
 
     async def command_search(self, words: str) -> None:
         limit = self.chat.backend.settings.limit
-        hits = await self.chat.backend.run(partial(_found, text=words or " ", limit=limit))
+        search = read_search(words)
+        hits = await self.chat.backend.run(partial(_found, search=search, limit=limit))
         self.chat.show_panel()
         self.chat.panel.show_hits(f"Nearest to “{printable_line(words, 30)}”", hits)
+
+    async def command_today(self, _: str) -> None:
+        self.chat.show_panel()
+        self.chat.panel.show_turn(None)
+        await self.chat.refresh_panel()
 
     async def command_remember(self, words: str) -> None:
         if not words:
@@ -128,13 +137,58 @@ class ChatCommands:
         self.chat.notify(printable_line(str(target), 120), title="Saved", markup=False)
 
 
-def _found(workspace: Workspace, text: str, limit: int) -> list[Hit]:
-    """The user's memories and messages that fit this text best."""
+@dataclass(frozen=True, slots=True)
+class PanelSearch:
+    """What `/search` looks for."""
+
+    text: str
+    person: str | None = None  # whose memories; the user's own by default
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+def read_search(words: str) -> PanelSearch:
+    """The argument of `/search`: a text, and filters such as `person:ann`, `since:2026-03-01` and `before:2026-04-01`.
+
+    Raises:
+        UsageError: a date cannot be read, or there is no text.
+    """
+    found: dict[str, str] = {}
+
+    def take(match: re.Match[str]) -> str:
+        found[match[1].lower()] = match[2]
+        return " "
+
+    text = " ".join(_FILTER.sub(take, words).split())
+    if not text:
+        raise UsageError("Add what to look for, for example: /search my cat since:2026-03-01 person:ann")
+    days = {}
+    for name in ("since", "before"):
+        if name in found:
+            try:
+                days[name] = datetime.fromisoformat(found[name]).astimezone()
+            except ValueError:
+                raise UsageError(f"{name}:{found[name]} is no date. Write it as {name}:2026-03-01.") from None
+    return PanelSearch(text, found.get("person"), days.get("since"), days.get("before"))
+
+
+_FILTER = re.compile(r"(?<!\S)(person|since|before):(\S+)", re.IGNORECASE)
+
+
+def _found(workspace: Workspace, search: PanelSearch, limit: int) -> list[Hit]:
+    """The memories and messages that fit a search best."""
     from memlora_mlx.memory.api import Memory
     from memlora_mlx.records import Scope
 
-    owner = Scope(user_id=workspace.settings.user)
-    return Memory.of(workspace).find(text, scopes=[owner], limit=limit, owner_exact=True)
+    owner = Scope(user_id=search.person or workspace.settings.user)
+    return Memory.of(workspace).find(
+        search.text,
+        scopes=[owner],
+        limit=limit,
+        owner_exact=True,
+        said_after=search.since,
+        said_before=search.until,
+    )
 
 
 def _nearest(workspace: Workspace, text: str) -> MemoryRecord | None:

@@ -11,16 +11,15 @@ import json
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterable
-from pathlib import Path
 
 from memlora_mlx.errors import StoreReadOnly
 from memlora_mlx.memory.store import full_text, message_removal, messages, meta
+from memlora_mlx.memory.store.backups import back_up_or_warn, backup_folder
 from memlora_mlx.memory.store.erase_plan import ErasePlan, Selection, plan_erasing
 from memlora_mlx.memory.store.images import images_in_use
 from memlora_mlx.memory.store.store import Store
 from memlora_mlx.memory.store.transactions import Transaction
 
-BACKUPS = "backups"  # the folder of copies in the store's folder
 _IN = "IN (SELECT value FROM json_each(?))"
 _TABLES = (
     *("history", "tombstones", "message_tombstones", "memories", "exchanges", "images", "sources", "people"),
@@ -86,20 +85,18 @@ def finish_erasing(store: Store) -> bool:
         store.indexes.clear()
         store.message_indexes.clear()
         store.images.clear()
-    if left == "all":
-        _remove_backups(store.folder)
+    had_backups = left == "all" and backup_folder(store.folder).is_dir()
+    if had_backups:  # copies of the database hold the words, too
+        shutil.rmtree(backup_folder(store.folder), ignore_errors=True)
     store.indexes.forget(owners)
     store.message_indexes.forget(owners)
     store.images.erase({path.stem for path in store.images.files()} - used)
     store.database.compact()
+    if had_backups:
+        back_up_or_warn(store.database, store.clock().astimezone().date())  # of what is left
     with store.database.write() as connection:
         meta.note_erasing_finished(connection)
     return True
-
-
-def _remove_backups(folder: Path) -> None:
-    """Copies of the database hold the words, too. The next one is made of what is left."""
-    shutil.rmtree(folder / BACKUPS, ignore_errors=True)
 
 
 def _remove_everything(transaction: Transaction) -> None:
