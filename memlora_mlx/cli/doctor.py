@@ -13,7 +13,9 @@ from memlora_mlx.cli.console import open_workspace, print_json
 from memlora_mlx.cli.options import ExpertsOption, JsonOption, StudentOption
 
 if TYPE_CHECKING:
+    from memlora_mlx.memory.store.store import Store
     from memlora_mlx.memory.workspace import Workspace
+    from memlora_mlx.settings import Settings
 
 CheckState = Literal["ok", "note", "problem"]
 
@@ -146,7 +148,24 @@ def _store(opened: Workspace, repair: bool) -> Iterator[CheckResult]:
             yield CheckResult(
                 "store", "ok", f"{store.count()} memories of {len(list_owners(store))} owners in {folder}"
             )
+        if told := _gone(store, opened.settings):
+            yield CheckResult("retention", "ok", told)
         if store.database.read_only:
             yield CheckResult(
                 "store", "note", "The store is read-only: you can search and ask, but nothing can be added or changed."
             )
+
+
+def _gone(store: Store, settings: Settings) -> str:
+    """What has been removed because of its age, and what the settings say about that."""
+    from memlora_mlx.memory.housekeeping import read_counts
+
+    counts = read_counts(store)
+    kept = [
+        f"{what} for {days} days" if days else f"{what} for ever"
+        for what, days in (("history", settings.history_days), ("messages", settings.source_days))
+    ]
+    return (
+        f"Kept: {', '.join(kept)}. Removed so far: {counts.history} lines of history, {counts.messages} messages,"
+        f" {counts.scraps} scraps of killed saves, {counts.indexes} index files of nobody."
+    )

@@ -10,6 +10,7 @@ from typing import Self
 from memlora_mlx.errors import ModelBroken, ModelMissing, StoreError
 from memlora_mlx.memory.changes import EmbeddingFingerprint
 from memlora_mlx.memory.editing import Editor
+from memlora_mlx.memory.housekeeping import keep_house
 from memlora_mlx.memory.pipeline import Pipeline
 from memlora_mlx.memory.pipeline_options import PipelineOptions
 from memlora_mlx.memory.store.store import Store
@@ -166,8 +167,11 @@ class Workspace:
         except ModelMissing:
             if not (folder / "memories.db").is_file():
                 raise
-            return Store(folder, EmbeddingFingerprint("", 0), create=False, any_embedding=True, daily_backups=True)
-        return Store(folder, space, keep_location=self.settings.keep_location, daily_backups=True)
+            store = Store(folder, EmbeddingFingerprint("", 0), create=False, any_embedding=True, daily_backups=True)
+        else:
+            store = Store(folder, space, keep_location=self.settings.keep_location, daily_backups=True)
+        keep_house(store, self.settings)
+        return store
 
     @property
     def editor(self) -> Editor:

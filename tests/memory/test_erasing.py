@@ -139,6 +139,8 @@ def scatter(home: Path) -> None:
         entries.executemany("INSERT INTO entries VALUES (?, ?)", rows)
         entries.commit()
     (home / "bench/.0123456789abcdef.part").write_text(FACT)
+    (home / "store/backups").mkdir()
+    (home / "store/backups/2026-01-01.db").write_text(FACT)
     (home / "store/.saving-x").mkdir(parents=True)
     (home / "store/.saving-x/1.usearch").write_text(FACT)
 
