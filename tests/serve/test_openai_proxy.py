@@ -197,3 +197,5 @@ def test_an_upstream_that_does_not_run_is_told(tmp_path: Path, varied_student: P
     for wrong in ("ftp://x", "http://user:secret9@host/v1", "nothing"):
         code, _, err = run_command(environ, "serve", "--upstream", wrong)
         assert code == 2 and "give an address such as" in err and "secret9" not in err
+    code, _, err = run_command(environ, "serve", "--port", "8765", "--upstream", "http://localhost:8765/v1")
+    assert code == 2 and "this server itself" in err
