@@ -142,6 +142,8 @@ class CachedEngine:
         # the file of a picture is named by what it holds
         seen = [request.image.name] if request.image else []
         seen += ["stop repetition"] if request.stop_repetition else []
+        if request.grammar and (handicap := request.grammar.handicap):
+            seen += [handicap.start, str(handicap.nats)]
         key = content_key(["call", answerer.identity, request.chat, grammar, request.max_tokens, *seen])
         answered: Future[Completion] = Future()
         if (known := self.cache.get(key)) is not None:

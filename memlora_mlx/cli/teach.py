@@ -231,11 +231,16 @@ def _generate_locally(teacher: LocalTeacher, stage: Stage, splits: Splits, **opt
         return make_examples(teacher, stage, opened, splits, on_progress=progress, **options)
 
 
-def generate_synthetic_examples(stage: Stage, lives: int, seed: int) -> GeneratedExamples:
-    """Generate examples for a stage from this many synthetic dialogues, as `--teacher synthetic --seed` does."""
+def generate_examples(teacher: LocalTeacher, stage: Stage, **options: Any) -> GeneratedExamples:
+    """Make the examples of a stage with a teacher that needs no server; for the options see `make_examples`."""
     from memlora_mlx.conversations.splits import SPLITS
 
-    return _generate_locally("synthetic", stage, SPLITS["paper"], count=lives, seed=seed)
+    return _generate_locally(teacher, stage, SPLITS["paper"], **options)
+
+
+def generate_synthetic_examples(stage: Stage, lives: int, seed: int) -> GeneratedExamples:
+    """Generate examples for a stage from this many synthetic dialogues, as `--teacher synthetic --seed` does."""
+    return generate_examples("synthetic", stage, count=lives, seed=seed)
 
 
 def _generation(

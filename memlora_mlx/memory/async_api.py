@@ -27,7 +27,7 @@ def _on_a_thread(
     can_stop = "cancelled" in inspect.signature(method).parameters
 
     @functools.wraps(method)
-    async def call(self: AsyncMemory, *args: P.args, **kwargs: P.kwargs) -> T:
+    async def call(self: AsyncMemory, /, *args: P.args, **kwargs: P.kwargs) -> T:
         stop = threading.Event()
         if can_stop and kwargs.get("cancelled") is None:
             kwargs["cancelled"] = stop

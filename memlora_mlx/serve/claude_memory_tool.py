@@ -15,6 +15,7 @@ from typing import Any
 
 from memlora_mlx.errors import MemloraError, UsageError
 from memlora_mlx.memory.api import Memory
+from memlora_mlx.memory.secrets import describe_withheld, screen_text
 from memlora_mlx.text import clean_line, clean_text
 
 ROOT = "/memories"
@@ -84,10 +85,10 @@ class ClaudeMemoryTool:
         self._check_free(place, files)
         if len(files) >= MAX_FILES:
             raise UsageError(f"there are {MAX_FILES:,} files already; delete some first")
-        content = _content(file_text)
+        content, note = self._screened(_content(file_text))
         said = [{"role": "assistant", "content": _text(place, content)}]
         self._memory.add(said, **self._owner, metadata=_metadata(place, content), infer=False)
-        return f"File created successfully at: {place}"
+        return f"File created successfully at: {place}{note}"
 
     def _str_replace(self, path: str, old_str: str, new_str: str = "") -> str:
         place, file = self._existing(path)
@@ -101,12 +102,11 @@ class ClaudeMemoryTool:
                 f"No replacement was performed. Multiple occurrences of old_str `{old[:200]}` in lines: {lines}."
                 " Please ensure it is unique"
             )
-        self._write(file["id"], place, content.replace(old, new))
+        written, note = self._write(file["id"], place, content.replace(old, new))
         line = content.count("\n", 0, places[0]) + 1
-        changed = content.replace(old, new).split("\n")
         first = max(0, line - 4)
-        snippet = changed[first : line + new.count("\n") + 3]
-        return "The memory file has been edited.\n" + _lines(snippet, first + 1)
+        snippet = written.split("\n")[first : line + new.count("\n") + 3]
+        return f"The memory file has been edited.{note}\n" + _lines(snippet, first + 1)
 
     def _insert(self, path: str, insert_line: int, insert_text: str) -> str:
         place, file = self._existing(path)
@@ -118,8 +118,8 @@ class ClaudeMemoryTool:
                 f" file: [0, {len(lines)}]"
             )
         lines[insert_line:insert_line] = _content(insert_text).removesuffix("\n").split("\n")
-        self._write(file["id"], place, "\n".join(lines))
-        return f"The file {place} has been edited."
+        _, note = self._write(file["id"], place, "\n".join(lines))
+        return f"The file {place} has been edited.{note}"
 
     def _delete(self, path: str) -> str:
         place, files = _checked(path), self._files()
@@ -173,10 +173,19 @@ class ClaudeMemoryTool:
         if any(place.startswith(f"{name}/") for name in files):
             raise UsageError(f"a part of {place} is a file, not a folder")
 
-    def _write(self, memory_id: str, place: str, content: str) -> None:
+    def _write(self, memory_id: str, place: str, content: str) -> tuple[str, str]:
+        """Give a file its new content; returns what is stored of it, and a note on what is not."""
         if len(content) > MAX_FILE:
             raise UsageError(f"a file can have at most {MAX_FILE:,} characters")
-        self._memory.update(memory_id, _text(place, content), metadata=_metadata(place, content))
+        kept, note = self._screened(content)
+        self._memory.update(memory_id, _text(place, kept), metadata=_metadata(place, kept))
+        return kept, note
+
+    def _screened(self, content: str) -> tuple[str, str]:
+        """A content without secrets and private passages, and a note on what was taken out."""
+        screened = screen_text(content, keep_secrets=self._memory.workspace.settings.keep_secrets)
+        note = describe_withheld(screened.withheld)
+        return screened.text, f" {note}" if note else ""
 
 
 _COMMANDS: dict[str, Callable[..., str]] = {

@@ -113,7 +113,7 @@ class Operations:
             background=background,
             cancelled=step.cancelled,
         )
-        return {"results": [_shortened(item) for item in added["results"]]}
+        return {**added, "results": [_shortened(item) for item in added["results"]]}
 
     def search(
         self,

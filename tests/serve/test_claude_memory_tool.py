@@ -102,3 +102,14 @@ def test_wrong_commands_are_errors_that_claude_can_read(tool: ClaudeMemoryTool) 
     assert "at most" in refused(tool, "create", path="/memories/b.md", file_text="x" * 100_001)
     assert "do not fit" in refused(tool, "create", path="/memories/b.md")
     assert "there is no command" in refused(tool, "format")
+
+
+def test_secrets_are_not_stored_and_claude_is_told(memory: Memory, tool: ClaudeMemoryTool) -> None:
+    iban = "DE89 3704 0044 0532 0130 00"
+    said = done(tool, "create", path="/memories/bank.md", file_text=f"Bank\nIBAN {iban}\n<private>a word</private>")
+    assert "secret" in said.lower()
+    shown = done(tool, "view", path="/memories/bank.md")
+    assert iban not in shown and "a word" not in shown
+    assert iban not in str(memory.get_all(user_id="ann"))
+    done(tool, "insert", path="/memories/bank.md", insert_line=0, insert_text=f"again: {iban}")
+    assert iban not in done(tool, "view", path="/memories/bank.md")
