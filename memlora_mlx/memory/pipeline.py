@@ -35,12 +35,14 @@ from memlora_mlx.memory.scheduling import MAX_IN_FLIGHT, SPECULATIVE_UPDATES, Ap
 from memlora_mlx.memory.store.messages import exchange_texts
 from memlora_mlx.memory.store.store import Store
 from memlora_mlx.records import (
+    ChatMessages,
     Exchange,
     Grammar,
     Neighbour,
     Priority,
     Request,
     Scope,
+    Stage,
 )
 
 
@@ -163,7 +165,7 @@ class Pipeline(Answerer):
         grammar = stages.extraction_grammar(exchange, verbatim_only="extraction" in self.options.verbatim_only)
         return self._fitted_request(
             "extraction",
-            lambda length: stages.extraction_chat(exchange, length),
+            lambda length: self._shown("extraction", stages.extraction_chat(exchange, length)),
             stages.extraction_characters(exchange),
             stages.EXTRACTION_TOKENS,
             lambda _: grammar,
@@ -222,7 +224,9 @@ class Pipeline(Answerer):
 
         request, truncated, kept = self._fitted_request(
             "update",
-            lambda count: stages.update_chat([memory.text for memory in related.memories[:count]], related.facts),
+            lambda count: self._shown(
+                "update", stages.update_chat([memory.text for memory in related.memories[:count]], related.facts)
+            ),
             len(related.memories),
             stages.UPDATE_TOKENS,
             grammar,
@@ -305,6 +309,10 @@ class Pipeline(Answerer):
         return operations_as_changes(operations, known, exchange, metadata, expires_at, classes)
 
     # ------------------------------------------------------------------ inside
+
+    def _shown(self, stage: Stage, chat: ChatMessages) -> ChatMessages:
+        """A stage's prompt, after rules and examples if this student is to have them."""
+        return stages.zero_shot_chat(stage, chat) if stage in self.options.zero_shot else chat
 
     def _picture(self, exchange: Exchange) -> Path | None:
         """The file of the exchange's image, for a student that sees; None where it is not in the store."""

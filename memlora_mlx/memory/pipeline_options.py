@@ -21,6 +21,7 @@ class PipelineOptions:
     )  # stages that may only copy whole sentences, because the student has no expert for them
     copy_constrained: bool = False  # the update expert was trained to copy its texts from the prompt
     per_fact: bool = False  # the update expert was trained on one fact at a time, so each fact has an update of its own
+    zero_shot: Collection[Stage] = field(default_factory=frozenset)  # stages whose prompts get rules and examples first
     supports_images: bool = False  # the student is a vision model
     least_cosine: float | None = None  # a question that nothing found is so near is not answered; None: all are
     use_expert_in_chat: bool = False  # the student can use memories only with its generation expert, in a chat too

@@ -120,6 +120,15 @@ class Workspace:
         return [stage for stage in ("extraction", "update") if stage not in self.expert_stages]
 
     @property
+    def zero_shot_stages(self) -> list[Stage]:
+        """Stages without an expert whose prompts get rules and examples, because the settings ask for them."""
+        entry = entries(self.settings.home).get(self.student_name)
+        follows = entry is None or entry.zero_shot
+        if not (self.settings.zero_shot_prompts and follows and self.settings.protocol == "product"):
+            return []
+        return [stage for stage in ("extraction", "update") if stage not in self.expert_stages]
+
+    @property
     def use_expert_in_chat(self) -> bool:
         """Whether the student, which does not follow prompts untrained, has an expert that answers from memories."""
         entry = entries(self.settings.home).get(self.student_name)
@@ -176,13 +185,15 @@ class Workspace:
         card = read_card(updates) if updates is not None else ExpertCard()
         embedder = entries(self.settings.home).get(self.settings.embedder)
         answers = self.expert_folders.get("generation")
+        is_shown_updates = "update" in self.zero_shot_stages  # the examples copy their texts, and have one fact each
         return PipelineOptions(
             protocol=self.settings.protocol,
             related=self.settings.related,
             max_context=self.settings.max_context,
             verbatim_only=frozenset(self.verbatim_stages),
-            copy_constrained=card.copied_texts,
-            per_fact=card.one_fact and self.settings.protocol == "product",
+            copy_constrained=card.copied_texts or is_shown_updates,
+            per_fact=(card.one_fact or is_shown_updates) and self.settings.protocol == "product",
+            zero_shot=frozenset(self.zero_shot_stages),
             supports_images=self.has_vision,
             use_expert_in_chat=self.use_expert_in_chat,
             least_cosine=embedder.least_cosine if embedder is not None else None,

@@ -26,6 +26,7 @@ from memlora_mlx.models.model_config import language_config, text_only_message
 from memlora_mlx.models.output_head import OutputHead
 from memlora_mlx.models.plain_text import PlainText
 from memlora_mlx.models.recurrent_cache import RecurrentLayer
+from memlora_mlx.models.thinking import Thinking
 
 
 class Student:
@@ -96,19 +97,26 @@ class Student:
         with self._lock:
             if shown != tuple(chat):
                 rendered = str(self._tokenizer.apply_chat_template(turns, tokenize=False, **options))
-                return self.plain_text.tokens(rendered)
-            ids = self._tokenizer.apply_chat_template(turns, tokenize=True, return_dict=False, **options)
-        return [int(token) for token in ids]
+                ids = self.plain_text.tokens(rendered)
+            else:
+                ids = self._tokenizer.apply_chat_template(turns, tokenize=True, return_dict=False, **options)
+        prompt = [int(token) for token in ids]
+        return self.thinking.closed(prompt) if self.thinking else prompt
+
+    @cached_property
+    def thinking(self) -> Thinking | None:
+        """The marks around the model's thoughts, which are kept out of its answers; None if it does not think."""
+        return Thinking.of(self._tokenizer, self.plain_text.encode("\n\n")[0], self.vocabulary)
 
     @cached_property
     def plain_text(self) -> PlainText:
         """Reads what people and models wrote: special tokens in it are text."""
         template = self._tokenizer._tokenizer.chat_template
-        return PlainText(
-            self._tokenizer._tokenizer.backend_tokenizer,
-            json.dumps(template, ensure_ascii=False) if template else "",
-            self.RESERVED_MARKS,
-        )
+        written = json.dumps(template, ensure_ascii=False) if template else ""
+        # Marks of thoughts are commands to the model, also where the template itself does not write them.
+        marks = (getattr(self._tokenizer, name, None) or "" for name in ("think_start", "think_end"))
+        commands = " ".join((written, *marks))
+        return PlainText(self._tokenizer._tokenizer.backend_tokenizer, commands, self.RESERVED_MARKS)
 
     def hidden_commands(self, chat: Sequence[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
         """A chat as a template may take it: with marks in place of special tokens (see `PlainText`)."""
