@@ -165,7 +165,7 @@ class Pipeline(Answerer):
         grammar = stages.extraction_grammar(exchange, verbatim_only="extraction" in self.options.verbatim_only)
         return self._fitted_request(
             "extraction",
-            lambda length: self._shown("extraction", stages.extraction_chat(exchange, length)),
+            lambda length: _shown(self.options, "extraction", stages.extraction_chat(exchange, length)),
             stages.extraction_characters(exchange),
             stages.EXTRACTION_TOKENS,
             lambda _: grammar,
@@ -215,18 +215,17 @@ class Pipeline(Answerer):
     def update_request(self, related: UpdateInput) -> tuple[Request, int, UpdateInput]:
         """The request for what to do, how many memories did not fit, and what was offered in the end."""
 
+        texts = [memory.text for memory in related.memories]
+
         def grammar(kept: int) -> Grammar:
-            old = [memory.text for memory in related.memories[:kept]]
             verbatim_only = "update" in self.options.verbatim_only
             return stages.update_grammar(
-                old, related.facts, verbatim_only=verbatim_only, copy_constrained=self.options.copy_constrained
+                texts[:kept], related.facts, verbatim_only=verbatim_only, copy_constrained=self.options.copy_constrained
             )
 
         request, truncated, kept = self._fitted_request(
             "update",
-            lambda count: self._shown(
-                "update", stages.update_chat([memory.text for memory in related.memories[:count]], related.facts)
-            ),
+            lambda count: _shown(self.options, "update", stages.update_chat(texts[:count], related.facts)),
             len(related.memories),
             stages.UPDATE_TOKENS,
             grammar,
@@ -310,14 +309,15 @@ class Pipeline(Answerer):
 
     # ------------------------------------------------------------------ inside
 
-    def _shown(self, stage: Stage, chat: ChatMessages) -> ChatMessages:
-        """A stage's prompt, after rules and examples if this student is to have them."""
-        return stages.zero_shot_chat(stage, chat) if stage in self.options.zero_shot else chat
-
     def _picture(self, exchange: Exchange) -> Path | None:
         """The file of the exchange's image, for a student that sees; None where it is not in the store."""
         image = image_of_exchange(exchange) if self.options.supports_images else None
         return self.store.images.path(image.sha256) if image is not None else None
+
+
+def _shown(options: PipelineOptions, stage: Stage, chat: ChatMessages) -> ChatMessages:
+    """A stage's prompt, after rules and examples if this student is to have them."""
+    return stages.zero_shot_chat(stage, chat) if stage in options.zero_shot else chat
 
 
 def _similarity(engine: MemoryEngine, text: str, other: str) -> float:
