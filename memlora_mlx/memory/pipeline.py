@@ -214,14 +214,12 @@ class Pipeline(Answerer):
 
     def update_request(self, related: UpdateInput) -> tuple[Request, int, UpdateInput]:
         """The request for what to do, how many memories did not fit, and what was offered in the end."""
-
         texts = [memory.text for memory in related.memories]
 
+        verbatim, copied = "update" in self.options.verbatim_only, self.options.copy_constrained
+
         def grammar(kept: int) -> Grammar:
-            verbatim_only = "update" in self.options.verbatim_only
-            return stages.update_grammar(
-                texts[:kept], related.facts, verbatim_only=verbatim_only, copy_constrained=self.options.copy_constrained
-            )
+            return stages.update_grammar(texts[:kept], related.facts, verbatim_only=verbatim, copy_constrained=copied)
 
         request, truncated, kept = self._fitted_request(
             "update",
