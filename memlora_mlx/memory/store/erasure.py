@@ -1,7 +1,7 @@
 """Take rows out of the database so that no byte of them is left in its file, in its journal or in the vector indexes.
 
 The rows go in one transaction, which also notes that the rest is to be done: merge the full-text index, write the file anew,
-empty the journal, remove saved indexes and pictures. A kill in between leaves the note, and `finish_erasing` does the rest.
+empty the journal, remove saved indexes, pictures and backups. A kill in between leaves the note, and `finish_erasing` does the rest.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Iterable
 
 from memlora_mlx.errors import StoreReadOnly
 from memlora_mlx.memory.store import full_text, message_removal, messages, meta
+from memlora_mlx.memory.store.backups import back_up_or_warn, forget_backups
 from memlora_mlx.memory.store.erase_plan import ErasePlan, Selection, plan_erasing
 from memlora_mlx.memory.store.images import images_in_use
 from memlora_mlx.memory.store.store import Store
@@ -73,8 +74,11 @@ def finish_erasing(store: Store) -> bool:
     store.message_indexes.forget(owners)
     store.images.erase({path.stem for path in store.images.files()} - used)
     store.database.compact()
+    had_backups = forget_backups(store.folder)
     with store.database.write() as connection:
         meta.note_erasing_finished(connection)
+    if had_backups:  # of what is left
+        back_up_or_warn(store.database, store.clock().astimezone().date())
     return True
 
 

@@ -53,7 +53,9 @@ def choose_backup(folder: Path, day: date | None = None) -> Backup:
         for backup in read_backups(folder):
             if backup.problem is None:
                 return backup
-        raise StoreError(f"there is no sound backup in {backup_folder(folder)}; `memlora restore --salvage` keeps what is whole")
+        raise StoreError(
+            f"there is no sound backup in {backup_folder(folder)}; `memlora restore --salvage` keeps what is whole"
+        )
     path = backup_folder(folder) / f"{day.isoformat()}.db"
     if not path.is_file():
         raise StoreError(f"there is no backup of {day}; `memlora restore --list` shows those that are there")
@@ -168,5 +170,7 @@ def _open_damaged(path: Path) -> sqlite3.Connection:
     try:
         connection = _connect(path)
     except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
-        raise StoreBroken(f"{path} is damaged so much that its tables cannot be found ({error}); restore a backup") from error
+        raise StoreBroken(
+            f"{path} is damaged so much that its tables cannot be found ({error}); restore a backup"
+        ) from error
     return connection

@@ -19,13 +19,17 @@ from memlora_mlx.memory.store.database import Database, prepare_connection
 _PARENTS = frozenset({"owners", "exchanges", "images", "meta", "indexed_messages"})
 # What is left to do where a row that others name is lost: lines that cannot be without it go, others forget its name.
 _RELATIONS = (
-    "INSERT INTO owners (id, user_id) SELECT DISTINCT owner, 'salvaged-' || owner FROM memories"
-    " WHERE owner NOT IN (SELECT id FROM owners)",
+    (
+        "INSERT INTO owners (id, user_id) SELECT DISTINCT owner, 'salvaged-' || owner FROM memories"
+        " WHERE owner NOT IN (SELECT id FROM owners)"
+    ),
     "DELETE FROM exchanges WHERE owner NOT IN (SELECT id FROM owners)",
     "DELETE FROM messages WHERE exchange NOT IN (SELECT id FROM exchanges)",
     "UPDATE messages SET image = NULL WHERE image NOT IN (SELECT id FROM images)",
-    "DELETE FROM indexed_messages WHERE (exchange, position) NOT IN (SELECT exchange, position FROM messages)"
-    " OR owner NOT IN (SELECT id FROM owners)",
+    (
+        "DELETE FROM indexed_messages WHERE (exchange, position) NOT IN (SELECT exchange, position FROM messages)"
+        " OR owner NOT IN (SELECT id FROM owners)"
+    ),
     "UPDATE indexed_messages SET previous = NULL WHERE previous NOT IN (SELECT id FROM indexed_messages)",
     "DELETE FROM message_vectors WHERE message NOT IN (SELECT id FROM indexed_messages)",
     "UPDATE indexed_messages SET is_embedded = id IN (SELECT message FROM message_vectors)",
@@ -38,10 +42,21 @@ _RELATIONS = (
     "UPDATE history SET undone_by = NULL WHERE undone_by NOT IN (SELECT id FROM history)",
     "DELETE FROM tombstones WHERE owner NOT IN (SELECT id FROM owners)",
     "DELETE FROM message_tombstones WHERE owner NOT IN (SELECT id FROM owners)",
-    "UPDATE owners SET memories = (SELECT count(*) FROM memories WHERE owner = owners.id),"
-    " messages = (SELECT count(*) FROM indexed_messages WHERE owner = owners.id AND is_embedded)",
+    (
+        "UPDATE owners SET memories = (SELECT count(*) FROM memories WHERE owner = owners.id),"
+        " messages = (SELECT count(*) FROM indexed_messages WHERE owner = owners.id AND is_embedded)"
+    ),
     "DELETE FROM meta WHERE key = 'words'",  # the full-text index is made again when the store is opened
 )
+# The number that the rows of a table are found by, where that is not `id`.
+_NUMBERS = {
+    "embeddings": "t.memory",
+    "message_vectors": "t.message",
+    "tombstones": "t.memory",
+    "message_tombstones": "t.message",
+    "messages": "t.exchange",
+    "ended_facts": "t.message",
+}
 _CHUNK = 10_000  # keys read at once
 _WITH_WORDS = "messages", "memories", "history"
 
@@ -131,11 +146,12 @@ def _readable(source: sqlite3.Connection, table: str, selects: Sequence[str]) ->
     Args:
         selects: the query, and one that does without the checksums.
     """
-    key = {"messages": "exchange", "ended_facts": "message"}.get(table)
-    if table in ("meta", "people"):  # small, without numbers to go by
+    key = _NUMBERS.get(table, "t.id")
+    try:
+        source.execute(f"SELECT {key} FROM {table} t LIMIT 0")
+    except sqlite3.Error:  # it has no numbers to go by, and is small
         yield from _until_damage(source, selects[0])
         return
-    key = f"t.{key}" if key else "t.rowid"
     first, last, size = 0, _last(source, table, key), _CHUNK
     while first <= last:
         is_empty = True
@@ -162,7 +178,9 @@ def _last(source: sqlite3.Connection, table: str, key: str) -> int:
     return max(known)
 
 
-def _between(source: sqlite3.Connection, selects: Sequence[str], key: str, first: int, last: int) -> Iterator[sqlite3.Row]:
+def _between(
+    source: sqlite3.Connection, selects: Sequence[str], key: str, first: int, last: int
+) -> Iterator[sqlite3.Row]:
     """The rows with a key in a range; where a page cannot be read, its range is halved until it stands alone."""
     try:
         found = source.execute(f"{selects[0]} WHERE {key} BETWEEN ? AND ?", [first, last]).fetchall()
