@@ -85,15 +85,15 @@ def finish_erasing(store: Store) -> bool:
         store.indexes.clear()
         store.message_indexes.clear()
         store.images.clear()
-    had_backups = left == "all" and forget_backups(store.folder)  # copies of the database hold the words, too
     store.indexes.forget(owners)
     store.message_indexes.forget(owners)
     store.images.erase({path.stem for path in store.images.files()} - used)
     store.database.compact()
-    if had_backups:
-        back_up_or_warn(store.database, store.clock().astimezone().date())  # of what is left
+    had_backups = left == "all" and forget_backups(store.folder)  # copies of the database hold the words, too
     with store.database.write() as connection:
         meta.note_erasing_finished(connection)
+    if had_backups:  # of what is left
+        back_up_or_warn(store.database, store.clock().astimezone().date())
     return True
 
 

@@ -14,10 +14,10 @@ from memlora_mlx.errors import StoreError, UsageError
 from memlora_mlx.memory.changes import EmbeddingFingerprint, Vector
 from memlora_mlx.memory.store import conversations as talks
 from memlora_mlx.memory.store import full_text
+from memlora_mlx.memory.store.erasure import erase_everything
 from memlora_mlx.memory.store.integrity import check_store, repair_store
 from memlora_mlx.memory.store.schema import MIGRATIONS
 from memlora_mlx.memory.store.store import Add, Store
-from memlora_mlx.memory.store.erasure import erase_everything
 from memlora_mlx.records import Exchange, Image, Message, Scope
 
 ANN, BEN = Scope(user_id="ann"), Scope(user_id="ben")
