@@ -76,8 +76,15 @@ class MemloraApp(BaseApp):
         ),
     ]
 
-    def __init__(self, settings: Settings, *, models_folder: Path | None = None) -> None:
-        super().__init__(settings, models_folder=models_folder)
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        models_folder: Path | None = None,
+        conversation: str | None = None,
+        new: bool = False,
+    ) -> None:
+        super().__init__(settings, models_folder=models_folder, conversation=conversation, new=new)
         self._chord_until = self._quit_until = 0.0
         self._owns_process = not gc.isenabled()  # `memlora chat` turns the collector off while it starts
 
@@ -201,6 +208,14 @@ class MemloraApp(BaseApp):
         for name in ("undo", "redo", "image", "panel", "clear", "retry", "export", "save"):
             run = partial(self.run_chat_command, BY_NAME[name], "")
             yield SystemCommand(f"Chat: {name}", f"{BY_NAME[name].purpose} (/{name})", run)
+
+    async def open_conversation(self, conversation: str, at: str) -> None:
+        from memlora_mlx.tui.screens.chat import ChatScreen
+
+        await self.switch_mode("chat")
+        chat = self.screen_stack[0]
+        if isinstance(chat, ChatScreen):
+            chat.show_conversation(conversation, at)
 
     def run_chat_command(self, command: Command, argument: str) -> None:
         from memlora_mlx.tui.screens.chat import ChatScreen

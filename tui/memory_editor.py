@@ -136,11 +136,14 @@ class MemoryEditor:
         return await self._reversed(REDONE, redo)
 
     async def show_source(self, memory_id: str) -> None:
-        """Show the exchanges that a memory came from, and its history."""
+        """Show the exchanges that a memory came from, and its history; from there, its place in its conversation."""
         from memlora_mlx.tui.screens.dialogs import SourceDialog
 
         details = await self._app.backend.run(partial(memory_details, memory_id=memory_id))
-        await self._app.push_screen(SourceDialog(details.text, details.exchanges, details.history))
+        has_place = details.place is not None
+        dialog = SourceDialog(details.text, details.exchanges, details.history, has_place=has_place)
+        if await self._app.push_screen_wait(dialog) and details.place is not None:
+            await self._app.open_conversation(*details.place)
 
     async def show_history(self, memory_id: str) -> None:
         """Show the history of a memory."""

@@ -16,6 +16,7 @@ from memlora_mlx.memory import inputs
 from memlora_mlx.memory.changes import EmbedFunction
 from memlora_mlx.memory.corrections import remove_forgotten_corrections, update_corrections
 from memlora_mlx.memory.secrets import screen_text
+from memlora_mlx.memory.store.conversations import delete_conversation
 from memlora_mlx.memory.store.history import redo_change, undo_change
 from memlora_mlx.memory.store.store import Store
 from memlora_mlx.records import MemoryRecord, Revision, Scope
@@ -100,6 +101,18 @@ class Editor:
         """
         count = self._store.delete_all(scope)
         remove_forgotten_corrections(self._store, self._home)
+        return count
+
+    def delete_conversation(self, conversation: str, *, with_memories: bool) -> int:
+        """Delete a conversation of the chat; see `store.conversations.delete_conversation`. Returns how many memories went.
+
+        Raises:
+            StoreError: the store cannot be written.
+            BadTrainingData, OSError: the training examples could not be removed; the conversation is deleted all the same.
+        """
+        count = delete_conversation(self._store, conversation, with_memories=with_memories)
+        if with_memories:
+            remove_forgotten_corrections(self._store, self._home)
         return count
 
     def undo(

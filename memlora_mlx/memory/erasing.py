@@ -29,13 +29,16 @@ class Erased:
     messages: int  # whole ones
     shortened: int  # messages that lost some sentences
     history: int  # lines
+    turns: int  # of the chat's conversations
     traces: Traces  # beside the database
     staying: tuple[ErasedMemory, ...]  # memories that came from the same words and stay
     exports: tuple[Path, ...]  # that may hold the words, and are the user's to remove
 
     @property
     def is_empty(self) -> bool:
-        return not (self.memory_count or self.messages or self.shortened or self.history or self.traces.count)
+        return not (
+            self.memory_count or self.messages or self.shortened or self.history or self.turns or self.traces.count
+        )
 
 
 def preview_erasing(store: Store, home: Path, selection: Selection) -> Erased:
@@ -84,7 +87,12 @@ def _counts(store: Store, plan: ErasePlan) -> dict[str, int]:
         of_exchange = "SELECT count(*) FROM messages WHERE exchange = ?"
         whole = sum(connection.execute(of_exchange, [row]).fetchone()[0] for row in plan.exchanges)
     further = sum(exchange not in plan.exchanges for exchange, _ in plan.messages)
-    return {"memories": len(plan.memories), "messages": whole + further, "history": len(plan.history)}
+    return {
+        "memories": len(plan.memories),
+        "messages": whole + further,
+        "history": len(plan.history),
+        "turns": len(plan.turns) + len(plan.turn_edits),
+    }
 
 
 def _erased(home: Path, plan: ErasePlan, traces: Traces, counts: dict[str, int]) -> Erased:
@@ -94,6 +102,7 @@ def _erased(home: Path, plan: ErasePlan, traces: Traces, counts: dict[str, int])
         counts.get("messages", 0),
         len(plan.edits),
         counts.get("history", 0),
+        counts.get("turns", 0),
         traces,
         tuple(plan.staying),
         tuple(known_exports(home)),
@@ -115,6 +124,7 @@ def erased_as_json(erased: Erased, *, done: bool) -> dict[str, Any]:
         "messages": erased.messages,
         "shortened": erased.shortened,
         "history": erased.history,
+        "turns": erased.turns,
         "lines": {str(path): count for path, count in sorted(erased.traces.lines.items())},
         "files": [str(path) for path in sorted(erased.traces.files)],
         "staying": [{"id": memory.id, "memory": memory.text} for memory in erased.staying],

@@ -147,16 +147,29 @@ class ChangesDialog(ModalScreen[bool]):
         self.dismiss(yes)
 
 
-class SourceDialog(ModalScreen[None]):
-    """The exchanges that a memory came from, and its history."""
+class SourceDialog(ModalScreen[bool | None]):
+    """The exchanges that a memory came from, and its history. The result is True to see its place in its conversation.
+
+    Args:
+        has_place: a conversation of the chat is stored that it was said in.
+    """
 
     BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("o", "open", "Conversation", tooltip="Open its place in its conversation", id="source.open"),
         Binding("escape,enter,q", "dismiss", "Back", id="source.back"),
     ]
 
-    def __init__(self, text: str, exchanges: Sequence[Exchange], history: Sequence[Revision]) -> None:
+    def __init__(
+        self, text: str, exchanges: Sequence[Exchange], history: Sequence[Revision], *, has_place: bool = False
+    ) -> None:
         super().__init__()
-        self._text, self._exchanges, self._history = text, exchanges, history
+        self._text, self._exchanges, self._history, self._has_place = text, exchanges, history, has_place
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        return self._has_place if action == "open" else True
+
+    def action_open(self) -> None:
+        self.dismiss(True)
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="dialog wide"):

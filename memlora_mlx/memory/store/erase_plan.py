@@ -62,6 +62,9 @@ class ErasePlan:
     exchanges: dict[int, str] = field(default_factory=dict)  # row -> key; these go as a whole
     messages: set[tuple[int, int]] = field(default_factory=set)  # (exchange, position) that go
     edits: dict[tuple[int, int], str] = field(default_factory=dict)  # messages that lose some sentences
+    turns: set[int] = field(default_factory=set)  # of the chat's conversations
+    turn_edits: dict[int, str] = field(default_factory=dict)  # turns that lose some sentences
+    names: set[int] = field(default_factory=set)  # conversations of the chat whose names go
     images: set[int] = field(default_factory=set)  # rows whose source or caption goes
     sources: dict[str, str] = field(default_factory=dict)  # names of conversations -> their new names
     owners: set[int] = field(default_factory=set)  # that go
@@ -73,7 +76,10 @@ class ErasePlan:
     @property
     def is_empty(self) -> bool:
         return not any(
-            (self.memories, self.history, self.exchanges, self.messages, self.edits, self.images, self.owners)
+            (
+                *(self.memories, self.history, self.exchanges, self.messages, self.edits, self.images, self.owners),
+                *(self.turns, self.turn_edits, self.names, self.sources),
+            )
         )
 
     @property
@@ -182,6 +188,7 @@ def _take_messages(connection: sqlite3.Connection, plan: ErasePlan, exchanges: d
             values = [turn["source"], turn["speaker"], turn["text"], turn["ref"], turn["at"]]
             plan.messages |= {(row["exchange"], row["position"]) for row in connection.execute(same, values)}
     plan.keys |= set(exchanges.values())
+    _take_turns(connection, plan, f"exchange_key {_IN}", [json.dumps(list(plan.keys))])
 
 
 def _keep_headers(connection: sqlite3.Connection, plan: ErasePlan, exchanges: dict[int, str]) -> None:
@@ -229,6 +236,7 @@ def _plan_person(connection: sqlite3.Connection, plan: ErasePlan, name: str) -> 
         f"owner {_IN} OR message IN (SELECT id FROM indexed_messages WHERE exchange || ' ' || position {_IN})",
         [owners, others],
     )
+    _take_turns(connection, plan, f"conversation IN (SELECT id FROM conversations WHERE owner {_IN})", [owners])
     lines = connection.execute(f"SELECT id, old_text, new_text FROM history WHERE owner {_IN}", [owners]).fetchall()
     lines += _lines(connection, "memory_id", {one.id for one in plan.memories.values()})
     plan.history = {line["id"] for line in lines}
@@ -254,6 +262,7 @@ def _plan_before(connection: sqlite3.Connection, plan: ErasePlan, day: str) -> N
     early += connection.execute(f"SELECT exchange, position, text FROM messages WHERE exchange {_IN}", [given])
     plan.messages = {(row["exchange"], row["position"]) for row in early if row["exchange"] not in plan.exchanges}
     plan.texts = {row["text"] for row in early}
+    _take_turns(connection, plan, f"said_at < ? OR exchange_key {_IN}", [day, json.dumps(list(plan.keys))])
     _take_memories(connection, plan, f"coalesce(said_at, stored_at) < ? OR exchange {_IN}", [day, given])
     gone = connection.execute(
         """
@@ -295,6 +304,13 @@ def _plan_containing(connection: sqlite3.Connection, plan: ErasePlan, text: str)
                 plan.edits[place] = kept
             else:
                 plan.messages.add(place)
+    named = connection.execute("SELECT id, name FROM conversations")
+    plan.names = {row["id"] for row in named if sought.found_in(row["name"])}
+    for row in connection.execute("SELECT id, text, image_source, image_caption FROM turns"):
+        if sought.found_in(row["text"]) and (kept := sought.cut_from(row["text"])):
+            plan.turn_edits[row["id"]] = kept
+        elif any(sought.found_in(row[column]) for column in ("text", "image_source", "image_caption")):
+            plan.turns.add(row["id"])
     names = {row[0] for row in connection.execute("SELECT source FROM exchanges UNION SELECT name FROM sources")}
     free = (name for number in range(1, len(names) + 2) if (name := f"erased {number}") not in names)
     plan.sources = {name: next(free) for name in sorted(names) if sought.found_in(name)}
@@ -322,6 +338,8 @@ def plan_retention(
         )
         plan.messages = {(row["exchange"], row["position"]) for row in found}
         _keep_headers(connection, plan, exchanges)
+        day = encode_time(said_before)
+        plan.turns = {row["id"] for row in connection.execute("SELECT id FROM turns WHERE said_at < ?", [day])}
     return plan
 
 
@@ -343,6 +361,12 @@ def _exchanges_before(connection: sqlite3.Connection, day: str) -> dict[int, str
 def _take_memories(connection: sqlite3.Connection, plan: ErasePlan, where: str, values: Sequence[object]) -> None:
     for row in connection.execute(f"SELECT id, public_id, owner, text FROM memories WHERE {where}", values):
         plan.memories[row["id"]] = ErasedMemory(row["public_id"], row["owner"], row["text"])
+        plan.texts.add(row["text"])
+
+
+def _take_turns(connection: sqlite3.Connection, plan: ErasePlan, where: str, values: Sequence[object]) -> None:
+    for row in connection.execute(f"SELECT id, text FROM turns WHERE {where}", values):
+        plan.turns.add(row["id"])
         plan.texts.add(row["text"])
 
 

@@ -13,9 +13,11 @@ import sqlite3
 from collections.abc import Callable, Iterable
 
 from memlora_mlx.errors import StoreReadOnly
-from memlora_mlx.memory.store import full_text, message_removal, messages, meta
+from memlora_mlx.memory.store import full_text, message_removal, messages, meta, turn_words
 from memlora_mlx.memory.store.backups import back_up_or_warn, backup_folder
+from memlora_mlx.memory.store.conversations import name_from
 from memlora_mlx.memory.store.erase_plan import ErasePlan, Selection, plan_erasing
+from memlora_mlx.memory.store.erased_texts import bare_words
 from memlora_mlx.memory.store.images import images_in_use
 from memlora_mlx.memory.store.store import Store
 from memlora_mlx.memory.store.transactions import Transaction
@@ -23,7 +25,7 @@ from memlora_mlx.memory.store.transactions import Transaction
 _IN = "IN (SELECT value FROM json_each(?))"
 _TABLES = (
     *("history", "tombstones", "message_tombstones", "memories", "exchanges", "images", "sources", "people"),
-    *("erased_exchanges", "owners"),
+    *("erased_exchanges", "turns", "conversations", "owners"),
 )
 
 
@@ -56,7 +58,7 @@ def erase_planned(
     """
     with store.transaction() as transaction:
         plan = make_plan(transaction.connection)
-        if plan.is_empty and not plan.sources:
+        if plan.is_empty:
             return plan
         _remove(transaction, plan, keep_backups=keep_backups)
     finish_erasing(store)
@@ -100,10 +102,10 @@ def finish_erasing(store: Store) -> bool:
 
 
 def _remove_everything(transaction: Transaction) -> None:
-    full_text.create_words(transaction.connection)
     transaction.connection.execute("DELETE FROM meta WHERE key LIKE 'erased:%'")
     for table in _TABLES:
         transaction.connection.execute(f"DELETE FROM {table}")
+    full_text.create_words(transaction.connection)  # empty ones
     # A new revision, so that the indexes of other processes notice it.
     meta.note_erasing(transaction.connection, (), transaction.revision)
 
@@ -134,6 +136,7 @@ def _remove(transaction: Transaction, plan: ErasePlan, *, keep_backups: bool) ->
         "INSERT OR IGNORE INTO erased_exchanges VALUES (?)", [[key] for key in plan.exchanges.values()]
     )
     connection.execute(f"DELETE FROM exchanges WHERE id {_IN}", [json.dumps(list(plan.exchanges))])
+    _remove_turns(connection, plan)
     _remove_images(connection, plan)
     _rename_sources(connection, plan)
     names = json.dumps(sources)
@@ -145,6 +148,32 @@ def _remove(transaction: Transaction, plan: ErasePlan, *, keep_backups: bool) ->
     # FTS5 only marks deleted words as deleted, until parts of its index are merged.
     connection.execute("INSERT INTO message_words (message_words) VALUES ('optimize')")
     meta.note_erasing(connection, owners, revision, keep_backups=keep_backups)
+
+
+def _remove_turns(connection: sqlite3.Connection, plan: ErasePlan) -> None:
+    """Take turns out of the chat's conversations. One without turns goes, and one that was named by them is named anew."""
+    concerned = connection.execute(
+        f"""
+        SELECT c.id, c.name, t.text FROM conversations c LEFT JOIN turns t ON t.conversation = c.id AND t.id {_IN}
+        WHERE t.id IS NOT NULL OR c.id {_IN} ORDER BY c.id
+        """,
+        [json.dumps([*plan.turns, *plan.turn_edits]), json.dumps(list(plan.names))],
+    ).fetchall()
+    connection.execute(f"DELETE FROM turns WHERE id {_IN}", [json.dumps(list(plan.turns))])
+    for turn, text in plan.turn_edits.items():
+        connection.execute("UPDATE turns SET text = ? WHERE id = ?", [text, turn])
+        turn_words.put(connection, turn, text)
+    for row in concerned:
+        left = connection.execute(
+            "SELECT role, text FROM turns WHERE conversation = ? ORDER BY id", [row["id"]]
+        ).fetchall()
+        if not left:
+            connection.execute("DELETE FROM conversations WHERE id = ?", [row["id"]])
+        elif row["id"] in plan.names or bare_words(row["text"] or "").startswith(bare_words(row["name"])):
+            name = next((name_from(one["text"]) for one in left if one["role"] == "user"), "Conversation")
+            connection.execute("UPDATE conversations SET name = ? WHERE id = ?", [name, row["id"]])
+    if concerned:
+        turn_words.remove_orphans(connection)
 
 
 def _affected_owners(connection: sqlite3.Connection, plan: ErasePlan) -> set[int]:
@@ -198,7 +227,7 @@ def count_rows(store: Store) -> dict[str, int]:
     """How many memories, messages and lines of history there are, for a question before everything is erased."""
     counts: dict[str, int] = {}
     with store.snapshot() as connection, contextlib.suppress(sqlite3.OperationalError):
-        for table in ("memories", "messages", "history"):
+        for table in ("memories", "messages", "history", "turns"):
             counts[table] = connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
     return counts
 
