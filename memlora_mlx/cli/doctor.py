@@ -41,7 +41,7 @@ def doctor_command(
     """Check the device, libraries, models, experts, store and index. Exits with 1 if something is wrong."""
     with open_workspace(models=False, student=student, experts=experts) as opened:
         findings: list[CheckResult] = []
-        for check in (_machine, _libraries, _modes, _student, _embedder, _store):
+        for check in (_machine, _libraries, _modes, _student, _embedder, _store, _resident):
             for finding in _run_check(check, opened, repair):
                 findings.append(finding)
                 if not as_json:
@@ -169,3 +169,25 @@ def _gone(store: Store, settings: Settings) -> str:
         f"Kept: {', '.join(kept)}. Removed so far: {counts.history} lines of history, {counts.messages} messages,"
         f" {counts.scraps} scraps of killed saves, {counts.indexes} index files of nobody."
     )
+
+
+def _resident(opened: Workspace, repair: bool) -> Iterator[CheckResult]:
+    from memlora_mlx.serve import connection, service
+    from memlora_mlx.serve.work_queue import WorkQueue
+
+    home = opened.settings.home
+    resident, installed = connection.find(home), service.service(home.absolute())
+    if resident is not None and resident.is_alive():
+        places = " and ".join(filter(None, (resident.socket_path, resident.url)))
+        yield CheckResult("serve", "ok", f"`memlora serve` runs as process {resident.pid}, on {places}.")
+    elif installed.is_installed:
+        log = home / service.LOG_FILE
+        where = f"see {log}" if log.is_file() else f"see `journalctl --user -u {service.UNIT}`"
+        yield CheckResult("serve", "problem", f"The service of {installed.path} does not run; {where}.")
+    else:
+        yield CheckResult("serve", "note", "`memlora serve` does not run; each program loads models of its own.")
+    queue = WorkQueue(home)
+    if waiting := queue.count():
+        yield CheckResult("queue", "note", f"{waiting} things that were said wait to be read by `memlora serve`.")
+    if failed := queue.count_failed():
+        yield CheckResult("queue", "problem", f"{failed} could not be remembered; see {queue.failed}, and delete it.")
