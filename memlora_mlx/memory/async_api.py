@@ -85,8 +85,9 @@ class AsyncMemory:
     delete_all = _on_a_thread(Memory.delete_all)
     history = _on_a_thread(Memory.history)
     reset = _on_a_thread(Memory.reset)
+    erase = _on_a_thread(Memory.erase)
     ask = _on_a_thread(Memory.ask)
-    find = _on_a_thread(Memory.find)  # type: ignore[arg-type] # its **options
+    find = _on_a_thread(Memory.find)
     undo = _on_a_thread(Memory.undo)
     redo = _on_a_thread(Memory.redo)
 
