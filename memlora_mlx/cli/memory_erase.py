@@ -138,7 +138,7 @@ def _lines(erased: Erased, home: Path, *, done: bool) -> Iterator[str]:
         (erased.messages, "messages"),
         (erased.shortened, "messages shortened by some sentences"),
         (erased.history, "lines of history"),
-        (erased.turns, "turns of conversations"),
+        (erased.turns, "messages of chats"),
     ]
     told = ", ".join(f"{count} {what}" for count, what in counts if count) or "nothing in the store"
     yield f"{'Erased' if done else 'To be erased'}: {told}"

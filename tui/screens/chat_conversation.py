@@ -189,6 +189,7 @@ def _save_question(workspace: Workspace, turn: ChatTurn, conversation: str | Non
         said_at=turn.said_at,
         conversation=conversation,
         image=turn.image,
+        keep_secrets=workspace.settings.keep_secrets,
     )
     return saved, "" if conversation == saved else find_conversation(store, saved).name
 
@@ -197,4 +198,12 @@ def _save_reply(workspace: Workspace, turn: ChatTurn) -> None:
     from memlora_mlx.memory.store.conversations import save_reply
 
     state: TurnState = "cut" if turn.stopped or turn.problem else "complete"
-    save_reply(workspace.store, turn.key, turn.reply, said_at=datetime.now(UTC), state=state)
+    save_reply(
+        workspace.store,
+        turn.key,
+        turn.reply,
+        question=turn.question,
+        said_at=datetime.now(UTC),
+        state=state,
+        keep_secrets=workspace.settings.keep_secrets,
+    )

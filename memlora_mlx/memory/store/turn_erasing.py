@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from memlora_mlx.memory.store import turn_words
 from memlora_mlx.memory.store.conversations import name_from
-from memlora_mlx.memory.store.erased_texts import ErasedTexts
+from memlora_mlx.memory.store.erased_texts import ErasedTexts, bare_words
 
 _IN = "IN (SELECT value FROM json_each(?))"
 
@@ -103,7 +103,7 @@ def remove_turns(connection: sqlite3.Connection, plan: TurnPlan) -> None:
         f"SELECT c.id, c.name, t.text FROM turns t JOIN conversations c ON c.id = t.conversation WHERE t.id {_IN}",
         [touched],
     ):
-        if row["name"] == name_from(row["text"]):
+        if bare_words(row["text"]).startswith(bare_words(row["name"])):
             renamed.add(row["id"])
     connection.execute(f"DELETE FROM turns WHERE id {_IN}", [json.dumps(list(plan.gone))])
     for turn, text in plan.edits.items():
@@ -116,7 +116,7 @@ def remove_turns(connection: sqlite3.Connection, plan: TurnPlan) -> None:
     connection.execute("DELETE FROM conversations WHERE id NOT IN (SELECT conversation FROM turns)")
     for conversation in renamed:
         first = connection.execute(
-            "SELECT text FROM turns WHERE conversation = ? ORDER BY role DESC, id LIMIT 1", [conversation]
+            "SELECT text FROM turns WHERE conversation = ? AND role = 'user' ORDER BY id LIMIT 1", [conversation]
         ).fetchone()
         name = name_from(first["text"] if first is not None else "")
         connection.execute("UPDATE conversations SET name = ? WHERE id = ?", [name, conversation])
