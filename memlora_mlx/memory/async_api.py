@@ -86,7 +86,7 @@ class AsyncMemory:
     history = _on_a_thread(Memory.history)
     reset = _on_a_thread(Memory.reset)
     ask = _on_a_thread(Memory.ask)
-    find = _on_a_thread(Memory.find)  # type: ignore[arg-type] # its **options
+    find = _on_a_thread(Memory.find)
     undo = _on_a_thread(Memory.undo)
     redo = _on_a_thread(Memory.redo)
 
