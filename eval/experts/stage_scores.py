@@ -16,6 +16,7 @@ from memlora_mlx.eval.metrics.scorer import Scorer, Scores, mean_scores
 from memlora_mlx.eval.systems.cached_engine import CachedEngine
 from memlora_mlx.memory import stages
 from memlora_mlx.memory.abstention import NOT_MENTIONED
+from memlora_mlx.memory.pipeline_options import PipelineOptions
 from memlora_mlx.memory.workspace import Workspace
 from memlora_mlx.records import ChatMessages, Exchange, Request
 
@@ -26,7 +27,11 @@ SAME = 0.7  # cosine from which two facts count as the same
 
 
 def extraction_scores(
-    calls: CachedEngine, embedder: Engine, conversation: AnnotatedConversation, chosen: Sequence[Exchange]
+    calls: CachedEngine,
+    embedder: Engine,
+    options: PipelineOptions,
+    conversation: AnnotatedConversation,
+    chosen: Sequence[Exchange],
 ) -> dict[str, float]:
     """Precision, recall and F1 of facts against the observations, both matched by the embedder; tokens written."""
     answers = calls.complete_all(
@@ -34,7 +39,7 @@ def extraction_scores(
             Request(
                 "extraction",
                 stages.extraction_chat(exchange),
-                stages.extraction_grammar(exchange, verbatim_only=False),
+                options.extraction_grammar(exchange),
                 stages.EXTRACTION_TOKENS,
             )
             for exchange in chosen

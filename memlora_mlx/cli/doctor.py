@@ -60,6 +60,9 @@ def _run_check(
         yield from check(opened, repair)
     except MemloraError as error:
         yield CheckResult(check.__name__.lstrip("_"), "problem", str(error))
+    except Exception as error:  # damage can do anything to whoever reads it, and the doctor goes on
+        says = f"The check ended early ({type(error).__name__}: {' '.join(str(error).split())})."
+        yield CheckResult(check.__name__.lstrip("_"), "problem", says)
 
 
 def _machine(opened: Workspace, repair: bool) -> Iterator[CheckResult]:

@@ -32,9 +32,24 @@ def serve_command(
         list[str] | None,
         typer.Option(metavar="NAME", help="Host name by which clients reach --port. May be repeated (default: none)."),
     ] = None,
+    upstream: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="Pass chats of the OpenAI API on to this server, with memories put in, as in http://127.0.0.1:1234/v1"
+            " (default: the student answers).",
+        ),
+    ] = None,
+    upstream_key_file: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="File with the key that is sent to --upstream only (default: no key)."),
+    ] = None,
     models: ModelOptions,
 ) -> None:
     """Keep models and memories open for other programs.
+
+    It answers MCP at /mcp and the OpenAI API at /v1. With --upstream it is a proxy: memories for the last user message are
+    put in, and the exchange is remembered afterwards.
 
     MCP clients use this process while it runs, and work alone when it does not. Models are unloaded after the minutes of the
     setting `unload_after` without a call, which are 15 by default, and loaded at the next call.
@@ -46,16 +61,27 @@ def serve_command(
     from memlora_mlx.serve.resident import ListenOptions, serve
 
     token = _read_token(token_file) if token_file is not None else None
-    serve(load_settings(models.settings()), ListenOptions(port, host, token, tuple(allow_host or ())), _say_ready)
+    key = _read_secret(upstream_key_file) if upstream_key_file is not None else None
+    options = ListenOptions(port, host, token, tuple(allow_host or ()), upstream, key)
+    serve(load_settings(models.settings()), options, _say_ready)
+
+
+def _read_secret(file: Path) -> str:
+    from memlora_mlx.errors import UsageError
+
+    try:
+        secret = file.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"Cannot read the file {file}: {error}. Check its path and permissions.") from error
+    if not secret or not secret.isprintable() or not secret.isascii():
+        raise UsageError(f"The file {file} must hold one line of printable ASCII characters.")
+    return secret
 
 
 def _read_token(file: Path) -> str:
     from memlora_mlx.errors import UsageError
 
-    try:
-        token = file.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"Cannot read the token file {file}: {error}. Check its path and permissions.") from error
+    token = _read_secret(file)
     if len(token) < 16:
         raise UsageError(f"The token in {file} has {len(token)} characters. Use at least 16.")
     return token

@@ -5,40 +5,87 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from datetime import datetime
 from pathlib import Path
 
 from memlora_mlx.memory import stages, visual_questions
+from memlora_mlx.memory.chat_turns import is_question, noted, with_person
+from memlora_mlx.memory.conversation_export import questions_and_replies
+from memlora_mlx.memory.memory_replies import reply_from_memory
+from memlora_mlx.memory.offered import cited, near_enough, without_talk
 from memlora_mlx.memory.pipeline import Pipeline
 from memlora_mlx.memory.results import ExchangeResult
 from memlora_mlx.memory.search.find import embed_some_messages, find
-from memlora_mlx.records import Exchange, Hit, Image, MemoryRecord, Message, Priority, Request, Role, Scope
+from memlora_mlx.memory.secrets import screen_exchange
+from memlora_mlx.memory.store.conversations import SavedTurn, mark_remembered
+from memlora_mlx.memory.store.store import Store
+from memlora_mlx.records import (
+    ChatMessages,
+    Completion,
+    Exchange,
+    Hit,
+    Image,
+    MemoryRecord,
+    Message,
+    Priority,
+    Request,
+    Role,
+    Scope,
+)
 from memlora_mlx.text import clean_text
 
 log = logging.getLogger(__name__)
 
 MAX_TURNS = 6  # of the running conversation that a reply sees, questions and replies counted
 REPLY_TOKENS = 256
+INSTRUCTIONS_SHARE = 0.2  # of a prompt that a system prompt may take
 LONGEST_SHARE = 0.75  # of a prompt that one message may take; the rest is for memories
 MAX_CHARACTERS_PER_TOKEN = 16
 _LEFT_OUT = "\n[...]\n"
 # Named, as the speakers are whom the experts were trained on: without names the student's own chatter became facts of the user.
 USER, ASSISTANT = "User", "Assistant"
+KEEPS = "I keep what matters of this."  # to a statement, where nobody waits for what was noted of it
+PINNED = "pinned"  # metadata of a memory that every reply is given
+MAX_PINNED = 10  # of an owner's pinned memories, those pinned last
+
+
+def pinned_memories(store: Store, owner: Scope) -> list[MemoryRecord]:
+    """The memories of an owner that every reply is given."""
+    return store.list(owner, {PINNED: True}, limit=MAX_PINNED, order="changed")
 
 
 class Chat:
     """One running conversation of one user.
 
     Args:
-        limit: memories that a reply sees.
+        limit: memories that a reply sees; with 0 none are looked for.
+        instructions: a system prompt. One that is too long loses its middle.
+        reply_tokens: the longest reply.
     """
 
-    def __init__(self, pipeline: Pipeline, user: str, *, limit: int) -> None:
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        user: str,
+        *,
+        limit: int,
+        instructions: str = "",
+        reply_tokens: int = REPLY_TOKENS,
+    ) -> None:
         self.pipeline, self._limit = pipeline, limit
+        self._instructions, self._reply_tokens = clean_text(instructions), reply_tokens
         self.owner = Scope(user_id=user)
         self.turns: list[tuple[Role, str]] = []
-        self.hits: tuple[Hit, ...] = ()  # the memories that the last reply saw
+        self.hits: tuple[Hit, ...] = ()  # the memories that the last reply was given
+        self.cited: tuple[Hit, ...] = ()  # those of them whose words it has
+        self.completion: Completion | None = None  # what the last reply cost, once it ended by itself
+
+    def resume(self, turns: Sequence[SavedTurn]) -> None:
+        """Continue a conversation: the next reply sees its last questions and replies."""
+        self.turns.clear()
+        for question, reply in questions_and_replies(turns):
+            self._end_turn(question.text, reply.text if reply is not None else "")
 
     def reply(
         self, text: str, *, image: Image | None = None, cancelled: threading.Event | None = None
@@ -62,49 +109,97 @@ class Chat:
                 text = f"{text}\n[shares an image: {image.caption or 'no caption'}]".strip()
             yield from self._reply(text, picture, cancelled)
 
+    def wants_reply(self, text: str, image: Image | None = None) -> bool:
+        """Whether the student replies to this. One that cannot talk freely answers questions; anything else is noted."""
+        sees = image is not None and self.pipeline.options.supports_images
+        return self.pipeline.options.talks_freely or sees or is_question(text)
+
     def _reply(self, text: str, picture: Path | None, cancelled: threading.Event | None) -> Generator[str]:
-        text = self._fitting(clean_text(text), picture)
-        [vector] = self.pipeline.engine.embed([text], query=True)
-        engine, protocol = self.pipeline.engine, self.pipeline.options.protocol
-        embed_some_messages(self.pipeline.store, engine.embed, protocol)
-        hits = find(
-            self.pipeline.store,
-            text,
-            vector,
-            self._limit,
-            protocol=protocol,
-            scopes=[self.owner],
-            owner_exact=True,
-            show_superseded=False,
-        )
-        if hits and picture is None and self.pipeline.options.use_expert_in_chat and text.rstrip().endswith("?"):
-            request, truncated = self.pipeline.answer_request(text, hits)
-            self.hits = tuple(hits[: len(hits) - truncated])
-            yield from self._stream(request, text, cancelled)
+        text, engine = self._fitting(clean_text(text), picture, LONGEST_SHARE), self.pipeline.engine
+        self.hits, self.cited, self.completion = (), (), None
+        if self._limit and picture is None and not self.pipeline.options.talks_freely:
+            yield from self._reply_from_memory(text, cancelled)
             return
+        hits = self._offered(text) if self._limit else []
         prompt_memories = self.pipeline.evidence(text, hits)
         budget = self._budget
+        system: ChatMessages = ()
+        if self._instructions:
+            system = (("system", self._fitting(self._instructions, None, INSTRUCTIONS_SHARE)),)
         earlier = tuple(self.turns[-MAX_TURNS:])
-        while earlier and engine.count_tokens((*earlier, ("user", text)), picture) > budget:
+        while earlier and engine.count_tokens((*system, *earlier, ("user", text)), picture) > budget:
             earlier = earlier[2:]  # without the oldest question and its reply
         fitted = stages.fit_prompt(
-            lambda kept: (*earlier, *stages.chat_turn_with_memories(text, prompt_memories[:kept])),
+            lambda kept: (*system, *earlier, *stages.chat_turn_with_memories(text, prompt_memories[:kept])),
             len(prompt_memories),
             lambda chat: engine.count_tokens(chat, picture),
             budget,
         )
         self.hits = tuple(hits[: fitted.kept])
-        reply = Request(None, fitted.chat, max_tokens=REPLY_TOKENS, image=picture, stop_repetition=True)
+        reply = Request(None, fitted.chat, max_tokens=self._longest_reply, image=picture, stop_repetition=True)
         yield from self._stream(reply, text, cancelled)
+        self.cited = cited(text, self.turns[-1][1], self.hits)
+
+    def _reply_from_memory(self, text: str, cancelled: threading.Event | None) -> Generator[str]:
+        reply = "" if is_question(text) else KEEPS
+        try:
+            if not reply:
+                question = with_person(text, self.turns)
+                found = reply_from_memory(self.pipeline, self.owner, question, self._find(question), cancelled)
+                self.hits, self.cited, reply = found.offered, found.cited, found.text
+            yield reply
+        finally:
+            self._end_turn(text, reply)
+
+    def _offered(self, text: str) -> list[Hit]:
+        """The pinned memories, then those that have to do with the message, best first."""
+        pinned = [Hit(memory, None, 0.0) for memory in pinned_memories(self.pipeline.store, self.owner)]
+        ids = {hit.id for hit in pinned}
+        return pinned + [hit for hit in near_enough(self._find(text), self.pipeline.options) if hit.id not in ids]
+
+    def _find(self, text: str) -> list[Hit]:
+        """The hits for a message, best first, without what was only talk."""
+        engine, protocol = self.pipeline.engine, self.pipeline.options.protocol
+        [vector] = engine.embed([text], query=True)
+        embed_some_messages(self.pipeline.store, engine.embed, protocol)
+        hits = find(
+            self.pipeline.store,
+            text,
+            vector,
+            self._limit * (1 if protocol == "paper" else 3),
+            protocol=protocol,
+            scopes=[self.owner],
+            owner_exact=True,
+            show_superseded=False,
+        )
+        return without_talk(hits)[: self._limit]
+
+    def _end_turn(self, text: str, reply: str) -> None:
+        self.turns += self._screened_turns(text, reply)
+
+    def noted(self, said: str, result: ExchangeResult) -> str:
+        """What to say to a message that `wants_reply` says no to, after it was remembered; it is then one of the turns."""
+        reply = noted(result)
+        self._end_turn(clean_text(said), reply)
+        return reply
+
+    @property
+    def _longest_reply(self) -> int:
+        """Tokens that a reply may have: those asked for, but at most half of the context."""
+        return min(self._reply_tokens, self._context // 2)
 
     @property
     def _budget(self) -> int:
         """Tokens that a reply's prompt may have."""
-        return min(self.pipeline.options.max_context, self.pipeline.engine.student.context) - REPLY_TOKENS
+        return self._context - self._longest_reply
 
-    def _fitting(self, text: str, picture: Path | None) -> str:
+    @property
+    def _context(self) -> int:
+        return min(self.pipeline.options.max_context, self.pipeline.engine.student.context)
+
+    def _fitting(self, text: str, picture: Path | None, share: float) -> str:
         """What a reply sees of a message: one that is too long loses its middle. All of it is remembered, in parts."""
-        most = max(1, int(LONGEST_SHARE * self._budget))
+        most = max(1, int(share * self._budget))
         kept = most * MAX_CHARACTERS_PER_TOKEN  # of a giant, most is not even counted
         while len(text) > kept or (tokens := self.pipeline.engine.count_tokens((("user", text),), picture)) > most:
             if len(text) <= kept:
@@ -115,22 +210,40 @@ class Chat:
     def _stream(self, request: Request, text: str, cancelled: threading.Event | None) -> Generator[str]:
         pieces: list[str] = []
         try:
-            for piece in self.pipeline.engine.stream(request, cancelled=cancelled):
+            stream = self.pipeline.engine.stream(request, cancelled=cancelled)
+            while True:
+                try:
+                    piece = next(stream)
+                except StopIteration as end:
+                    self.completion = end.value
+                    break
                 pieces.append(piece)
                 yield piece
         finally:
-            self.turns += [("user", text), ("assistant", "".join(pieces).strip())]
+            self._end_turn(text, "".join(pieces).strip())
+
+    def _screened_turns(self, text: str, reply: str) -> list[tuple[Role, str]]:
+        """A question and its reply as later replies may see them: those could repeat what must not be stored."""
+        said = Exchange("", self.owner, (Message("user", text), Message("assistant", reply)), None, "chat", 0)
+        screened = screen_exchange(said, keep_secrets=self.pipeline.options.keep_secrets)
+        if not screened.withheld:
+            return [("user", text), ("assistant", reply)]
+        kept = {message.role: message.text for message in (screened.exchange or said).messages}
+        return [("user", kept.get("user", "...")), ("assistant", kept.get("assistant", "..."))]
 
     def remember(
         self, said: str, replied: str, *, key: str, said_at: datetime, image: Image | None = None
     ) -> ExchangeResult:
         """Keep what matters of one exchange; it gives way to a reply that somebody waits for."""
         question = Message("user", clean_text(said), USER, said_at=said_at, image=image)
-        messages = (question, Message("assistant", replied, ASSISTANT, said_at=said_at))
+        answer = (Message("assistant", replied, ASSISTANT, said_at=said_at),) if replied else ()
+        messages = (question, *answer)
         exchange = Exchange(key, self.owner, messages, said_at, "chat", 0)
         # The user chose the file; one that cannot be kept must not cost what was said.
         exchange = self.pipeline.store.images.store_exchange_images(exchange, None, log.warning, trusted=True)
-        return self.pipeline.remember(exchange, priority=Priority.BACKGROUND)
+        result = self.pipeline.remember(exchange, priority=Priority.BACKGROUND)
+        mark_remembered(self.pipeline.store, key)
+        return result
 
     def list_memories(self, limit: int = 20) -> list[MemoryRecord]:
         return self.pipeline.store.list(self.owner, limit=limit)

@@ -32,6 +32,7 @@ from memlora_mlx.memory.pipeline_options import PipelineOptions
 from memlora_mlx.memory.provenance import Provenances
 from memlora_mlx.memory.results import CallCost, ExchangeResult, ExtractionInput, UpdateInput
 from memlora_mlx.memory.scheduling import MAX_IN_FLIGHT, SPECULATIVE_UPDATES, Approve, Schedule
+from memlora_mlx.memory.secrets import Screening
 from memlora_mlx.memory.store.messages import exchange_texts
 from memlora_mlx.memory.store.store import Store
 from memlora_mlx.records import (
@@ -123,7 +124,9 @@ class Pipeline(Answerer):
             speculative_updates=speculative_updates,
             approve=approve,
         )
-        return schedule.run(exchanges, cancelled)
+        # Here all doors meet: what must not be stored is not even read by the student.
+        screening = Screening(keep_secrets=self.options.keep_secrets)
+        return screening.results(schedule.run(screening.screened(exchanges), cancelled))
 
     def extraction_requests(self, exchange: Exchange) -> list[ExtractionInput]:
         """The requests for an exchange's facts: one, or for a long exchange one for each part of it.
@@ -156,13 +159,13 @@ class Pipeline(Answerer):
 
         A student that sees is shown the picture which the facts are then stored with: see `image_of_exchange`.
         """
-        picture = self._picture(exchange)
+        picture = _picture(self, exchange)
         if self.options.protocol == "paper":  # Mem0's way: a text student is not told what an image shows
             bare = tuple(replace(message, image=None) for message in exchange.messages)
             exchange = replace(exchange, messages=bare)
         else:
             exchange = stages.with_reply(exchange)
-        grammar = stages.extraction_grammar(exchange, verbatim_only="extraction" in self.options.verbatim_only)
+        grammar = self.options.extraction_grammar(exchange)
         return self._fitted_request(
             "extraction",
             lambda length: _shown(self.options, "extraction", stages.extraction_chat(exchange, length)),
@@ -305,12 +308,11 @@ class Pipeline(Answerer):
         classes = Provenances(exchange if self.options.protocol == "product" else None)  # the paper knows no classes
         return operations_as_changes(operations, known, exchange, metadata, expires_at, classes)
 
-    # ------------------------------------------------------------------ inside
 
-    def _picture(self, exchange: Exchange) -> Path | None:
-        """The file of the exchange's image, for a student that sees; None where it is not in the store."""
-        image = image_of_exchange(exchange) if self.options.supports_images else None
-        return self.store.images.path(image.sha256) if image is not None else None
+def _picture(pipeline: Pipeline, exchange: Exchange) -> Path | None:
+    """The file of the exchange's image, for a student that sees; None where it is not in the store."""
+    image = image_of_exchange(exchange) if pipeline.options.supports_images else None
+    return pipeline.store.images.path(image.sha256) if image is not None else None
 
 
 def _shown(options: PipelineOptions, stage: Stage, chat: ChatMessages) -> ChatMessages:

@@ -13,7 +13,7 @@ import itertools
 import queue
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -52,6 +52,7 @@ class Activity:
 
     doing: tuple[str, ...]  # "chat", "extraction expert", "update (base)"; empty while idle
     tokens: int  # written since the engine began
+    reading: tuple[int, int]  # tokens read and to read, of long prompts; (0, 0) if there are none
     bytes: int  # that MLX takes: its arrays, and freed buffers that it keeps
 
 
@@ -138,8 +139,8 @@ class Engine:
         self._enqueue(begin)
         return in_flight.result
 
-    def stream(self, request: Request, *, cancelled: threading.Event | None = None) -> Iterator[str]:
-        """The answer in pieces. Leaving the loop stops the student, and so does setting `cancelled` (see `complete`)."""
+    def stream(self, request: Request, *, cancelled: threading.Event | None = None) -> Generator[str, None, Completion]:
+        """The answer in pieces; its return value is the completion. Leaving the loop stops the student, and so does setting `cancelled` (see `complete`)."""
         pieces: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         cancelled = cancelled or threading.Event()
         answer = self.submit(request, on_text=pieces.put, cancelled=cancelled)
@@ -147,7 +148,7 @@ class Engine:
         try:
             while (piece := pieces.get()) is not None:
                 yield piece
-            answer.result()
+            return answer.result()
         finally:
             cancelled.set()
 
@@ -196,7 +197,7 @@ class Engine:
             "chat" if stage is None else f"{stage} {'expert' if stage in with_expert else '(base)'}" for stage in stages
         }
         held = self._memory.use().total if "mlx.core" in sys.modules else 0
-        return Activity(tuple(sorted(doing)), self._lanes.tokens(), held)
+        return Activity(tuple(sorted(doing)), self._lanes.tokens(), self._lanes.reading(), held)
 
     def memory_use(self) -> MemoryUse:
         """What MLX takes, and its limits; from any thread."""

@@ -16,6 +16,7 @@ import llguidance
 import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
+from jinja2 import TemplateError
 from mlx.utils import tree_flatten
 from numpy.typing import NDArray
 
@@ -96,10 +97,9 @@ class Student:
         turns = [{"role": role, "content": text} for role, text in shown]
         with self._lock:
             if shown != tuple(chat):
-                rendered = str(self._tokenizer.apply_chat_template(turns, tokenize=False, **options))
-                ids = self.plain_text.tokens(rendered)
+                ids = self.plain_text.tokens(str(self._templated(turns, tokenize=False, **options)))
             else:
-                ids = self._tokenizer.apply_chat_template(turns, tokenize=True, return_dict=False, **options)
+                ids = self._templated(turns, tokenize=True, return_dict=False, **options)
         prompt = [int(token) for token in ids]
         return self.thinking.closed(prompt) if self.thinking else prompt
 
@@ -107,6 +107,16 @@ class Student:
     def thinking(self) -> Thinking | None:
         """The marks around the model's thoughts, which are kept out of its answers; None if it does not think."""
         return Thinking.of(self._tokenizer, self.plain_text.encode("\n\n")[0], self.vocabulary)
+
+    def _templated(self, turns: list[dict[str, str]], **options: Any) -> Any:
+        """The chat under the template; one that takes no system prompt (Gemma 2) gets it before the first user's words."""
+        try:
+            return self._tokenizer.apply_chat_template(turns, **options)
+        except TemplateError:
+            if len(turns) < 2 or turns[0]["role"] != "system":
+                raise
+            first = {**turns[1], "content": f"{turns[0]['content']}\n\n{turns[1]['content']}"}
+            return self._tokenizer.apply_chat_template([first, *turns[2:]], **options)
 
     @cached_property
     def plain_text(self) -> PlainText:

@@ -16,6 +16,7 @@ import pytest
 from cli_home import TALK, environment, run_command, start_command, store_contents
 
 from memlora_mlx import Memory
+from memlora_mlx.memory.store.database import Database
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -257,10 +258,11 @@ def test_edit_in_the_users_editor(
 
 
 def test_an_id_may_be_shortened_while_it_is_clear(ids: list[str], run_memlora: Command, tiny_home: Path) -> None:
-    with sqlite3.connect(tiny_home / "store" / "memories.db") as connection:
+    database = Database(tiny_home / "store" / "memories.db")
+    with database.write() as connection:
         connection.execute("UPDATE memories SET public_id = 'abc1' WHERE public_id = ?", [ids[0]])
         connection.execute("UPDATE memories SET public_id = 'abc2' WHERE public_id = ?", [ids[1]])
-    connection.close()
+    database.close()
     assert run_memlora("memory", "show", "abc1")[0] == 0
     code, _, err = run_memlora("memory", "show", "abc")
     assert code == 1 and err == "memlora: several memory ids start with 'abc'; type more characters of the id\n"

@@ -106,6 +106,7 @@ def command_lines(folder: Path, memory_id: str) -> dict[str, list[list[str]]]:
         "memory show": [[memory_id], [memory_id, "--json"], [NASTY]],
         "memory edit": [[memory_id, f"Edited {NASTY}"], [memory_id, NASTY * 3000], [NASTY, "x"]],
         "memory delete": [[NASTY], [memory_id]],
+        "memory erase": [[NASTY], ["--containing", "pwned", "--dry-run"], ["--person", NASTY], [memory_id, "--yes", "--json"]],
         "memory history": [[memory_id], [memory_id, "--json"], [NASTY]],
         "memory undo": [[], ["--user", NASTY], [NASTY]],
         "memory redo": [[], [NASTY]],

@@ -17,6 +17,7 @@ from textual.widgets import Footer, Static, TextArea
 from memlora_mlx.records import Exchange, Revision
 from memlora_mlx.text import printable, printable_line
 from memlora_mlx.tui.times import format_time
+from memlora_mlx.tui.widgets.text_diff import revision_text
 
 
 class EditArea(TextArea):
@@ -105,16 +106,38 @@ class ConfirmDialog(ModalScreen[bool]):
         self.dismiss(yes)
 
 
-class SourceDialog(ModalScreen[None]):
-    """The exchanges that a memory came from, and its history."""
+class EraseDialog(ConfirmDialog, inherit_bindings=False):
+    """The question before something is erased for good. Enter, which is pressed by habit, is no answer."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("y", "answer(True)", "Erase", tooltip="Erase it; nothing can undo that", id="erase.yes"),
+        Binding("n,escape", "answer(False)", "No", id="erase.no"),
+    ]
+
+
+class SourceDialog(ModalScreen[bool | None]):
+    """The exchanges that a memory came from, and its history. The result is True to see its place in its conversation.
+
+    Args:
+        has_place: a conversation of the chat is stored that it was said in.
+    """
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("o", "open", "Conversation", tooltip="Open its place in its conversation", id="source.open"),
         Binding("escape,enter,q", "dismiss", "Back", id="source.back"),
     ]
 
-    def __init__(self, text: str, exchanges: Sequence[Exchange], history: Sequence[Revision]) -> None:
+    def __init__(
+        self, text: str, exchanges: Sequence[Exchange], history: Sequence[Revision], *, has_place: bool = False
+    ) -> None:
         super().__init__()
-        self._text, self._exchanges, self._history = text, exchanges, history
+        self._text, self._exchanges, self._history, self._has_place = text, exchanges, history, has_place
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        return self._has_place if action == "open" else True
+
+    def action_open(self) -> None:
+        self.dismiss(True)
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="dialog wide"):
@@ -148,10 +171,8 @@ class SourceDialog(ModalScreen[None]):
         parts: list[Content] = [Content.styled("\nHistory\n", "$foreground 60%")]
         for line in self._history:
             undone = "  (undone)" if line.undone else ""
-            words = printable_line(line.new_text or line.old_text or "")
-            parts.append(
-                Content(f"\n{line.event.lower():<7} {format_time(line.at)}  by {line.actor}{undone}\n  {words}\n")
-            )
+            head = f"\n{line.event.lower():<7} {format_time(line.at)}  by {line.actor}{undone}\n"
+            parts.append(Content.assemble(head, revision_text(line.old_text, line.new_text), "\n"))
         return Content("").join(parts)
 
 

@@ -190,6 +190,10 @@ class IngestScreen(MainScreen):
         stop = self._stop = threading.Event()
         self._tally = None
         self._show_message("Loading the student …")
+        for key, conversations in self._files.items():
+            if conversations:
+                self._states[key] = "▶ being imported"
+        self._list()
         bar = self.query_one("#progress", ProgressBar)
         bar.display = True
         try:
@@ -205,6 +209,7 @@ class IngestScreen(MainScreen):
             self._end("✓ imported", tally=tally)
         finally:
             self._stop = None
+            self.memlora.background_work.pop("ingest", None)
             await self.backend.refresh_counts()
             self.refresh_list()
 
@@ -238,6 +243,7 @@ class IngestScreen(MainScreen):
         tally = self._tally
         if tally is None or self._stop is None:
             return
+        self.memlora.background_work["ingest"] = f"{tally.already_stored + tally.done:,}/{tally.total:,}"
         self.query_one("#progress", ProgressBar).update(
             total=max(1, tally.total), progress=tally.already_stored + tally.done
         )
