@@ -57,6 +57,9 @@ class Settings:
     limit: int = 10  # memories an answer is given, for each owner asked
     image_tiles: int = IMAGE_TILES  # into how many tiles a picture is cut, at most, for a vision student that does so
     keep_secrets: bool = False  # store keys, card numbers, IBANs and passwords that are said, instead of a mark
+    # Days for which the history of changes, and the messages that memories came from, are kept. None: for ever.
+    history_days: int | None = None
+    source_days: int | None = None
     keep_location: bool = False  # leave in a kept picture where it was taken
     max_context: int = 4096  # tokens of prompt and answer together; the student's own limit if that is smaller
     unload_after: int = 15  # minutes without a call after which a server lets go of its models

@@ -19,6 +19,7 @@ from pathlib import Path
 from memlora_mlx.errors import StoreError
 from memlora_mlx.files import atomic_write, is_scratch
 from memlora_mlx.json_lines import JsonLines, read_json_lines
+from memlora_mlx.memory.store.backups import backup_folder
 from memlora_mlx.memory.store.erased_texts import ErasedTexts
 from memlora_mlx.settings import APP_HISTORY, CHAT_HISTORY, EXPORTS, WORK_QUEUE
 
@@ -128,7 +129,7 @@ def _files(home: Path) -> Iterator[Path]:
     """The files to look into. Those of the store's own database are cleaned by SQLite."""
     own = home / "store"
     for path in sorted(_walk(home)):
-        is_own = path.parent == own and path.name.startswith("memories.db")
+        is_own = path.parent == own and path.name.startswith("memories.db") or path.is_relative_to(backup_folder(own))
         if not (is_own or path.is_symlink() or path.suffix in _WEIGHTS):
             yield path
 

@@ -97,10 +97,9 @@ class Student:
         turns = [{"role": role, "content": text} for role, text in shown]
         with self._lock:
             if shown != tuple(chat):
-                ids = self.plain_text.tokens(str(self._templated(turns, tokenize=False, **options)))
+                prompt = self.plain_text.tokens(str(self._templated(turns, tokenize=False, **options)))
             else:
-                ids = self._templated(turns, tokenize=True, return_dict=False, **options)
-        prompt = [int(token) for token in ids]
+                prompt = [int(token) for token in self._templated(turns, tokenize=True, return_dict=False, **options)]
         return self.thinking.closed(prompt) if self.thinking else prompt
 
     @cached_property

@@ -247,13 +247,7 @@ def _plan_person(connection: sqlite3.Connection, plan: ErasePlan, name: str) -> 
 
 
 def _plan_before(connection: sqlite3.Connection, plan: ErasePlan, day: str) -> None:
-    first = dict(
-        map(tuple, connection.execute("SELECT exchange_key, min(at) FROM history GROUP BY exchange_key").fetchall())
-    )
-    for row in connection.execute("SELECT id, key, said_at FROM exchanges"):
-        at = row["said_at"] or first.get(row["key"])
-        if at is not None and at < day:
-            plan.exchanges[row["id"]] = row["key"]
+    plan.exchanges = _exchanges_before(connection, day)
     plan.keys = set(plan.exchanges.values())
     given = json.dumps(list(plan.exchanges))
     early = connection.execute("SELECT exchange, position, text FROM messages WHERE said_at < ?", [day]).fetchall()
@@ -304,6 +298,43 @@ def _plan_containing(connection: sqlite3.Connection, plan: ErasePlan, text: str)
     names = {row[0] for row in connection.execute("SELECT source FROM exchanges UNION SELECT name FROM sources")}
     free = (name for number in range(1, len(names) + 2) if (name := f"erased {number}") not in names)
     plan.sources = {name: next(free) for name in sorted(names) if sought.found_in(name)}
+
+
+# ------------------------------------------------------------------ by age
+
+
+def plan_retention(
+    connection: sqlite3.Connection, history_before: datetime | None, said_before: datetime | None
+) -> ErasePlan:
+    """The lines of history that were written before a time, and the messages that were said before a time.
+
+    Memories stay. What was said at no known time counts from when it was stored.
+    """
+    plan = ErasePlan()
+    if history_before is not None:
+        found = connection.execute("SELECT id FROM history WHERE at < ?", [encode_time(history_before)])
+        plan.history = {row["id"] for row in found}
+        _close_history(connection, plan)
+    if said_before is not None:
+        exchanges = _exchanges_before(connection, encode_time(said_before) or "")
+        found = connection.execute(
+            f"SELECT exchange, position FROM messages WHERE exchange {_IN}", [json.dumps(list(exchanges))]
+        )
+        plan.messages = {(row["exchange"], row["position"]) for row in found}
+        _keep_headers(connection, plan, exchanges)
+    return plan
+
+
+def _exchanges_before(connection: sqlite3.Connection, day: str) -> dict[int, str]:
+    first = dict(
+        map(tuple, connection.execute("SELECT exchange_key, min(at) FROM history GROUP BY exchange_key").fetchall())
+    )
+    found: dict[int, str] = {}
+    for row in connection.execute("SELECT id, key, said_at FROM exchanges"):
+        at = row["said_at"] or first.get(row["key"])
+        if at is not None and at < day:
+            found[row["id"]] = row["key"]
+    return found
 
 
 # ------------------------------------------------------------------ shared

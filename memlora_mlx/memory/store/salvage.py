@@ -48,6 +48,15 @@ _RELATIONS = (
     ),
     "DELETE FROM meta WHERE key = 'words'",  # the full-text index is made again when the store is opened
 )
+# The number that the rows of a table are found by, where that is not `id`.
+_NUMBERS = {
+    "embeddings": "t.memory",
+    "message_vectors": "t.message",
+    "tombstones": "t.memory",
+    "message_tombstones": "t.message",
+    "messages": "t.exchange",
+    "ended_facts": "t.message",
+}
 _CHUNK = 10_000  # keys read at once
 _WITH_WORDS = "messages", "memories", "history"
 
@@ -137,11 +146,12 @@ def _readable(source: sqlite3.Connection, table: str, selects: Sequence[str]) ->
     Args:
         selects: the query, and one that does without the checksums.
     """
-    key = {"messages": "exchange", "ended_facts": "message"}.get(table)
-    if table in ("meta", "people"):  # small, without numbers to go by
+    key = _NUMBERS.get(table, "t.id")
+    try:
+        source.execute(f"SELECT {key} FROM {table} t LIMIT 0")
+    except sqlite3.Error:  # it has no numbers to go by, and is small
         yield from _until_damage(source, selects[0])
         return
-    key = f"t.{key}" if key else "t.rowid"
     first, last, size = 0, _last(source, table, key), _CHUNK
     while first <= last:
         is_empty = True
