@@ -16,8 +16,8 @@ from memlora_mlx.eval.metrics.scorer import Scorer, Scores, mean_scores
 from memlora_mlx.eval.systems.cached_engine import CachedEngine
 from memlora_mlx.memory import stages
 from memlora_mlx.memory.abstention import NOT_MENTIONED
-from memlora_mlx.memory.workspace import Workspace
 from memlora_mlx.memory.pipeline_options import PipelineOptions
+from memlora_mlx.memory.workspace import Workspace
 from memlora_mlx.records import ChatMessages, Exchange, Request
 
 if TYPE_CHECKING:
