@@ -8,19 +8,25 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from importlib import import_module
 from pathlib import Path
+from time import monotonic
 from typing import TYPE_CHECKING, ClassVar
 
+from textual import events
 from textual.app import SystemCommand
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
+from textual.widgets import TextArea
 
+from memlora_mlx.errors import UsageError
 from memlora_mlx.settings import Settings
-from memlora_mlx.tui.base_app import SCREENS_BY_KEY, BaseApp
+from memlora_mlx.tui.base_app import CHORDS, SCREENS_BY_KEY, BaseApp
 
 if TYPE_CHECKING:
     from memlora_mlx.tui.commands import Command
 
 LOAD_DELAY = 0.1  # seconds after the first frame
+CHORD_SECONDS = 3.0  # that the second key of a chord may take
+QUIT_SECONDS = 3.0  # between the two Ctrl+C that quit
 QUIT_HELP = "Quit after the last messages are stored"
 
 
@@ -50,15 +56,55 @@ class MemloraApp(BaseApp):
         ),
         Binding("ctrl+t", "toggle_theme", "Theme", show=False, tooltip="Switch between dark and light", id="app.theme"),
         Binding("ctrl+q", "quit", "Quit", priority=True, tooltip=QUIT_HELP, id="app.quit"),
+        Binding(
+            "ctrl+c",
+            "interrupt",
+            "Stop",
+            show=False,
+            priority=True,
+            tooltip="Stop the reply; with a selection, copy it; else, pressed twice, quit",
+            id="app.interrupt",
+        ),
+        Binding(
+            "ctrl+x",
+            "chord",
+            "Second keys",
+            show=False,
+            priority=True,
+            tooltip="Then 1 to 7 is F1 to F7, and Ctrl+E opens $EDITOR",
+            id="app.chord",
+        ),
     ]
 
-    def __init__(self, settings: Settings, *, models_folder: Path | None = None) -> None:
-        super().__init__(settings, models_folder=models_folder)
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        models_folder: Path | None = None,
+        conversation: str | None = None,
+        new: bool = False,
+    ) -> None:
+        super().__init__(settings, models_folder=models_folder, conversation=conversation, new=new)
+        self._chord_until = self._quit_until = 0.0
         self._owns_process = not gc.isenabled()  # `memlora chat` turns the collector off while it starts
 
     def on_mount(self) -> None:
         # Loading starts later, so that the first frame has the processor to itself.
         self.call_after_refresh(self.set_timer, LOAD_DELAY, self.load_models)
+        if (self.backend.settings.home / "config.toml").is_file():
+            self.call_after_refresh(self._use_keymap)
+
+    def _use_keymap(self) -> None:
+        """Use the keys of config.toml. A wrong line there is told, and the keys stay as they are."""
+        from memlora_mlx.tui.keymap import read_keymap
+
+        try:
+            keymap = read_keymap(self.backend.settings.home)
+        except UsageError as error:
+            self.report_error(error, "Keys")
+        else:
+            if keymap:
+                self.set_keymap(keymap)
 
     def load_models(self) -> None:
         gc.enable()
@@ -74,8 +120,54 @@ class MemloraApp(BaseApp):
                 gc.freeze()
         finally:
             await self.backend.refresh_counts()
+            self._refresh_chat()
+
+    def _refresh_chat(self) -> None:
+        """Let the chat's panel show what is in the store."""
+        from memlora_mlx.tui.screens.chat import ChatScreen
+
+        for screen in self.get_screen_stack("chat"):
+            if isinstance(screen, ChatScreen):
+                screen.refresh_counts()
 
     # ------------------------------------------------------------------ keys and palette
+
+    async def on_event(self, event: events.Event) -> None:
+        """After Ctrl+X, the next key is read here: see `CHORDS`. Any other key does what it always does."""
+        if isinstance(event, events.Key) and not event.is_forwarded and monotonic() < self._chord_until:
+            self._chord_until = 0.0
+            if (action := CHORDS.get(event.key)) is not None:
+                await self.run_action(action)
+                return
+        await super().on_event(event)
+
+    async def action_chord(self) -> None:
+        """Wait for the second key of a chord. In a text with a selection, Ctrl+X cuts as it always does."""
+        if isinstance(self.focused, TextArea) and self.focused.selected_text:
+            self.focused.action_cut()
+            return
+        self._chord_until = monotonic() + CHORD_SECONDS
+
+    async def action_edit_outside(self) -> None:
+        from memlora_mlx.tui.widgets.prompt import Prompt
+
+        if isinstance(self.focused, Prompt):
+            self.focused.action_edit_outside()
+
+    async def action_interrupt(self) -> None:
+        """What Ctrl+C does: copy a selection, stop the reply, or quit when it is pressed again."""
+        selected = self.screen.get_selected_text() or getattr(self.focused, "selected_text", "")
+        if selected:
+            from memlora_mlx.tui.clipboard import copy
+
+            self.notify(copy(self, selected, self.backend.settings.home), markup=False)
+        elif self.chat is not None and self.chat.stop is not None:
+            self.chat.stop.set()
+        elif monotonic() < self._quit_until:
+            await self.action_quit()
+        else:
+            self._quit_until = monotonic() + QUIT_SECONDS
+            self.notify("Press Ctrl+C again to quit.", timeout=QUIT_SECONDS, markup=False)
 
     async def action_help(self) -> None:
         from memlora_mlx.tui.screens.help import HelpScreen
@@ -116,6 +208,14 @@ class MemloraApp(BaseApp):
         for name in ("undo", "redo", "image", "panel", "clear", "retry", "export", "save"):
             run = partial(self.run_chat_command, BY_NAME[name], "")
             yield SystemCommand(f"Chat: {name}", f"{BY_NAME[name].purpose} (/{name})", run)
+
+    async def open_conversation(self, conversation: str, at: str) -> None:
+        from memlora_mlx.tui.screens.chat import ChatScreen
+
+        await self.switch_mode("chat")
+        chat = self.screen_stack[0]
+        if isinstance(chat, ChatScreen):
+            chat.show_conversation(conversation, at)
 
     def run_chat_command(self, command: Command, argument: str) -> None:
         from memlora_mlx.tui.screens.chat import ChatScreen

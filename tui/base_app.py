@@ -28,18 +28,36 @@ SCREENS_BY_KEY = {  # mode -> key, name, what it is for
     "models": ("f7", "Models", "List, download and choose models"),
 }
 
+# The second key behind Ctrl+X: what keyboards without function keys can send, such as a Mac's in Terminal.app.
+CHORDS = {"1": "help", "ctrl+e": "edit_outside"} | {
+    key.removeprefix("f"): f"page('{mode}')" for mode, (key, _, _) in SCREENS_BY_KEY.items()
+}
+
 
 class BaseApp(App[None]):
     """The models, the conversation, the preferences and the error notices that all screens share.
 
     Args:
         models_folder: where the models are, if not below the settings' home.
+        conversation: the id, or its first characters, of the conversation to begin with; by default the last one.
+        new: begin a new conversation.
     """
 
-    def __init__(self, settings: Settings, *, models_folder: Path | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        models_folder: Path | None = None,
+        conversation: str | None = None,
+        new: bool = False,
+    ) -> None:
         super().__init__()
+        self.first_conversation = conversation
+        self.begins_new_conversation = new
         self.backend = Backend(settings, models_folder=models_folder)
         self.chat: ChatController | None = None  # set by the Chat screen when it is first shown
+        # Work that goes on while its screen is not shown, by its name and with how far it is; all status bars show it.
+        self.background_work: dict[str, str] = {}
         for theme in THEMES.values():
             self.register_theme(theme)
         self.theme = THEMES[settings.theme].name
@@ -61,6 +79,10 @@ class BaseApp(App[None]):
 
     def load_models(self) -> None:
         """Load the models in the background; again, if they could not be loaded before."""
+        raise NotImplementedError
+
+    async def open_conversation(self, conversation: str, at: str) -> None:
+        """Show a conversation on the Chat screen, at the exchange with the key `at`."""
         raise NotImplementedError
 
     def run_chat_command(self, command: Command, argument: str) -> None:

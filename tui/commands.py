@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,14 +22,17 @@ class Command:
 COMMANDS: tuple[Command, ...] = (
     Command("help", "", "Show all keys and commands"),
     Command("memories", "", "Search, edit and export memories"),
-    Command("search", "TEXT", "Search memories and show them in the panel"),
+    Command("search", "TEXT", "Search memories in the panel; also person:NAME, since:2026-03-01, before:2026-04-01"),
+    Command("today", "", "Show in the panel what was learned, changed and withdrawn today"),
     Command("remember", "TEXT", "Store this text as a memory"),
     Command("forget", "TEXT", "Delete the memory nearest to this text; without a text, undo"),
     Command("undo", "", "Undo the last change to the memories"),
     Command("redo", "", "Redo the change that was undone last"),
     Command("image", "PATH TEXT", "Attach an image with a caption; without a path, choose a file", takes_path=True),
     Command("panel", "", "Show or hide the memory panel"),
+    Command("conversations", "", "Search, open, rename, delete and export conversations"),
     Command("clear", "", "Start a new conversation; memories stay"),
+    Command("rename", "NAME", "Give this conversation another name"),
     Command("retry", "", "Retry exchanges that could not be stored"),
     Command("export", "PATH", "Write all memories to a JSONL or .md file", takes_path=True),
     Command("save", "PATH", "Write this conversation to a Markdown file", takes_path=True),
@@ -51,6 +56,16 @@ def parse(text: str) -> tuple[Command, str] | None:
     name, _, argument = text.strip()[1:].partition(" ")
     command = BY_NAME.get(name.lower())
     return None if command is None else (command, argument.strip())
+
+
+def unknown_command(text: str) -> str | None:
+    """Why a line that looks like a command is refused, or None if it is a command or just text, such as a path."""
+    line = text.strip()
+    found = re.fullmatch(r"/([A-Za-z][\w-]*)(?: .*)?", line)
+    if found is None or parse(line) is not None or Path(f"/{found[1]}").exists():
+        return None
+    near = difflib.get_close_matches(found[1].lower(), BY_NAME, n=1)
+    return f"There is no command /{found[1]}. {f'Did you mean /{near[0]}?' if near else 'Type / to see all commands.'}"
 
 
 def complete(text: str, *, limit: int = 40) -> Sequence[tuple[str, str]]:

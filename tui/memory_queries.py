@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -107,6 +108,26 @@ def _as_hits(memories: Iterable[MemoryRecord]) -> tuple[Neighbour, ...]:
     return tuple(Neighbour(memory, -1.0) for memory in memories)
 
 
+def pinned_and_today(workspace: Workspace, midnight: datetime) -> tuple[list[MemoryRecord], list[Revision]]:
+    """The user's pinned memories, and what was learned, changed and withdrawn from a moment on, the newest first."""
+    from memlora_mlx.memory.chat import pinned_memories
+    from memlora_mlx.memory.store.history import changes_since
+    from memlora_mlx.records import Scope
+
+    owner = Scope(user_id=workspace.settings.user)
+    return pinned_memories(workspace.store, owner), changes_since(workspace.store, midnight, owner)
+
+
+def toggle_pin(workspace: Workspace, memory_id: str) -> bool:
+    """Pin a memory, or unpin it. Returns whether it is pinned now. Raises MemoryNotFound."""
+    from memlora_mlx.memory.chat import PINNED
+
+    memory = workspace.store.get(memory_id)
+    is_pinned = bool(memory and memory.metadata.get(PINNED))
+    workspace.editor.revise(memory_id, metadata={PINNED: not is_pinned})
+    return not is_pinned
+
+
 @dataclass(frozen=True, slots=True)
 class MemoryDetails:
     """A memory's text, the exchanges that it came from, and its history."""
@@ -114,9 +135,11 @@ class MemoryDetails:
     text: str
     exchanges: tuple[Exchange, ...]
     history: tuple[Revision, ...]
+    place: tuple[str, str] | None = None  # the id of the conversation that it was said in last, and the exchange's key
 
 
 def memory_details(workspace: Workspace, memory_id: str) -> MemoryDetails:
+    from memlora_mlx.memory.store.conversations import conversation_of
     from memlora_mlx.memory.store.history import memory_history
 
     store = workspace.store
@@ -129,7 +152,9 @@ def memory_details(workspace: Workspace, memory_id: str) -> MemoryDetails:
         except StoreError:  # its conversation was deleted
             continue
     text = memory.text if memory else next((line.old_text for line in reversed(history) if line.old_text), "")
-    return MemoryDetails(text, tuple(exchanges), tuple(history))
+    places = ((conversation_of(store, key), key) for key in reversed(list(dict.fromkeys(keys))) if key)
+    place = next(((found.id, key) for found, key in places if found is not None), None)
+    return MemoryDetails(text, tuple(exchanges), tuple(history), place)
 
 
 # ------------------------------------------------------------------------------------------------ files

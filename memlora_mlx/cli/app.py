@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from memlora_mlx.cli import adapters, bench, mcp, memory, models, people, train, vqa
+from memlora_mlx.cli import adapters, bench, conversations, hook, mcp, memory, models, people, train, vqa
 from memlora_mlx.cli.ask import ask_command
 from memlora_mlx.cli.chat import chat_command
 from memlora_mlx.cli.demo import demo_command
@@ -29,9 +29,9 @@ class RootGroup(HelpGroup):
 
 # The panels of `memlora --help` and the commands in each, in the order in which they are shown.
 COMMANDS = {
-    "Remember and ask": ("chat", "ask", "ingest", "memory", "people", "demo"),
+    "Remember and ask": ("chat", "ask", "ingest", "memory", "conversations", "people", "demo"),
     "Models and experts": ("models", "adapters", "teach", "train"),
-    "Other programs": ("serve", "mcp"),
+    "Other programs": ("serve", "mcp", "hook"),
     "Measure": ("bench", "vqa"),
     "Maintenance": ("doctor", "restore"),
 }
@@ -69,7 +69,7 @@ command(app, "restore", "memlora restore --list", "memlora restore --from 2026-1
     restore_command
 )
 command(app, "serve", "memlora serve", "memlora serve --port 8765", panel=PANEL["serve"])(serve_command)
-for module in (memory, people, models, adapters, train, bench, vqa, mcp):
+for module in (memory, conversations, people, models, adapters, train, bench, vqa, mcp, hook):
     name = module.__name__.rpartition(".")[2]
     app.add_typer(module.app, name=name, rich_help_panel=PANEL[name])
 

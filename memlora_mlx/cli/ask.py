@@ -38,6 +38,7 @@ def ask_command(
     is not stored.
     """
     from memlora_mlx.errors import UsageError
+    from memlora_mlx.memory.abstention import NOT_MENTIONED
     from memlora_mlx.memory.api import Memory
 
     if not question.strip():
@@ -45,7 +46,7 @@ def ask_command(
     top_k = top_k_or_old_limit(top_k, limit)
     looks = image is not None
     with open_workspace(embedder=not looks, **models.settings()) as opened:
-        if image is None:
+        if image is None and not free:
             opened.require_store()
         streamed = None if as_json or looks else write_text_piece
         answer = Memory.of(opened).ask(question, user_id=user, top_k=top_k, image=image, on_text=streamed, free=free)
@@ -67,7 +68,10 @@ def ask_command(
     if not answer.hits:
         typer.echo("No memories were found.")
         return
-    typer.echo(f"From {len(answer.hits)} memories" + _cut_note(answer.cost.truncated) + ":")
+    if answer.text == NOT_MENTIONED:
+        typer.echo("The nearest memories do not answer it:")
+    else:
+        typer.echo(f"From {len(answer.hits)} memories" + _cut_note(answer.cost.truncated) + ":")
     for hit in answer.hits:
         print_hit(hit, "  ")
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from memlora_mlx.distill.expert_rollback import keep_previous
 from memlora_mlx.distill.training_runs import VALIDATION_ROWS, TrainingConfig, TrainingData, config_from_json, read_data
 from memlora_mlx.errors import AdapterMismatch, BadTrainingData, UsageError
 from memlora_mlx.files import atomic_folder
@@ -119,6 +120,10 @@ def _check_expert(folder: Path, student: Student, stage: Stage | None) -> Stage:
 def _put(folder: Path, stage: Stage, name: str, home: Path) -> Path:
     place = installed_folder(home) / registry_name(name, home) / stage
     if folder.resolve() != place.resolve():
+        try:
+            keep_previous(place)
+        except OSError as error:
+            raise UsageError(f"Cannot write to {place.parent} ({error.strerror}). Nothing was installed.") from error
         _copy(folder, place)
     return place
 

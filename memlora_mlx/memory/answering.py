@@ -98,12 +98,17 @@ class Answerer:
 
         Args:
             on_text: called on the engine's thread with each piece of the answer.
-            free: ask the student also where `answer_by_rule` has an answer.
+            free: ask the student also where `answer_by_rule` has an answer; where that is that nothing was mentioned, without
+                memories.
         """
-        if not free and (by_rule := self.answer_by_rule(question, hits)) is not None:
+        if (by_rule := self.answer_by_rule(question, hits)) is not None and not free:
             if on_text is not None:
                 on_text(by_rule)
             return Answer(by_rule, tuple(hits), CallCost("generation", 0, 0, 0.0))
+        if by_rule == NOT_MENTIONED:  # an answer that is bound to the memories could not say what the student knows
+            request = Request(None, (("user", question),), max_tokens=stages.ANSWER_TOKENS, stop_repetition=True)
+            completion = self.engine.complete(request, on_text=on_text)
+            return Answer(completion.text.strip(), (), CallCost.of("generation", completion, 0))
         found = None
         if self.options.supports_images and self.options.protocol == "product":
             found = visual_questions.answer_from_stored_image(self.engine, question, hits, self.store.images)

@@ -5,15 +5,21 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-from collections.abc import Generator
-from dataclasses import replace
+from collections.abc import Generator, Sequence
 from datetime import datetime
 from pathlib import Path
 
 from memlora_mlx.memory import stages, visual_questions
+from memlora_mlx.memory.chat_turns import is_question, noted, with_person
+from memlora_mlx.memory.conversation_export import questions_and_replies
+from memlora_mlx.memory.memory_replies import reply_from_memory
+from memlora_mlx.memory.offered import cited, near_enough, without_talk
 from memlora_mlx.memory.pipeline import Pipeline
 from memlora_mlx.memory.results import ExchangeResult
 from memlora_mlx.memory.search.find import embed_some_messages, find
+from memlora_mlx.memory.secrets import screen_turns
+from memlora_mlx.memory.store.conversations import SavedTurn, mark_remembered
+from memlora_mlx.memory.store.store import Store
 from memlora_mlx.records import (
     ChatMessages,
     Completion,
@@ -39,6 +45,14 @@ MAX_CHARACTERS_PER_TOKEN = 16
 _LEFT_OUT = "\n[...]\n"
 # Named, as the speakers are whom the experts were trained on: without names the student's own chatter became facts of the user.
 USER, ASSISTANT = "User", "Assistant"
+KEEPS = "I keep what matters of this."  # to a statement, where nobody waits for what was noted of it
+PINNED = "pinned"  # metadata of a memory that every reply is given
+MAX_PINNED = 10  # of an owner's pinned memories, those pinned last
+
+
+def pinned_memories(store: Store, owner: Scope) -> list[MemoryRecord]:
+    """The memories of an owner that every reply is given."""
+    return store.list(owner, {PINNED: True}, limit=MAX_PINNED, order="changed")
 
 
 class Chat:
@@ -63,8 +77,15 @@ class Chat:
         self._instructions, self._reply_tokens = clean_text(instructions), reply_tokens
         self.owner = Scope(user_id=user)
         self.turns: list[tuple[Role, str]] = []
-        self.hits: tuple[Hit, ...] = ()  # the memories that the last reply saw
+        self.hits: tuple[Hit, ...] = ()  # the memories that the last reply was given
+        self.cited: tuple[Hit, ...] = ()  # those of them whose words it has
         self.completion: Completion | None = None  # what the last reply cost, once it ended by itself
+
+    def resume(self, turns: Sequence[SavedTurn]) -> None:
+        """Continue a conversation: the next reply sees its last questions and replies."""
+        self.turns.clear()
+        for question, reply in questions_and_replies(turns):
+            self._end_turn(question.text, reply.text if reply is not None else "")
 
     def reply(
         self, text: str, *, image: Image | None = None, cancelled: threading.Event | None = None
@@ -88,16 +109,18 @@ class Chat:
                 text = f"{text}\n[shares an image: {image.caption or 'no caption'}]".strip()
             yield from self._reply(text, picture, cancelled)
 
+    def wants_reply(self, text: str, image: Image | None = None) -> bool:
+        """Whether the student replies to this. One that cannot talk freely answers questions; anything else is noted."""
+        sees = image is not None and self.pipeline.options.supports_images
+        return self.pipeline.options.talks_freely or sees or is_question(text)
+
     def _reply(self, text: str, picture: Path | None, cancelled: threading.Event | None) -> Generator[str]:
         text, engine = self._fitting(clean_text(text), picture, LONGEST_SHARE), self.pipeline.engine
-        self.hits, self.completion = (), None
-        hits = self._find(text) if self._limit else []
-        if hits and picture is None and self.pipeline.options.use_expert_in_chat and text.rstrip().endswith("?"):
-            request, truncated = self.pipeline.answer_request(text, hits)
-            self.hits = tuple(hits[: len(hits) - truncated])
-            request = replace(request, max_tokens=min(request.max_tokens, self._reply_tokens))
-            yield from self._stream(request, text, cancelled)
+        self.hits, self.cited, self.completion = (), (), None
+        if self._limit and picture is None and not self.pipeline.options.talks_freely:
+            yield from self._reply_from_memory(text, cancelled)
             return
+        hits = self._offered(text) if self._limit else []
         prompt_memories = self.pipeline.evidence(text, hits)
         budget = self._budget
         system: ChatMessages = ()
@@ -115,21 +138,52 @@ class Chat:
         self.hits = tuple(hits[: fitted.kept])
         reply = Request(None, fitted.chat, max_tokens=self._longest_reply, image=picture, stop_repetition=True)
         yield from self._stream(reply, text, cancelled)
+        self.cited = cited(text, self.turns[-1][1], self.hits)
+
+    def _reply_from_memory(self, text: str, cancelled: threading.Event | None) -> Generator[str]:
+        reply = "" if is_question(text) else KEEPS
+        try:
+            if not reply:
+                question = with_person(text, self.turns)
+                found = reply_from_memory(self.pipeline, self.owner, question, self._find(question), cancelled)
+                self.hits, self.cited, reply = found.offered, found.cited, found.text
+            yield reply
+        finally:
+            self._end_turn(text, reply)
+
+    def _offered(self, text: str) -> list[Hit]:
+        """The pinned memories, then those that have to do with the message, best first."""
+        pinned = [Hit(memory, None, 0.0) for memory in pinned_memories(self.pipeline.store, self.owner)]
+        ids = {hit.id for hit in pinned}
+        return pinned + [hit for hit in near_enough(self._find(text), self.pipeline.options) if hit.id not in ids]
 
     def _find(self, text: str) -> list[Hit]:
+        """The hits for a message, best first, without what was only talk."""
         engine, protocol = self.pipeline.engine, self.pipeline.options.protocol
         [vector] = engine.embed([text], query=True)
         embed_some_messages(self.pipeline.store, engine.embed, protocol)
-        return find(
+        hits = find(
             self.pipeline.store,
             text,
             vector,
-            self._limit,
+            self._limit * (1 if protocol == "paper" else 3),
             protocol=protocol,
             scopes=[self.owner],
             owner_exact=True,
             show_superseded=False,
         )
+        return without_talk(hits)[: self._limit]
+
+    def _end_turn(self, text: str, reply: str) -> None:
+        # Later replies could repeat what must not be stored.
+        question, reply = screen_turns(text, reply, keep_secrets=self.pipeline.options.keep_secrets)
+        self.turns += [("user", question), ("assistant", reply)]
+
+    def noted(self, said: str, result: ExchangeResult) -> str:
+        """What to say to a message that `wants_reply` says no to, after it was remembered; it is then one of the turns."""
+        reply = noted(result)
+        self._end_turn(clean_text(said), reply)
+        return reply
 
     @property
     def _longest_reply(self) -> int:
@@ -168,18 +222,21 @@ class Chat:
                 pieces.append(piece)
                 yield piece
         finally:
-            self.turns += [("user", text), ("assistant", "".join(pieces).strip())]
+            self._end_turn(text, "".join(pieces).strip())
 
     def remember(
         self, said: str, replied: str, *, key: str, said_at: datetime, image: Image | None = None
     ) -> ExchangeResult:
         """Keep what matters of one exchange; it gives way to a reply that somebody waits for."""
         question = Message("user", clean_text(said), USER, said_at=said_at, image=image)
-        messages = (question, Message("assistant", replied, ASSISTANT, said_at=said_at))
+        answer = (Message("assistant", replied, ASSISTANT, said_at=said_at),) if replied else ()
+        messages = (question, *answer)
         exchange = Exchange(key, self.owner, messages, said_at, "chat", 0)
         # The user chose the file; one that cannot be kept must not cost what was said.
         exchange = self.pipeline.store.images.store_exchange_images(exchange, None, log.warning, trusted=True)
-        return self.pipeline.remember(exchange, priority=Priority.BACKGROUND)
+        result = self.pipeline.remember(exchange, priority=Priority.BACKGROUND)
+        mark_remembered(self.pipeline.store, key)
+        return result
 
     def list_memories(self, limit: int = 20) -> list[MemoryRecord]:
         return self.pipeline.store.list(self.owner, limit=limit)

@@ -52,6 +52,7 @@ class Activity:
 
     doing: tuple[str, ...]  # "chat", "extraction expert", "update (base)"; empty while idle
     tokens: int  # written since the engine began
+    reading: tuple[int, int]  # tokens read and to read, of long prompts; (0, 0) if there are none
     bytes: int  # that MLX takes: its arrays, and freed buffers that it keeps
 
 
@@ -196,7 +197,7 @@ class Engine:
             "chat" if stage is None else f"{stage} {'expert' if stage in with_expert else '(base)'}" for stage in stages
         }
         held = self._memory.use().total if "mlx.core" in sys.modules else 0
-        return Activity(tuple(sorted(doing)), self._lanes.tokens(), held)
+        return Activity(tuple(sorted(doing)), self._lanes.tokens(), self._lanes.reading(), held)
 
     def memory_use(self) -> MemoryUse:
         """What MLX takes, and its limits; from any thread."""

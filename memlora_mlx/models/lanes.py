@@ -45,6 +45,7 @@ class Lane(IntEnum):
     LONG = 2  # background requests too long to share a batch: every row's buffer is as long as the longest's
 
 
+LONG_PROMPT_TOKENS = 512  # from which on somebody who waits wants to know how far reading is
 BATCH_SIZES = {Lane.INTERACTIVE: 4, Lane.BACKGROUND: 8, Lane.LONG: 1}  # places in each batch
 
 
@@ -68,6 +69,11 @@ class Lanes:
     def tokens(self) -> int:
         """Tokens written since the engine began. From any thread."""
         return self._finished_tokens + sum(len(row.tokens) for row in self._rows())
+
+    def reading(self) -> tuple[int, int]:
+        """Tokens read and to read of the prompts that are being read, without short ones. From any thread."""
+        rows = [row for row in self._rows() if not row.tokens and len(row.prompt) > LONG_PROMPT_TOKENS and row.pending]
+        return sum(max(0, len(row.prompt) - len(row.pending)) for row in rows), sum(len(row.prompt) for row in rows)
 
     def begin(self, in_flight: InFlightRequest, priority: Priority, student: Student, experts: ExpertTable) -> None:
         """Put a request into the batch that its priority and its length call for.

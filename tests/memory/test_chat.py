@@ -12,7 +12,9 @@ import pytest
 
 from memlora_mlx.errors import StoreError
 from memlora_mlx.memory.api import Memory
+from memlora_mlx.memory.changes import AppliedChange
 from memlora_mlx.memory.chat import Chat
+from memlora_mlx.memory.chat_turns import NOTHING_NOTED
 from memlora_mlx.memory.workspace import Workspace
 from memlora_mlx.records import Request
 from memlora_mlx.settings import load_settings
@@ -36,16 +38,45 @@ def test_a_student_that_needs_its_expert_is_asked_through_it(
 
     monkeypatch.setattr(workspace.engine, "stream", look)
     chat = Chat(workspace.pipeline, "me", limit=3)
-    chat.pipeline.options = replace(chat.pipeline.options, use_expert_in_chat=True)
-    list(chat.reply("What is my cat called?"))
+    chat.pipeline.options = replace(chat.pipeline.options, talks_freely=False, use_expert_in_chat=True)
+    assert "".join(chat.reply("What is my cat called?")).startswith("Not mentioned")
     Memory.of(workspace).add("User has a cat called Moss", user_id="me", infer=False)
     list(chat.reply("What is my cat called?"))
-    list(chat.reply("I have a cat."))
-    chat.pipeline.options = replace(chat.pipeline.options, use_expert_in_chat=False)
+    chat.pipeline.options = replace(chat.pipeline.options, talks_freely=True, use_expert_in_chat=False)
     list(chat.reply("What is my cat called?"))
-    assert [request.stage for request in asked] == [None, "generation", None, None], "with a memory, and a question"
-    assert "Moss" in asked[1].chat[-1][1] and len(asked[1].chat) == 1
-    assert len(chat.turns) == 8 and [hit.memory.text for hit in chat.hits] == ["User has a cat called Moss"]
+    assert [request.stage for request in asked] == ["generation", None], "with a memory, and a question"
+    assert "Moss" in asked[0].chat[-1][1] and len(asked[0].chat) == 1
+    assert len(chat.turns) == 6 and [hit.memory.text for hit in chat.hits] == ["User has a cat called Moss"]
+
+
+def test_a_student_that_cannot_talk_notes_what_it_is_told_and_says_memories_back(workspace: Workspace) -> None:
+    """Without an expert the nearest memory is the reply, in the person of the one who asks."""
+    chat = Chat(workspace.pipeline, "me", limit=3)
+    assert chat.wants_reply("I live in Vienna."), "a student that talks replies to everything"
+    chat.pipeline.options = replace(chat.pipeline.options, talks_freely=False)
+    assert not chat.wants_reply("I live in Vienna.") and chat.wants_reply("Where do I live?")
+    workspace.editor  # noqa: B018 - opens the store
+    Memory.of(workspace).add("User lives in Vienna", user_id="me", infer=False)
+    Memory.of(workspace).add("Tom lives in Graz", user_id="me", infer=False)
+    assert "".join(chat.reply("Where do I live?")) == "You live in Vienna."
+    assert [hit.text for hit in chat.cited] == ["User lives in Vienna"] and chat.hits == chat.cited
+    assert "".join(chat.reply("Where does Tom live?")) == "Tom lives in Graz."
+    assert "".join(chat.reply("And where does he live?")) == "Tom lives in Graz.", "the name of the turn before"
+
+
+def test_what_was_noted_is_said_without_a_reply_that_is_stored(workspace: Workspace) -> None:
+    chat = Chat(workspace.pipeline, "me", limit=3)
+    added = [
+        AppliedChange("ADD", "1", "User lives in Vienna"),
+        AppliedChange("DELETE", "2", None, "User lives in Graz"),
+    ]
+    kept = chat.remember("I live in Vienna.", "", key="k", said_at=datetime(2026, 3, 1, tzinfo=UTC))
+    assert [message.role for message in workspace.store.exchange("k").messages] == ["user"]
+    assert chat.noted("I live in Vienna.", replace(kept, applied=tuple(added))) == (
+        "Noted: lives in Vienna\n\nForgotten: lives in Graz"
+    )
+    assert chat.turns[-1] == ("assistant", "Noted: lives in Vienna\n\nForgotten: lives in Graz")
+    assert chat.noted("Hello.", replace(kept, applied=())) == NOTHING_NOTED
 
 
 def test_what_is_said_is_kept_under_the_speakers_names(workspace: Workspace) -> None:

@@ -20,6 +20,7 @@ from memlora_mlx.distill.examples import read_examples
 from memlora_mlx.memory.api import Memory
 from memlora_mlx.memory.corrections import corrections_file
 from memlora_mlx.memory.store.lookup import find_by_prefix
+from memlora_mlx.memory.workspace import Workspace
 from memlora_mlx.models.engine import Engine
 from memlora_mlx.records import Priority, Request
 from memlora_mlx.settings import load_settings
@@ -28,7 +29,7 @@ from memlora_mlx.tui.sample_data import seed
 from memlora_mlx.tui.screens.chat import ChatScreen
 from memlora_mlx.tui.screens.dialogs import ConfirmDialog, EditDialog, SourceDialog
 from memlora_mlx.tui.widgets.exchange import ExchangeView
-from memlora_mlx.tui.widgets.memory_panel import MemoryItem
+from memlora_mlx.tui.widgets.memory_item import MemoryItem
 from memlora_mlx.tui.widgets.status import fit_parts
 
 HELLO = "I moved to Rome."
@@ -85,6 +86,23 @@ def test_what_is_said_is_answered_shown_and_remembered(home: Path) -> None:
         await wait_until(pilot, lambda: "offline" in text_of(app) and "lively-llama" in text_of(app))
 
     run_app(script, size=(120, 40))
+
+
+def test_a_statement_to_a_student_that_cannot_talk_is_noted(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing that the student would babble reaches the screen, and the question behind it waits for the note."""
+    monkeypatch.setattr(Workspace, "talks_freely", False)
+
+    async def script(app: MemloraApp, pilot: Pilot[Any]) -> None:
+        await say(app, pilot, HELLO)
+        await say(app, pilot, "Where did I move?")
+        await settled(app, pilot, 2)
+        told, asked = chat_of(app).turns
+        assert told.is_noted and told.reply.startswith(("Noted", "Nothing new"))
+        assert asked.reply and asked.cited == asked.hits[:1], "a memory, said back"
+        found = store_contents(home)
+        assert [role for _, _, role, *_ in found["messages"]].count("assistant") == 1, "the note is no message"
+
+    run_app(script)
 
 
 def test_escape_stops_a_reply_at_once_and_the_next_question_is_answered(talkative: None) -> None:

@@ -50,7 +50,7 @@ def test_screens_look_as_they_did(tiny_home: Path, size: tuple[int, int], theme:
         await wait_until(pilot, lambda: "Go to Models" in text_of(app) and "Chat: clear" not in text_of(app))
         app.screen.query_one("CommandInput").cursor_blink = False  # type: ignore[attr-defined]
         await wait_until(
-            pilot, lambda: "memories used" in text_of(app) or "offline" in text_of(app), "what lies behind it"
+            pilot, lambda: "memories given" in text_of(app) or "offline" in text_of(app), "what lies behind it"
         )
         await check(app, "palette")
 

@@ -23,7 +23,7 @@ from memlora_mlx.tui.screens.chat import ChatScreen
 from memlora_mlx.tui.screens.dialogs import EditDialog
 from memlora_mlx.tui.screens.forms import FormDialog
 from memlora_mlx.tui.screens.memories import MemoriesScreen
-from memlora_mlx.tui.widgets.memory_panel import MemoryItem
+from memlora_mlx.tui.widgets.memory_item import MemoryItem
 
 # As in a real conversation: 586 characters, more than the 240 of an extracted fact.
 LONG = " ".join(f"In year {year} Ann moved house again." for year in range(1990, 2007)) + " The end."

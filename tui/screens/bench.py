@@ -213,10 +213,12 @@ class BenchScreen(MainScreen):
         if job is None:
             return
         if (code := job.poll()) is None:
+            self.memlora.background_work["bench"] = "▶"
             if not job.is_stopped and job.last_line:
                 self._show_message(f"▶ {printable_line(job.last_line, 200)} · press Esc to stop")
             return
         self._job = None
+        self.memlora.background_work.pop("bench", None)
         if code == 0:
             self.notify("The report is open.", title="Benchmark finished", markup=False)
             self.refresh_list()

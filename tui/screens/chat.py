@@ -15,15 +15,19 @@ from textual.widget import Widget
 from textual.widgets import Static, TextArea
 
 from memlora_mlx.errors import UsageError
+from memlora_mlx.memory.secrets import describe_withheld
 from memlora_mlx.settings import APP_HISTORY
 from memlora_mlx.text import printable, printable_line
 from memlora_mlx.tui.chat_controller import ChatController, ChatTurn
 from memlora_mlx.tui.commands import parse
 from memlora_mlx.tui.memory_editor import MemoryEditor
-from memlora_mlx.tui.screens.base import MainScreen
+from memlora_mlx.tui.screens.chat_conversation import ChatConversation
+from memlora_mlx.tui.screens.conversation_keys import ConversationKeys
 from memlora_mlx.tui.widgets.attachment import Attachment
 from memlora_mlx.tui.widgets.exchange import ExchangeView
-from memlora_mlx.tui.widgets.memory_panel import MemoryItem, MemoryPanel
+from memlora_mlx.tui.widgets.memory_item import MemoryItem
+from memlora_mlx.tui.widgets.memory_panel import MemoryPanel
+from memlora_mlx.tui.widgets.new_text import NewTextMark
 from memlora_mlx.tui.widgets.prompt import History, Prompt, PromptBox
 
 WELCOME = """\
@@ -33,31 +37,34 @@ What you say is stored on this machine and nowhere else. The panel on the right 
 reply: open, edit, delete or undo them there.
 
 /  commands      Ctrl+P  palette      F1  help      Ctrl+Q  quit"""
+OPEN_DELAY = 0.05  # seconds after the first frame
+ECHO_SECONDS = 0.15  # after which a message is shown although it is not stored yet, as while the store is being opened
+READABLE_SHARE = 0.7  # of the context that one message may take in a reply's prompt: see `memlora_mlx.memory.chat`
 NO_TEXT = "(shares an image)"  # the text of a message that is an image alone
 
 
-class ChatScreen(MainScreen):
+class ChatScreen(ConversationKeys):
     NAME = "Chat"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "stop_reply", "Stop", tooltip="Stop the reply", id="chat.stop"),
         Binding("escape", "browse", "Browse", tooltip="Move between prompt and replies", id="chat.browse"),
         Binding("ctrl+o", "toggle_panel", "Panel", tooltip="Show or hide the memory panel", id="chat.panel"),
-        Binding("pageup", "scroll_log(-1)", show=False, tooltip="Scroll the conversation up", id="chat.up"),
-        Binding("pagedown", "scroll_log(1)", show=False, tooltip="Scroll the conversation down", id="chat.down"),
     ]
 
     def __init__(self) -> None:
         super().__init__()
-        self.turns: list[ChatTurn] = []
         self._reply_lock = asyncio.Lock()
 
     def compose_body(self) -> Iterable[Widget]:
-        history = History(self.backend.settings.home / APP_HISTORY)
+        settings = self.backend.settings
+        history = History(settings.home / APP_HISTORY, keep_secrets=settings.keep_secrets)
+        log = VerticalScroll(Static(WELCOME, id="welcome", markup=False), id="log", can_focus=False)
         yield Horizontal(
             Vertical(
-                VerticalScroll(Static(WELCOME, id="welcome", markup=False), id="log", can_focus=False),
+                log,
+                NewTextMark(log),
                 Attachment(),
-                PromptBox(history),
+                PromptBox(history, int(READABLE_SHARE * self.backend.settings.max_context)),
                 id="talk",
             ),
             MemoryPanel(),
@@ -67,30 +74,15 @@ class ChatScreen(MainScreen):
     def compose(self) -> ComposeResult:
         self.controller = self.memlora.chat = ChatController(self.backend, self._turn_changed)
         self.editor = MemoryEditor(self.memlora)
+        self.conversation = ChatConversation(self)
         yield from super().compose()
 
     def on_mount(self) -> None:
         self.set_class(not self.backend.settings.panel, "-no-panel")
         self.prompt.focus()
         self.run_worker(self.controller.run_memory_worker(), group="remember", exit_on_error=False)
-
-    # ------------------------------------------------------------------ parts
-
-    @property
-    def prompt(self) -> Prompt:
-        return self.query_one(Prompt)
-
-    @property
-    def panel(self) -> MemoryPanel:
-        return self.query_one(MemoryPanel)
-
-    @property
-    def attachment(self) -> Attachment:
-        return self.query_one(Attachment)
-
-    @property
-    def log_view(self) -> VerticalScroll:
-        return self.query_one("#log", VerticalScroll)
+        # After the first frame, which has the processor to itself.
+        self.call_after_refresh(self.set_timer, OPEN_DELAY, self.open_first_conversation)
 
     # ------------------------------------------------------------------ asking
 
@@ -120,7 +112,16 @@ class ChatScreen(MainScreen):
         """Show the question at once and its reply as it is generated. Replies are generated one after the other."""
         self.controller.pending_replies += 1
         try:
+            saving = asyncio.ensure_future(self.conversation.save_question(turn))
+            await asyncio.wait([saving], timeout=ECHO_SECONDS)
             view = await self.show(turn)
+            try:
+                await saving
+            except Exception as error:
+                turn.problem = printable_line(str(error)) or type(error).__name__
+                self.memlora.report_error(error, "Not saved")
+                self._turn_changed(turn)
+                return
             async with self._reply_lock:
                 if self.controller.is_shutting_down:
                     turn.stopped = True
@@ -128,6 +129,23 @@ class ChatScreen(MainScreen):
                     await self._stream(turn, view)
             self._turn_changed(turn)
             if turn.problem is None:
+                self.controller.remember(turn)
+        finally:
+            self.controller.pending_replies -= 1
+
+    @work(group="reply", exit_on_error=False)
+    async def answer_again(self, view: ExchangeView) -> None:
+        """Replace the last reply. What was stored from the exchange stays; one that failed is stored now."""
+        turn = view.turn
+        self.controller.pending_replies += 1
+        try:
+            async with self._reply_lock:
+                is_stored = turn.memory != "none"
+                self.controller.take_back(turn)
+                await view.markdown.update("")
+                await self._stream(turn, view)
+            self._turn_changed(turn)
+            if turn.problem is None and not is_stored:
                 self.controller.remember(turn)
         finally:
             self.controller.pending_replies -= 1
@@ -150,11 +168,18 @@ class ChatScreen(MainScreen):
             self.refresh_bindings()
             await stream.stop()
             view.remove_class("-replying")
+            view.make_code_focusable()
+        await self.conversation.save_reply(turn)
+
+    async def wait_for_replies(self) -> None:
+        """Wait until no reply is being written."""
+        async with self._reply_lock:
+            pass
 
     async def clear(self) -> None:
         """Remove all turns from the screen."""
         self.turns.clear()
-        await self.query(ExchangeView).remove()
+        await self.query("#log > .exchange, #log > .earlier").remove()
         self.query_one("#welcome").display = True
         self.panel.show_turn(None)
 
@@ -162,6 +187,8 @@ class ChatScreen(MainScreen):
         """Update the note below the reply, the panel and the counts."""
         for view in self.query(ExchangeView):
             if view.turn is turn:
+                if turn.is_noted:
+                    view.show_noted()
                 view.refresh_note()
         if self.panel.turn is turn:
             self.panel.refresh_items()
@@ -170,11 +197,11 @@ class ChatScreen(MainScreen):
                 printable_line(turn.problem or ""), title="Not stored", severity="error", timeout=12, markup=False
             )
         if turn.memory == "done":
+            if turn.remembered is not None and (told := describe_withheld(turn.remembered.withheld)):
+                self.notify(told, title="Left out", markup=False)
             self.refresh_counts()
-
-    @work(group="count", exclusive=True, exit_on_error=False)
-    async def refresh_counts(self) -> None:
-        await self.backend.refresh_counts()
+            if turn.is_noted:
+                self.run_worker(self.conversation.save_reply(turn), group="noted", exit_on_error=False)
 
     @on(TextArea.Changed)
     def typed(self) -> None:
@@ -214,27 +241,6 @@ class ChatScreen(MainScreen):
             view.set_class(view is event.view, "-current")
         self.panel.show_turn(event.view.turn)
 
-    @on(MemoryItem.Acted)
-    @work(group="memory", exit_on_error=False)
-    async def act(self, event: MemoryItem.Acted) -> None:
-        """Do to a memory what its key says. A failure is reported and changes nothing."""
-        entry = event.entry
-        if event.action == "source":
-            await self.editor.show_source(entry.memory_id)
-            return
-        if event.action == "edit":
-            change = await self.editor.edit(entry.memory_id)
-        elif event.action == "undo":
-            change = await self.editor.undo(entry.memory_id, facts=self.panel.facts_behind(entry.memory_id))
-        elif event.action == "redo":
-            change = await self.editor.redo(entry.memory_id)
-        elif event.action == "erase":
-            change = await self.editor.erase(entry.memory_id, entry.text)
-        else:
-            change = await self.editor.delete(entry.memory_id, entry.text)
-        if change is not None:
-            self.panel.show_change(change)
-
     # ------------------------------------------------------------------ keys
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
@@ -271,9 +277,6 @@ class ChatScreen(MainScreen):
 
     def show_panel(self) -> None:
         self.set_class(True, "-panel").set_class(False, "-no-panel")
-
-    def action_scroll_log(self, pages: int) -> None:
-        self.log_view.scroll_relative(y=pages * max(1, self.log_view.size.height - 2), animate=False)
 
     def on_key(self, event: events.Key) -> None:
         """Up and Down move between the replies, and to the prompt below them."""

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from memlora_mlx.errors import UsageError
 from memlora_mlx.text import printable_line
-from memlora_mlx.tui import memory_queries
-from memlora_mlx.tui.chat_controller import ChatTurn, as_markdown
+from memlora_mlx.tui import conversation_queries, memory_queries
 from memlora_mlx.tui.commands import Command
 from memlora_mlx.tui.memory_editor import MemoryChange
 
@@ -60,9 +61,15 @@ class ChatCommands:
 
     async def command_search(self, words: str) -> None:
         limit = self.chat.backend.settings.limit
-        hits = await self.chat.backend.run(partial(_found, text=words or " ", limit=limit))
+        search = read_search(words)
+        hits = await self.chat.backend.run(partial(_found, search=search, limit=limit))
         self.chat.show_panel()
         self.chat.panel.show_hits(f"Nearest to “{printable_line(words, 30)}”", hits)
+
+    async def command_today(self, _: str) -> None:
+        self.chat.show_panel()
+        self.chat.panel.show_turn(None)
+        await self.chat.refresh_panel()
 
     async def command_remember(self, words: str) -> None:
         if not words:
@@ -104,10 +111,24 @@ class ChatCommands:
         filters = Filters(("Images", lambda path: path.suffix.lower() in images), ("All", lambda _: True))
         return await self.chat.memlora.push_screen_wait(FileOpen(".", "Attach an image", filters=filters))
 
+    async def command_conversations(self, _: str) -> None:
+        self.chat.action_conversations()
+
     async def command_clear(self, _: str) -> None:
-        self.chat.action_stop_reply()
-        self.chat.controller.clear_turns()
-        await self.chat.clear()
+        await self.chat.conversation.begin()
+
+    async def command_rename(self, name: str) -> None:
+        from memlora_mlx.memory.store.conversations import rename_conversation
+
+        conversation = self._open_conversation()
+        named = await self.chat.backend.run(lambda workspace: rename_conversation(workspace.store, conversation, name))
+        self.chat.conversation.show_name(named)
+
+    def _open_conversation(self) -> str:
+        """The id of the conversation. Raises UsageError: nothing was said in it yet."""
+        if self.chat.conversation.id is None:
+            raise UsageError("Nothing was said in this conversation yet.")
+        return self.chat.conversation.id
 
     async def command_retry(self, _: str) -> None:
         failed = [turn for turn in self.chat.turns if turn.memory == "failed"]
@@ -123,18 +144,63 @@ class ChatCommands:
 
     async def command_save(self, path: str) -> None:
         target = Path(path or "conversation.md").expanduser()
-        turns: Sequence[ChatTurn] = list(self.chat.turns)
-        await self.chat.backend.run(lambda _: _write_new(target, as_markdown(list(turns))))
+        export = partial(conversation_queries.export, conversation=self._open_conversation(), path=target)
+        await self.chat.backend.run(export)
         self.chat.notify(printable_line(str(target), 120), title="Saved", markup=False)
 
 
-def _found(workspace: Workspace, text: str, limit: int) -> list[Hit]:
-    """The user's memories and messages that fit this text best."""
+@dataclass(frozen=True, slots=True)
+class PanelSearch:
+    """What `/search` looks for."""
+
+    text: str
+    person: str | None = None  # whose memories; the user's own by default
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+def read_search(words: str) -> PanelSearch:
+    """The argument of `/search`: a text, and filters such as `person:ann`, `since:2026-03-01` and `before:2026-04-01`.
+
+    Raises:
+        UsageError: a date cannot be read, or there is no text.
+    """
+    found: dict[str, str] = {}
+
+    def take(match: re.Match[str]) -> str:
+        found[match[1].lower()] = match[2]
+        return " "
+
+    text = " ".join(_FILTER.sub(take, words).split())
+    if not text:
+        raise UsageError("Add what to look for, for example: /search my cat since:2026-03-01 person:ann")
+    days = {}
+    for name in ("since", "before"):
+        if name in found:
+            try:
+                days[name] = datetime.fromisoformat(found[name]).astimezone()
+            except ValueError:
+                raise UsageError(f"{name}:{found[name]} is no date. Write it as {name}:2026-03-01.") from None
+    return PanelSearch(text, found.get("person"), days.get("since"), days.get("before"))
+
+
+_FILTER = re.compile(r"(?<!\S)(person|since|before):(\S+)", re.IGNORECASE)
+
+
+def _found(workspace: Workspace, search: PanelSearch, limit: int) -> list[Hit]:
+    """The memories and messages that fit a search best."""
     from memlora_mlx.memory.api import Memory
     from memlora_mlx.records import Scope
 
-    owner = Scope(user_id=workspace.settings.user)
-    return Memory.of(workspace).find(text, scopes=[owner], limit=limit, owner_exact=True)
+    owner = Scope(user_id=search.person or workspace.settings.user)
+    return Memory.of(workspace).find(
+        search.text,
+        scopes=[owner],
+        limit=limit,
+        owner_exact=True,
+        said_after=search.since,
+        said_before=search.until,
+    )
 
 
 def _nearest(workspace: Workspace, text: str) -> MemoryRecord | None:
@@ -151,17 +217,6 @@ def _store(workspace: Workspace, text: str) -> None:
     from memlora_mlx.memory.api import Memory
 
     Memory.of(workspace).add(text, user_id=workspace.settings.user, infer=False)
-
-
-def _write_new(path: Path, text: str) -> None:
-    """Write a new file. Raises UsageError: it exists, or it cannot be written."""
-    try:
-        with path.open("x", encoding="utf-8") as file:
-            file.write(text)
-    except FileExistsError:
-        raise UsageError(f"{path} already exists. Give another name.") from None
-    except OSError as error:
-        raise UsageError(f"Cannot write {path}: {error.strerror}. Give another path.") from error
 
 
 def _path_and_words(argument: str) -> tuple[Path, str]:

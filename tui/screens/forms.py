@@ -17,6 +17,7 @@ from textual.widgets import Footer, Input, Select, Static
 from memlora_mlx.records import Revision
 from memlora_mlx.text import printable, printable_line
 from memlora_mlx.tui.times import format_time
+from memlora_mlx.tui.widgets.text_diff import revision_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,9 +96,8 @@ class HistoryDialog(ModalScreen[None]):
                         (f"{format_time(line.at)}, by {printable_line(line.actor, 20)}", "$foreground 60%"),
                         ("  ↶ undone" if line.undone else "", "bold"),
                     ]
-                    words = [f"\n  was  {printable_line(line.old_text)}"] if line.old_text else []
-                    words += [f"\n  now  {printable_line(line.new_text)}"] if line.new_text else []
-                    yield Static(Content.assemble(*parts, *words, "\n"), markup=False)
+                    words = revision_text(line.old_text, line.new_text)
+                    yield Static(Content.assemble(*parts, "\n", words, "\n"), markup=False)
             yield Footer(show_command_palette=False)
 
 

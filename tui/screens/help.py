@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import ClassVar
 
 from textual.app import ComposeResult
@@ -13,8 +13,12 @@ from textual.screen import ModalScreen, Screen
 from textual.widget import Widget
 from textual.widgets import Footer, Static
 
+from memlora_mlx.tui.base_app import CHORDS
 from memlora_mlx.tui.commands import COMMANDS
 
+OWN_KEYS = (
+    "Other keys: lines in the table [keys] of config.toml. The settings screen (F8) lists the actions and their ids."
+)
 WIDTH = 20  # cells of the key column
 
 
@@ -38,26 +42,32 @@ class HelpScreen(ModalScreen[None]):
             yield Footer(show_command_palette=False)
 
     def _sections(self) -> Iterable[Widget]:
-        yield from _section("Everywhere", _keys(type(self.app), self.app.COMMAND_PALETTE_BINDING))
+        keymap = self.app._keymap  # the user's own keys; Textual has no other way to ask for them
+        yield Static(OWN_KEYS, classes="hint", markup=False)
+        yield from _section("Everywhere", _keys(type(self.app), keymap, self.app.COMMAND_PALETTE_BINDING))
         name = getattr(self._of, "NAME", "") or "This screen"
-        yield from _section(name, _keys(type(self._of)))
+        yield from _section(name, _keys(type(self._of), keymap))
         seen: set[type] = {type(self._of)}
         for widget in self._of.query("*"):
             if type(widget) not in seen and type(widget).__module__.startswith("memlora_mlx."):
                 seen.add(type(widget))
-                if rows := _keys(type(widget)):
+                if rows := _keys(type(widget), keymap):
                     yield from _section(f"{name}: {_title(widget)}", rows)
         if name == "Chat":
             if not self._of.query("MemoryItem"):
-                from memlora_mlx.tui.widgets.memory_panel import MemoryItem
+                from memlora_mlx.tui.widgets.memory_item import MemoryItem
 
-                yield from _section("Chat: memory", _keys(MemoryItem))
+                yield from _section("Chat: memory", _keys(MemoryItem, keymap))
+            if not self._of.query("ExchangeView"):
+                from memlora_mlx.tui.widgets.exchange import ExchangeView
+
+                yield from _section("Chat: reply", _keys(ExchangeView, keymap))
             commands = [(f"/{command.name} {command.argument}".strip(), command.purpose) for command in COMMANDS]
             yield from _section("Commands in the chat", commands)
 
 
-def _keys(node: type, palette: str | None = None) -> list[tuple[str, str]]:
-    """The keys and purposes of a class's own bindings, one row per action."""
+def _keys(node: type, keymap: Mapping[str, str], palette: str | None = None) -> list[tuple[str, str]]:
+    """The keys and purposes of a class's own bindings, one row per action; the keys as the user's keymap has them."""
     rows: dict[str, tuple[list[str], str]] = {}
     for cls in reversed(node.__mro__):
         if not cls.__module__.startswith("memlora_mlx."):
@@ -67,9 +77,16 @@ def _keys(node: type, palette: str | None = None) -> list[tuple[str, str]]:
             if words:
                 label = binding.description if binding.description and binding.tooltip else ""
                 keys, _ = rows.setdefault(binding.action, ([], f"{label}: {words}" if label else words))
-                keys.append(_key(binding.key))
-    found = [(", ".join(list(dict.fromkeys(keys))[:2]), words) for keys, words in rows.values()]
+                keys += _own_keys(binding, keymap)
+    found = [(", ".join(list(dict.fromkeys(keys))[:3]), words) for keys, words in rows.values()]
     return [*found, (_key(palette), "Palette: Search all commands")] if palette else found
+
+
+def _own_keys(binding: Binding, keymap: Mapping[str, str]) -> list[str]:
+    """The keys of a binding: the user's, and for a function key its second one."""
+    keys = keymap.get(binding.id or "", binding.key).split(",")
+    second = [f"Ctrl+X {chord}" for chord, action in CHORDS.items() if action == binding.action and len(chord) == 1]
+    return [_key(key) for key in keys] + second
 
 
 def _key(key: str) -> str:
@@ -80,7 +97,7 @@ def _key(key: str) -> str:
 
 
 def _title(widget: Widget) -> str:
-    return {"Prompt": "prompt", "MemoryItem": "memory", "RowTable": "Rows"}.get(
+    return {"Prompt": "prompt", "MemoryItem": "memory", "ExchangeView": "reply", "RowTable": "Rows"}.get(
         type(widget).__name__, type(widget).__name__
     )
 

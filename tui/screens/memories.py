@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -22,6 +22,7 @@ from memlora_mlx.text import printable, printable_line
 from memlora_mlx.tui import memory_queries
 from memlora_mlx.tui.memory_editor import MemoryChange, MemoryEditor
 from memlora_mlx.tui.screens.base import MainScreen
+from memlora_mlx.tui.screens.dialogs import ConfirmDialog
 from memlora_mlx.tui.screens.forms import FormDialog, FormField
 from memlora_mlx.tui.times import format_time
 from memlora_mlx.tui.widgets.actions import ScreenActions
@@ -39,6 +40,9 @@ class MemoriesScreen(MainScreen):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("slash", "find", "Search", tooltip='Search by meaning; "in quotes" finds the exact text'),
         Binding("e", "edit", "Edit", tooltip="Edit the text", id="memory.edit"),
+        Binding(
+            "space", "select", "Select", show=False, tooltip="Select it; d deletes all selected", id="memory.select"
+        ),
         Binding("d,delete", "delete", "Delete", tooltip="Delete this memory; u undoes it", id="memory.delete"),
         Binding("D", "erase", "Erase", show=False, tooltip="Erase this memory for good", id="memory.erase"),
         Binding("u", "undo", "Undo", tooltip="Undo the last change to this memory", id="memory.undo"),
@@ -61,9 +65,9 @@ class MemoriesScreen(MainScreen):
         self._shown: dict[str, Neighbour] = {}
         # The user's last change of each memory, until the list is read again.
         self._changes: dict[str, MemoryChange] = {}
+        self._selected: set[str] = set()  # memories that `d` deletes together
         self._was_left = True
-        self._is_complete = True
-        self._is_reading = False
+        self._is_complete, self._is_reading = True, False
 
     def compose(self) -> ComposeResult:
         self._editor = MemoryEditor(self.memlora)
@@ -118,18 +122,14 @@ class MemoriesScreen(MainScreen):
             self.table.clear()
             raise
         self._changes.clear()
+        self._selected.clear()
         self._shown = {hit.memory.id: hit for hit in page.hits}
         self._is_complete, self._is_reading = page.is_last, False
         self.table.set_rows([(hit.memory.id, self._cells(hit)) for hit in page.hits])
         if self._query != self._listed_query:
             self._listed_query = self._query
             self.table.move_cursor(row=0)
-        count = f"{page.total:,} {'memory' if page.total == 1 else 'memories'}"
-        told = page.note or f"{self._query.order} first"
-        if not page.total:
-            anything = self._query != memory_queries.MemoryQuery(order=self._query.order)
-            told = "no matches" if anything else "No memories yet. Chat, or import conversations with F4."
-        self.query_one("#says", Static).update(Content(f"{count} · {told}"))
+        self.query_one("#says", Static).update(Content(_summary(page, self._query)))
         self._show_details()
 
     @work(group="more", exit_on_error=False)
@@ -154,6 +154,7 @@ class MemoriesScreen(MainScreen):
         said = f"{memory.said_at.day} {memory.said_at:%b %Y}" if memory.said_at else "undated"
         change = self._changes.get(memory.id)
         text = f"{change.label} {memory.text}" if change else memory.text
+        text = f"◉ {text}" if memory.id in self._selected else text
         return said, _who(memory), text, f"{hit.distance:.2f}" if hit.distance >= 0 else ""
 
     # ------------------------------------------------------------------ the memory under the cursor
@@ -176,20 +177,7 @@ class MemoriesScreen(MainScreen):
         if memory is None:
             detail.update("")
             return
-        facts = [f"said {format_time(memory.said_at)}", f"stored {format_time(memory.stored_at)}"]
-        facts += [f"changed {format_time(memory.changed_at)}"] if memory.changed_at else []
-        facts += [f"from {printable_line(memory.source, 40)}"] if memory.source else []
-        facts += [f"image {printable_line(memory.image.caption or memory.image.source, 60)}"] if memory.image else []
-        change = self._changes.get(memory.id)
-        words = printable(memory.text)[:4000]
-        detail.update(
-            Content.assemble(
-                *([(f"{change.label}  ", "bold")] if change else []),
-                words,
-                "\n",
-                (" · ".join(facts), "$foreground 60%"),
-            )
-        )
+        detail.update(_details(memory, self._changes.get(memory.id)))
 
     @on(DataTable.RowSelected, "#memories")
     @work(group="act", exit_on_error=False)
@@ -208,12 +196,27 @@ class MemoriesScreen(MainScreen):
 
     @work(group="act", exit_on_error=False)
     async def action_delete(self) -> None:
-        if (memory := self.selected_memory) is None:
+        chosen = [hit.memory for key, hit in self._shown.items() if key in self._selected]
+        chosen = chosen or ([self.selected_memory] if self.selected_memory else [])
+        standing = [each for each in chosen if not ((done := self._changes.get(each.id)) and done.is_deleted)]
+        if not standing:
             return
-        change = self._changes.get(memory.id)
-        if change is None or not change.is_deleted:
+        if len(standing) == 1:
             question = "Delete this memory? Undo restores it."
-            self._show_change(await self._editor.delete(memory.id, memory.text, confirm=question))
+            self._show_change(await self._editor.delete(standing[0].id, standing[0].text, confirm=question))
+        elif await self.memlora.push_screen_wait(
+            ConfirmDialog(f"Delete these {len(standing)} memories? u on each restores it.", _joined(standing))
+        ):
+            self._selected.clear()
+            for each in standing:
+                self._show_change(await self._editor.delete(each.id, each.text))
+
+    def action_select(self) -> None:
+        """Select the memory under the cursor, or not any more, and go to the next one."""
+        if (memory := self.selected_memory) is not None and self.focused is self.table:
+            self._selected ^= {memory.id}
+            self.table.show_row(memory.id, self._cells(self._shown[memory.id]))
+            self.table.action_cursor_down()
 
     @work(group="act", exit_on_error=False)
     async def action_erase(self) -> None:
@@ -280,6 +283,30 @@ class MemoriesScreen(MainScreen):
         if self.focused is self.table:
             self.filters.search.value = ""
         self.table.focus()
+
+
+def _summary(page: memory_queries.MemoryPage, query: memory_queries.MemoryQuery) -> str:
+    """How many memories there are, and in what order."""
+    told = page.note or f"{query.order} first"
+    if not page.total:
+        anything = query != memory_queries.MemoryQuery(order=query.order)
+        told = "no matches" if anything else "No memories yet. Chat, or import conversations with F4."
+    return f"{page.total:,} {'memory' if page.total == 1 else 'memories'} · {told}"
+
+
+def _details(memory: MemoryRecord, change: MemoryChange | None) -> Content:
+    """The memory under the cursor with what is known of it."""
+    facts = [f"said {format_time(memory.said_at)}", f"stored {format_time(memory.stored_at)}"]
+    facts += [f"changed {format_time(memory.changed_at)}"] if memory.changed_at else []
+    facts += [f"from {printable_line(memory.source, 40)}"] if memory.source else []
+    facts += [f"image {printable_line(memory.image.caption or memory.image.source, 60)}"] if memory.image else []
+    label = [(f"{change.label}  ", "bold")] if change else []
+    return Content.assemble(*label, printable(memory.text)[:4000], "\n", (" · ".join(facts), "$foreground 60%"))
+
+
+def _joined(memories: Sequence[MemoryRecord]) -> str:
+    """The texts of several memories, for a question about all of them."""
+    return "; ".join(memory.text for memory in memories)[:1000]
 
 
 def _who(memory: MemoryRecord) -> str:

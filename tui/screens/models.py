@@ -235,6 +235,8 @@ class ModelsScreen(MainScreen):
         if (fields := job.progress_fields()) is not None:
             phase, done, total = fields
             self.query_one("#progress", ProgressBar).update(total=total or None, progress=done)
+            share = f" {100 * done // total} %" if total else ""
+            self.backend.has_network_activity = f"downloading {printable_line(self._download, 30)}{share}"
             self.query_one("#says", Static).update(Content(_download_line(self._download, phase, done, total)))
         if (code := job.poll()) is None:
             return

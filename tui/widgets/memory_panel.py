@@ -3,81 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import ClassVar, Literal
+from dataclasses import replace
 
 from textual import work
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
 from textual.content import Content
-from textual.message import Message
 from textual.widgets import Static
 
-from memlora_mlx.memory.evidence import said_by
-from memlora_mlx.records import Event, Hit
+from memlora_mlx.records import Event, Hit, MemoryRecord, Revision
 from memlora_mlx.text import printable_line
 from memlora_mlx.tui.chat_controller import ChatTurn
 from memlora_mlx.tui.memory_editor import MemoryChange
-from memlora_mlx.tui.times import format_time
-from memlora_mlx.tui.widgets.exchange import EVENT_SIGNS, EVENT_WORDS
-
-MemoryAction = Literal["source", "edit", "undo", "redo", "delete", "erase"]
+from memlora_mlx.tui.widgets.memory_item import MemoryItem, PanelEntry, entry_from_hit
 
 NO_REPLY = "The memories of a reply are shown here."
-
-
-@dataclass(frozen=True, slots=True)
-class PanelEntry:
-    """One memory as the panel shows it."""
-
-    memory_id: str
-    text: str
-    note: str  # below the text: the words that it came from, when they were said, and the score of the search
-    event: Event = "NONE"  # what the exchange did to it
-    old_text: str | None = None
-    state: str = ""  # what the user has done to it since
-    is_deleted: bool = False
-    is_memory: bool = True  # False: a message that no memory came from
-
-
-class MemoryItem(Static, can_focus=True):
-    """One memory in the panel. Its keys act on the memory."""
-
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter", "act('source')", "Source", tooltip="Show its source and history", id="memory.source"),
-        Binding("e", "act('edit')", "Edit", tooltip="Edit the text", id="memory.edit"),
-        Binding("u", "act('undo')", "Undo", tooltip="Undo the last change to this memory", id="memory.undo"),
-        Binding("r", "act('redo')", "Redo", tooltip="Redo the change that was undone last", id="memory.redo"),
-        Binding("d,delete", "act('delete')", "Delete", tooltip="Delete this memory; u undoes it", id="memory.delete"),
-        Binding("D", "act('erase')", show=False, tooltip="Erase this memory for good", id="memory.erase"),
-        Binding("down,j", "app.focus_next", show=False),
-        Binding("up,k", "app.focus_previous", show=False),
-    ]
-
-    class Acted(Message):
-        def __init__(self, entry: PanelEntry, action: MemoryAction) -> None:
-            super().__init__()
-            self.entry, self.action = entry, action
-
-    def __init__(self, entry: PanelEntry) -> None:
-        super().__init__(_content(entry), classes="memory", markup=False)
-        self.entry = entry
-
-    def show(self, entry: PanelEntry) -> None:
-        """Show this entry in place of the one before. The focus stays."""
-        if entry != self.entry:
-            self.entry = entry
-            self.update(_content(entry))
-
-    def action_act(self, action: MemoryAction) -> None:
-        if self.entry.is_memory:
-            self.post_message(self.Acted(self.entry, action))
-        else:
-            self.notify("This is a message, not a memory, and cannot be changed here.")
-
-    def on_click(self) -> None:
-        self.focus()
+TODAY: tuple[tuple[Event, str], ...] = (
+    ("ADD", "Learned today"),
+    ("UPDATE", "Changed today"),
+    ("DELETE", "Withdrawn today"),
+)
 
 
 class MemoryPanel(VerticalScroll, can_focus=False):
@@ -91,6 +36,9 @@ class MemoryPanel(VerticalScroll, can_focus=False):
         self._turn: ChatTurn | None = None
         self._search: tuple[str, tuple[Hit, ...]] | None = None  # title and hits, shown in place of the turn
         self._changes: dict[str, MemoryChange] = {}  # the user's last change of each memory
+        self._corrections = 0
+        self._pinned: tuple[MemoryRecord, ...] = ()
+        self._today: tuple[Revision, ...] = ()
         self._keys: list[tuple[str, str]] = []  # of the children, in order
 
     def compose(self) -> ComposeResult:
@@ -122,6 +70,19 @@ class MemoryPanel(VerticalScroll, can_focus=False):
         """Show what the user did to a memory, wherever the panel lists it."""
         self._changes[change.memory_id] = change
         self.refresh_items()
+
+    def show_background(self, pinned: Sequence[MemoryRecord], today: Sequence[Revision]) -> None:
+        """Show the pinned memories above all else, and the changes of today while no reply is shown."""
+        self._pinned, self._today = tuple(pinned), tuple(today)
+        self.refresh_items()
+
+    def selected_entries(self) -> list[PanelEntry]:
+        """The memories that are selected, each once."""
+        return list({item.entry.memory_id: item.entry for item in self.query(MemoryItem) if item.is_selected}.values())
+
+    def select_none(self) -> None:
+        for item in self.query(MemoryItem):
+            item.set_selected(False)
 
     @work(group="items", exclusive=True, exit_on_error=False)
     async def refresh_items(self) -> None:
@@ -155,15 +116,26 @@ class MemoryPanel(VerticalScroll, can_focus=False):
             if matches:
                 matches[0].focus()
 
+    def show_corrections(self, count: int) -> None:
+        """Say below the memories how many corrections there are to train on."""
+        if count != self._corrections:
+            self._corrections = count
+            noun = "correction" if count == 1 else "corrections"
+            self.border_subtitle = f"[@click=app.page('train')]{count:,} {noun} - /train[/]" if count else ""
+            self.set_class(count > 0, "-corrections")
+
     def _sections(self) -> list[tuple[str, list[PanelEntry], str]]:
         """Title, memories, and what stands there if there are none."""
+        pinned = [PanelEntry(memory.id, memory.text, "", state=self._state(memory.id)) for memory in self._pinned]
+        above = [("Pinned", pinned, "")] if pinned else []
         if self._search is not None:
             title, hits = self._search
-            return [(title, [self._found(hit) for hit in hits], "○ none")]
+            return [*above, (title, [self._found(hit) for hit in hits], "○ none")]
         turn = self._turn
         if turn is None:
-            return [("No reply yet", [], NO_REPLY)]
-        used = [_from_hit(hit, state=self._state(hit.id)) for hit in turn.hits]
+            return [*above, *(self._of_today() or [("No reply yet", [], NO_REPLY)])]
+        cited = {hit.id for hit in turn.cited}
+        used = [entry_from_hit(hit, self._state(hit.id), is_cited=hit.id in cited) for hit in turn.hits]
         stored = [
             PanelEntry(
                 change.memory_id,
@@ -182,12 +154,32 @@ class MemoryPanel(VerticalScroll, can_focus=False):
             "failed": f"✗ {printable_line(turn.problem or '', 200)}",
             "done": "○ nothing new",
         }.get(turn.memory, "○ nothing yet")
-        return [("Used for this reply", used, "○ none"), ("Stored from this exchange", stored, empty)]
+        return [*above, ("Given for this reply", used, "○ none"), ("Stored from this exchange", stored, empty)]
+
+    def _of_today(self) -> list[tuple[str, list[PanelEntry], str]]:
+        """What was learned, changed and withdrawn today, the newest first; without what there is none of."""
+        sections = []
+        for event, title in TODAY:
+            lines = [line for line in self._today if line.event == event and line.old_text != line.new_text]
+            entries = [
+                PanelEntry(
+                    line.memory_id,
+                    line.new_text or line.old_text or "",
+                    "",
+                    event,
+                    line.old_text,
+                    self._state(line.memory_id),
+                )
+                for line in {line.memory_id: line for line in reversed(lines)}.values()
+            ]
+            if entries:
+                sections.append((title, entries[::-1], ""))
+        return sections
 
     def _found(self, hit: Hit) -> PanelEntry:
         """A search result as the memory is now."""
         change = self._changes.get(hit.id)
-        entry = _from_hit(hit)
+        entry = entry_from_hit(hit)
         if change is None:
             return entry
         return replace(entry, text=change.text, state=change.label, is_deleted=change.is_deleted)
@@ -207,35 +199,7 @@ class MemoryPanel(VerticalScroll, can_focus=False):
         return bool(items)
 
 
-def _from_hit(hit: Hit, state: str = "") -> PanelEntry:
-    words = f"“{printable_line(said_by(hit.message))}”" if hit.message is not None else ""
-    note = f"{format_time(hit.said_at)} · score {hit.score:.2f}"
-    if hit.superseded_at is not None:
-        note += f" · changed on {format_time(hit.superseded_at)}"
-    if hit.memory is None:
-        return PanelEntry(hit.id, words, note, is_memory=False)
-    is_verbatim = hit.message is not None and hit.message.text == hit.memory.text
-    note = f"{words}\n{note}" if words and not is_verbatim else note
-    return PanelEntry(hit.id, hit.memory.text, note, state=state)
-
-
 def _widget(key: tuple[str, str], shown: PanelEntry | str) -> Static:
     if isinstance(shown, PanelEntry):
         return MemoryItem(shown)
     return Static(Content(shown), classes=key[0], markup=False)
-
-
-def _content(entry: PanelEntry) -> Content:
-    parts: list[Content | tuple[str, str]] = []
-    if entry.event != "NONE":
-        colour = {"ADD": "$text-success", "UPDATE": "$text-warning", "DELETE": "$text-error"}[entry.event]
-        parts.append((f"{EVENT_SIGNS[entry.event]} {EVENT_WORDS[entry.event]}  ", colour))
-    is_gone = entry.event == "DELETE" or entry.is_deleted
-    parts.append((printable_line(entry.text), "strike" if is_gone else ""))
-    if entry.event == "UPDATE" and entry.old_text:
-        parts += [("\nwas  ", "$foreground 60%"), (printable_line(entry.old_text), "$foreground 60%")]
-    if entry.note:
-        parts.append((f"\n{entry.note}", "$foreground 60%"))
-    if entry.state:
-        parts.append((f"\n» {printable_line(entry.state)}", "bold"))
-    return Content.assemble(*parts)

@@ -16,19 +16,27 @@ from textual.widget import Widget
 from textual.widgets import OptionList, TextArea
 from textual.widgets.option_list import Option
 
+from memlora_mlx.errors import UsageError
 from memlora_mlx.json_lines import JsonLines, read_json_lines
+from memlora_mlx.memory.secrets import screen_text
 from memlora_mlx.text import printable, printable_line
-from memlora_mlx.tui.commands import complete
+from memlora_mlx.tui.commands import complete, unknown_command
 
 LONG_PASTE = 2000  # characters, or
 MANY_LINES = 12  # lines of a paste above which a placeholder is shown
+CHARACTERS_PER_TOKEN = 4  # of English; only for the warning of a long message
 HISTORY = 1000  # prompts that are read from the file
 COMPLETION_KEYS = ("up", "down", "escape", "tab", "enter")  # keys that an open list of completions may handle
 _NAMED = re.compile(r"⟦pasted text (\d+): [^⟧\n]*⟧")
 
 
 class Prompt(TextArea):
-    """Enter sends. Ctrl+J, Shift+Enter or Alt+Enter start a new line. Up in the first line and Down in the last show history."""
+    """The text that is written next.
+
+    Args:
+        readable_tokens: of a message that a reply sees; a longer one gets a warning.
+
+    Enter sends. Ctrl+J, Shift+Enter or Alt+Enter start a new line. Up in the first line and Down in the last show history."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "send", "Send", tooltip="Send the message", id="prompt.send"),
@@ -40,7 +48,14 @@ class Prompt(TextArea):
             tooltip="Start a new line",
             id="prompt.line",
         ),
+        Binding(
+            "ctrl+g", "edit_outside", show=False, tooltip="Write in $EDITOR (also Ctrl+X Ctrl+E)", id="prompt.editor"
+        ),
         Binding("up", "earlier", show=False, tooltip="In the first line: the previous message", id="prompt.earlier"),
+        # The text area would move its own cursor by a page.
+        Binding("pageup", "screen.scroll_log(-1)", show=False, id="prompt.up"),
+        Binding("pagedown", "screen.scroll_log(1)", show=False, id="prompt.down"),
+        Binding("ctrl+end", "screen.scroll_to_end", show=False, id="prompt.end"),
         Binding("down", "later", show=False, tooltip="In the last line: the next message", id="prompt.later"),
     ]
 
@@ -59,7 +74,7 @@ class Prompt(TextArea):
     class Emptied(Message):
         """Backspace in the empty prompt."""
 
-    def __init__(self, completions: Completions, history: History) -> None:
+    def __init__(self, completions: Completions, history: History, readable_tokens: int) -> None:
         super().__init__(
             "",
             soft_wrap=True,
@@ -71,6 +86,7 @@ class Prompt(TextArea):
         )
         self._completions, self._history = completions, history
         self._pastes: list[str] = []
+        self._readable = readable_tokens * CHARACTERS_PER_TOKEN
         self.may_be_empty = False  # there is an image to send
 
     # ------------------------------------------------------------------ keys
@@ -118,14 +134,20 @@ class Prompt(TextArea):
         if path is not None:
             self.post_message(self.Pasted(path, text))
             return
-        lines = text.count("\n") + 1
-        if len(text) > LONG_PASTE or lines > MANY_LINES:
-            self._pastes.append(text)
-            text = f"⟦pasted text {len(self._pastes)}: {lines} lines, {len(text):,} characters⟧"
-        self._replace_via_keyboard(text, *self.selection)
+        self._replace_via_keyboard(self._folded(text), *self.selection)
 
     def on_text_area_changed(self) -> None:
         self._completions.update_for(self.text)
+        self.border_subtitle = self._size_note()
+
+    def _size_note(self) -> str:
+        """What to say of a message that is longer than a reply can read; empty for all others."""
+        if len(self.text) + sum(len(text) for text in self._pastes) < self._readable:
+            return ""
+        size = len(_NAMED.sub(self._expand_pastes, self.text))
+        if size < self._readable:
+            return ""
+        return f"about {size // CHARACTERS_PER_TOKEN:,} tokens: a reply reads only its ends"
 
     def action_new_line(self) -> None:
         self._replace_via_keyboard("\n", *self.selection)
@@ -134,10 +156,25 @@ class Prompt(TextArea):
         text = _NAMED.sub(self._expand_pastes, self.text).strip()
         if not text and not self.may_be_empty:
             return
-        self._history.add(self.text.strip() if len(text) > 10 * LONG_PASTE else text)
+        if (problem := unknown_command(text)) is not None:  # it stays in the prompt, to be corrected
+            self.notify(problem, title="Not sent", severity="warning", markup=False)
+            return
+        self._history.add(text)
         self.set_text("")
         self._pastes.clear()
         self.post_message(self.Sent(text))
+
+    def action_edit_outside(self) -> None:
+        """Write the text in the user's editor. Pasted texts are shown in full there."""
+        from memlora_mlx.tui.external_editor import edit_text
+
+        try:
+            text = edit_text(self.app, _NAMED.sub(self._expand_pastes, self.text))
+        except UsageError as error:
+            self.notify(str(error), title="No editor", severity="error", markup=False)
+            return
+        if text is not None:
+            self.set_text(text)
 
     def action_earlier(self) -> None:
         if self.cursor_at_first_line and (text := self._history.earlier(self.text)) is not None:
@@ -153,14 +190,27 @@ class Prompt(TextArea):
 
     def _show_history_entry(self, text: str) -> None:
         """Show a message from the history. Completions stay closed, so that Up and Down move through the history."""
-        self.set_text(text)
-        self._completions.update_for(text)
+        self.show_message(text)
+        self._completions.update_for(self.text)
         self._completions.close()
+
+    def show_message(self, text: str) -> None:
+        """Put a message into the prompt to be changed and sent again; a long one is folded, as a long paste is."""
+        self._pastes.clear()
+        self.set_text(self._folded(printable(text)))
 
     def set_text(self, text: str) -> None:
         """Replace the text and put the cursor at its end."""
         self.text = text
         self.move_cursor(self.document.end)
+
+    def _folded(self, text: str) -> str:
+        """The text, or for a long one the name that stands for it in the prompt."""
+        if not is_long(text):
+            return text
+        lines = text.count("\n") + 1
+        self._pastes.append(text)
+        return f"⟦pasted text {len(self._pastes)}: {lines} lines, {len(text):,} characters⟧"
 
     def _expand_pastes(self, match: re.Match[str]) -> str:
         number = int(match[1]) - 1
@@ -211,10 +261,10 @@ class Completions(OptionList, can_focus=False):
 
 
 class History:
-    """The messages sent before, also in earlier runs. They are stored in a file of JSON strings."""
+    """The messages sent before, also in earlier runs. A file of JSON strings has them, without secrets and private passages."""
 
-    def __init__(self, file: Path) -> None:
-        self._file = file
+    def __init__(self, file: Path, *, keep_secrets: bool = False) -> None:
+        self._file, self._keep_secrets = file, keep_secrets
         self._lines: list[str] = []
         self._at = 0  # index in `_lines`; its length stands for the draft
         self._draft = ""
@@ -224,6 +274,7 @@ class History:
         self._at = len(self._lines)
 
     def add(self, text: str) -> None:
+        text = screen_text(text, keep_secrets=self._keep_secrets).text
         if text and text != (self._lines[-1] if self._lines else None):
             self._lines.append(text)
             with contextlib.suppress(OSError):
@@ -250,10 +301,10 @@ class History:
 class PromptBox(Widget):
     """The prompt and its completions."""
 
-    def __init__(self, history: History) -> None:
+    def __init__(self, history: History, readable_tokens: int) -> None:
         super().__init__(id="prompt-box")
         self.completions = Completions()
-        self.prompt = Prompt(self.completions, history)
+        self.prompt = Prompt(self.completions, history, readable_tokens)
 
     def compose(self) -> ComposeResult:
         yield self.completions
@@ -265,6 +316,11 @@ class PromptBox(Widget):
         if (chosen := self.completions.chosen()) is not None:
             self.prompt.set_text(chosen)
             self.prompt.focus()
+
+
+def is_long(text: str) -> bool:
+    """Whether a text is folded in the prompt and in the conversation."""
+    return len(text) > LONG_PASTE or text.count("\n") >= MANY_LINES
 
 
 def dropped_path(text: str) -> Path | None:

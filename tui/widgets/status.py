@@ -62,9 +62,13 @@ class StatusBar(Static):
             activity = engine.activity()
             self._tokens_per_second(activity.tokens)
             parts.append((f"▶ {' + '.join(activity.doing)}" if activity.doing else "idle", 0))
+            done, total = activity.reading
+            if total:
+                parts.append((f"reading {100 * done // total} % of {total:,} tokens", 0))
             if self._rate is not None:
                 parts.append((f"{self._rate:.0f} tok/s", 1))
             parts.append((format_bytes(activity.bytes), 2))
+        parts += [(f"{name} {state}", 0) for name, state in cast(BaseApp, self.app).background_work.items()]
         parts.append((_count(backend.memories, "memory", "memories"), 0))
         if backend.corrections:
             parts.append((_count(backend.corrections, "correction", "corrections"), 3))

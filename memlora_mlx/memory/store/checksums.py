@@ -67,7 +67,8 @@ def checked_tables(connection: sqlite3.Connection) -> list[Table]:
     """The tables whose rows have checksums, as they are now."""
     names = connection.execute(
         "SELECT name FROM main.sqlite_master WHERE type = 'table' AND name <> 'checksums'"
-        " AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' AND name NOT LIKE 'message\\_words%' ESCAPE '\\' ORDER BY name"
+        " AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' AND name NOT LIKE 'message\\_words%' ESCAPE '\\'"
+        " AND name NOT LIKE 'turn\\_words%' ESCAPE '\\' ORDER BY name"
     ).fetchall()
     return [_table(connection, row[0]) for row in names]
 

@@ -49,6 +49,20 @@ def _read(store: Store, column: str, value: str) -> list[Revision]:
         return [_revision(row) for row in connection.execute(query, [clean_text(value)])]
 
 
+def changes_since(store: Store, since: datetime, scope: Scope, limit: int = 200) -> list[Revision]:
+    """The changes that still count of the memories of exactly this owner from a moment on, the newest first.
+
+    Undos and redos are not listed themselves, nor is what they have reverted.
+    """
+    where, values = rows.scope_condition(scope, exact=True)
+    query = (
+        f"SELECT h.* FROM history h JOIN owners o ON o.id = h.owner WHERE {where} AND h.at >= ? AND h.undone_by IS NULL"
+        f" AND h.actor NOT IN {_REVERSALS} ORDER BY h.id DESC LIMIT ?"
+    )
+    with store.snapshot() as connection:
+        return [_revision(row) for row in connection.execute(query, [*values, inputs.encode_time(since), limit])]
+
+
 def undo_change(
     store: Store,
     embed: EmbedFunction,

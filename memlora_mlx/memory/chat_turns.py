@@ -1,0 +1,132 @@
+"""What a message of a chat wants: an answer, or to be noted; and which person a follow-up question is about. By rule."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from memlora_mlx.memory.changes import AppliedChange
+from memlora_mlx.memory.results import ExchangeResult
+from memlora_mlx.memory.retrieval.lexical import STOP_WORDS, sentences
+from memlora_mlx.memory.second_person import without_subject
+from memlora_mlx.records import Role
+
+NOTHING_NOTED = "Nothing new to note. Tell me a fact about you, or ask about what you told me."
+_ASKS = re.compile(
+    r"^(?:(?:and|but|so|ok|okay|hey|hi|please|well|then|also)[,:]?\s+)*"
+    r"(?:who|whom|whose|what|when|where|which|why|how|do|does|did|am|is|are|was|were|has|have|had|can|could|will|would|should)\b"
+    r"(?!['’]?\s+(?:a|an)\b.*!)",
+    re.IGNORECASE,
+)
+_REQUESTS = re.compile(
+    r"^(?:(?:and|please|now|can you|could you|would you)\s+)*"
+    r"(?:tell me|show me|remind me|list|name|find|search|look up|give me|explain|describe|summari[sz]e|write|translate)\b",
+    re.IGNORECASE,
+)
+_TO_REMEMBER = re.compile(
+    r"^(?:can|could|would|will)\s+you\s+(?:please\s+)?(?:remember|note|keep|forget)\b", re.IGNORECASE
+)
+_PERSON = re.compile(
+    r"(?<![\w'’])(?P<subject>he|she|they)(?![\w])|(?<![\w'’])(?P<owner>his|their|her)(?![\w])", re.IGNORECASE
+)
+_NAME = re.compile(r"(?<![\w'’])[^\W\d_][\w-]+")
+
+
+def is_question(text: str) -> bool:
+    """Whether a message asks for something, by its last sentence. What only tells something is a statement."""
+    lines = [line for line in text.strip().splitlines() if line.strip()]
+    if not lines:
+        return False
+    last = sentences(lines[-1])[-1].strip() if sentences(lines[-1]) else lines[-1]
+    if _TO_REMEMBER.match(last):
+        return False
+    return last.rstrip("\"'”’) ").endswith(("?", "？")) or bool(_ASKS.match(last) or _REQUESTS.match(last))
+
+
+def with_person(question: str, turns: Sequence[tuple[Role, str]]) -> str:
+    """A follow-up question with the name in it that its pronoun stands for: "And where does Tom work?".
+
+    The name is the first one of the newest earlier turn that names somebody. A question that names somebody itself, or that
+    follows no such turn, stays as it is.
+
+    Args:
+        turns: those before the question, oldest first.
+    """
+    found = _PERSON.search(question)
+    if found is None or _first_name(question):
+        return question
+    name = next((name for _, text in reversed(turns) if (name := _first_name(text))), None)
+    if name is None:
+        return question
+    word = name if found["subject"] else f"{name}'s"
+    return question[: found.start()] + word + question[found.end() :]
+
+
+def noted(result: ExchangeResult) -> str:
+    """What an exchange changed, for the person who said it: "Noted: lives in Vienna"."""
+    kept: Sequence[AppliedChange] = [each for each in result.applied if each.rejected is None and each.event != "NONE"]
+    if not kept:
+        return "I knew that already." if result.duplicates else NOTHING_NOTED
+    lines = []
+    for event, lead in (("ADD", "Noted"), ("UPDATE", "Changed"), ("DELETE", "Forgotten")):
+        texts = [without_subject(each.text or each.old_text or "") for each in kept if each.event == event]
+        if texts:
+            lines.append(f"{lead}: {'; '.join(text.rstrip('.') for text in texts)}")
+    return "\n\n".join(lines)
+
+
+def _first_name(text: str) -> str | None:
+    """The first word with a capital letter that is no common word; at the beginning of a sentence it may still be none."""
+    words = _NAME.findall(text)
+    names = [
+        word for word in words if word[0].isupper() and word.lower() not in STOP_WORDS and word.lower() not in _NO_NAMES
+    ]
+    return names[0] if names else None
+
+
+_NO_NAMES = frozenset(
+    [
+        "hello",
+        "hi",
+        "hey",
+        "yes",
+        "no",
+        "ok",
+        "okay",
+        "well",
+        "user",
+        "tell",
+        "thanks",
+        "please",
+        "noted",
+        "changed",
+        "forgotten",
+        "not",
+        "nothing",
+        "knew",
+        "let",
+        "remember",
+    ]
+) | frozenset(
+    [
+        "monday",
+        "tuesday",
+        "wednesday",
+        "thursday",
+        "friday",
+        "saturday",
+        "sunday",
+        "january",
+        "february",
+        "march",
+        "april",
+        "may",
+        "june",
+        "july",
+        "august",
+        "september",
+        "october",
+        "november",
+        "december",
+    ]
+)

@@ -1,0 +1,88 @@
+"""What a message of a chat wants, whom a follow-up is about, and how memories are said back: rules over text."""
+
+from __future__ import annotations
+
+import pytest
+
+from memlora_mlx.memory.chat_turns import is_question, with_person
+from memlora_mlx.memory.offered import about_asked_person, cited, near_enough, without_talk
+from memlora_mlx.memory.pipeline_options import PipelineOptions
+from memlora_mlx.memory.second_person import to_second_person, without_subject
+from memlora_mlx.records import Hit, MessageKey, Role, Scope, SourceMessage
+
+
+def said(text: str, score: float = 0.5, role: Role = "user") -> Hit:
+    message = SourceMessage(MessageKey(text, 0), Scope("me"), role, text, "User", None, None, None, "chat")
+    return Hit(None, message, score)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["Where do I live?", "where do i live", "I moved. Where do I live now?", "tell me where I live", "And what about Tom?",
+     "Can you list my cats", "Is Tom a nurse", "住んでいますか？"],
+)  # fmt: skip
+def test_a_question_is_known_by_its_mark_or_its_beginning(text: str) -> None:
+    assert is_question(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["I live in Vienna.", "Do I? No: I live in Vienna.", "Can you remember that I like tea?", "What a day!", "Hello there!", "",
+     "My sister asked what I do.", "Whatever. I am fine"],
+)  # fmt: skip
+def test_what_tells_something_is_no_question(text: str) -> None:
+    assert not is_question(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("User lives in Vienna", "You live in Vienna"),
+        ("User's sister Maya adopted a cat", "Your sister Maya adopted a cat"),
+        ("User is a nurse and has two cats", "You are a nurse and have two cats"),
+        ("User studies law and likes cats and dogs", "You study law and like cats and dogs"),
+        ("User always teaches on Mondays", "You always teach on Mondays"),
+        ("I was born in Cork. I'm a nurse", "You were born in Cork. You are a nurse"),
+        ("My mother called me and I've told her", "Your mother called you and you've told her"),
+        ("Tom works as a nurse", "Tom works as a nurse"),
+        ("the users of I-95 like it", "The users of I-95 like it"),
+    ],
+)
+def test_a_memory_is_said_back_in_the_second_person(text: str, told: str) -> None:
+    assert to_second_person(text) == told
+
+
+def test_what_is_noted_has_no_subject_if_it_is_about_the_user() -> None:
+    assert without_subject("User lives in Vienna") == "lives in Vienna"
+    assert without_subject("User's sister is Maya") == "Your sister is Maya"
+
+
+def test_a_pronoun_is_read_as_the_name_in_the_turn_before() -> None:
+    turns: list[tuple[Role, str]] = [("user", "Tom lives in Graz."), ("assistant", "Noted: Tom lives in Graz")]
+    assert with_person("And where does he work?", turns) == "And where does Tom work?"
+    assert with_person("What is his job?", turns) == "What is Tom's job?"
+    assert with_person("Where does Ann work, and he?", turns) == "Where does Ann work, and he?"
+    assert with_person("Where does he work?", []) == "Where does he work?"
+
+
+def test_what_is_far_or_only_talk_is_not_offered() -> None:
+    near, far, low = said("I live in Vienna", 0.6), said("I like tea", 0.2), said("Hello there", 0.1)
+    known, unknown = PipelineOptions(least_cosine=0.35), PipelineOptions()
+    assert near_enough([near, far, low], known) == [near]
+    assert near_enough([low], known) == []
+    assert near_enough([near, far, low], unknown) == [near, far, low], "the scale of this embedder is not known"
+    asked, replied = said("Where do I live?"), said("Not mentioned", role="assistant")
+    assert without_talk([asked, near, replied]) == [near]
+
+
+def test_a_question_about_oneself_is_answered_from_what_is_about_oneself() -> None:
+    mine, toms = said("I work at the harbour"), said("Tom works in Graz")
+    assert about_asked_person("Where do I work?", [toms, mine]) == [mine]
+    assert about_asked_person("Where does Tom work?", [mine, toms]) == [toms]
+    assert about_asked_person("Where does Ann work?", [mine, toms]) == [mine, toms]
+
+
+def test_those_are_cited_whose_words_the_reply_has() -> None:
+    mine, toms = said("I work at the harbour"), said("Tom works in Graz")
+    assert cited("Where does Tom work?", "He works in Graz.", [mine, toms]) == (toms,)
+    assert cited("Where does Tom work?", "I do not know.", [mine, toms]) == ()
