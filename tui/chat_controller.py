@@ -151,6 +151,7 @@ class ChatController:
             turns = self._chat.turns if self._chat is not None else []
             self._chat = Chat(pipeline, workspace.settings.user, limit=workspace.settings.limit)
             self._chat.turns = turns
+        self._chat.limit = self._backend.settings.limit  # the Settings screen may have changed it
         return self._chat
 
     # ------------------------------------------------------------------ memory work

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import uuid
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from memlora_mlx.memory.editing import Editor
     from memlora_mlx.memory.results import ExchangeResult
 
+SIMPLE_TERMINALS = ("", "dumb", "unknown")  # values of TERM
 _HELP = (
     "/memories lists the memories, /undo undoes the last change, /redo makes it again, /quit (or Ctrl-D) ends the chat"
 )
@@ -76,10 +78,14 @@ def chat_command(
 
 
 def _can_be_full_screen() -> bool:
-    """Whether the app's packages are installed; prints a note if they are not."""
+    """Whether the terminal and the installed packages can show the app; prints a note if they cannot."""
     from memlora_mlx.errors import ExtraMissing
     from memlora_mlx.extras import require
 
+    if os.environ.get("TERM", "") in SIMPLE_TERMINALS:
+        note = f"This is the plain chat: the terminal (TERM={os.environ.get('TERM', '')}) has no full screen."
+        stderr_console().print(note, style="dim", markup=False)
+        return False
     try:
         require("tui", "the full-screen chat")
     except ExtraMissing as missing:
