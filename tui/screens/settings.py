@@ -50,9 +50,7 @@ class SettingsScreen(MainScreen):
             "Student, experts, theme, and memories that a reply is given at most", classes="head", markup=False
         )
         with Horizontal(classes="fields"):
-            yield Select[str](
-                [("the best student here", OWN)], value=OWN, allow_blank=False, compact=True, id="student"
-            )
+            yield Select[str]([("best student here", OWN)], value=OWN, allow_blank=False, compact=True, id="student")
             yield Select[str](
                 _experts(settings.experts), value=settings.experts or OWN, allow_blank=False, compact=True, id="experts"
             )
@@ -84,7 +82,7 @@ class SettingsScreen(MainScreen):
         with self.prevent(Select.Changed):
             select.set_options(
                 [
-                    ("the best student here", OWN),
+                    ("best student here", OWN),
                     *((Path(name).name, name) for name in sorted({*names, chosen} - {OWN})),
                 ]
             )
@@ -190,7 +188,7 @@ class KeyDialog(ModalScreen[str | None]):
 
 def _experts(chosen: str | None) -> list[tuple[str, str]]:
     """The choices of experts. A folder is among them if it was named before."""
-    choices = [("experts of the student", OWN), ("no experts", "none")]
+    choices = [("the experts for it", OWN), ("no experts", "none")]
     if chosen not in (None, OWN, "none"):
         choices.append((printable_line(f"experts in {chosen}", 40), str(chosen)))
     return choices
