@@ -34,7 +34,7 @@ SIZE = (30, 110)  # rows and columns
 FIRST_PAINT = 0.5  # seconds, the targets
 ECHO = 0.05
 LETTERS = "αβγδεζηθικλμνξοπρστυφχψωбвгджзийлнптуфцчшщыэюя"  # none is on the screen before it is typed
-PROMPT = "ay something"  # the cursor is drawn on its first letter
+PROMPT = "rite a message"  # the cursor is drawn on its first letter
 QUESTION = "Please tell me a very long story about a ship and the sea."
 
 

@@ -74,6 +74,10 @@ class Backend:
         return None if workspace is None else workspace.__dict__.get("engine")
 
     @property
+    def models_folder(self) -> Path:
+        return self._models_folder or self.settings.models_folder
+
+    @property
     def owner(self) -> Scope:
         from memlora_mlx.records import Scope
 

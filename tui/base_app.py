@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from time import time
 from typing import TYPE_CHECKING
 
 from textual.app import App
+from textual.notifications import Notify
 from textual.worker import Worker, WorkerFailed, WorkerState
 
 from memlora_mlx.errors import MemloraError
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from memlora_mlx.tui.chat_controller import ChatController
     from memlora_mlx.tui.commands import Command
 
+ERROR_SECONDS = 3.0  # for which a notice of an error is not replaced by another notice
 SCREENS_BY_KEY = {  # mode -> key, name, what it is for
     "chat": ("f2", "Chat", "Chat with your memory"),
     "memories": ("f3", "Memories", "Search, edit and export memories"),
@@ -40,10 +43,21 @@ class BaseApp(App[None]):
 
     Args:
         models_folder: where the models are, if not below the settings' home.
+        conversation: the id, or its first characters, of the conversation to begin with; by default the last one.
+        new: begin a new conversation.
     """
 
-    def __init__(self, settings: Settings, *, models_folder: Path | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        models_folder: Path | None = None,
+        conversation: str | None = None,
+        new: bool = False,
+    ) -> None:
         super().__init__()
+        self.first_conversation = conversation
+        self.begins_new_conversation = new
         self.backend = Backend(settings, models_folder=models_folder)
         self.chat: ChatController | None = None  # set by the Chat screen when it is first shown
         # Work that goes on while its screen is not shown, by its name and with how far it is; all status bars show it.
@@ -74,6 +88,10 @@ class BaseApp(App[None]):
         """Load the models in the background; again, if they could not be loaded before."""
         raise NotImplementedError
 
+    async def open_conversation(self, conversation: str, at: str) -> None:
+        """Show a conversation on the Chat screen, at the exchange with the key `at`."""
+        raise NotImplementedError
+
     def run_chat_command(self, command: Command, argument: str) -> None:
         """Run a `/` command of the Chat screen, which must be the current screen."""
         raise NotImplementedError
@@ -84,6 +102,17 @@ class BaseApp(App[None]):
 
         work = asyncio.to_thread(save_preferences, self.backend.settings.home, **choices)
         self.run_worker(work, group="keep", exit_on_error=False)
+
+    # ------------------------------------------------------------------ notices
+
+    def on_notify(self, event: Notify) -> None:
+        """Show the notice in place of the one before, so that notices never stack. A new error stays readable in it."""
+        new = event.notification
+        for old in self._notifications:
+            if old.severity == "error" and time() - old.raised_at < ERROR_SECONDS:
+                new.message = old.message if new.message in old.message else f"{old.message}\n{new.message}"
+                new.title, new.severity, new.timeout = old.title or new.title, "error", old.timeout
+        self._notifications.clear()  # Textual adds the new one after this
 
     # ------------------------------------------------------------------ failures
 

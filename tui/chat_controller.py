@@ -10,7 +10,7 @@ import asyncio
 import threading
 import uuid
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -24,6 +24,7 @@ from memlora_mlx.tui.backend import Backend
 if TYPE_CHECKING:
     from memlora_mlx.memory.chat import Chat
     from memlora_mlx.memory.results import ExchangeResult
+    from memlora_mlx.memory.store.conversations import SavedTurn
     from memlora_mlx.memory.workspace import Workspace
 
 IDLE_SECONDS = 0.8  # without a key press, before memory work starts
@@ -44,6 +45,7 @@ class ChatTurn:
     stopped: bool = False
     key: str = field(default_factory=lambda: uuid.uuid4().hex)  # of its exchange
     said_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    is_saved: bool = False  # the question is stored in its conversation
     memory: MemoryWorkState = "none"
     remembered: ExchangeResult | None = None
     undone: set[str] = field(default_factory=set)  # memories whose change by this exchange the user has undone here
@@ -60,6 +62,7 @@ class ChatController:
     def __init__(self, backend: Backend, changed: Callable[[ChatTurn], None]) -> None:
         self._backend, self._changed = backend, changed
         self._chat: Chat | None = None
+        self._earlier: Sequence[SavedTurn] = ()  # of the conversation, before it was opened here
         self._waiting: deque[ChatTurn] = deque()
         self._wake = asyncio.Event()
         self._replying: asyncio.Future[None] | None = None
@@ -131,16 +134,17 @@ class ChatController:
                 lambda done: done.cancelled() or done.exception()
             )  # retrieve the exception, so that asyncio does not log it
 
+    def resume(self, turns: Sequence[SavedTurn]) -> None:
+        """Continue a stored conversation, or begin a new one without turns. Memories stay."""
+        self._chat, self._earlier = None, turns
+
     def take_back(self, turn: ChatTurn) -> None:
         """Forget the last question and reply of the running conversation, so that it can be answered again."""
-        if self._chat is not None and self._chat.turns:
+        if self._chat is None:
+            self._earlier = [saved for saved in self._earlier if saved.exchange_key != turn.key]
+        elif self._chat.turns:
             del self._chat.turns[-2:]
         turn.reply, turn.hits, turn.cited, turn.stopped, turn.problem = "", (), (), False, None
-
-    def clear_turns(self) -> None:
-        """Start a new conversation. Memories stay."""
-        if self._chat is not None:
-            self._chat.turns.clear()
 
     def _chat_of(self, workspace: Workspace) -> Chat:
         """The conversation with this workspace. If the student was changed, it continues with the turns so far."""
@@ -148,9 +152,12 @@ class ChatController:
 
         pipeline = workspace.pipeline
         if self._chat is None or self._chat.pipeline is not pipeline:
-            turns = self._chat.turns if self._chat is not None else []
-            self._chat = Chat(pipeline, workspace.settings.user, limit=workspace.settings.limit)
-            self._chat.turns = turns
+            chat = Chat(pipeline, workspace.settings.user, limit=workspace.settings.limit)
+            if self._chat is None:
+                chat.resume(self._earlier)
+            else:
+                chat.turns = self._chat.turns
+            self._chat = chat
         self._chat.limit = self._backend.settings.limit  # the Settings screen may have changed it
         return self._chat
 
@@ -212,14 +219,3 @@ class ChatController:
         if turn.is_noted:
             turn.reply = chat.noted(turn.question, result)
         return result
-
-
-def as_markdown(turns: list[ChatTurn]) -> str:
-    """The conversation as a Markdown file."""
-    parts = []
-    for turn in turns:
-        parts.append(f"**You** ({turn.said_at.astimezone():%Y-%m-%d %H:%M})\n\n{turn.question}\n")
-        if turn.image is not None:
-            parts.append(f"*image: {turn.image.source}*\n")
-        parts.append(f"**memlora**\n\n{turn.reply.strip()}{' *(stopped)*' if turn.stopped else ''}\n")
-    return "\n".join(parts)

@@ -55,6 +55,7 @@ class MemoryEditor:
             MemloraError: the text cannot be embedded or saved.
         """
         from memlora_mlx.memory.editing import UNCHANGED
+        from memlora_mlx.memory.secrets import describe_withheld
         from memlora_mlx.tui.screens.dialogs import EditDialog
 
         memory = await self._app.backend.run(lambda workspace: workspace.store.get(memory_id))
@@ -68,6 +69,8 @@ class MemoryEditor:
         if not edit.is_change:
             self._app.notify(UNCHANGED, title="Unchanged", markup=False)
             return None
+        if told := describe_withheld(edit.withheld):
+            self._app.notify(told, title="Left out", markup=False)
         return await self._done(MemoryChange(memory_id, EDITED, edit.memory.text), edit.problem)
 
     async def delete(self, memory_id: str, text: str, *, confirm: str = "") -> MemoryChange | None:
@@ -90,7 +93,10 @@ class MemoryEditor:
 
         chosen, home = Selection(ids=(memory_id,)), self._app.backend.settings.home
         would = await self._app.backend.run(lambda workspace: preview_erasing(workspace.store, home, chosen))
-        goes = f"Messages: {would.messages}, history: {would.history}, traces in other files: {would.traces.count}"
+        goes = (
+            f"Messages: {would.messages}, turns of conversations: {would.turns}, history: {would.history},"
+            f" traces in other files: {would.traces.count}"
+        )
         question = f"Erase this for good, with all that it came from? Nothing can undo it. {goes}"
         if not await self._app.push_screen_wait(EraseDialog(question, text)):
             return None
@@ -133,11 +139,14 @@ class MemoryEditor:
         return await self._reversed(REDONE, redo)
 
     async def show_source(self, memory_id: str) -> None:
-        """Show the exchanges that a memory came from, and its history."""
+        """Show the exchanges that a memory came from, and its history; from there, its place in its conversation."""
         from memlora_mlx.tui.screens.dialogs import SourceDialog
 
         details = await self._app.backend.run(partial(memory_details, memory_id=memory_id))
-        await self._app.push_screen(SourceDialog(details.text, details.exchanges, details.history))
+        has_place = details.place is not None
+        dialog = SourceDialog(details.text, details.exchanges, details.history, has_place=has_place)
+        if await self._app.push_screen_wait(dialog) and details.place is not None:
+            await self._app.open_conversation(*details.place)
 
     async def show_history(self, memory_id: str) -> None:
         """Show the history of a memory."""

@@ -135,9 +135,11 @@ class MemoryDetails:
     text: str
     exchanges: tuple[Exchange, ...]
     history: tuple[Revision, ...]
+    place: tuple[str, str] | None = None  # the id of the conversation that it was said in last, and the exchange's key
 
 
 def memory_details(workspace: Workspace, memory_id: str) -> MemoryDetails:
+    from memlora_mlx.memory.store.conversations import conversation_of
     from memlora_mlx.memory.store.history import memory_history
 
     store = workspace.store
@@ -150,7 +152,9 @@ def memory_details(workspace: Workspace, memory_id: str) -> MemoryDetails:
         except StoreError:  # its conversation was deleted
             continue
     text = memory.text if memory else next((line.old_text for line in reversed(history) if line.old_text), "")
-    return MemoryDetails(text, tuple(exchanges), tuple(history))
+    places = ((conversation_of(store, key), key) for key in reversed(list(dict.fromkeys(keys))) if key)
+    place = next(((found.id, key) for found, key in places if found is not None), None)
+    return MemoryDetails(text, tuple(exchanges), tuple(history), place)
 
 
 # ------------------------------------------------------------------------------------------------ files

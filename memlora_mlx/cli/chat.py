@@ -6,24 +6,29 @@ import contextlib
 import os
 import sys
 import uuid
+from collections import Counter
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Self
 
 import typer
 
 from memlora_mlx.cli.console import open_workspace, stderr_console, write_text_piece
-from memlora_mlx.cli.options import ModelOptions, TopKOption
+from memlora_mlx.cli.options import KeepSecretsOption, ModelOptions, TopKOption
 
 if TYPE_CHECKING:
     from memlora_mlx.memory.chat import Chat
     from memlora_mlx.memory.editing import Editor
     from memlora_mlx.memory.results import ExchangeResult
+    from memlora_mlx.memory.store.conversations import TurnState
+    from memlora_mlx.memory.store.store import Store
+    from memlora_mlx.settings import Settings
 
 SIMPLE_TERMINALS = ("", "dumb", "unknown")  # values of TERM
 _HELP = (
-    "/memories lists the memories, /undo undoes the last change, /redo makes it again, /quit (or Ctrl-D) ends the chat"
+    "/memories lists the memories, /undo undoes the last change, /redo makes it again, /new begins another conversation,"
+    " /quit (or Ctrl-D) ends the chat"
 )
 
 
@@ -40,6 +45,16 @@ def chat_command(
     plain: Annotated[
         bool, typer.Option("--plain", help="Use a plain line-by-line chat instead of the full-screen app.")
     ] = False,
+    keep_secrets: KeepSecretsOption = None,
+    conversation: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ID",
+            help="Continue the conversation with this id (default: the last one on a terminal, else a new one).",
+            show_default=False,
+        ),
+    ] = None,
+    new: Annotated[bool, typer.Option("--new", help="Begin a new conversation.")] = False,
     models: ModelOptions,
 ) -> None:
     """Chat with the student model; what you say is stored as memories.
@@ -48,33 +63,98 @@ def chat_command(
     with --plain, when input or output is not a terminal, and when the extra `tui` is not installed.
     """
     if not plain and sys.stdin.isatty() and sys.stdout.isatty() and _can_be_full_screen():
-        _full_screen(**models.settings(), user=user, limit=top_k)
+        flags = {**models.settings(), "user": user, "limit": top_k, "keep_secrets": keep_secrets}
+        _full_screen(conversation, new=new, flags=flags)
         return
     from memlora_mlx.memory.chat import Chat
 
-    with open_workspace(**models.settings(), user=user) as opened:
+    with open_workspace(**models.settings(), user=user, keep_secrets=keep_secrets) as opened:
         talk = Chat(opened.pipeline, opened.settings.user, limit=top_k or opened.settings.limit)
         speak = stderr_console()
         if sys.stdin.isatty():
             speak.print(f"{opened.student_name}, running on this machine only. {_HELP}", style="dim")
-        with _MemoryWorker(talk) as background, _line_history(opened.settings.home):
+        with _MemoryWorker(talk) as background, _line_history(opened.settings):
+            saved = _SavedTalk(opened.store, talk, background)
+            saved.open(conversation, new=new or (conversation is None and not sys.stdin.isatty()))
             while (line := _read()) is not None:
                 if not line.strip():
                     continue
                 if line.strip() == "/quit":
                     break
-                if line.strip().startswith("/"):
+                if line.strip() == "/new":
+                    saved.begin()
+                elif line.strip().startswith("/"):
                     background.wait()
                     _command(line.strip(), talk, opened.editor)
-                    continue
-                if not talk.pipeline.options.talks_freely:  # it answers from what was said before, which must be stored
-                    background.wait()
-                if not talk.wants_reply(line):
-                    background.note(line)
-                    continue
-                reply = _reply(talk, line)
-                if reply is not None:
-                    background.remember(line, reply)
+                else:
+                    saved.say(line)
+
+
+class _SavedTalk:
+    """The conversation as it is stored: each line before its reply begins, each reply when it has ended."""
+
+    def __init__(self, store: Store, chat: Chat, background: _MemoryWorker) -> None:
+        self._store, self._chat, self._background = store, chat, background
+        self._id: str | None = None
+
+    def open(self, beginning: str | None, *, new: bool) -> None:
+        """Continue the conversation whose id begins so, or the last one, or begin a new one.
+
+        What the last run could not remember any more is remembered now.
+        """
+        from memlora_mlx.memory.conversation_export import questions_and_replies
+        from memlora_mlx.memory.store.conversations import find_conversation, latest_conversation, read_turns
+
+        found = latest_conversation(self._store, self._chat.owner) if beginning is None else None
+        if beginning is not None:
+            found = find_conversation(self._store, beginning)
+        if found is None or new:
+            return
+        self._id = found.id
+        turns = read_turns(self._store, found.id)
+        self._chat.resume(turns)
+        stderr_console().print(f"Continues: {found.name} ({found.turns} messages)", style="dim", markup=False)
+        for question, reply in questions_and_replies(turns):
+            if not question.is_remembered:
+                said = reply.text if reply is not None else ""
+                self._background.remember(question.text, said, question.exchange_key, question.said_at)
+
+    def begin(self) -> None:
+        """Begin a new conversation with the next line."""
+        self._id = None
+        self._chat.resume([])
+        stderr_console().print("  a new conversation; memories stay", style="dim")
+
+    def say(self, line: str) -> None:
+        from memlora_mlx.memory.store.conversations import save_question
+
+        key, said_at = uuid.uuid4().hex, datetime.now(UTC)
+        self._id = save_question(
+            self._store,
+            self._chat.owner,
+            line,
+            key=key,
+            said_at=said_at,
+            conversation=self._id,
+            keep_secrets=self._chat.pipeline.options.keep_secrets,
+        )
+        if not self._chat.pipeline.options.talks_freely:  # it answers from what was said before, which must be stored
+            self._background.wait()
+        if not self._chat.wants_reply(line):
+            self._save_reply(key, line, self._background.note(line, key, said_at))
+            return
+        reply, is_cut = _reply(self._chat, line)
+        self._save_reply(key, line, reply, "cut" if is_cut else "complete")
+        self._background.remember(line, reply, key, said_at)
+
+    def _save_reply(self, key: str, question: str, reply: str, state: TurnState = "complete") -> None:
+        from memlora_mlx.memory.store.conversations import save_reply
+
+        if reply or state == "cut":
+            keep = self._chat.pipeline.options.keep_secrets
+            save_reply(
+                self._store, key, reply, question=question, said_at=datetime.now(UTC), state=state, keep_secrets=keep
+            )
 
 
 def _can_be_full_screen() -> bool:
@@ -94,7 +174,7 @@ def _can_be_full_screen() -> bool:
     return True
 
 
-def _full_screen(**flags: object) -> None:
+def _full_screen(conversation: str | None, *, new: bool, flags: Mapping[str, object]) -> None:
     import gc
 
     from memlora_mlx.settings import load_settings
@@ -105,7 +185,7 @@ def _full_screen(**flags: object) -> None:
     detect_graphics()
     from memlora_mlx.tui.app import MemloraApp
 
-    app = MemloraApp(settings)
+    app = MemloraApp(settings, conversation=conversation, new=new)
     try:
         app.run()
     finally:
@@ -125,9 +205,10 @@ def _read() -> str | None:
             typer.echo(err=True)
 
 
-def _reply(chat: Chat, line: str) -> str | None:
-    """Stream a reply to the terminal; Ctrl-C stops it, and the text until then is the reply."""
+def _reply(chat: Chat, line: str) -> tuple[str, bool]:
+    """Stream a reply to the terminal. Returns it, and whether Ctrl-C stopped it: then it is the text until then."""
     pieces: list[str] = []
+    is_cut = False
     stream = chat.reply(line)
     try:
         for piece in stream:
@@ -135,9 +216,10 @@ def _reply(chat: Chat, line: str) -> str | None:
             write_text_piece(piece)
     except KeyboardInterrupt:
         stream.close()
+        is_cut = True
         typer.echo(" [stopped]", nl=False)
     typer.echo()
-    return "".join(pieces).strip() or None
+    return "".join(pieces).strip(), is_cut
 
 
 def _command(line: str, chat: Chat, editor: Editor) -> None:
@@ -168,33 +250,38 @@ class _MemoryWorker:
         self._chat, self._console = chat, stderr_console()
         self._pool = ThreadPoolExecutor(1)
         self._waiting: list[Future[ExchangeResult]] = []
+        self.withheld: Counter[str] = Counter()  # secrets and private passages that were not stored, by kind
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
+        from memlora_mlx.memory.secrets import describe_withheld
+
         if any(not job.done() for job in self._waiting):
             self._console.print("Saving the last exchanges ...", style="dim")
         self.wait()
         self._pool.shutdown()
+        if told := describe_withheld(self.withheld):
+            self._console.print(told, style="dim", markup=False)
 
-    def remember(self, said: str, replied: str) -> None:
-        self._waiting.append(
-            self._pool.submit(self._chat.remember, said, replied, key=uuid.uuid4().hex, said_at=datetime.now(UTC))
-        )
+    def remember(self, said: str, replied: str, key: str, said_at: datetime) -> None:
+        self._waiting.append(self._pool.submit(self._chat.remember, said, replied, key=key, said_at=said_at))
         self._report()
 
-    def note(self, said: str) -> None:
-        """Store what was said now, and print what was noted of it."""
+    def note(self, said: str, key: str, said_at: datetime) -> str:
+        """Store what was said now, and print what was noted of it. Returns that; it is empty where that failed."""
         from memlora_mlx.errors import MemloraError
 
         try:
-            result = self._chat.remember(said, "", key=uuid.uuid4().hex, said_at=datetime.now(UTC))
+            result = self._chat.remember(said, "", key=key, said_at=said_at)
         except MemloraError as error:
             self._console.print(f"  not remembered: {error}", style="red", markup=False)
-            return
+            return ""
         undo = " - /undo takes it back" if any(change.rejected is None for change in result.applied) else ""
-        typer.echo(f"{self._chat.noted(said, result)}{undo}")
+        noted = self._chat.noted(said, result)
+        typer.echo(f"{noted}{undo}")
+        return noted
 
     def wait(self) -> None:
         for job in self._waiting:
@@ -208,6 +295,7 @@ class _MemoryWorker:
         for job in [job for job in self._waiting if job.done()]:
             self._waiting.remove(job)
             try:
+                self.withheld.update(job.result().withheld)
                 for change in job.result().applied:
                     if change.rejected is None:
                         self._console.print(
@@ -218,21 +306,26 @@ class _MemoryWorker:
 
 
 @contextlib.contextmanager
-def _line_history(home: Path):  # type: ignore[no-untyped-def]
-    """Let the arrow keys recall earlier lines, also those of earlier chats."""
+def _line_history(settings: Settings):  # type: ignore[no-untyped-def]
+    """Let the arrow keys recall earlier lines, also those of earlier chats, without what must not be stored."""
     if not sys.stdin.isatty():
         yield
         return
     import readline
 
+    from memlora_mlx.memory.secrets import screen_text
     from memlora_mlx.settings import CHAT_HISTORY
 
-    file = home / CHAT_HISTORY
+    file = settings.home / CHAT_HISTORY
     with contextlib.suppress(OSError):
         readline.read_history_file(file)
     try:
         yield
     finally:
+        for at in range(readline.get_current_history_length()):
+            line = readline.get_history_item(at + 1) or ""
+            if (kept := screen_text(line, keep_secrets=settings.keep_secrets).text) != line:
+                readline.replace_history_item(at, kept)
         readline.set_history_length(1000)
         with contextlib.suppress(OSError):
             readline.write_history_file(file)

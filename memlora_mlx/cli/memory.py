@@ -200,6 +200,7 @@ def edit(
 ) -> None:
     """Change the text of a memory. `memlora memory undo` reverts it."""
     from memlora_mlx.errors import UsageError
+    from memlora_mlx.memory.secrets import describe_withheld
     from memlora_mlx.memory.store.lookup import find_by_prefix
 
     with open_workspace(models=False) as opened:
@@ -211,6 +212,7 @@ def edit(
             )
         print_columns(_head(edited.memory), edited.memory.text)
         _print_problem(edited.problem)
+        _print_problem(describe_withheld(edited.withheld) or None)
 
 
 @command(app, "delete", "memlora memory delete 3f2a91c0")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
@@ -34,6 +35,7 @@ from memlora_mlx.memory.mem0_format import (
 )
 from memlora_mlx.memory.results import Answer, CallCost
 from memlora_mlx.memory.search.find import embed_some_messages, find
+from memlora_mlx.memory.secrets import describe_withheld
 from memlora_mlx.memory.store.history import memory_history
 from memlora_mlx.memory.verbatim import store_verbatim
 from memlora_mlx.memory.workspace import Workspace
@@ -108,7 +110,8 @@ class Memory(ErasingMemory):
             background: give way to replies and answers that somebody waits for.
             cancelled: set it, on another thread, to stop before the next step of the student.
 
-        Returns `{"results": [{"id", "memory", "event", ...}]}`, with `previous_memory` for an UPDATE.
+        Returns `{"results": [{"id", "memory", "event", ...}]}`, with `previous_memory` for an UPDATE. Where secrets or private
+        passages were not stored, `withheld` counts them by kind.
 
         Raises:
             UsageError: an image cannot be stored; nothing is then remembered.
@@ -121,7 +124,7 @@ class Memory(ErasingMemory):
         keep = self.workspace.store.images.store_exchange_images
         exchanges = [keep(each, images_from, _reject_image) for each in exchanges_of(messages, owner, said_at, key)]
         work = _Work(extra, expires, infer, Priority.BACKGROUND if background else Priority.INTERACTIVE, cancelled)
-        return {"results": [item for each in exchanges for item in _add(self.workspace, each, work)]}
+        return _added(_add(self.workspace, each, work) for each in exchanges)
 
     def search(
         self,
@@ -191,6 +194,7 @@ class Memory(ErasingMemory):
         """Give a memory a new text (`text`, or `data` as in Mem0 1.x), new metadata, or both."""
         edit = self.workspace.editor.revise(memory_id, data if text is None else text, metadata=metadata)
         _warn(edit.problem)
+        _warn(describe_withheld(edit.withheld) or None)
         return {"message": "Memory updated successfully!" if edit.is_change else UNCHANGED}
 
     def delete(self, memory_id: str) -> dict[str, str]:
@@ -302,7 +306,8 @@ class _Work:
     cancelled: threading.Event | None
 
 
-def _add(workspace: Workspace, exchange: Exchange, work: _Work) -> list[dict[str, Any]]:
+def _add(workspace: Workspace, exchange: Exchange, work: _Work) -> tuple[list[dict[str, Any]], Mapping[str, int]]:
+    """The results of one exchange, and what was not stored of it."""
     if not work.infer:
         if work.cancelled is not None and work.cancelled.is_set():
             raise Cancelled("the call was cancelled; the exchanges before that are stored")
@@ -314,7 +319,18 @@ def _add(workspace: Workspace, exchange: Exchange, work: _Work) -> list[dict[str
         metadata=work.metadata,
         expires_at=work.expires,
     )
-    return [change_to_mem0(change) for change in remembered.applied if change.rejected is None]
+    applied = [change_to_mem0(change) for change in remembered.applied if change.rejected is None]
+    return applied, remembered.withheld
+
+
+def _added(parts: Iterable[tuple[list[dict[str, Any]], Mapping[str, int]]]) -> dict[str, Any]:
+    """The results of all exchanges of one `add`."""
+    results: list[dict[str, Any]] = []
+    withheld: Counter[str] = Counter()
+    for items, taken in parts:
+        results += items
+        withheld.update(taken)
+    return {"results": results, **({"withheld": dict(withheld)} if withheld else {})}
 
 
 def _refuse_prompts(prompt: str | None, memory_type: str | None) -> None:

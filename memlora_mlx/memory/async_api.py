@@ -7,9 +7,9 @@ import contextlib
 import functools
 import inspect
 import threading
-from collections.abc import Awaitable, Callable, Generator, Mapping
+from collections.abc import Callable, Coroutine, Generator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Concatenate, ParamSpec, Self, TypeVar
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar, cast
 
 from memlora_mlx.errors import MemloraError
 from memlora_mlx.memory.api import Memory
@@ -22,7 +22,7 @@ WORKERS = 8  # calls at the same time; the engine and the store put them in orde
 
 def _on_a_thread(
     method: Callable[Concatenate[Memory, P], T],
-) -> Callable[Concatenate[AsyncMemory, P], Awaitable[T]]:
+) -> Callable[Concatenate[AsyncMemory, P], Coroutine[Any, Any, T]]:
     """The method as a coroutine. One that takes `cancelled` stops when its task is cancelled."""
     can_stop = "cancelled" in inspect.signature(method).parameters
 
@@ -38,7 +38,7 @@ def _on_a_thread(
             stop.set()
             raise
 
-    return call
+    return cast(Callable[Concatenate[AsyncMemory, P], Coroutine[Any, Any, T]], call)
 
 
 class AsyncMemory:
@@ -85,6 +85,7 @@ class AsyncMemory:
     delete_all = _on_a_thread(Memory.delete_all)
     history = _on_a_thread(Memory.history)
     reset = _on_a_thread(Memory.reset)
+    erase = _on_a_thread(Memory.erase)
     ask = _on_a_thread(Memory.ask)
     find = _on_a_thread(Memory.find)
     undo = _on_a_thread(Memory.undo)

@@ -5,17 +5,20 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from datetime import datetime
 from pathlib import Path
 
 from memlora_mlx.memory import stages, visual_questions
 from memlora_mlx.memory.chat_turns import is_question, noted, with_person
+from memlora_mlx.memory.conversation_export import questions_and_replies
 from memlora_mlx.memory.memory_replies import reply_from_memory
 from memlora_mlx.memory.offered import cited, near_enough, without_talk
 from memlora_mlx.memory.pipeline import Pipeline
 from memlora_mlx.memory.results import ExchangeResult
 from memlora_mlx.memory.search.find import embed_some_messages, find
+from memlora_mlx.memory.secrets import screen_turns
+from memlora_mlx.memory.store.conversations import SavedTurn, mark_remembered
 from memlora_mlx.memory.store.store import Store
 from memlora_mlx.records import (
     ChatMessages,
@@ -77,6 +80,12 @@ class Chat:
         self.hits: tuple[Hit, ...] = ()  # the memories that the last reply was given
         self.cited: tuple[Hit, ...] = ()  # those of them whose words it has
         self.completion: Completion | None = None  # what the last reply cost, once it ended by itself
+
+    def resume(self, turns: Sequence[SavedTurn]) -> None:
+        """Continue a conversation: the next reply sees its last questions and replies."""
+        self.turns.clear()
+        for question, reply in questions_and_replies(turns):
+            self._end_turn(question.text, reply.text if reply is not None else "")
 
     def reply(
         self, text: str, *, image: Image | None = None, cancelled: threading.Event | None = None
@@ -166,7 +175,9 @@ class Chat:
         return without_talk(hits)[: self.limit]
 
     def _end_turn(self, text: str, reply: str) -> None:
-        self.turns += [("user", text), ("assistant", reply)]
+        # Later replies could repeat what must not be stored.
+        question, reply = screen_turns(text, reply, keep_secrets=self.pipeline.options.keep_secrets)
+        self.turns += [("user", question), ("assistant", reply)]
 
     def noted(self, said: str, result: ExchangeResult) -> str:
         """What to say to a message that `wants_reply` says no to, after it was remembered; it is then one of the turns."""
@@ -223,7 +234,9 @@ class Chat:
         exchange = Exchange(key, self.owner, messages, said_at, "chat", 0)
         # The user chose the file; one that cannot be kept must not cost what was said.
         exchange = self.pipeline.store.images.store_exchange_images(exchange, None, log.warning, trusted=True)
-        return self.pipeline.remember(exchange, priority=Priority.BACKGROUND)
+        result = self.pipeline.remember(exchange, priority=Priority.BACKGROUND)
+        mark_remembered(self.pipeline.store, key)
+        return result
 
     def list_memories(self, limit: int = 20) -> list[MemoryRecord]:
         return self.pipeline.store.list(self.owner, limit=limit)

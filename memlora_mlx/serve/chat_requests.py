@@ -10,6 +10,8 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 from memlora_mlx.errors import UsageError
+from memlora_mlx.memory.secrets import screen_exchange
+from memlora_mlx.records import Exchange, Message, Scope
 from memlora_mlx.text import clean_text
 
 Mode = Literal["full", "read", "off"]
@@ -57,8 +59,10 @@ class ChatRequest:
         """Whether memories are looked for."""
         return self.mode != "off" and bool(self.said.strip())
 
-    def learned(self, reply: str) -> dict[str, Any] | None:
+    def learned(self, reply: str, *, keep_secrets: bool = False) -> dict[str, Any] | None:
         """The arguments of the `add` that remembers this turn and its reply; None where nothing is to be remembered.
+
+        Secrets and private passages are taken out, because the arguments wait on the disk.
 
         The key is made from the day and all that was said before the reply, so a reply that is asked for again, or a
         request that a client repeats, is remembered once.
@@ -67,11 +71,15 @@ class ChatRequest:
             return None
         now = datetime.now(UTC)
         before = json.dumps([self.user, now.date().isoformat(), list(self.messages)], sort_keys=True, default=str)
-        messages = [{"role": "user", "name": "User", "content": self.said[:MAX_LEARNED]}]
+        turns = [Message("user", self.said[:MAX_LEARNED], "User")]
         if reply.strip():
-            messages.append({"role": "assistant", "name": "Assistant", "content": reply[:MAX_LEARNED]})
+            turns.append(Message("assistant", reply[:MAX_LEARNED], "Assistant"))
+        exchange = Exchange("", Scope(), tuple(turns), now, "api", 0)
+        screened = screen_exchange(exchange, keep_secrets=keep_secrets).exchange or exchange
+        if not any(turn.role == "user" for turn in screened.messages):
+            return None
         return {
-            "messages": messages,
+            "messages": [{"role": m.role, "name": m.speaker, "content": m.text} for m in screened.messages],
             "user_id": self.user,
             "timestamp": now.isoformat(),
             "key": hashlib.sha256(before.encode(errors="replace")).hexdigest(),

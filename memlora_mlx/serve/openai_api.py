@@ -212,7 +212,8 @@ class OpenAIApi:
 
         What a user said counts also where the reply was stopped.
         """
-        if (arguments := asked.learned(reply)) is not None:
+        keep_secrets = self._backend.settings.keep_secrets
+        if (arguments := asked.learned(reply, keep_secrets=keep_secrets)) is not None:
             try:
                 self._queue.put("add", arguments)
             except MemloraError as error:

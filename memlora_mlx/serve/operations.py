@@ -13,6 +13,7 @@ from memlora_mlx.errors import Cancelled, MemoryNotFound, UsageError
 from memlora_mlx.memory.api import Memory
 from memlora_mlx.memory.mem0_format import hit_to_mem0, memory_to_mem0, scope_of
 from memlora_mlx.memory.store.sources import list_owners
+from memlora_mlx.serve.recall import recall
 
 MAX_TEXT = 100_000  # characters of a text that comes in
 MAX_MESSAGES = 200  # of one call
@@ -112,7 +113,7 @@ class Operations:
             background=background,
             cancelled=step.cancelled,
         )
-        return {"results": [_shortened(item) for item in added["results"]]}
+        return {**added, "results": [_shortened(item) for item in added["results"]]}
 
     def search(
         self,
@@ -131,6 +132,13 @@ class Operations:
         step(0, "searching")
         hits = self._memory.find(query, scopes=[scope], limit=_count(limit), filters=filters)
         return _bounded([hit_to_mem0(hit) for hit in hits])
+
+    def recall(self, step: Step, *, query: str, user_id: str | None = None, limit: int | None = None) -> dict[str, Any]:
+        """Memories for a prompt, written as a text to stand beside it; of the setting `user` where nobody is named."""
+        step(0, "searching")
+        count = _count(self._memory.workspace.settings.limit if limit is None else limit)
+        found = recall(self._memory, query, user_id or self._user, count)
+        return {"block": found.block, "ids": list(found.ids)}
 
     def get_all(
         self,
@@ -232,12 +240,12 @@ class Operations:
 _OPERATIONS: dict[str, Callable[..., dict[str, Any]]] = {
     name: getattr(Operations, name)
     for name in (
-        *("add", "search", "get_all", "get", "source", "update"),
+        *("add", "search", "recall", "get_all", "get", "source", "update"),
         *("delete", "delete_all", "entities", "ask", "undo"),
     )
 }
 # Operations that change nothing, or that give the same state when they are repeated; `add` has a key for that.
-REPEATABLE = frozenset({"add", "search", "get_all", "get", "source", "update", "entities", "ask"})
+REPEATABLE = frozenset({"add", "search", "recall", "get_all", "get", "source", "update", "entities", "ask"})
 
 
 def _count(limit: int) -> int:

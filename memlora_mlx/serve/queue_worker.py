@@ -11,14 +11,30 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from memlora_mlx.errors import Cancelled, EngineClosed, MemloraError, UsageError
+from memlora_mlx.errors import BadConversation, Cancelled, EngineClosed, MemloraError, TooManyChanges, UsageError
+from memlora_mlx.serve.backends import LocalBackend
+from memlora_mlx.serve.transcripts import read_transcript
 from memlora_mlx.serve.work_queue import LOCK_FILE, QueuedCall, WorkQueue
 
 log = logging.getLogger(__name__)
 POLL_SECONDS = 1.0  # hooks put files into the folder and tell nobody
 FIRST_PAUSE, LONGEST_PAUSE = 5.0, 300.0  # seconds before a call is tried again that failed for now
 
-Run = Callable[[str, dict[str, Any], Callable[[int, str], None], threading.Event], Any]
+# Errors of a call that will not go away by waiting.
+_LASTING = (UsageError, BadConversation, TooManyChanges)
+
+Run = Callable[[str, dict[str, Any], threading.Event], Any]
+
+
+def run_queued(backend: LocalBackend, operation: str, arguments: dict[str, Any], cancelled: threading.Event) -> Any:
+    """Run a queued call on this thread: an operation, or what only this user's own hooks may ask for.
+
+    No client can reach `read_transcript`, which reads a file that it is named.
+    """
+    if operation == "read_transcript":
+        with backend.opened() as memory:
+            return read_transcript(memory, str(arguments.get("path")), backend.settings.user, cancelled)
+    return backend.run(operation, arguments, lambda done, what: None, cancelled)
 
 
 class QueueWorker:
@@ -28,12 +44,13 @@ class QueueWorker:
     that can never be done is set aside, and `memlora doctor` counts it.
 
     Args:
-        run: runs an operation by its name; see `LocalBackend.run`.
+        run: runs a call; see `run_queued`.
+        stop: set it to stop, as `stop` does.
     """
 
-    def __init__(self, queue: WorkQueue, run: Run) -> None:
-        self.queue, self._run_operation = queue, run
-        self._stop = threading.Event()
+    def __init__(self, queue: WorkQueue, run: Run, *, stop: threading.Event | None = None) -> None:
+        self.queue, self._run_call = queue, run
+        self._stop = stop or threading.Event()
         self._thread = threading.Thread(target=self._work, name="memlora-queue", daemon=True)
 
     def start(self) -> None:
@@ -86,11 +103,11 @@ class QueueWorker:
     def _do(self, call: QueuedCall) -> bool:
         started = time.monotonic()
         try:
-            self._run_operation(call.operation, call.arguments, lambda done, what: None, self._stop)
+            self._run_call(call.operation, call.arguments, self._stop)
         except (Cancelled, EngineClosed):
             self._stop.set()
             raise
-        except UsageError as error:
+        except _LASTING as error:
             log.error("a queued %s can never be done: %s", call.operation, error)
             self.queue.fail(call)
             return False

@@ -10,8 +10,10 @@ import signal
 import socket
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import uvicorn
 from filelock import FileLock, Timeout
@@ -28,8 +30,8 @@ from memlora_mlx.serve.backends import Backend, LocalBackend, error_json
 from memlora_mlx.serve.guard import Guard
 from memlora_mlx.serve.mcp_server import memory_server
 from memlora_mlx.serve.openai_api import OpenAIApi
-from memlora_mlx.serve.queue_worker import QueueWorker
-from memlora_mlx.serve.upstream import Upstream
+from memlora_mlx.serve.queue_worker import QueueWorker, run_queued
+from memlora_mlx.serve.upstream import Upstream, upstream_address
 from memlora_mlx.serve.work_queue import WorkQueue
 from memlora_mlx.settings import Settings
 
@@ -97,15 +99,24 @@ async def _answer(backend: Backend, name: str, arguments: dict[str, Any]) -> Asy
         work.cancel()
 
 
+def check_options(options: ListenOptions) -> None:
+    """Raises UsageError: an address beyond the loopback interface without a token, or an upstream that cannot be one."""
+    if options.port is not None and options.host not in LOOPBACK and not options.token:
+        raise UsageError(f"--host {options.host} opens memlora to a network; give a token with --token-file")
+    if options.upstream is not None:
+        upstream = urlsplit(upstream_address(options.upstream))
+        if options.port and upstream.port == options.port and upstream.hostname in (*LOOPBACK, options.host):
+            raise UsageError("--upstream is this server itself; give the address of the server that replies")
+
+
 def serve(settings: Settings, options: ListenOptions, on_ready: Callable[[connection.Resident], None]) -> None:
     """Run until SIGINT or SIGTERM.
 
     Raises:
-        UsageError: an address beyond the loopback interface without a token.
+        UsageError: see `check_options`.
         MemloraError: it runs already, or the address is taken.
     """
-    if options.port is not None and options.host not in LOOPBACK and not options.token:
-        raise UsageError(f"--host {options.host} opens memlora to a network; give a token with --token-file")
+    check_options(options)
     upstream = Upstream(options.upstream, options.upstream_key) if options.upstream else None
     settings.home.mkdir(parents=True, exist_ok=True)
     lock = FileLock(settings.home / LOCK_FILE)
@@ -122,7 +133,7 @@ def serve(settings: Settings, options: ListenOptions, on_ready: Callable[[connec
             sockets.append(_tcp_socket(options.host, options.port))
         backend = LocalBackend(settings)
         at_the_end.callback(backend.close)
-        worker = QueueWorker(WorkQueue(settings.home), backend.run)
+        worker = QueueWorker(WorkQueue(settings.home), partial(run_queued, backend))
         app = RequestBodyLimitMiddleware(application(backend, worker.queue, upstream), MAX_BODY)
         is_open = options.host not in LOOPBACK
         hosts = (*options.allowed_hosts, *((options.host, socket.gethostname()) if is_open else ()))

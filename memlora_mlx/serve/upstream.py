@@ -59,6 +59,16 @@ class ReplyText:
         self.is_finished = self.is_finished or choice.get("finish_reason") is not None
 
 
+def upstream_address(url: str) -> str:
+    """Where the upstream's API begins. Raises UsageError: the URL is not one of HTTP, or holds a user name or password."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.query:
+        raise UsageError(
+            "the upstream is no web address without a password; give an address such as http://127.0.0.1:1234/v1"
+        )
+    return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/') or '/v1'}"
+
+
 class Upstream:
     """A client of the upstream server. Redirects are not followed and proxies are not used, so the key reaches this
     server and nobody else.
@@ -68,17 +78,11 @@ class Upstream:
         key: sent as `Authorization: Bearer KEY`.
 
     Raises:
-        UsageError: the URL is not one of HTTP, or holds a user name or password.
+        UsageError: see `upstream_address`.
     """
 
     def __init__(self, url: str, key: str | None = None) -> None:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.query:
-            raise UsageError(
-                "the upstream is no web address without a password; give an address such as http://127.0.0.1:1234/v1"
-            )
-        path = parts.path.rstrip("/") or "/v1"
-        self.url = f"{parts.scheme}://{parts.netloc}{path}"
+        self.url = upstream_address(url)
         self._key = key
         self._client = httpx2.AsyncClient(timeout=_TIMEOUT, follow_redirects=False, trust_env=False)
 

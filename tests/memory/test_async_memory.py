@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -61,8 +59,7 @@ def test_cancelling_the_task_stops_the_add(tiny_home: Path) -> None:
     async def session() -> int:
         async with AsyncMemory() as memory:
             await memory.add("a first note", user_id="ann", infer=False)  # the models are loaded
-            add: Callable[..., Any] = memory.add
-            work = asyncio.create_task(add(talk, user_id="bob", infer=False))
+            work = asyncio.create_task(memory.add(talk, user_id="bob", infer=False))
             await asyncio.sleep(0.05)
             work.cancel()
             with pytest.raises(asyncio.CancelledError):

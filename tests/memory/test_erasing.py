@@ -9,7 +9,7 @@ import sqlite3
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,10 @@ from memlora_mlx.memory.changes import Add
 from memlora_mlx.memory.erasing import Selection, erase
 from memlora_mlx.memory.retrieval.index import OwnerIndexes
 from memlora_mlx.memory.retrieval.tables import MESSAGES
+from memlora_mlx.memory.store.backups import back_up, backup_files, read_backups
+from memlora_mlx.memory.store.conversations import list_conversations, read_turns, save_question, save_reply
 from memlora_mlx.memory.store.integrity import check_store
+from memlora_mlx.memory.store.restoring import choose_backup, restore_backup
 from memlora_mlx.memory.store.upkeep import embed_messages
 from memlora_mlx.records import Exchange, Image, Message, Scope
 
@@ -88,6 +91,9 @@ def secret(memory: Memory) -> str:
         exchange(memory, "k3", ANN, [("Ann", KEPT), ("Bob", "What a nice name for a cat!")], position=1, at=LATER),
         KEPT,
     )
+    talk = save_question(store, ANN, SECRET, key="k1", said_at=NOON)
+    save_reply(store, "k1", REPLY, question=SECRET, said_at=NOON)
+    save_question(store, ANN, KEPT, key="k3", said_at=LATER, conversation=talk)
     memory.update(first, FACT + " It helps.")
     memory.undo(user_id="ann")
     memory.update(first, "Ann sees Dr. Quibblefrotz on Tuesdays.")
@@ -139,6 +145,8 @@ def scatter(home: Path) -> None:
         entries.executemany("INSERT INTO entries VALUES (?, ?)", rows)
         entries.commit()
     (home / "bench/.0123456789abcdef.part").write_text(FACT)
+    (home / "store/backups").mkdir()
+    (home / "store/backups/2026-01-01.db").write_text(FACT)
     (home / "store/.saving-x").mkdir(parents=True)
     (home / "store/.saving-x/1.usearch").write_text(FACT)
 
@@ -194,6 +202,9 @@ def test_no_byte_is_left_and_nothing_else_is_lost(memory: Memory, secret: str, h
     marks = MARKS if how != "by words" else MARKS[:1]
     assert traces(home, marks, vectors if how != "by words" else vectors[2:]) == []
     assert done.memory_count == 1 and what_stays(memory) == [KEPT] and is_whole(memory)
+    [talk] = list_conversations(store, ANN)
+    said = [turn.text for turn in read_turns(store, talk.id)]
+    assert said[-1] == KEPT and talk.name == said[0] and (how == "by words" or len(said) == 1)
     assert not list((home / "store/images").rglob("*.jpg")) and not list((home / "store/images").rglob("*.png"))
     assert KEPT.encode() in (home / "teacher/update/gpt.jsonl").read_bytes()
     assert (home / "bench/runs/2026-01-02/results.json").is_file()
@@ -239,6 +250,18 @@ def test_everything_goes_but_models_experts_and_settings(memory: Memory, secret:
 def test_reset_reaches_benchmarks_examples_runs_and_scraps(memory: Memory, secret: str) -> None:
     memory.reset()
     assert traces(memory.workspace.settings.home, (*MARKS, "moss")) == []
+
+
+def test_backups_and_replaced_stores_lose_the_words_too(memory: Memory, secret: str) -> None:
+    store = memory.workspace.store
+    for day in (date(2026, 11, 1), date(2026, 11, 2)):
+        assert back_up(store.database, day)
+    restore_backup(store.folder, choose_backup(store.folder), store.clock())
+    assert {path.name for path in backup_files(store.folder)} == {"2026-11-01.db", "2026-11-02.db", "memories.db"}
+    memory.erase(secret)
+    assert traces(memory.workspace.settings.home) == []
+    [backup] = read_backups(store.folder)  # of what is left
+    assert backup.problem is None and backup.memories == store.count()
 
 
 def test_a_message_loses_only_the_sentence(memory: Memory) -> None:

@@ -173,6 +173,18 @@ def test_a_reply_that_calls_a_tool_is_learned_from_when_it_is_done(
     wait_until(lambda: messages_of(proxied[0], "dora") == ["Book a table.", "Hello from upstream"])
 
 
+def test_secrets_do_not_wait_on_the_disk(
+    client: openai.OpenAI, upstream: UpstreamServer, proxied: tuple[Path, str, UpstreamServer]
+) -> None:
+    iban = "DE89 3704 0044 0532 0130 00"
+    client.chat.completions.create(model="any", messages=said(f"My IBAN is {iban}."), user="fay")
+    assert iban in upstream.last_text  # the upstream is asked what the user asked
+    queued = "".join(path.read_text() for path in WorkQueue(proxied[0]).folder.glob("*.json"))
+    assert iban not in queued
+    wait_until(lambda: len(messages_of(proxied[0], "fay")) > 0)
+    assert iban not in "".join(messages_of(proxied[0], "fay"))
+
+
 def test_errors_of_the_upstream_are_told_and_nothing_is_remembered(
     client: openai.OpenAI, upstream: UpstreamServer, proxied: tuple[Path, str, UpstreamServer]
 ) -> None:
@@ -197,3 +209,5 @@ def test_an_upstream_that_does_not_run_is_told(tmp_path: Path, varied_student: P
     for wrong in ("ftp://x", "http://user:secret9@host/v1", "nothing"):
         code, _, err = run_command(environ, "serve", "--upstream", wrong)
         assert code == 2 and "give an address such as" in err and "secret9" not in err
+    code, _, err = run_command(environ, "serve", "--port", "8765", "--upstream", "http://localhost:8765/v1")
+    assert code == 2 and "this server itself" in err

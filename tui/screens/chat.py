@@ -14,13 +14,15 @@ from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.widget import Widget
 from textual.widgets import Static, TextArea
 
-from memlora_mlx.errors import UsageError
+from memlora_mlx.errors import ModelMissing, UsageError
+from memlora_mlx.memory.secrets import describe_withheld
 from memlora_mlx.settings import APP_HISTORY
 from memlora_mlx.text import printable, printable_line
 from memlora_mlx.tui.chat_controller import ChatController, ChatTurn
 from memlora_mlx.tui.commands import parse
 from memlora_mlx.tui.memory_editor import MemoryEditor
-from memlora_mlx.tui.screens.exchange_keys import ExchangeKeys
+from memlora_mlx.tui.screens.chat_conversation import ChatConversation
+from memlora_mlx.tui.screens.conversation_keys import ConversationKeys
 from memlora_mlx.tui.widgets.attachment import Attachment
 from memlora_mlx.tui.widgets.exchange import ExchangeView
 from memlora_mlx.tui.widgets.memory_item import MemoryItem
@@ -35,20 +37,19 @@ What you say is stored on this machine and nowhere else. The panel on the right 
 reply: open, edit, delete or undo them there.
 
 /  commands      Ctrl+P  palette      F1  help      Ctrl+Q  quit"""
+OPEN_DELAY = 0.05  # seconds after the first frame
+ECHO_SECONDS = 0.15  # after which a message is shown although it is not stored yet, as while the store is being opened
 READABLE_SHARE = 0.7  # of the context that one message may take in a reply's prompt: see `memlora_mlx.memory.chat`
 NO_TEXT = "(shares an image)"  # the text of a message that is an image alone
 
 
-class ChatScreen(ExchangeKeys):
+class ChatScreen(ConversationKeys):
     NAME = "Chat"
     LEAST_SIZE = (40, 12)
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "stop_reply", "Stop", tooltip="Stop the reply", id="chat.stop"),
         Binding("escape", "browse", "Browse", tooltip="Move between prompt and replies", id="chat.browse"),
         Binding("ctrl+o", "toggle_panel", "Panel", tooltip="Show or hide the memory panel", id="chat.panel"),
-        Binding("pageup", "scroll_log(-1)", show=False, tooltip="Scroll the conversation up", id="chat.up"),
-        Binding("pagedown", "scroll_log(1)", show=False, tooltip="Scroll the conversation down", id="chat.down"),
-        Binding("ctrl+end", "scroll_to_end", show=False, tooltip="Go to the end of the conversation", id="chat.end"),
     ]
 
     def __init__(self) -> None:
@@ -56,7 +57,8 @@ class ChatScreen(ExchangeKeys):
         self._reply_lock = asyncio.Lock()
 
     def compose_body(self) -> Iterable[Widget]:
-        history = History(self.backend.settings.home / APP_HISTORY)
+        settings = self.backend.settings
+        history = History(settings.home / APP_HISTORY, keep_secrets=settings.keep_secrets)
         log = VerticalScroll(Static(WELCOME, id="welcome", markup=False), id="log", can_focus=False)
         yield Horizontal(
             Vertical(
@@ -73,12 +75,15 @@ class ChatScreen(ExchangeKeys):
     def compose(self) -> ComposeResult:
         self.controller = self.memlora.chat = ChatController(self.backend, self._turn_changed)
         self.editor = MemoryEditor(self.memlora)
+        self.conversation = ChatConversation(self)
         yield from super().compose()
 
     def on_mount(self) -> None:
         self.set_class(not self.backend.settings.panel, "-no-panel")
         self.prompt.focus()
         self.run_worker(self.controller.run_memory_worker(), group="remember", exit_on_error=False)
+        # After the first frame, which has the processor to itself.
+        self.call_after_refresh(self.set_timer, OPEN_DELAY, self.open_first_conversation)
 
     # ------------------------------------------------------------------ asking
 
@@ -108,7 +113,14 @@ class ChatScreen(ExchangeKeys):
         """Show the question at once and its reply as it is generated. Replies are generated one after the other."""
         self.controller.pending_replies += 1
         try:
+            saving = asyncio.ensure_future(self.conversation.save_question(turn))
+            await asyncio.wait([saving], timeout=ECHO_SECONDS)
             view = await self.show(turn)
+            try:
+                await saving
+            except Exception as error:
+                self._not_saved(turn, error)
+                return
             async with self._reply_lock:
                 if self.controller.is_shutting_down:
                     turn.stopped = True
@@ -156,11 +168,26 @@ class ChatScreen(ExchangeKeys):
             await stream.stop()
             view.remove_class("-replying")
             view.make_code_focusable()
+        await self.conversation.save_reply(turn)
+
+    def _not_saved(self, turn: ChatTurn, error: Exception) -> None:
+        """Say that a message could not be stored. It stays on the screen, and /retry stores it."""
+        turn.problem = printable_line(str(error)) or type(error).__name__
+        if isinstance(error, ModelMissing):
+            self.memlora.report_error(error, "No reply")
+        else:
+            turn.memory = "failed"
+        self._turn_changed(turn)
+
+    async def wait_for_replies(self) -> None:
+        """Wait until no reply is being written."""
+        async with self._reply_lock:
+            pass
 
     async def clear(self) -> None:
         """Remove all turns from the screen."""
         self.turns.clear()
-        await self.query(ExchangeView).remove()
+        await self.query("#log > .exchange, #log > .earlier").remove()
         self.query_one("#welcome").display = True
         self.panel.show_turn(None)
 
@@ -178,7 +205,11 @@ class ChatScreen(ExchangeKeys):
                 printable_line(turn.problem or ""), title="Not stored", severity="error", timeout=12, markup=False
             )
         if turn.memory == "done":
+            if turn.remembered is not None and (told := describe_withheld(turn.remembered.withheld)):
+                self.notify(told, title="Left out", markup=False)
             self.refresh_counts()
+            if turn.is_noted:
+                self.run_worker(self.conversation.save_reply(turn), group="noted", exit_on_error=False)
 
     @on(TextArea.Changed)
     def typed(self) -> None:
@@ -254,14 +285,6 @@ class ChatScreen(ExchangeKeys):
 
     def show_panel(self) -> None:
         self.set_class(True, "-panel").set_class(False, "-no-panel")
-
-    def action_scroll_to_end(self) -> None:
-        self.log_view.anchor()
-
-    def action_scroll_log(self, pages: int) -> None:
-        if pages < 0:
-            self.log_view.release_anchor()  # a reply that grows must not move what is read
-        self.log_view.scroll_relative(y=pages * max(1, self.log_view.size.height - 2), animate=False)
 
     def on_key(self, event: events.Key) -> None:
         """Up and Down move between the replies, and to the prompt below them."""

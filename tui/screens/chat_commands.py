@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -12,8 +11,7 @@ from typing import TYPE_CHECKING
 
 from memlora_mlx.errors import UsageError
 from memlora_mlx.text import printable_line
-from memlora_mlx.tui import memory_queries
-from memlora_mlx.tui.chat_controller import ChatTurn, as_markdown
+from memlora_mlx.tui import conversation_queries, memory_queries
 from memlora_mlx.tui.commands import Command
 from memlora_mlx.tui.memory_editor import MemoryChange
 
@@ -113,14 +111,30 @@ class ChatCommands:
         filters = Filters(("Images", lambda path: path.suffix.lower() in images), ("All", lambda _: True))
         return await self.chat.memlora.push_screen_wait(FileOpen(".", "Attach an image", filters=filters))
 
+    async def command_conversations(self, _: str) -> None:
+        self.chat.action_conversations()
+
     async def command_clear(self, _: str) -> None:
-        self.chat.action_stop_reply()
-        self.chat.controller.clear_turns()
-        await self.chat.clear()
+        await self.chat.conversation.begin()
+
+    async def command_rename(self, name: str) -> None:
+        from memlora_mlx.memory.store.conversations import rename_conversation
+
+        conversation = self._open_conversation()
+        named = await self.chat.backend.run(lambda workspace: rename_conversation(workspace.store, conversation, name))
+        self.chat.conversation.show_name(named)
+
+    def _open_conversation(self) -> str:
+        """The id of the conversation. Raises UsageError: nothing was said in it yet."""
+        if self.chat.conversation.id is None:
+            raise UsageError("Nothing was said in this conversation yet.")
+        return self.chat.conversation.id
 
     async def command_retry(self, _: str) -> None:
         failed = [turn for turn in self.chat.turns if turn.memory == "failed"]
         for turn in failed:
+            if not turn.is_saved:
+                await self.chat.conversation.save_question(turn)
             self.chat.controller.remember(turn)
         if not failed:
             raise UsageError("There is nothing to retry: every exchange has been stored.")
@@ -132,8 +146,8 @@ class ChatCommands:
 
     async def command_save(self, path: str) -> None:
         target = Path(path or "conversation.md").expanduser()
-        turns: Sequence[ChatTurn] = list(self.chat.turns)
-        await self.chat.backend.run(lambda _: _write_new(target, as_markdown(list(turns))))
+        export = partial(conversation_queries.export, conversation=self._open_conversation(), path=target)
+        await self.chat.backend.run(export)
         self.chat.notify(printable_line(str(target), 120), title="Saved", markup=False)
 
 
@@ -205,17 +219,6 @@ def _store(workspace: Workspace, text: str) -> None:
     from memlora_mlx.memory.api import Memory
 
     Memory.of(workspace).add(text, user_id=workspace.settings.user, infer=False)
-
-
-def _write_new(path: Path, text: str) -> None:
-    """Write a new file. Raises UsageError: it exists, or it cannot be written."""
-    try:
-        with path.open("x", encoding="utf-8") as file:
-            file.write(text)
-    except FileExistsError:
-        raise UsageError(f"{path} already exists. Give another name.") from None
-    except OSError as error:
-        raise UsageError(f"Cannot write {path}: {error.strerror}. Give another path.") from error
 
 
 def _path_and_words(argument: str) -> tuple[Path, str]:

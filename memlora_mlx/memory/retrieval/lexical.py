@@ -206,6 +206,11 @@ def match_expression(terms: Iterable[str]) -> str:
     return " OR ".join(_quoted(term) for term in terms)
 
 
+def prefix_expression(terms: Iterable[str]) -> str:
+    """An FTS5 query for texts with all of the terms, each of which may be the beginning of a word."""
+    return " AND ".join(f"{_quoted(term).removesuffix(' *')} *" for term in terms)
+
+
 def content_words(text: str) -> frozenset[str]:
     """The stems of the words of a text that are no stop words: for comparing two texts by what they share."""
     return frozenset(_stem(word) for word in _words(text) if word not in STOP_WORDS)

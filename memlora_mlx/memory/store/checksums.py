@@ -67,23 +67,27 @@ def checked_tables(connection: sqlite3.Connection) -> list[Table]:
     """The tables whose rows have checksums, as they are now."""
     names = connection.execute(
         "SELECT name FROM main.sqlite_master WHERE type = 'table' AND name <> 'checksums'"
-        " AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' AND name NOT LIKE 'message\\_words%' ESCAPE '\\' ORDER BY name"
+        " AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' AND name NOT LIKE 'message\\_words%' ESCAPE '\\'"
+        " AND name NOT LIKE 'turn\\_words%' ESCAPE '\\' ORDER BY name"
     ).fetchall()
     return [_table(connection, row[0]) for row in names]
 
 
 def watch(connection: sqlite3.Connection) -> None:
-    """Keep the checksums in step with all that this connection writes from now on."""
+    """Keep the checksums in step with all that this connection writes from now on.
+
+    A row that was damaged before somebody changed it stays damaged.
+    """
     for table in checked_tables(connection):
-        put = f"INSERT INTO checksums VALUES ('{table.name}', {table.key_of('NEW')}, {table.value_of('NEW')});"
         old, new = table.key_of("OLD"), table.key_of("NEW")
-        drop = f"DELETE FROM checksums WHERE tbl = '{table.name}' AND key IN "
-        # What is put is first dropped: a REPLACE can remove a row without a word to the triggers.
-        for event, does in {
-            "INSERT": f"{drop} ({new}); {put}",
-            "UPDATE": f"{drop} ({old}, {new}); {put}",
-            "DELETE": f"{drop} ({old});",
-        }.items():
+        drop = f"DELETE FROM checksums WHERE tbl = '{table.name}' AND key = "
+        put = f"INSERT INTO checksums VALUES ('{table.name}', {new}, {table.value_of('NEW')});"
+        change = (
+            f"UPDATE checksums SET key = {new}, sum = CASE WHEN sum = {table.value_of('OLD')}"
+            f" THEN {table.value_of('NEW')} ELSE {UNSOUND} END WHERE tbl = '{table.name}' AND key = {old};"
+        )
+        # What is put is first dropped: a REPLACE removes a row without a word to the triggers.
+        for event, does in {"INSERT": f"{drop} {new}; {put}", "UPDATE": change, "DELETE": f"{drop} {old};"}.items():
             connection.execute(
                 f"CREATE TEMP TRIGGER IF NOT EXISTS sum_{table.name}_{event} AFTER {event} ON main.{table.name}"
                 f" BEGIN {does} END"
@@ -111,6 +115,15 @@ def compute_all(connection: sqlite3.Connection, unsound: Sequence[DamagedRow]) -
     connection.executemany(
         "INSERT OR REPLACE INTO checksums VALUES (?, ?, ?)",
         [(row.table, row.key, UNSOUND) for row in unsound if row.table in names],
+    )
+
+
+def accept(connection: sqlite3.Connection, table: Table, key: int | str) -> None:
+    """Take a row as it is for what was written."""
+    connection.execute(
+        f"INSERT OR REPLACE INTO checksums SELECT '{table.name}', {table.key_of('t')}, {table.value_of('t')}"
+        f" FROM {table.name} t WHERE {table.key_of('t')} = ?",
+        [key],
     )
 
 

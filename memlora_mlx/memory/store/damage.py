@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from functools import cache
 
-from memlora_mlx.memory.retrieval.lexical import searchable
-from memlora_mlx.memory.store import messages
+from memlora_mlx.memory.retrieval.lexical import WORDS_VERSION, searchable
+from memlora_mlx.memory.store import messages, turn_words
 from memlora_mlx.memory.store.checksums import DamagedRow, checked_tables, damaged_rows
+from memlora_mlx.memory.store.full_text import words_version
 from memlora_mlx.memory.store.schema import MIGRATIONS
 
 SHOWN = 5  # rows of a table that are named
@@ -27,6 +28,8 @@ _NAMES = {
     "people": "people",
     "sources": "conversations",
     "tombstones": "marks of deleted memories",
+    "conversations": "conversations of the chat",
+    "turns": "messages of the chat",
 }
 
 
@@ -68,7 +71,8 @@ def _pages(connection: sqlite3.Connection) -> Iterator[str]:
 
 def _schema(connection: sqlite3.Connection) -> Iterator[str]:
     stated = {row[0]: row[1] for row in connection.execute("SELECT name, sql FROM sqlite_master")}
-    for name, sql in _expected_schema().items():
+    [version] = connection.execute("PRAGMA user_version").fetchone()
+    for name, sql in _expected_schema(version).items():
         if name not in stated:
             yield f"the database file is damaged: {name} is missing"
         elif stated[name] != sql:
@@ -76,9 +80,9 @@ def _schema(connection: sqlite3.Connection) -> Iterator[str]:
 
 
 @cache
-def _expected_schema() -> dict[str, str | None]:
+def _expected_schema(version: int) -> dict[str, str | None]:
     with closing(sqlite3.connect(":memory:")) as connection:
-        for statement in (statement for statements in MIGRATIONS for statement in statements):
+        for statement in (statement for statements in MIGRATIONS[:version] for statement in statements):
             connection.execute(statement)
         return dict(connection.execute("SELECT name, sql FROM sqlite_master").fetchall())
 
@@ -117,9 +121,13 @@ def _counters(connection: sqlite3.Connection) -> Iterator[str]:
 
 def _words(connection: sqlite3.Connection) -> Iterator[str]:
     """Every text in the full-text table against what it was made of."""
+    if words_version(connection) not in (WORDS_VERSION, -1):
+        return  # a copy that another version of memlora made
     found = connection.execute("SELECT rowid, text, before, facts, after FROM message_words")
     if wrong := sum(tuple(row)[1:] != _expected_words(connection, row["rowid"]) for row in found):
         yield f"{wrong} texts in the full-text index are not those of their messages and memories"
+    if turn_words.exists(connection) and (wrong := turn_words.count_wrong(connection)):
+        yield f"{wrong} texts in the full-text index are not those of the messages of the chat"
 
 
 def _expected_words(connection: sqlite3.Connection, row: int) -> tuple[str, str, str, str]:

@@ -1,14 +1,15 @@
-"""Exchanges in a write transaction: store one with its messages, and delete all of some owners."""
+"""Exchanges in a write transaction: store one with its messages, delete some, and delete all of some owners."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 
 import numpy as np
 
 from memlora_mlx.memory import inputs
 from memlora_mlx.memory.changes import Vector
-from memlora_mlx.memory.store import message_removal, messages, rows
+from memlora_mlx.memory.store import message_removal, messages, rows, turn_words
 from memlora_mlx.memory.store.transactions import Transaction
 from memlora_mlx.records import Exchange, Scope
 from memlora_mlx.text import clean_text
@@ -68,8 +69,33 @@ def insert_exchange(transaction: Transaction, exchange: Exchange, vectors: Seque
         messages.put_vectors(connection, zip(indexed, checked, strict=True), transaction.revision)
 
 
+def delete_exchanges(transaction: Transaction, keys: Sequence[str]) -> None:
+    """Delete the exchanges with these keys, and release the images in them. Keys of none are passed over."""
+    execute = transaction.connection.execute
+    chosen = "SELECT id FROM exchanges WHERE key IN (SELECT value FROM json_each(?))"
+    given = [json.dumps([clean_text(key) for key in keys])]
+    found = execute(
+        "SELECT DISTINCT i.sha256 FROM messages g JOIN images i ON i.id = g.image"
+        f" WHERE i.sha256 IS NOT NULL AND g.exchange IN ({chosen})",
+        given,
+    )
+    transaction.released_images |= {row["sha256"] for row in found}
+    numbers = [row["id"] for row in execute(chosen, given)]
+    said = execute(
+        "SELECT exchange, position FROM messages WHERE exchange IN (SELECT value FROM json_each(?))",
+        [json.dumps(numbers)],
+    ).fetchall()
+    alone = message_removal.remove_messages(
+        transaction.connection, [(row["exchange"], row["position"]) for row in said], transaction.revision
+    )
+    execute("DELETE FROM exchanges WHERE id IN (SELECT value FROM json_each(?))", [json.dumps(numbers)])
+    messages.refresh_facts(transaction.connection, (), alone)
+    # FTS5 only marks deleted words as deleted, until parts of its index are merged.
+    execute("INSERT INTO message_words (message_words) VALUES ('optimize')")
+
+
 def delete_conversations(transaction: Transaction, scope: Scope) -> None:
-    """Delete the exchanges of every owner in scope, and release the images in them."""
+    """Delete the exchanges and the chat's conversations of every owner in scope, and release the images in them."""
     execute = transaction.connection.execute
     where, values = rows.scope_condition(scope)
     owners = f"SELECT o.id FROM owners o WHERE {where}"
@@ -82,4 +108,6 @@ def delete_conversations(transaction: Transaction, scope: Scope) -> None:
     chosen = [row[0] for row in execute(owners, values)]
     message_removal.remove_owners(transaction.connection, chosen, transaction.revision)
     execute(f"DELETE FROM exchanges WHERE owner IN ({owners})", values)
+    execute(f"DELETE FROM conversations WHERE owner IN ({owners})", values)
+    turn_words.remove_orphans(transaction.connection)
     execute("UPDATE sources SET finished_at = NULL WHERE name NOT IN (SELECT source FROM exchanges)")

@@ -1,7 +1,7 @@
-"""The full-text table of messages and memories: made, made again, and checked.
+"""The full-text tables, of messages with memories and of turns: made, made again, and checked.
 
-It holds nothing that is not also in exchanges, memories and history. It is made when a store is first opened, and again
-where another version of memlora prepared its words.
+They hold nothing that is not also in exchanges, memories, history and turns. They are made when a store is first opened,
+and again where another version of memlora prepared their words.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import sqlite3
 
 from memlora_mlx.memory.retrieval.lexical import TOKENIZER, WORDS_VERSION
+from memlora_mlx.memory.store import turn_words
 from memlora_mlx.memory.store.database import Database
 from memlora_mlx.memory.store.messages import (
     end_fact,
@@ -27,9 +28,10 @@ _WORDS = f"""
 
 
 def create_words(connection: sqlite3.Connection) -> None:
-    """An empty full-text table in place of the one that may be there."""
+    """An empty full-text table of messages in place of the one that may be there, and that of the turns."""
     connection.execute("DROP TABLE IF EXISTS message_words")
     connection.execute(_WORDS)
+    turn_words.fill(connection)
     connection.execute("INSERT OR REPLACE INTO meta VALUES ('words', ?)", [str(WORDS_VERSION)])
 
 
@@ -45,9 +47,13 @@ def fill_if_outdated(database: Database) -> None:
     """Create the full-text index of a new store, or recreate one that another version of memlora made."""
     with database.read() as connection:
         is_current = words_version(connection) == WORDS_VERSION
+        has_turns = turn_words.exists(connection)
     if not is_current:
         with database.write() as connection:
             fill(connection, next_revision(connection))
+    elif not has_turns:  # a store of before conversations were kept
+        with database.write() as connection:
+            turn_words.fill(connection)
 
 
 def fill(connection: sqlite3.Connection, revision: int) -> None:
@@ -124,7 +130,7 @@ def problems(connection: sqlite3.Connection) -> list[str]:
         """,
     }
     found = {problem: connection.execute(query).fetchone()[0] for problem, query in counts.items()}
-    return [f"{count} {problem}" for problem, count in found.items() if count]
+    return [f"{count} {problem}" for problem, count in found.items() if count] + turn_words.problems(connection)
 
 
 def ended_and_standing(connection: sqlite3.Connection) -> tuple[frozenset[MessageKey], frozenset[MessageKey]]:

@@ -14,8 +14,10 @@ from memlora_mlx.errors import StoreBroken, StoreError
 from memlora_mlx.memory import inputs
 from memlora_mlx.memory.changes import EmbeddingFingerprint, EmbedFunction
 from memlora_mlx.memory.store import full_text, messages, meta
+from memlora_mlx.memory.store.checksums import checked_tables, damaged_rows
 from memlora_mlx.memory.store.damage import find_damage, guarded
 from memlora_mlx.memory.store.images import images_in_use
+from memlora_mlx.memory.store.mending import mend_rows
 from memlora_mlx.memory.store.store import Store
 from memlora_mlx.memory.store.upkeep import clear_indexes, embed_messages
 
@@ -85,6 +87,8 @@ def repair_store(store: Store, embed: EmbedFunction) -> list[str]:
     if store.embedding != store.expected_embedding:
         count = reembed(store, embed, store.expected_embedding)
         done.append(f"embedded {count} memories again, with {store.embedding}")
+    if mended := mend_rows(store.database, store.embedding):
+        done.append(f"took {mended} damaged rows from a backup")
     with store.snapshot() as connection:
         damaged, altered = _damaged_rows(connection, store.embedding)
         texts = _texts(connection, sorted(damaged | altered))
@@ -159,7 +163,7 @@ def reembed(store: Store, embed: EmbedFunction, embedding: EmbeddingFingerprint)
 
 def _damaged_rows(connection: sqlite3.Connection, embedding: EmbeddingFingerprint) -> tuple[set[int], set[int]]:
     """Rowids of memories without a unit vector of the space, and of those whose text has another hash."""
-    damaged, altered = set(), set()
+    damaged, altered = _unsound_keys(connection, "embeddings"), set()
     for row in connection.execute(
         "SELECT m.id, m.text, m.sha256, e.vector FROM memories m LEFT JOIN embeddings e ON e.memory = m.id"
     ):
@@ -167,7 +171,8 @@ def _damaged_rows(connection: sqlite3.Connection, embedding: EmbeddingFingerprin
             damaged.add(row["id"])
         if inputs.text_sha256(row["text"]) != row["sha256"]:
             altered.add(row["id"])
-    return damaged, altered
+    # Of a damaged row its own hash may be what says that the text is whole, so it is not computed again.
+    return damaged, altered - _unsound_keys(connection, "memories")
 
 
 def _is_intact(blob: object, embedding: EmbeddingFingerprint) -> bool:
@@ -194,7 +199,14 @@ def _broken_messages(connection: sqlite3.Connection, embedding: EmbeddingFingerp
         "SELECT i.id, v.vector FROM indexed_messages i LEFT JOIN message_vectors v ON v.message = i.id"
         " WHERE i.is_embedded"
     )
-    return {row["id"] for row in found if not _is_intact(row["vector"], embedding)}
+    broken = {row["id"] for row in found if not _is_intact(row["vector"], embedding)}
+    return broken | _unsound_keys(connection, "message_vectors")
+
+
+def _unsound_keys(connection: sqlite3.Connection, name: str) -> set[int]:
+    """The keys of a table's rows that are not what was written, of those that are there."""
+    [table] = [table for table in checked_tables(connection) if table.name == name]
+    return {int(row.key) for row in damaged_rows(connection, table) if not row.is_gone}
 
 
 def _check_indexes(store: Store) -> list[str]:

@@ -241,6 +241,40 @@ _ERASED = (
     "CREATE TABLE erased_exchanges (key TEXT PRIMARY KEY) WITHOUT ROWID",
 )
 
+_CONVERSATIONS = (
+    # Conversations of the chat as the user held them. What is remembered of one is in exchanges and memories.
+    """
+    CREATE TABLE conversations (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        public_id TEXT NOT NULL UNIQUE,
+        owner INTEGER NOT NULL REFERENCES owners ON DELETE CASCADE,
+        name TEXT NOT NULL,
+        started_at TEXT NOT NULL,
+        changed_at TEXT NOT NULL
+    )
+    """,
+    "CREATE INDEX conversations_owner ON conversations (owner, changed_at)",
+    # A question is stored before its reply begins, and its exchange when it is remembered: the key is no reference.
+    # AUTOINCREMENT: the rowid is the key of the words in `turn_words`.
+    """
+    CREATE TABLE turns (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        conversation INTEGER NOT NULL REFERENCES conversations ON DELETE CASCADE,
+        exchange_key TEXT NOT NULL,
+        role TEXT NOT NULL CHECK (role IN ('user', 'assistant')),
+        text TEXT NOT NULL,
+        state TEXT NOT NULL CHECK (state IN ('complete', 'cut')),
+        said_at TEXT NOT NULL,
+        image_source TEXT,
+        image_caption TEXT,
+        is_remembered INTEGER NOT NULL DEFAULT 0,
+        UNIQUE (exchange_key, role)
+    )
+    """,
+    "CREATE INDEX turns_conversation ON turns (conversation)",
+    "CREATE INDEX turns_waiting ON turns (conversation) WHERE NOT is_remembered AND role = 'user'",
+)
+
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     _FIRST,
     _PICTURES,
@@ -248,5 +282,6 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
     _PROVENANCE,
     _CHECKSUMS,
     _ERASED,
+    _CONVERSATIONS,
 )
 WITH_CHECKSUMS = 5  # the first version whose rows have checksums

@@ -357,9 +357,8 @@ def as_before(path: Path) -> None:
             connection.execute(f"DROP TABLE {table}")
         connection.execute("ALTER TABLE memories DROP COLUMN message")
         connection.execute("ALTER TABLE memories DROP COLUMN provenance")
-        connection.execute("DROP TABLE people")
-        connection.execute("DROP TABLE checksums")
-        connection.execute("DROP TABLE erased_exchanges")
+        for table in ("people", "checksums", "erased_exchanges", "turn_words", "turns", "conversations"):
+            connection.execute(f"DROP TABLE {table}")
         connection.execute("ALTER TABLE owners DROP COLUMN messages")
         connection.execute("DELETE FROM meta WHERE key = 'words'")
         connection.execute("PRAGMA user_version = 2")
