@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import uuid
 from collections import Counter
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from memlora_mlx.memory.store.store import Store
     from memlora_mlx.settings import Settings
 
+SIMPLE_TERMINALS = ("", "dumb", "unknown")  # values of TERM
 _HELP = (
     "/memories lists the memories, /undo undoes the last change, /redo makes it again, /new begins another conversation,"
     " /quit (or Ctrl-D) ends the chat"
@@ -127,28 +129,43 @@ class _SavedTalk:
         from memlora_mlx.memory.store.conversations import save_question
 
         key, said_at = uuid.uuid4().hex, datetime.now(UTC)
-        self._id = save_question(self._store, self._chat.owner, line, key=key, said_at=said_at, conversation=self._id)
+        self._id = save_question(
+            self._store,
+            self._chat.owner,
+            line,
+            key=key,
+            said_at=said_at,
+            conversation=self._id,
+            keep_secrets=self._chat.pipeline.options.keep_secrets,
+        )
         if not self._chat.pipeline.options.talks_freely:  # it answers from what was said before, which must be stored
             self._background.wait()
         if not self._chat.wants_reply(line):
-            self._save_reply(key, self._background.note(line, key, said_at))
+            self._save_reply(key, line, self._background.note(line, key, said_at))
             return
         reply, is_cut = _reply(self._chat, line)
-        self._save_reply(key, reply, "cut" if is_cut else "complete")
+        self._save_reply(key, line, reply, "cut" if is_cut else "complete")
         self._background.remember(line, reply, key, said_at)
 
-    def _save_reply(self, key: str, reply: str, state: TurnState = "complete") -> None:
+    def _save_reply(self, key: str, question: str, reply: str, state: TurnState = "complete") -> None:
         from memlora_mlx.memory.store.conversations import save_reply
 
         if reply or state == "cut":
-            save_reply(self._store, key, reply, said_at=datetime.now(UTC), state=state)
+            keep = self._chat.pipeline.options.keep_secrets
+            save_reply(
+                self._store, key, reply, question=question, said_at=datetime.now(UTC), state=state, keep_secrets=keep
+            )
 
 
 def _can_be_full_screen() -> bool:
-    """Whether the app's packages are installed; prints a note if they are not."""
+    """Whether the terminal and the installed packages can show the app; prints a note if they cannot."""
     from memlora_mlx.errors import ExtraMissing
     from memlora_mlx.extras import require
 
+    if os.environ.get("TERM", "") in SIMPLE_TERMINALS:
+        note = f"This is the plain chat: the terminal (TERM={os.environ.get('TERM', '')}) has no full screen."
+        stderr_console().print(note, style="dim", markup=False)
+        return False
     try:
         require("tui", "the full-screen chat")
     except ExtraMissing as missing:

@@ -13,7 +13,7 @@ from memlora_mlx.records import Grammar, Handicap
 
 # How much likelier than another answer "Not mentioned" must be, in nats. A student of 135M parameters can hardly tell a question
 # without an answer from one with: see docs/decisions/0028-answers-from-few-lines-and-their-words.md.
-DECLINING_HANDICAP = 1.0
+DECLINING_HANDICAP = 1.5
 _WORD = re.compile(r"\w+(?:[-'’]\w+)*")
 FUNCTION_WORDS = STOP_WORDS | frozenset(
     [

@@ -17,7 +17,7 @@ from memlora_mlx.memory.offered import cited, near_enough, without_talk
 from memlora_mlx.memory.pipeline import Pipeline
 from memlora_mlx.memory.results import ExchangeResult
 from memlora_mlx.memory.search.find import embed_some_messages, find
-from memlora_mlx.memory.secrets import screen_exchange
+from memlora_mlx.memory.secrets import screen_turns
 from memlora_mlx.memory.store.conversations import SavedTurn, mark_remembered
 from memlora_mlx.memory.store.store import Store
 from memlora_mlx.records import (
@@ -73,7 +73,7 @@ class Chat:
         instructions: str = "",
         reply_tokens: int = REPLY_TOKENS,
     ) -> None:
-        self.pipeline, self._limit = pipeline, limit
+        self.pipeline, self.limit = pipeline, limit
         self._instructions, self._reply_tokens = clean_text(instructions), reply_tokens
         self.owner = Scope(user_id=user)
         self.turns: list[tuple[Role, str]] = []
@@ -117,10 +117,10 @@ class Chat:
     def _reply(self, text: str, picture: Path | None, cancelled: threading.Event | None) -> Generator[str]:
         text, engine = self._fitting(clean_text(text), picture, LONGEST_SHARE), self.pipeline.engine
         self.hits, self.cited, self.completion = (), (), None
-        if self._limit and picture is None and not self.pipeline.options.talks_freely:
+        if self.limit and picture is None and not self.pipeline.options.talks_freely:
             yield from self._reply_from_memory(text, cancelled)
             return
-        hits = self._offered(text) if self._limit else []
+        hits = self._offered(text) if self.limit else []
         prompt_memories = self.pipeline.evidence(text, hits)
         budget = self._budget
         system: ChatMessages = ()
@@ -166,16 +166,18 @@ class Chat:
             self.pipeline.store,
             text,
             vector,
-            self._limit * (1 if protocol == "paper" else 3),
+            self.limit * (1 if protocol == "paper" else 3),
             protocol=protocol,
             scopes=[self.owner],
             owner_exact=True,
             show_superseded=False,
         )
-        return without_talk(hits)[: self._limit]
+        return without_talk(hits)[: self.limit]
 
     def _end_turn(self, text: str, reply: str) -> None:
-        self.turns += self._screened_turns(text, reply)
+        # Later replies could repeat what must not be stored.
+        question, reply = screen_turns(text, reply, keep_secrets=self.pipeline.options.keep_secrets)
+        self.turns += [("user", question), ("assistant", reply)]
 
     def noted(self, said: str, result: ExchangeResult) -> str:
         """What to say to a message that `wants_reply` says no to, after it was remembered; it is then one of the turns."""
@@ -221,15 +223,6 @@ class Chat:
                 yield piece
         finally:
             self._end_turn(text, "".join(pieces).strip())
-
-    def _screened_turns(self, text: str, reply: str) -> list[tuple[Role, str]]:
-        """A question and its reply as later replies may see them: those could repeat what must not be stored."""
-        said = Exchange("", self.owner, (Message("user", text), Message("assistant", reply)), None, "chat", 0)
-        screened = screen_exchange(said, keep_secrets=self.pipeline.options.keep_secrets)
-        if not screened.withheld:
-            return [("user", text), ("assistant", reply)]
-        kept = {message.role: message.text for message in (screened.exchange or said).messages}
-        return [("user", kept.get("user", "...")), ("assistant", kept.get("assistant", "..."))]
 
     def remember(
         self, said: str, replied: str, *, key: str, said_at: datetime, image: Image | None = None

@@ -15,12 +15,12 @@ from memlora_mlx.text import printable_line
 from memlora_mlx.tui import conversation_queries
 from memlora_mlx.tui.chat_controller import ChatTurn
 from memlora_mlx.tui.conversation_queries import LoadedConversation, owner_of
+from memlora_mlx.tui.screens.panel_keys import PanelKeys
 from memlora_mlx.tui.widgets.exchange import ExchangeView
 
 if TYPE_CHECKING:
     from memlora_mlx.memory.store.conversations import TurnState
     from memlora_mlx.memory.workspace import Workspace
-    from memlora_mlx.tui.screens.chat import ChatScreen
     from memlora_mlx.tui.screens.conversations import ConversationChoice
 
 SHOWN_AT_FIRST = 20  # questions with their replies; more are loaded at the top
@@ -40,7 +40,7 @@ class EarlierTurns(Static):
 class ChatConversation:
     """The conversation of one Chat screen. It is stored when something is first said in it."""
 
-    def __init__(self, chat: ChatScreen) -> None:
+    def __init__(self, chat: PanelKeys) -> None:
         self._chat = chat
         self.id: str | None = None
         self._is_ready = asyncio.Event()  # the first conversation is open: what is said now belongs to it
@@ -189,6 +189,7 @@ def _save_question(workspace: Workspace, turn: ChatTurn, conversation: str | Non
         said_at=turn.said_at,
         conversation=conversation,
         image=turn.image,
+        keep_secrets=workspace.settings.keep_secrets,
     )
     return saved, "" if conversation == saved else find_conversation(store, saved).name
 
@@ -197,4 +198,12 @@ def _save_reply(workspace: Workspace, turn: ChatTurn) -> None:
     from memlora_mlx.memory.store.conversations import save_reply
 
     state: TurnState = "cut" if turn.stopped or turn.problem else "complete"
-    save_reply(workspace.store, turn.key, turn.reply, said_at=datetime.now(UTC), state=state)
+    save_reply(
+        workspace.store,
+        turn.key,
+        turn.reply,
+        question=turn.question,
+        said_at=datetime.now(UTC),
+        state=state,
+        keep_secrets=workspace.settings.keep_secrets,
+    )

@@ -115,6 +115,38 @@ class EraseDialog(ConfirmDialog, inherit_bindings=False):
     ]
 
 
+class ChangesDialog(ModalScreen[bool]):
+    """The changes of older memories that an import waits with, and the question whether it may make them."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("y", "answer(True)", "Change them", tooltip="Make these changes and all later ones", id="changes.yes"),
+        Binding("n,escape", "answer(False)", "Stop here", tooltip="Change nothing; the import stops", id="changes.no"),
+    ]
+
+    def __init__(self, reason: str, waiting: Sequence[tuple[str, str | None]]) -> None:
+        super().__init__()
+        self._reason, self._waiting = reason.partition(" Look at the changes")[0], waiting
+
+    def compose(self) -> ComposeResult:
+        with Vertical(classes="dialog wide"):
+            yield Static("May this import change so much?", classes="dialog-title", markup=False)
+            yield Static(Content(printable_line(self._reason)), markup=False)
+            with VerticalScroll(can_focus=True):
+                yield Static(Content("\n".join(self._lines())), markup=False)
+            yield Footer(show_command_palette=False)
+
+    def _lines(self) -> list[str]:
+        return [
+            f"- {printable_line(old, 200)}"
+            if new is None
+            else f"~ {printable_line(old, 200)} -> {printable_line(new, 200)}"
+            for old, new in self._waiting
+        ]
+
+    def action_answer(self, yes: bool) -> None:
+        self.dismiss(yes)
+
+
 class SourceDialog(ModalScreen[bool | None]):
     """The exchanges that a memory came from, and its history. The result is True to see its place in its conversation.
 
@@ -155,7 +187,7 @@ class SourceDialog(ModalScreen[bool | None]):
         parts: list[Content] = []
         for exchange in self._exchanges:
             head = f"\nSaid {format_time(exchange.said_at)} in {printable_line(exchange.source, 60)}\n"
-            parts.append(Content.styled(head, "$foreground 60%"))
+            parts.append(Content.styled(head, "$text-muted"))
             for message in exchange.messages:
                 known = {"user": "you", "assistant": "memlora"}
                 name = printable_line(message.speaker or known.get(message.role, message.role), 40)
@@ -168,7 +200,7 @@ class SourceDialog(ModalScreen[bool | None]):
         return Content("").join(parts)
 
     def _changes(self) -> Content:
-        parts: list[Content] = [Content.styled("\nHistory\n", "$foreground 60%")]
+        parts: list[Content] = [Content.styled("\nHistory\n", "$text-muted")]
         for line in self._history:
             undone = "  (undone)" if line.undone else ""
             head = f"\n{line.event.lower():<7} {format_time(line.at)}  by {line.actor}{undone}\n"

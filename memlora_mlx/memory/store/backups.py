@@ -14,7 +14,7 @@ import sqlite3
 import time
 from contextlib import closing
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 from pathlib import Path
 
 from memlora_mlx.errors import StoreError
@@ -65,6 +65,21 @@ def backup_files(folder: Path) -> list[Path]:
     return sorted(path for path in found.rglob("*") if path.is_file() and not path.is_symlink())
 
 
+def forget_backups(folder: Path) -> bool:
+    """Delete every copy of the store's database, because words that are in them were erased. Returns whether any was there.
+
+    Raises:
+        StoreReadOnly: one of them cannot be deleted.
+    """
+    found = backup_files(folder)
+    with translated_errors(backup_folder(folder)):
+        for path in found:
+            path.unlink(missing_ok=True)
+        for path in (backup_folder(folder) / "replaced", *backup_folder(folder).glob(".saving-*")):
+            shutil.rmtree(path, ignore_errors=True)
+    return bool(found)
+
+
 def back_up(database: Database, today: date) -> Path | None:
     """Make the backup of a day, unless it is there or the store is empty. The oldest beyond `KEPT` go.
 
@@ -96,6 +111,23 @@ def back_up_or_warn(database: Database, today: date) -> None:
         _LOG.warning("no backup was made today: %s", error)
 
 
+class DailyBackups:
+    """Makes the backup of each day on which a store is used, once.
+
+    Args:
+        is_on: without it none is made.
+    """
+
+    def __init__(self, database: Database, *, is_on: bool) -> None:
+        self._database, self._is_on = database, is_on
+        self._made: date | None = None  # the last day on which this was done here
+
+    def make_if_due(self, now: datetime) -> None:
+        if self._is_on and (today := now.astimezone().date()) != self._made:
+            self._made = today
+            back_up_or_warn(self._database, today)
+
+
 def read_backups(folder: Path) -> list[Backup]:
     """The backups of the store in `folder`, the newest first, each checked for damage."""
     return [read_backup(path) for path in daily_backups(folder)]
@@ -117,7 +149,9 @@ def read_backup(path: Path) -> Backup:
 
 def _is_empty(database: Database) -> bool:
     with database.read() as connection:
-        found = connection.execute("SELECT EXISTS (SELECT 1 FROM exchanges) OR EXISTS (SELECT 1 FROM history)")
+        found = connection.execute(
+            "SELECT EXISTS (SELECT 1 FROM exchanges UNION ALL SELECT 1 FROM history UNION ALL SELECT 1 FROM turns)"
+        )
         return not found.fetchone()[0]
 
 

@@ -147,6 +147,9 @@ class Database:
         connection.execute("PRAGMA foreign_keys = ON")
         # What is deleted is gone from the file, however SQLite was built.
         connection.execute("PRAGMA secure_delete = ON")
+        # macOS only flushes to the disk's own buffer otherwise, which a loss of power empties. No other system knows these.
+        connection.execute("PRAGMA fullfsync = ON")
+        connection.execute("PRAGMA checkpoint_fullfsync = ON")
         return connection
 
     def _prepare(self, connection: sqlite3.Connection) -> None:

@@ -1,7 +1,8 @@
 """Take rows out of the database so that no byte of them is left in its file, in its journal or in the vector indexes.
 
 The rows go in one transaction, which also notes that the rest is to be done: merge the full-text index, write the file anew,
-empty the journal, remove saved indexes and pictures. A kill in between leaves the note, and `finish_erasing` does the rest.
+empty the journal, remove saved indexes, pictures and backups. A kill in between leaves the note, and `finish_erasing` does
+the rest.
 """
 
 from __future__ import annotations
@@ -9,10 +10,11 @@ from __future__ import annotations
 import contextlib
 import json
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from memlora_mlx.errors import StoreReadOnly
-from memlora_mlx.memory.store import full_text, message_removal, messages, meta
+from memlora_mlx.memory.store import full_text, message_removal, messages, meta, turn_erasing
+from memlora_mlx.memory.store.backups import back_up_or_warn, forget_backups
 from memlora_mlx.memory.store.erase_plan import ErasePlan, Selection, plan_erasing
 from memlora_mlx.memory.store.images import images_in_use
 from memlora_mlx.memory.store.store import Store
@@ -34,15 +36,29 @@ def erase_rows(store: Store, selection: Selection) -> ErasePlan:
     """
     if store.database.read_only:
         raise StoreReadOnly(f"the store in {store.folder} cannot be written, so nothing can be erased from it")
+    if not selection.everything:
+        return erase_planned(store, lambda connection: plan_erasing(connection, selection))
     with store.transaction() as transaction:
-        if selection.everything:
-            plan = ErasePlan()
-            _remove_everything(transaction)
-        else:
-            plan = plan_erasing(transaction.connection, selection)
-            if plan.is_empty and not plan.sources:
-                return plan
-            _remove(transaction, plan)
+        _remove_everything(transaction)
+    finish_erasing(store)
+    return ErasePlan()
+
+
+def erase_planned(
+    store: Store, make_plan: Callable[[sqlite3.Connection], ErasePlan], *, keep_backups: bool = False
+) -> ErasePlan:
+    """Erase what a plan says that is made in the transaction itself. Returns the plan.
+
+    Args:
+        keep_backups: leave the copies of the database, which go by themselves as they get old.
+
+    Raises: see `erase_rows`.
+    """
+    with store.transaction() as transaction:
+        plan = make_plan(transaction.connection)
+        if plan.is_empty:
+            return plan
+        _remove(transaction, plan, keep_backups=keep_backups)
     finish_erasing(store)
     return plan
 
@@ -60,7 +76,7 @@ def finish_erasing(store: Store) -> bool:
         StoreFull: there is no room to write the file anew.
     """
     with store.snapshot() as connection:
-        if not meta.is_erasing_unfinished(connection):
+        if (left := meta.unfinished_erasing(connection)) is None:
             return False
         owners = meta.erased_owners(connection)
         used = images_in_use(connection, store.clock())
@@ -73,21 +89,24 @@ def finish_erasing(store: Store) -> bool:
     store.message_indexes.forget(owners)
     store.images.erase({path.stem for path in store.images.files()} - used)
     store.database.compact()
+    had_backups = left == "all" and forget_backups(store.folder)  # copies of the database hold the words, too
     with store.database.write() as connection:
         meta.note_erasing_finished(connection)
+    if had_backups:  # of what is left
+        back_up_or_warn(store.database, store.clock().astimezone().date())
     return True
 
 
 def _remove_everything(transaction: Transaction) -> None:
-    full_text.create_words(transaction.connection)
     transaction.connection.execute("DELETE FROM meta WHERE key LIKE 'erased:%'")
     for table in _TABLES:
         transaction.connection.execute(f"DELETE FROM {table}")
+    full_text.create_words(transaction.connection)  # afterwards: it takes the words of the turns that are there
     # A new revision, so that the indexes of other processes notice it.
     meta.note_erasing(transaction.connection, (), transaction.revision)
 
 
-def _remove(transaction: Transaction, plan: ErasePlan) -> None:
+def _remove(transaction: Transaction, plan: ErasePlan, *, keep_backups: bool) -> None:
     connection, revision = transaction.connection, transaction.revision
     owners = _affected_owners(connection, plan)
     sources = [
@@ -113,6 +132,7 @@ def _remove(transaction: Transaction, plan: ErasePlan) -> None:
         "INSERT OR IGNORE INTO erased_exchanges VALUES (?)", [[key] for key in plan.exchanges.values()]
     )
     connection.execute(f"DELETE FROM exchanges WHERE id {_IN}", [json.dumps(list(plan.exchanges))])
+    turn_erasing.remove_turns(connection, plan.chat)
     _remove_images(connection, plan)
     _rename_sources(connection, plan)
     names = json.dumps(sources)
@@ -123,7 +143,7 @@ def _remove(transaction: Transaction, plan: ErasePlan) -> None:
     messages.refresh_facts(connection, (), alone)
     # FTS5 only marks deleted words as deleted, until parts of its index are merged.
     connection.execute("INSERT INTO message_words (message_words) VALUES ('optimize')")
-    meta.note_erasing(connection, owners, revision)
+    meta.note_erasing(connection, owners, revision, keep_backups=keep_backups)
 
 
 def _affected_owners(connection: sqlite3.Connection, plan: ErasePlan) -> set[int]:
@@ -174,10 +194,10 @@ def _rename_sources(connection: sqlite3.Connection, plan: ErasePlan) -> None:
 
 
 def count_rows(store: Store) -> dict[str, int]:
-    """How many memories, messages and lines of history there are, for a question before everything is erased."""
+    """How many memories, messages, lines of history and turns there are, for a question before everything is erased."""
     counts: dict[str, int] = {}
     with store.snapshot() as connection, contextlib.suppress(sqlite3.OperationalError):
-        for table in ("memories", "messages", "history"):
+        for table in ("memories", "messages", "history", "turns"):
             counts[table] = connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
     return counts
 

@@ -18,10 +18,17 @@ _ERASED = "erased:"  # and an owner: the revision at which something of the owne
 _UNFINISHED = "erasing"  # there while an erasing has not cleaned up behind itself
 
 
-def note_erasing(connection: sqlite3.Connection, owners: Iterable[int], revision: int) -> None:
-    """Note in an erasing's own transaction that indexes of these owners are to be made again, and files cleaned."""
+def note_erasing(
+    connection: sqlite3.Connection, owners: Iterable[int], revision: int, *, keep_backups: bool = False
+) -> None:
+    """Note in an erasing's own transaction that indexes of these owners are to be made again, and files cleaned.
+
+    Args:
+        keep_backups: leave the backups, which go by themselves as they get old.
+    """
+    left = "keep backups" if keep_backups and unfinished_erasing(connection) != "all" else "all"
     noted = [(f"{_ERASED}{owner}", str(revision)) for owner in owners]
-    connection.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", [*noted, (_UNFINISHED, "1")])
+    connection.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", [*noted, (_UNFINISHED, left)])
 
 
 def erased_owners(connection: sqlite3.Connection) -> list[int]:
@@ -30,8 +37,10 @@ def erased_owners(connection: sqlite3.Connection) -> list[int]:
     return [int(row["key"].removeprefix(_ERASED)) for row in found]
 
 
-def is_erasing_unfinished(connection: sqlite3.Connection) -> bool:
-    return connection.execute("SELECT 1 FROM meta WHERE key = ?", [_UNFINISHED]).fetchone() is not None
+def unfinished_erasing(connection: sqlite3.Connection) -> str | None:
+    """What an erasing has left to do: "all", or "keep backups"; None where nothing is."""
+    row = connection.execute("SELECT value FROM meta WHERE key = ?", [_UNFINISHED]).fetchone()
+    return None if row is None else str(row["value"])
 
 
 def note_erasing_finished(connection: sqlite3.Connection) -> None:

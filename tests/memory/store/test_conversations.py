@@ -50,7 +50,7 @@ def say(
     at = NOON + timedelta(minutes=minutes)
     conversation = talks.save_question(store, owner, question, key=key, said_at=at, conversation=conversation)
     if reply:
-        talks.save_reply(store, key, reply, said_at=at + timedelta(seconds=5))
+        talks.save_reply(store, key, reply, question="", said_at=at + timedelta(seconds=5))
     return conversation
 
 
@@ -91,14 +91,14 @@ def test_a_conversation_is_named_after_its_first_words(store: Store) -> None:
 
 def test_a_reply_is_stored_once_and_may_be_given_again(store: Store) -> None:
     conversation = say(store, "a", "Where?", "In Cork")
-    talks.save_reply(store, "a", "In Dublin", said_at=NOON, state="cut")
+    talks.save_reply(store, "a", "In Dublin", question="", said_at=NOON, state="cut")
     assert [(turn.text, turn.state) for turn in talks.read_turns(store, conversation)] == [
         ("Where?", "complete"),
         ("In Dublin", "cut"),
     ]
     talks.save_question(store, ANN, "Where?", key="a", said_at=NOON, conversation=conversation)
     assert texts(store, conversation) == ["Where?", "In Dublin"]
-    talks.save_reply(store, "nobody asked", "Nothing", said_at=NOON)
+    talks.save_reply(store, "nobody asked", "Nothing", question="", said_at=NOON)
     assert talks.list_conversations(store, ANN, words="nothing") == []
     assert talks.list_conversations(store, ANN, words="Cork") == []
 
@@ -106,8 +106,8 @@ def test_a_reply_is_stored_once_and_may_be_given_again(store: Store) -> None:
 def test_replies_stand_behind_their_questions_whenever_they_end(store: Store) -> None:
     conversation = say(store, "a", "First?")
     say(store, "b", "Second?", conversation=conversation, minutes=1)
-    talks.save_reply(store, "b", "Two", said_at=NOON)
-    talks.save_reply(store, "a", "One", said_at=NOON)
+    talks.save_reply(store, "b", "Two", question="", said_at=NOON)
+    talks.save_reply(store, "a", "One", question="", said_at=NOON)
     say(store, "c", "Third?", conversation=conversation, minutes=2)
     assert texts(store, conversation) == ["First?", "One", "Second?", "Two", "Third?"]
     assert texts(store, conversation, last=2) == ["Second?", "Two", "Third?"]
