@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from memlora_mlx.conversations.splits import SPLITS
@@ -18,7 +18,7 @@ from memlora_mlx.memory import stages
 from memlora_mlx.memory.abstention import NOT_MENTIONED
 from memlora_mlx.memory.workspace import Workspace
 from memlora_mlx.memory.pipeline_options import PipelineOptions
-from memlora_mlx.records import Exchange, Request
+from memlora_mlx.records import ChatMessages, Exchange, Request
 
 if TYPE_CHECKING:
     from memlora_mlx.models.engine import Engine
@@ -72,17 +72,30 @@ def dialogue_examples(workspace: Workspace, count: int, *, held_out: bool) -> li
     return made
 
 
-def update_scores(calls: CachedEngine, examples: Sequence[TrainingExample], *, copied: bool) -> dict[str, Any]:
+def update_scores(
+    calls: CachedEngine,
+    examples: Sequence[TrainingExample],
+    *,
+    copied: bool,
+    prompt: Callable[[ChatMessages], ChatMessages] = lambda chat: chat,
+) -> dict[str, Any]:
     """Exact accuracy of operations: of whole exchanges, of the facts in them, and of each event.
 
     A fact's update is exact if it decides the same (event, id) pair as the right one, with the same text for what is added
     or updated; an exchange's, if those of all its facts are.
+
+    Args:
+        copied: texts may only be copied from the prompt.
+        prompt: what the student is given for the prompt of an example.
     """
     asked = [_offered(row) for row in examples]
     answers = calls.complete_all(
         [
             Request(
-                "update", row.chat, stages.update_grammar(old, facts, copy_constrained=copied), stages.UPDATE_TOKENS
+                "update",
+                prompt(row.chat),
+                stages.update_grammar(old, facts, copy_constrained=copied),
+                stages.UPDATE_TOKENS,
             )
             for row, (old, facts) in zip(examples, asked, strict=True)
         ]

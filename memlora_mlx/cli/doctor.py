@@ -41,7 +41,7 @@ def doctor_command(
     """Check the device, libraries, models, experts, store and index. Exits with 1 if something is wrong."""
     with open_workspace(models=False, student=student, experts=experts) as opened:
         findings: list[CheckResult] = []
-        for check in (_machine, _libraries, _modes, _student, _embedder, _store, _resident):
+        for check in (_machine, _libraries, _modes, _student, _embedder, _store, _backups, _resident):
             for finding in _run_check(check, opened, repair):
                 findings.append(finding)
                 if not as_json:
@@ -142,8 +142,9 @@ def _store(opened: Workspace, repair: bool) -> Iterator[CheckResult]:
             for done in repair_store(store, opened.engine.embed):
                 yield CheckResult("repair", "ok", done)
         problems = check_store(store)
+        advice = "No backup has it. See `memlora restore --help`." if repair else "Run `memlora doctor --repair`."
         for problem in problems:
-            yield CheckResult("store", "problem", f"{problem}. Run `memlora doctor --repair`.")
+            yield CheckResult("store", "problem", f"{problem}. {advice}")
         if not problems:
             yield CheckResult(
                 "store", "ok", f"{store.count()} memories of {len(list_owners(store))} owners in {folder}"
@@ -191,3 +192,17 @@ def _resident(opened: Workspace, repair: bool) -> Iterator[CheckResult]:
         yield CheckResult("queue", "note", f"{waiting} things that were said wait to be read by `memlora serve`.")
     if failed := queue.count_failed():
         yield CheckResult("queue", "problem", f"{failed} could not be remembered; see {queue.failed}, and delete it.")
+
+
+def _backups(opened: Workspace, repair: bool) -> Iterator[CheckResult]:
+    from memlora_mlx.memory.store.backups import read_backups
+
+    backups = read_backups(opened.settings.store_folder)
+    for each in backups:
+        if each.problem is not None:
+            yield CheckResult("backups", "problem", f"The backup of {each.day} is damaged. Delete {each.path}.")
+    sound = [each for each in backups if each.problem is None]
+    if sound:
+        yield CheckResult("backups", "ok", f"{len(sound)} undamaged, the newest of {sound[0].day}")
+    elif (opened.settings.store_folder / "memories.db").is_file():
+        yield CheckResult("backups", "note", "There is no backup yet. One is made on each day of use.")

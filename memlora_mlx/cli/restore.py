@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Annotated
@@ -99,10 +100,8 @@ def _confirm(question: str, yes: bool) -> None:
 
     if yes:
         return
-    try:
-        typer.confirm(question, abort=True, err=True)
-    except typer.Abort as error:
-        raise UsageError("Nothing was changed. Use --yes to replace the store without a question.") from error
+    if not sys.stdin.isatty() or not typer.confirm(question, err=True):
+        raise UsageError(f"{question} Nothing was changed. Use --yes to do it without a question.")
 
 
 def _parse(day: str) -> date:

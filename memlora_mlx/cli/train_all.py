@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     from memlora_mlx.models.student import Student
     from memlora_mlx.records import Stage
 
-DIALOGUES_PER_MINUTE = (
-    1  # of a budget, at least `FEWEST_DIALOGUES`: it takes longer to read many than to train on a few
-)
+# Dialogues to make for each minute of a budget, on a CPU and on a GPU: no more than can be trained on in that time.
+DIALOGUES_PER_MINUTE = (0.5, 5.0)
 FEWEST_DIALOGUES = 6
+VALIDATION_SHARE = 3  # a dialogue for validation beside so many for training
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +183,7 @@ class _Parts:
 
     def data(self, stage: Stage) -> Sequence[str]:
         from memlora_mlx.cli.teach import generate_examples
-        from memlora_mlx.distill.local_teachers import UNUSED_SEED
+        from memlora_mlx.distill.local_teachers import UNUSED_SEED, VALIDATION_DIALOGUES
         from memlora_mlx.distill.training_runs import default_data
         from memlora_mlx.errors import BadTrainingData
         from memlora_mlx.settings import CORRECTIONS
@@ -201,7 +201,9 @@ class _Parts:
         if self._options.locomo and not any(file.name == "observations.jsonl" for file in files):
             generate_examples("observations", stage, files=[Path(self._options.locomo)])
         elif all(file.name == CORRECTIONS for file in files):
-            generate_examples("synthetic", stage, count=self._dialogues(), seed=UNUSED_SEED)
+            count = self._dialogues()
+            validation = min(VALIDATION_DIALOGUES, max(2, count // VALIDATION_SHARE))
+            generate_examples("synthetic", stage, count=count, validation=validation, seed=UNUSED_SEED)
         return list(map(str, default_data(stage, self._home)))
 
     def config(self, stage: Stage, files: Sequence[str]) -> TrainingConfig:
@@ -235,10 +237,10 @@ class _Parts:
         from memlora_mlx.distill.local_teachers import CPU_DIALOGUES, DEFAULT_DIALOGUES
         from memlora_mlx.models import device
 
-        most = CPU_DIALOGUES if device.on_cpu() else DEFAULT_DIALOGUES
+        most, pace = (CPU_DIALOGUES, 0) if device.on_cpu() else (DEFAULT_DIALOGUES, 1)
         if self._options.budget is None:
             return most
-        return min(most, max(FEWEST_DIALOGUES, int(DIALOGUES_PER_MINUTE * self._options.budget / 60)))
+        return min(most, max(FEWEST_DIALOGUES, int(DIALOGUES_PER_MINUTE[pace] * self._options.budget / 60)))
 
 
 def _measure(opened: Workspace, folder: Path, cancelled: threading.Event) -> PipelineMeasure:

@@ -36,12 +36,14 @@ from memlora_mlx.memory.screening import Screening
 from memlora_mlx.memory.store.messages import exchange_texts
 from memlora_mlx.memory.store.store import Store
 from memlora_mlx.records import (
+    ChatMessages,
     Exchange,
     Grammar,
     Neighbour,
     Priority,
     Request,
     Scope,
+    Stage,
 )
 
 
@@ -166,7 +168,7 @@ class Pipeline(Answerer):
         grammar = self.options.extraction_grammar(exchange)
         return self._fitted_request(
             "extraction",
-            lambda length: stages.extraction_chat(exchange, length),
+            lambda length: _shown(self.options, "extraction", stages.extraction_chat(exchange, length)),
             stages.extraction_characters(exchange),
             stages.EXTRACTION_TOKENS,
             lambda _: grammar,
@@ -215,17 +217,16 @@ class Pipeline(Answerer):
 
     def update_request(self, related: UpdateInput) -> tuple[Request, int, UpdateInput]:
         """The request for what to do, how many memories did not fit, and what was offered in the end."""
+        texts = [memory.text for memory in related.memories]
+
+        verbatim, copied = "update" in self.options.verbatim_only, self.options.copy_constrained
 
         def grammar(kept: int) -> Grammar:
-            old = [memory.text for memory in related.memories[:kept]]
-            verbatim_only = "update" in self.options.verbatim_only
-            return stages.update_grammar(
-                old, related.facts, verbatim_only=verbatim_only, copy_constrained=self.options.copy_constrained
-            )
+            return stages.update_grammar(texts[:kept], related.facts, verbatim_only=verbatim, copy_constrained=copied)
 
         request, truncated, kept = self._fitted_request(
             "update",
-            lambda count: stages.update_chat([memory.text for memory in related.memories[:count]], related.facts),
+            lambda count: _shown(self.options, "update", stages.update_chat(texts[:count], related.facts)),
             len(related.memories),
             stages.UPDATE_TOKENS,
             grammar,
@@ -312,6 +313,11 @@ def _picture(pipeline: Pipeline, exchange: Exchange) -> Path | None:
     """The file of the exchange's image, for a student that sees; None where it is not in the store."""
     image = image_of_exchange(exchange) if pipeline.options.supports_images else None
     return pipeline.store.images.path(image.sha256) if image is not None else None
+
+
+def _shown(options: PipelineOptions, stage: Stage, chat: ChatMessages) -> ChatMessages:
+    """A stage's prompt, after rules and examples if this student is to have them."""
+    return stages.zero_shot_chat(stage, chat) if stage in options.zero_shot else chat
 
 
 def _similarity(engine: MemoryEngine, text: str, other: str) -> float:

@@ -22,6 +22,7 @@ class PipelineOptions:
     )  # stages that may only copy whole sentences, because the student has no expert for them
     copy_constrained: bool = False  # the update expert was trained to copy its texts from the prompt
     per_fact: bool = False  # the update expert was trained on one fact at a time, so each fact has an update of its own
+    zero_shot: Collection[Stage] = field(default_factory=frozenset)  # stages whose prompts get rules and examples first
     supports_images: bool = False  # the student is a vision model
     least_cosine: float | None = None  # a question that nothing found is so near is not answered; None: all are
     talks_freely: bool = True  # False: the student only answers from memories in a chat, and notes what it is told

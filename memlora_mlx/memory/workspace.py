@@ -127,6 +127,15 @@ class Workspace:
         return entry is None or entry.zero_shot
 
     @property
+    def zero_shot_stages(self) -> list[Stage]:
+        """Stages without an expert whose prompts get rules and examples, because the settings ask for them."""
+        entry = entries(self.settings.home).get(self.student_name)
+        follows = entry is None or entry.zero_shot
+        if not (self.settings.zero_shot_prompts and follows and self.settings.protocol == "product"):
+            return []
+        return [stage for stage in ("extraction", "update") if stage not in self.expert_stages]
+
+    @property
     def use_expert_in_chat(self) -> bool:
         """Whether the student, which does not follow prompts untrained, has an expert that answers from memories."""
         return not self.talks_freely and "generation" in self.expert_stages
@@ -190,14 +199,16 @@ class Workspace:
         )
         beyond_paper = self.settings.protocol == "product"
         embedder = entries(self.settings.home).get(self.settings.embedder)
+        is_shown_updates = "update" in self.zero_shot_stages  # the examples copy their texts, and have one fact each
         return PipelineOptions(
             protocol=self.settings.protocol,
             keep_secrets=self.settings.keep_secrets,
             related=self.settings.related,
             max_context=self.settings.max_context,
             verbatim_only=frozenset(self.verbatim_stages),
-            copy_constrained=update.copied_texts,
-            per_fact=update.one_fact and beyond_paper,
+            copy_constrained=update.copied_texts or is_shown_updates,
+            per_fact=(update.one_fact or is_shown_updates) and beyond_paper,
+            zero_shot=frozenset(self.zero_shot_stages),
             supports_images=self.has_vision,
             talks_freely=self.talks_freely,
             use_expert_in_chat=self.use_expert_in_chat,

@@ -245,7 +245,8 @@ class DecodingSequence:
     def masks(self) -> list[TokenMask] | None:
         """Which tokens may follow the pending ones and each drafted one; accepts the draft in the grammar, for now."""
         if self._guide is None:
-            return None
+            thinking = self._student.thinking
+            return [TokenMask(thinking.allowed)] * (1 + len(self._draft)) if thinking else None
         masks = [TokenMask.of(self._guide, closing=self._remaining_tokens() <= 0)]
         for i, token in enumerate(self._draft):
             self._guide.accept(token)

@@ -101,6 +101,7 @@ def command_lines(folder: Path, memory_id: str) -> dict[str, list[list[str]]]:
         "demo": [["--student", NASTY]],
         "teach": [["--stage", NASTY], ["--stage", "update", "--teacher", NASTY], ["--stage", "update", "--model", NASTY, "--base-url", NASTY, chat]],
         "doctor": [[], ["--json"]],
+        "restore": [["--list"], ["--from", NASTY], ["--list", "--json"], ["--salvage"], ["--yes"]],
         "memory list": [[], ["--json"], ["--user", NASTY], ["--since", NASTY]],
         "memory search": [[NASTY], [NASTY, "--json"], ["x", "--source", NASTY]],
         "memory show": [[memory_id], [memory_id, "--json"], [NASTY]],

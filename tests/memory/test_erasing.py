@@ -9,7 +9,7 @@ import sqlite3
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +24,10 @@ from memlora_mlx.memory.changes import Add
 from memlora_mlx.memory.erasing import Selection, erase
 from memlora_mlx.memory.retrieval.index import OwnerIndexes
 from memlora_mlx.memory.retrieval.tables import MESSAGES
+from memlora_mlx.memory.store.backups import back_up, backup_files, read_backups
 from memlora_mlx.memory.store.conversations import list_conversations, read_turns, save_question, save_reply
 from memlora_mlx.memory.store.integrity import check_store
+from memlora_mlx.memory.store.restoring import choose_backup, restore_backup
 from memlora_mlx.memory.store.upkeep import embed_messages
 from memlora_mlx.records import Exchange, Image, Message, Scope
 
@@ -143,8 +145,6 @@ def scatter(home: Path) -> None:
         entries.executemany("INSERT INTO entries VALUES (?, ?)", rows)
         entries.commit()
     (home / "bench/.0123456789abcdef.part").write_text(FACT)
-    (home / "store/backups").mkdir()
-    (home / "store/backups/2026-01-01.db").write_text(FACT)
     (home / "store/.saving-x").mkdir(parents=True)
     (home / "store/.saving-x/1.usearch").write_text(FACT)
 
@@ -248,6 +248,18 @@ def test_everything_goes_but_models_experts_and_settings(memory: Memory, secret:
 def test_reset_reaches_benchmarks_examples_runs_and_scraps(memory: Memory, secret: str) -> None:
     memory.reset()
     assert traces(memory.workspace.settings.home, (*MARKS, "moss")) == []
+
+
+def test_backups_and_replaced_stores_lose_the_words_too(memory: Memory, secret: str) -> None:
+    store = memory.workspace.store
+    for day in (date(2026, 11, 1), date(2026, 11, 2)):
+        assert back_up(store.database, day)
+    restore_backup(store.folder, choose_backup(store.folder), store.clock())
+    assert {path.name for path in backup_files(store.folder)} == {"2026-11-01.db", "2026-11-02.db", "memories.db"}
+    memory.erase(secret)
+    assert traces(memory.workspace.settings.home) == []
+    [backup] = read_backups(store.folder)  # of what is left
+    assert backup.problem is None and backup.memories == store.count()
 
 
 def test_a_message_loses_only_the_sentence(memory: Memory) -> None:

@@ -65,6 +65,21 @@ def backup_files(folder: Path) -> list[Path]:
     return sorted(path for path in found.rglob("*") if path.is_file() and not path.is_symlink())
 
 
+def forget_backups(folder: Path) -> bool:
+    """Delete every copy of the store's database, because words that are in them were erased. Returns whether any was there.
+
+    Raises:
+        StoreReadOnly: one of them cannot be deleted.
+    """
+    found = backup_files(folder)
+    with translated_errors(backup_folder(folder)):
+        for path in found:
+            path.unlink(missing_ok=True)
+        for path in (backup_folder(folder) / "replaced", *backup_folder(folder).glob(".saving-*")):
+            shutil.rmtree(path, ignore_errors=True)
+    return bool(found)
+
+
 def back_up(database: Database, today: date) -> Path | None:
     """Make the backup of a day, unless it is there or the store is empty. The oldest beyond `KEPT` go.
 

@@ -1,20 +1,19 @@
 """Take rows out of the database so that no byte of them is left in its file, in its journal or in the vector indexes.
 
 The rows go in one transaction, which also notes that the rest is to be done: merge the full-text index, write the file anew,
-empty the journal, remove saved indexes and pictures. A kill in between leaves the note, and `finish_erasing` does the rest.
+empty the journal, remove saved indexes, pictures and backups. A kill in between leaves the note, and `finish_erasing` does the rest.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
-import shutil
 import sqlite3
 from collections.abc import Callable, Iterable
 
 from memlora_mlx.errors import StoreReadOnly
 from memlora_mlx.memory.store import full_text, message_removal, messages, meta, turn_words
-from memlora_mlx.memory.store.backups import back_up_or_warn, backup_folder
+from memlora_mlx.memory.store.backups import back_up_or_warn, forget_backups
 from memlora_mlx.memory.store.conversations import name_from
 from memlora_mlx.memory.store.erase_plan import ErasePlan, Selection, plan_erasing
 from memlora_mlx.memory.store.erased_texts import bare_words
@@ -87,17 +86,15 @@ def finish_erasing(store: Store) -> bool:
         store.indexes.clear()
         store.message_indexes.clear()
         store.images.clear()
-    had_backups = left == "all" and backup_folder(store.folder).is_dir()
-    if had_backups:  # copies of the database hold the words, too
-        shutil.rmtree(backup_folder(store.folder), ignore_errors=True)
     store.indexes.forget(owners)
     store.message_indexes.forget(owners)
     store.images.erase({path.stem for path in store.images.files()} - used)
     store.database.compact()
-    if had_backups:
-        back_up_or_warn(store.database, store.clock().astimezone().date())  # of what is left
+    had_backups = left == "all" and forget_backups(store.folder)  # copies of the database hold the words, too
     with store.database.write() as connection:
         meta.note_erasing_finished(connection)
+    if had_backups:  # of what is left
+        back_up_or_warn(store.database, store.clock().astimezone().date())
     return True
 
 
