@@ -150,8 +150,6 @@ def scatter(home: Path) -> None:
     for content in (said, [{"role": "user", "content": KEPT}]):
         WorkQueue(home).put("add", {"messages": content, "user_id": "bob", "timestamp": NOON.isoformat()})
     (home / "bench/.0123456789abcdef.part").write_text(FACT)
-    (home / "store/backups").mkdir()
-    (home / "store/backups/2026-01-01.db").write_text(FACT)
     (home / "store/.saving-x").mkdir(parents=True)
     (home / "store/.saving-x/1.usearch").write_text(FACT)
 
