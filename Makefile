@@ -4,6 +4,7 @@
 # make check   lint, types, and the table of licences
 # make dist    compare the wheels of all forms of the source; dist/ gets the wheel and the sdist
 # make pins    follow pyproject.toml in requirements/; NEWEST=1 takes the newest of everything
+# make check-metal  what only a Mac shows, as one file to send: metal-check.json; not measured by us
 # make students  write the table of docs/students.md from the checks of every family
 # make licences  write docs/licences.md from what is installed
 PYTHON ?= python3
@@ -16,7 +17,7 @@ WORKERS ?= auto
 LOCOMO ?= $(wildcard ../shared/data/locomo-dev.json)
 STARTERS := smollm2-135m all-minilm-l6-v2
 
-.PHONY: demo test bench check models install dist pins licences students clean
+.PHONY: demo test bench check models install dist pins licences students check-metal clean
 .DEFAULT_GOAL := install
 
 install: $(INSTALLED)
@@ -64,6 +65,9 @@ pins:
 
 licences: $(INSTALLED)
 	@$(BIN)/python .ci/licences.py
+
+check-metal: models
+	@$(BIN)/python -m benchmarks.metal_check $(if $(STUDENT),--student $(STUDENT)) --exchanges $(or $(EXCHANGES),500)
 
 students: $(TESTABLE)
 	@UPDATE_DOCS=1 $(BIN)/python -m pytest --quiet tests/models/test_families.py

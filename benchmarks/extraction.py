@@ -76,7 +76,7 @@ def measured(workspace: Workspace, known: Known) -> str:
                 Request(
                     "extraction",
                     stages.extraction_chat(exchange),
-                    stages.extraction_grammar(exchange, verbatim_only=False),
+                    workspace.pipeline_options.extraction_grammar(exchange),
                     stages.EXTRACTION_TOKENS,
                 )
                 for exchange, _ in known

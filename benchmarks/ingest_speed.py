@@ -18,8 +18,8 @@ from memlora_mlx.memory import stages
 from memlora_mlx.memory.pipeline import Pipeline
 from memlora_mlx.memory.pipeline_options import PipelineOptions
 from memlora_mlx.memory.results import ExchangeResult
+from memlora_mlx.memory.store.erasure import erase_everything
 from memlora_mlx.memory.store.store import Store
-from memlora_mlx.memory.store.upkeep import erase_everything
 from memlora_mlx.memory.workspace import Workspace
 from memlora_mlx.records import Exchange, Priority, Request
 

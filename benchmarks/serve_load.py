@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -40,7 +41,7 @@ async def client_work(number: int, environ: dict[str, str], until: float, tally:
     from mcp import Client, StdioServerParameters
 
     server = StdioServerParameters(command=sys.executable, args=["-m", "memlora_mlx", "mcp"], env=environ)
-    async with Client(server, read_timeout_seconds=120) as client:
+    async with Client(server, read_timeout_seconds=600) as client:
         turn = 0
         while time.monotonic() < until:
             text = f"client {number} wrote note {turn} about topic {turn % 7}"
@@ -103,8 +104,9 @@ def main() -> None:
         rows[tool] = {"calls": len(times), "p50_ms": round(float(p50), 1), "p95_ms": round(float(p95), 1)}
         print(f"{tool:>16} {len(times):>7} {p50:>8.1f} {p95:>8.1f}")
     print(f"errors: {len(tally.errors)} {tally.errors[:1]}, lost writes: {lost} of {len(tally.stored)}")
-    machine = {"platform": platform.platform(), "cores": os.cpu_count(), "memlora": __version__}
-    settings = {"clients": options.clients, "minutes": options.minutes}
+    embedder = load_settings().embedder
+    machine = {"platform": platform.platform(), "cores": os.cpu_count(), "memlora": __version__, "mcp": version("mcp")}
+    settings = {"embedder": Path(embedder).name, "clients": options.clients, "minutes": options.minutes}
     print(json.dumps({**machine, **settings, "errors": len(tally.errors), "lost": lost, "rows": rows}))
     sys.exit(bool(tally.errors or lost))
 

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from memlora_mlx.memory.api import Memory
+    from memlora_mlx.memory.async_api import AsyncMemory
 
     __version__: str
 
-__all__ = ["Memory", "__version__"]
+__all__ = ["AsyncMemory", "Memory", "__version__"]
 
 
 def __getattr__(name: str) -> object:
@@ -17,6 +18,10 @@ def __getattr__(name: str) -> object:
         from memlora_mlx.memory.api import Memory
 
         return Memory
+    if name == "AsyncMemory":
+        from memlora_mlx.memory.async_api import AsyncMemory
+
+        return AsyncMemory
     if name == "__version__":  # looking it up takes longer than `memlora --help` has time for
         from importlib.metadata import PackageNotFoundError, version
 

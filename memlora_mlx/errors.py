@@ -1,5 +1,9 @@
 """Every failure that a user can cause: one line that says what happened and what to do, and an exit code."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+
 
 class MemloraError(Exception):
     """`str(error)` is the line the user reads: what happened, then what to do about it."""
@@ -82,7 +86,15 @@ class MemoryNotFound(StoreError, ValueError):
 
 
 class TooManyChanges(MemloraError):
-    """One ingest would change more of the older memories than it may without being asked for."""
+    """One ingest would change more of the older memories than it may without being asked for.
+
+    Attributes:
+        waiting: the changes that were not made: the old text of each memory, and the new one, or None where it would go.
+    """
+
+    def __init__(self, message: str, waiting: Sequence[tuple[str, str | None]] = ()) -> None:
+        super().__init__(message)
+        self.waiting = tuple(waiting)
 
 
 class EngineClosed(MemloraError):

@@ -72,6 +72,12 @@ def atomic_paths(*targets: Path) -> Iterator[tuple[Path, ...]]:
             _rename(scratch, target)
 
 
+def is_scratch(path: Path) -> bool:
+    """Whether a name is one that an unfinished save has."""
+    name = path.name
+    return name.startswith(".saving-") or (name.startswith(".") and name.endswith(".part"))
+
+
 def private_folder(path: Path) -> None:
     """Make a folder, and the folders above it that are missing, for their user alone."""
     for folder in (*reversed(path.parents), path):

@@ -171,12 +171,21 @@ class Revision:
 
 
 @dataclass(frozen=True, slots=True)
+class Handicap:
+    """What an output that begins in one way has to make up for: it is chosen only where it is so much likelier."""
+
+    start: str  # of the output, to the character that decides
+    nats: float  # taken from the logits of the tokens that end this start
+
+
+@dataclass(frozen=True, slots=True)
 class Grammar:
     """What a stage may write."""
 
     kind: Literal["lark", "json_schema"]
     text: str
     longest_closing: str  # the longest text needed to complete an output from anywhere in it
+    handicap: Handicap | None = None
 
 
 class Priority(IntEnum):

@@ -29,6 +29,8 @@ IMAGE_TILES = 4
 CHAT_HISTORY = "chat-history"  # of the plain chat
 APP_HISTORY = "chat-history.jsonl"
 CORRECTIONS = "corrections.jsonl"  # in `teacher/<stage>`
+EXPORTS = "exports.jsonl"  # where exports were written to, so that an erasing can name them
+WORK_QUEUE = "queue"  # a folder: what clients of the resident process said and nobody has read yet
 
 
 def default_home() -> Path:
@@ -48,10 +50,16 @@ class Settings:
     )
     expert_mode: ExpertMode = "swap"
     protocol: Protocol = "product"  # "paper" turns off what goes beyond the paper
+    # Show a student without experts rules and examples before the prompts of extraction and update.
+    zero_shot_prompts: bool = False
     user: str = "me"  # the owner of chats and files that name nobody
     related: int = 5  # memories looked up for each new fact (Mem0's update step)
     limit: int = 10  # memories an answer is given, for each owner asked
     image_tiles: int = IMAGE_TILES  # into how many tiles a picture is cut, at most, for a vision student that does so
+    keep_secrets: bool = False  # store keys, card numbers, IBANs and passwords that are said, instead of a mark
+    # Days for which the history of changes, and the messages that memories came from, are kept. None: for ever.
+    history_days: int | None = None
+    source_days: int | None = None
     keep_location: bool = False  # leave in a kept picture where it was taken
     max_context: int = 4096  # tokens of prompt and answer together; the student's own limit if that is smaller
     unload_after: int = 15  # minutes without a call after which a server lets go of its models

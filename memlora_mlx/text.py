@@ -82,6 +82,25 @@ def format_duration(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
+def parse_duration(text: str) -> float:
+    """The seconds of a duration such as "90s", "20m", "1h30m" or "2 h"; a bare number is of minutes.
+
+    Raises:
+        ValueError: it is no duration, or not above 0.
+    """
+    given = "".join(text.lower().split())
+    number = r"([0-9]+(?:\.[0-9]+)?)"
+    found = re.fullmatch(rf"(?:{number}h)?(?:{number}m(?:in)?)?(?:{number}s)?", given)
+    if re.fullmatch(number, given):
+        seconds = 60 * float(given)
+    else:
+        parts = zip(found.groups(), (3600, 60, 1), strict=True) if found else ()
+        seconds = sum(float(part) * size for part, size in parts if part)
+    if seconds <= 0:
+        raise ValueError(f"{text!r} is no duration")
+    return seconds
+
+
 def format_bytes(count: float) -> str:
     """Bytes as people say them: "412 MB", "1.2 GB"."""
     return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator, Iterator, Mapping
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -61,3 +63,25 @@ async def refusal(client: Client, tool: str, **arguments: Any) -> str:
     assert result.is_error, result.structured_content
     [content] = result.content
     return str(getattr(content, "text", ""))
+
+
+def wait_until(is_so: Callable[[], bool], seconds: float = 90.0) -> None:
+    """Wait for what another process does; fails when it does not come."""
+    until = time.monotonic() + seconds
+    while not is_so():
+        assert time.monotonic() < until, "it did not happen in time"
+        time.sleep(0.05)
+
+
+def messages_of(home: Path, user: str) -> list[str]:
+    """The words that were said to or by a user and are stored, in order."""
+    connection = sqlite3.connect(home / "store" / "memories.db")
+    try:
+        rows = connection.execute(
+            "SELECT m.text FROM messages m JOIN exchanges x ON x.id = m.exchange JOIN owners o ON o.id = x.owner"
+            " WHERE o.user_id = ? ORDER BY x.id, m.position",
+            (user,),
+        )
+        return [str(text) for (text,) in rows]
+    finally:
+        connection.close()

@@ -15,6 +15,7 @@ from memlora_mlx.text import (
     clean_text,
     format_bytes,
     format_duration,
+    parse_duration,
     printable,
     printable_line,
     well_formed,
@@ -124,6 +125,20 @@ def test_surrogates_by_name() -> None:
 )
 def test_durations(seconds: float, shown: str) -> None:
     assert format_duration(seconds) == shown
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("90s", 90), ("20m", 1200), ("20 min", 1200), ("2h", 7200), ("1h30m", 5400), ("1.5H", 5400), ("15", 900)],
+)
+def test_a_duration_is_read(text: str, seconds: float) -> None:
+    assert parse_duration(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "soon", "0", "-5m", "5d", "m", "1m2h", "٣m", "²"])
+def test_what_is_no_duration_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="is no duration"):
+        parse_duration(text)
 
 
 def test_bytes() -> None:

@@ -248,12 +248,17 @@ def vision_tokenizer() -> Tokenizer:
     return built
 
 
-def vision_model(*, seed: int = 0, tied: bool = False) -> tuple[nn.Module, dict[str, Any]]:
-    """An InternVL with random weights: four features a tile of 56 x 56 pixels."""
+def vision_model(*, seed: int = 0, tied: bool = False, language: str = "qwen2") -> tuple[nn.Module, dict[str, Any]]:
+    """An InternVL with random weights: four features a tile of 56 x 56 pixels.
+
+    Args:
+        language: the family of its language model: qwen2 (InternVL3) or qwen3 (InternVL3.5).
+    """
     from mlx_vlm.models import internvl_chat
 
     words = vision_tokenizer()
-    text = {**SHAPE, "model_type": "qwen2", "vocab_size": words.get_vocab_size(), "tie_word_embeddings": tied}
+    text = {**SHAPE, "model_type": language, "vocab_size": words.get_vocab_size(), "tie_word_embeddings": tied}
+    text |= {"attention_bias": False, "head_dim": 8} if language == "qwen3" else {}
     text["rope_theta"] = 1e6
     sight = {
         "model_type": "intern_vit_6b",
@@ -291,9 +296,9 @@ def vision_model(*, seed: int = 0, tied: bool = False) -> tuple[nn.Module, dict[
     return built, config
 
 
-def vision_student_folder(folder: Path, *, seed: int = 0, tied: bool = False) -> Path:
+def vision_student_folder(folder: Path, *, seed: int = 0, tied: bool = False, language: str = "qwen2") -> Path:
     """A complete folder of a vision student, as mlx-vlm reads it too."""
-    built, config = vision_model(seed=seed, tied=tied)
+    built, config = vision_model(seed=seed, tied=tied, language=language)
     return _write_student(folder, built, config, vision_tokenizer())
 
 

@@ -11,6 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from memlora_mlx.errors import MemoryNotFound, StoreError
+from memlora_mlx.text import printable_line
 from memlora_mlx.tui.base_app import BaseApp
 from memlora_mlx.tui.memory_queries import memory_details
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from memlora_mlx.memory.editing import Reversal
 
 EDITED, DELETED, UNDONE, REDONE = "~ edited", "✗ deleted", "↶ undone", "↷ redone"
+ERASED = "✗ erased"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +27,8 @@ class MemoryChange:
     """What the user did to a memory."""
 
     memory_id: str
-    label: str  # EDITED, DELETED, UNDONE or REDONE
-    text: str  # after the change; of a deleted memory its last text
+    label: str  # EDITED, DELETED, UNDONE, REDONE or ERASED
+    text: str  # after the change; of a deleted memory its last text, of an erased one nothing
     is_deleted: bool = False  # the memory is no longer in the store
 
     @property
@@ -53,6 +55,7 @@ class MemoryEditor:
             MemloraError: the text cannot be embedded or saved.
         """
         from memlora_mlx.memory.editing import UNCHANGED
+        from memlora_mlx.memory.secrets import describe_withheld
         from memlora_mlx.tui.screens.dialogs import EditDialog
 
         memory = await self._app.backend.run(lambda workspace: workspace.store.get(memory_id))
@@ -66,6 +69,8 @@ class MemoryEditor:
         if not edit.is_change:
             self._app.notify(UNCHANGED, title="Unchanged", markup=False)
             return None
+        if told := describe_withheld(edit.withheld):
+            self._app.notify(told, title="Left out", markup=False)
         return await self._done(MemoryChange(memory_id, EDITED, edit.memory.text), edit.problem)
 
     async def delete(self, memory_id: str, text: str, *, confirm: str = "") -> MemoryChange | None:
@@ -76,6 +81,27 @@ class MemoryEditor:
             return None
         edit = await self._app.backend.run(lambda workspace: workspace.editor.delete(memory_id))
         return await self._done(MemoryChange(memory_id, DELETED, edit.memory.text, is_deleted=True), edit.problem)
+
+    async def erase(self, memory_id: str, text: str) -> MemoryChange | None:
+        """Erase a memory for good, after a question that says what goes with it. Returns None if the user says no.
+
+        Raises:
+            StoreError: it is erased already, or another process reads the store; the user can repeat the key then.
+        """
+        from memlora_mlx.memory.erasing import Selection, erase, preview_erasing
+        from memlora_mlx.tui.screens.dialogs import EraseDialog
+
+        chosen, home = Selection(ids=(memory_id,)), self._app.backend.settings.home
+        would = await self._app.backend.run(lambda workspace: preview_erasing(workspace.store, home, chosen))
+        goes = f"Messages: {would.messages}, history: {would.history}, traces in other files: {would.traces.count}"
+        question = f"Erase this for good, with all that it came from? Nothing can undo it. {goes}"
+        if not await self._app.push_screen_wait(EraseDialog(question, text)):
+            return None
+        done = await self._app.backend.run(lambda workspace: erase(workspace.store, home, chosen))
+        if done.exports:
+            where = printable_line(", ".join(map(str, done.exports)), 200)
+            self._app.notify(f"Exports may still hold it: {where}", title="Not touched", markup=False)
+        return await self._done(MemoryChange(memory_id, ERASED, "", is_deleted=True), None)
 
     async def undo(self, memory_id: str | None = None, *, facts: Sequence[str] = ()) -> MemoryChange | None:
         """Undo the last change of this memory, or of the whole store.

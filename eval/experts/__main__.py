@@ -35,6 +35,7 @@ from memlora_mlx.eval.systems.cache import Cache, bench_folder
 from memlora_mlx.eval.systems.cached_engine import CachedEngine
 from memlora_mlx.eval.systems.students import engine_with_experts, run_context
 from memlora_mlx.eval.systems.system import RunContext
+from memlora_mlx.memory.pipeline_options import PipelineOptions
 from memlora_mlx.memory.workspace import Workspace
 from memlora_mlx.models.adapter_registry import WEIGHTS, read_card
 from memlora_mlx.records import Stage
@@ -158,7 +159,8 @@ def _chosen(workspace: Workspace) -> dict[str, str]:
 def _extraction(bench: StageBench) -> dict[str, Any]:
     found, said = {}, bench.case.exchanges
     for name, calls in bench.base_and_experts.items():
-        found[name] = stage_scores.extraction_scores(calls, bench.workspace.engine, bench.conversation, said)
+        options = PipelineOptions() if name == "base" else bench.context.rules
+        found[name] = stage_scores.extraction_scores(calls, bench.workspace.engine, options, bench.conversation, said)
         _say("extraction", name, found[name])
     return {"extraction": found, "extraction_exchanges": len(said)}
 

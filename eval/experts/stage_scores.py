@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from memlora_mlx.conversations.splits import SPLITS
@@ -16,8 +16,9 @@ from memlora_mlx.eval.metrics.scorer import Scorer, Scores, mean_scores
 from memlora_mlx.eval.systems.cached_engine import CachedEngine
 from memlora_mlx.memory import stages
 from memlora_mlx.memory.abstention import NOT_MENTIONED
+from memlora_mlx.memory.pipeline_options import PipelineOptions
 from memlora_mlx.memory.workspace import Workspace
-from memlora_mlx.records import Exchange, Request
+from memlora_mlx.records import ChatMessages, Exchange, Request
 
 if TYPE_CHECKING:
     from memlora_mlx.models.engine import Engine
@@ -26,7 +27,11 @@ SAME = 0.7  # cosine from which two facts count as the same
 
 
 def extraction_scores(
-    calls: CachedEngine, embedder: Engine, conversation: AnnotatedConversation, chosen: Sequence[Exchange]
+    calls: CachedEngine,
+    embedder: Engine,
+    options: PipelineOptions,
+    conversation: AnnotatedConversation,
+    chosen: Sequence[Exchange],
 ) -> dict[str, float]:
     """Precision, recall and F1 of facts against the observations, both matched by the embedder; tokens written."""
     answers = calls.complete_all(
@@ -34,7 +39,7 @@ def extraction_scores(
             Request(
                 "extraction",
                 stages.extraction_chat(exchange),
-                stages.extraction_grammar(exchange, verbatim_only=False),
+                options.extraction_grammar(exchange),
                 stages.EXTRACTION_TOKENS,
             )
             for exchange in chosen
@@ -67,17 +72,30 @@ def dialogue_examples(workspace: Workspace, count: int, *, held_out: bool) -> li
     return made
 
 
-def update_scores(calls: CachedEngine, examples: Sequence[TrainingExample], *, copied: bool) -> dict[str, Any]:
+def update_scores(
+    calls: CachedEngine,
+    examples: Sequence[TrainingExample],
+    *,
+    copied: bool,
+    prompt: Callable[[ChatMessages], ChatMessages] = lambda chat: chat,
+) -> dict[str, Any]:
     """Exact accuracy of operations: of whole exchanges, of the facts in them, and of each event.
 
     A fact's update is exact if it decides the same (event, id) pair as the right one, with the same text for what is added
     or updated; an exchange's, if those of all its facts are.
+
+    Args:
+        copied: texts may only be copied from the prompt.
+        prompt: what the student is given for the prompt of an example.
     """
     asked = [_offered(row) for row in examples]
     answers = calls.complete_all(
         [
             Request(
-                "update", row.chat, stages.update_grammar(old, facts, copy_constrained=copied), stages.UPDATE_TOKENS
+                "update",
+                prompt(row.chat),
+                stages.update_grammar(old, facts, copy_constrained=copied),
+                stages.UPDATE_TOKENS,
             )
             for row, (old, facts) in zip(examples, asked, strict=True)
         ]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -142,6 +142,8 @@ class CachedEngine:
         # the file of a picture is named by what it holds
         seen = [request.image.name] if request.image else []
         seen += ["stop repetition"] if request.stop_repetition else []
+        if request.grammar and (handicap := request.grammar.handicap):
+            seen += [handicap.start, str(handicap.nats)]
         key = content_key(["call", answerer.identity, request.chat, grammar, request.max_tokens, *seen])
         answered: Future[Completion] = Future()
         if (known := self.cache.get(key)) is not None:
@@ -170,9 +172,11 @@ class CachedEngine:
     def complete(self, request: Request, *, on_text: Callable[[str], None] | None = None) -> Completion:
         return self.submit(request, on_text=on_text).result()
 
-    def stream(self, request: Request, *, cancelled: threading.Event | None = None) -> Iterator[str]:
+    def stream(self, request: Request, *, cancelled: threading.Event | None = None) -> Generator[str, None, Completion]:
         """The whole answer as one piece: an answer from the cache has no pieces."""
-        yield self.submit(request, cancelled=cancelled).result().text
+        answer = self.submit(request, cancelled=cancelled).result()
+        yield answer.text
+        return answer
 
     def complete_all(
         self,

@@ -16,6 +16,7 @@ from memlora_mlx.cli.printing import clean_console
 
 if TYPE_CHECKING:
     from memlora_mlx.memory.workspace import Workspace
+    from memlora_mlx.records import Stage
 
 app = typer.Typer(
     cls=HelpGroup,
@@ -134,40 +135,81 @@ def verify(
         raise typer.Exit(1)
 
 
-@command(app, "install", "memlora adapters install ~/runs/update-1")
+@command(
+    app,
+    "install",
+    "memlora adapters install ~/runs/update-1",
+    "memlora adapters install experts.zip",
+    "memlora adapters install OWNER/NAME",
+)
 def install(
-    folder: Annotated[
-        Path,
-        typer.Argument(metavar="FOLDER", help="Folder of an expert, or of a training run that produced one."),
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="SOURCE",
+            help="Folder of an expert, of several, or of a training run that produced one; an archive that `export` wrote; or"
+            " a repository on the hub.",
+        ),
     ],
     stage: ExpertStageOption = None,
     student: StudentOption = None,
 ) -> None:
-    """Install an expert for a student and print its new folder. The student uses it from now on."""
+    """Install experts for a student and print their new folders. The student uses them from now on."""
     from memlora_mlx.distill import adapter_operations
+    from memlora_mlx.models.adapter_registry import read_card
+    from memlora_mlx.text import clean_line
 
     known = None if stage is None else parse_stage(stage)
     with open_workspace(embedder=False, student=student) as opened:
-        place = adapter_operations.install_expert(
-            folder.expanduser(), _student(opened), opened.student_name, opened.settings.home, stage=known
+        places = adapter_operations.install_experts(
+            source, _student(opened), opened.student_name, opened.settings.home, stage=known
         )
         name = opened.student_name
-    typer.echo(str(place))
-    typer.echo(f"{name} uses it for {place.name} from now on.", err=True)
+    for place in places:
+        typer.echo(str(place))
+        licence = read_card(place).licence
+        typer.echo(
+            f"{name} uses it for {place.name} from now on.{f' Licence: {clean_line(licence)}.' if licence else ''}",
+            err=True,
+        )
 
 
-@command(app, "export", "memlora adapters export update ~/update-expert")
+@command(
+    app,
+    "export",
+    "memlora adapters export update ~/update-expert",
+    "memlora adapters export update update.zip",
+    "memlora adapters export all experts.zip",
+)
 def export(
-    which: ExpertArgument,
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder to create.")],
+    which: Annotated[
+        str,
+        typer.Argument(
+            metavar="STAGE|FOLDER|all", help="Stage, for its expert in use; the folder of an expert; or all in use."
+        ),
+    ],
+    target: Annotated[
+        Path, typer.Argument(metavar="TARGET", help="Folder to create, or a file whose name ends in .zip.")
+    ],
     student: StudentOption = None,
 ) -> None:
-    """Copy an expert in mlx-lm's format, for `mlx_lm.generate --adapter-path FOLDER`."""
-    from memlora_mlx.distill import adapter_operations
+    """Copy an expert in mlx-lm's format, for `mlx_lm.generate --adapter-path FOLDER`, or write one file to hand on.
+
+    The file has the experts with their cards, a README with their licence, and checksums. `all` with a folder writes the
+    same as a folder, which can be uploaded to the hub.
+    """
+    from memlora_mlx.distill import adapter_operations, expert_archives
     from memlora_mlx.errors import MemloraError
 
-    target = folder.expanduser()
+    target = target.expanduser()
     with open_workspace(models=False, student=student) as opened:
+        if which == "all" or target.suffix == expert_archives.SUFFIX:
+            chosen = _chosen_experts(opened, which)
+            write = expert_archives.write_archive if target.suffix == ".zip" else expert_archives.write_folder
+            write(chosen, target)
+            typer.echo(str(target))
+            typer.echo(f"memlora adapters install {shlex.quote(str(target))}", err=True)
+            return
         adapter_operations.export_expert(_find_experts(opened, which), target)
         try:
             model = str(opened.student_folder)
@@ -198,6 +240,27 @@ def _find_experts(opened: Workspace, which: str) -> Path:
         raise UsageError(f"{which!r} is neither a stage nor a folder. Give a folder, or one of: {', '.join(STAGES)}.")
     made = folder / "expert"  # of a run
     return made if not (folder / CONFIG).is_file() and (made / CONFIG).is_file() else folder
+
+
+def _chosen_experts(opened: Workspace, which: str) -> dict[Stage, Path]:
+    """The experts to put into one file. Raises UsageError: an expert does not say its stage."""
+    from memlora_mlx.errors import ModelMissing, UsageError
+    from memlora_mlx.models.adapter_registry import experts_in
+    from memlora_mlx.records import STAGES
+
+    if which == "all":
+        if not opened.expert_folders:
+            raise ModelMissing(f"{opened.student_name} has no experts. `memlora train` makes some.")
+        return opened.expert_folders
+    folder = _find_experts(opened, which)
+    if which in STAGES:
+        return {parse_stage(which): folder}
+    found = experts_in(folder)
+    if not found:
+        raise UsageError(
+            f"The card of the expert in {folder} does not say its stage, so it cannot be put into one file."
+        )
+    return found
 
 
 def _student(opened: Workspace) -> Any:

@@ -8,13 +8,14 @@ from typing import Annotated, Any
 
 import typer
 
-from memlora_mlx.cli import adapters, bench, conversations, mcp, memory, models, people, train, vqa
+from memlora_mlx.cli import adapters, bench, conversations, hook, mcp, memory, models, people, train, vqa
 from memlora_mlx.cli.ask import ask_command
 from memlora_mlx.cli.chat import chat_command
 from memlora_mlx.cli.demo import demo_command
 from memlora_mlx.cli.doctor import doctor_command
 from memlora_mlx.cli.help import HelpGroup, command, examples
 from memlora_mlx.cli.ingest import ingest_command
+from memlora_mlx.cli.restore import restore_command
 from memlora_mlx.cli.serve import serve_command
 from memlora_mlx.cli.teach import teach_command
 
@@ -30,9 +31,9 @@ class RootGroup(HelpGroup):
 COMMANDS = {
     "Remember and ask": ("chat", "ask", "ingest", "memory", "conversations", "people", "demo"),
     "Models and experts": ("models", "adapters", "teach", "train"),
-    "Other programs": ("serve", "mcp"),
+    "Other programs": ("serve", "mcp", "hook"),
     "Measure": ("bench", "vqa"),
-    "Maintenance": ("doctor",),
+    "Maintenance": ("doctor", "restore"),
 }
 PANEL = {name: panel for panel, names in COMMANDS.items() for name in names}
 
@@ -64,8 +65,11 @@ command(
     panel=PANEL["teach"],
 )(teach_command)
 command(app, "doctor", "memlora doctor", "memlora doctor --repair", panel=PANEL["doctor"])(doctor_command)
+command(app, "restore", "memlora restore --list", "memlora restore --from 2026-11-29", panel=PANEL["restore"])(
+    restore_command
+)
 command(app, "serve", "memlora serve", "memlora serve --port 8765", panel=PANEL["serve"])(serve_command)
-for module in (memory, conversations, people, models, adapters, train, bench, vqa, mcp):
+for module in (memory, conversations, people, models, adapters, train, bench, vqa, mcp, hook):
     name = module.__name__.rpartition(".")[2]
     app.add_typer(module.app, name=name, rich_help_panel=PANEL[name])
 

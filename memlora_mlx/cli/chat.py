@@ -5,16 +5,16 @@ from __future__ import annotations
 import contextlib
 import sys
 import uuid
+from collections import Counter
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Self
 
 import typer
 
 from memlora_mlx.cli.console import open_workspace, stderr_console, write_text_piece
-from memlora_mlx.cli.options import ModelOptions, TopKOption
+from memlora_mlx.cli.options import KeepSecretsOption, ModelOptions, TopKOption
 
 if TYPE_CHECKING:
     from memlora_mlx.memory.chat import Chat
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from memlora_mlx.memory.results import ExchangeResult
     from memlora_mlx.memory.store.conversations import TurnState
     from memlora_mlx.memory.store.store import Store
+    from memlora_mlx.settings import Settings
 
 _HELP = (
     "/memories lists the memories, /undo undoes the last change, /redo makes it again, /new begins another conversation,"
@@ -42,6 +43,7 @@ def chat_command(
     plain: Annotated[
         bool, typer.Option("--plain", help="Use a plain line-by-line chat instead of the full-screen app.")
     ] = False,
+    keep_secrets: KeepSecretsOption = None,
     conversation: Annotated[
         str | None,
         typer.Option(
@@ -59,16 +61,17 @@ def chat_command(
     with --plain, when input or output is not a terminal, and when the extra `tui` is not installed.
     """
     if not plain and sys.stdin.isatty() and sys.stdout.isatty() and _can_be_full_screen():
-        _full_screen(conversation, new=new, flags={**models.settings(), "user": user, "limit": top_k})
+        flags = {**models.settings(), "user": user, "limit": top_k, "keep_secrets": keep_secrets}
+        _full_screen(conversation, new=new, flags=flags)
         return
     from memlora_mlx.memory.chat import Chat
 
-    with open_workspace(**models.settings(), user=user) as opened:
+    with open_workspace(**models.settings(), user=user, keep_secrets=keep_secrets) as opened:
         talk = Chat(opened.pipeline, opened.settings.user, limit=top_k or opened.settings.limit)
         speak = stderr_console()
         if sys.stdin.isatty():
             speak.print(f"{opened.student_name}, running on this machine only. {_HELP}", style="dim")
-        with _MemoryWorker(talk) as background, _line_history(opened.settings.home):
+        with _MemoryWorker(talk) as background, _line_history(opened.settings):
             saved = _SavedTalk(opened.store, talk, background)
             saved.open(conversation, new=new or (conversation is None and not sys.stdin.isatty()))
             while (line := _read()) is not None:
@@ -121,10 +124,18 @@ class _SavedTalk:
         stderr_console().print("  a new conversation; memories stay", style="dim")
 
     def say(self, line: str) -> None:
-        from memlora_mlx.memory.store.conversations import save_question
+        from memlora_mlx.memory.conversation_keeping import keep_question
 
         key, said_at = uuid.uuid4().hex, datetime.now(UTC)
-        self._id = save_question(self._store, self._chat.owner, line, key=key, said_at=said_at, conversation=self._id)
+        self._id = keep_question(
+            self._store,
+            self._chat.owner,
+            line,
+            key=key,
+            said_at=said_at,
+            conversation=self._id,
+            keep_secrets=self._chat.pipeline.options.keep_secrets,
+        )
         if not self._chat.pipeline.options.talks_freely:  # it answers from what was said before, which must be stored
             self._background.wait()
         if not self._chat.wants_reply(line):
@@ -135,10 +146,11 @@ class _SavedTalk:
         self._background.remember(line, reply, key, said_at)
 
     def _save_reply(self, key: str, reply: str, state: TurnState = "complete") -> None:
-        from memlora_mlx.memory.store.conversations import save_reply
+        from memlora_mlx.memory.conversation_keeping import keep_reply
 
         if reply or state == "cut":
-            save_reply(self._store, key, reply, said_at=datetime.now(UTC), state=state)
+            secrets = self._chat.pipeline.options.keep_secrets
+            keep_reply(self._store, key, reply, said_at=datetime.now(UTC), state=state, keep_secrets=secrets)
 
 
 def _can_be_full_screen() -> bool:
@@ -230,15 +242,20 @@ class _MemoryWorker:
         self._chat, self._console = chat, stderr_console()
         self._pool = ThreadPoolExecutor(1)
         self._waiting: list[Future[ExchangeResult]] = []
+        self.withheld: Counter[str] = Counter()  # secrets and private passages that were not stored, by kind
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
+        from memlora_mlx.memory.secrets import describe_withheld
+
         if any(not job.done() for job in self._waiting):
             self._console.print("Saving the last exchanges ...", style="dim")
         self.wait()
         self._pool.shutdown()
+        if told := describe_withheld(self.withheld):
+            self._console.print(told, style="dim", markup=False)
 
     def remember(self, said: str, replied: str, key: str, said_at: datetime) -> None:
         self._waiting.append(self._pool.submit(self._chat.remember, said, replied, key=key, said_at=said_at))
@@ -270,6 +287,7 @@ class _MemoryWorker:
         for job in [job for job in self._waiting if job.done()]:
             self._waiting.remove(job)
             try:
+                self.withheld.update(job.result().withheld)
                 for change in job.result().applied:
                     if change.rejected is None:
                         self._console.print(
@@ -280,21 +298,26 @@ class _MemoryWorker:
 
 
 @contextlib.contextmanager
-def _line_history(home: Path):  # type: ignore[no-untyped-def]
-    """Let the arrow keys recall earlier lines, also those of earlier chats."""
+def _line_history(settings: Settings):  # type: ignore[no-untyped-def]
+    """Let the arrow keys recall earlier lines, also those of earlier chats, without what must not be stored."""
     if not sys.stdin.isatty():
         yield
         return
     import readline
 
+    from memlora_mlx.memory.secrets import screen_text
     from memlora_mlx.settings import CHAT_HISTORY
 
-    file = home / CHAT_HISTORY
+    file = settings.home / CHAT_HISTORY
     with contextlib.suppress(OSError):
         readline.read_history_file(file)
     try:
         yield
     finally:
+        for at in range(readline.get_current_history_length()):
+            line = readline.get_history_item(at + 1) or ""
+            if (kept := screen_text(line, keep_secrets=settings.keep_secrets).text) != line:
+                readline.replace_history_item(at, kept)
         readline.set_history_length(1000)
         with contextlib.suppress(OSError):
             readline.write_history_file(file)

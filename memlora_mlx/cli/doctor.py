@@ -13,7 +13,9 @@ from memlora_mlx.cli.console import open_workspace, print_json
 from memlora_mlx.cli.options import ExpertsOption, JsonOption, StudentOption
 
 if TYPE_CHECKING:
+    from memlora_mlx.memory.store.store import Store
     from memlora_mlx.memory.workspace import Workspace
+    from memlora_mlx.settings import Settings
 
 CheckState = Literal["ok", "note", "problem"]
 
@@ -39,7 +41,7 @@ def doctor_command(
     """Check the device, libraries, models, experts, store and index. Exits with 1 if something is wrong."""
     with open_workspace(models=False, student=student, experts=experts) as opened:
         findings: list[CheckResult] = []
-        for check in (_machine, _libraries, _modes, _student, _embedder, _store):
+        for check in (_machine, _libraries, _modes, _student, _embedder, _store, _backups, _resident):
             for finding in _run_check(check, opened, repair):
                 findings.append(finding)
                 if not as_json:
@@ -60,6 +62,9 @@ def _run_check(
         yield from check(opened, repair)
     except MemloraError as error:
         yield CheckResult(check.__name__.lstrip("_"), "problem", str(error))
+    except Exception as error:  # damage can do anything to whoever reads it, and the doctor goes on
+        says = f"The check ended early ({type(error).__name__}: {' '.join(str(error).split())})."
+        yield CheckResult(check.__name__.lstrip("_"), "problem", says)
 
 
 def _machine(opened: Workspace, repair: bool) -> Iterator[CheckResult]:
@@ -137,13 +142,67 @@ def _store(opened: Workspace, repair: bool) -> Iterator[CheckResult]:
             for done in repair_store(store, opened.engine.embed):
                 yield CheckResult("repair", "ok", done)
         problems = check_store(store)
+        advice = "No backup has it. See `memlora restore --help`." if repair else "Run `memlora doctor --repair`."
         for problem in problems:
-            yield CheckResult("store", "problem", f"{problem}. Run `memlora doctor --repair`.")
+            yield CheckResult("store", "problem", f"{problem}. {advice}")
         if not problems:
             yield CheckResult(
                 "store", "ok", f"{store.count()} memories of {len(list_owners(store))} owners in {folder}"
             )
+        if told := _gone(store, opened.settings):
+            yield CheckResult("retention", "ok", told)
         if store.database.read_only:
             yield CheckResult(
                 "store", "note", "The store is read-only: you can search and ask, but nothing can be added or changed."
             )
+
+
+def _gone(store: Store, settings: Settings) -> str:
+    """What has been removed because of its age, and what the settings say about that."""
+    from memlora_mlx.memory.housekeeping import read_counts
+
+    counts = read_counts(store)
+    kept = [
+        f"{what} for {days} days" if days else f"{what} for ever"
+        for what, days in (("history", settings.history_days), ("messages", settings.source_days))
+    ]
+    return (
+        f"Kept: {', '.join(kept)}. Removed so far: {counts.history} lines of history, {counts.messages} messages,"
+        f" {counts.scraps} scraps of killed saves, {counts.indexes} index files of nobody."
+    )
+
+
+def _resident(opened: Workspace, repair: bool) -> Iterator[CheckResult]:
+    from memlora_mlx.serve import connection, service
+    from memlora_mlx.serve.work_queue import WorkQueue
+
+    home = opened.settings.home
+    resident, installed = connection.find(home), service.service(home.absolute())
+    if resident is not None and resident.is_alive():
+        places = " and ".join(filter(None, (resident.socket_path, resident.url)))
+        yield CheckResult("serve", "ok", f"`memlora serve` runs as process {resident.pid}, on {places}.")
+    elif installed.is_installed:
+        log = home / service.LOG_FILE
+        where = f"see {log}" if log.is_file() else f"see `journalctl --user -u {service.UNIT}`"
+        yield CheckResult("serve", "problem", f"The service of {installed.path} does not run; {where}.")
+    else:
+        yield CheckResult("serve", "note", "`memlora serve` does not run; each program loads models of its own.")
+    queue = WorkQueue(home)
+    if waiting := queue.count():
+        yield CheckResult("queue", "note", f"{waiting} things that were said wait to be read by `memlora serve`.")
+    if failed := queue.count_failed():
+        yield CheckResult("queue", "problem", f"{failed} could not be remembered; see {queue.failed}, and delete it.")
+
+
+def _backups(opened: Workspace, repair: bool) -> Iterator[CheckResult]:
+    from memlora_mlx.memory.store.backups import read_backups
+
+    backups = read_backups(opened.settings.store_folder)
+    for each in backups:
+        if each.problem is not None:
+            yield CheckResult("backups", "problem", f"The backup of {each.day} is damaged. Delete {each.path}.")
+    sound = [each for each in backups if each.problem is None]
+    if sound:
+        yield CheckResult("backups", "ok", f"{len(sound)} undamaged, the newest of {sound[0].day}")
+    elif (opened.settings.store_folder / "memories.db").is_file():
+        yield CheckResult("backups", "note", "There is no backup yet. One is made on each day of use.")

@@ -51,7 +51,8 @@ class DefaultCommandGroup(HelpGroup):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         ctx.obj = shlex.join([*ctx.command_path.split(), *args])
         if not args or args[0] not in (*self.commands, *self.get_help_option_names(ctx)):
-            name = next((self.flags[flag] for flag in self.flags if flag in args), self.default)
+            given = {arg.partition("=")[0] for arg in args}
+            name = next((self.flags[flag] for flag in self.flags if flag in given), self.default)
             args = [name, *args]
         return super().parse_args(ctx, args)
 

@@ -57,7 +57,7 @@ def ingest_command(
 
     options, period, report = reading.read_options(), reading.period(), ReadReport()
     if reading.watch:
-        settings = models.settings() | {"user": user}
+        settings = models.settings() | {"user": user, "keep_secrets": reading.keep_secrets}
         _watch(files, options, period, limit, settings, may_change=reading.yes, as_json=as_json)
         return
     chosen = select_conversations(require_files(files), conversation, options, report)
@@ -68,7 +68,7 @@ def ingest_command(
         return
     tally = IngestStats()
     with (
-        open_workspace(**models.settings(), user=user) as opened,
+        open_workspace(**models.settings(), user=user, keep_secrets=reading.keep_secrets) as opened,
         interrupt_event() as cancelled,
         IngestProgress() as display,
     ):
@@ -144,7 +144,9 @@ def _watch(
 
 
 def summarise(stats: IngestStats) -> str:
-    """One or two lines on what an ingest did."""
+    """A few lines on what an ingest did."""
+    from memlora_mlx.memory.secrets import describe_withheld
+
     before = f", {stats.already_stored} were read before" if stats.already_stored else ""
     line = (
         f"{stats.done} exchanges read in {stats.seconds:.1f} s{before}: {stats.added} memories added, "
@@ -164,6 +166,7 @@ def summarise(stats: IngestStats) -> str:
     ]
     lost = len(stats.image_problems)
     told = [f"{lost} images could not be stored, the first because {stats.image_problems[0]}"] if lost else []
+    told += [withheld] if (withheld := describe_withheld(stats.withheld)) else []
     return "\n".join([line, *([f"({'; '.join(odd)})"] if odd else []), *told])
 
 
@@ -192,6 +195,7 @@ def ingest_as_json(stats: IngestStats) -> dict[str, object]:
         "dropped": dict(stats.dropped),
         "turned_to_add": dict(stats.turned_to_add),
         "kept": stats.kept,
+        "withheld": dict(stats.withheld),
         "changes": [
             {"event": c.event, "id": c.memory_id, "old_memory": c.old_text, "memory": c.text} for c in stats.changes
         ],

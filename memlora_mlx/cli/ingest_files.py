@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
+from memlora_mlx.cli.options import KeepSecretsOption
+
 if TYPE_CHECKING:
     from memlora_mlx.conversations import Conversation, DateOrder, ReadOptions, ReadReport
     from memlora_mlx.conversations.period import Period
@@ -65,6 +67,8 @@ class FileOptions:
             help="Let the conversations change or delete any share of the older memories (default: stop before a tenth).",
         ),
     ] = False
+
+    keep_secrets: KeepSecretsOption = None
 
     def read_options(self) -> ReadOptions:
         """Raises UsageError: there is no such order."""

@@ -8,6 +8,7 @@ from typing import Annotated, ClassVar
 
 import typer
 
+from memlora_mlx.cli.client_edits import DryRunOption, make_edit
 from memlora_mlx.cli.help import DefaultCommandGroup, command, examples
 
 
@@ -26,7 +27,6 @@ app = typer.Typer(
 ClientArgument = Annotated[
     str, typer.Argument(metavar="CLIENT", help="One of claude-desktop, claude-code, cursor, lm-studio and codex.")
 ]
-DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Show the change without making it.")]
 
 
 @command(app, "run", "memlora mcp")
@@ -70,12 +70,4 @@ def _edit(client: str, install: bool, dry_run: bool) -> None:
     require("serve", "memlora mcp install")
     from memlora_mlx.serve.client_files import planned_edit, server_entry
 
-    edit = planned_edit(client, server_entry() if install else None)
-    if not edit.is_change:
-        typer.echo(f"{edit.path} is already as wanted; nothing was changed.")
-        return
-    typer.echo(edit.diff, nl=False)
-    if dry_run:
-        return
-    backup = edit.apply()
-    typer.echo(f"Changed {edit.path}." + (f" The old file is {backup}." if backup else "") + f" Restart {client}.")
+    make_edit(planned_edit(client, server_entry() if install else None), client, dry_run=dry_run)

@@ -14,6 +14,7 @@ import typer
 from memlora_mlx.cli.console import open_workspace, print_columns, print_json, stderr_console
 from memlora_mlx.cli.help import HelpGroup, command, examples
 from memlora_mlx.cli.hits import print_hit
+from memlora_mlx.cli.memory_erase import erase_memories
 from memlora_mlx.cli.memory_transfer import export_memories, import_memories
 from memlora_mlx.cli.options import JsonOption, OldLimitOption, UserOption, top_k_or_old_limit
 from memlora_mlx.text import printable_json
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 app = typer.Typer(
     cls=HelpGroup,
     no_args_is_help=True,
-    help="List, search, show, edit, delete, undo, redo, export and import memories.",
+    help="List, search, show, edit, delete, erase, undo, redo, export and import memories.",
     epilog=examples("memlora memory list", 'memlora memory search "where Maya works"'),
 )
 
@@ -136,6 +137,7 @@ def search(
 @command(app, "show", "memlora memory show 3f2a91c0")
 def show(memory_id: IdArgument, as_json: JsonOption = False) -> None:
     """Show one memory: its text, times, owner and image, and the exchange it came from."""
+    from memlora_mlx.memory.happening import times_line
     from memlora_mlx.memory.mem0_format import memory_to_mem0
     from memlora_mlx.memory.stages import format_day
     from memlora_mlx.memory.store.lookup import find_by_prefix
@@ -162,6 +164,7 @@ def show(memory_id: IdArgument, as_json: JsonOption = False) -> None:
         ("owner", ", ".join(v for v in (memory.owner.user_id, memory.owner.agent_id, memory.owner.run_id) if v)),
         ("said by", SAID_BY[memory.provenance]),
         ("said", format_day(memory.said_at)),
+        ("happens", times_line(memory)),
         ("stored", f"{memory.stored_at:%Y-%m-%d %H:%M} UTC"),
         ("changed", f"{memory.changed_at:%Y-%m-%d %H:%M} UTC" if memory.changed_at else ""),
         ("expires", f"{memory.expires_at:%Y-%m-%d %H:%M} UTC" if memory.expires_at else ""),
@@ -197,6 +200,7 @@ def edit(
 ) -> None:
     """Change the text of a memory. `memlora memory undo` reverts it."""
     from memlora_mlx.errors import UsageError
+    from memlora_mlx.memory.secrets import describe_withheld
     from memlora_mlx.memory.store.lookup import find_by_prefix
 
     with open_workspace(models=False) as opened:
@@ -208,15 +212,17 @@ def edit(
             )
         print_columns(_head(edited.memory), edited.memory.text)
         _print_problem(edited.problem)
+        _print_problem(describe_withheld(edited.withheld) or None)
 
 
 @command(app, "delete", "memlora memory delete 3f2a91c0")
 def delete(
     ids: Annotated[list[str], typer.Argument(metavar="ID", help="Ids of memories; their first characters are enough.")],
 ) -> None:
-    """Delete memories.
+    """Forget memories; this can be undone.
 
-    `memlora memory undo` restores each one, but not an image that no other memory uses.
+    `memlora memory undo` restores each one, but not an image that no other memory uses. Until then the history keeps the
+    text: `memlora memory erase` removes it for good.
     """
     from memlora_mlx.memory.store.lookup import find_by_prefix
 
@@ -343,6 +349,13 @@ def _head(memory: MemoryRecord) -> str:
     return f"{memory.id[:8]}  {format_day(memory.said_at):<17} {owner_name(memory.owner) or '':<12} "
 
 
+command(
+    app,
+    "erase",
+    "memlora memory erase 3f2a91c0",
+    'memlora memory erase --containing "Elm Street 12"',
+    "memlora memory erase --person Ann --dry-run",
+)(erase_memories)
 command(app, "export", "memlora memory export memories.jsonl", "memlora memory export > memories.jsonl")(
     export_memories
 )

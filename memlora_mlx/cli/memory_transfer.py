@@ -27,6 +27,7 @@ def export_memories(
     """Write all memories as JSON lines, for a backup or for another machine."""
     from memlora_mlx.errors import UsageError
     from memlora_mlx.memory.store.export_import import export_lines
+    from memlora_mlx.memory.traces import note_export
 
     with open_workspace(models=False) as opened:
         lines = (printable_json(json.dumps(row, ensure_ascii=False)) for row in export_lines(opened.require_store()))
@@ -44,6 +45,7 @@ def export_memories(
                     count += line.startswith('{"kind": "memory"')
         except OSError as error:
             raise UsageError(f"Cannot write {file}: {error.strerror}. Choose another path.") from error
+        note_export(opened.settings.home, file)
     stderr_console().print(f"{count} memories in {file}")
 
 

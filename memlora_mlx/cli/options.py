@@ -53,6 +53,15 @@ class ModelOptions:
         return {"student": self.student, "experts": self.experts, "expert_mode": self.mode}
 
 
+KeepSecretsOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--keep-secrets",
+        help="Store passwords, keys, card numbers and IBANs that are said, instead of a mark (default: the setting"
+        " `keep_secrets`, which is off).",
+        show_default=False,
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 UserOption = Annotated[
     list[str] | None,

@@ -23,6 +23,7 @@ from memlora_mlx.cli.options import (
     require_split_scheme,
 )
 from memlora_mlx.cli.progress import ProgressLine
+from memlora_mlx.cli.teach_all import ALL_STAGES, Taught, commands_for_a_mac, have_questions
 from memlora_mlx.text import format_duration
 
 if TYPE_CHECKING:
@@ -78,12 +79,17 @@ class ServerOptions:
 def teach_command(
     *,
     stage: Annotated[
-        str,
+        str | None,
         typer.Option(
             metavar="STAGE",
-            help="Stage to create examples for: extraction, update or generation. `memlora vqa build` creates those for vqa.",
+            help="Stage to create examples for: extraction, update or generation. `memlora vqa build` creates those for vqa."
+            " Required without --all.",
         ),
-    ],
+    ] = None,
+    every: Annotated[
+        bool,
+        typer.Option("--all", help="Ask for all stages, one after the other, and say how a Mac trains on the answers."),
+    ] = False,
     files: Annotated[
         list[Path] | None,
         typer.Argument(metavar="DATA", help="Conversations, as `memlora ingest` reads them.", show_default=False),
@@ -126,27 +132,45 @@ def teach_command(
     from memlora_mlx.conversations.splits import SPLITS
     from memlora_mlx.errors import UsageError
 
-    requested = _stage(stage)  # before anything is read or asked
+    if every == (stage is not None):
+        raise UsageError("Give --stage STAGE, or --all for all stages.")
+    requested = ALL_STAGES if every else (_stage(stage or ""),)  # before anything is read or asked
     require_split_scheme(split)
     if teacher is not None:
         local = _local_teacher(teacher)
         if server.model is not None or server.base_url:
             raise UsageError(f"The teacher {teacher} needs no server. Remove --model and --base-url, or --teacher.")
-        paths, names = require_files(files or []), conversation or []
-        result = _generate_locally(local, requested, SPLITS[split], files=paths, names=names, count=lives, seed=seed)
-        if as_json:
-            print_json(
-                {"rows": result.examples, "file": str(result.path), "skipped_test_conversations": result.skipped}
-            )
-        else:
-            typer.echo(f"{result.examples} examples written: {result.path}")
+        sources: dict[str, Any] = {"files": require_files(files or []), "names": conversation or []}
+        made = [_generate_locally(local, one, SPLITS[split], **sources, count=lives, seed=seed) for one in requested]
+        _print_taught([_locally_taught(result) for result in made], every=every, as_json=as_json)
         return
     if server.model is None or not files:
         raise UsageError(
             "Give DATA with --model and --base-url of a server, or --teacher synthetic, which needs neither."
         )
     conversations = select_conversations(require_files(files), conversation)
-    _ask_server(server, requested, conversations, SPLITS[split], limit=limit, files=files, as_json=as_json)
+    taught = [
+        _ask_server(server, one, conversations, SPLITS[split], limit=limit, files=files)
+        for one in requested
+        if one != "generation" or not every or have_questions(files)
+    ]
+    _print_taught(taught, every=every, as_json=as_json)
+
+
+def _print_taught(taught: list[Taught], *, every: bool, as_json: bool) -> None:
+    if as_json:
+        print_json([one.as_json for one in taught] if every else taught[0].as_json)
+        return
+    for one in taught:
+        typer.echo(one.text)
+    if every:
+        for line in commands_for_a_mac(taught[0].path.parents[1], {one.path.parent.name for one in taught}):
+            typer.echo(line)
+
+
+def _locally_taught(result: GeneratedExamples) -> Taught:
+    told = {"rows": result.examples, "file": str(result.path), "skipped_test_conversations": result.skipped}
+    return Taught(result.path, f"{result.examples} examples written: {result.path}", told)
 
 
 def _ask_server(
@@ -157,9 +181,8 @@ def _ask_server(
     *,
     limit: int | None,
     files: list[Path],
-    as_json: bool,
-) -> None:
-    """Ask the teacher for examples of a stage, and print what was written."""
+) -> Taught:
+    """Ask the teacher for examples of a stage."""
     from memlora_mlx.distill.annotation import AnnotationJob
     from memlora_mlx.distill.answer_files import AnswerFiles, teacher_file
     from memlora_mlx.distill.teacher_prompts import select_exchanges
@@ -172,12 +195,8 @@ def _ask_server(
         path = teacher_file(opened.settings.home, stage, model)
         if stage == "generation":
             written = _generation(model, selection, opened, files, splits, path)
-            display.close()
-            if as_json:
-                print_json({"rows": written, "file": str(path), "skipped_test_exchanges": selection.skipped})
-            else:
-                typer.echo(f"{written} examples written: {path}")
-            return
+            told = {"rows": written, "file": str(path), "skipped_test_exchanges": selection.skipped}
+            return Taught(path, f"{written} examples written: {path}", told)
         teacher = options.teacher()
         with AnswerFiles(path) as answers:
             job = AnnotationJob(teacher, answers, on_progress=display.show)
@@ -189,10 +208,7 @@ def _ask_server(
                     f"Stopped after {job.stats.done} of {job.stats.total} questions; all answers are saved. Run the same"
                     " command to continue."
                 ) from None
-    if as_json:
-        print_json(teach_as_json(stats, path, selection))
-    else:
-        typer.echo(summarise(stats, path))
+    return Taught(path, summarise(stats, path), teach_as_json(stats, path, selection))
 
 
 def _stage(name: str) -> Stage:
@@ -231,11 +247,16 @@ def _generate_locally(teacher: LocalTeacher, stage: Stage, splits: Splits, **opt
         return make_examples(teacher, stage, opened, splits, on_progress=progress, **options)
 
 
-def generate_synthetic_examples(stage: Stage, lives: int, seed: int) -> GeneratedExamples:
-    """Generate examples for a stage from this many synthetic dialogues, as `--teacher synthetic --seed` does."""
+def generate_examples(teacher: LocalTeacher, stage: Stage, **options: Any) -> GeneratedExamples:
+    """Make the examples of a stage with a teacher that needs no server; for the options see `make_examples`."""
     from memlora_mlx.conversations.splits import SPLITS
 
-    return _generate_locally("synthetic", stage, SPLITS["paper"], count=lives, seed=seed)
+    return _generate_locally(teacher, stage, SPLITS["paper"], **options)
+
+
+def generate_synthetic_examples(stage: Stage, lives: int, seed: int) -> GeneratedExamples:
+    """Generate examples for a stage from this many synthetic dialogues, as `--teacher synthetic --seed` does."""
+    return generate_examples("synthetic", stage, count=lives, seed=seed)
 
 
 def _generation(

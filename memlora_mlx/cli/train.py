@@ -1,4 +1,4 @@
-"""`memlora train`: train an expert, resume a run, or search for the best settings."""
+"""`memlora train`: train all experts or one, resume a run, or search for the best settings."""
 
 from __future__ import annotations
 
@@ -13,17 +13,22 @@ from memlora_mlx.cli.options import DataOption, JsonOption, RecipeOptions, Stude
 
 
 class TrainGroup(DefaultCommandGroup):
-    """`memlora train --stage update` trains; `--search` and `--resume` are the older spellings of those commands."""
+    """`memlora train` trains all experts, and `memlora train --stage update` one of them.
 
-    default = "run"
-    flags: ClassVar[dict[str, str]] = {"--search": "search", "--resume": "resume"}
+    `--search` and `--resume` are the older spellings of those commands.
+    """
+
+    default = "all"
+    flags: ClassVar[dict[str, str]] = {"--search": "search", "--resume": "resume", "--stage": "run"}
 
 
 app = typer.Typer(
     cls=TrainGroup,
     subcommand_metavar="[COMMAND] [OPTIONS]",
-    help="Train experts.\n\nWithout the name of a command, `run` is meant: see `memlora train run --help` for its options.",
+    help="Train experts.\n\nWithout the name of a command, all experts of the student are trained: see `memlora train all"
+    " --help`. With --stage, one is: see `memlora train run --help`.",
     epilog=examples(
+        "memlora train --budget 2h",
         "memlora train --stage update",
         "memlora train resume",
         "memlora train search --locomo locomo10.json",
@@ -49,6 +54,52 @@ OutOption = Annotated[
     Path | None,
     typer.Option("--out", metavar="FOLDER", help="Folder to create for the run (default: a new one in <home>/runs)."),
 ]
+
+
+@command(app, "all", "memlora train", "memlora train --budget 2h", "memlora train all --plan")
+def all_command(
+    ctx: typer.Context,
+    *,
+    budget: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME",
+            help="Make the plan fit into this time, such as 20m, 2h or 1h30m (default: as long as the recipes take).",
+        ),
+    ] = None,
+    locomo: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="LoCoMo's JSON file, whose annotations are used as training data too."),
+    ] = None,
+    val: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Judge the whole pipeline on the conversations and questions of this file, in LoCoMo's form (default:"
+            " generated lives that no training uses).",
+        ),
+    ] = None,
+    student: StudentOption = None,
+    new: Annotated[
+        bool, typer.Option("--new", help="Begin a new session even if there is one that has not finished.")
+    ] = False,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Only make the plan and print it. The same command without --plan trains.")
+    ] = False,
+    no_install: Annotated[
+        bool, typer.Option("--no-install", help="Do not install the new experts, even if they are better.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Train the experts of all stages, judge each of them, and install those that are better.
+
+    Training data is made where there is none. You can stop at any time, or kill it: the same command continues. At the end a
+    report says what got better and by how much.
+    """
+    from memlora_mlx.cli.train_all import SessionRequest, run_session
+
+    request = SessionRequest(budget, locomo, val, not no_install, new, plan)
+    run_session(request, student=student, command=command_line(ctx), as_json=as_json)
 
 
 @command(

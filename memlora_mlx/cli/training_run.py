@@ -21,9 +21,6 @@ if TYPE_CHECKING:
     from memlora_mlx.distill.training_runs import TrainingConfig
     from memlora_mlx.memory.workspace import Workspace
 
-# Times the recipe's learning rate, where a run continues from the expert in use: it must not forget what it knows.
-CONTINUE_LEARNING_RATE_FACTOR = 1 / 15
-
 
 def run_training(
     decide: Callable[[Workspace], tuple[TrainingConfig, Path]],
@@ -77,7 +74,7 @@ def new_run(
         BadTrainingData: there is no training data.
     """
     from memlora_mlx.distill import training_runs
-    from memlora_mlx.distill.recipes import check_recipe, read_recipe
+    from memlora_mlx.distill.recipes import CONTINUE_LEARNING_RATE_FACTOR, check_recipe, read_recipe
     from memlora_mlx.errors import UsageError
     from memlora_mlx.records import STAGES
 
@@ -144,6 +141,7 @@ def _train(opened: Workspace, config: TrainingConfig, folder: Path, command: str
                 folder,
                 on_start=progress.start,
                 on_point=progress.show,
+                on_note=progress.print,
                 cancelled=cancelled,
                 command=training_runs.starting_command(folder) or command,
             )
@@ -161,6 +159,7 @@ def _train(opened: Workspace, config: TrainingConfig, folder: Path, command: str
 
 def _start_expert_folder(name: str | None, opened: Workspace, recipe: Recipe) -> str | None:
     """The expert that a run continues from: the one named, or the one in use if it adapts the same layers."""
+    from memlora_mlx.distill.recipes import continues
     from memlora_mlx.models.adapter_registry import read_card
 
     if name is not None:
@@ -168,9 +167,7 @@ def _start_expert_folder(name: str | None, opened: Workspace, recipe: Recipe) ->
     folder = opened.expert_folders.get(recipe.stage)
     if folder is None:
         return None
-    trained_by, expected = read_card(folder).recipe, recipe.as_dict()
-    is_alike = all(trained_by.get(key) == expected[key] for key in ("keys", "rank", "num_layers"))
-    return str(folder.resolve()) if is_alike else None
+    return str(folder.resolve()) if continues(read_card(folder).recipe, recipe) else None
 
 
 def _broadcast_config(decided: tuple[TrainingConfig, Path] | None) -> tuple[TrainingConfig, Path]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from memlora_mlx.distill.expert_rollback import keep_previous
 from memlora_mlx.distill.training_runs import VALIDATION_ROWS, TrainingConfig, TrainingData, config_from_json, read_data
 from memlora_mlx.errors import AdapterMismatch, BadTrainingData, UsageError
 from memlora_mlx.files import atomic_folder
@@ -64,6 +65,28 @@ def verify_expert(
     return [*findings, *_measured(expert, student, home, data)]
 
 
+def install_experts(source: str, student: Student, name: str, home: Path, *, stage: Stage | None = None) -> list[Path]:
+    """Install all experts of a folder, a training run, an archive or a repository on the hub. Returns their new folders.
+
+    All of them are checked before the first one is installed.
+
+    Args:
+        student, name, stage: see `install_expert`; with a stage, only its expert is installed.
+
+    Raises:
+        AdapterMismatch, UsageError, DownloadFailed: see `install_expert` and `experts_from`.
+    """
+    from memlora_mlx.distill.expert_archives import experts_from
+
+    with experts_from(source) as found:
+        several = len(found) > 1
+        chosen = [folder for known, folder in found.items() if not several or stage in (None, known)]
+        if not chosen:
+            raise UsageError(f"{source} has no {stage} expert. It has: {', '.join(str(known) for known in found)}.")
+        checked = [(folder, _check_expert(folder, student, stage)) for folder in chosen]
+        return [_put(folder, found_stage, name, home) for folder, found_stage in checked]
+
+
 def install_expert(folder: Path, student: Student, name: str, home: Path, *, stage: Stage | None = None) -> Path:
     """Install an expert for a student, in place of the one that is installed. Returns its new folder.
 
@@ -79,6 +102,11 @@ def install_expert(folder: Path, student: Student, name: str, home: Path, *, sta
     """
     if not (folder / CONFIG).is_file() and (folder / "expert" / CONFIG).is_file():
         folder = folder / "expert"
+    return _put(folder, _check_expert(folder, student, stage), name, home)
+
+
+def _check_expert(folder: Path, student: Student, stage: Stage | None) -> Stage:
+    """The stage of an expert that is whole and fits the student. Raises: see `install_expert`."""
     card = read_card(folder)
     stated = card.stage
     if stage is not None and stated is not None and stated != stage:
@@ -86,8 +114,16 @@ def install_expert(folder: Path, student: Student, name: str, home: Path, *, sta
     stage = stage or _stage(folder, card)
     _check_files(folder, card)
     _read(folder, stage, student)
+    return stage
+
+
+def _put(folder: Path, stage: Stage, name: str, home: Path) -> Path:
     place = installed_folder(home) / registry_name(name, home) / stage
     if folder.resolve() != place.resolve():
+        try:
+            keep_previous(place)
+        except OSError as error:
+            raise UsageError(f"Cannot write to {place.parent} ({error.strerror}). Nothing was installed.") from error
         _copy(folder, place)
     return place
 

@@ -146,7 +146,7 @@ _DECISION_PATTERNS: Mapping[Stage, list[tuple[str, float | None]]] = {
 
 
 def training_batches(
-    data: Sequence[TokenizedExample], size: int, *, seed: int | None, rank: int = 0, world: int = 1
+    data: Sequence[TokenizedExample], size: int, *, seed: int | None, rank: int = 0, world: int = 1, parts: int = 1
 ) -> Iterator[TrainingBatch]:
     """One pass over the data: every example once, examples of similar length together.
 
@@ -154,9 +154,11 @@ def training_batches(
         size: examples in a step, over all processes.
         seed: of the random order; None sorts by length, as for validation.
         rank, world: this process's number among those that share each step, and how many they are.
+        parts: a step is given in so many batches, one after the other, whose gradients are averaged.
     """
     for chosen in plan_batches([len(example.tokens) for example in data], size, seed=seed):
-        yield _batch([data[i] for i in chosen], rank, world)
+        for part in range(parts):
+            yield _batch([data[i] for i in chosen], rank + world * part, world * parts)
 
 
 def plan_batches(lengths: Sequence[int], size: int, *, seed: int | None) -> list[list[int]]:

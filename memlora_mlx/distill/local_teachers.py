@@ -46,6 +46,7 @@ def make_examples(
     names: Sequence[str] = (),
     count: int = DEFAULT_DIALOGUES,
     seed: int = 0,
+    validation: int = VALIDATION_DIALOGUES,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> GeneratedExamples:
     """Write the examples of a stage, from the observations in LoCoMo files or from synthetic dialogues.
@@ -53,6 +54,7 @@ def make_examples(
     Args:
         files, names: for `observations`: LoCoMo's files, and the names of the conversations to use (default: all).
         count, seed: for `synthetic`: the number of training dialogues, and their seed.
+        validation: for `synthetic`: the number of dialogues for validation.
         on_progress: called with the number of conversations or dialogues that are done, and their total.
 
     Raises:
@@ -71,9 +73,9 @@ def make_examples(
         return GeneratedExamples(
             path, write_examples(path, _counted(examples, len(chosen), on_progress)), len(found) - len(chosen)
         )
-    parts: list[tuple[int, Split]] = [(count, "train"), (VALIDATION_DIALOGUES, "validation")]
+    parts: list[tuple[int, Split]] = [(count, "train"), (validation, "validation")]
     examples = (made for number, split in parts for made in _synthetic(stage, number, split, workspace, seed))
-    total = (count + VALIDATION_DIALOGUES) * (1 if stage == "generation" else 2)  # dialogues, and chats
+    total = (count + validation) * (1 if stage == "generation" else 2)  # dialogues, and chats
     return GeneratedExamples(path, write_examples(path, _counted(examples, total, on_progress)))
 
 

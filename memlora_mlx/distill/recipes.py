@@ -15,6 +15,9 @@ from typing import Any
 from memlora_mlx.errors import UsageError
 from memlora_mlx.records import Stage
 
+# Times the recipe's learning rate, where a run continues from the expert in use: it must not forget what it knows.
+CONTINUE_LEARNING_RATE_FACTOR = 1 / 15
+
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
@@ -43,6 +46,7 @@ class Recipe:
     )
     seed: int = 0
     grad_checkpoint: bool = False
+    accumulate: int = 1  # a batch is computed in so many parts, one after the other; this needs less memory
     origin: Mapping[str, Any] = field(default_factory=dict)  # the file as read
 
     def changed(self, **changes: Any) -> Recipe:
@@ -111,13 +115,20 @@ _OWN_KEYS: Mapping[str, type] = {
     "patience": int,
     "validations": int,
     "decision_weight": float,
+    "accumulate": int,
 }
+
+
+def continues(trained_by: Mapping[str, Any], recipe: Recipe) -> bool:
+    """Whether a run with this recipe can continue from an expert with that one: both adapt the same layers."""
+    expected = recipe.as_dict()
+    return all(trained_by.get(key) == expected[key] for key in ("keys", "rank", "num_layers"))
 
 
 def check_recipe(recipe: Recipe) -> None:
     """Raises UsageError for values that no run can use."""
     positive = ("rank", "scale", "learning_rate", "batch_size", "epochs", "patience", "validations", "max_seq_length")
-    for name in positive:
+    for name in (*positive, "accumulate"):
         if not getattr(recipe, name) > 0:
             raise UsageError(f"The recipe's {name} is {getattr(recipe, name)}. It must be above 0.")
     if not 0 <= recipe.dropout < 1:

@@ -25,6 +25,7 @@ from memlora_mlx.errors import UsageError
 from memlora_mlx.memory import stages
 from memlora_mlx.memory.corrections import EXCHANGE_CHARACTERS
 from memlora_mlx.memory.results import UpdateInput
+from memlora_mlx.memory.secrets import screen_exchange
 from memlora_mlx.records import Exchange, Scope, Stage
 
 TEACHER_EXTRACTION = f"""\
@@ -81,7 +82,10 @@ def select_exchanges(
     kept: list[Exchange] = []
     skipped = 0
     for conversation in conversations:
-        exchanges = conversation_exchanges(conversation, user=user)[:limit]
+        said = conversation_exchanges(conversation, user=user)[:limit]
+        # What is secret or private is neither sent to a teacher nor trained on.
+        screened = (screen_exchange(exchange).exchange or exchange for exchange in said)
+        exchanges = [exchange for exchange in screened if exchange.messages]
         if splits.split_of(conversation.name) == "test":
             skipped += len(exchanges)
         else:

@@ -163,20 +163,22 @@ class Trainer:
         run, started, begun = self, time.perf_counter(), self.progress.step
         before = self.progress.seconds
         count = min(self._stretch - begun % self._stretch, self.steps - begun)
+        parts = self.recipe.accumulate
 
         class Report(TrainingCallback):
             def on_train_loss_report(self, info: dict[str, Any]) -> None:
-                run.progress.step = begun + info["iteration"]
+                run.progress.step = begun + info["iteration"] // parts
                 run.progress.seconds = before + time.perf_counter() - started
                 run._after_step(info)
-                if info["iteration"] == count:
+                if info["iteration"] == count * parts:
                     raise _StretchDone  # else mlx-lm would write the weights as well
 
         args = TrainingArgs(
             batch_size=self.recipe.batch_size,
-            iters=count,
-            steps_per_report=1,
-            steps_per_save=count + 1,
+            iters=count * parts,
+            steps_per_report=parts,
+            steps_per_save=count * parts + 1,
+            grad_accumulation_steps=parts,
         )
         try:
             with contextlib.redirect_stdout(io.StringIO()):  # hides mlx-lm's own display; ours follows the callback
@@ -204,7 +206,7 @@ class Trainer:
                 self.progress.step / self._per_epoch,
                 train_loss=loss,
                 learning_rate=float(info["learning_rate"]),
-                tokens_per_second=self._tokens * info["iterations_per_second"],
+                tokens_per_second=self._tokens * info["iterations_per_second"] / self.recipe.accumulate,
                 memory_bytes=int(info["peak_memory"] * 1e9),
                 seconds=self.progress.seconds,
             )
@@ -253,15 +255,17 @@ class Trainer:
 
     def _next_batches(self, **_: Any) -> Iterator[tuple[mx.array | None, ...]]:
         """The batches from the current step on, without end."""
-        recipe, step = self.recipe, self.progress.step
+        recipe, step, parts = self.recipe, self.progress.step, self.recipe.accumulate
         while True:
             epoch, skip = divmod(step, self._per_epoch)
             seed = 1_000_003 * recipe.seed + epoch
-            batches = training_batches(self.training, recipe.batch_size, seed=seed, rank=self._rank, world=self._world)
-            for batch in itertools.islice(batches, skip, None):
+            shares = {"rank": self._rank, "world": self._world, "parts": parts}
+            batches = training_batches(self.training, recipe.batch_size, seed=seed, **shares)
+            for number, batch in enumerate(itertools.islice(batches, skip * parts, None)):
                 self._tokens = batch.read
-                yield *batch_arrays(self.student, batch), _key(recipe.seed, step, self._rank)
-                step += 1
+                part = number % parts
+                yield *batch_arrays(self.student, batch), _key(recipe.seed, step, self._rank + self._world * part)
+                step += part == parts - 1
 
     def _write_point(self, point: MetricsPoint) -> None:
         self.points.append(point)

@@ -12,7 +12,7 @@ import json
 import shutil
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -75,6 +75,7 @@ def train(
     *,
     on_start: Callable[[TrainingData, int], None] = lambda data, left_out: None,
     on_point: Callable[[MetricsPoint], None] = lambda point: None,
+    on_note: Callable[[str], None] = lambda line: None,
     cancelled: threading.Event | None = None,
     command: str = "",
 ) -> Path:
@@ -85,6 +86,7 @@ def train(
     Args:
         on_start: called with the data and the number of training examples that are too long.
         on_point, cancelled: see `Trainer`.
+        on_note: called with a line for the user, where a step had to be changed to fit into the memory.
         command: for the card.
 
     Raises:
@@ -109,11 +111,11 @@ def train(
     training, left_out = tokenize_examples(student, data.training, **options)
     validation, _ = tokenize_examples(student, data.validation, **options, purpose="validate with")
     on_start(data, left_out)
-    _check_memory(student, config, training)
+    config = _fitted_to_memory(student, config, training, on_note)
     with run_lock(folder) if distributed.rank() == 0 else contextlib.nullcontext():
         start = Path(config.start) if config.start else None
         trainer = Trainer(
-            student, recipe, training, validation, folder, start=start, on_point=on_point, cancelled=cancelled
+            student, config.recipe, training, validation, folder, start=start, on_point=on_point, cancelled=cancelled
         )
 
         def write(expert: Path, result: TrainingResult) -> Path:
@@ -122,17 +124,31 @@ def train(
         return _train_and_write(trainer, folder, write)
 
 
-def _check_memory(student: Student, config: TrainingConfig, training: Sequence[TokenizedExample]) -> None:
-    """Raises TrainingFailed if a step needs more memory than there is."""
-    from memlora_mlx.distill.training_step import estimate_memory
+def _fitted_to_memory(
+    student: Student,
+    config: TrainingConfig,
+    training: Sequence[TokenizedExample],
+    on_note: Callable[[str], None],
+) -> TrainingConfig:
+    """The settings with which a step fits into this machine's memory. Raises TrainingFailed: there are none."""
+    from memlora_mlx.distill.training_step import estimate_memory, fit_to_memory
     from memlora_mlx.models.device import usable_memory
 
-    needed, usable = estimate_memory(student, config.recipe, training), usable_memory()
-    if needed > usable:
+    usable = usable_memory()
+    recipe = fit_to_memory(student, config.recipe, training, usable)
+    if (needed := estimate_memory(student, recipe, training)) > usable:
         raise TrainingFailed(
-            f"A training step needs about {_gibibytes(needed)} of memory and {_gibibytes(usable)} is available. Use a "
-            f"smaller --batch-size than {config.recipe.batch_size}, --grad-checkpoint or a quantised student."
+            f"A training step needs about {_gibibytes(needed)} of memory and {_gibibytes(usable)} is available, even with "
+            "one example at a time and activations computed again. Use a smaller --max-seq-length or a quantised student."
         )
+    if recipe != config.recipe:
+        before = estimate_memory(student, config.recipe, training)
+        parts = f", and each batch is computed in {recipe.accumulate} parts" if recipe.accumulate > 1 else ""
+        on_note(
+            f"A step would need about {_gibibytes(before)} of memory and {_gibibytes(usable)} is available: activations "
+            f"are computed again instead of kept{parts}. It then needs about {_gibibytes(needed)}."
+        )
+    return replace(config, recipe=recipe)
 
 
 def _train_and_write(trainer: Trainer, folder: Path, write: Callable[[Path, TrainingResult], Path]) -> Path:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -143,18 +143,41 @@ def estimate_memory(student: Student, recipe: Recipe, data: Sequence[TokenizedEx
     needs from the forward pass. Within a tenth of the memory that MLX's CPU back end was measured to take.
     """
     config = student.config
-    hidden, inner = int(config["hidden_size"]), int(config["intermediate_size"])
+    hidden, inner = int(config["hidden_size"]), _inner_width(config)
     heads, blocks = int(config["num_attention_heads"]), int(config["num_hidden_layers"])
     itemsize = 4 if mx.default_device() == mx.Device(mx.cpu) else 2
-    rows = -(-recipe.batch_size // distributed.world_size())
+    rows = -(-recipe.batch_size // (distributed.world_size() * recipe.accumulate))
     largest = sorted(data, key=lambda example: len(example.tokens))[-rows:]
     longest = len(largest[-1].tokens)
     tokens = len(largest) * longest
     adapted = sum(inner if "down" in key else hidden for key in recipe.keys)  # width of the inputs after dropout
-    per_block = int(tokens * (6 * hidden + 4 * inner + 0.8 * adapted + 0.6 * heads * longest)) * itemsize
+    streams = int(config.get("altup_num_inputs") or 1)  # Gemma 3n carries several hidden states from block to block
+    per_block = int(tokens * ((5 + streams) * hidden + 4 * inner + 0.8 * adapted + 0.6 * heads * longest)) * itemsize
     head = 3 * sum(len(example.weights) for example in largest) * student.vocabulary * 4
-    kept = per_block + blocks * tokens * hidden * itemsize if recipe.grad_checkpoint else blocks * per_block
+    kept = per_block + blocks * tokens * streams * hidden * itemsize if recipe.grad_checkpoint else blocks * per_block
     return student.nbytes + kept + head + _features_needed(data, hidden * itemsize)
+
+
+def fit_to_memory(student: Student, recipe: Recipe, data: Sequence[TokenizedExample], usable: int) -> Recipe:
+    """The recipe with as little changed as a step needs to fit into `usable` bytes, by `estimate_memory`.
+
+    First activations are computed again instead of kept; then a batch is computed in two parts, four, and so on. Neither
+    changes what is learnt. The result may still need too much.
+    """
+    if estimate_memory(student, recipe, data) <= usable:
+        return recipe
+    recipe = recipe.changed(grad_checkpoint=True)
+    while estimate_memory(student, recipe, data) > usable and recipe.accumulate < recipe.batch_size:
+        recipe = recipe.changed(accumulate=min(2 * recipe.accumulate, recipe.batch_size))
+    return recipe
+
+
+def _inner_width(config: Mapping[str, Any]) -> int:
+    """The width of the feed-forward layers. Families name it differently, and Gemma 3n has one for each block."""
+    for name in ("intermediate_size", "block_ff_dim", "shared_intermediate_size"):
+        if value := config.get(name):
+            return max(map(int, value)) if isinstance(value, list | tuple) else int(value)
+    return 4 * int(config["hidden_size"])
 
 
 def _features_needed(data: Sequence[TokenizedExample], nbytes: int) -> int:

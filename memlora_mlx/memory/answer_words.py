@@ -9,8 +9,11 @@ from memlora_mlx.memory.abstention import NOT_MENTIONED
 from memlora_mlx.memory.retrieval.lexical import STOP_WORDS
 from memlora_mlx.memory.stages import PromptMemory
 from memlora_mlx.memory.stages.text import format_day
-from memlora_mlx.records import Grammar
+from memlora_mlx.records import Grammar, Handicap
 
+# How much likelier than another answer "Not mentioned" must be, in nats. A student of 135M parameters can hardly tell a question
+# without an answer from one with: see docs/decisions/0028-answers-from-few-lines-and-their-words.md.
+DECLINING_HANDICAP = 1.5
 _WORD = re.compile(r"\w+(?:[-'’]\w+)*")
 FUNCTION_WORDS = STOP_WORDS | frozenset(
     [
@@ -128,7 +131,8 @@ def answer_grammar(question: str, memories: Sequence[PromptMemory]) -> Grammar:
         "\n"
         r"END: /[.!?]?/"
     )
-    return Grammar("lark", text, max(words, key=len))
+    # "Not" decides: with a whole word as its start, the handicap would come a token too late.
+    return Grammar("lark", text, max(words, key=len), Handicap(NOT_MENTIONED.split()[0], DECLINING_HANDICAP))
 
 
 def _inflections(word: str) -> set[str]:

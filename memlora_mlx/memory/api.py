@@ -7,13 +7,17 @@ there are `ask`, `undo` and the time something was said.
 from __future__ import annotations
 
 import logging
+import threading
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any, Self
 
-from memlora_mlx.errors import UsageError, VisionMissing
+from memlora_mlx.errors import Cancelled, UsageError, VisionMissing
 from memlora_mlx.memory import visual_questions
+from memlora_mlx.memory.api_erasing import ErasingMemory
 from memlora_mlx.memory.editing import UNCHANGED, Reversal
 from memlora_mlx.memory.mem0_format import (
     Messages,
@@ -31,19 +35,19 @@ from memlora_mlx.memory.mem0_format import (
 )
 from memlora_mlx.memory.results import Answer, CallCost
 from memlora_mlx.memory.search.find import embed_some_messages, find
+from memlora_mlx.memory.secrets import describe_withheld
 from memlora_mlx.memory.store.history import memory_history
-from memlora_mlx.memory.store.upkeep import erase_everything
 from memlora_mlx.memory.verbatim import store_verbatim
 from memlora_mlx.memory.workspace import Workspace
 from memlora_mlx.models.model_config import text_only_message
-from memlora_mlx.records import Exchange, Hit, Scope
-from memlora_mlx.settings import APP_HISTORY, CHAT_HISTORY, CORRECTIONS, Settings, load_settings
+from memlora_mlx.records import Exchange, Hit, Priority, Scope
+from memlora_mlx.settings import Settings, load_settings
 from memlora_mlx.text import clean_text
 
 log = logging.getLogger(__name__)
 
 
-class Memory:
+class Memory(ErasingMemory):
     """A long-term memory on this machine; close it, or use it in a `with` statement. Models load when first needed.
 
     Args:
@@ -91,6 +95,8 @@ class Memory:
         prompt: str | None = None,
         images_from: Path | None = None,
         key: str | None = None,
+        background: bool = False,
+        cancelled: threading.Event | None = None,
     ) -> dict[str, Any]:
         """Extract memories from messages and store them.
 
@@ -101,11 +107,15 @@ class Memory:
             prompt, memory_type: of Mem0; not supported, because the experts are trained on fixed prompts.
             images_from: the folder of an `image_url` that is a path. A `data:` image is stored, a web address is not.
             key: names this call; a second one with the same key stores nothing and returns no results.
+            background: give way to replies and answers that somebody waits for.
+            cancelled: set it, on another thread, to stop before the next step of the student.
 
-        Returns `{"results": [{"id", "memory", "event", ...}]}`, with `previous_memory` for an UPDATE.
+        Returns `{"results": [{"id", "memory", "event", ...}]}`, with `previous_memory` for an UPDATE. Where secrets or private
+        passages were not stored, `withheld` counts them by kind.
 
         Raises:
             UsageError: an image cannot be stored; nothing is then remembered.
+            Cancelled: `cancelled` was set. The exchanges before that moment are stored whole, the others not at all.
         """
         _refuse_prompts(prompt, memory_type)
         owner = owner_of(user_id, agent_id, run_id)
@@ -113,7 +123,8 @@ class Memory:
         extra, expires = dict(metadata or {}), expiry_of(expiration_date)
         keep = self.workspace.store.images.store_exchange_images
         exchanges = [keep(each, images_from, _reject_image) for each in exchanges_of(messages, owner, said_at, key)]
-        return {"results": [item for each in exchanges for item in _add(self.workspace, each, extra, expires, infer)]}
+        work = _Work(extra, expires, infer, Priority.BACKGROUND if background else Priority.INTERACTIVE, cancelled)
+        return _added(_add(self.workspace, each, work) for each in exchanges)
 
     def search(
         self,
@@ -183,6 +194,7 @@ class Memory:
         """Give a memory a new text (`text`, or `data` as in Mem0 1.x), new metadata, or both."""
         edit = self.workspace.editor.revise(memory_id, data if text is None else text, metadata=metadata)
         _warn(edit.problem)
+        _warn(describe_withheld(edit.withheld) or None)
         return {"message": "Memory updated successfully!" if edit.is_change else UNCHANGED}
 
     def delete(self, memory_id: str) -> dict[str, str]:
@@ -199,11 +211,6 @@ class Memory:
     def history(self, memory_id: str) -> list[dict[str, Any]]:
         """All that happened to one memory, oldest first."""
         return [history_to_mem0(revision) for revision in memory_history(self.workspace.store, memory_id)]
-
-    def reset(self) -> None:
-        """Forget everything: history, what was typed in chats, and the training pairs that corrections have left."""
-        erase_everything(self.workspace.store)
-        _remove_typed(self.workspace.settings.home)
 
     # ------------------------------------------------------------------ beyond Mem0
 
@@ -250,7 +257,9 @@ class Memory:
         names = len({hit.owner for hit in hits}) > 1
         return self.workspace.pipeline.answer(question, hits, names=names, on_text=on_text, free=free)
 
-    def find(self, query: str, *, scopes: Sequence[Scope] = (Scope(),), limit: int = 10, **options: Any) -> list[Hit]:
+    def find(
+        self, /, query: str, *, scopes: Sequence[Scope] = (Scope(),), limit: int = 10, **options: Any
+    ) -> list[Hit]:
         """What fits a query best as records, `limit` hits for each scope; `options` are those of `search.find`."""
         if not query.strip():
             raise UsageError("the query is empty; say what to look for")
@@ -286,13 +295,42 @@ class Memory:
         return _reversal(self.workspace.editor.redo, revision, user_id, agent_id, run_id)
 
 
-def _add(
-    workspace: Workspace, exchange: Exchange, metadata: dict[str, Any], expires: datetime | None, infer: bool
-) -> list[dict[str, Any]]:
-    if not infer:
-        return store_verbatim(workspace, exchange, metadata, expires)
-    remembered = workspace.pipeline.remember(exchange, metadata=metadata, expires_at=expires)
-    return [change_to_mem0(change) for change in remembered.applied if change.rejected is None]
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """How the exchanges of one `add` are stored."""
+
+    metadata: dict[str, Any]
+    expires: datetime | None
+    infer: bool
+    priority: Priority
+    cancelled: threading.Event | None
+
+
+def _add(workspace: Workspace, exchange: Exchange, work: _Work) -> tuple[list[dict[str, Any]], Mapping[str, int]]:
+    """The results of one exchange, and what was not stored of it."""
+    if not work.infer:
+        if work.cancelled is not None and work.cancelled.is_set():
+            raise Cancelled("the call was cancelled; the exchanges before that are stored")
+        return store_verbatim(workspace, exchange, work.metadata, work.expires)
+    remembered = workspace.pipeline.remember(
+        exchange,
+        priority=work.priority,
+        cancelled=work.cancelled,
+        metadata=work.metadata,
+        expires_at=work.expires,
+    )
+    applied = [change_to_mem0(change) for change in remembered.applied if change.rejected is None]
+    return applied, remembered.withheld
+
+
+def _added(parts: Iterable[tuple[list[dict[str, Any]], Mapping[str, int]]]) -> dict[str, Any]:
+    """The results of all exchanges of one `add`."""
+    results: list[dict[str, Any]] = []
+    withheld: Counter[str] = Counter()
+    for items, taken in parts:
+        results += items
+        withheld.update(taken)
+    return {"results": results, **({"withheld": dict(withheld)} if withheld else {})}
 
 
 def _refuse_prompts(prompt: str | None, memory_type: str | None) -> None:
@@ -301,12 +339,6 @@ def _refuse_prompts(prompt: str | None, memory_type: str | None) -> None:
             "custom prompts and memory types are not supported: the experts are trained on fixed prompts."
             " Remove these arguments"
         )
-
-
-def _remove_typed(home: Path) -> None:
-    """Remove what was typed in chats, and the training pairs of corrections."""
-    for left in (home / CHAT_HISTORY, home / APP_HISTORY, *home.glob(f"teacher/*/{CORRECTIONS}")):
-        left.unlink(missing_ok=True)
 
 
 def _look(workspace: Workspace, question: str, image: str | Path) -> Answer:

@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from datetime import datetime
 
 from memlora_mlx.errors import TooManyChanges
-from memlora_mlx.memory.changes import Add, Change
+from memlora_mlx.memory.changes import Add, Change, Update
 from memlora_mlx.memory.store.store import Store
 from memlora_mlx.records import PROVENANCES, Exchange
 
@@ -31,6 +31,7 @@ class ChangeLimit:
     def approve(self, exchange: Exchange, changes: Sequence[Change]) -> None:
         """Count what an exchange is about to change. Raises TooManyChanges: it is more than is allowed."""
         concerned = set(self.changed)
+        waiting: list[tuple[str, str | None]] = []
         for change in changes:
             if isinstance(change, Add):
                 continue
@@ -40,10 +41,12 @@ class ChangeLimit:
             is_own = memory.source == exchange.source and exchange.source in self._resumed
             if not is_own and PROVENANCES.index(change.provenance) <= PROVENANCES.index(memory.provenance):
                 concerned.add(memory.id)
+                waiting.append((memory.text, change.text if isinstance(change, Update) else None))
         if len(concerned) > self.most:
             raise TooManyChanges(
                 f"Stopped at exchange {exchange.position + 1} of {exchange.source}: it would bring the older memories that"
                 f" this ingest changes or deletes to {len(concerned)} of {self.before}. What was read before it is stored."
-                " Look at the changes, then continue with --yes, or take them back with `memlora memory undo`."
+                " Look at the changes, then continue with --yes, or take them back with `memlora memory undo`.",
+                waiting,
             )
         self.changed = concerned

@@ -17,22 +17,35 @@ from memlora_mlx.memory.offered import cited, near_enough, without_talk
 from memlora_mlx.memory.pipeline import Pipeline
 from memlora_mlx.memory.results import ExchangeResult
 from memlora_mlx.memory.search.find import embed_some_messages, find
+from memlora_mlx.memory.secrets import screen_exchange
 from memlora_mlx.memory.store.conversations import SavedTurn, mark_remembered
 from memlora_mlx.memory.store.store import Store
-from memlora_mlx.records import Exchange, Hit, Image, MemoryRecord, Message, Priority, Request, Role, Scope
+from memlora_mlx.records import (
+    ChatMessages,
+    Completion,
+    Exchange,
+    Hit,
+    Image,
+    MemoryRecord,
+    Message,
+    Priority,
+    Request,
+    Role,
+    Scope,
+)
 from memlora_mlx.text import clean_text
 
 log = logging.getLogger(__name__)
 
 MAX_TURNS = 6  # of the running conversation that a reply sees, questions and replies counted
 REPLY_TOKENS = 256
+INSTRUCTIONS_SHARE = 0.2  # of a prompt that a system prompt may take
 LONGEST_SHARE = 0.75  # of a prompt that one message may take; the rest is for memories
 MAX_CHARACTERS_PER_TOKEN = 16
 _LEFT_OUT = "\n[...]\n"
 # Named, as the speakers are whom the experts were trained on: without names the student's own chatter became facts of the user.
 USER, ASSISTANT = "User", "Assistant"
-
-
+KEEPS = "I keep what matters of this."  # to a statement, where nobody waits for what was noted of it
 PINNED = "pinned"  # metadata of a memory that every reply is given
 MAX_PINNED = 10  # of an owner's pinned memories, those pinned last
 
@@ -46,15 +59,27 @@ class Chat:
     """One running conversation of one user.
 
     Args:
-        limit: memories that a reply sees.
+        limit: memories that a reply sees; with 0 none are looked for.
+        instructions: a system prompt. One that is too long loses its middle.
+        reply_tokens: the longest reply.
     """
 
-    def __init__(self, pipeline: Pipeline, user: str, *, limit: int) -> None:
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        user: str,
+        *,
+        limit: int,
+        instructions: str = "",
+        reply_tokens: int = REPLY_TOKENS,
+    ) -> None:
         self.pipeline, self._limit = pipeline, limit
+        self._instructions, self._reply_tokens = clean_text(instructions), reply_tokens
         self.owner = Scope(user_id=user)
         self.turns: list[tuple[Role, str]] = []
         self.hits: tuple[Hit, ...] = ()  # the memories that the last reply was given
-        self.cited: tuple[Hit, ...] = ()  # those of them whose words it used
+        self.cited: tuple[Hit, ...] = ()  # those of them whose words it has
+        self.completion: Completion | None = None  # what the last reply cost, once it ended by itself
 
     def resume(self, turns: Sequence[SavedTurn]) -> None:
         """Continue a conversation: the next reply sees its last questions and replies."""
@@ -90,47 +115,49 @@ class Chat:
         return self.pipeline.options.talks_freely or sees or is_question(text)
 
     def _reply(self, text: str, picture: Path | None, cancelled: threading.Event | None) -> Generator[str]:
-        text = self._fitting(clean_text(text), picture)
-        if not self.pipeline.options.talks_freely and picture is None:
+        text, engine = self._fitting(clean_text(text), picture, LONGEST_SHARE), self.pipeline.engine
+        self.hits, self.cited, self.completion = (), (), None
+        if self._limit and picture is None and not self.pipeline.options.talks_freely:
             yield from self._reply_from_memory(text, cancelled)
             return
-        pinned = [Hit(memory, None, 0.0) for memory in pinned_memories(self.pipeline.store, self.owner)]
-        ids = {hit.id for hit in pinned}
-        hits = pinned + [hit for hit in near_enough(self._found(text), self.pipeline.options) if hit.id not in ids]
-        engine, prompt_memories = self.pipeline.engine, self.pipeline.evidence(text, hits)
+        hits = self._offered(text) if self._limit else []
+        prompt_memories = self.pipeline.evidence(text, hits)
         budget = self._budget
+        system: ChatMessages = ()
+        if self._instructions:
+            system = (("system", self._fitting(self._instructions, None, INSTRUCTIONS_SHARE)),)
         earlier = tuple(self.turns[-MAX_TURNS:])
-        while earlier and engine.count_tokens((*earlier, ("user", text)), picture) > budget:
+        while earlier and engine.count_tokens((*system, *earlier, ("user", text)), picture) > budget:
             earlier = earlier[2:]  # without the oldest question and its reply
         fitted = stages.fit_prompt(
-            lambda kept: (*earlier, *stages.chat_turn_with_memories(text, prompt_memories[:kept])),
+            lambda kept: (*system, *earlier, *stages.chat_turn_with_memories(text, prompt_memories[:kept])),
             len(prompt_memories),
             lambda chat: engine.count_tokens(chat, picture),
             budget,
         )
-        self.hits, self.cited = tuple(hits[: fitted.kept]), ()
-        request = Request(None, fitted.chat, max_tokens=REPLY_TOKENS, image=picture, stop_repetition=True)
-        pieces: list[str] = []
-        try:
-            for piece in engine.stream(request, cancelled=cancelled):
-                pieces.append(piece)
-                yield piece
-        finally:
-            self._end_turn(text, "".join(pieces).strip())
-            self.cited = cited(text, self.turns[-1][1], self.hits)
+        self.hits = tuple(hits[: fitted.kept])
+        reply = Request(None, fitted.chat, max_tokens=self._longest_reply, image=picture, stop_repetition=True)
+        yield from self._stream(reply, text, cancelled)
+        self.cited = cited(text, self.turns[-1][1], self.hits)
 
     def _reply_from_memory(self, text: str, cancelled: threading.Event | None) -> Generator[str]:
-        self.hits, self.cited = (), ()
-        question = with_person(text, self.turns)
-        reply = ""
+        reply = "" if is_question(text) else KEEPS
         try:
-            found = reply_from_memory(self.pipeline, self.owner, question, self._found(question), cancelled)
-            self.hits, self.cited, reply = found.offered, found.cited, found.text
+            if not reply:
+                question = with_person(text, self.turns)
+                found = reply_from_memory(self.pipeline, self.owner, question, self._find(question), cancelled)
+                self.hits, self.cited, reply = found.offered, found.cited, found.text
             yield reply
         finally:
             self._end_turn(text, reply)
 
-    def _found(self, text: str) -> list[Hit]:
+    def _offered(self, text: str) -> list[Hit]:
+        """The pinned memories, then those that have to do with the message, best first."""
+        pinned = [Hit(memory, None, 0.0) for memory in pinned_memories(self.pipeline.store, self.owner)]
+        ids = {hit.id for hit in pinned}
+        return pinned + [hit for hit in near_enough(self._find(text), self.pipeline.options) if hit.id not in ids]
+
+    def _find(self, text: str) -> list[Hit]:
         """The hits for a message, best first, without what was only talk."""
         engine, protocol = self.pipeline.engine, self.pipeline.options.protocol
         [vector] = engine.embed([text], query=True)
@@ -148,7 +175,7 @@ class Chat:
         return without_talk(hits)[: self._limit]
 
     def _end_turn(self, text: str, reply: str) -> None:
-        self.turns += [("user", text), ("assistant", reply)]
+        self.turns += self._screened_turns(text, reply)
 
     def noted(self, said: str, result: ExchangeResult) -> str:
         """What to say to a message that `wants_reply` says no to, after it was remembered; it is then one of the turns."""
@@ -157,19 +184,52 @@ class Chat:
         return reply
 
     @property
+    def _longest_reply(self) -> int:
+        """Tokens that a reply may have: those asked for, but at most half of the context."""
+        return min(self._reply_tokens, self._context // 2)
+
+    @property
     def _budget(self) -> int:
         """Tokens that a reply's prompt may have."""
-        return min(self.pipeline.options.max_context, self.pipeline.engine.student.context) - REPLY_TOKENS
+        return self._context - self._longest_reply
 
-    def _fitting(self, text: str, picture: Path | None) -> str:
+    @property
+    def _context(self) -> int:
+        return min(self.pipeline.options.max_context, self.pipeline.engine.student.context)
+
+    def _fitting(self, text: str, picture: Path | None, share: float) -> str:
         """What a reply sees of a message: one that is too long loses its middle. All of it is remembered, in parts."""
-        most = max(1, int(LONGEST_SHARE * self._budget))
+        most = max(1, int(share * self._budget))
         kept = most * MAX_CHARACTERS_PER_TOKEN  # of a giant, most is not even counted
         while len(text) > kept or (tokens := self.pipeline.engine.count_tokens((("user", text),), picture)) > most:
             if len(text) <= kept:
                 kept = min(len(text) - 1, int(len(text) * most / tokens * 0.95))
             text = _without_middle(text, kept)
         return text
+
+    def _stream(self, request: Request, text: str, cancelled: threading.Event | None) -> Generator[str]:
+        pieces: list[str] = []
+        try:
+            stream = self.pipeline.engine.stream(request, cancelled=cancelled)
+            while True:
+                try:
+                    piece = next(stream)
+                except StopIteration as end:
+                    self.completion = end.value
+                    break
+                pieces.append(piece)
+                yield piece
+        finally:
+            self._end_turn(text, "".join(pieces).strip())
+
+    def _screened_turns(self, text: str, reply: str) -> list[tuple[Role, str]]:
+        """A question and its reply as later replies may see them: those could repeat what must not be stored."""
+        said = Exchange("", self.owner, (Message("user", text), Message("assistant", reply)), None, "chat", 0)
+        screened = screen_exchange(said, keep_secrets=self.pipeline.options.keep_secrets)
+        if not screened.withheld:
+            return [("user", text), ("assistant", reply)]
+        kept = {message.role: message.text for message in (screened.exchange or said).messages}
+        return [("user", kept.get("user", "...")), ("assistant", kept.get("assistant", "..."))]
 
     def remember(
         self, said: str, replied: str, *, key: str, said_at: datetime, image: Image | None = None

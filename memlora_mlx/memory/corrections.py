@@ -113,7 +113,7 @@ def correction_examples(store: Store, key: str, facts: Sequence[str] = ()) -> li
     except StoreError:  # it was deleted
         return []
     split = SPLITS["paper"].split_of(exchange.source)
-    if split == "test":  # no test conversation is ever trained on
+    if split == "test" or not exchange.messages:  # no test conversation is ever trained on, nor what was erased
         return []
     lines = [line for line in exchange_history(store, key) if line.actor == "model"]
     verdicts = [_verdict(line, memory_history(store, line.memory_id)) for line in lines]

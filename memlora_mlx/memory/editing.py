@@ -7,7 +7,7 @@ redo brings the examples up to date (see `corrections`).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from memlora_mlx.errors import BadTrainingData, MemoryNotFound, UsageError
 from memlora_mlx.memory import inputs
 from memlora_mlx.memory.changes import EmbedFunction
 from memlora_mlx.memory.corrections import remove_forgotten_corrections, update_corrections
+from memlora_mlx.memory.secrets import screen_text
 from memlora_mlx.memory.store.conversations import delete_conversation
 from memlora_mlx.memory.store.history import redo_change, undo_change
 from memlora_mlx.memory.store.store import Store
@@ -31,6 +32,7 @@ class Edit:
     memory: MemoryRecord  # as it is now; as it was, if it was deleted
     is_change: bool = True  # False: the memory already had this text and metadata, and nothing was written
     problem: str | None = None  # why the training examples could not be written; the change itself is stored
+    withheld: Mapping[str, int] = field(default_factory=dict)  # secrets that were not stored, by kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +49,11 @@ class Editor:
     Args:
         embed: computes embeddings; it is called only when a text is stored.
         home: the folder of the training examples (see `corrections.corrections_file`).
+        keep_secrets: store secrets that the user writes; see `secrets`.
     """
 
-    def __init__(self, store: Store, embed: EmbedFunction, home: Path) -> None:
-        self._store, self._embed, self._home = store, embed, home
+    def __init__(self, store: Store, embed: EmbedFunction, home: Path, *, keep_secrets: bool = False) -> None:
+        self._store, self._embed, self._home, self._keep_secrets = store, embed, home, keep_secrets
 
     def revise(self, memory_id: str, text: str | None = None, *, metadata: Mapping[str, Any] | None = None) -> Edit:
         """Give a memory a new text, new metadata, or both. What it already has is no change and leaves no trace.
@@ -67,7 +70,8 @@ class Editor:
         old = self._store.get(memory_id)
         if old is None:
             raise MemoryNotFound(f"no memory has the id {memory_id}; `memlora memory list` shows them")
-        words = old.text if text is None or text == old.text else clean_line(text)
+        screened = screen_text("" if text is None or text == old.text else text, keep_secrets=self._keep_secrets)
+        words = old.text if text is None or text == old.text else clean_line(screened.text)
         if not words:
             raise UsageError("a memory needs some text; delete the memory to remove it")
         if len(words) > inputs.MAX_MEMORY:
@@ -79,7 +83,7 @@ class Editor:
             return Edit(old, is_change=False)
         [vector] = self._embed([words])
         memory = self._store.revise(memory_id, words, vector, metadata=metadata)
-        return Edit(memory, problem=self._correct(memory_id))
+        return Edit(memory, problem=self._correct(memory_id), withheld=screened.withheld)
 
     def delete(self, memory_id: str) -> Edit:
         """Delete a memory. Raises MemoryNotFound, StoreError."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Protocol
@@ -42,8 +42,8 @@ class MemoryEngine(Protocol):
     def complete(self, request: Request, *, on_text: Callable[[str], None] | None = None) -> Completion:
         """Answer a request and wait for it. `on_text` gets each piece of the answer, on the engine's thread."""
 
-    def stream(self, request: Request, *, cancelled: threading.Event | None = None) -> Iterator[str]:
-        """The answer in pieces. Closing the iterator or setting `cancelled` stops the student."""
+    def stream(self, request: Request, *, cancelled: threading.Event | None = None) -> Generator[str, None, Completion]:
+        """The answer in pieces, then what it cost. Closing the generator or setting `cancelled` stops the student."""
 
     def embed(self, texts: Sequence[str], *, query: bool = False) -> NDArray[np.float32]:
         """Unit vectors, float32, shape (len(texts), dim); `query` selects the embedder's prompt for questions."""

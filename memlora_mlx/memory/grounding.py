@@ -15,6 +15,7 @@ from typing import Literal
 
 from memlora_mlx.memory.forgetting import forget_requests
 from memlora_mlx.memory.retrieval.lexical import content_words, sentences
+from memlora_mlx.memory.speaker_names import with_speaker_names
 from memlora_mlx.memory.stages import UpdateAnswer, UpdateOperation
 from memlora_mlx.records import Exchange, Message
 
@@ -57,7 +58,8 @@ def ground_facts(answers: Iterable[tuple[Exchange, Sequence[str]]]) -> GroundedF
     dropped: Counter[DropReason] = Counter()
     for exchange, facts in answers:
         requests = forget_requests(exchange)
-        for fact in facts:
+        for written in facts:
+            fact = with_speaker_names(written, exchange)
             words = content_words(fact) - _names(exchange)
             reason = missing_ground(fact, exchange)
             shares = [sum(occurs(word, request.spoken) for word in words) for request in requests]

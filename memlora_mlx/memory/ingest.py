@@ -37,6 +37,7 @@ class IngestStats:
     turned_to_add: Counter[str] = field(default_factory=Counter)  # operations without ground, by reason
     kept: int = 0  # memories that somebody of a lower class would have changed or deleted
     changes: list[AppliedChange] = field(default_factory=list)  # the updates and deletions, in order
+    withheld: Counter[str] = field(default_factory=Counter)  # secrets and private passages not stored, by kind
     cut: int = 0  # prompts that did not fit whole
     image_problems: list[str] = field(default_factory=list)  # images that could not be kept and stay references
     tokens: Counter[str] = field(default_factory=Counter)  # "extraction in", "extraction out", "update in", ...
@@ -70,6 +71,7 @@ class IngestStats:
         self.changes += [c for c in result.applied if c.event in ("UPDATE", "DELETE") and c.rejected is None]
         self.dropped.update(result.dropped)
         self.turned_to_add.update(result.turned_to_add)
+        self.withheld.update(result.withheld)
         for cost in result.costs:
             self.cut += cost.truncated > 0
             self.tokens[f"{cost.stage} in"] += cost.prompt_tokens

@@ -20,6 +20,7 @@ from memlora_mlx.conversations import (
 )
 from memlora_mlx.errors import UsageError
 from memlora_mlx.memory.changes import AppliedChange
+from memlora_mlx.memory.happening import times_json
 from memlora_mlx.memory.store import rows
 from memlora_mlx.records import Exchange, Hit, Image, MemoryRecord, Revision, Scope, SourceMessage
 from memlora_mlx.settings import Settings
@@ -63,6 +64,8 @@ def memory_to_mem0(memory: MemoryRecord) -> dict[str, Any]:
         "source": memory.source,
     }
     item |= {name: value for name in _SCOPE if (value := getattr(memory.owner, name)) is not None}
+    if times := times_json(memory):
+        item["happens_at"] = times
     if memory.expires_at:
         item["expiration_date"] = memory.expires_at.isoformat()
     if memory.provenance != "user":

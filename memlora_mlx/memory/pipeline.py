@@ -32,15 +32,18 @@ from memlora_mlx.memory.pipeline_options import PipelineOptions
 from memlora_mlx.memory.provenance import Provenances
 from memlora_mlx.memory.results import CallCost, ExchangeResult, ExtractionInput, UpdateInput
 from memlora_mlx.memory.scheduling import MAX_IN_FLIGHT, SPECULATIVE_UPDATES, Approve, Schedule
+from memlora_mlx.memory.secrets import Screening
 from memlora_mlx.memory.store.messages import exchange_texts
 from memlora_mlx.memory.store.store import Store
 from memlora_mlx.records import (
+    ChatMessages,
     Exchange,
     Grammar,
     Neighbour,
     Priority,
     Request,
     Scope,
+    Stage,
 )
 
 
@@ -121,7 +124,9 @@ class Pipeline(Answerer):
             speculative_updates=speculative_updates,
             approve=approve,
         )
-        return schedule.run(exchanges, cancelled)
+        # Here all doors meet: what must not be stored is not even read by the student.
+        screening = Screening(keep_secrets=self.options.keep_secrets)
+        return screening.results(schedule.run(screening.screened(exchanges), cancelled))
 
     def extraction_requests(self, exchange: Exchange) -> list[ExtractionInput]:
         """The requests for an exchange's facts: one, or for a long exchange one for each part of it.
@@ -154,16 +159,16 @@ class Pipeline(Answerer):
 
         A student that sees is shown the picture which the facts are then stored with: see `image_of_exchange`.
         """
-        picture = self._picture(exchange)
+        picture = _picture(self, exchange)
         if self.options.protocol == "paper":  # Mem0's way: a text student is not told what an image shows
             bare = tuple(replace(message, image=None) for message in exchange.messages)
             exchange = replace(exchange, messages=bare)
         else:
             exchange = stages.with_reply(exchange)
-        grammar = stages.extraction_grammar(exchange, verbatim_only="extraction" in self.options.verbatim_only)
+        grammar = self.options.extraction_grammar(exchange)
         return self._fitted_request(
             "extraction",
-            lambda length: stages.extraction_chat(exchange, length),
+            lambda length: _shown(self.options, "extraction", stages.extraction_chat(exchange, length)),
             stages.extraction_characters(exchange),
             stages.EXTRACTION_TOKENS,
             lambda _: grammar,
@@ -212,17 +217,16 @@ class Pipeline(Answerer):
 
     def update_request(self, related: UpdateInput) -> tuple[Request, int, UpdateInput]:
         """The request for what to do, how many memories did not fit, and what was offered in the end."""
+        texts = [memory.text for memory in related.memories]
+
+        verbatim, copied = "update" in self.options.verbatim_only, self.options.copy_constrained
 
         def grammar(kept: int) -> Grammar:
-            old = [memory.text for memory in related.memories[:kept]]
-            verbatim_only = "update" in self.options.verbatim_only
-            return stages.update_grammar(
-                old, related.facts, verbatim_only=verbatim_only, copy_constrained=self.options.copy_constrained
-            )
+            return stages.update_grammar(texts[:kept], related.facts, verbatim_only=verbatim, copy_constrained=copied)
 
         request, truncated, kept = self._fitted_request(
             "update",
-            lambda count: stages.update_chat([memory.text for memory in related.memories[:count]], related.facts),
+            lambda count: _shown(self.options, "update", stages.update_chat(texts[:count], related.facts)),
             len(related.memories),
             stages.UPDATE_TOKENS,
             grammar,
@@ -304,12 +308,16 @@ class Pipeline(Answerer):
         classes = Provenances(exchange if self.options.protocol == "product" else None)  # the paper knows no classes
         return operations_as_changes(operations, known, exchange, metadata, expires_at, classes)
 
-    # ------------------------------------------------------------------ inside
 
-    def _picture(self, exchange: Exchange) -> Path | None:
-        """The file of the exchange's image, for a student that sees; None where it is not in the store."""
-        image = image_of_exchange(exchange) if self.options.supports_images else None
-        return self.store.images.path(image.sha256) if image is not None else None
+def _picture(pipeline: Pipeline, exchange: Exchange) -> Path | None:
+    """The file of the exchange's image, for a student that sees; None where it is not in the store."""
+    image = image_of_exchange(exchange) if pipeline.options.supports_images else None
+    return pipeline.store.images.path(image.sha256) if image is not None else None
+
+
+def _shown(options: PipelineOptions, stage: Stage, chat: ChatMessages) -> ChatMessages:
+    """A stage's prompt, after rules and examples if this student is to have them."""
+    return stages.zero_shot_chat(stage, chat) if stage in options.zero_shot else chat
 
 
 def _similarity(engine: MemoryEngine, text: str, other: str) -> float:

@@ -42,6 +42,7 @@ class ExchangeResult:
     was_already_stored: bool = False  # it was remembered before, and nothing was written
     dropped: Mapping[DropReason, int] = field(default_factory=dict)  # facts that the exchange does not say, by reason
     turned_to_add: Mapping[TurnReason, int] = field(default_factory=dict)  # operations without ground, by reason
+    withheld: Mapping[str, int] = field(default_factory=dict)  # secrets and private passages not stored, by kind
 
     def count(self, event: str) -> int:
         return sum(1 for change in self.applied if change.event == event and change.rejected is None)

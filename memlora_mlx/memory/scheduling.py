@@ -155,7 +155,8 @@ class Schedule:
     def _fill(self, remaining: Iterator[Exchange]) -> None:
         """Request extractions until `max_in_flight` exchanges are being worked on."""
         while len(self._in_flight) < self._max_in_flight and (exchange := next(remaining, None)) is not None:
-            parts = self._steps.extraction_requests(exchange)
+            # There is nothing to read where all of it was private.
+            parts = self._steps.extraction_requests(exchange) if exchange.messages else []
             asked = [_PendingExtraction(part, self._submit(part.request, self._stop)) for part in parts]
             self._in_flight.append(_InFlightExchange(exchange, asked))
 

@@ -9,6 +9,7 @@ from typing import Any
 from memlora_mlx.memory import inputs
 from memlora_mlx.memory.changes import Add
 from memlora_mlx.memory.provenance import speaker_class
+from memlora_mlx.memory.secrets import screen_exchange
 from memlora_mlx.memory.store.messages import exchange_texts
 from memlora_mlx.memory.workspace import Workspace
 from memlora_mlx.records import Exchange
@@ -17,8 +18,13 @@ from memlora_mlx.text import clean_line
 
 def store_verbatim(
     workspace: Workspace, exchange: Exchange, metadata: Mapping[str, Any], expires: datetime | None
-) -> list[dict[str, Any]]:
-    """Store each message of an exchange as a memory, without asking the student. Returns Mem0's results."""
+) -> tuple[list[dict[str, Any]], Mapping[str, int]]:
+    """Store each message of an exchange as a memory, without asking the student.
+
+    Returns Mem0's results, and how many secrets and private passages were not stored, by kind.
+    """
+    screened = screen_exchange(exchange, keep_secrets=workspace.settings.keep_secrets)
+    exchange = screened.exchange or exchange
     chosen = [
         (position, message)
         for position, message in enumerate(exchange.messages)
@@ -27,7 +33,7 @@ def store_verbatim(
     messages = [message for _, message in chosen]
     texts = [clean_line(message.text, inputs.MAX_MEMORY) for message in messages]
     said = exchange_texts(exchange)
-    vectors = workspace.engine.embed([*said, *texts])
+    vectors = workspace.engine.embed([*said, *texts]) if said or texts else ()
     changes = [
         Add(
             text,
@@ -49,8 +55,8 @@ def store_verbatim(
         exchange.owner, changes, exchange=exchange, message_vectors=list(vectors[: len(said)]), actor="user"
     )
     if applied is None:  # the exchange is stored already
-        return []
-    return [
+        return [], {}
+    results = [
         {
             "id": change.memory_id,
             "memory": change.text,
@@ -60,3 +66,4 @@ def store_verbatim(
         }
         for change, message in zip(applied, messages, strict=True)
     ]
+    return results, dict(screened.withheld)

@@ -10,6 +10,7 @@ from typing import Self
 from memlora_mlx.errors import ModelBroken, ModelMissing, StoreError
 from memlora_mlx.memory.changes import EmbeddingFingerprint
 from memlora_mlx.memory.editing import Editor
+from memlora_mlx.memory.housekeeping import keep_house
 from memlora_mlx.memory.pipeline import Pipeline
 from memlora_mlx.memory.pipeline_options import PipelineOptions
 from memlora_mlx.memory.store.store import Store
@@ -126,6 +127,15 @@ class Workspace:
         return entry is None or entry.zero_shot
 
     @property
+    def zero_shot_stages(self) -> list[Stage]:
+        """Stages without an expert whose prompts get rules and examples, because the settings ask for them."""
+        entry = entries(self.settings.home).get(self.student_name)
+        follows = entry is None or entry.zero_shot
+        if not (self.settings.zero_shot_prompts and follows and self.settings.protocol == "product"):
+            return []
+        return [stage for stage in ("extraction", "update") if stage not in self.expert_stages]
+
+    @property
     def use_expert_in_chat(self) -> bool:
         """Whether the student, which does not follow prompts untrained, has an expert that answers from memories."""
         return not self.talks_freely and "generation" in self.expert_stages
@@ -166,34 +176,46 @@ class Workspace:
         except ModelMissing:
             if not (folder / "memories.db").is_file():
                 raise
-            return Store(folder, EmbeddingFingerprint("", 0), create=False, any_embedding=True)
-        return Store(folder, space, keep_location=self.settings.keep_location)
+            store = Store(folder, EmbeddingFingerprint("", 0), create=False, any_embedding=True, daily_backups=True)
+        else:
+            store = Store(folder, space, keep_location=self.settings.keep_location, daily_backups=True)
+        keep_house(store, self.settings)
+        return store
 
     @property
     def editor(self) -> Editor:
         """The editing service. It needs the embedder only for what is written back or changed."""
-        return Editor(self.store, lambda texts: self.engine.embed(texts), self.settings.home)
+        settings = self.settings
+        return Editor(
+            self.store, lambda texts: self.engine.embed(texts), settings.home, keep_secrets=settings.keep_secrets
+        )
 
     @property
     def pipeline_options(self) -> PipelineOptions:
         """What the pipeline may do with this student and its experts."""
-        updates = self.expert_folders.get("update")
-        card = read_card(updates) if updates is not None else ExpertCard()
+        cards = {stage: read_card(folder) for stage, folder in self.expert_folders.items()}
+        extraction, update, generation = (
+            cards.get(stage, ExpertCard()) for stage in ("extraction", "update", "generation")
+        )
+        beyond_paper = self.settings.protocol == "product"
         embedder = entries(self.settings.home).get(self.settings.embedder)
-        answers = self.expert_folders.get("generation")
+        is_shown_updates = "update" in self.zero_shot_stages  # the examples copy their texts, and have one fact each
         return PipelineOptions(
             protocol=self.settings.protocol,
+            keep_secrets=self.settings.keep_secrets,
             related=self.settings.related,
             max_context=self.settings.max_context,
             verbatim_only=frozenset(self.verbatim_stages),
-            copy_constrained=card.copied_texts,
-            per_fact=card.one_fact and self.settings.protocol == "product",
+            copy_constrained=update.copied_texts or is_shown_updates,
+            per_fact=(update.one_fact or is_shown_updates) and beyond_paper,
+            zero_shot=frozenset(self.zero_shot_stages),
             supports_images=self.has_vision,
             talks_freely=self.talks_freely,
             use_expert_in_chat=self.use_expert_in_chat,
             least_cosine=embedder.least_cosine if embedder is not None else None,
-            most_lines=read_card(answers).lines if answers and self.settings.protocol == "product" else None,
-            grounded_answers=self.use_expert_in_chat and self.settings.protocol == "product",
+            empty_handicap=(extraction.empty_handicap or 0.0) if beyond_paper else 0.0,
+            most_lines=generation.lines if beyond_paper else None,
+            grounded_answers=self.use_expert_in_chat and beyond_paper,
         )
 
     @cached_property

@@ -14,7 +14,7 @@ import mlx.core as mx
 import numpy as np
 
 from memlora_mlx.errors import MemloraError, ModelBroken
-from memlora_mlx.models.decoding import LOOKUP_TOKENS, DecodingSequence
+from memlora_mlx.models.decoding import LOOKUP_TOKENS, DecodingSequence, TokenMask
 from memlora_mlx.models.experts import ExpertTable
 from memlora_mlx.models.kv_cache import KeptPrefix, NativeCache, RaggedCache
 from memlora_mlx.models.student import Student
@@ -227,7 +227,7 @@ def _not_finite(row: DecodingSequence) -> ModelBroken:
     )
 
 
-def _choose(logits: mx.array, masks: Sequence[Sequence[np.ndarray] | None], choices: Sequence[int]) -> list[int]:
+def _choose(logits: mx.array, masks: Sequence[Sequence[TokenMask] | None], choices: Sequence[int]) -> list[int]:
     """The likeliest allowed token for each of the logits' rows, in one transfer."""
     if any(rows is not None for rows in masks):
         vocabulary = logits.shape[-1]
@@ -235,7 +235,10 @@ def _choose(logits: mx.array, masks: Sequence[Sequence[np.ndarray] | None], choi
         start = 0
         for rows, count in zip(masks, choices, strict=True):
             if rows is not None:
-                allowed[start : start + len(rows)] = rows
+                for row, mask in enumerate(rows, start):
+                    allowed[row] = mask.allowed
+                    if mask.handicapped is not None:
+                        logits[row, mx.array(mask.handicapped)] -= mask.nats
             start += count
         logits = mx.where(mx.array(allowed), logits, -float("inf"))
     return [int(token) for token in np.array(mx.argmax(logits, axis=-1))]

@@ -44,6 +44,7 @@ class GrammarMatcher:
         self._bits = llguidance.numpy.allocate_token_bitmask(1, self._tokens.vocab_size)
         self._text = bytearray()  # what was accepted, to know whether a string is open
         self._student = student
+        self._handicap = grammar.handicap
         self.reserved_tokens = len(student.tokenize(grammar.longest_closing)) + _RESERVE_TOKENS
 
     @property
@@ -92,9 +93,35 @@ class GrammarMatcher:
                 return ending
         return allowed
 
+    def handicap(self, allowed: np.ndarray) -> tuple[np.ndarray, float] | None:
+        """Which of the allowed tokens complete the start that has a handicap, and the nats they lose; None for none."""
+        if self._handicap is None:
+            return None
+        start = self._handicap.start.encode()
+        if not start.startswith(self._text) or len(self._text) == len(start):
+            return None
+        rest, tokens = start[len(self._text) :], np.flatnonzero(allowed)
+        late = [token for token in tokens if self._tokens.decode_bytes([int(token)]).startswith(rest)]
+        return (np.array(late), self._handicap.nats) if late and len(late) < len(tokens) else None
+
     def _check(self, fine: bool) -> None:
         if not fine:
             raise GrammarError(f"constrained decoding failed: {self._matcher.get_error()}")
+
+
+@dataclass(frozen=True, slots=True)
+class TokenMask:
+    """Which tokens may come next, and which of them have a handicap."""
+
+    allowed: np.ndarray  # bool, (vocabulary,)
+    handicapped: np.ndarray | None = None  # token ids, (tokens,)
+    nats: float = 0.0  # what the handicapped ones lose of their logits
+
+    @classmethod
+    def of(cls, guide: GrammarMatcher, *, closing: bool = False) -> TokenMask:
+        allowed = guide.mask(closing=closing)
+        handicap = guide.handicap(allowed)
+        return cls(allowed, *handicap) if handicap else cls(allowed)
 
 
 class PromptLookup:
@@ -215,17 +242,18 @@ class DecodingSequence:
             self._draft = draft[: self._guide.valid(draft)] if self._guide else draft
         return self._draft
 
-    def masks(self) -> list[np.ndarray] | None:
+    def masks(self) -> list[TokenMask] | None:
         """Which tokens may follow the pending ones and each drafted one; accepts the draft in the grammar, for now."""
         if self._guide is None:
-            return None
-        masks = [self._guide.mask(closing=self._remaining_tokens() <= 0)]
+            thinking = self._student.thinking
+            return [TokenMask(thinking.allowed)] * (1 + len(self._draft)) if thinking else None
+        masks = [TokenMask.of(self._guide, closing=self._remaining_tokens() <= 0)]
         for i, token in enumerate(self._draft):
             self._guide.accept(token)
             if self._guide.done:
                 self._draft = self._draft[: i + 1]
                 break
-            masks.append(self._guide.mask())
+            masks.append(TokenMask.of(self._guide))
         return masks
 
     def accept_choices(self, chosen: Sequence[int]) -> int:

@@ -13,7 +13,7 @@ import itertools
 import queue
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -139,8 +139,8 @@ class Engine:
         self._enqueue(begin)
         return in_flight.result
 
-    def stream(self, request: Request, *, cancelled: threading.Event | None = None) -> Iterator[str]:
-        """The answer in pieces. Leaving the loop stops the student, and so does setting `cancelled` (see `complete`)."""
+    def stream(self, request: Request, *, cancelled: threading.Event | None = None) -> Generator[str, None, Completion]:
+        """The answer in pieces; its return value is the completion. Leaving the loop stops the student, and so does setting `cancelled` (see `complete`)."""
         pieces: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         cancelled = cancelled or threading.Event()
         answer = self.submit(request, on_text=pieces.put, cancelled=cancelled)
@@ -148,7 +148,7 @@ class Engine:
         try:
             while (piece := pieces.get()) is not None:
                 yield piece
-            answer.result()
+            return answer.result()
         finally:
             cancelled.set()
 

@@ -6,7 +6,7 @@ import contextlib
 import errno
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +63,36 @@ def from_hub(
     move_into_place(manifest, model, place, hashes=False)
 
 
-def _hub_failure(name: str, repository: str, error: Exception) -> Exception:
+def download_files(repository: str, folder: Path, names: Sequence[str], largest: int) -> None:
+    """Download those of the files that a repository has into a folder, by the hub's own client.
+
+    Args:
+        names: their paths in the repository.
+        largest: bytes of a file that are still downloaded.
+
+    Raises:
+        DownloadFailed: the hub does not give them, or one is larger.
+    """
+    from huggingface_hub import HfApi, hf_hub_download
+
+    again = f"memlora adapters install {repository}"
+    try:
+        info = HfApi().model_info(repository, files_metadata=True)
+        sizes = {file.rfilename: file.size or 0 for file in info.siblings or ()}
+        for name in names:
+            if sizes.get(name, 0) > largest:
+                raise DownloadFailed(f"{name} of {repository} has more than {largest >> 20} MB, which no expert has.")
+            if name in sizes:
+                hf_hub_download(repository, name, revision=info.sha, local_dir=folder)
+    except MemloraError:
+        raise
+    except Exception as error:  # as above
+        raise _hub_failure(repository, repository, error, again=again) from error
+    shutil.rmtree(folder / ".cache", ignore_errors=True)
+
+
+def _hub_failure(name: str, repository: str, error: Exception, *, again: str | None = None) -> Exception:
+    """What to tell the user of an error of the hub's client. `again`: the command to try again with."""
     from huggingface_hub import errors
 
     if isinstance(error, errors.GatedRepoError):
@@ -79,9 +108,8 @@ def _hub_failure(name: str, repository: str, error: Exception) -> Exception:
     if "No space left" in str(error):
         return OSError(errno.ENOSPC, "No space left on device")
     reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-    return DownloadFailed(
-        f"no answer from the hub for {repository} ({reason}); `memlora models pull {name}` tries again"
-    )
+    again = again or f"memlora models pull {name}"
+    return DownloadFailed(f"no answer from the hub for {repository} ({reason}); `{again}` tries again")
 
 
 @contextlib.contextmanager

@@ -16,6 +16,7 @@ import llguidance
 import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
+from jinja2 import TemplateError
 from mlx.utils import tree_flatten
 from numpy.typing import NDArray
 
@@ -26,6 +27,7 @@ from memlora_mlx.models.model_config import language_config, text_only_message
 from memlora_mlx.models.output_head import OutputHead
 from memlora_mlx.models.plain_text import PlainText
 from memlora_mlx.models.recurrent_cache import RecurrentLayer
+from memlora_mlx.models.thinking import Thinking
 
 
 class Student:
@@ -95,20 +97,35 @@ class Student:
         turns = [{"role": role, "content": text} for role, text in shown]
         with self._lock:
             if shown != tuple(chat):
-                rendered = str(self._tokenizer.apply_chat_template(turns, tokenize=False, **options))
-                return self.plain_text.tokens(rendered)
-            ids = self._tokenizer.apply_chat_template(turns, tokenize=True, return_dict=False, **options)
-        return [int(token) for token in ids]
+                prompt = self.plain_text.tokens(str(self._templated(turns, tokenize=False, **options)))
+            else:
+                prompt = [int(token) for token in self._templated(turns, tokenize=True, return_dict=False, **options)]
+        return self.thinking.closed(prompt) if self.thinking else prompt
+
+    @cached_property
+    def thinking(self) -> Thinking | None:
+        """The marks around the model's thoughts, which are kept out of its answers; None if it does not think."""
+        return Thinking.of(self._tokenizer, self.plain_text.encode("\n\n")[0], self.vocabulary)
+
+    def _templated(self, turns: list[dict[str, str]], **options: Any) -> Any:
+        """The chat under the template; one that takes no system prompt (Gemma 2) gets it before the first user's words."""
+        try:
+            return self._tokenizer.apply_chat_template(turns, **options)
+        except TemplateError:
+            if len(turns) < 2 or turns[0]["role"] != "system":
+                raise
+            first = {**turns[1], "content": f"{turns[0]['content']}\n\n{turns[1]['content']}"}
+            return self._tokenizer.apply_chat_template([first, *turns[2:]], **options)
 
     @cached_property
     def plain_text(self) -> PlainText:
         """Reads what people and models wrote: special tokens in it are text."""
         template = self._tokenizer._tokenizer.chat_template
-        return PlainText(
-            self._tokenizer._tokenizer.backend_tokenizer,
-            json.dumps(template, ensure_ascii=False) if template else "",
-            self.RESERVED_MARKS,
-        )
+        written = json.dumps(template, ensure_ascii=False) if template else ""
+        # Marks of thoughts are commands to the model, also where the template itself does not write them.
+        marks = (getattr(self._tokenizer, name, None) or "" for name in ("think_start", "think_end"))
+        commands = " ".join((written, *marks))
+        return PlainText(self._tokenizer._tokenizer.backend_tokenizer, commands, self.RESERVED_MARKS)
 
     def hidden_commands(self, chat: Sequence[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
         """A chat as a template may take it: with marks in place of special tokens (see `PlainText`)."""

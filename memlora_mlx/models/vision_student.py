@@ -107,14 +107,16 @@ class VisionStudent(Student):
         """
         plain = self.hidden_commands(chat)
         if image is None:
-            return self._tokens_of(self._adapter.render(plain))
+            prompt = self._tokens_of(self._adapter.render(plain))
+            return self.thinking.closed(prompt) if self.thinking else prompt
         shown = self._register_image(image)
         before, _, after = self._adapter.render(plain, _IMAGE_MARK).partition(_IMAGE_MARK)
         names = iter(range(-shown.first_id, -shown.first_id - shown.feature_count, -1))
         inside = [
             next(names) if token is None else token for token in self._adapter.image_tokens(shown.width, shown.height)
         ]
-        return [*self._tokens_of(before), *inside, *self._tokens_of(after)]
+        prompt = [*self._tokens_of(before), *inside, *self._tokens_of(after)]
+        return self.thinking.closed(prompt) if self.thinking else prompt
 
     def _tokens_of(self, rendered: str) -> list[int]:
         with self._lock:

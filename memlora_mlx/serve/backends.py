@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Protocol
 
 from memlora_mlx.errors import Cancelled, EngineClosed, MemloraError
@@ -44,7 +46,7 @@ class LocalBackend:
         self._running = 0
         self._last_used = time.monotonic()
         self._closed = threading.Event()
-        self._places = threading.BoundedSemaphore(WORKERS)
+        self.pool = ThreadPoolExecutor(WORKERS, "memlora-call")
         threading.Thread(target=self._unload_when_idle, name="memlora-idle", daemon=True).start()
 
     @property
@@ -53,12 +55,11 @@ class LocalBackend:
 
     async def call(self, name: str, arguments: Mapping[str, Any], progress: Progress) -> dict[str, Any]:
         cancelled = threading.Event()
-        work = asyncio.create_task(asyncio.to_thread(self.run, name, arguments, progress, cancelled))
+        work = self.pool.submit(self.run, name, arguments, progress, cancelled)
         try:
-            return await asyncio.shield(work)
+            return await asyncio.shield(asyncio.wrap_future(work))
         except asyncio.CancelledError:
             cancelled.set()
-            work.add_done_callback(lambda done: done.cancelled() or done.exception())
             raise
 
     def run(
@@ -67,17 +68,23 @@ class LocalBackend:
         """Run an operation on this thread."""
         from memlora_mlx.serve.operations import Operations
 
-        with self._places:
-            memory = self._begin()
-            try:
-                operations = Operations(memory, self.settings.user)
-                return operations.call(name, arguments, progress=progress, cancelled=cancelled)
-            finally:
-                self._end()
+        with self.opened() as memory:
+            operations = Operations(memory, self.settings.user)
+            return operations.call(name, arguments, progress=progress, cancelled=cancelled)
+
+    @contextlib.contextmanager
+    def opened(self) -> Iterator[Memory]:
+        """The memory, which stays open for the time of the `with` block. Raises EngineClosed after `close`."""
+        memory = self._begin()
+        try:
+            yield memory
+        finally:
+            self._end()
 
     def close(self) -> None:
         """Let go of models and store. Calls that still run end with `EngineClosed`."""
         self._closed.set()
+        self.pool.shutdown(wait=False, cancel_futures=True)
         with self._lock:
             if self._memory is not None:
                 self._memory.close()

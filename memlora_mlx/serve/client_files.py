@@ -55,7 +55,7 @@ class PlannedEdit:
         """
         target = self.path.resolve()  # a link, to a folder of settings under version control say, stays a link
         try:
-            if _read(target) != self.old:
+            if read_settings(target) != self.old:
                 raise MemloraError(f"{self.path} was changed meanwhile; try again")
             backup = None
             if self.old is not None:
@@ -103,8 +103,8 @@ def planned_edit(client: str, entry: Mapping[str, Any] | None, *, home: Path | N
     if client not in files:
         raise UsageError(f"there is no client {client!r}; known are {', '.join(files)}")
     file = files[client]
-    old = _read(file.path)
-    content = _parse(file, old or "")
+    old = read_settings(file.path)
+    content = parse_settings(file, old or "")
     servers = content.get(file.table)
     if servers is not None and not isinstance(servers, MutableMapping):
         raise MemloraError(f"{file.path}: {file.table} is not a table; mend the file first. It was not changed")
@@ -119,10 +119,10 @@ def planned_edit(client: str, entry: Mapping[str, Any] | None, *, home: Path | N
             content[file.table] = tomlkit.table(is_super_table=True) if file.is_toml else {}
             servers = content[file.table]
         servers[NAME] = dict(entry)
-    return PlannedEdit(file.path, old, _written(file, content, old or ""))
+    return PlannedEdit(file.path, old, written_settings(file, content, old or ""))
 
 
-def _read(path: Path) -> str | None:
+def read_settings(path: Path) -> str | None:
     try:
         with path.open(encoding="utf-8", newline="") as file:
             return file.read()
@@ -134,7 +134,7 @@ def _read(path: Path) -> str | None:
         raise MemloraError(f"cannot read {path}: {error.strerror}; check its permissions") from error
 
 
-def _parse(file: ClientFile, text: str) -> MutableMapping[str, Any]:
+def parse_settings(file: ClientFile, text: str) -> MutableMapping[str, Any]:
     try:
         if file.is_toml:
             return tomlkit.parse(text)
@@ -156,7 +156,7 @@ def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _written(file: ClientFile, content: MutableMapping[str, Any], old: str) -> str:
+def written_settings(file: ClientFile, content: MutableMapping[str, Any], old: str) -> str:
     if file.is_toml:
         return tomlkit.dumps(content)
     indent = next((line[: len(line) - len(line.lstrip())] for line in old.splitlines() if line[:1] in " \t"), "  ")

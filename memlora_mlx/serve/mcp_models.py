@@ -34,6 +34,9 @@ class Change(BaseModel):
 
 class AddResult(BaseModel):
     results: list[Change]
+    withheld: dict[str, int] = Field(
+        default_factory=dict, description="Secrets and private passages not stored, by kind."
+    )
 
 
 class FoundMemories(BaseModel):

@@ -10,8 +10,10 @@ import signal
 import socket
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import uvicorn
 from filelock import FileLock, Timeout
@@ -27,6 +29,10 @@ from memlora_mlx.serve import connection
 from memlora_mlx.serve.backends import Backend, LocalBackend, error_json
 from memlora_mlx.serve.guard import Guard
 from memlora_mlx.serve.mcp_server import memory_server
+from memlora_mlx.serve.openai_api import OpenAIApi
+from memlora_mlx.serve.queue_worker import QueueWorker, run_queued
+from memlora_mlx.serve.upstream import Upstream, upstream_address
+from memlora_mlx.serve.work_queue import WorkQueue
 from memlora_mlx.settings import Settings
 
 LOCK_FILE = "serve.lock"
@@ -42,10 +48,12 @@ class ListenOptions:
     host: str = "127.0.0.1"
     token: str | None = None
     allowed_hosts: tuple[str, ...] = ()
+    upstream: str | None = None  # the address of the server that chats are passed on to
+    upstream_key: str | None = None
 
 
-def application(backend: Backend) -> Starlette:
-    """`/health`, `/call/NAME` for memlora's own clients, and `/mcp` for those of MCP."""
+def application(backend: LocalBackend, queue: WorkQueue, upstream: Upstream | None = None) -> Starlette:
+    """`/health`, `/call/NAME` for memlora's own clients, `/mcp` for those of MCP, and `/v1` for those of OpenAI's API."""
     server = memory_server(backend)
     # Requests were checked by `Guard`, which also knows the Unix socket.
     unchecked = TransportSecuritySettings(enable_dns_rebinding_protection=False)
@@ -66,6 +74,7 @@ def application(backend: Backend) -> Starlette:
         return StreamingResponse(lines, media_type="application/x-ndjson")
 
     app.router.routes += [Route("/health", health), Route("/call/{name}", call, methods=["POST"])]
+    app.router.routes += OpenAIApi(backend, queue, upstream).routes()
     return app
 
 
@@ -90,15 +99,25 @@ async def _answer(backend: Backend, name: str, arguments: dict[str, Any]) -> Asy
         work.cancel()
 
 
+def check_options(options: ListenOptions) -> None:
+    """Raises UsageError: an address beyond the loopback interface without a token, or an upstream that cannot be one."""
+    if options.port is not None and options.host not in LOOPBACK and not options.token:
+        raise UsageError(f"--host {options.host} opens memlora to a network; give a token with --token-file")
+    if options.upstream is not None:
+        upstream = urlsplit(upstream_address(options.upstream))
+        if options.port and upstream.port == options.port and upstream.hostname in (*LOOPBACK, options.host):
+            raise UsageError("--upstream is this server itself; give the address of the server that replies")
+
+
 def serve(settings: Settings, options: ListenOptions, on_ready: Callable[[connection.Resident], None]) -> None:
     """Run until SIGINT or SIGTERM.
 
     Raises:
-        UsageError: an address beyond the loopback interface without a token.
+        UsageError: see `check_options`.
         MemloraError: it runs already, or the address is taken.
     """
-    if options.port is not None and options.host not in LOOPBACK and not options.token:
-        raise UsageError(f"--host {options.host} opens memlora to a network; give a token with --token-file")
+    check_options(options)
+    upstream = Upstream(options.upstream, options.upstream_key) if options.upstream else None
     settings.home.mkdir(parents=True, exist_ok=True)
     lock = FileLock(settings.home / LOCK_FILE)
     try:
@@ -114,7 +133,8 @@ def serve(settings: Settings, options: ListenOptions, on_ready: Callable[[connec
             sockets.append(_tcp_socket(options.host, options.port))
         backend = LocalBackend(settings)
         at_the_end.callback(backend.close)
-        app = RequestBodyLimitMiddleware(application(backend), MAX_BODY)
+        worker = QueueWorker(WorkQueue(settings.home), partial(run_queued, backend))
+        app = RequestBodyLimitMiddleware(application(backend, worker.queue, upstream), MAX_BODY)
         is_open = options.host not in LOOPBACK
         hosts = (*options.allowed_hosts, *((options.host, socket.gethostname()) if is_open else ()))
         guarded = Guard(app, token=options.token, hosts=hosts, any_address=is_open)
@@ -134,6 +154,8 @@ def serve(settings: Settings, options: ListenOptions, on_ready: Callable[[connec
         # For signals before uvicorn handles them, and because it raises the one that stopped it once more at its end.
         for kind in (signal.SIGINT, signal.SIGTERM):
             signal.signal(kind, stop)
+        at_the_end.callback(worker.stop)
+        worker.start()
         on_ready(resident)
         server.run(sockets)
 

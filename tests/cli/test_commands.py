@@ -16,6 +16,7 @@ import pytest
 from cli_home import TALK, environment, run_command, start_command, store_contents
 
 from memlora_mlx import Memory
+from memlora_mlx.memory.store.database import Database
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -207,6 +208,15 @@ def test_show_tells_a_memorys_whole_story(ids: list[str], run_memlora: Command) 
     assert shown["exchange"] == [{"role": "user", "speaker": None, "text": "Ann moved to Rome", "ref": None}]
 
 
+def test_a_memory_says_when_it_happened(ids: list[str], run_memlora: Command) -> None:
+    """The day is counted from the day the words were said, and JSON has it as a span."""
+    assert run_memlora("memory", "edit", ids[0], "Ann ran a race yesterday")[0] == 0
+    memory = json.loads(run_memlora("memory", "show", ids[0], "--json")[1])
+    day = {"words": "yesterday", "from": "2023-05-07", "to": "2023-05-07", "granularity": "day"}
+    assert memory["happens_at"] == [day]
+    assert "7 May 2023 (yesterday)" in run_memlora("memory", "show", ids[0])[1]
+
+
 def test_edit_history_and_undo(ids: list[str], run_memlora: Command) -> None:
     code, out, _ = run_memlora("memory", "edit", ids[1][:8], "Ann likes mint tea")
     assert code == 0 and "Ann likes mint tea" in out
@@ -248,10 +258,11 @@ def test_edit_in_the_users_editor(
 
 
 def test_an_id_may_be_shortened_while_it_is_clear(ids: list[str], run_memlora: Command, tiny_home: Path) -> None:
-    with sqlite3.connect(tiny_home / "store" / "memories.db") as connection:
+    database = Database(tiny_home / "store" / "memories.db")
+    with database.write() as connection:
         connection.execute("UPDATE memories SET public_id = 'abc1' WHERE public_id = ?", [ids[0]])
         connection.execute("UPDATE memories SET public_id = 'abc2' WHERE public_id = ?", [ids[1]])
-    connection.close()
+    database.close()
     assert run_memlora("memory", "show", "abc1")[0] == 0
     code, _, err = run_memlora("memory", "show", "abc")
     assert code == 1 and err == "memlora: several memory ids start with 'abc'; type more characters of the id\n"

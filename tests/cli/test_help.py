@@ -95,7 +95,10 @@ def parsed(group: Any, arguments: list[str], *path: str) -> tuple[str, ...]:
 @pytest.mark.parametrize(
     ("line", "names"),
     [
+        ("train", ("train", "all")),
+        ("train --budget 2h --locomo locomo10.json", ("train", "all")),
         ("train --stage update", ("train", "run")),
+        ("train --stage=update", ("train", "run")),
         ("train --resume", ("train", "resume")),
         ("train --resume runs/update-1", ("train", "resume")),
         ("train --search --locomo locomo10.json --exchanges 3", ("train", "search")),

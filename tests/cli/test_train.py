@@ -14,10 +14,9 @@ from cli_home import environment, run_command, start_command
 
 from memlora_mlx.cli import teach
 from memlora_mlx.cli.training_progress import TrainingProgress
-from memlora_mlx.cli.training_run import CONTINUE_LEARNING_RATE_FACTOR
 from memlora_mlx.distill import training_runs
 from memlora_mlx.distill.examples import TrainingExample, write_examples
-from memlora_mlx.distill.recipes import read_recipe
+from memlora_mlx.distill.recipes import CONTINUE_LEARNING_RATE_FACTOR, read_recipe
 from memlora_mlx.distill.training_metrics import MetricsPoint
 from memlora_mlx.models import adapter_registry
 from memlora_mlx.models.adapter_registry import experts_in
@@ -161,7 +160,7 @@ def test_on_a_terminal_it_offers_to_make_some(
 @pytest.mark.parametrize(
     ("arguments", "code", "says"),
     [
-        ((), 2, "Missing option --stage. Choose one of: extraction, update, generation, vqa"),
+        (("run",), 2, "Missing option --stage. Choose one of: extraction, update, generation, vqa"),
         (("--stage", "vqa"), 1, "`memlora vqa build --drawings` creates a small one"),
         (("--stage", "everything"), 2, "Unknown stage 'everything'. Choose one of: extraction"),
         (("--stage", "extraction", "--data", "nowhere.jsonl"), 2, "There is no file nowhere.jsonl"),

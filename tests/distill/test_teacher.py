@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from cli_home import EXCHANGES, TALK, environment, start_command
 from servers import LocalServer, completion, error_response, html_response, local_server
+from test_local_teachers import sample
 
 from memlora_mlx.conversations import read_conversations
 from memlora_mlx.conversations.splits import SPLITS
@@ -637,3 +638,30 @@ def test_a_real_server_answers(
         again = annotate_extraction(AnnotationJob(Teacher([url], str(tiny_student)), answers), some)
     assert (again.before, again.asked) == (6, 0)
     assert isinstance(next(iter(read_answers(path).values())), RejectedAnswer | CleanedAnswer)
+
+
+def test_all_stages_are_asked_for_and_the_commands_for_a_mac_are_printed(
+    run_memlora: Callable[..., tuple[int, str, str]], tiny_home: Path, talk: Path, tmp_path: Path
+) -> None:
+    with local_server(decide) as server:
+        asked = ("teach", talk, "--all", "--base-url", server.url, "--model", MODEL)
+        code, out, err = run_memlora(*asked)
+        assert code == 0, err
+        for stage in ("extraction", "update"):
+            assert len(list(read_examples(teacher_file(tiny_home, stage, MODEL)))) == EXCHANGES  # type: ignore[arg-type]
+        *_, copy, train, missing = out.splitlines()
+        assert copy.startswith("  rsync -a ") and f":{tiny_home / 'teacher'}/" in copy and copy.endswith('/teacher/"')
+        assert train == "  memlora train" and "no generation examples" in missing
+        count = len(server.asked)
+        assert run_memlora(*asked)[0] == 0 and len(server.asked) == count, "nothing is asked twice"
+
+        annotated = tmp_path / "locomo.json"
+        annotated.write_text(json.dumps([sample("conv-42")]))
+        code, out, err = run_memlora("teach", annotated, *asked[2:], "--json")
+        assert code == 0, err
+        told = json.loads(out)
+        assert [Path(one["file"]).parent.name for one in told] == ["extraction", "update", "generation"]
+        assert told[2]["rows"] == len(list(read_examples(teacher_file(tiny_home, "generation", MODEL)))) > 0
+    code, out, err = run_memlora("teach", "--all", "--stage", "update", "--teacher", "synthetic")
+    assert (code, out) == (2, "") and "Give --stage STAGE, or --all" in err and err.count("\n") == 1
+    assert run_memlora("teach", "--teacher", "synthetic")[0] == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -122,3 +123,37 @@ def test_a_line_of_any_length_is_answered_within_the_context_and_remembered_in_p
         ).exchange
     )
     assert len(parts) >= 1 and all(not part.truncated for part in parts)
+
+
+def test_instructions_stand_before_the_talk_and_the_reply_has_its_limits(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Request] = []
+    stream = workspace.engine.stream
+
+    def look(request: Request, **options: object) -> Iterator[str]:
+        asked.append(request)
+        return stream(request, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(workspace.engine, "stream", look)
+    chat = Chat(workspace.pipeline, "me", limit=0, instructions="Be brief. " * 5_000, reply_tokens=5)
+    "".join(chat.reply("Hello"))
+    assert chat.completion is not None and 0 < chat.completion.output_tokens <= 5
+    "".join(chat.reply("And now?"))
+    (role, text), *talk = asked[1].chat
+    assert role == "system" and text.startswith("Be brief.") and "[...]" in text, "too long, it loses its middle"
+    assert [said for _, said in talk][::2] == ["Hello", "And now?"] and chat.hits == ()
+
+
+def test_a_template_without_a_system_prompt_gets_it_in_the_users_words(tmp_path: Path) -> None:
+    from tiny_models import TEMPLATE, student_folder
+
+    from memlora_mlx.models.loading import load_student
+
+    folder = student_folder(tmp_path / "strict")
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    refusal = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system role') }}{% endif %}"
+    (folder / "tokenizer_config.json").write_text(json.dumps({**settings, "chat_template": refusal + TEMPLATE}))
+    student = load_student(folder)
+    together = student.encode((("user", "Be brief.\n\nHello"),))
+    assert student.encode((("system", "Be brief."), ("user", "Hello"))) == together

@@ -57,6 +57,26 @@ def run(
     return row
 
 
+def test_an_empty_list_needs_to_be_likelier_by_its_handicap(student: Student) -> None:
+    """The threshold between nothing and a fact moves; everything after the first fact stays the student's own."""
+    chats = [exchange(text, "I see.") for text in CORPUS[:8]]
+    found = {}
+    for nats in (0.0, 1000.0, -1000.0):
+        found[nats] = [
+            run(
+                student,
+                extraction_chat(one),
+                extraction_grammar(one, verbatim_only=False, empty_handicap=nats),
+                96,
+            ).text
+            for one in chats
+        ]
+    assert all(text != '{"facts": []}' for text in found[1000.0])
+    assert all(text == '{"facts": []}' for text in found[-1000.0])
+    for free, late in zip(found[0.0], found[1000.0], strict=True):
+        assert free in ('{"facts": []}', late)
+
+
 @SLOW
 @given(
     old=st.lists(TEXT, max_size=5, unique=True),

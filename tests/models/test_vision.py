@@ -348,3 +348,26 @@ def test_guided_rows_with_pictures_use_forced_tokens(student: VisionStudent, pic
         row = DecodingSequence(student, "vqa", prompt, guide=guide, max_tokens=stages.VISUAL_ANSWER_TOKENS, force=force)
         outputs += run(DecodingBatch(student, table, 1), row)
     assert outputs[0] == outputs[1]
+
+
+def test_internvl_with_a_qwen3_language_model_is_qwen3(pictures: list[Path], tmp_path: Path) -> None:
+    """InternVL3.5: the language model gives the logits of mlx-lm's Qwen3, and pictures are looked at in batches."""
+    from mlx_lm.models import qwen3
+
+    student = load_student(vision_student_folder(tmp_path / "internvl", language="qwen3"))
+    assert isinstance(student, VisionStudent)
+    weights = {
+        name.removeprefix("language_model."): array
+        for name, array in tree_flatten(student.model.parameters())
+        if name.startswith("language_model.")
+    }
+    assert any(name.endswith("q_norm.weight") for name in weights)
+    plain = qwen3.Model(qwen3.ModelArgs.from_dict({**student.config, "model_type": "qwen3"}))
+    plain.load_weights(list(weights.items()))
+    tokens = mx.array([student.encode((("user", QUESTIONS[0]),))])
+    assert mx.allclose(student.logits(student.hidden(tokens, None)), plain(tokens), atol=1e-4)
+
+    table = ExpertTable(student.model, {})
+    alone = [run(DecodingBatch(student, table, 1), free_row(student, QUESTIONS[0], one))[0] for one in pictures]
+    together = run(DecodingBatch(student, table, 3), *(free_row(student, QUESTIONS[0], one) for one in pictures))
+    assert together == alone and alone[0] != alone[1]

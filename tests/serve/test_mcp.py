@@ -35,7 +35,7 @@ def test_every_tool_does_its_work(environ: dict[str, str]) -> None:
             assert all(tool.output_schema and tool.annotations and tool.description for tool in tools.values())
             assert tools["search_memories"].annotations.read_only_hint  # type: ignore[union-attr]
             assert tools["delete_all_memories"].annotations.destructive_hint  # type: ignore[union-attr]
-            assert not tools["add_memory"].annotations.destructive_hint  # type: ignore[union-attr]
+            assert tools["add_memory"].annotations.destructive_hint  # type: ignore[union-attr]
 
             added = await call(client, "add_memory", text="Ann likes green tea", user_id="ann", infer=False)
             [memory] = added["results"]

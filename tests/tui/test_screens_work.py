@@ -28,6 +28,7 @@ from memlora_mlx.tui.screens.forms import TextDialog
 from memlora_mlx.tui.screens.ingest import IngestScreen
 from memlora_mlx.tui.screens.models import ModelsScreen
 from memlora_mlx.tui.screens.train import TrainScreen
+from memlora_mlx.tui.widgets.plots import _epoch_ticks
 
 
 @pytest.fixture(autouse=True)
@@ -153,10 +154,16 @@ def test_train_draws_stops_keeps_the_best_resumes_and_installs(tiny_home: Path) 
 
         await pilot.press("i")
         await wait_until(pilot, lambda: isinstance(app.screen, ConfirmDialog))
+        await wait_until(pilot, lambda: "Better than the base model" in " ".join(text_of(app).split()))
         await pilot.press("y")
         await wait_until(pilot, lambda: "Installed." in text_of(app))
         await pilot.press("n")
         assert list((tiny_home / "adapters").glob("*/extraction/adapter_config.json"))
+        await wait_until(pilot, lambda: app.screen is screen)
+        await pilot.press("b")
+        await wait_until(pilot, lambda: "Went back" in text_of(app))
+        await pilot.press("n")
+        assert not list((tiny_home / "adapters").glob("*/extraction/adapter_config.json"))
 
         await pilot.press("r")
         await wait_until(pilot, lambda: screen._finished_runs[run.folder.name].points[-1].step > steps, "it goes on")
@@ -180,10 +187,29 @@ def test_train_offers_the_synthetic_set_and_tells_failures(tiny_home: Path, tmp_
         (tmp_path / "rows.jsonl").write_text("{broken\n", encoding="utf-8")
         screen.query_one("#data", Input).value = str(tmp_path / "rows.jsonl")
         await pilot.press("ctrl+r")
-        await wait_until(pilot, lambda: "Training failed" in text_of(app), "its own words")
+        await wait_until(pilot, lambda: "is not JSON" in text_of(app), "its own words")
         assert "rows.jsonl" in text_of(app) and screen._job is None
 
     run_app(script)
+
+
+def test_too_few_examples_are_not_trained_on(tiny_home: Path) -> None:
+    teacher_rows(tiny_home, 2)
+
+    async def script(app: MemloraApp, pilot: Pilot[Any]) -> None:
+        screen = await go(app, pilot, "f5", TrainScreen)
+        await pilot.press("ctrl+r")
+        await wait_until(
+            pilot, lambda: "2 examples for extraction, and 20 are needed" in " ".join(text_of(app).split())
+        )
+        assert screen._job is None
+
+    run_app(script, size=(160, 40))
+
+
+def test_the_curve_names_whole_epochs() -> None:
+    assert _epoch_ticks(2.25) == ([0.0, 1.0, 2.0, 3.0], ["0", "1", "2", "3"])
+    assert _epoch_ticks(0.0)[1] == ["0", "1"] and len(_epoch_ticks(400.0)[1]) <= 11
 
 
 def test_a_damaged_run_is_listed_as_one(tiny_home: Path) -> None:

@@ -15,6 +15,7 @@ from textual.widget import Widget
 from textual.widgets import Static, TextArea
 
 from memlora_mlx.errors import ModelMissing, UsageError
+from memlora_mlx.memory.secrets import describe_withheld
 from memlora_mlx.settings import APP_HISTORY
 from memlora_mlx.text import printable, printable_line
 from memlora_mlx.tui.chat_controller import ChatController, ChatTurn
@@ -55,7 +56,8 @@ class ChatScreen(ConversationKeys):
         self._reply_lock = asyncio.Lock()
 
     def compose_body(self) -> Iterable[Widget]:
-        history = History(self.backend.settings.home / APP_HISTORY)
+        settings = self.backend.settings
+        history = History(settings.home / APP_HISTORY, keep_secrets=settings.keep_secrets)
         log = VerticalScroll(Static(WELCOME, id="welcome", markup=False), id="log", can_focus=False)
         yield Horizontal(
             Vertical(
@@ -202,6 +204,8 @@ class ChatScreen(ConversationKeys):
                 printable_line(turn.problem or ""), title="Not stored", severity="error", timeout=12, markup=False
             )
         if turn.memory == "done":
+            if turn.remembered is not None and (told := describe_withheld(turn.remembered.withheld)):
+                self.notify(told, title="Left out", markup=False)
             self.refresh_counts()
             if turn.is_noted:
                 self.run_worker(self.conversation.save_reply(turn), group="noted", exit_on_error=False)

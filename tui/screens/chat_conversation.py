@@ -178,10 +178,11 @@ class ChatConversation:
 
 def _save_question(workspace: Workspace, turn: ChatTurn, conversation: str | None) -> tuple[str, str]:
     """The conversation's id and name."""
-    from memlora_mlx.memory.store.conversations import find_conversation, save_question
+    from memlora_mlx.memory.conversation_keeping import keep_question
+    from memlora_mlx.memory.store.conversations import find_conversation
 
     store = workspace.store
-    saved = save_question(
+    saved = keep_question(
         store,
         owner_of(workspace),
         turn.question,
@@ -189,12 +190,14 @@ def _save_question(workspace: Workspace, turn: ChatTurn, conversation: str | Non
         said_at=turn.said_at,
         conversation=conversation,
         image=turn.image,
+        keep_secrets=workspace.settings.keep_secrets,
     )
     return saved, "" if conversation == saved else find_conversation(store, saved).name
 
 
 def _save_reply(workspace: Workspace, turn: ChatTurn) -> None:
-    from memlora_mlx.memory.store.conversations import save_reply
+    from memlora_mlx.memory.conversation_keeping import keep_reply
 
     state: TurnState = "cut" if turn.stopped or turn.problem else "complete"
-    save_reply(workspace.store, turn.key, turn.reply, said_at=datetime.now(UTC), state=state)
+    secrets = workspace.settings.keep_secrets
+    keep_reply(workspace.store, turn.key, turn.reply, said_at=datetime.now(UTC), state=state, keep_secrets=secrets)

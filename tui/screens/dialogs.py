@@ -106,6 +106,47 @@ class ConfirmDialog(ModalScreen[bool]):
         self.dismiss(yes)
 
 
+class EraseDialog(ConfirmDialog, inherit_bindings=False):
+    """The question before something is erased for good. Enter, which is pressed by habit, is no answer."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("y", "answer(True)", "Erase", tooltip="Erase it; nothing can undo that", id="erase.yes"),
+        Binding("n,escape", "answer(False)", "No", id="erase.no"),
+    ]
+
+
+class ChangesDialog(ModalScreen[bool]):
+    """The changes of older memories that an import waits with, and the question whether it may make them."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("y", "answer(True)", "Change them", tooltip="Make these changes and all later ones", id="changes.yes"),
+        Binding("n,escape", "answer(False)", "Stop here", tooltip="Change nothing; the import stops", id="changes.no"),
+    ]
+
+    def __init__(self, reason: str, waiting: Sequence[tuple[str, str | None]]) -> None:
+        super().__init__()
+        self._reason, self._waiting = reason.partition(" Look at the changes")[0], waiting
+
+    def compose(self) -> ComposeResult:
+        with Vertical(classes="dialog wide"):
+            yield Static("May this import change so much?", classes="dialog-title", markup=False)
+            yield Static(Content(printable_line(self._reason)), markup=False)
+            with VerticalScroll(can_focus=True):
+                yield Static(Content("\n".join(self._lines())), markup=False)
+            yield Footer(show_command_palette=False)
+
+    def _lines(self) -> list[str]:
+        return [
+            f"- {printable_line(old, 200)}"
+            if new is None
+            else f"~ {printable_line(old, 200)} -> {printable_line(new, 200)}"
+            for old, new in self._waiting
+        ]
+
+    def action_answer(self, yes: bool) -> None:
+        self.dismiss(yes)
+
+
 class SourceDialog(ModalScreen[bool | None]):
     """The exchanges that a memory came from, and its history. The result is True to see its place in its conversation.
 

@@ -19,10 +19,11 @@ from textual.content import Content
 from textual.widget import Widget
 from textual.widgets import Input, ProgressBar, RichLog, Static
 
-from memlora_mlx.errors import Cancelled, EngineClosed, MemloraError, UsageError
+from memlora_mlx.errors import Cancelled, EngineClosed, MemloraError, TooManyChanges, UsageError
 from memlora_mlx.text import format_duration, printable_line
 from memlora_mlx.tui import memory_queries
 from memlora_mlx.tui.screens.base import MainScreen
+from memlora_mlx.tui.screens.dialogs import ChangesDialog
 from memlora_mlx.tui.widgets.actions import ScreenActions
 from memlora_mlx.tui.widgets.exchange import EVENT_SIGNS
 from memlora_mlx.tui.widgets.prompt import dropped_path
@@ -187,6 +188,14 @@ class IngestScreen(MainScreen):
         chosen = [conversation for found in self._files.values() for conversation in found]
         if not chosen:
             raise UsageError("There is nothing to import. Press o to choose a file, or / to type its path.")
+        try:
+            await self._read(chosen)
+        except TooManyChanges as error:
+            if await self.memlora.push_screen_wait(ChangesDialog(str(error), error.waiting)):
+                await self._read(chosen, may_change=True)
+
+    async def _read(self, chosen: list[Conversation], *, may_change: bool = False) -> None:
+        """Import conversations. Raises TooManyChanges: see `ingest`."""
         stop = self._stop = threading.Event()
         self._tally = None
         self._show_message("Loading the student …")
@@ -197,9 +206,12 @@ class IngestScreen(MainScreen):
         bar = self.query_one("#progress", ProgressBar)
         bar.display = True
         try:
-            tally = await self.backend.run(partial(self._ingest, chosen, stop))
+            tally = await self.backend.run(partial(self._ingest, chosen, stop, may_change))
         except Cancelled:
             self._end("‖ paused", "Press Ctrl+R to continue")
+        except TooManyChanges:
+            self._end("‖ waiting for your answer", "Press Ctrl+R to be asked again")
+            raise
         except EngineClosed:
             self._end("‖ stopped because the student changed", "Press Ctrl+R to continue")
         except Exception:
@@ -213,7 +225,9 @@ class IngestScreen(MainScreen):
             await self.backend.refresh_counts()
             self.refresh_list()
 
-    def _ingest(self, chosen: list[Conversation], stop: threading.Event, workspace: Workspace) -> IngestStats:
+    def _ingest(
+        self, chosen: list[Conversation], stop: threading.Event, may_change: bool, workspace: Workspace
+    ) -> IngestStats:
         """Runs on a thread. It leaves its progress in attributes that the screen reads several times a second."""
         from memlora_mlx.memory.ingest import ingest
 
@@ -222,7 +236,10 @@ class IngestScreen(MainScreen):
             if last is not None:
                 self._log_lines.append(last)
 
-        return ingest(workspace.pipeline, chosen, user=workspace.settings.user, on_progress=progress, cancelled=stop)
+        user = workspace.settings.user
+        return ingest(
+            workspace.pipeline, chosen, user=user, may_change=may_change, on_progress=progress, cancelled=stop
+        )
 
     def _end(self, state: str, hint: str = "", tally: IngestStats | None = None) -> None:
         """Show how the import ended: the state in the table, with a hint and a summary above it."""
@@ -264,10 +281,13 @@ class IngestScreen(MainScreen):
 
 
 def _summary(tally: IngestStats) -> str:
+    from memlora_mlx.memory.secrets import describe_withheld
+
     before = f", {tally.already_stored} were imported before" if tally.already_stored else ""
+    withheld = describe_withheld(tally.withheld)
     return (
         f"{tally.done} exchanges in {format_duration(tally.seconds)}{before}; "
-        f"{tally.added} memories added, {tally.updated} updated, {tally.deleted} deleted"
+        f"{tally.added} memories added, {tally.updated} updated, {tally.deleted} deleted{withheld and f'; {withheld}'}"
     )
 
 

@@ -44,10 +44,13 @@ class MemoriesScreen(MainScreen):
             "space", "select", "Select", show=False, tooltip="Select it; d deletes all selected", id="memory.select"
         ),
         Binding("d,delete", "delete", "Delete", tooltip="Delete this memory; u undoes it", id="memory.delete"),
+        Binding("D", "erase", "Erase", show=False, tooltip="Erase this memory for good", id="memory.erase"),
         Binding("u", "undo", "Undo", tooltip="Undo the last change to this memory", id="memory.undo"),
         Binding("r", "redo", "Redo", show=False, tooltip="Redo the change that was undone last", id="memory.redo"),
-        Binding("U", "undo_last", "Undo last", show=False, tooltip="Undo the last change of all memories"),
-        Binding("R", "redo_last", "Redo last", show=False, tooltip="Redo the last undone change of all memories"),
+        Binding("U", "reverse_last('undo')", "Undo last", show=False, tooltip="Undo the last change of all memories"),
+        Binding(
+            "R", "reverse_last('redo')", "Redo last", show=False, tooltip="Redo the last undone change of all memories"
+        ),
         Binding("h", "history", "History", tooltip="Show the history", id="memory.history"),
         Binding("s", "sort", "Sort", tooltip="Sort by newest, oldest, last changed or last stored", id="memories.sort"),
         Binding("x", "export", "Export", tooltip="Export all memories as JSON lines or Markdown", id="memories.export"),
@@ -60,13 +63,11 @@ class MemoriesScreen(MainScreen):
         self._query = memory_queries.MemoryQuery()
         self._listed_query = self._query  # what the list shows
         self._shown: dict[str, Neighbour] = {}
-        self._changes: dict[
-            str, MemoryChange
-        ] = {}  # the user's last change of each memory, until the list is read again
+        # The user's last change of each memory, until the list is read again.
+        self._changes: dict[str, MemoryChange] = {}
         self._selected: set[str] = set()  # memories that `d` deletes together
         self._was_left = True
-        self._is_complete = True
-        self._is_reading = False
+        self._is_complete, self._is_reading = True, False
 
     def compose(self) -> ComposeResult:
         self._editor = MemoryEditor(self.memlora)
@@ -87,10 +88,7 @@ class MemoriesScreen(MainScreen):
         return self.query_one("#memories", RowTable)
 
     def on_mount(self) -> None:
-        self.call_after_refresh(self._begin)  # nested widgets are mounted by then
-
-    def _begin(self) -> None:
-        self.table.focus()
+        self.call_after_refresh(lambda: self.table.focus())  # nested widgets are mounted by then
 
     def on_screen_suspend(self) -> None:
         self._was_left = self.app.current_mode != "memories"  # otherwise a dialog is open
@@ -221,6 +219,11 @@ class MemoriesScreen(MainScreen):
             self.table.action_cursor_down()
 
     @work(group="act", exit_on_error=False)
+    async def action_erase(self) -> None:
+        if memory := self.selected_memory:
+            self._show_change(await self._editor.erase(memory.id, memory.text))
+
+    @work(group="act", exit_on_error=False)
     async def action_undo(self) -> None:
         if memory := self.selected_memory:
             self._show_change(await self._editor.undo(memory.id))
@@ -231,12 +234,8 @@ class MemoriesScreen(MainScreen):
             self._show_change(await self._editor.redo(memory.id))
 
     @work(group="act", exit_on_error=False)
-    async def action_undo_last(self) -> None:
-        self._show_change(await self._editor.undo())
-
-    @work(group="act", exit_on_error=False)
-    async def action_redo_last(self) -> None:
-        self._show_change(await self._editor.redo())
+    async def action_reverse_last(self, verb: str) -> None:
+        self._show_change(await (self._editor.redo() if verb == "redo" else self._editor.undo()))
 
     def _show_change(self, change: MemoryChange | None) -> None:
         """Show a change in the memory's row, where it stays until the list is read again."""

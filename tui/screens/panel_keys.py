@@ -73,6 +73,8 @@ class PanelKeys(MainScreen):
             change = await editor.undo(entry.memory_id, facts=panel.facts_behind(entry.memory_id))
         elif event.action == "redo":
             change = await editor.redo(entry.memory_id)
+        elif event.action == "erase":
+            change = await editor.erase(entry.memory_id, entry.text)
         elif event.action == "pin":
             await self._pin(entry)
         else:
@@ -110,3 +112,4 @@ class PanelKeys(MainScreen):
         midnight = datetime.now().astimezone().replace(hour=0, minute=0, second=0, microsecond=0)
         pinned, today = await self.backend.run(lambda opened: memory_queries.pinned_and_today(opened, midnight))
         self.panel.show_background(pinned, today)
+        self.panel.show_corrections(self.backend.corrections)

@@ -16,17 +16,16 @@ from textual import on, work
 from textual.binding import Binding, BindingType
 from textual.command import Provider
 from textual.containers import Container, Horizontal
-from textual.content import Content
 from textual.widget import Widget
 from textual.widgets import DataTable, Input, Select, Static
 
 from memlora_mlx.errors import MemloraError, UsageError
 from memlora_mlx.records import STAGES
 from memlora_mlx.text import format_duration, printable_line
-from memlora_mlx.tui import runs
+from memlora_mlx.tui import expert_choice, runs
 from memlora_mlx.tui.jobs import Job, stop_orphaned_job
-from memlora_mlx.tui.screens.base import MainScreen
 from memlora_mlx.tui.screens.dialogs import ConfirmDialog
+from memlora_mlx.tui.screens.expert_keys import ExpertKeys
 from memlora_mlx.tui.widgets.actions import ScreenActions
 from memlora_mlx.tui.widgets.plots import LossPlot
 from memlora_mlx.tui.widgets.row_table import RowTable
@@ -35,7 +34,7 @@ INTERVAL = 1.0  # seconds between two looks at a run's folder
 SIGNS = {"training": "▶ training", "stopped": "‖ stopped", "done": "✓ done", "damaged": "✗ damaged"}
 
 
-class TrainScreen(MainScreen):
+class TrainScreen(ExpertKeys):
     NAME = "Train"
     CSS_PATH = "pages.tcss"
     COMMANDS: ClassVar[set[type[Provider] | object]] = {ScreenActions}  # type: ignore[assignment]
@@ -44,6 +43,7 @@ class TrainScreen(MainScreen):
         Binding("escape", "stop", "Stop, keep best", tooltip="Stop the run and save its best expert", id="page.back"),
         Binding("r", "resume", "Resume", tooltip="Resume the selected run", id="train.resume"),
         Binding("i", "install", "Install", tooltip="Install this run's expert", id="train.install"),
+        Binding("b", "previous", "Back", tooltip="Go back to this stage's expert before the last one", id="train.back"),
         Binding("slash", "data", "Data", show=False, tooltip="Focus the data field", id="page.find"),
     ]
 
@@ -52,10 +52,8 @@ class TrainScreen(MainScreen):
         self._job: Job | None = None  # the training that this screen started
         self._own_job: Path | None = None  # its folder
         self._folder: Path | None = None  # of the run that is shown
-        self._finished_runs: dict[str, runs.TrainingRun] = {}
         self._shown_runs: list[tuple[str, tuple[str, str, str]]] = []
         self._is_refreshing = False
-        self._last_message = ""
 
     def compose_body(self) -> Iterable[Widget]:
         with Horizontal(classes="fields"):
@@ -78,14 +76,6 @@ class TrainScreen(MainScreen):
 
     def on_screen_resume(self) -> None:
         self.call_after_refresh(self.fill_students)
-
-    @property
-    def table(self) -> RowTable:
-        return self.query_one("#runs", RowTable)
-
-    @property
-    def home(self) -> Path:
-        return self.backend.settings.home
 
     @work(group="students", exclusive=True, exit_on_error=False)
     async def fill_students(self) -> None:
@@ -170,6 +160,8 @@ class TrainScreen(MainScreen):
                 if not await self.memlora.push_screen_wait(ConfirmDialog(question, "This needs no server.")):
                     return
                 arguments.append("--yes")
+        if "--yes" not in arguments:
+            await asyncio.to_thread(expert_choice.check_enough_rows, stage, data, self.home)
         for given in data:
             arguments += ["--data", given]
         student = self.query_one("#student", Select).value or self.backend.status.student
@@ -221,6 +213,8 @@ class TrainScreen(MainScreen):
         self.memlora.background_work.pop("train", None)
         if code == 0:
             self.notify(job.lines()[-1] if job.lines() else "", title="Training finished", markup=False)
+            if folder is not None:
+                self.judge(folder)
         elif job.is_stopped:
             told = printable_line(job.failure_reason()).partition(";")[0]
             run = runs.read(folder) if folder is not None else None
@@ -244,45 +238,12 @@ class TrainScreen(MainScreen):
                 return
         self.table.focus()
 
-    @work(group="install", exclusive=True, exit_on_error=False)
-    async def action_install(self) -> None:
-        """Install the expert of the selected run, and load it if the user agrees."""
-        run = self._row_at_cursor()
-        expert = run.expert
-        if expert is None or run.config is None:
-            raise UsageError(
-                f"{run.folder.name} has no expert yet. It gets one after the first validation that improves."
-            )
-        question = f"Install this {run.config.stage} expert for {printable_line(Path(run.config.student).name, 40)}?"
-        if not await self.memlora.push_screen_wait(ConfirmDialog(question, _describe(run))):
-            return
-        arguments = ["memlora_mlx", "adapters", "install", str(expert), "--student", run.config.student]
-        job = Job(arguments, self.backend.settings, self.home / "runs" / "install.log")
-        while (code := job.poll()) is None:
-            await asyncio.sleep(0.1)
-        if code:
-            raise MemloraError(job.failure_reason())
-        if await self.memlora.push_screen_wait(
-            ConfirmDialog("Installed. Load it now?", "Reloading the models cancels their current work.")
-        ):
-            await self.backend.reopen()
-            self.notify(f"The {run.config.stage} expert is in use.", markup=False)
-
     def action_data(self) -> None:
         self.query_one("#data", Input).focus()
 
     @on(Input.Submitted)
     def focus_runs(self) -> None:
         self.table.focus()
-
-    def _row_at_cursor(self) -> runs.TrainingRun:
-        run = self._finished_runs.get(self.table.key_at_cursor or "")
-        if run is None:
-            raise UsageError("There is no run yet. Press Ctrl+R to start one.")
-        return run
-
-    def _show_message(self, words: str) -> None:
-        self.query_one("#says", Static).update(Content(words))
 
 
 def _installed_students(folder: Path) -> list[str]:
@@ -310,7 +271,9 @@ def _describe(run: runs.TrainingRun) -> str:
     train = next((point.train_loss for point in reversed(run.points) if point.train_loss is not None), None)
     if train is not None:
         parts.append(f"loss {train:.3f}")
-    if best is not None:
+    if best is not None and best.step == 0 and run.state != "training":
+        parts.append("nothing learned: no validation was better than before the first step")
+    elif best is not None:
         first = next(point for point in run.points if point.validation_loss is not None)
         parts.append(
             f"validation {first.validation_loss:.3f} → best {best.validation_loss:.3f} at step {best.step:,} (│)"

@@ -16,7 +16,7 @@ from memlora_mlx.text import printable_line
 from memlora_mlx.tui.times import format_time
 from memlora_mlx.tui.widgets.exchange import EVENT_SIGNS, EVENT_WORDS
 
-MemoryAction = Literal["source", "edit", "undo", "redo", "pin", "delete"]
+MemoryAction = Literal["source", "edit", "undo", "redo", "pin", "delete", "erase"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +45,7 @@ class MemoryItem(Static, can_focus=True):
         Binding("p", "act('pin')", "Pin", tooltip="Pin it: every reply is given it; again: unpin", id="memory.pin"),
         Binding("space", "select", "Select", tooltip="Select it; d deletes all that are selected", id="memory.select"),
         Binding("d,delete", "act('delete')", "Delete", tooltip="Delete this memory; u undoes it", id="memory.delete"),
+        Binding("D", "act('erase')", show=False, tooltip="Erase this memory for good", id="memory.erase"),
         Binding("down,j", "app.focus_next", show=False),
         Binding("up,k", "app.focus_previous", show=False),
     ]

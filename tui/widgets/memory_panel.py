@@ -36,6 +36,7 @@ class MemoryPanel(VerticalScroll, can_focus=False):
         self._turn: ChatTurn | None = None
         self._search: tuple[str, tuple[Hit, ...]] | None = None  # title and hits, shown in place of the turn
         self._changes: dict[str, MemoryChange] = {}  # the user's last change of each memory
+        self._corrections = 0
         self._pinned: tuple[MemoryRecord, ...] = ()
         self._today: tuple[Revision, ...] = ()
         self._keys: list[tuple[str, str]] = []  # of the children, in order
@@ -114,6 +115,14 @@ class MemoryPanel(VerticalScroll, can_focus=False):
             matches = [item for item in items if item.entry.memory_id == at.memory_id] or items
             if matches:
                 matches[0].focus()
+
+    def show_corrections(self, count: int) -> None:
+        """Say below the memories how many corrections there are to train on."""
+        if count != self._corrections:
+            self._corrections = count
+            noun = "correction" if count == 1 else "corrections"
+            self.border_subtitle = f"[@click=app.page('train')]{count:,} {noun} - /train[/]" if count else ""
+            self.set_class(count > 0, "-corrections")
 
     def _sections(self) -> list[tuple[str, list[PanelEntry], str]]:
         """Title, memories, and what stands there if there are none."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from textual_plotext import PlotextPlot
 if TYPE_CHECKING:
     from memlora_mlx.distill.training_metrics import MetricsPoint
 
+MAX_TICKS = 10  # epochs that are named below a curve
 MAX_POINTS = 60  # of the training loss: it is averaged over steps, because single batches are noisy
 
 
@@ -20,22 +22,33 @@ class LossPlot(PlotextPlot):
     def show(self, points: Sequence[MetricsPoint], title: str) -> None:
         plot = self.plt
         plot.clear_figure()
-        train = [(point.step, point.train_loss) for point in points if point.train_loss is not None]
-        validation = [(point.step, point.validation_loss) for point in points if point.validation_loss is not None]
+        train = [(point.epoch, point.train_loss) for point in points if point.train_loss is not None]
+        validation = [(point.epoch, point.validation_loss) for point in points if point.validation_loss is not None]
         if train:
             size = max(1, len(train) // MAX_POINTS)
             groups = [train[i : i + size] for i in range(0, len(train), size)]
-            steps = [sum(step for step, _ in group) / len(group) for group in groups]
+            places = [sum(place for place, _ in group) / len(group) for group in groups]
             losses = [sum(loss for _, loss in group) / len(group) for group in groups]
-            plot.scatter(steps, losses, label="training", marker="dot", color=_rgb(self, "foreground-muted"))
+            plot.scatter(places, losses, label="training", marker="dot", color=_rgb(self, "foreground-muted"))
         if validation:
-            steps, losses = [float(step) for step, _ in validation], [loss for _, loss in validation]
-            plot.plot(steps, losses, label="validation", marker="braille", color=_rgb(self, "primary"))
+            places, losses = [place for place, _ in validation], [loss for _, loss in validation]
+            plot.plot(places, losses, label="validation", marker="braille", color=_rgb(self, "primary"))
             best, _ = min(validation, key=lambda pair: pair[1])
             plot.vline(best, color=_rgb(self, "accent"))
         plot.title(title)
-        plot.xlabel("step")
+        last = max((point.epoch for point in points), default=0.0)
+        plot.xlim(0, max(1.0, math.ceil(last)))
+        plot.xticks(*_epoch_ticks(last))
+        plot.xlabel("epoch")
         self.refresh()
+
+
+def _epoch_ticks(last: float) -> tuple[list[float], list[str]]:
+    """Whole epochs up to the last one that began: all of them, or of many at most `MAX_TICKS`."""
+    end = max(1, math.ceil(last))
+    step = math.ceil(end / MAX_TICKS)
+    ticks = range(0, end + 1, step)
+    return [float(tick) for tick in ticks], [str(tick) for tick in ticks]
 
 
 class BarPlot(PlotextPlot):

@@ -18,6 +18,7 @@ from textual.widgets.option_list import Option
 
 from memlora_mlx.errors import UsageError
 from memlora_mlx.json_lines import JsonLines, read_json_lines
+from memlora_mlx.memory.secrets import screen_text
 from memlora_mlx.text import printable, printable_line
 from memlora_mlx.tui.commands import complete, unknown_command
 
@@ -260,10 +261,10 @@ class Completions(OptionList, can_focus=False):
 
 
 class History:
-    """The messages sent before, also in earlier runs. They are stored in a file of JSON strings."""
+    """The messages sent before, also in earlier runs. A file of JSON strings has them, without secrets and private passages."""
 
-    def __init__(self, file: Path) -> None:
-        self._file = file
+    def __init__(self, file: Path, *, keep_secrets: bool = False) -> None:
+        self._file, self._keep_secrets = file, keep_secrets
         self._lines: list[str] = []
         self._at = 0  # index in `_lines`; its length stands for the draft
         self._draft = ""
@@ -273,6 +274,7 @@ class History:
         self._at = len(self._lines)
 
     def add(self, text: str) -> None:
+        text = screen_text(text, keep_secrets=self._keep_secrets).text
         if text and text != (self._lines[-1] if self._lines else None):
             self._lines.append(text)
             with contextlib.suppress(OSError):

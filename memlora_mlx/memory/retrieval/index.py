@@ -17,7 +17,8 @@ import logging
 import math
 import sqlite3
 import threading
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -226,6 +227,7 @@ class StoreRevision:
     store: str  # the store's own id
     embedding: EmbeddingFingerprint
     revision: int
+    erased: Mapping[int, int] = field(default_factory=dict)  # owner -> the revision at which something was erased last
 
 
 class OwnerIndex:
@@ -256,7 +258,9 @@ class OwnerIndex:
             if count > self._exact_limit:
                 self._load(position)
         self._position = position
-        if self.revision == 0 or self.revision > position.revision:
+        # A graph only marks vectors as removed: one that an erased vector may still be in is made again.
+        was_erased = self.revision < position.erased.get(self.owner, 0)
+        if self.revision == 0 or self.revision > position.revision or was_erased:
             self.rebuild(connection, count)
         elif self.revision < position.revision:
             self._read_changes(connection)
@@ -372,6 +376,14 @@ class OwnerIndexes:
         with self.lock:
             for index in self._owners.values():
                 index.save()
+
+    def forget(self, owners: Iterable[int]) -> None:
+        """Remove the indexes of some owners, on disk too."""
+        with self.lock:
+            for owner in owners:
+                self._owners.pop(owner, None)
+                for suffix in ("usearch", "json"):
+                    (self.folder / f"{owner}.{suffix}").unlink(missing_ok=True)
 
     def clear(self) -> None:
         """Forget them all, on disk too: they will be built again from the database."""

@@ -33,6 +33,7 @@ from memlora_mlx.memory.retrieval.search import nearest
 from memlora_mlx.memory.retrieval.tables import MEMORIES, MESSAGES, VectorTable, vectors_from
 from memlora_mlx.memory.search.words import ranked_rows
 from memlora_mlx.memory.store import messages, meta, rows
+from memlora_mlx.memory.store.checksums import require_sound, sound_sql
 from memlora_mlx.memory.store.owner_indexes import current_indexes, owner_rows
 from memlora_mlx.records import Hit, Image, MessageKey, Scope, SourceMessage
 
@@ -258,8 +259,9 @@ _TURNS = """
     JOIN messages g ON g.exchange = i.exchange AND g.position = i.position JOIN exchanges x ON x.id = i.exchange
     WHERE i.id IN ({})
 """
-_MESSAGES = """
-    SELECT i.id, i.speaker, i.said_at, i.position, g.role, g.text, g.ref, x.key, x.source,
+_MESSAGES = f"""
+    SELECT i.id, {sound_sql("messages", "g")} AS is_sound, i.speaker, i.said_at, i.position, g.role,
+        g.text, g.ref, x.key, x.source,
         o.user_id, o.agent_id, o.run_id, p.source AS image_source, p.caption AS image_caption, p.sha256 AS image_sha256
     FROM indexed_messages i JOIN messages g ON g.exchange = i.exchange AND g.position = i.position
     JOIN exchanges x ON x.id = i.exchange JOIN owners o ON o.id = i.owner LEFT JOIN images p ON p.id = g.image
@@ -268,6 +270,7 @@ _MESSAGES = """
 
 
 def _message(row: sqlite3.Row) -> SourceMessage:
+    require_sound(row, "a message")
     image = row["image_source"] and Image(row["image_source"], row["image_caption"], row["image_sha256"])
     return SourceMessage(
         MessageKey(row["key"], row["position"]),

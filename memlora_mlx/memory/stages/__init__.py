@@ -52,6 +52,7 @@ from memlora_mlx.memory.stages.vqa import (
     visual_question_chat,
     with_visual_answer,
 )
+from memlora_mlx.memory.stages.zero_shot import zero_shot_chat
 
 __all__ = [
     "ANSWER_TOKENS",
@@ -92,4 +93,5 @@ __all__ = [
     "with_reply",
     "with_visual_answer",
     "without_repeats",
+    "zero_shot_chat",
 ]

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from memlora_mlx.memory.stages.grammars import TEXT_RULE, as_json, literal
 from memlora_mlx.memory.stages.text import MAX_TEXT, answer_text, clean_line
-from memlora_mlx.records import ChatMessages, Exchange, Grammar, Message
+from memlora_mlx.records import ChatMessages, Exchange, Grammar, Handicap, Message
 
 MAX_FACTS = 8  # of one exchange; two messages seldom hold more
 EXTRACTION_TOKENS = 256
@@ -84,12 +84,17 @@ def without_repeats(exchange: Exchange) -> Exchange:
     )
 
 
-def extraction_grammar(exchange: Exchange, *, verbatim_only: bool) -> Grammar:
-    """`{"facts": [...]}` with at most `MAX_FACTS` facts; `verbatim_only`: sentences of the owner, verbatim and in order."""
+def extraction_grammar(exchange: Exchange, *, verbatim_only: bool, empty_handicap: float = 0.0) -> Grammar:
+    """`{"facts": [...]}` with at most `MAX_FACTS` facts; `verbatim_only`: sentences of the owner, verbatim and in order.
+
+    Args:
+        empty_handicap: nats by which an empty list must be likelier than one with facts.
+    """
     if not verbatim_only:
         several = f'TEXT (", " TEXT){{0,{MAX_FACTS - 1}}}'
+        handicap = Handicap('{"facts": []', empty_handicap) if empty_handicap else None
         rules = [f'start: "{{\\"facts\\": [" ("" | {several}) "]}}"', TEXT_RULE]
-        return Grammar("lark", "\n".join(rules), longest_closing='{"facts": [""]}')
+        return Grammar("lark", "\n".join(rules), longest_closing='{"facts": [""]}', handicap=handicap)
     facts = [as_json(sentence) for sentence in _owner_statements(exchange)]
     rules = ['start: "{\\"facts\\": [" pick_0 "]}"']
     for i, fact in enumerate(facts):

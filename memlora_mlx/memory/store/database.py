@@ -13,9 +13,11 @@ from pathlib import Path
 
 from memlora_mlx.errors import StoreBroken, StoreBusy, StoreError, StoreFull, StoreReadOnly, StoreTooNew
 from memlora_mlx.files import private_folder
-from memlora_mlx.memory.store.schema import MIGRATIONS
+from memlora_mlx.memory.store import checksums
+from memlora_mlx.memory.store.schema import MIGRATIONS, WITH_CHECKSUMS
 
 BUSY_SECONDS = 60.0
+CHECKED_BYTES = 64_000_000  # of a database: checking the rows of a larger copy takes more than a second
 
 
 class Database:
@@ -76,8 +78,11 @@ class Database:
     @contextlib.contextmanager
     def write(self) -> Iterator[sqlite3.Connection]:
         """A block that is kept whole or not at all. Waits for other writers, at most `busy_seconds`."""
-        with translated_errors(self.path), _transaction(self.connection(), "BEGIN IMMEDIATE") as connection:
-            yield connection
+        with translated_errors(self.path):
+            if not checksums.is_watched(connection := self.connection()) and not self.read_only:
+                checksums.watch(connection)
+            with _transaction(connection, "BEGIN IMMEDIATE"):
+                yield connection
 
     @contextlib.contextmanager
     def snapshot(self) -> Iterator[sqlite3.Connection]:
@@ -91,12 +96,36 @@ class Database:
             finally:
                 connection.close()
 
+    def copy_to(self, path: Path) -> None:
+        """Copy the database to a file of its own that nobody else reads, while others may write to this one.
+
+        Raises:
+            StoreBroken: it is damaged; the copy is then to be thrown away. Of a large file only the copying is done.
+        """
+        with translated_errors(self.path), contextlib.closing(self._connect()) as source:
+            is_checked = self.path.stat().st_size <= CHECKED_BYTES
+            copy_database(source, path)
+            if is_checked:
+                with contextlib.closing(open_unchanging(path)) as copied:
+                    if (found := copied.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
+                        raise StoreBroken(f"{self.path} is damaged ({found}); run `memlora doctor`")
+                    if checksums.all_damaged_rows(copied):
+                        raise StoreBroken(f"{self.path} has damaged rows; run `memlora doctor`")
+
     def compact(self) -> None:
-        """Give back the space of deleted rows and leave no trace of them in the file."""
+        """Give back the space of deleted rows and leave no trace of them in the file and its journal.
+
+        Raises:
+            StoreBusy: another process has been reading for `busy_seconds`, so that the journal cannot be emptied.
+        """
         with translated_errors(self.path):
             connection = self.connection()
             connection.execute("VACUUM")
-            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            if connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
+                raise StoreBusy(
+                    f"another process is reading {self.path}, so traces of what was deleted are still in its journal;"
+                    " close the other process, then run the same command again"
+                )
 
     def close(self) -> None:
         with self._lock:
@@ -114,11 +143,13 @@ class Database:
             isolation_level=None,  # transactions are begun by hand: Python's own begin too late for us
             check_same_thread=False,  # `close` closes them all from one thread
         )
-        connection.row_factory = sqlite3.Row
-        connection.create_function("casefold", 1, _casefold, deterministic=True)
+        prepare_connection(connection)
         connection.execute("PRAGMA foreign_keys = ON")
         # What is deleted is gone from the file, however SQLite was built.
         connection.execute("PRAGMA secure_delete = ON")
+        # macOS only flushes to the disk's own buffer otherwise, which a loss of power empties. No other system knows these.
+        connection.execute("PRAGMA fullfsync = ON")
+        connection.execute("PRAGMA checkpoint_fullfsync = ON")
         return connection
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
@@ -140,9 +171,11 @@ class Database:
             version = _version(connection)  # again: another process may have just migrated
             if version == 0 and connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
                 raise StoreBroken(f"{self.path} is a database, but no memory store; choose another folder")
+            unsound = checksums.all_damaged_rows(connection) if version >= WITH_CHECKSUMS else []
             for statements in MIGRATIONS[version:]:
                 for statement in statements:
                     connection.execute(statement)
+            checksums.compute_all(connection, unsound)
             connection.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
 
     def _use_wal(self, connection: sqlite3.Connection) -> None:
@@ -156,6 +189,28 @@ class Database:
                 if _primary(error) != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
                     raise
                 time.sleep(0.02)
+
+
+def open_unchanging(path: Path) -> sqlite3.Connection:
+    """A connection that reads a database which nobody writes, and leaves no file beside it."""
+    connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro&immutable=1", uri=True, check_same_thread=False)
+    prepare_connection(connection)
+    return connection
+
+
+def copy_database(source: sqlite3.Connection, path: Path) -> None:
+    """Copy a database page by page to a new file that only its user may read, as one state without SQLite's other files."""
+    os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_NOFOLLOW, 0o600))
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as target:
+        source.backup(target)
+        target.execute("PRAGMA journal_mode = DELETE")
+
+
+def prepare_connection(connection: sqlite3.Connection) -> None:
+    """Give a connection the functions that the store's SQL uses."""
+    connection.row_factory = sqlite3.Row
+    connection.create_function("casefold", 1, _casefold, deterministic=True)
+    connection.create_function("row_checksum", -1, checksums.row_checksum, deterministic=True)
 
 
 @contextlib.contextmanager
@@ -178,7 +233,11 @@ def translated_errors(path: Path) -> Iterator[None]:
                 raise StoreBroken(
                     f"{path} is damaged ({error}); run `memlora doctor`, or restore a backup of it"
                 ) from error
+        if str(error).startswith("Could not decode to UTF-8"):
+            raise StoreBroken(f"{path} is damaged (a text is not UTF-8); run `memlora doctor --repair`") from error
         raise
+    except UnicodeDecodeError as error:  # SQLite's message quotes what is damaged
+        raise StoreBroken(f"{path} is damaged (its tables are not readable); run `memlora restore`") from error
     except OSError as error:
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise _read_only(path) from error

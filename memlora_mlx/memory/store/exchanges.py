@@ -9,7 +9,7 @@ import numpy as np
 
 from memlora_mlx.memory import inputs
 from memlora_mlx.memory.changes import Vector
-from memlora_mlx.memory.store import messages, rows, turn_words
+from memlora_mlx.memory.store import message_removal, messages, rows, turn_words
 from memlora_mlx.memory.store.transactions import Transaction
 from memlora_mlx.records import Exchange, Scope
 from memlora_mlx.text import clean_text
@@ -81,8 +81,17 @@ def delete_exchanges(transaction: Transaction, keys: Sequence[str]) -> None:
     )
     transaction.released_images |= {row["sha256"] for row in found}
     numbers = [row["id"] for row in execute(chosen, given)]
-    messages.remove_exchanges(transaction.connection, numbers, transaction.revision)
+    said = execute(
+        "SELECT exchange, position FROM messages WHERE exchange IN (SELECT value FROM json_each(?))",
+        [json.dumps(numbers)],
+    ).fetchall()
+    alone = message_removal.remove_messages(
+        transaction.connection, [(row["exchange"], row["position"]) for row in said], transaction.revision
+    )
     execute("DELETE FROM exchanges WHERE id IN (SELECT value FROM json_each(?))", [json.dumps(numbers)])
+    messages.refresh_facts(transaction.connection, (), alone)
+    # FTS5 only marks deleted words as deleted, until parts of its index are merged.
+    execute("INSERT INTO message_words (message_words) VALUES ('optimize')")
 
 
 def delete_conversations(transaction: Transaction, scope: Scope) -> None:
@@ -97,7 +106,7 @@ def delete_conversations(transaction: Transaction, scope: Scope) -> None:
     )
     transaction.released_images |= {row["sha256"] for row in found}
     chosen = [row[0] for row in execute(owners, values)]
-    messages.remove_owners(transaction.connection, chosen, transaction.revision)
+    message_removal.remove_owners(transaction.connection, chosen, transaction.revision)
     execute(f"DELETE FROM exchanges WHERE owner IN ({owners})", values)
     execute(f"DELETE FROM conversations WHERE owner IN ({owners})", values)
     turn_words.remove_orphans(transaction.connection)

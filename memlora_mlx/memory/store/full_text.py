@@ -36,9 +36,11 @@ def create_words(connection: sqlite3.Connection) -> None:
 
 
 def words_version(connection: sqlite3.Connection) -> int:
-    """The version of the full-text table; 0 where there is none yet."""
+    """The version of the full-text table; 0 where there is none yet, -1 where damage has changed it."""
     row = connection.execute("SELECT value FROM meta WHERE key = 'words'").fetchone()
-    return 0 if row is None else int(row["value"])
+    if row is None:
+        return 0
+    return int(row["value"]) if str(row["value"]).isdecimal() else -1
 
 
 def fill_if_outdated(database: Database) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 
 import numpy as np
@@ -14,7 +14,10 @@ from memlora_mlx.errors import StoreBroken, StoreError
 from memlora_mlx.memory import inputs
 from memlora_mlx.memory.changes import EmbeddingFingerprint, EmbedFunction
 from memlora_mlx.memory.store import full_text, messages, meta
+from memlora_mlx.memory.store.checksums import checked_tables, damaged_rows
+from memlora_mlx.memory.store.damage import find_damage, guarded
 from memlora_mlx.memory.store.images import images_in_use
+from memlora_mlx.memory.store.mending import mend_rows
 from memlora_mlx.memory.store.store import Store
 from memlora_mlx.memory.store.upkeep import clear_indexes, embed_messages
 
@@ -23,42 +26,45 @@ TRIES = 5
 
 
 def check_store(store: Store) -> list[str]:
-    """The problems of a store, one line each; empty if there are none."""
+    """The problems of a store, one line each; empty if there are none. Damage never raises an error here."""
     try:
         with store.snapshot() as connection:
-            damage = [row[0] for row in connection.execute("PRAGMA integrity_check(10)")]
-            if damage != ["ok"]:
-                return [f"the database file is damaged: {line}" for line in damage]
-            problems = [
-                f"a row of {row['table']} belongs to a row of {row['parent']} that is gone"
-                for row in connection.execute("PRAGMA foreign_key_check")
-            ]
-            if store.embedding != store.expected_embedding:
-                problems.append(f"its vectors are of {store.embedding}, not of {store.expected_embedding}")
-            damaged, altered = _damaged_rows(connection, store.embedding)
-            if damaged:
-                problems.append(f"{len(damaged)} memories have no sound embedding and are not found by searches")
-            if altered:
-                problems.append(f"{len(altered)} memories have another text than was stored")
-            problems += full_text.problems(connection)
-            if broken := _broken_messages(connection, store.embedding):
-                problems.append(f"{len(broken)} messages have no sound embedding")
-            problems += _check_pictures(store, connection)
-            for row in _wrong_counts(connection):
-                counts = (
-                    ("memories", row["memories"], row["live"]),
-                    ("embedded messages", row["messages"], row["said"]),
-                )
-                problems += [
-                    f"owner {row['id']} is said to have {told} {what}, but has {found}"
-                    for what, told, found in counts
-                    if told != found
-                ]
+            if problems := find_damage(connection):
+                return problems + guarded(lambda: _derived_problems(store, connection))
+            problems = [*_relations(connection), *_derived_problems(store, connection)]
     except StoreBroken as error:
         return [str(error)]
     if not store.database.read_only:
         erase_unused_images(store)
     return problems + _check_indexes(store)
+
+
+def _relations(connection: sqlite3.Connection) -> Iterator[str]:
+    for row in connection.execute("PRAGMA foreign_key_check"):
+        yield f"a row of {row['table']} belongs to a row of {row['parent']} that is gone"
+
+
+def _derived_problems(store: Store, connection: sqlite3.Connection) -> Iterator[str]:
+    """What does not fit together, and can be made again."""
+    if store.embedding != store.expected_embedding:
+        yield f"its vectors are of {store.embedding}, not of {store.expected_embedding}"
+    damaged, altered = _damaged_rows(connection, store.embedding)
+    if damaged:
+        yield f"{len(damaged)} memories have no sound embedding and are not found by searches"
+    if altered:
+        yield f"{len(altered)} memories have another text than was stored"
+    yield from full_text.problems(connection)
+    if broken := _broken_messages(connection, store.embedding):
+        yield f"{len(broken)} messages have no sound embedding"
+    yield from _check_pictures(store, connection)
+    for row in _wrong_counts(connection):
+        counts = (
+            ("memories", row["memories"], row["live"]),
+            ("embedded messages", row["messages"], row["said"]),
+        )
+        for what, told, found in counts:
+            if told != found:
+                yield f"owner {row['id']} is said to have {told} {what}, but has {found}"
 
 
 def erase_unused_images(store: Store) -> int:
@@ -81,6 +87,8 @@ def repair_store(store: Store, embed: EmbedFunction) -> list[str]:
     if store.embedding != store.expected_embedding:
         count = reembed(store, embed, store.expected_embedding)
         done.append(f"embedded {count} memories again, with {store.embedding}")
+    if mended := mend_rows(store.database, store.embedding):
+        done.append(f"took {mended} damaged rows from a backup")
     with store.snapshot() as connection:
         damaged, altered = _damaged_rows(connection, store.embedding)
         texts = _texts(connection, sorted(damaged | altered))
@@ -155,7 +163,7 @@ def reembed(store: Store, embed: EmbedFunction, embedding: EmbeddingFingerprint)
 
 def _damaged_rows(connection: sqlite3.Connection, embedding: EmbeddingFingerprint) -> tuple[set[int], set[int]]:
     """Rowids of memories without a unit vector of the space, and of those whose text has another hash."""
-    damaged, altered = set(), set()
+    damaged, altered = _unsound_keys(connection, "embeddings"), set()
     for row in connection.execute(
         "SELECT m.id, m.text, m.sha256, e.vector FROM memories m LEFT JOIN embeddings e ON e.memory = m.id"
     ):
@@ -163,7 +171,8 @@ def _damaged_rows(connection: sqlite3.Connection, embedding: EmbeddingFingerprin
             damaged.add(row["id"])
         if inputs.text_sha256(row["text"]) != row["sha256"]:
             altered.add(row["id"])
-    return damaged, altered
+    # Of a damaged row its own hash may be what says that the text is whole, so it is not computed again.
+    return damaged, altered - _unsound_keys(connection, "memories")
 
 
 def _is_intact(blob: object, embedding: EmbeddingFingerprint) -> bool:
@@ -190,7 +199,14 @@ def _broken_messages(connection: sqlite3.Connection, embedding: EmbeddingFingerp
         "SELECT i.id, v.vector FROM indexed_messages i LEFT JOIN message_vectors v ON v.message = i.id"
         " WHERE i.is_embedded"
     )
-    return {row["id"] for row in found if not _is_intact(row["vector"], embedding)}
+    broken = {row["id"] for row in found if not _is_intact(row["vector"], embedding)}
+    return broken | _unsound_keys(connection, "message_vectors")
+
+
+def _unsound_keys(connection: sqlite3.Connection, name: str) -> set[int]:
+    """The keys of a table's rows that are not what was written, of those that are there."""
+    [table] = [table for table in checked_tables(connection) if table.name == name]
+    return {int(row.key) for row in damaged_rows(connection, table) if not row.is_gone}
 
 
 def _check_indexes(store: Store) -> list[str]:

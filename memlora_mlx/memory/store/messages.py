@@ -21,7 +21,7 @@ from memlora_mlx.text import clean_text
 
 SESSION_GAP = timedelta(hours=1)  # a longer silence begins a new session
 # Rows of `message_words` are ordered by owner, so that a search of one owner's words reads only those.
-_OWNER_BITS = 40
+OWNER_BITS = 40
 _PREVIOUS = """
     SELECT p.id, p.said_at FROM indexed_messages p
     WHERE p.exchange = (SELECT max(id) FROM exchanges WHERE owner = :owner AND source = :source AND id < :exchange)
@@ -44,22 +44,22 @@ class EndedFact:
 
 def message_row(owner: int, message: int) -> int:
     """The rowid of a message in `message_words`."""
-    return owner << _OWNER_BITS | message << 1
+    return owner << OWNER_BITS | message << 1
 
 
 def memory_row(owner: int, memory: int) -> int:
     """The rowid of a memory without a message in `message_words`."""
-    return owner << _OWNER_BITS | memory << 1 | 1
+    return owner << OWNER_BITS | memory << 1 | 1
 
 
 def owner_rows(owner: int) -> tuple[int, int]:
     """The first and the last rowid that an owner can have in `message_words`."""
-    return owner << _OWNER_BITS, (owner + 1 << _OWNER_BITS) - 1
+    return owner << OWNER_BITS, (owner + 1 << OWNER_BITS) - 1
 
 
 def split_row(row: int) -> tuple[bool, int]:
     """Of a rowid in `message_words`: whether it is a message, and the rowid of the message or the memory."""
-    return not row & 1, (row & (1 << _OWNER_BITS) - 1) >> 1
+    return not row & 1, (row & (1 << OWNER_BITS) - 1) >> 1
 
 
 def shown_text(text: str, caption: str | None) -> str:
@@ -266,17 +266,17 @@ def refresh_facts(connection: sqlite3.Connection, messages: Iterable[int], memor
         if row is not None:
             connection.execute(
                 "UPDATE message_words SET facts = ? WHERE rowid = ?",
-                [_facts(connection, message), message_row(row["owner"], message)],
+                [words_of_facts(connection, message), message_row(row["owner"], message)],
             )
     for memory in sorted(memories):
         row = connection.execute("SELECT owner, text, message FROM memories WHERE id = ?", [memory]).fetchone()
         if row is not None:
-            _remove_words(connection, memory_row(row["owner"], memory))
+            remove_words(connection, memory_row(row["owner"], memory))
             if row["message"] is None:
                 _insert_memory_words(connection, row["owner"], memory, row["text"])
 
 
-def _facts(connection: sqlite3.Connection, message: int) -> str:
+def words_of_facts(connection: sqlite3.Connection, message: int) -> str:
     texts = connection.execute("SELECT text FROM memories WHERE message = ? ORDER BY id", [message])
     return searchable(". ".join(row["text"] for row in texts))
 
@@ -290,52 +290,12 @@ def _insert_memory_words(connection: sqlite3.Connection, owner: int, memory: int
 
 def remove_memory(connection: sqlite3.Connection, owner: int, memory: int) -> None:
     """Remove the words of a memory that came from no message."""
-    _remove_words(connection, memory_row(owner, memory))
+    remove_words(connection, memory_row(owner, memory))
 
 
-def _remove_words(connection: sqlite3.Connection, row: int) -> None:
+def remove_words(connection: sqlite3.Connection, row: int) -> None:
+    """Remove a row of the full-text table."""
     connection.execute("DELETE FROM message_words WHERE rowid = ?", [row])
-
-
-def remove_owners(connection: sqlite3.Connection, owners: Sequence[int], revision: int) -> None:
-    """Remove the messages of owners and every trace of their words; their exchanges are still there."""
-    for owner in owners:
-        connection.execute(
-            "INSERT INTO message_tombstones SELECT id, owner, ? FROM indexed_messages WHERE owner = ?",
-            [revision, owner],
-        )
-        connection.execute("DELETE FROM message_words WHERE rowid BETWEEN ? AND ?", owner_rows(owner))
-        connection.execute("DELETE FROM indexed_messages WHERE owner = ?", [owner])
-    # FTS5 only marks deleted words as deleted, until parts of its index are merged.
-    connection.execute("INSERT INTO message_words (message_words) VALUES ('optimize')")
-
-
-def remove_exchanges(connection: sqlite3.Connection, exchanges: Sequence[int], revision: int) -> None:
-    """Remove the messages of exchanges and every trace of their words; the exchanges themselves are still there."""
-    chosen = [json.dumps(exchanges)]
-    gone = "SELECT id FROM indexed_messages WHERE exchange IN (SELECT value FROM json_each(?))"
-    found = connection.execute(gone.replace("id", "id, owner, previous", 1), chosen).fetchall()
-    numbers = {row["id"] for row in found}
-    behind = connection.execute(
-        f"SELECT id, owner FROM indexed_messages WHERE previous IN ({gone}) AND id NOT IN ({gone})", chosen * 2
-    ).fetchall()
-    # The messages around them have their words as context, and the one behind has them in its vector, too.
-    for row in behind:
-        connection.execute(
-            "UPDATE message_words SET before = '' WHERE rowid = ?", [message_row(row["owner"], row["id"])]
-        )
-        connection.execute("UPDATE indexed_messages SET revision = ? WHERE id = ?", [revision, row["id"]])
-    for row in found:
-        if row["previous"] is not None and row["previous"] not in numbers:
-            before = message_row(row["owner"], row["previous"])
-            connection.execute("UPDATE message_words SET after = '' WHERE rowid = ?", [before])
-        connection.execute("DELETE FROM message_words WHERE rowid = ?", [message_row(row["owner"], row["id"])])
-    connection.execute(
-        f"INSERT INTO message_tombstones SELECT id, owner, ? FROM indexed_messages WHERE id IN ({gone})",
-        [revision, *chosen],
-    )
-    connection.execute("DELETE FROM indexed_messages WHERE exchange IN (SELECT value FROM json_each(?))", chosen)
-    connection.execute("INSERT INTO message_words (message_words) VALUES ('optimize')")
 
 
 def said_last(connection: sqlite3.Connection, owners: Sequence[int]) -> datetime | None:

@@ -5,12 +5,47 @@ from __future__ import annotations
 import json
 import sqlite3
 import uuid
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
-from memlora_mlx.errors import StoreError
+from memlora_mlx.errors import StoreBroken, StoreError
 from memlora_mlx.memory.changes import EmbeddingFingerprint
 from memlora_mlx.memory.retrieval.index import StoreRevision
 from memlora_mlx.memory.store.database import Database
+
+_ERASED = "erased:"  # and an owner: the revision at which something of the owner was erased last
+_UNFINISHED = "erasing"  # there while an erasing has not cleaned up behind itself
+
+
+def note_erasing(
+    connection: sqlite3.Connection, owners: Iterable[int], revision: int, *, keep_backups: bool = False
+) -> None:
+    """Note in an erasing's own transaction that indexes of these owners are to be made again, and files cleaned.
+
+    Args:
+        keep_backups: leave the backups, which go by themselves as they get old.
+    """
+    noted = [(f"{_ERASED}{owner}", str(revision)) for owner in owners]
+    connection.executemany(
+        "INSERT OR REPLACE INTO meta VALUES (?, ?)", [*noted, (_UNFINISHED, "keep backups" if keep_backups else "all")]
+    )
+
+
+def erased_owners(connection: sqlite3.Connection) -> list[int]:
+    """The owners of whom something was erased."""
+    found = connection.execute("SELECT key FROM meta WHERE key LIKE ?", [f"{_ERASED}%"])
+    return [int(row["key"].removeprefix(_ERASED)) for row in found]
+
+
+def unfinished_erasing(connection: sqlite3.Connection) -> str | None:
+    """What an erasing has left to do: "all", or "keep backups"; None where nothing is."""
+    row = connection.execute("SELECT value FROM meta WHERE key = ?", [_UNFINISHED]).fetchone()
+    return None if row is None else str(row["value"])
+
+
+def note_erasing_finished(connection: sqlite3.Connection) -> None:
+    connection.execute("DELETE FROM meta WHERE key = ?", [_UNFINISHED])
 
 
 def stored_embedding(database: Database, embedding: EmbeddingFingerprint) -> EmbeddingFingerprint:
@@ -28,7 +63,19 @@ def stored_embedding(database: Database, embedding: EmbeddingFingerprint) -> Emb
                 ],
             )
             row = connection.execute("SELECT value FROM meta WHERE key = 'space'").fetchone()
-    return EmbeddingFingerprint(**json.loads(row["value"]))
+    return _fingerprint(row["value"], database.path.parent)
+
+
+def _fingerprint(text: Any, folder: Path) -> EmbeddingFingerprint:
+    """Raises StoreBroken: damage has changed what was written."""
+    try:
+        found = json.loads(text)
+        name, dim = found["name"], found["dim"]
+        if isinstance(name, str) and isinstance(dim, int) and dim > 0:
+            return EmbeddingFingerprint(name, dim)
+    except (ValueError, TypeError, KeyError):
+        pass
+    raise StoreBroken(f"the store in {folder} is damaged (its embedder is not readable); run `memlora restore`")
 
 
 def check_embedding(stored: EmbeddingFingerprint, expected: EmbeddingFingerprint, folder: Path) -> None:
@@ -44,13 +91,17 @@ def read_revision(connection: sqlite3.Connection, embedding: EmbeddingFingerprin
     """The revision of the database, for the vector indexes.
 
     Raises:
+        StoreBroken: it is not readable.
         StoreError: another process has computed the embeddings again with another embedder.
     """
     meta = {row["key"]: row["value"] for row in connection.execute("SELECT key, value FROM meta")}
-    stored = EmbeddingFingerprint(**json.loads(meta["space"]))
+    stored = _fingerprint(meta.get("space"), folder)
+    if "store" not in meta or not str(meta.get("revision")).isdecimal():
+        raise StoreBroken(f"the store in {folder} is damaged (its revision is not readable); run `memlora restore`")
     if stored != embedding:
         raise StoreError(f"the store in {folder} now holds vectors of {stored}, not {embedding}; open it again")
-    return StoreRevision(meta["store"], stored, int(meta["revision"]))
+    erased = {int(key.removeprefix(_ERASED)): int(value) for key, value in meta.items() if key.startswith(_ERASED)}
+    return StoreRevision(meta["store"], stored, int(meta["revision"]), erased)
 
 
 def next_revision(connection: sqlite3.Connection) -> int:

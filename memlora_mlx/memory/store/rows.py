@@ -10,6 +10,7 @@ from typing import Any
 
 from memlora_mlx.errors import MemoryNotFound, StoreError
 from memlora_mlx.memory.inputs import decode_time, encode_time
+from memlora_mlx.memory.store.checksums import require_sound, sound_sql
 from memlora_mlx.records import Exchange, Image, MemoryRecord, Message, MessageKey, Neighbour, Scope
 from memlora_mlx.text import clean_text
 
@@ -22,8 +23,8 @@ def scope_condition(scope: Scope, *, exact: bool = False) -> tuple[str, list[str
     return sql, [None if value is None else clean_text(value) for _, value in chosen]
 
 
-_MEMORIES = """
-    SELECT m.*, o.user_id, o.agent_id, o.run_id, x.key AS exchange_key, x.source AS source,
+_MEMORIES = f"""
+    SELECT m.*, {sound_sql("memories", "m")} AS is_sound, o.user_id, o.agent_id, o.run_id, x.key AS exchange_key, x.source AS source,
         w.position AS message_position, (SELECT key FROM exchanges WHERE id = w.exchange) AS message_exchange,
         i.source AS image_source, i.caption AS image_caption, i.sha256 AS image_sha256,
         (SELECT json_group_array(ref) FROM
@@ -52,10 +53,12 @@ def require_memory(connection: sqlite3.Connection, public_id: str) -> MemoryReco
 
 
 def stored_keys(connection: sqlite3.Connection, keys: Iterable[str]) -> set[str]:
-    """Those of the keys that a stored exchange has."""
+    """Those of the keys that a stored exchange has, or one whose words were erased."""
     given = {clean_text(key): key for key in keys}
+    chosen = "key IN (SELECT value FROM json_each(:keys))"
     found = connection.execute(
-        "SELECT key FROM exchanges WHERE key IN (SELECT value FROM json_each(?))", [json.dumps(list(given))]
+        f"SELECT key FROM exchanges WHERE {chosen} UNION SELECT key FROM erased_exchanges WHERE {chosen}",
+        {"keys": json.dumps(list(given))},
     )
     return {given[row["key"]] for row in found}
 
@@ -81,8 +84,8 @@ def read_exchange(connection: sqlite3.Connection, key: str) -> Exchange | None:
     if row is None:
         return None
     messages = connection.execute(
-        """
-        SELECT g.*, i.source AS image_source, i.caption AS image_caption, i.sha256 AS image_sha256
+        f"""
+        SELECT g.*, {sound_sql("messages", "g")} AS is_sound, i.source AS image_source, i.caption AS image_caption, i.sha256 AS image_sha256
         FROM messages g LEFT JOIN images i ON i.id = g.image WHERE g.exchange = ? ORDER BY g.position
         """,
         [row["id"]],
@@ -90,10 +93,7 @@ def read_exchange(connection: sqlite3.Connection, key: str) -> Exchange | None:
     return Exchange(
         key=row["key"],
         owner=Scope(row["user_id"], row["agent_id"], row["run_id"]),
-        messages=tuple(
-            Message(g["role"], g["text"], g["speaker"], decode_time(g["said_at"]), _image(g), g["ref"])
-            for g in messages
-        ),
+        messages=tuple(_message(g) for g in messages),
         said_at=decode_time(row["said_at"]),
         source=row["source"],
         position=row["position"],
@@ -159,7 +159,13 @@ def image_json(image: Image | None) -> dict[str, str | None] | None:
     return {"source": image.source, "caption": image.caption, **kept}
 
 
+def _message(row: sqlite3.Row) -> Message:
+    require_sound(row, "a message")
+    return Message(row["role"], row["text"], row["speaker"], decode_time(row["said_at"]), _image(row), row["ref"])
+
+
 def _memory(row: sqlite3.Row) -> MemoryRecord:
+    require_sound(row, f"memory {row['public_id']}")
     stored_at = decode_time(row["stored_at"])
     assert stored_at is not None
     return MemoryRecord(

@@ -224,6 +224,23 @@ _PROVENANCE = (
     """,
 )
 
+_CHECKSUMS = (
+    # Of every row of the other tables: see `checksums`. A row's key is its primary key, joined by '/' if it has parts.
+    """
+    CREATE TABLE checksums (
+        tbl TEXT NOT NULL,
+        key NOT NULL,
+        sum INTEGER NOT NULL,
+        PRIMARY KEY (tbl, key)
+    ) WITHOUT ROWID
+    """,
+)
+
+_ERASED = (
+    # Exchanges whose words were erased: their source is not read into the store again. A key is a hash.
+    "CREATE TABLE erased_exchanges (key TEXT PRIMARY KEY) WITHOUT ROWID",
+)
+
 _CONVERSATIONS = (
     # Conversations of the chat as the user held them. What is remembered of one is in exchanges and memories.
     """
@@ -258,4 +275,13 @@ _CONVERSATIONS = (
     "CREATE INDEX turns_waiting ON turns (conversation) WHERE NOT is_remembered AND role = 'user'",
 )
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _PICTURES, _MESSAGE_SEARCH, _PROVENANCE, _CONVERSATIONS)
+MIGRATIONS: tuple[tuple[str, ...], ...] = (
+    _FIRST,
+    _PICTURES,
+    _MESSAGE_SEARCH,
+    _PROVENANCE,
+    _CHECKSUMS,
+    _ERASED,
+    _CONVERSATIONS,
+)
+WITH_CHECKSUMS = 5  # the first version whose rows have checksums

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any, Self
 
@@ -38,6 +38,7 @@ from memlora_mlx.memory.retrieval.index import EXACT_LIMIT, OwnerIndexes
 from memlora_mlx.memory.retrieval.search import nearest
 from memlora_mlx.memory.retrieval.tables import MEMORIES, MESSAGES
 from memlora_mlx.memory.store import full_text, meta, rows
+from memlora_mlx.memory.store.backups import back_up_or_warn
 from memlora_mlx.memory.store.database import BUSY_SECONDS, Database
 from memlora_mlx.memory.store.exchanges import delete_conversations, insert_if_new
 from memlora_mlx.memory.store.images import ImageStore, erase_released_images
@@ -82,6 +83,7 @@ class Store:
         embedding: the embedder that makes the vectors.
         any_embedding: open the store even if it holds vectors of another embedder, to repair it.
         exact_limit: up to this number of memories of one owner, a search compares all of them.
+        daily_backups: make a backup when the store is opened, and before the first write of each further day.
 
     Raises:
         StoreError: there is no store and `create` is False, or it holds vectors of another embedder.
@@ -98,9 +100,12 @@ class Store:
         any_embedding: bool = False,
         exact_limit: int = EXACT_LIMIT,
         keep_location: bool = False,
+        daily_backups: bool = False,
         busy_seconds: float = BUSY_SECONDS,
     ) -> None:
         self.folder = folder
+        self._daily_backups = daily_backups
+        self._backed_up: date | None = None  # the last day on which this was done here
         self.expected_embedding = embedding
         self.clock = clock
         self.database = Database(folder / "memories.db", create=create, busy_seconds=busy_seconds)
@@ -113,6 +118,7 @@ class Store:
                 meta.check_embedding(self.embedding, embedding, folder)
             if not self.database.read_only:
                 full_text.fill_if_outdated(self.database)
+            self._back_up_if_due()
         except BaseException:
             self.database.close()
             raise
@@ -291,6 +297,7 @@ class Store:
     @contextlib.contextmanager
     def transaction(self) -> Iterator[Transaction]:
         """A write transaction: kept whole, or not at all."""
+        self._back_up_if_due()
         with self.database.write() as connection:
             meta.read_revision(connection, self.embedding, self.folder)
             transaction = Transaction(connection, self.embedding, self.clock())
@@ -299,6 +306,11 @@ class Store:
         erase_released_images(
             self.images, self.database, self.clock(), transaction.referenced_images, transaction.released_images
         )
+
+    def _back_up_if_due(self) -> None:
+        if self._daily_backups and (today := self.clock().astimezone().date()) != self._backed_up:
+            self._backed_up = today
+            back_up_or_warn(self.database, today)
 
     # Last: below it `list` is this method and no longer the type
 

@@ -1,10 +1,10 @@
-"""Work on a whole store: embed messages that have no vector yet, clear the vector indexes, and erase everything."""
+"""Work on a whole store: embed messages that have no vector yet, and clear the vector indexes."""
 
 from __future__ import annotations
 
 from memlora_mlx.memory import inputs
 from memlora_mlx.memory.changes import EmbedFunction
-from memlora_mlx.memory.store import full_text, messages
+from memlora_mlx.memory.store import messages
 from memlora_mlx.memory.store.store import MAX_ROW_ID, Store
 
 _EMBEDDED_AT_ONCE = 64  # messages
@@ -30,17 +30,3 @@ def clear_indexes(store: Store) -> None:
     """Remove all vector indexes, on disk too: the next search makes them from the database."""
     store.indexes.clear()
     store.message_indexes.clear()
-
-
-def erase_everything(store: Store) -> None:
-    """Delete everything, the history too, and leave no trace of it in the file."""
-    with store.transaction() as transaction:
-        transaction.connection.execute("DELETE FROM conversations")  # their turns go with them, and then their words
-        full_text.create_words(transaction.connection)
-        tombstones = ("tombstones", "message_tombstones")
-        for table in ("history", *tombstones, "memories", "exchanges", "images", "sources", "owners"):
-            transaction.connection.execute(f"DELETE FROM {table}")
-        _ = transaction.revision  # so that the indexes of other processes notice it
-    clear_indexes(store)
-    store.images.clear()
-    store.database.compact()

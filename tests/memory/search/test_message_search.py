@@ -15,13 +15,14 @@ from numpy.typing import NDArray
 
 from memlora_mlx.memory.changes import Add, Change, Delete, EmbeddingFingerprint, Update
 from memlora_mlx.memory.search.hits import find_hits
+from memlora_mlx.memory.store.erasure import erase_everything
 from memlora_mlx.memory.store.export_import import export_lines, import_lines
 from memlora_mlx.memory.store.full_text import words_version
 from memlora_mlx.memory.store.history import redo_change, undo_change
 from memlora_mlx.memory.store.integrity import check_store, repair_store
 from memlora_mlx.memory.store.messages import exchange_texts
 from memlora_mlx.memory.store.store import Store
-from memlora_mlx.memory.store.upkeep import embed_messages, erase_everything
+from memlora_mlx.memory.store.upkeep import embed_messages
 from memlora_mlx.records import Exchange, Hit, Message, Scope
 
 SPACE = EmbeddingFingerprint("words/mean", 32)
@@ -356,7 +357,7 @@ def as_before(path: Path) -> None:
             connection.execute(f"DROP TABLE {table}")
         connection.execute("ALTER TABLE memories DROP COLUMN message")
         connection.execute("ALTER TABLE memories DROP COLUMN provenance")
-        for table in ("people", "turn_words", "turns", "conversations"):
+        for table in ("people", "checksums", "erased_exchanges", "turn_words", "turns", "conversations"):
             connection.execute(f"DROP TABLE {table}")
         connection.execute("ALTER TABLE owners DROP COLUMN messages")
         connection.execute("DELETE FROM meta WHERE key = 'words'")

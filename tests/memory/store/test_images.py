@@ -19,13 +19,13 @@ from test_export_import import ANNA, SPACE, embed
 
 from memlora_mlx.errors import StoreError, UsageError
 from memlora_mlx.memory.changes import Add, Delete, Update
+from memlora_mlx.memory.store.erasure import erase_everything
 from memlora_mlx.memory.store.export_import import export_lines, import_lines
 from memlora_mlx.memory.store.history import undo_change
 from memlora_mlx.memory.store.images import GRACE_SECONDS, UNDO_DAYS
 from memlora_mlx.memory.store.integrity import check_store, repair_store
 from memlora_mlx.memory.store.schema import MIGRATIONS
 from memlora_mlx.memory.store.store import Store
-from memlora_mlx.memory.store.upkeep import erase_everything
 from memlora_mlx.records import Exchange, Image, Message
 
 NOW = datetime(2024, 1, 1, tzinfo=UTC)

@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 
 from memlora_mlx.errors import MemoryNotFound, StoreError, UsageError
 from memlora_mlx.memory.changes import Add, Change, Delete, EmbeddingFingerprint, SortOrder, Update
+from memlora_mlx.memory.store.erasure import erase_everything
 from memlora_mlx.memory.store.history import memory_history, undo_change
 from memlora_mlx.memory.store.integrity import check_store
 from memlora_mlx.memory.store.sources import list_owners, list_sources, mark_source
 from memlora_mlx.memory.store.store import Store
-from memlora_mlx.memory.store.upkeep import erase_everything
 from memlora_mlx.records import Exchange, Image, MemoryRecord, Message, Scope
 
 SPACE = EmbeddingFingerprint("words/mean", 16)

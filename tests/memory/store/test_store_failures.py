@@ -57,6 +57,8 @@ WRITER = textwrap.dedent(
         print("open", flush=True)
         for number in range(first, last, step):
             commit(store, number)
+            if number == first:
+                print("wrote", flush=True)
             store.search(vector(number), 3)
     """
 ).format(tests=str(Path(__file__).parent))
@@ -69,9 +71,10 @@ def writer(folder: Path, first: int, last: int, step: int = 1) -> subprocess.Pop
 
 def test_kill_9_at_any_moment_leaves_a_whole_store_that_can_go_on(tmp_path: Path) -> None:
     moments = random.Random(1)
-    for _ in range(5):
+    for turn in range(5):
         process = writer(tmp_path, 0, 100_000)
         assert process.stdout is not None and process.stdout.readline() == "open\n"
+        assert not turn or process.stdout.readline() == "wrote\n"  # the first may be killed before it wrote
         time.sleep(moments.uniform(0.02, 0.25))
         process.send_signal(signal.SIGKILL)
         process.wait()
@@ -90,6 +93,7 @@ def test_kill_9_at_any_moment_leaves_a_whole_store_that_can_go_on(tmp_path: Path
 def test_a_killed_and_repeated_ingest_gives_the_same_store(tmp_path: Path) -> None:
     process = writer(tmp_path / "killed", 0, 100_000)
     assert process.stdout is not None and process.stdout.readline() == "open\n"
+    assert process.stdout.readline() == "wrote\n"
     time.sleep(0.15)
     process.kill()
     process.wait()

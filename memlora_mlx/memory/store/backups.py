@@ -1,0 +1,143 @@
+"""Backups of a store: a copy of its database for each of the last days on which it was used.
+
+They lie in `<folder>/backups/` as `2026-11-29.db`, next to the databases that a restore has put aside in
+`<folder>/backups/replaced/`. Each is a database of its own, and holds all words that the store held when it was made.
+Images are not in them: a memory that is restored has its image as long as the store's folder has it.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import shutil
+import sqlite3
+import time
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+from memlora_mlx.errors import StoreError
+from memlora_mlx.files import atomic_paths, private_folder
+from memlora_mlx.memory.store.damage import find_damage
+from memlora_mlx.memory.store.database import Database, open_unchanging, translated_errors
+
+KEPT = 7  # backups, each of another day
+_DAY = re.compile(r"(\d{4}-\d{2}-\d{2})\.db")
+_SCRAP_SECONDS = 3600  # a backup that is being made is younger than this
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Backup:
+    """A backup and what is in it.
+
+    Attributes:
+        problem: why it cannot be restored; None where it can.
+    """
+
+    day: date
+    path: Path
+    size: int  # bytes
+    memories: int = 0
+    exchanges: int = 0
+    problem: str | None = None
+
+
+def backup_folder(folder: Path) -> Path:
+    """Where the backups of the store in `folder` are."""
+    return folder / "backups"
+
+
+def daily_backups(folder: Path) -> list[Path]:
+    """The backups of the store in `folder`, the newest first."""
+    found = backup_folder(folder)
+    return sorted((path for path in found.glob("*.db") if _DAY.fullmatch(path.name)), reverse=True)
+
+
+def backup_files(folder: Path) -> list[Path]:
+    """Every file below the store's folder that holds a copy of its database: whoever erases words must reach them all.
+
+    These are the backups, the databases that a restore has put aside (with SQLite's files beside them), and what a kill
+    has left of either. Any of them can be deleted at any time.
+    """
+    found = backup_folder(folder)
+    return sorted(path for path in found.rglob("*") if path.is_file() and not path.is_symlink())
+
+
+def forget_backups(folder: Path) -> bool:
+    """Delete every copy of the store's database, because words that are in them were erased. Returns whether any was there.
+
+    Raises:
+        StoreReadOnly: one of them cannot be deleted.
+    """
+    found = backup_files(folder)
+    with translated_errors(backup_folder(folder)):
+        for path in found:
+            path.unlink(missing_ok=True)
+        for path in (backup_folder(folder) / "replaced", *backup_folder(folder).glob(".saving-*")):
+            shutil.rmtree(path, ignore_errors=True)
+    return bool(found)
+
+
+def back_up(database: Database, today: date) -> Path | None:
+    """Make the backup of a day, unless it is there or the store is empty. The oldest beyond `KEPT` go.
+
+    A damaged store is not backed up, so that its copies never push out those from before the damage.
+
+    Raises:
+        StoreBroken: the store is damaged.
+        StoreFull, StoreReadOnly: the backup cannot be written.
+    """
+    folder = database.path.parent
+    target = backup_folder(folder) / f"{today.isoformat()}.db"
+    if target.exists() or database.read_only or _is_empty(database):
+        return None
+    with translated_errors(target):
+        private_folder(target.parent)
+        _remove_scraps(target.parent)
+        with atomic_paths(target) as (scratch,):
+            database.copy_to(scratch)
+        for old in daily_backups(folder)[KEPT:]:
+            old.unlink(missing_ok=True)
+    return target
+
+
+def back_up_or_warn(database: Database, today: date) -> None:
+    """`back_up`, for whoever goes on without a backup."""
+    try:
+        back_up(database, today)
+    except StoreError as error:
+        _LOG.warning("no backup was made today: %s", error)
+
+
+def read_backups(folder: Path) -> list[Backup]:
+    """The backups of the store in `folder`, the newest first, each checked for damage."""
+    return [read_backup(path) for path in daily_backups(folder)]
+
+
+def read_backup(path: Path) -> Backup:
+    match = _DAY.fullmatch(path.name)
+    day, size = date.fromisoformat(match[1] if match else "1970-01-01"), path.stat().st_size
+    try:
+        with closing(open_unchanging(path)) as connection:
+            if problems := find_damage(connection):
+                return Backup(day, path, size, problem=problems[0])
+            [memories] = connection.execute("SELECT count(*) FROM memories").fetchone()
+            [exchanges] = connection.execute("SELECT count(*) FROM exchanges").fetchone()
+            return Backup(day, path, size, memories, exchanges)
+    except (sqlite3.Error, UnicodeDecodeError) as error:
+        return Backup(day, path, size, problem=str(error))
+
+
+def _is_empty(database: Database) -> bool:
+    with database.read() as connection:
+        found = connection.execute("SELECT EXISTS (SELECT 1 FROM exchanges) OR EXISTS (SELECT 1 FROM history)")
+        return not found.fetchone()[0]
+
+
+def _remove_scraps(folder: Path) -> None:
+    """What kills have left, but for what another process may be writing."""
+    for path in folder.glob(".saving-*"):
+        if time.time() - path.lstat().st_mtime > _SCRAP_SECONDS:
+            shutil.rmtree(path, ignore_errors=True)

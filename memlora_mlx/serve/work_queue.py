@@ -1,0 +1,104 @@
+"""Work that is done later: a folder with one file for each call that nobody waits for.
+
+What a chat said is put here the moment its reply is given, and the transcript of a session when it ends, so that neither
+waits for the student. The resident process works the files off in order. A file stays until its call is done, and calls
+carry keys, so that a killed process loses nothing and stores nothing twice.
+
+This module loads nothing slow, because hooks write here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from memlora_mlx.errors import MemloraError
+from memlora_mlx.files import atomic_write, private_folder
+from memlora_mlx.settings import WORK_QUEUE
+
+LOCK_FILE = "worker.lock"  # in the folder; held by the process that works it off
+MAX_WAITING = 10_000  # calls; a worker that never runs must not fill the disk
+_counter = itertools.count()
+
+
+@dataclass(frozen=True, slots=True)
+class QueuedCall:
+    """A call of an operation that waits."""
+
+    path: Path
+    operation: str
+    arguments: dict[str, Any]
+
+
+class WorkQueue:
+    """The calls that wait in a data folder."""
+
+    def __init__(self, home: Path) -> None:
+        self.folder = home / WORK_QUEUE
+        self.failed = self.folder / "failed"
+
+    def put(self, operation: str, arguments: Mapping[str, Any]) -> Path:
+        """Queue a call; it is on the disk when this returns.
+
+        Raises:
+            MemloraError: the folder cannot be written, or too many calls wait already.
+        """
+        self.make_folder()
+        name = f"{time.time_ns():020d}-{os.getpid()}-{next(_counter):06d}.json"
+        if self.count() >= MAX_WAITING:
+            raise MemloraError(
+                f"{MAX_WAITING:,} calls wait in {self.folder}; run `memlora serve`, which works them off"
+            )
+        path = self.folder / name
+        try:
+            atomic_write(path, json.dumps({"operation": operation, "arguments": dict(arguments)}))
+        except OSError as error:
+            raise MemloraError(f"cannot write {self.folder}: {error.strerror}; check its permissions") from error
+        return path
+
+    def make_folder(self) -> None:
+        """Raises MemloraError: it cannot be made."""
+        try:
+            private_folder(self.folder)
+        except OSError as error:
+            raise MemloraError(f"cannot make {self.folder}: {error.strerror}; check its permissions") from error
+
+    def next(self) -> QueuedCall | None:
+        """The call that has waited longest. A file that is none is put with the failed ones."""
+        for path in self._paths():
+            try:
+                content = json.loads(path.read_text(encoding="utf-8"))
+                return QueuedCall(path, str(content["operation"]), dict(content["arguments"]))
+            except FileNotFoundError:
+                continue
+            except (OSError, ValueError, KeyError, TypeError):
+                self._set_aside(path)
+        return None
+
+    def done(self, call: QueuedCall) -> None:
+        call.path.unlink(missing_ok=True)
+
+    def fail(self, call: QueuedCall) -> None:
+        """Keep a call aside that can never be done."""
+        self._set_aside(call.path)
+
+    def count(self) -> int:
+        return len(self._paths())
+
+    def count_failed(self) -> int:
+        return len(list(self.failed.glob("*.json")))
+
+    def _paths(self) -> list[Path]:
+        return sorted(self.folder.glob("*.json"))
+
+    def _set_aside(self, path: Path) -> None:
+        with contextlib.suppress(OSError):
+            private_folder(self.failed)
+            path.replace(self.failed / path.name)
