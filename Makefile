@@ -1,5 +1,8 @@
 # make demo    install, fetch the starter models, watch a conversation being remembered
 # make test    install and fetch what is missing, run the tests
+# make soak    try for MINUTES (60) to lose, damage or leak something; prints what was tried
+# make audit   known faults of the pinned packages (pip-audit), where the network reaches its database
+# make sbom    write build/sbom.json: every installed package with its version and licence (CycloneDX)
 # make bench   measure this machine: docs/benchmark.md and docs/benchmark.json; LOCOMO=FILE reads LoCoMo's conversation
 # make check   lint, types, and the table of licences
 # make dist    compare the wheels of all forms of the source; dist/ gets the wheel and the sdist
@@ -14,10 +17,13 @@ PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 INSTALLED := $(VENV)/.installed
 TESTABLE  := $(VENV)/.testable
 WORKERS ?= auto
+MINUTES ?= 60
+SEED ?= 1
 LOCOMO ?= $(wildcard ../shared/data/locomo-dev.json)
+TOOLS := build/supply
 STARTERS := smollm2-135m all-minilm-l6-v2
 
-.PHONY: demo test bench check models install dist pins licences students check-metal clean
+.PHONY: demo test soak bench check models install dist audit sbom pins licences students check-metal clean
 .DEFAULT_GOAL := install
 
 install: $(INSTALLED)
@@ -46,6 +52,9 @@ demo: models
 test: models $(TESTABLE)
 	@$(BIN)/python -m pytest --numprocesses $(WORKERS) --maxprocesses 4 --dist worksteal
 
+soak: $(TESTABLE)
+	@nice $(BIN)/python tests/soak --minutes $(MINUTES) --seed $(SEED)
+
 bench: models
 	@$(BIN)/python -m benchmarks $(if $(LOCOMO),--locomo $(LOCOMO))
 
@@ -59,6 +68,19 @@ dist: $(TESTABLE)
 	@$(BIN)/python -m pytest tests/test_packaging.py
 	@rm -rf dist
 	@$(BIN)/python -m build --no-isolation --outdir dist
+
+# Tools that look at the packages and are not installed with them.
+$(TOOLS)/.installed:
+	@$(PYTHON) -m venv $(TOOLS)
+	@$(TOOLS)/bin/python -m pip install --quiet --disable-pip-version-check pip-audit==2.10.1 cyclonedx-bom==7.5.0
+	@touch $@
+
+# Strict: a package that the database does not know is a failure, too.
+audit: $(TOOLS)/.installed
+	@$(TOOLS)/bin/pip-audit --strict --disable-pip --require-hashes --requirement requirements/install.txt
+
+sbom: $(INSTALLED) $(TOOLS)/.installed
+	@$(TOOLS)/bin/cyclonedx-py environment --output-reproducible --of JSON --output-file build/sbom.json $(BIN)/python
 
 pins:
 	@PYTHON=$(PYTHON) NEWEST=$(NEWEST) .ci/pins

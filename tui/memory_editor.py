@@ -93,7 +93,10 @@ class MemoryEditor:
 
         chosen, home = Selection(ids=(memory_id,)), self._app.backend.settings.home
         would = await self._app.backend.run(lambda workspace: preview_erasing(workspace.store, home, chosen))
-        goes = f"Messages: {would.messages}, history: {would.history}, traces in other files: {would.traces.count}"
+        goes = (
+            f"Messages: {would.messages}, turns of conversations: {would.turns}, history: {would.history},"
+            f" traces in other files: {would.traces.count}"
+        )
         question = f"Erase this for good, with all that it came from? Nothing can undo it. {goes}"
         if not await self._app.push_screen_wait(EraseDialog(question, text)):
             return None

@@ -33,7 +33,8 @@ async def record(environ: Mapping[str, str]) -> str:
         async def call(tool: str, **arguments: Any) -> dict[str, Any]:
             result = await client.call_tool(tool, arguments)
             found = result.structured_content if not result.is_error else {"error": result.content[0].text}
-            shown = json.dumps(_short(found), indent=1, ensure_ascii=False)
+            first = {name: value for name, value in (found or {}).items() if name == "answer"}
+            shown = json.dumps(_short({**first, **(found or {})}), indent=1, ensure_ascii=False)
             shown = shown if len(shown) <= LONGEST else shown[:LONGEST] + " …"
             lines.extend([f"`{tool}`", "", "```json", json.dumps(arguments, ensure_ascii=False), "```", ""])
             lines.extend(["```json", shown, "```", ""])
@@ -44,8 +45,8 @@ async def record(environ: Mapping[str, str]) -> str:
         await call("add_memory", messages=TALK, user_id="maya", timestamp="2026-03-02")
         added = await call("add_memory", text="Maya drinks green tea", user_id="maya", infer=False)
         memory = added["results"][0]["id"]
-        await call("search_memories", query="Where does Maya live?", user_id="maya", limit=2)
-        await call("ask_memory", question="Where does Maya live?", user_id="maya")
+        await call("search_memories", query="Where did I move to?", user_id="maya", limit=2)
+        await call("ask_memory", question="Where did I move to?", user_id="maya")
         await call("update_memory", memory_id=memory, text="Maya drinks coffee")
         await call("undo", user_id="maya")
         await call("get_memory", memory_id=memory)

@@ -124,10 +124,10 @@ class _SavedTalk:
         stderr_console().print("  a new conversation; memories stay", style="dim")
 
     def say(self, line: str) -> None:
-        from memlora_mlx.memory.conversation_keeping import keep_question
+        from memlora_mlx.memory.store.conversations import save_question
 
         key, said_at = uuid.uuid4().hex, datetime.now(UTC)
-        self._id = keep_question(
+        self._id = save_question(
             self._store,
             self._chat.owner,
             line,
@@ -139,18 +139,20 @@ class _SavedTalk:
         if not self._chat.pipeline.options.talks_freely:  # it answers from what was said before, which must be stored
             self._background.wait()
         if not self._chat.wants_reply(line):
-            self._save_reply(key, self._background.note(line, key, said_at))
+            self._save_reply(key, line, self._background.note(line, key, said_at))
             return
         reply, is_cut = _reply(self._chat, line)
-        self._save_reply(key, reply, "cut" if is_cut else "complete")
+        self._save_reply(key, line, reply, "cut" if is_cut else "complete")
         self._background.remember(line, reply, key, said_at)
 
-    def _save_reply(self, key: str, reply: str, state: TurnState = "complete") -> None:
-        from memlora_mlx.memory.conversation_keeping import keep_reply
+    def _save_reply(self, key: str, question: str, reply: str, state: TurnState = "complete") -> None:
+        from memlora_mlx.memory.store.conversations import save_reply
 
         if reply or state == "cut":
-            secrets = self._chat.pipeline.options.keep_secrets
-            keep_reply(self._store, key, reply, said_at=datetime.now(UTC), state=state, keep_secrets=secrets)
+            keep = self._chat.pipeline.options.keep_secrets
+            save_reply(
+                self._store, key, reply, question=question, said_at=datetime.now(UTC), state=state, keep_secrets=keep
+            )
 
 
 def _can_be_full_screen() -> bool:

@@ -168,7 +168,7 @@ def _gone(store: Store, settings: Settings) -> str:
     ]
     return (
         f"Kept: {', '.join(kept)}. Removed so far: {counts.history} lines of history, {counts.messages} messages,"
-        f" {counts.scraps} scraps of killed saves, {counts.indexes} index files of nobody."
+        f" {counts.turns} turns of conversations, {counts.scraps} scraps of killed saves, {counts.indexes} index files of nobody."
     )
 
 

@@ -32,7 +32,7 @@ def uninstall_command(client: ClientArgument, dry_run: DryRunOption = False) -> 
     _edit(client, False, dry_run)
 
 
-@command(app, "claude-code", "memlora hook claude-code < event.json")
+@command(app, "claude-code", "memlora hook claude-code")
 def claude_code_command() -> None:
     """Handle one event of Claude Code, which is a JSON object on standard input.
 

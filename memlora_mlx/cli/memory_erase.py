@@ -57,10 +57,10 @@ def erase_memories(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Erase without asking first.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Erase memories for good, with their history and the messages that they came from.
+    """Erase memories for good, with their history and the messages and conversations that they came from.
 
     Nothing can undo it, and no byte of the text is left in the data folder: not in indexes, training examples, benchmark
-    runs or caches. `memory delete` only forgets, and can be undone. A command that was interrupted is finished by the same
+    runs, caches or the queue. Backups are deleted, and one is made of what is left. `memory delete` only forgets, and can be undone. A command that was interrupted is finished by the same
     command. Exports and the files that conversations came from are named, but not touched.
     """
     from memlora_mlx.memory.erasing import erase, preview_erasing
@@ -138,6 +138,7 @@ def _lines(erased: Erased, home: Path, *, done: bool) -> Iterator[str]:
         (erased.messages, "messages"),
         (erased.shortened, "messages shortened by some sentences"),
         (erased.history, "lines of history"),
+        (erased.turns, "messages of chats"),
     ]
     told = ", ".join(f"{count} {what}" for count, what in counts if count) or "nothing in the store"
     yield f"{'Erased' if done else 'To be erased'}: {told}"
@@ -153,6 +154,11 @@ def _notes(erased: Erased, *, done: bool) -> Iterator[str]:
         yield f"{len(erased.staying)} memories came from the same words and {verb}; erase them by their ids if need be:"
         for memory in erased.staying[:SHOWN]:
             yield f"  {memory.id[:8]}  {printable_line(memory.text)}"
+    if erased.backups:
+        yield (
+            f"{erased.backups} backups {'were' if done else 'will be'} deleted, because they hold the words, and a backup of"
+            " what is left is made."
+        )
     for path in sorted(erased.traces.trained):
         yield f"This expert was trained on some of it and may repeat it: {printable_line(path, tail=80)}. Train it again."
     for path in sorted(erased.traces.left):

@@ -69,7 +69,8 @@ def run_session(request: SessionRequest, *, student: str | None, command: str, a
                 on_event=display.show,
                 cancelled=cancelled,
             )
-            display.print(f"session: {folder}")
+            is_known = any(stage.config for stage in state.stages)
+            display.print(f"session{', continued with the settings it began with' if is_known else ''}: {folder}")
             session.plan()
             for line in plan_lines(state):
                 display.print(line, style=None)
@@ -227,9 +228,11 @@ class _Parts:
         cases = cases_of_file(Path(self._options.validation), short=self._options.budget is not None)
         return self._measure(experts, cases[:lives])
 
-    def install(self, stage: Stage, expert: Path) -> None:
-        from memlora_mlx.distill.adapter_operations import install_expert
+    def install(self, stage: Stage, expert: Path, chosen_by: str) -> None:
+        from memlora_mlx.distill.adapter_operations import install_expert, note_choice
 
+        if chosen_by:
+            note_choice(expert, chosen_by)
         install_expert(expert, self.load(), self._options.student, self._home, stage=stage)
 
     def _dialogues(self) -> int:

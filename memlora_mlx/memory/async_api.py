@@ -85,6 +85,7 @@ class AsyncMemory:
     delete_all = _on_a_thread(Memory.delete_all)
     history = _on_a_thread(Memory.history)
     reset = _on_a_thread(Memory.reset)
+    erase = _on_a_thread(Memory.erase)
     ask = _on_a_thread(Memory.ask)
     find = _on_a_thread(Memory.find)
     undo = _on_a_thread(Memory.undo)

@@ -17,7 +17,7 @@ from memlora_mlx.memory.offered import cited, near_enough, without_talk
 from memlora_mlx.memory.pipeline import Pipeline
 from memlora_mlx.memory.results import ExchangeResult
 from memlora_mlx.memory.search.find import embed_some_messages, find
-from memlora_mlx.memory.secrets import screen_exchange
+from memlora_mlx.memory.secrets import screen_turns
 from memlora_mlx.memory.store.conversations import SavedTurn, mark_remembered
 from memlora_mlx.memory.store.store import Store
 from memlora_mlx.records import (
@@ -175,7 +175,9 @@ class Chat:
         return without_talk(hits)[: self._limit]
 
     def _end_turn(self, text: str, reply: str) -> None:
-        self.turns += self._screened_turns(text, reply)
+        # Later replies could repeat what must not be stored.
+        question, reply = screen_turns(text, reply, keep_secrets=self.pipeline.options.keep_secrets)
+        self.turns += [("user", question), ("assistant", reply)]
 
     def noted(self, said: str, result: ExchangeResult) -> str:
         """What to say to a message that `wants_reply` says no to, after it was remembered; it is then one of the turns."""
@@ -221,15 +223,6 @@ class Chat:
                 yield piece
         finally:
             self._end_turn(text, "".join(pieces).strip())
-
-    def _screened_turns(self, text: str, reply: str) -> list[tuple[Role, str]]:
-        """A question and its reply as later replies may see them: those could repeat what must not be stored."""
-        said = Exchange("", self.owner, (Message("user", text), Message("assistant", reply)), None, "chat", 0)
-        screened = screen_exchange(said, keep_secrets=self.pipeline.options.keep_secrets)
-        if not screened.withheld:
-            return [("user", text), ("assistant", reply)]
-        kept = {message.role: message.text for message in (screened.exchange or said).messages}
-        return [("user", kept.get("user", "...")), ("assistant", kept.get("assistant", "..."))]
 
     def remember(
         self, said: str, replied: str, *, key: str, said_at: datetime, image: Image | None = None

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from memlora_mlx.errors import MemoryNotFound, StoreReadOnly
+from memlora_mlx.memory.store.backups import backup_files
 from memlora_mlx.memory.store.erase_plan import ErasedMemory, ErasePlan, Selection
 from memlora_mlx.memory.store.erasure import count_rows, erase_rows, finish_erasing, plan_of
 from memlora_mlx.memory.store.store import Store
@@ -29,23 +30,27 @@ class Erased:
     messages: int  # whole ones
     shortened: int  # messages that lost some sentences
     history: int  # lines
+    turns: int  # of conversations of the chat; those that lose some sentences count too
+    backups: int  # copies of the database, which all go; one of what is left is made instead
     traces: Traces  # beside the database
     staying: tuple[ErasedMemory, ...]  # memories that came from the same words and stay
     exports: tuple[Path, ...]  # that may hold the words, and are the user's to remove
 
     @property
     def is_empty(self) -> bool:
-        return not (self.memory_count or self.messages or self.shortened or self.history or self.traces.count)
+        counts = (self.memory_count, self.messages, self.shortened, self.history, self.turns, self.traces.count)
+        return not any(counts)
 
 
 def preview_erasing(store: Store, home: Path, selection: Selection) -> Erased:
     """What `erase` would take away. Raises: see `plan_of`."""
     plan = plan_of(store, selection)
     if selection.everything:
-        counts = count_rows(store)
+        counts = _with_backups(store, count_rows(store))
         traces = remove_derived(home, dry_run=True)
         return _erased(home, plan, traces, counts)
-    return _erased(home, plan, sweep(home, plan.traces, dry_run=True), _counts(store, plan))
+    traces = sweep(home, plan.traces, selection, with_backups=plan.is_empty, dry_run=True)
+    return _erased(home, plan, traces, _counts(store, plan))
 
 
 def erase(store: Store, home: Path, selection: Selection) -> Erased:
@@ -61,7 +66,7 @@ def erase(store: Store, home: Path, selection: Selection) -> Erased:
     if store.database.read_only:
         raise StoreReadOnly(f"the store in {store.folder} cannot be written, so nothing can be erased from it")
     if selection.everything:
-        counts = count_rows(store)
+        counts = _with_backups(store, count_rows(store))
         traces = remove_derived(home)
         return _erased(home, erase_rows(store, selection), traces, counts)
     try:
@@ -71,10 +76,11 @@ def erase(store: Store, home: Path, selection: Selection) -> Erased:
             return _erased(home, ErasePlan(), Traces(), {})
         raise
     counts = _counts(store, planned)
-    traces = sweep(home, planned.traces)
+    # The backups go together with the rows; where no row is left, they may still hold the words.
+    traces = sweep(home, planned.traces, selection, with_backups=planned.is_empty)
     done = erase_rows(store, selection)
     if done.texts - planned.texts:  # somebody has stored more of it meanwhile
-        traces = _joined(traces, sweep(home, done.traces))
+        traces = _joined(traces, sweep(home, done.traces, selection, with_backups=False))
     finish_erasing(store)
     return _erased(home, done, traces, counts)
 
@@ -84,7 +90,13 @@ def _counts(store: Store, plan: ErasePlan) -> dict[str, int]:
         of_exchange = "SELECT count(*) FROM messages WHERE exchange = ?"
         whole = sum(connection.execute(of_exchange, [row]).fetchone()[0] for row in plan.exchanges)
     further = sum(exchange not in plan.exchanges for exchange, _ in plan.messages)
-    return {"memories": len(plan.memories), "messages": whole + further, "history": len(plan.history)}
+    counts = {"memories": len(plan.memories), "messages": whole + further, "history": len(plan.history)}
+    counts["turns"] = plan.chat.count
+    return counts if plan.is_empty else _with_backups(store, counts)
+
+
+def _with_backups(store: Store, counts: dict[str, int]) -> dict[str, int]:
+    return {**counts, "backups": len(backup_files(store.folder))}
 
 
 def _erased(home: Path, plan: ErasePlan, traces: Traces, counts: dict[str, int]) -> Erased:
@@ -94,6 +106,8 @@ def _erased(home: Path, plan: ErasePlan, traces: Traces, counts: dict[str, int])
         counts.get("messages", 0),
         len(plan.edits),
         counts.get("history", 0),
+        counts.get("turns", 0),
+        counts.get("backups", 0),
         traces,
         tuple(plan.staying),
         tuple(known_exports(home)),
@@ -115,6 +129,8 @@ def erased_as_json(erased: Erased, *, done: bool) -> dict[str, Any]:
         "messages": erased.messages,
         "shortened": erased.shortened,
         "history": erased.history,
+        "turns": erased.turns,
+        "backups": erased.backups,
         "lines": {str(path): count for path, count in sorted(erased.traces.lines.items())},
         "files": [str(path) for path in sorted(erased.traces.files)],
         "staying": [{"id": memory.id, "memory": memory.text} for memory in erased.staying],

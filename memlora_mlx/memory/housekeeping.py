@@ -34,6 +34,7 @@ class Kept:
     at: str = ""  # ISO 8601, UTC
     messages: int = 0
     history: int = 0  # lines
+    turns: int = 0  # of conversations of the chat
     scraps: int = 0
     indexes: int = 0  # files
 
@@ -67,15 +68,16 @@ def _done(store: Store, settings: Settings, before: Kept) -> Kept:
     scraps = remove_scraps(settings.home, older_than=time.time() - SCRAP_SECONDS)
     indexes = _remove_stray_indexes(store)
     history, said = (_days_ago(now, days) for days in (settings.history_days, settings.source_days))
-    lines = messages = 0
+    lines = messages = turns = 0
     if history is not None or said is not None:
         gone = erase_planned(store, lambda connection: plan_retention(connection, history, said), keep_backups=True)
-        lines, messages = len(gone.history), len(gone.messages)
+        lines, messages, turns = len(gone.history), len(gone.messages), gone.chat.count
     counts = replace(
         before,
         at=encode_time(now) or "",
         messages=before.messages + messages,
         history=before.history + lines,
+        turns=before.turns + turns,
         scraps=before.scraps + len(scraps),
         indexes=before.indexes + indexes,
     )

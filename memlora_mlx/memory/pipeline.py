@@ -32,7 +32,7 @@ from memlora_mlx.memory.pipeline_options import PipelineOptions
 from memlora_mlx.memory.provenance import Provenances
 from memlora_mlx.memory.results import CallCost, ExchangeResult, ExtractionInput, UpdateInput
 from memlora_mlx.memory.scheduling import MAX_IN_FLIGHT, SPECULATIVE_UPDATES, Approve, Schedule
-from memlora_mlx.memory.secrets import Screening
+from memlora_mlx.memory.screening import Screening
 from memlora_mlx.memory.store.messages import exchange_texts
 from memlora_mlx.memory.store.store import Store
 from memlora_mlx.records import (

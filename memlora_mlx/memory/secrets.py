@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
-from memlora_mlx.memory.results import ExchangeResult
 from memlora_mlx.memory.told_passwords import told_secrets
-from memlora_mlx.records import Exchange, Message
+from memlora_mlx.records import Exchange, Message, Scope
 
 CARD, IBAN, KEY, PRIVATE = "card number", "IBAN", "key or token", "private passage"
+NOTHING_LEFT = "..."
 _PRIVATE_TAG = re.compile(r"(?:<|&lt;)\s*(/?)\s*private\s*(?:>|&gt;)", re.IGNORECASE)
 _KEYS = re.compile(
     r"""
@@ -158,25 +158,14 @@ def without_private(text: str) -> tuple[str, list[str]]:
     return " ".join(part for piece in kept if (part := piece.strip())), passages
 
 
-class Screening:
-    """Screens the exchanges of one run and knows what was taken out of each."""
-
-    def __init__(self, *, keep_secrets: bool) -> None:
-        self._keep_secrets = keep_secrets
-        self._withheld: dict[str, Counter[str]] = {}  # by the key of the exchange
-
-    def screened(self, exchanges: Iterable[Exchange]) -> Iterator[Exchange]:
-        for exchange in exchanges:
-            done = screen_exchange(exchange, keep_secrets=self._keep_secrets)
-            if done.withheld:
-                self._withheld[exchange.key] = done.withheld
-            yield done.exchange or exchange
-
-    def results(self, results: Iterable[ExchangeResult]) -> Iterator[ExchangeResult]:
-        """Results with what was taken out of their exchanges."""
-        for result in results:
-            withheld = None if result.was_already_stored else self._withheld.get(result.exchange.key)
-            yield replace(result, withheld=withheld) if withheld else result
+def screen_turns(question: str, reply: str, *, keep_secrets: bool = False) -> tuple[str, str]:
+    """A question to an assistant and its reply as they may be stored; what nothing is left of is `NOTHING_LEFT`."""
+    said = Exchange("", Scope(), (Message("user", question), Message("assistant", reply)), None, "", 0)
+    screened = screen_exchange(said, keep_secrets=keep_secrets)
+    if not screened.withheld or screened.exchange is None:
+        return question, reply
+    kept = {message.role: message.text for message in screened.exchange.messages}
+    return kept.get("user", NOTHING_LEFT), kept.get("assistant", NOTHING_LEFT)
 
 
 def describe_withheld(withheld: Mapping[str, int]) -> str:

@@ -19,7 +19,9 @@ from pathlib import Path
 from memlora_mlx.errors import StoreError
 from memlora_mlx.files import atomic_write, is_scratch
 from memlora_mlx.json_lines import JsonLines, read_json_lines
+from memlora_mlx.memory.queue_traces import goes_as_a_whole, is_call, sweep_call
 from memlora_mlx.memory.store.backups import backup_folder
+from memlora_mlx.memory.store.erase_plan import Selection
 from memlora_mlx.memory.store.erased_texts import ErasedTexts
 from memlora_mlx.settings import APP_HISTORY, CHAT_HISTORY, EXPORTS, WORK_QUEUE
 
@@ -28,6 +30,7 @@ DERIVED = ("bench", "teacher", "runs", "vqa", WORK_QUEUE)
 _SKIPPED = ("models",)  # what everybody can download
 _WEIGHTS = frozenset((".safetensors", ".npz", ".npy", ".gguf", ".usearch", ".jpg", ".png", ".lock", ".pid"))
 _SQLITE = b"SQLite format 3\0"
+_WITH_WORDS = ("memories", "messages", "history", "turns", "conversations", "images")  # tables of a copy of a store
 _MOST = 256_000_000  # bytes of a file that is read whole
 
 
@@ -61,21 +64,27 @@ def note_export(home: Path, path: Path) -> None:
             file.append({"path": whole})
 
 
-def sweep(home: Path, texts: ErasedTexts, *, dry_run: bool = False) -> Traces:
+def sweep(
+    home: Path, texts: ErasedTexts, selection: Selection, *, with_backups: bool = True, dry_run: bool = False
+) -> Traces:
     """Remove the traces of texts from the files below the data folder, except the store's own.
 
     Args:
+        selection: what is erased; queued calls of a person or from before a day go whatever is said in them.
+        with_backups: look into the copies of the store's database, too.
         dry_run: find them and change nothing.
 
     Raises:
         StoreError: a file cannot be read or written; run again to continue.
     """
     found = Traces()
-    if not texts:
-        return found
+    is_meant, backups = goes_as_a_whole(selection), backup_folder(home / "store")
     for path in _files(home):
         try:
-            _sweep_file(home, path, texts, found, dry_run=dry_run)
+            if is_call(home, path):
+                _note_call(path, sweep_call(path, texts, is_meant, dry_run=dry_run), found)
+            elif texts and (with_backups or not path.is_relative_to(backups)):
+                _sweep_file(home, path, texts, found, dry_run=dry_run)
         except FileNotFoundError:  # removed together with its folder, or by another process
             continue
         except (OSError, sqlite3.Error) as error:
@@ -129,7 +138,7 @@ def _files(home: Path) -> Iterator[Path]:
     """The files to look into. Those of the store's own database are cleaned by SQLite."""
     own = home / "store"
     for path in sorted(_walk(home)):
-        is_own = path.parent == own and path.name.startswith("memories.db") or path.is_relative_to(backup_folder(own))
+        is_own = path.parent == own and path.name.startswith("memories.db")
         if not (is_own or path.is_symlink() or path.suffix in _WEIGHTS):
             yield path
 
@@ -137,6 +146,10 @@ def _files(home: Path) -> Iterator[Path]:
 def _sweep_file(home: Path, path: Path, texts: ErasedTexts, found: Traces, *, dry_run: bool) -> None:
     if path.is_dir() or is_scratch(path):  # of a save that was killed: nobody will ever read it
         if any(texts.found_in(_text(one)) for one in ([path] if path.is_file() else path.rglob("*")) if one.is_file()):
+            _drop(path, found, dry_run=dry_run)
+        return
+    if path.is_relative_to(backup_folder(home / "store")):
+        if _is_copy_with(path, texts):
             _drop(path, found, dry_run=dry_run)
         return
     if not _is_ours(home, path):
@@ -157,6 +170,13 @@ def _sweep_file(home: Path, path: Path, texts: ErasedTexts, found: Traces, *, dr
             found.left.add(path)
         else:
             _drop(place, found, dry_run=dry_run)
+
+
+def _note_call(path: Path, left: bytes | None, found: Traces) -> None:
+    if left:
+        found.lines[path] = 1
+    elif left is not None:
+        found.files.add(path)
 
 
 def _is_ours(home: Path, path: Path) -> bool:
@@ -185,7 +205,7 @@ def _sweep_database(path: Path, texts: ErasedTexts, found: Traces, *, dry_run: b
         connection.execute("PRAGMA secure_delete = ON")
         tables = [row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
         if "memories" in tables:
-            if any(_hits(connection, table, texts) for table in ("memories", "messages", "history") if table in tables):
+            if any(_hits(connection, table, texts) for table in _WITH_WORDS if table in tables):
                 is_benchmark = path.name == "memories.db"  # of a folder that is a store
                 _drop(path.parent if is_benchmark else path, found, dry_run=dry_run)
             return
@@ -201,6 +221,16 @@ def _sweep_database(path: Path, texts: ErasedTexts, found: Traces, *, dry_run: b
         connection.commit()
         connection.execute("VACUUM")
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
+def _is_copy_with(path: Path, texts: ErasedTexts) -> bool:
+    """Whether a copy of the store's database holds one of the texts, or cannot be read, so that it may."""
+    try:
+        with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True)) as copy:
+            tables = {row[0] for row in copy.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+            return any(_hits(copy, table, texts) for table in _WITH_WORDS if table in tables)
+    except (sqlite3.Error, UnicodeDecodeError):
+        return True
 
 
 def _hits(connection: sqlite3.Connection, table: str, texts: ErasedTexts) -> list[int]:

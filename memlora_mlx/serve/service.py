@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from memlora_mlx.errors import MemloraError
+from memlora_mlx.errors import MemloraError, UsageError
 from memlora_mlx.files import atomic_write
 
 LABEL = "org.memlora.serve"  # of the launchd agent
@@ -67,9 +67,14 @@ def service(
 
     Args:
         home: the user's home folder.
+
+    Raises:
+        UsageError: an argument or a path has a control character, which the service's file cannot hold.
     """
     home = home or Path.home()
     command = [sys.executable, "-m", "memlora_mlx", "serve", *arguments]
+    if not all(word.isprintable() for word in (*command, str(data_folder))):
+        raise UsageError("a service's options and paths cannot have control characters; use other ones")
     if platform == "darwin":
         return _launchd_agent(home, data_folder, command)
     return _systemd_unit(home, data_folder, command)

@@ -90,6 +90,10 @@ def test_all_experts_are_made_judged_and_installed(
             and card.licence == "Apache-2.0 (memlora)"
             and card.command == f"memlora train --val {talks.name}"
         )
+        assert (
+            card.metrics.chosen_by is not None
+            and "5 questions about the file given with --val" in card.metrics.chosen_by
+        )
         assert f"{stage}: 18 of 18 examples, at most 10 steps" in err and f"{stage}: better: installed (loss" in out
     report = (folder / "report.md").read_text()
     assert out.splitlines()[-1] == f"Report: {folder / 'report.md'}"
@@ -119,6 +123,7 @@ def test_a_killed_session_goes_on_where_it_was(
     assert not before.is_finished and [one.outcome for one in before.stages][1:] == ["planned", "planned"]
     code, out, err = run_command(environ, *asked)
     assert code == 0, err
+    assert "continued with the settings it began with" in err
     assert session_of(data) == folder and "extraction: training" not in err and "update: training\n" in err
     after = read_session(folder)
     assert after.is_finished and after.seconds > before.seconds and after.stages[0].run == before.stages[0].run

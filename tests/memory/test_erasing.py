@@ -25,6 +25,7 @@ from memlora_mlx.memory.erasing import Selection, erase
 from memlora_mlx.memory.retrieval.index import OwnerIndexes
 from memlora_mlx.memory.retrieval.tables import MESSAGES
 from memlora_mlx.memory.store.backups import back_up, backup_files, read_backups
+from memlora_mlx.memory.store.conversations import list_conversations, read_turns, save_question, save_reply
 from memlora_mlx.memory.store.integrity import check_store
 from memlora_mlx.memory.store.restoring import choose_backup, restore_backup
 from memlora_mlx.memory.store.upkeep import embed_messages
@@ -90,6 +91,9 @@ def secret(memory: Memory) -> str:
         exchange(memory, "k3", ANN, [("Ann", KEPT), ("Bob", "What a nice name for a cat!")], position=1, at=LATER),
         KEPT,
     )
+    talk = save_question(store, ANN, SECRET, key="k1", said_at=NOON)
+    save_reply(store, "k1", REPLY, question=SECRET, said_at=NOON)
+    save_question(store, ANN, KEPT, key="k3", said_at=LATER, conversation=talk)
     memory.update(first, FACT + " It helps.")
     memory.undo(user_id="ann")
     memory.update(first, "Ann sees Dr. Quibblefrotz on Tuesdays.")
@@ -198,6 +202,9 @@ def test_no_byte_is_left_and_nothing_else_is_lost(memory: Memory, secret: str, h
     marks = MARKS if how != "by words" else MARKS[:1]
     assert traces(home, marks, vectors if how != "by words" else vectors[2:]) == []
     assert done.memory_count == 1 and what_stays(memory) == [KEPT] and is_whole(memory)
+    [talk] = list_conversations(store, ANN)
+    said = [turn.text for turn in read_turns(store, talk.id)]
+    assert said[-1] == KEPT and talk.name == said[0] and (how == "by words" or len(said) == 1)
     assert not list((home / "store/images").rglob("*.jpg")) and not list((home / "store/images").rglob("*.png"))
     assert KEPT.encode() in (home / "teacher/update/gpt.jsonl").read_bytes()
     assert (home / "bench/runs/2026-01-02/results.json").is_file()

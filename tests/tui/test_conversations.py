@@ -71,7 +71,7 @@ def fill(workspace: Workspace) -> list[str]:
             conversation = talks.save_question(
                 workspace.store, owner, question, key=key, said_at=at, conversation=conversation
             )
-            talks.save_reply(workspace.store, key, reply, said_at=at)
+            talks.save_reply(workspace.store, key, reply, question="", said_at=at)
             talks.mark_remembered(workspace.store, key)
         assert conversation is not None
         made.append(conversation)

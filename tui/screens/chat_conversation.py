@@ -178,11 +178,10 @@ class ChatConversation:
 
 def _save_question(workspace: Workspace, turn: ChatTurn, conversation: str | None) -> tuple[str, str]:
     """The conversation's id and name."""
-    from memlora_mlx.memory.conversation_keeping import keep_question
-    from memlora_mlx.memory.store.conversations import find_conversation
+    from memlora_mlx.memory.store.conversations import find_conversation, save_question
 
     store = workspace.store
-    saved = keep_question(
+    saved = save_question(
         store,
         owner_of(workspace),
         turn.question,
@@ -196,8 +195,15 @@ def _save_question(workspace: Workspace, turn: ChatTurn, conversation: str | Non
 
 
 def _save_reply(workspace: Workspace, turn: ChatTurn) -> None:
-    from memlora_mlx.memory.conversation_keeping import keep_reply
+    from memlora_mlx.memory.store.conversations import save_reply
 
     state: TurnState = "cut" if turn.stopped or turn.problem else "complete"
-    secrets = workspace.settings.keep_secrets
-    keep_reply(workspace.store, turn.key, turn.reply, said_at=datetime.now(UTC), state=state, keep_secrets=secrets)
+    save_reply(
+        workspace.store,
+        turn.key,
+        turn.reply,
+        question=turn.question,
+        said_at=datetime.now(UTC),
+        state=state,
+        keep_secrets=workspace.settings.keep_secrets,
+    )

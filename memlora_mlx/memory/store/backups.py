@@ -132,7 +132,9 @@ def read_backup(path: Path) -> Backup:
 
 def _is_empty(database: Database) -> bool:
     with database.read() as connection:
-        found = connection.execute("SELECT EXISTS (SELECT 1 FROM exchanges) OR EXISTS (SELECT 1 FROM history)")
+        found = connection.execute(
+            "SELECT EXISTS (SELECT 1 FROM exchanges UNION ALL SELECT 1 FROM history UNION ALL SELECT 1 FROM turns)"
+        )
         return not found.fetchone()[0]
 
 

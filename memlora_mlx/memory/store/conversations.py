@@ -11,13 +11,14 @@ import json
 import sqlite3
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Literal
 
 from memlora_mlx.errors import StoreError, UsageError
 from memlora_mlx.memory import inputs
 from memlora_mlx.memory.retrieval.lexical import prefix_expression, question_terms
+from memlora_mlx.memory.secrets import NOTHING_LEFT, screen_text, screen_turns
 from memlora_mlx.memory.store import rows, turn_words
 from memlora_mlx.memory.store.exchanges import delete_exchanges
 from memlora_mlx.memory.store.store import Store
@@ -71,11 +72,13 @@ def save_question(
     said_at: datetime,
     conversation: str | None = None,
     image: Image | None = None,
+    keep_secrets: bool = False,
 ) -> str:
     """Store what the user says, before there is a reply. The same key again changes nothing.
 
     Args:
         key: of the exchange that the turn will be remembered in.
+        keep_secrets: store secrets; see `memlora_mlx.memory.secrets`.
         conversation: its id; without one, or where it was deleted meanwhile, a new conversation begins.
 
     Returns the id of the conversation.
@@ -83,7 +86,9 @@ def save_question(
     Raises:
         StoreError: the store cannot be written.
     """
-    text = clean_text(text)
+    text = screen_text(clean_text(text), keep_secrets=keep_secrets).text or NOTHING_LEFT * bool(text)
+    if image is not None and image.caption:
+        image = replace(image, caption=screen_text(image.caption, keep_secrets=keep_secrets).text)
     with store.transaction() as transaction:
         row = transaction.connection.execute(
             "SELECT id FROM conversations WHERE public_id = ?", [conversation]
@@ -102,8 +107,23 @@ def save_question(
     return conversation
 
 
-def save_reply(store: Store, key: str, text: str, *, said_at: datetime, state: TurnState = "complete") -> None:
-    """Store the reply to a saved question, in place of an earlier reply to it. Nothing happens if the question is gone."""
+def save_reply(
+    store: Store,
+    key: str,
+    text: str,
+    *,
+    question: str,
+    said_at: datetime,
+    state: TurnState = "complete",
+    keep_secrets: bool = False,
+) -> None:
+    """Store the reply to a saved question, in place of an earlier reply to it. Nothing happens if the question is gone.
+
+    Args:
+        question: as the user typed it. The reply may repeat what of it must not be stored.
+        keep_secrets: store secrets; see `memlora_mlx.memory.secrets`.
+    """
+    _, text = screen_turns(clean_text(question), clean_text(text), keep_secrets=keep_secrets)
     with store.transaction() as transaction:
         row = transaction.connection.execute(
             "SELECT conversation FROM turns WHERE exchange_key = ? AND role = 'user'", [key]
@@ -112,7 +132,7 @@ def save_reply(store: Store, key: str, text: str, *, said_at: datetime, state: T
             earlier = "DELETE FROM turns WHERE exchange_key = ? AND role = 'assistant'"
             if transaction.connection.execute(earlier, [key]).rowcount:
                 turn_words.remove_orphans(transaction.connection)
-            _put(transaction, row["conversation"], key, "assistant", clean_text(text), said_at, state, None)
+            _put(transaction, row["conversation"], key, "assistant", text, said_at, state, None)
 
 
 def _put(

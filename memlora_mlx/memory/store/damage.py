@@ -8,7 +8,7 @@ from contextlib import closing
 from functools import cache
 
 from memlora_mlx.memory.retrieval.lexical import WORDS_VERSION, searchable
-from memlora_mlx.memory.store import messages
+from memlora_mlx.memory.store import messages, turn_words
 from memlora_mlx.memory.store.checksums import DamagedRow, checked_tables, damaged_rows
 from memlora_mlx.memory.store.full_text import words_version
 from memlora_mlx.memory.store.schema import MIGRATIONS
@@ -28,6 +28,8 @@ _NAMES = {
     "people": "people",
     "sources": "conversations",
     "tombstones": "marks of deleted memories",
+    "conversations": "conversations of the chat",
+    "turns": "messages of the chat",
 }
 
 
@@ -124,6 +126,8 @@ def _words(connection: sqlite3.Connection) -> Iterator[str]:
     found = connection.execute("SELECT rowid, text, before, facts, after FROM message_words")
     if wrong := sum(tuple(row)[1:] != _expected_words(connection, row["rowid"]) for row in found):
         yield f"{wrong} texts in the full-text index are not those of their messages and memories"
+    if turn_words.exists(connection) and (wrong := turn_words.count_wrong(connection)):
+        yield f"{wrong} texts in the full-text index are not those of the messages of the chat"
 
 
 def _expected_words(connection: sqlite3.Connection, row: int) -> tuple[str, str, str, str]:

@@ -10,6 +10,7 @@ from datetime import datetime
 
 from memlora_mlx.errors import MemoryNotFound, StoreError, UsageError
 from memlora_mlx.memory.inputs import encode_time
+from memlora_mlx.memory.store import turn_erasing
 from memlora_mlx.memory.store.erased_texts import ErasedTexts, bare_words
 from memlora_mlx.text import clean_name, clean_text
 
@@ -65,6 +66,7 @@ class ErasePlan:
     images: set[int] = field(default_factory=set)  # rows whose source or caption goes
     sources: dict[str, str] = field(default_factory=dict)  # names of conversations -> their new names
     owners: set[int] = field(default_factory=set)  # that go
+    chat: turn_erasing.TurnPlan = field(default_factory=turn_erasing.TurnPlan)  # of the conversations of the chat
     texts: set[str] = field(default_factory=set)
     keys: set[str] = field(default_factory=set)  # of exchanges whose training examples go
     part: str | None = None
@@ -72,9 +74,8 @@ class ErasePlan:
 
     @property
     def is_empty(self) -> bool:
-        return not any(
-            (self.memories, self.history, self.exchanges, self.messages, self.edits, self.images, self.owners)
-        )
+        rows = (self.memories, self.history, self.exchanges, self.messages, self.edits, self.images, self.owners)
+        return not any((*rows, self.chat, self.sources))
 
     @property
     def traces(self) -> ErasedTexts:
@@ -121,9 +122,18 @@ def _plan_ids(connection: sqlite3.Connection, plan: ErasePlan, ids: Sequence[str
     chosen |= {one.id for one in plan.memories.values()}
     lines = _lines(connection, "memory_id", chosen)
     plan.history |= {line["id"] for line in lines}
-    exchanges = _origins(connection, plan, chosen, lines)
+    told = ErasedTexts(plan.texts)
+    keys = _keys_of(lines)
+    exchanges = _origins(connection, keys, chosen)
     _take_messages(connection, plan, exchanges)
+    given = json.dumps(list(keys.union(exchanges.values())))
+    plan.texts |= turn_erasing.plan_whole(connection, plan.chat, f"exchange_key {_IN}", [given])
     _keep_headers(connection, plan, exchanges)
+    # What a later reply has repeated word for word.
+    owners = {one.owner for one in plan.memories.values()} | {line["owner"] for line in lines}
+    _cut_messages(connection, plan, told, owners)
+    turn_erasing.plan_words(connection, plan.chat, told, owners)
+    turn_erasing.plan_names(connection, plan.chat, plan.texts)
 
 
 def _take_same_words(connection: sqlite3.Connection, plan: ErasePlan, owners: Iterable[int]) -> None:
@@ -139,13 +149,15 @@ def _take_same_words(connection: sqlite3.Connection, plan: ErasePlan, owners: It
     _take_memories(connection, plan, f"id {_IN}", [json.dumps(same)])
 
 
-def _origins(
-    connection: sqlite3.Connection, plan: ErasePlan, ids: Iterable[str], lines: Iterable[sqlite3.Row]
-) -> dict[int, str]:
+def _keys_of(lines: Iterable[sqlite3.Row]) -> set[str]:
+    """The keys of the exchanges that lines of history name; the exchanges may be gone."""
+    keys = {line["exchange_key"] for line in lines if line["exchange_key"]}
+    return keys | {key for line in lines if line["before"] and (key := json.loads(line["before"]).get("exchange_key"))}
+
+
+def _origins(connection: sqlite3.Connection, keys: Iterable[str], ids: Iterable[str]) -> dict[int, str]:
     """The exchanges that memories came from, in all their versions."""
     given = json.dumps(list(ids))
-    keys = {line["exchange_key"] for line in lines if line["exchange_key"]}
-    keys |= {key for line in lines if line["before"] and (key := json.loads(line["before"]).get("exchange_key"))}
     found = connection.execute(
         f"""
         SELECT id, key FROM exchanges WHERE key {_IN}
@@ -241,6 +253,7 @@ def _plan_person(connection: sqlite3.Connection, plan: ErasePlan, name: str) -> 
         [owners],
     )
     plan.texts |= {row["text"] for row in texts}
+    plan.texts |= turn_erasing.plan_conversations(connection, plan.chat, plan.owners)
 
 
 # ------------------------------------------------------------------ by day
@@ -266,6 +279,9 @@ def _plan_before(connection: sqlite3.Connection, plan: ErasePlan, day: str) -> N
     lines = _lines(connection, "memory_id", ids) + _lines(connection, "exchange_key", plan.keys)
     plan.history = {line["id"] for line in lines}
     plan.texts |= {text for line in lines for text in (line["old_text"], line["new_text"]) if text}
+    values = [day, json.dumps(list(plan.keys))]
+    plan.texts |= turn_erasing.plan_whole(connection, plan.chat, f"said_at < ? OR exchange_key {_IN}", values)
+    turn_erasing.plan_names(connection, plan.chat, plan.texts)
 
 
 # ------------------------------------------------------------------ by words
@@ -287,14 +303,8 @@ def _plan_containing(connection: sqlite3.Connection, plan: ErasePlan, text: str)
             plan.history.add(line["id"])
     ids = {one.id for one in plan.memories.values()}
     plan.history |= {line["id"] for line in _lines(connection, "memory_id", ids)}
-    for row in connection.execute("SELECT exchange, position, text, image FROM messages"):
-        if sought.found_in(row["text"]):
-            kept = sought.cut_from(row["text"])
-            place = (row["exchange"], row["position"])
-            if kept:
-                plan.edits[place] = kept
-            else:
-                plan.messages.add(place)
+    _cut_messages(connection, plan, sought)
+    turn_erasing.plan_words(connection, plan.chat, sought)
     names = {row[0] for row in connection.execute("SELECT source FROM exchanges UNION SELECT name FROM sources")}
     free = (name for number in range(1, len(names) + 2) if (name := f"erased {number}") not in names)
     plan.sources = {name: next(free) for name in sorted(names) if sought.found_in(name)}
@@ -322,6 +332,7 @@ def plan_retention(
         )
         plan.messages = {(row["exchange"], row["position"]) for row in found}
         _keep_headers(connection, plan, exchanges)
+        turn_erasing.plan_whole(connection, plan.chat, "said_at < ?", [encode_time(said_before)])
     return plan
 
 
@@ -344,6 +355,29 @@ def _take_memories(connection: sqlite3.Connection, plan: ErasePlan, where: str, 
     for row in connection.execute(f"SELECT id, public_id, owner, text FROM memories WHERE {where}", values):
         plan.memories[row["id"]] = ErasedMemory(row["public_id"], row["owner"], row["text"])
         plan.texts.add(row["text"])
+
+
+def _cut_messages(
+    connection: sqlite3.Connection, plan: ErasePlan, sought: ErasedTexts, owners: Iterable[int] | None = None
+) -> None:
+    """Take the sentences of messages that hold the words, and messages with nothing else in them.
+
+    Args:
+        owners: only the exchanges of these.
+    """
+    if not sought:
+        return
+    where, given = ("1", []) if owners is None else (f"x.owner {_IN}", [json.dumps(list(owners))])
+    for row in connection.execute(
+        f"SELECT g.exchange, g.position, g.text FROM messages g JOIN exchanges x ON x.id = g.exchange WHERE {where}",
+        given,
+    ):
+        place = (row["exchange"], row["position"])
+        if place not in plan.messages and sought.found_in(row["text"]):
+            if kept := sought.cut_from(row["text"]):
+                plan.edits[place] = kept
+            else:
+                plan.messages.add(place)
 
 
 def _lines(connection: sqlite3.Connection, column: str, values: Iterable[str]) -> list[sqlite3.Row]:

@@ -1,7 +1,8 @@
 """Take rows out of the database so that no byte of them is left in its file, in its journal or in the vector indexes.
 
 The rows go in one transaction, which also notes that the rest is to be done: merge the full-text index, write the file anew,
-empty the journal, remove saved indexes, pictures and backups. A kill in between leaves the note, and `finish_erasing` does the rest.
+empty the journal, remove saved indexes, pictures and backups. A kill in between leaves the note, and `finish_erasing` does
+the rest.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import sqlite3
 from collections.abc import Callable, Iterable
 
 from memlora_mlx.errors import StoreReadOnly
-from memlora_mlx.memory.store import full_text, message_removal, messages, meta
+from memlora_mlx.memory.store import full_text, message_removal, messages, meta, turn_erasing
 from memlora_mlx.memory.store.backups import back_up_or_warn, forget_backups
 from memlora_mlx.memory.store.erase_plan import ErasePlan, Selection, plan_erasing
 from memlora_mlx.memory.store.images import images_in_use
@@ -55,7 +56,7 @@ def erase_planned(
     """
     with store.transaction() as transaction:
         plan = make_plan(transaction.connection)
-        if plan.is_empty and not plan.sources:
+        if plan.is_empty:
             return plan
         _remove(transaction, plan, keep_backups=keep_backups)
     finish_erasing(store)
@@ -97,10 +98,10 @@ def finish_erasing(store: Store) -> bool:
 
 
 def _remove_everything(transaction: Transaction) -> None:
-    full_text.create_words(transaction.connection)
     transaction.connection.execute("DELETE FROM meta WHERE key LIKE 'erased:%'")
     for table in _TABLES:
         transaction.connection.execute(f"DELETE FROM {table}")
+    full_text.create_words(transaction.connection)  # afterwards: it takes the words of the turns that are there
     # A new revision, so that the indexes of other processes notice it.
     meta.note_erasing(transaction.connection, (), transaction.revision)
 
@@ -131,6 +132,7 @@ def _remove(transaction: Transaction, plan: ErasePlan, *, keep_backups: bool) ->
         "INSERT OR IGNORE INTO erased_exchanges VALUES (?)", [[key] for key in plan.exchanges.values()]
     )
     connection.execute(f"DELETE FROM exchanges WHERE id {_IN}", [json.dumps(list(plan.exchanges))])
+    turn_erasing.remove_turns(connection, plan.chat)
     _remove_images(connection, plan)
     _rename_sources(connection, plan)
     names = json.dumps(sources)
@@ -192,10 +194,10 @@ def _rename_sources(connection: sqlite3.Connection, plan: ErasePlan) -> None:
 
 
 def count_rows(store: Store) -> dict[str, int]:
-    """How many memories, messages and lines of history there are, for a question before everything is erased."""
+    """How many memories, messages, lines of history and turns there are, for a question before everything is erased."""
     counts: dict[str, int] = {}
     with store.snapshot() as connection, contextlib.suppress(sqlite3.OperationalError):
-        for table in ("memories", "messages", "history"):
+        for table in ("memories", "messages", "history", "turns"):
             counts[table] = connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
     return counts
 

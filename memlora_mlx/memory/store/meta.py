@@ -26,10 +26,9 @@ def note_erasing(
     Args:
         keep_backups: leave the backups, which go by themselves as they get old.
     """
+    left = "keep backups" if keep_backups and unfinished_erasing(connection) != "all" else "all"
     noted = [(f"{_ERASED}{owner}", str(revision)) for owner in owners]
-    connection.executemany(
-        "INSERT OR REPLACE INTO meta VALUES (?, ?)", [*noted, (_UNFINISHED, "keep backups" if keep_backups else "all")]
-    )
+    connection.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", [*noted, (_UNFINISHED, left)])
 
 
 def erased_owners(connection: sqlite3.Connection) -> list[int]:

@@ -16,7 +16,7 @@ from memlora_mlx.memory.store.checksums import Table, checked_tables
 from memlora_mlx.memory.store.database import Database, prepare_connection
 
 # Rows that others hang on: one that can be read is kept even where it is not what was written.
-_PARENTS = frozenset({"owners", "exchanges", "images", "meta", "indexed_messages"})
+_PARENTS = frozenset({"owners", "exchanges", "images", "meta", "indexed_messages", "conversations"})
 # What is left to do where a row that others name is lost: lines that cannot be without it go, others forget its name.
 _RELATIONS = (
     (
@@ -40,6 +40,14 @@ _RELATIONS = (
     "DELETE FROM embeddings WHERE memory NOT IN (SELECT id FROM memories)",
     "DELETE FROM history WHERE owner NOT IN (SELECT id FROM owners)",
     "UPDATE history SET undone_by = NULL WHERE undone_by NOT IN (SELECT id FROM history)",
+    (
+        "INSERT INTO conversations (id, public_id, owner, name, started_at, changed_at)"
+        " SELECT t.conversation, 'salvaged-' || t.conversation, x.owner, 'Conversation', min(t.said_at), max(t.said_at)"
+        " FROM turns t JOIN exchanges x ON x.key = t.exchange_key"
+        " WHERE t.conversation NOT IN (SELECT id FROM conversations) GROUP BY t.conversation"
+    ),
+    "DELETE FROM conversations WHERE owner NOT IN (SELECT id FROM owners)",
+    "DELETE FROM turns WHERE conversation NOT IN (SELECT id FROM conversations)",
     "DELETE FROM tombstones WHERE owner NOT IN (SELECT id FROM owners)",
     "DELETE FROM message_tombstones WHERE owner NOT IN (SELECT id FROM owners)",
     (
@@ -58,7 +66,7 @@ _NUMBERS = {
     "ended_facts": "t.message",
 }
 _CHUNK = 10_000  # keys read at once
-_WITH_WORDS = "messages", "memories", "history"
+_WITH_WORDS = "messages", "memories", "history", "turns"
 
 
 @dataclass
@@ -71,6 +79,7 @@ class SalvageReport:
     def lines(self) -> list[str]:
         """What was kept of what a person has put in."""
         names = {"messages": "messages", "memories": "memories", "history": "changes in the history"}
+        names["turns"] = "messages of chats"
         return [f"{self.kept.get(t, 0)} {names[t]} are whole, {self.lost.get(t, 0)} are lost" for t in _WITH_WORDS]
 
 

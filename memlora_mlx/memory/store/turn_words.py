@@ -39,3 +39,9 @@ def problems(connection: sqlite3.Connection) -> list[str]:
         "SELECT abs((SELECT count(*) FROM turn_words_content) - (SELECT count(*) FROM turns))"
     ).fetchone()
     return [f"{count} turns of conversations are missing in the full-text index, or there twice"] if count else []
+
+
+def count_wrong(connection: sqlite3.Connection) -> int:
+    """How many texts in the table are not those of their turns."""
+    found = connection.execute("SELECT w.text, t.text AS said FROM turn_words w LEFT JOIN turns t ON t.id = w.rowid")
+    return sum(row["said"] is None or row["text"] != searchable(row["said"]) for row in found)

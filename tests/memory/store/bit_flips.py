@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from memlora_mlx.errors import StoreError
 from memlora_mlx.memory.changes import Add, Delete, EmbeddingFingerprint, Update
+from memlora_mlx.memory.store.conversations import save_question, save_reply
 from memlora_mlx.memory.store.history import undo_change
 from memlora_mlx.memory.store.integrity import check_store
 from memlora_mlx.memory.store.people import record_person
@@ -76,6 +77,13 @@ def make_store(folder: Path, exchanges: int = 60) -> None:
                 known.remove((owner, gone))
             done = store.commit(owner, changes, exchange=exchange, message_vectors=list(embed([say(), say()])))
             known.append((owner, done[0].memory_id))  # type: ignore[index]
+        talk: dict[Scope, str] = {}
+        for number in range(0, exchanges, 4):  # some of them were chats
+            owner, key = Scope("ann") if number % 3 else Scope("ben", "helper"), f"exchange {number}"
+            talk[owner] = save_question(
+                store, owner, say(), key=key, said_at=store.clock(), conversation=talk.get(owner)
+            )
+            save_reply(store, key, say(), question="", said_at=store.clock())
         undo_change(store, embed)
         mark_source(store, "talk", "transcript", exchanges, finished=True)
         record_person(store, "talk", "Ann", "ann")
@@ -85,7 +93,7 @@ def make_store(folder: Path, exchanges: int = 60) -> None:
 
 
 def contents(path: Path) -> list[tuple[object, ...]] | None:
-    """All that the tables hold, the full-text table's words too; None where it cannot be read."""
+    """All that the tables hold, the full-text tables' words too; None where it cannot be read."""
     try:
         with closing(sqlite3.connect(f"{path.as_uri()}?immutable=1", uri=True)) as connection:
             connection.text_factory = bytes
@@ -93,6 +101,7 @@ def contents(path: Path) -> list[tuple[object, ...]] | None:
                 row[0].decode()
                 for row in connection.execute(
                     "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'message\\_words\\_%' ESCAPE '\\'"
+                    " AND name NOT LIKE 'turn\\_words\\_%' ESCAPE '\\'"
                 )
             ]
             return [(name, *row) for name in names for row in connection.execute(f"SELECT * FROM [{name}]")]

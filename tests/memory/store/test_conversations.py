@@ -12,7 +12,6 @@ import pytest
 
 from memlora_mlx.errors import StoreError, UsageError
 from memlora_mlx.memory.changes import EmbeddingFingerprint, Vector
-from memlora_mlx.memory.conversation_keeping import keep_question, keep_reply
 from memlora_mlx.memory.store import conversations as talks
 from memlora_mlx.memory.store import full_text
 from memlora_mlx.memory.store.database import Database
@@ -53,7 +52,7 @@ def say(
     at = NOON + timedelta(minutes=minutes)
     conversation = talks.save_question(store, owner, question, key=key, said_at=at, conversation=conversation)
     if reply:
-        talks.save_reply(store, key, reply, said_at=at + timedelta(seconds=5))
+        talks.save_reply(store, key, reply, question="", said_at=at + timedelta(seconds=5))
     return conversation
 
 
@@ -94,14 +93,14 @@ def test_a_conversation_is_named_after_its_first_words(store: Store) -> None:
 
 def test_a_reply_is_stored_once_and_may_be_given_again(store: Store) -> None:
     conversation = say(store, "a", "Where?", "In Cork")
-    talks.save_reply(store, "a", "In Dublin", said_at=NOON, state="cut")
+    talks.save_reply(store, "a", "In Dublin", question="", said_at=NOON, state="cut")
     assert [(turn.text, turn.state) for turn in talks.read_turns(store, conversation)] == [
         ("Where?", "complete"),
         ("In Dublin", "cut"),
     ]
     talks.save_question(store, ANN, "Where?", key="a", said_at=NOON, conversation=conversation)
     assert texts(store, conversation) == ["Where?", "In Dublin"]
-    talks.save_reply(store, "nobody asked", "Nothing", said_at=NOON)
+    talks.save_reply(store, "nobody asked", "Nothing", question="", said_at=NOON)
     assert talks.list_conversations(store, ANN, words="nothing") == []
     assert talks.list_conversations(store, ANN, words="Cork") == []
 
@@ -109,8 +108,8 @@ def test_a_reply_is_stored_once_and_may_be_given_again(store: Store) -> None:
 def test_replies_stand_behind_their_questions_whenever_they_end(store: Store) -> None:
     conversation = say(store, "a", "First?")
     say(store, "b", "Second?", conversation=conversation, minutes=1)
-    talks.save_reply(store, "b", "Two", said_at=NOON)
-    talks.save_reply(store, "a", "One", said_at=NOON)
+    talks.save_reply(store, "b", "Two", question="", said_at=NOON)
+    talks.save_reply(store, "a", "One", question="", said_at=NOON)
     say(store, "c", "Third?", conversation=conversation, minutes=2)
     assert texts(store, conversation) == ["First?", "One", "Second?", "Two", "Third?"]
     assert texts(store, conversation, last=2) == ["Second?", "Two", "Third?"]
@@ -263,12 +262,3 @@ def test_erasing_reaches_the_turns_and_the_name(store: Store, tmp_path: Path) ->
     assert "What a fine day." in texts(store, conversation)
     store.close()
     assert b"indobona" not in (tmp_path / "memories.db").read_bytes().lower()
-
-
-def test_secrets_are_kept_out_of_the_turns(store: Store) -> None:
-    said = "My card is 4111 1111 1111 1111. <private>and I am shy</private>"
-    conversation = keep_question(store, ANN, said, key="a", said_at=NOON)
-    keep_reply(store, "a", "Your card is 4111 1111 1111 1111.", said_at=NOON)
-    kept = " ".join(texts(store, conversation))
-    assert "4111" not in kept and "shy" not in kept and "My card is" in kept
-    assert "4111" not in talks.list_conversations(store)[0].name

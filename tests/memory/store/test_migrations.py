@@ -18,11 +18,15 @@ from bit_flips import SPACE, embed, make_store
 
 from memlora_mlx.memory.retrieval.lexical import TOKENIZER
 from memlora_mlx.memory.store.checksums import all_damaged_rows
+from memlora_mlx.memory.store.conversations import list_conversations, read_turns, save_question
+from memlora_mlx.memory.store.erase_plan import Selection
+from memlora_mlx.memory.store.erasure import erase_rows
 from memlora_mlx.memory.store.history import memory_history, undo_change
 from memlora_mlx.memory.store.integrity import check_store
 from memlora_mlx.memory.store.schema import MIGRATIONS
 from memlora_mlx.memory.store.store import Store
 from memlora_mlx.memory.store.upkeep import embed_messages
+from memlora_mlx.records import Scope
 
 RELEASED = range(1, len(MIGRATIONS))
 WITH_WORDS = 3  # the first version with a full-text table
@@ -75,6 +79,10 @@ def test_a_store_of_every_released_schema_opens(version: int, made_store: Path, 
         keys = [f"exchange {number}" for number in range(60)]
         assert [store.exchange(key) for key in keys] == [now.exchange(key) for key in keys]
         undo_change(store, embed)
+        talk = save_question(store, Scope("ann"), "We met in Oslo. I like tea.", key="new", said_at=store.clock())
+        assert list_conversations(store, words="oslo")[0].id == talk
+        erase_rows(store, Selection(containing="oslo"))
+        assert [turn.text for turn in read_turns(store, talk)] == ["I like tea."]
         assert check_store(store) == []
 
 
