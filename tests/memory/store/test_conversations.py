@@ -257,7 +257,7 @@ def test_erasing_reaches_the_turns_and_the_name(store: Store, tmp_path: Path) ->
     remember(store, "a", "I live in Vindobona near the river. I like tea.", "lives in Vindobona")
     erase_rows(store, Selection(containing="Vindobona"))
     [left] = talks.list_conversations(store)
-    assert left.id == conversation and left.name == "Conversation"
+    assert left.id == conversation and "indobona" not in left.name
     assert not [text for text in texts(store, conversation) if "indobona" in text]
     assert "What a fine day." in texts(store, conversation)
     store.close()
