@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cli_home import EXCHANGES, TALK, exchanges_done
 from pilots import run_app, text_of, wait_until
 from snapshots import THEMES, check, freeze_status
 from textual.pilot import Pilot
@@ -14,6 +15,7 @@ from textual.pilot import Pilot
 from memlora_mlx.models.catalog import shipped_entries
 from memlora_mlx.models.downloads import MANIFEST
 from memlora_mlx.tui.app import MemloraApp
+from memlora_mlx.tui.first_models import recommended_students
 from memlora_mlx.tui.screens import first_run
 from memlora_mlx.tui.screens.chat import ChatScreen
 from memlora_mlx.tui.screens.first_run import FirstRunScreen
@@ -144,3 +146,29 @@ def test_the_first_screen_looks_as_it_did(isolated_home: Path, size: tuple[int, 
         await check(app, "first-run-ready")
 
     run_app(script, size=size)
+
+
+def test_students_are_recommended_that_fit_the_memory_of_the_machine() -> None:
+    known = shipped_entries()
+    for gigabytes in (4, 8, 16, 64):
+        found = recommended_students(known.values(), gigabytes << 30)
+        assert found and all((known[name].download_bytes or 0) <= 0.4 * (gigabytes << 30) for name in found)
+        assert all(known[name].kind == "student" and not known[name].needs_vision for name in found)
+    small = recommended_students(known.values(), 8 << 30)
+    assert recommended_students(known.values(), 64 << 30) != small
+
+
+def test_a_file_is_looked_at_before_anything_is_stored(tiny_home: Path, tmp_path: Path) -> None:
+    file = tmp_path / "talk.txt"
+    file.write_text(TALK)
+
+    async def script(app: MemloraApp, pilot: Pilot[Any]) -> None:
+        await wait_until(pilot, lambda: app.backend.status.phase in ("ready", "failed"))
+        await pilot.press("f4")
+        await wait_until(pilot, lambda: isinstance(app.screen, IngestScreen))
+        assert isinstance(app.screen, IngestScreen)
+        app.screen.add(file)
+        await wait_until(pilot, lambda: f"{EXCHANGES} exchanges, 2023-05-08 to 2023-06-01" in text_of(app))
+        assert "Nothing is stored yet" in text_of(app) and exchanges_done(tiny_home) == 0
+
+    run_app(script, size=(80, 24))
