@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -17,7 +18,7 @@ from textual.binding import Binding, BindingType
 from textual.screen import Screen
 from textual.widgets import TextArea
 
-from memlora_mlx.errors import UsageError
+from memlora_mlx.errors import ModelMissing, UsageError
 from memlora_mlx.settings import Settings
 from memlora_mlx.tui.base_app import CHORDS, SCREENS_BY_KEY, BaseApp
 
@@ -71,7 +72,7 @@ class MemloraApp(BaseApp):
             "Second keys",
             show=False,
             priority=True,
-            tooltip="Then 1 to 7 is F1 to F7, and Ctrl+E opens $EDITOR",
+            tooltip="Then 1 to 8 is F1 to F8, and Ctrl+E opens $EDITOR",
             id="app.chord",
         ),
     ]
@@ -86,6 +87,7 @@ class MemloraApp(BaseApp):
     ) -> None:
         super().__init__(settings, models_folder=models_folder, conversation=conversation, new=new)
         self._chord_until = self._quit_until = 0.0
+        self._has_offered_models = False
         self._owns_process = not gc.isenabled()  # `memlora chat` turns the collector off while it starts
 
     def on_mount(self) -> None:
@@ -118,9 +120,14 @@ class MemloraApp(BaseApp):
                 await self.backend.load()
             if self._owns_process:  # objects made at the start live as long as the app: collections need not visit them
                 gc.freeze()
+        except ModelMissing:
+            if not await self._offer_models():
+                raise
+            return
         finally:
-            await self.backend.refresh_counts()
-            self._refresh_chat()
+            with contextlib.suppress(ModelMissing):  # there is nothing to count
+                await self.backend.refresh_counts()
+                self._refresh_chat()
 
     def _refresh_chat(self) -> None:
         """Let the chat's panel show what is in the store."""
@@ -129,6 +136,31 @@ class MemloraApp(BaseApp):
         for screen in self.get_screen_stack("chat"):
             if isinstance(screen, ChatScreen):
                 screen.refresh_counts()
+
+    async def _offer_models(self) -> bool:
+        """Show the screen of the first start, once. Returns False if there is nothing to offer."""
+        from memlora_mlx.tui.first_models import missing_models
+
+        settings, folder = self.backend.settings, self.backend.models_folder
+        missing = () if self._has_offered_models else await asyncio.to_thread(missing_models, settings, folder)
+        if not missing:
+            return False
+        from memlora_mlx.tui.screens.first_run import FirstRunScreen
+
+        self._has_offered_models = True
+        await self.push_screen(FirstRunScreen(missing), self._after_first_run)
+        return True
+
+    def _after_first_run(self, imports: bool | None) -> None:
+        if imports:
+            self.run_worker(self._import_first_file(), group="first", exit_on_error=False)
+
+    async def _import_first_file(self) -> None:
+        from memlora_mlx.tui.screens.ingest import IngestScreen
+
+        await self.switch_mode("ingest")
+        if isinstance(self.screen, IngestScreen):
+            self.screen.action_pick()
 
     # ------------------------------------------------------------------ keys and palette
 

@@ -74,6 +74,10 @@ class Backend:
         return None if workspace is None else workspace.__dict__.get("engine")
 
     @property
+    def models_folder(self) -> Path:
+        return self._models_folder or self.settings.models_folder
+
+    @property
     def owner(self) -> Scope:
         from memlora_mlx.records import Scope
 
@@ -101,6 +105,10 @@ class Backend:
 
         self.memories = await self.run(lambda workspace: workspace.store.count(self.owner))
         self.corrections = await self.run(lambda _: count_corrections(self.settings.home))
+
+    def change_limit(self, limit: int) -> None:
+        """Give replies at most so many memories from now on."""
+        self.settings = replace(self.settings, limit=limit)
 
     async def reopen(self, **changes: object) -> None:
         """Close the models and open them with changed settings, such as another student or expert mode.

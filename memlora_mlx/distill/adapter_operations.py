@@ -5,16 +5,16 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from memlora_mlx.distill.expert_rollback import keep_previous
 from memlora_mlx.distill.training_runs import VALIDATION_ROWS, TrainingConfig, TrainingData, config_from_json, read_data
 from memlora_mlx.errors import AdapterMismatch, BadTrainingData, UsageError
-from memlora_mlx.files import atomic_folder
+from memlora_mlx.files import atomic_folder, atomic_paths
 from memlora_mlx.models.adapter_registry import WEIGHTS, installed_folder, read_card, registry_name
-from memlora_mlx.models.cards import CONFIG, ExpertCard
+from memlora_mlx.models.cards import CONFIG, AdapterConfig, ExpertCard, TrainingMetrics
 from memlora_mlx.records import Stage
 
 if TYPE_CHECKING:
@@ -126,6 +126,15 @@ def _put(folder: Path, stage: Stage, name: str, home: Path) -> Path:
             raise UsageError(f"Cannot write to {place.parent} ({error.strerror}). Nothing was installed.") from error
         _copy(folder, place)
     return place
+
+
+def note_choice(folder: Path, chosen_by: str) -> None:
+    """Write into an expert's card what decided for it beside its validation loss. Raises AdapterMismatch, OSError."""
+    config = AdapterConfig.read(folder)
+    metrics = config.card.metrics or TrainingMetrics()
+    changed = config.with_card(replace(config.card, metrics=replace(metrics, chosen_by=chosen_by)))
+    with atomic_paths(folder / CONFIG) as (scratch,):
+        changed.write(scratch)
 
 
 def export_expert(folder: Path, target: Path) -> None:

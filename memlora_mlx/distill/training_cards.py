@@ -40,6 +40,9 @@ def make_card(
         stage=config.stage,
         copied_texts="copied_texts" in traits,
         one_fact="one_fact" in traits,
+        # What was chosen for the expert that it continued from holds for it too.
+        lines=start.lines if start else None,
+        empty_handicap=start.empty_handicap if start else None,
         start=start,
         base=BaseModel(name=student.name, fingerprint=student.fingerprint),
         recipe=config.recipe.as_dict(),

@@ -51,8 +51,8 @@ class SessionParts(Protocol):
     def measure(self, experts: Mapping[Stage, Path], lives: int) -> Sequence[float]:
         """Token F1 (0 to 1) of each question, after the pipeline has read so many lives with these experts."""
 
-    def install(self, stage: Stage, expert: Path) -> None:
-        """Use this expert from now on."""
+    def install(self, stage: Stage, expert: Path, chosen_by: str) -> None:
+        """Use this expert from now on. `chosen_by`: what decided for it beside its loss, for its card."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +108,7 @@ class TrainingSession:
                 self._judge(stage)
         for stage in self.state.stages:
             if stage.outcome == "kept" and self.state.options.install:
-                self.parts.install(stage.stage, self._expert(stage))
+                self.parts.install(stage.stage, self._expert(stage), self._chosen_by(stage))
                 stage.outcome = "installed"
                 self._save()
         self.state.is_finished = True
@@ -271,6 +271,16 @@ class TrainingSession:
         stage.scores = scores
         stage.outcome = "kept" if mean(scores) >= mean(best or self.state.before or ()) else "rejected"
         self._save()
+
+    def _chosen_by(self, stage: StageState) -> str:
+        """What decided for an expert beside its loss, as its card says it."""
+        if stage.scores is None or self.state.before is None:
+            return ""
+        judged = "the file given with --val" if self.state.options.validation else "generated lives"
+        return (
+            f"token F1 of {len(stage.scores)} questions about {judged}: {100 * mean(stage.scores):.1f} with it, "
+            f"{100 * mean(self.state.before):.1f} with the experts in use before"
+        )
 
     def kept(self) -> dict[Stage, Path]:
         """The experts in use, and in their places those of this session that were kept."""

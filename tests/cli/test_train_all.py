@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,13 +15,16 @@ from locomo import locomo_file
 
 from memlora_mlx.cli import teach, train_all
 from memlora_mlx.distill.examples import TrainingExample, write_examples
-from memlora_mlx.distill.session_state import read_session
+from memlora_mlx.distill.session_state import SessionOptions, read_session
 from memlora_mlx.distill.training_config import TrainingConfig
+from memlora_mlx.errors import Cancelled
 from memlora_mlx.eval.experts.generated_lives import PipelineMeasure
 from memlora_mlx.memory import stages
+from memlora_mlx.memory.workspace import Workspace
 from memlora_mlx.models import adapter_registry
 from memlora_mlx.models.adapter_registry import experts_in, read_card
 from memlora_mlx.records import Stage
+from memlora_mlx.settings import load_settings
 
 Command = Callable[..., tuple[int, str, str]]
 THINGS = ("tea", "apples", "Rome")
@@ -90,6 +94,10 @@ def test_all_experts_are_made_judged_and_installed(
             and card.licence == "Apache-2.0 (memlora)"
             and card.command == f"memlora train --val {talks.name}"
         )
+        assert (
+            card.metrics.chosen_by is not None
+            and "5 questions about the file given with --val" in card.metrics.chosen_by
+        )
         assert f"{stage}: 18 of 18 examples, at most 10 steps" in err and f"{stage}: better: installed (loss" in out
     report = (folder / "report.md").read_text()
     assert out.splitlines()[-1] == f"Report: {folder / 'report.md'}"
@@ -119,6 +127,7 @@ def test_a_killed_session_goes_on_where_it_was(
     assert not before.is_finished and [one.outcome for one in before.stages][1:] == ["planned", "planned"]
     code, out, err = run_command(environ, *asked)
     assert code == 0, err
+    assert "continued with the settings it began with" in err
     assert session_of(data) == folder and "extraction: training" not in err and "update: training\n" in err
     after = read_session(folder)
     assert after.is_finished and after.seconds > before.seconds and after.stages[0].run == before.stages[0].run
@@ -226,3 +235,15 @@ def test_what_cannot_be_done_is_one_line(
     code, _, err = run_memlora("train", *arguments)
     assert code == 2 and says in err.splitlines()[-1] and "Traceback" not in err
     assert not (tiny_home / "runs").exists()
+
+
+def test_making_examples_stops_at_once_and_leaves_no_half_file(tiny_home: Path) -> None:
+    asked_to_stop = threading.Event()
+    asked_to_stop.set()
+    with Workspace(load_settings()) as opened:
+        options = SessionOptions(student=opened.student_name, budget=60.0)
+        measure = PipelineMeasure(opened, tiny_home / "measured", asked_to_stop)
+        parts = train_all._Parts(opened, options, measure, asked_to_stop)
+        with pytest.raises(Cancelled, match="The same command continues"):
+            parts.data("extraction")
+    assert not list((tiny_home / "teacher" / "extraction").glob("*"))

@@ -26,7 +26,8 @@ async def say(app: MemloraApp, pilot: Pilot[Any], words: str) -> ChatScreen:
 
 def test_without_models_the_app_says_how_to_get_them(isolated_home: Path) -> None:
     async def script(app: MemloraApp, pilot: Pilot[Any]) -> None:
-        await wait_until(pilot, lambda: "models pull" in text_of(app), "a notice")
+        await wait_until(pilot, lambda: "Press Enter to download" in text_of(app), "the first screen")
+        await pilot.press("escape")
         await wait_until(pilot, lambda: "not loaded" in text_of(app), "the status bar")
         chat = await say(app, pilot, "Hello?")
         await wait_until(pilot, lambda: chat.turns and chat.turns[0].problem)

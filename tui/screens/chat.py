@@ -14,7 +14,7 @@ from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.widget import Widget
 from textual.widgets import Static, TextArea
 
-from memlora_mlx.errors import UsageError
+from memlora_mlx.errors import ModelMissing, UsageError
 from memlora_mlx.memory.secrets import describe_withheld
 from memlora_mlx.settings import APP_HISTORY
 from memlora_mlx.text import printable, printable_line
@@ -45,6 +45,7 @@ NO_TEXT = "(shares an image)"  # the text of a message that is an image alone
 
 class ChatScreen(ConversationKeys):
     NAME = "Chat"
+    LEAST_SIZE = (40, 12)
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "stop_reply", "Stop", tooltip="Stop the reply", id="chat.stop"),
         Binding("escape", "browse", "Browse", tooltip="Move between prompt and replies", id="chat.browse"),
@@ -118,9 +119,7 @@ class ChatScreen(ConversationKeys):
             try:
                 await saving
             except Exception as error:
-                turn.problem = printable_line(str(error)) or type(error).__name__
-                self.memlora.report_error(error, "Not saved")
-                self._turn_changed(turn)
+                self._not_saved(turn, error)
                 return
             async with self._reply_lock:
                 if self.controller.is_shutting_down:
@@ -170,6 +169,15 @@ class ChatScreen(ConversationKeys):
             view.remove_class("-replying")
             view.make_code_focusable()
         await self.conversation.save_reply(turn)
+
+    def _not_saved(self, turn: ChatTurn, error: Exception) -> None:
+        """Say that a message could not be stored. It stays on the screen, and /retry stores it."""
+        turn.problem = printable_line(str(error)) or type(error).__name__
+        if isinstance(error, ModelMissing):
+            self.memlora.report_error(error, "No reply")
+        else:
+            turn.memory = "failed"
+        self._turn_changed(turn)
 
     async def wait_for_replies(self) -> None:
         """Wait until no reply is being written."""

@@ -133,6 +133,8 @@ class ChatCommands:
     async def command_retry(self, _: str) -> None:
         failed = [turn for turn in self.chat.turns if turn.memory == "failed"]
         for turn in failed:
+            if not turn.is_saved:
+                await self.chat.conversation.save_question(turn)
             self.chat.controller.remember(turn)
         if not failed:
             raise UsageError("There is nothing to retry: every exchange has been stored.")

@@ -15,12 +15,12 @@ from memlora_mlx.text import printable_line
 from memlora_mlx.tui import conversation_queries
 from memlora_mlx.tui.chat_controller import ChatTurn
 from memlora_mlx.tui.conversation_queries import LoadedConversation, owner_of
+from memlora_mlx.tui.screens.panel_keys import PanelKeys
 from memlora_mlx.tui.widgets.exchange import ExchangeView
 
 if TYPE_CHECKING:
     from memlora_mlx.memory.store.conversations import TurnState
     from memlora_mlx.memory.workspace import Workspace
-    from memlora_mlx.tui.screens.chat import ChatScreen
     from memlora_mlx.tui.screens.conversations import ConversationChoice
 
 SHOWN_AT_FIRST = 20  # questions with their replies; more are loaded at the top
@@ -40,7 +40,7 @@ class EarlierTurns(Static):
 class ChatConversation:
     """The conversation of one Chat screen. It is stored when something is first said in it."""
 
-    def __init__(self, chat: ChatScreen) -> None:
+    def __init__(self, chat: PanelKeys) -> None:
         self._chat = chat
         self.id: str | None = None
         self._is_ready = asyncio.Event()  # the first conversation is open: what is said now belongs to it

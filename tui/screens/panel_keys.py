@@ -43,6 +43,20 @@ class PanelKeys(MainScreen):
     def log_view(self) -> VerticalScroll:
         return self.query_one("#log", VerticalScroll)
 
+    # ------------------------------------------------------------------ what the screen does with its turns
+
+    async def clear(self) -> None:
+        """Remove all turns from the screen."""
+        raise NotImplementedError
+
+    async def wait_for_replies(self) -> None:
+        """Wait until no reply is being written."""
+        raise NotImplementedError
+
+    def action_stop_reply(self) -> None:
+        """Stop the reply that is being written."""
+        raise NotImplementedError
+
     # ------------------------------------------------------------------ memories
 
     @on(MemoryItem.Acted)
