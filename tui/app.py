@@ -72,7 +72,7 @@ class MemloraApp(BaseApp):
             "Second keys",
             show=False,
             priority=True,
-            tooltip="Then 1 to 7 is F1 to F7, and Ctrl+E opens $EDITOR",
+            tooltip="Then 1 to 8 is F1 to F8, and Ctrl+E opens $EDITOR",
             id="app.chord",
         ),
     ]

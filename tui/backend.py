@@ -106,6 +106,10 @@ class Backend:
         self.memories = await self.run(lambda workspace: workspace.store.count(self.owner))
         self.corrections = await self.run(lambda _: count_corrections(self.settings.home))
 
+    def change_limit(self, limit: int) -> None:
+        """Give replies at most so many memories from now on."""
+        self.settings = replace(self.settings, limit=limit)
+
     async def reopen(self, **changes: object) -> None:
         """Close the models and open them with changed settings, such as another student or expert mode.
 

@@ -15,7 +15,7 @@ from memlora_mlx.errors import MemloraError
 from memlora_mlx.settings import Settings
 from memlora_mlx.text import printable_line
 from memlora_mlx.tui.backend import Backend
-from memlora_mlx.tui.themes import THEMES
+from memlora_mlx.tui.themes import ALL_THEMES, ThemeName, theme_name
 
 if TYPE_CHECKING:
     from memlora_mlx.tui.chat_controller import ChatController
@@ -29,6 +29,7 @@ SCREENS_BY_KEY = {  # mode -> key, name, what it is for
     "train": ("f5", "Train", "Train an expert and watch its loss"),
     "bench": ("f6", "Bench", "Run benchmarks and open their reports"),
     "models": ("f7", "Models", "List, download and choose models"),
+    "settings": ("f8", "Settings", "Choose student, experts, theme, memories and keys"),
 }
 
 # The second key behind Ctrl+X: what keyboards without function keys can send, such as a Mac's in Terminal.app.
@@ -61,9 +62,9 @@ class BaseApp(App[None]):
         self.chat: ChatController | None = None  # set by the Chat screen when it is first shown
         # Work that goes on while its screen is not shown, by its name and with how far it is; all status bars show it.
         self.background_work: dict[str, str] = {}
-        for theme in THEMES.values():
+        for theme in ALL_THEMES:
             self.register_theme(theme)
-        self.theme = THEMES[settings.theme].name
+        self.theme = theme_name(settings.theme, self.console.color_system)
 
     # ------------------------------------------------------------------ for the screens
 
@@ -76,8 +77,11 @@ class BaseApp(App[None]):
         raise NotImplementedError
 
     def action_toggle_theme(self) -> None:
-        name = "dark" if self.theme == THEMES["light"].name else "light"
-        self.theme = THEMES[name].name
+        self.use_theme("light" if self.current_theme.dark else "dark")
+
+    def use_theme(self, name: ThemeName) -> None:
+        """Show a theme, and the same one at the next start."""
+        self.theme = theme_name(name, self.console.color_system)
         self.save_preferences(theme=name)
 
     def load_models(self) -> None:
@@ -92,7 +96,7 @@ class BaseApp(App[None]):
         """Run a `/` command of the Chat screen, which must be the current screen."""
         raise NotImplementedError
 
-    def save_preferences(self, **choices: str | bool) -> None:
+    def save_preferences(self, **choices: str | bool | int) -> None:
         """Save settings for the next start in the background. If that fails, they apply until the app quits."""
         from memlora_mlx.config_file import save_preferences
 

@@ -158,6 +158,7 @@ class ChatController:
             else:
                 chat.turns = self._chat.turns
             self._chat = chat
+        self._chat.limit = self._backend.settings.limit  # the Settings screen may have changed it
         return self._chat
 
     # ------------------------------------------------------------------ memory work

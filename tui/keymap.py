@@ -23,6 +23,7 @@ _HOLDERS = (
     ("screens.train", "TrainScreen"),
     ("screens.bench", "BenchScreen"),
     ("screens.models", "ModelsScreen"),
+    ("screens.settings", "SettingsScreen"),
     ("widgets.exchange", "ExchangeView"),
     ("widgets.memory_item", "MemoryItem"),
     ("widgets.prompt", "Prompt"),

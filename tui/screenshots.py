@@ -36,7 +36,7 @@ async def _take(folder: Path, theme: str, size: tuple[int, int]) -> None:
         app = MemloraApp(replace(settings, home=Path(home)))
         try:
             async with app.run_test(size=size) as pilot:
-                app.theme = THEMES[theme].name
+                app.theme = f"memlora-{theme}"
                 await _screens(app, pilot, folder, report)
         finally:
             app.backend.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import uuid
 from collections import Counter
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from memlora_mlx.memory.store.store import Store
     from memlora_mlx.settings import Settings
 
+SIMPLE_TERMINALS = ("", "dumb", "unknown")  # values of TERM
 _HELP = (
     "/memories lists the memories, /undo undoes the last change, /redo makes it again, /new begins another conversation,"
     " /quit (or Ctrl-D) ends the chat"
@@ -156,10 +158,14 @@ class _SavedTalk:
 
 
 def _can_be_full_screen() -> bool:
-    """Whether the app's packages are installed; prints a note if they are not."""
+    """Whether the terminal and the installed packages can show the app; prints a note if they cannot."""
     from memlora_mlx.errors import ExtraMissing
     from memlora_mlx.extras import require
 
+    if os.environ.get("TERM", "") in SIMPLE_TERMINALS:
+        note = f"This is the plain chat: the terminal (TERM={os.environ.get('TERM', '')}) has no full screen."
+        stderr_console().print(note, style="dim", markup=False)
+        return False
     try:
         require("tui", "the full-screen chat")
     except ExtraMissing as missing:

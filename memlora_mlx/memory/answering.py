@@ -31,7 +31,7 @@ class Answerer:
     ) -> tuple[Request, int]:
         """The request for an answer from the hits, best first, and how many of them were left out.
 
-        Those are left out that do not fit the context, or are more than the student was trained on.
+        Those are left out that do not fit the context, are more than the student was trained on, or fit far worse than the best.
 
         Args:
             names: say whose memory each is, where more than one owner is asked.
@@ -45,7 +45,7 @@ class Answerer:
                 else line
                 for hit, line in zip(hits, recalled, strict=True)
             ]
-        offered = recalled[: self.options.most_lines]
+        offered = recalled[: self._near_enough(hits)][: self.options.most_lines]
         request, truncated, kept = self._fitted_request(
             "generation",
             lambda count: stages.answer_chat(question, offered[:count]),
@@ -57,6 +57,14 @@ class Answerer:
         if self.options.grounded_answers:
             return replace(request, grammar=answer_grammar(question, offered[:kept])), truncated
         return replace(request, stop_repetition=self.options.protocol == "product"), truncated
+
+    def _near_enough(self, hits: Sequence[Hit]) -> int:
+        """How many hits are left without the last ones that fit far worse than the best: see `ExpertCard.score_share`."""
+        least = self.options.score_share * max((hit.score for hit in hits), default=0.0)
+        count = len(hits)
+        while count > 1 and 0.0 < hits[count - 1].score < least:
+            count -= 1
+        return count
 
     def evidence(self, question: str, hits: Sequence[Hit], *, names: bool = False) -> list[stages.PromptMemory]:
         """The hits as the student reads them: what was said, or in the paper's protocol the memories."""

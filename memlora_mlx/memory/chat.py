@@ -73,7 +73,7 @@ class Chat:
         instructions: str = "",
         reply_tokens: int = REPLY_TOKENS,
     ) -> None:
-        self.pipeline, self._limit = pipeline, limit
+        self.pipeline, self.limit = pipeline, limit
         self._instructions, self._reply_tokens = clean_text(instructions), reply_tokens
         self.owner = Scope(user_id=user)
         self.turns: list[tuple[Role, str]] = []
@@ -117,10 +117,10 @@ class Chat:
     def _reply(self, text: str, picture: Path | None, cancelled: threading.Event | None) -> Generator[str]:
         text, engine = self._fitting(clean_text(text), picture, LONGEST_SHARE), self.pipeline.engine
         self.hits, self.cited, self.completion = (), (), None
-        if self._limit and picture is None and not self.pipeline.options.talks_freely:
+        if self.limit and picture is None and not self.pipeline.options.talks_freely:
             yield from self._reply_from_memory(text, cancelled)
             return
-        hits = self._offered(text) if self._limit else []
+        hits = self._offered(text) if self.limit else []
         prompt_memories = self.pipeline.evidence(text, hits)
         budget = self._budget
         system: ChatMessages = ()
@@ -166,13 +166,13 @@ class Chat:
             self.pipeline.store,
             text,
             vector,
-            self._limit * (1 if protocol == "paper" else 3),
+            self.limit * (1 if protocol == "paper" else 3),
             protocol=protocol,
             scopes=[self.owner],
             owner_exact=True,
             show_superseded=False,
         )
-        return without_talk(hits)[: self._limit]
+        return without_talk(hits)[: self.limit]
 
     def _end_turn(self, text: str, reply: str) -> None:
         # Later replies could repeat what must not be stored.

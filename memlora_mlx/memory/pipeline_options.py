@@ -30,6 +30,7 @@ class PipelineOptions:
     grounded_answers: bool = False  # answers may only have words of their evidence, because the student invents others
     keep_secrets: bool = False  # store secrets that are said; see `secrets`
     empty_handicap: float = 0.0  # nats by which an empty list of facts must be likelier than one with facts
+    score_share: float = 0.0  # of the best result's score, which every result in an answer's prompt must have
     most_lines: int | None = None  # of evidence in an answer's prompt: what the generation expert was trained on
 
     def extraction_grammar(self, exchange: Exchange) -> Grammar:

@@ -26,17 +26,19 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Try for some minutes to lose, damage or leak something.")
     parser.add_argument("--minutes", type=float, default=60.0, help="How long to go on (default: 60).")
     parser.add_argument("--seed", type=int, default=1, help="The first random seed (default: 1).")
+    parser.add_argument("--only", action="append", help="Name of a trial (default: all). May be repeated.")
     options = parser.parse_args()
     warnings.simplefilter("ignore")  # numpy's, about vectors that were damaged on purpose
     logging.disable(logging.WARNING)
     from trials import TRIALS
 
+    chosen = [trial for trial in TRIALS if not options.only or trial.__name__ in options.only]
     ends = time.monotonic() + 60 * options.minutes
-    tried = dict.fromkeys(TRIALS, 0)
-    failed = dict.fromkeys(TRIALS, 0)
+    tried = dict.fromkeys(chosen, 0)
+    failed = dict.fromkeys(chosen, 0)
     seed = options.seed
     while time.monotonic() < ends:
-        for trial in TRIALS:
+        for trial in chosen:
             if time.monotonic() > ends and seed > options.seed:
                 break  # the first round is always whole
             folder = Path(tempfile.mkdtemp(prefix="memlora-soak-"))
@@ -49,7 +51,7 @@ def main() -> int:
                 shutil.rmtree(folder, ignore_errors=True)
         seed += 1
     print("| promise | cases | failed trials |\n|---|---|---|")
-    for trial in TRIALS:
+    for trial in chosen:
         print(f"| {(trial.__doc__ or '').splitlines()[0]} | {tried[trial]:,} | {failed[trial]} |")
     return int(any(failed.values()))
 

@@ -17,7 +17,7 @@ from memlora_mlx.tui.app import MemloraApp
 from memlora_mlx.tui.widgets.status import StatusBar
 
 FOLDER = Path(__file__).parent / "snapshots"
-SIZES = ((80, 24), (140, 45))
+SIZES = ((80, 24), (120, 40))
 THEMES = ("memlora-dark", "memlora-light")
 _LETTERS = string.ascii_lowercase + string.ascii_uppercase + string.digits + "!#$%&()*+,-./:;<=>?@[]^_{|}~"
 

@@ -47,6 +47,7 @@ def test_screens_look_as_they_did(
             "train": ("f5", "✓ done"),
             "bench": ("f6", "2026-03-14-093000"),
             "models": ("f7", "tiny-llama"),
+            "settings": ("f8", "app.help"),
         }
         for name, (key, told) in seen.items():
             await pilot.press(key)

@@ -10,10 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, ClassVar, cast
 
+from textual import events
 from textual.app import ComposeResult
 from textual.containers import Container
 from textual.screen import Screen
 from textual.widget import Widget
+from textual.widgets import Static
 from textual.worker import Worker, WorkerState
 
 from memlora_mlx.tui.base_app import BaseApp
@@ -29,14 +31,26 @@ class MainScreen(Screen[None]):
     """A full screen: its body above the status bar and the footer. Subclasses implement `compose_body`."""
 
     NAME: ClassVar[str] = ""  # shown in the palette and the help
+    LEAST_SIZE: ClassVar[tuple[int, int]] = (70, 20)  # columns and lines that all parts of the screen need
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-wide")]  # noqa: RUF012 - as Textual declares it
 
     def compose(self) -> ComposeResult:
         yield Navigation(self.NAME.lower())
+        yield Static("", markup=False, id="too-small")
         with Container(id="body"):
             yield from self.compose_body()
         yield StatusBar()
         yield ScreenFooter(show_command_palette=True, compact=True)
+
+    def on_resize(self, event: events.Resize) -> None:
+        """Say of a window that is too small for the screen how large it must be."""
+        width, height = event.size
+        columns, lines = self.LEAST_SIZE
+        is_tiny = width < columns or height < lines
+        self.set_class(is_tiny, "-tiny")
+        if is_tiny:
+            told = f"This window has {width}x{height} characters. Parts of {self.NAME} need {columns}x{lines}."
+            self.query_one("#too-small", Static).update(told)
 
     def on_screen_resume(self) -> None:
         self.refresh_bindings()  # the footer did not follow them while another screen was on top

@@ -45,6 +45,7 @@ NO_TEXT = "(shares an image)"  # the text of a message that is an image alone
 
 class ChatScreen(ConversationKeys):
     NAME = "Chat"
+    LEAST_SIZE = (40, 12)
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "stop_reply", "Stop", tooltip="Stop the reply", id="chat.stop"),
         Binding("escape", "browse", "Browse", tooltip="Move between prompt and replies", id="chat.browse"),

@@ -187,7 +187,7 @@ class SourceDialog(ModalScreen[bool | None]):
         parts: list[Content] = []
         for exchange in self._exchanges:
             head = f"\nSaid {format_time(exchange.said_at)} in {printable_line(exchange.source, 60)}\n"
-            parts.append(Content.styled(head, "$foreground 60%"))
+            parts.append(Content.styled(head, "$text-muted"))
             for message in exchange.messages:
                 known = {"user": "you", "assistant": "memlora"}
                 name = printable_line(message.speaker or known.get(message.role, message.role), 40)
@@ -200,7 +200,7 @@ class SourceDialog(ModalScreen[bool | None]):
         return Content("").join(parts)
 
     def _changes(self) -> Content:
-        parts: list[Content] = [Content.styled("\nHistory\n", "$foreground 60%")]
+        parts: list[Content] = [Content.styled("\nHistory\n", "$text-muted")]
         for line in self._history:
             undone = "  (undone)" if line.undone else ""
             head = f"\n{line.event.lower():<7} {format_time(line.at)}  by {line.actor}{undone}\n"

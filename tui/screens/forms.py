@@ -93,7 +93,7 @@ class HistoryDialog(ModalScreen[None]):
                 for line in self._history:
                     parts = [
                         (f"{signs[line.event]}  ", "bold"),
-                        (f"{format_time(line.at)}, by {printable_line(line.actor, 20)}", "$foreground 60%"),
+                        (f"{format_time(line.at)}, by {printable_line(line.actor, 20)}", "$text-muted"),
                         ("  ↶ undone" if line.undone else "", "bold"),
                     ]
                     words = revision_text(line.old_text, line.new_text)

@@ -301,7 +301,7 @@ def _details(memory: MemoryRecord, change: MemoryChange | None) -> Content:
     facts += [f"from {printable_line(memory.source, 40)}"] if memory.source else []
     facts += [f"image {printable_line(memory.image.caption or memory.image.source, 60)}"] if memory.image else []
     label = [(f"{change.label}  ", "bold")] if change else []
-    return Content.assemble(*label, printable(memory.text)[:4000], "\n", (" · ".join(facts), "$foreground 60%"))
+    return Content.assemble(*label, printable(memory.text)[:4000], "\n", (" · ".join(facts), "$text-muted"))
 
 
 def _joined(memories: Sequence[MemoryRecord]) -> str:

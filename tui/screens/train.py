@@ -79,7 +79,7 @@ class TrainScreen(ExpertKeys):
 
     @work(group="students", exclusive=True, exit_on_error=False)
     async def fill_students(self) -> None:
-        names = await asyncio.to_thread(_installed_students, self.backend.settings.models_folder)
+        names = await asyncio.to_thread(installed_students, self.backend.settings.models_folder)
         select = self.query_one("#student", Select)
         before = select.value
         select.set_options([("the current student", ""), *((name, name) for name in names)])
@@ -246,7 +246,7 @@ class TrainScreen(ExpertKeys):
         self.table.focus()
 
 
-def _installed_students(folder: Path) -> list[str]:
+def installed_students(folder: Path) -> list[str]:
     """The names of the students in the folder of models."""
     from memlora_mlx.models.catalog import entries
     from memlora_mlx.models.downloads import installed

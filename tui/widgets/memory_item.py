@@ -110,9 +110,9 @@ def _content(entry: PanelEntry) -> Content:
     is_gone = entry.event == "DELETE" or entry.is_deleted
     parts.append((printable_line(entry.text), "strike" if is_gone else ""))
     if entry.event == "UPDATE" and entry.old_text:
-        parts += [("\nwas  ", "$foreground 60%"), (printable_line(entry.old_text), "$foreground 60%")]
+        parts += [("\nwas  ", "$text-muted"), (printable_line(entry.old_text), "$text-muted")]
     if entry.note:
-        parts.append((f"\n{entry.note}", "$foreground 60%"))
+        parts.append((f"\n{entry.note}", "$text-muted"))
     if entry.state:
         parts.append((f"\n» {printable_line(entry.state)}", "bold"))
     return Content.assemble(*parts)

@@ -19,9 +19,9 @@ class Navigation(Static):
         parts = []
         for mode, (key, name, _) in SCREENS_BY_KEY.items():
             if mode == current:
-                parts.append(Content.assemble((key.upper(), "$foreground 60%"), (f"[{name}]", "bold $text-accent")))
+                parts.append(Content.assemble((key.upper(), "$text-muted"), (f"[{name}]", "bold $text-accent")))
             else:
                 link = f"@click=app.page('{mode}')"
-                parts.append(Content.assemble((key.upper(), "$foreground 60%"), f" {name} ").stylize(link))
-        parts.append(Content.assemble(("F1", "$foreground 60%"), " Help").stylize("@click=app.help"))
-        super().__init__(Content(" ").join(parts), markup=False)
+                parts.append(Content.assemble((key.upper(), "$text-muted"), f" {name} ").stylize(link))
+        parts.append(Content.assemble((" F1", "$text-muted"), " Help").stylize("@click=app.help"))
+        super().__init__(Content("").join(parts), markup=False)

@@ -237,7 +237,7 @@ class Completions(OptionList, can_focus=False):
         self.clear_options()
         self._offered = [text for text, _ in pairs]
         self.add_options(
-            Option(Content.assemble((printable_line(text, 60), "bold"), "  ", (note, "$foreground 60%")))
+            Option(Content.assemble((printable_line(text, 60), "bold"), "  ", (note, "$text-muted")))
             for text, note in pairs
         )
         self.display = bool(pairs)

@@ -241,6 +241,22 @@ def test_a_store_of_before_conversations_gets_the_tables(tmp_path: Path, monkeyp
         assert store.count() == 1 and check_store(store) == []
 
 
+def test_secrets_and_private_passages_are_never_stored(store: Store, tmp_path: Path) -> None:
+    said = "I like tea. My IBAN is DE89 3704 0044 0532 0130 00."
+    conversation = say(store, "a", said)
+    talks.save_reply(store, "a", "DE89 3704 0044 0532 0130 00, noted.", question=said, said_at=NOON)
+    private = "<private>We plan a zanzibar wedding.</private>"
+    talks.save_question(store, ANN, private, key="b", said_at=NOON, conversation=conversation)
+    talks.save_reply(store, "b", "Zanzibar is nice.", question=private, said_at=NOON)
+    named = say(store, "c", "My IBAN is DE89 3704 0044 0532 0130 00, I think.")
+    assert "I like tea." in texts(store, conversation)[0] and texts(store, conversation)[2:] == ["...", "..."]
+    assert "[secret removed" in talks.find_conversation(store, named).name
+    held = [path.read_bytes().lower() for path in tmp_path.rglob("*") if path.is_file()]
+    assert not any(mark in data for data in held for mark in (b"0532 0130", b"zanzibar"))
+    kept = talks.save_question(store, ANN, said, key="d", said_at=NOON, keep_secrets=True)
+    assert texts(store, kept) == [said]
+
+
 def test_doctor_sees_and_repairs_words_that_are_missing(store: Store) -> None:
     say(store, "a", "I moved to Graz.")
     with store.transaction() as transaction:
