@@ -127,8 +127,8 @@ class TranscriptBaseline:
                 keys = [hit.message.key for hit in hits if hit.message is not None]
                 picked = [positions[key.exchange_key, key.position] for key in keys]
                 self._fit(question, picked, said)
-                scored = [(at, hit.score) for at, hit in zip(picked, hits, strict=False)]
-                yield scored[: self.context.rules.readable([hit.score for hit in hits])]
+                readable = self.context.rules.readable([hit.score for hit in hits])
+                yield [(at, hit.score) for at, hit in zip(picked[:readable], hits, strict=False)]
 
     def _fit(self, question: Question, picked: list[int], said: Sequence[stages.PromptMemory]) -> None:
         """Leave out the last turns until the prompt fits."""
@@ -147,7 +147,7 @@ class TranscriptBaseline:
             cosines = vectors @ vector
             picked = [int(i) for i in (-cosines).argsort(kind="stable")[:count]]
             self._fit(question, picked, said)
-            yield [(i, float(cosines[i])) for i in picked][: self.context.rules.most_lines]
+            yield [(i, float(cosines[i])) for i in picked[: self.context.rules.most_lines]]
 
     def _evidence(
         self, case: BenchmarkCase, turns: Sequence[Message], said: Sequence[stages.PromptMemory]
