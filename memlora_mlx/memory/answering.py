@@ -45,7 +45,7 @@ class Answerer:
                 else line
                 for hit, line in zip(hits, recalled, strict=True)
             ]
-        offered = recalled[: self._near_enough(hits)][: self.options.most_lines]
+        offered = recalled[: self.options.readable([hit.score for hit in hits])]
         request, truncated, kept = self._fitted_request(
             "generation",
             lambda count: stages.answer_chat(question, offered[:count]),
@@ -57,14 +57,6 @@ class Answerer:
         if self.options.grounded_answers:
             return replace(request, grammar=answer_grammar(question, offered[:kept])), truncated
         return replace(request, stop_repetition=self.options.protocol == "product"), truncated
-
-    def _near_enough(self, hits: Sequence[Hit]) -> int:
-        """How many hits are left without the last ones that fit far worse than the best: see `ExpertCard.score_share`."""
-        least = self.options.score_share * max((hit.score for hit in hits), default=0.0)
-        count = len(hits)
-        while count > 1 and 0.0 < hits[count - 1].score < least:
-            count -= 1
-        return count
 
     def evidence(self, question: str, hits: Sequence[Hit], *, names: bool = False) -> list[stages.PromptMemory]:
         """The hits as the student reads them: what was said, or in the paper's protocol the memories."""
