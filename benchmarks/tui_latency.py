@@ -35,7 +35,12 @@ FIRST_PAINT = 0.5  # seconds, the targets
 ECHO = 0.05
 LETTERS = "αβγδεζηθικλμνξοπρστυφχψωбвгджзийлнптуфцчшщыэюя"  # none is on the screen before it is typed
 PROMPT = "rite a message"  # the cursor is drawn on its first letter
-QUESTION = "Please tell me a very long story about a ship and the sea."
+# A student that talks replies to it; one that does not writes down the facts in it. Both take long.
+TOLD = " ".join(
+    f"My friend {name} moved to {place} and works there as a nurse."
+    for name in ("Ann", "Tom", "Maya", "Leo")
+    for place in ("Graz", "Cork")
+)
 
 
 class Terminal:
@@ -119,9 +124,9 @@ def echo_latencies(environ: dict[str, str], keys: int) -> list[float]:
             raise SystemExit(f"the student did not load; the app wrote: {terminal.output[-400:]!r}")
         while len(taken) < keys:
             since = len(terminal.output)
-            terminal.write(QUESTION + "\r")
-            if not terminal.wait("▶ chat", since=since):
-                raise SystemExit("no reply began")
+            terminal.write(TOLD + "\r")
+            if not terminal.wait("▶", since=since):
+                raise SystemExit("the student did not begin")
             before = len(taken)
             for letter in LETTERS:
                 since = len(terminal.output)

@@ -94,7 +94,7 @@ def test_what_is_told_is_there_after_a_restart(
     tmux.start(environ)
     tmux.wait(lambda screen: "Write a message" in screen, "the app is up again")
     tmux.type("what did the doctor say to coffee?")
-    screen = tmux.wait(lambda screen: "Used for this reply" in screen and "score" in screen, "the memory is used")
+    screen = tmux.wait(lambda screen: "Given for this reply" in screen and "score" in screen, "the memory is used")
     assert "the doctor said no to coffee" in " ".join(screen.split()).replace("▏ ", "")
     tmux("send-keys", "C-q")
     tmux.wait_for_the_end()

@@ -133,7 +133,6 @@ def test_every_control_shows_that_it_has_the_focus(tiny_home: Path, theme: str) 
                 strongest = max((differs(*pair) for pair in zip(before, after, strict=False)), default=1.0)
                 if strongest < SIGN:
                     dim.append(f"{mode}: {widget!r} {strongest:.2f}")
-                    print(dim[-1])
         assert dim == []
 
     run_app(script, size=(120, 40))

@@ -42,6 +42,7 @@ class SettingsScreen(MainScreen):
     def __init__(self) -> None:
         super().__init__()
         self._keymap: dict[str, str] = {}
+        self._is_filled = False
 
     def compose_body(self) -> Iterable[Widget]:
         settings = self.backend.settings
@@ -50,7 +51,10 @@ class SettingsScreen(MainScreen):
             "Student, experts, theme, and memories that a reply is given at most", classes="head", markup=False
         )
         with Horizontal(classes="fields"):
-            yield Select[str]([("best student here", OWN)], value=OWN, allow_blank=False, compact=True, id="student")
+            students = [("best student here", OWN)]
+            if settings.student:
+                students.append((Path(settings.student).name, settings.student))
+            yield Select[str](students, value=settings.student or OWN, allow_blank=False, compact=True, id="student")
             yield Select[str](
                 _experts(settings.experts), value=settings.experts or OWN, allow_blank=False, compact=True, id="experts"
             )
@@ -87,7 +91,11 @@ class SettingsScreen(MainScreen):
                 ]
             )
             select.value = chosen
+        self.call_after_refresh(self._filled)
         await self._list_keys()
+
+    def _filled(self) -> None:
+        self._is_filled = True
 
     async def _list_keys(self) -> None:
         home = self.backend.settings.home
@@ -102,6 +110,8 @@ class SettingsScreen(MainScreen):
     @on(Select.Changed)
     @work(group="choose", exit_on_error=False)
     async def chosen(self, event: Select.Changed) -> None:
+        if not self._is_filled or event.value != event.select.value:  # not chosen by the user, or not any more
+            return
         settings, value = self.backend.settings, str(event.value)
         if event.select.id == "theme":
             if value != settings.theme or self.app.current_theme.dark != (value == "dark"):

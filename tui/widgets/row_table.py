@@ -68,7 +68,10 @@ class RowTable(DataTable[Text]):
             if key.value == self._flexible_column:
                 others = [other for other in self.columns.values() if other is not column]
                 taken = sum(other.width + 2 * self.cell_padding for other in others) + 2 * self.cell_padding
-                column.width = max(MIN_FLEXIBLE_WIDTH, event.size.width - taken - self.scrollbar_size_vertical)
+                column.width = max(
+                    MIN_FLEXIBLE_WIDTH,
+                    event.size.width - self.styles.gutter.width - taken - self.scrollbar_size_vertical,
+                )
                 self._clear_caches()
                 self._require_update_dimensions = True
                 self.refresh()
