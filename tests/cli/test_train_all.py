@@ -113,6 +113,9 @@ def test_all_experts_are_made_judged_and_installed(
 def test_a_killed_session_goes_on_where_it_was(
     data: Path, tiny_student: Path, tiny_embedder: Path, tmp_path: Path
 ) -> None:
+    for stage in ("extraction", "update", "generation"):  # so few that fifty epochs are short on a busy machine too
+        rows = [example(stage, number) for number in range(8)]  # type: ignore[arg-type]
+        write_examples(data / "teacher" / stage / "synthetic.jsonl", rows)
     environ = environment(data, tiny_student, tiny_embedder)
     asked = ("train", "--val", locomo_file(tmp_path), "--budget", "3h")
     with start_command(environ, *asked) as process:
