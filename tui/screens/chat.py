@@ -15,7 +15,6 @@ from textual.widget import Widget
 from textual.widgets import Static, TextArea
 
 from memlora_mlx.errors import ModelMissing, UsageError
-from memlora_mlx.memory.secrets import describe_withheld
 from memlora_mlx.settings import APP_HISTORY
 from memlora_mlx.text import printable, printable_line
 from memlora_mlx.tui.chat_controller import ChatController, ChatTurn
@@ -205,6 +204,8 @@ class ChatScreen(ConversationKeys):
                 printable_line(turn.problem or ""), title="Not stored", severity="error", timeout=12, markup=False
             )
         if turn.memory == "done":
+            from memlora_mlx.memory.secrets import describe_withheld  # here: the first frame has no use for it
+
             if turn.remembered is not None and (told := describe_withheld(turn.remembered.withheld)):
                 self.notify(told, title="Left out", markup=False)
             self.refresh_counts()
