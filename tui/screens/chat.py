@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import ClassVar
 
@@ -15,7 +15,6 @@ from textual.widget import Widget
 from textual.widgets import Static, TextArea
 
 from memlora_mlx.errors import ModelMissing, UsageError
-from memlora_mlx.memory.secrets import describe_withheld
 from memlora_mlx.settings import APP_HISTORY
 from memlora_mlx.text import printable, printable_line
 from memlora_mlx.tui.chat_controller import ChatController, ChatTurn
@@ -205,7 +204,7 @@ class ChatScreen(ConversationKeys):
                 printable_line(turn.problem or ""), title="Not stored", severity="error", timeout=12, markup=False
             )
         if turn.memory == "done":
-            if turn.remembered is not None and (told := describe_withheld(turn.remembered.withheld)):
+            if turn.remembered is not None and (told := _withheld(turn.remembered.withheld)):
                 self.notify(told, title="Left out", markup=False)
             self.refresh_counts()
             if turn.is_noted:
@@ -293,3 +292,10 @@ class ChatScreen(ConversationKeys):
             at = views.index(self.focused) + (1 if event.key == "down" else -1)
             (views[at] if 0 <= at < len(views) else self.prompt if at >= len(views) else views[0]).focus()
             event.stop()
+
+
+def _withheld(counts: Mapping[str, int]) -> str:
+    """What was left out of the memories, in words."""
+    from memlora_mlx.memory.secrets import describe_withheld  # here: the first frame has no use for it
+
+    return describe_withheld(counts)

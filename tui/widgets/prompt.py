@@ -18,7 +18,6 @@ from textual.widgets.option_list import Option
 
 from memlora_mlx.errors import UsageError
 from memlora_mlx.json_lines import JsonLines, read_json_lines
-from memlora_mlx.memory.secrets import screen_text
 from memlora_mlx.text import printable, printable_line
 from memlora_mlx.tui.commands import complete, unknown_command
 
@@ -274,6 +273,8 @@ class History:
         self._at = len(self._lines)
 
     def add(self, text: str) -> None:
+        from memlora_mlx.memory.secrets import screen_text  # here: the first frame has no use for it
+
         text = screen_text(text, keep_secrets=self._keep_secrets).text
         if text and text != (self._lines[-1] if self._lines else None):
             self._lines.append(text)
