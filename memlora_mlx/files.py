@@ -8,9 +8,11 @@ kill may leave one, named `.*.part` (a file) or `.saving-*` (a folder).
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import secrets
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -45,7 +47,7 @@ def atomic_file(path: Path, *, private: bool = True) -> Iterator[BinaryIO]:
             with open(handle, "wb") as file:
                 yield file
                 file.flush()
-                os.fsync(file.fileno())
+                flush_to_disk(file.fileno())
             _rename(scratch, path)
         except BaseException:
             with contextlib.suppress(OSError):
@@ -83,6 +85,7 @@ def private_folder(path: Path) -> None:
     for folder in (*reversed(path.parents), path):
         if not folder.is_dir():
             folder.mkdir(mode=0o700, exist_ok=True)
+            _sync_folder(folder.parent)
 
 
 def replace_file(scratch: Path, path: Path) -> None:
@@ -127,6 +130,15 @@ def atomic_folder(place: Path) -> Iterator[Path]:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
+def flush_to_disk(handle: int) -> None:
+    """Return when the disk has what was written to an open file or folder, as far as the system can tell."""
+    if sys.platform == "darwin":  # there, fsync leaves it in the disk's own cache
+        with contextlib.suppress(OSError):  # a file system that does not know it
+            fcntl.fcntl(handle, fcntl.F_FULLFSYNC)
+            return
+    os.fsync(handle)
+
+
 def _rename(scratch: Path, path: Path) -> None:
     os.replace(scratch, path)
     _sync_folder(path.parent)
@@ -134,7 +146,7 @@ def _rename(scratch: Path, path: Path) -> None:
 
 def _sync(path: Path) -> None:
     with path.open("rb") as file:
-        os.fsync(file.fileno())
+        flush_to_disk(file.fileno())
 
 
 def _sync_folder(folder: Path) -> None:
@@ -142,7 +154,7 @@ def _sync_folder(folder: Path) -> None:
     with contextlib.suppress(OSError):
         handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            os.fsync(handle)
+            flush_to_disk(handle)
         finally:
             os.close(handle)
 

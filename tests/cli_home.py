@@ -71,7 +71,7 @@ def start_command(environ: Mapping[str, str], *arguments: object, **options: Any
 def run_command(environ: Mapping[str, str], *arguments: object, said: str = "", **options: Any) -> tuple[int, str, str]:
     """Its exit code, standard output and standard error."""
     with start_command(environ, *arguments, **options) as process:
-        out, err = process.communicate(said, timeout=120)
+        out, err = process.communicate(said, timeout=600)
         return process.returncode, out, err
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import sqlite3
 import subprocess
 import sys
@@ -12,18 +13,21 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import httpx2
 from cli_home import start_command
 from mcp import Client, StdioServerParameters
 from mcp_types import CallToolResult
 
 from memlora_mlx.serve import connection
 
+post = functools.partial(httpx2.post, timeout=600)  # seconds; a busy machine is no fault
+
 
 @contextlib.asynccontextmanager
 async def stdio_client(environ: Mapping[str, str]) -> AsyncIterator[Client]:
     """The SDK's client, connected to `memlora mcp` over its standard streams."""
     server = StdioServerParameters(command=sys.executable, args=["-m", "memlora_mlx", "mcp"], env=dict(environ))
-    async with Client(server, read_timeout_seconds=120) as client:
+    async with Client(server, read_timeout_seconds=600) as client:
         yield client
 
 
@@ -40,7 +44,7 @@ def resident_process(environ: Mapping[str, str], *arguments: object) -> Iterator
         yield process
     finally:
         process.terminate()
-        process.wait(60)
+        process.wait(600)
 
 
 def resident_of(home: Path) -> connection.Resident:
@@ -65,7 +69,7 @@ async def refusal(client: Client, tool: str, **arguments: Any) -> str:
     return str(getattr(content, "text", ""))
 
 
-def wait_until(is_so: Callable[[], bool], seconds: float = 90.0) -> None:
+def wait_until(is_so: Callable[[], bool], seconds: float = 600.0) -> None:
     """Wait for what another process does; fails when it does not come."""
     until = time.monotonic() + seconds
     while not is_so():

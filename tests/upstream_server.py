@@ -74,7 +74,7 @@ def upstream_server(**options: Any) -> Iterator[UpstreamServer]:
                 if number == len(state.pieces) - 1:
                     if state.breaks_off:
                         return
-                    state.gate.wait(60)
+                    state.gate.wait(600)
                 chunk = {"id": "1", "object": "chat.completion.chunk", "created": 1, "model": "upstream-model",
                          "choices": [{"index": 0, "delta": {"content": piece}, "finish_reason": None}]}  # fmt: skip
                 self._write(f"data: {json.dumps(chunk)}\n\n")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -52,3 +54,28 @@ def purpose_of(model: CatalogModel) -> str:
         "Notes what you tell it, and answers questions from your memories. It is too small to chat about anything else;"
         " F7 lists larger students."
     )
+
+
+RECOMMENDED = 3  # students that stand on top of the list
+SHARE_OF_MEMORY = (
+    0.4  # that the weights of a student may take; its cache, the embedder and other programs need some, too
+)
+
+
+def memory_of_machine() -> int:
+    """The bytes of memory that this machine has."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def recommended_students(known: Iterable[CatalogModel], memory: int) -> list[str]:
+    """The best text students of the catalogue, which has the best first, whose weights fit this much memory."""
+    fit = [
+        model.name
+        for model in known
+        if model.kind == "student"
+        and not model.needs_vision
+        and not model.is_shipped
+        and model.download_bytes is not None
+        and model.download_bytes <= SHARE_OF_MEMORY * memory
+    ]
+    return fit[:RECOMMENDED]

@@ -138,8 +138,11 @@ class MemoryEditor:
         redo = await self._app.backend.run(lambda workspace: workspace.editor.redo(memory_id=memory_id, facts=facts))
         return await self._reversed(REDONE, redo)
 
-    async def show_source(self, memory_id: str) -> None:
-        """Show the exchanges that a memory came from, and its history; from there, its place in its conversation."""
+    async def show_source(self, memory_id: str) -> bool:
+        """Show the exchanges that a memory came from, and its history; from there, its place in its conversation.
+
+        Returns whether its conversation was opened.
+        """
         from memlora_mlx.tui.screens.dialogs import SourceDialog
 
         details = await self._app.backend.run(partial(memory_details, memory_id=memory_id))
@@ -147,6 +150,8 @@ class MemoryEditor:
         dialog = SourceDialog(details.text, details.exchanges, details.history, has_place=has_place)
         if await self._app.push_screen_wait(dialog) and details.place is not None:
             await self._app.open_conversation(*details.place)
+            return True
+        return False
 
     async def show_history(self, memory_id: str) -> None:
         """Show the history of a memory."""

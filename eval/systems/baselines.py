@@ -105,7 +105,10 @@ class TranscriptBaseline:
     def _found(
         self, case: BenchmarkCase, turns: Sequence[Message], said: Sequence[stages.PromptMemory]
     ) -> Iterator[list[tuple[int, float | None]]]:
-        """As many turns as a memory system is given hits, by the product's own search, in a store without memories."""
+        """As many turns as a memory system is given hits, by the product's own search, in a store without memories.
+
+        The student reads as many of them as it would of a memory system's hits.
+        """
         owners = list(dict.fromkeys(exchange.owner for exchange in case.exchanges))
         one_view = [exchange for exchange in case.exchanges if exchange.owner == owners[0]] if owners else []
         asked = self.calls.embed([question.text for question in case.questions], query=True)
@@ -124,7 +127,8 @@ class TranscriptBaseline:
                 keys = [hit.message.key for hit in hits if hit.message is not None]
                 picked = [positions[key.exchange_key, key.position] for key in keys]
                 self._fit(question, picked, said)
-                yield [(at, hit.score) for at, hit in zip(picked, hits, strict=False)]
+                readable = self.context.rules.readable([hit.score for hit in hits])
+                yield [(at, hit.score) for at, hit in zip(picked[:readable], hits, strict=False)]
 
     def _fit(self, question: Question, picked: list[int], said: Sequence[stages.PromptMemory]) -> None:
         """Leave out the last turns until the prompt fits."""
@@ -143,7 +147,7 @@ class TranscriptBaseline:
             cosines = vectors @ vector
             picked = [int(i) for i in (-cosines).argsort(kind="stable")[:count]]
             self._fit(question, picked, said)
-            yield [(i, float(cosines[i])) for i in picked]
+            yield [(i, float(cosines[i])) for i in picked[: self.context.rules.most_lines]]
 
     def _evidence(
         self, case: BenchmarkCase, turns: Sequence[Message], said: Sequence[stages.PromptMemory]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -229,7 +230,15 @@ def _local_teacher(name: str) -> LocalTeacher:
     return "observations" if name == "observations" else "synthetic"
 
 
-def _generate_locally(teacher: LocalTeacher, stage: Stage, splits: Splits, **options: Any) -> GeneratedExamples:
+def _generate_locally(
+    teacher: LocalTeacher,
+    stage: Stage,
+    splits: Splits,
+    *,
+    before_each: Callable[[], None] = lambda: None,
+    **options: Any,
+) -> GeneratedExamples:
+    """Make the examples of a stage. `before_each` is called before each dialogue; it may raise to stop."""
     from rich.progress import Progress
 
     from memlora_mlx.distill.local_teachers import make_examples
@@ -242,6 +251,7 @@ def _generate_locally(teacher: LocalTeacher, stage: Stage, splits: Splits, **opt
         task = bar.add_task(f"{teacher}, {stage}", total=None)
 
         def progress(done: int, total: int) -> None:
+            before_each()
             bar.update(task, completed=done, total=total)
 
         return make_examples(teacher, stage, opened, splits, on_progress=progress, **options)

@@ -59,7 +59,7 @@ def run_session(request: SessionRequest, *, student: str | None, command: str, a
     with open_workspace(student=student) as opened, interrupt_event() as cancelled:
         folder, state = _session(request, opened, command)
         with SessionProgress() as display:
-            parts = _Parts(opened, state.options, _measure(opened, folder, cancelled))
+            parts = _Parts(opened, state.options, _measure(opened, folder, cancelled), cancelled)
             session = TrainingSession(
                 folder,
                 state,
@@ -172,8 +172,10 @@ def _options(request: SessionRequest, student: str) -> SessionOptions:
 class _Parts:
     """What a session needs from the rooms above `distill`: see `SessionParts`."""
 
-    def __init__(self, opened: Workspace, options: SessionOptions, measure: PipelineMeasure) -> None:
-        self._opened, self._options, self._measure = opened, options, measure
+    def __init__(
+        self, opened: Workspace, options: SessionOptions, measure: PipelineMeasure, cancelled: threading.Event
+    ) -> None:
+        self._opened, self._options, self._measure, self._cancelled = opened, options, measure, cancelled
         self._home = opened.settings.home
 
     def load(self) -> Student:
@@ -200,11 +202,13 @@ class _Parts:
                 build(self._home / "vqa" / "drawings")
             return list(map(str, default_data(stage, self._home)))
         if self._options.locomo and not any(file.name == "observations.jsonl" for file in files):
-            generate_examples("observations", stage, files=[Path(self._options.locomo)])
+            locomo = [Path(self._options.locomo)]
+            generate_examples("observations", stage, files=locomo, before_each=self._stop_if_asked)
         elif all(file.name == CORRECTIONS for file in files):
             count = self._dialogues()
             validation = min(VALIDATION_DIALOGUES, max(2, count // VALIDATION_SHARE))
-            generate_examples("synthetic", stage, count=count, validation=validation, seed=UNUSED_SEED)
+            counts = {"count": count, "validation": validation, "seed": UNUSED_SEED}
+            generate_examples("synthetic", stage, **counts, before_each=self._stop_if_asked)
         return list(map(str, default_data(stage, self._home)))
 
     def config(self, stage: Stage, files: Sequence[str]) -> TrainingConfig:
@@ -234,6 +238,12 @@ class _Parts:
         if chosen_by:
             note_choice(expert, chosen_by)
         install_expert(expert, self.load(), self._options.student, self._home, stage=stage)
+
+    def _stop_if_asked(self) -> None:
+        from memlora_mlx.errors import Cancelled
+
+        if self._cancelled.is_set():
+            raise Cancelled("Stopped while making examples. The same command continues.")
 
     def _dialogues(self) -> int:
         """How many synthetic dialogues to make: no more than can be trained on."""

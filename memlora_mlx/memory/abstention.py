@@ -18,7 +18,7 @@ from memlora_mlx.records import Hit, Scope
 NOT_MENTIONED = "Not mentioned"  # the answer where there is nothing to answer from
 # How much nearer (in cosine) the best memory of somebody else must be. Chosen on LoCoMo's train conversations and conv-26:
 # see docs/decisions/0028-answers-from-few-lines-and-their-words.md.
-MARGIN = 0.06
+MARGIN = 0.055
 _ASKER = re.compile(r"\b(?:I|me|my|mine|myself|we|us|our|ours)\b", re.IGNORECASE)
 
 

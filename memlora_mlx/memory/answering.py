@@ -31,7 +31,7 @@ class Answerer:
     ) -> tuple[Request, int]:
         """The request for an answer from the hits, best first, and how many of them were left out.
 
-        Those are left out that do not fit the context, or are more than the student was trained on.
+        Those are left out that do not fit the context, are more than the student was trained on, or fit far worse than the best.
 
         Args:
             names: say whose memory each is, where more than one owner is asked.
@@ -45,7 +45,7 @@ class Answerer:
                 else line
                 for hit, line in zip(hits, recalled, strict=True)
             ]
-        offered = recalled[: self.options.most_lines]
+        offered = recalled[: self.options.readable([hit.score for hit in hits])]
         request, truncated, kept = self._fitted_request(
             "generation",
             lambda count: stages.answer_chat(question, offered[:count]),

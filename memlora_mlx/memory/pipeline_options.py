@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 from memlora_mlx.memory import stages
@@ -30,7 +30,20 @@ class PipelineOptions:
     grounded_answers: bool = False  # answers may only have words of their evidence, because the student invents others
     keep_secrets: bool = False  # store secrets that are said; see `secrets`
     empty_handicap: float = 0.0  # nats by which an empty list of facts must be likelier than one with facts
+    score_share: float = 0.0  # of the best result's score, which every result in an answer's prompt must have
     most_lines: int | None = None  # of evidence in an answer's prompt: what the generation expert was trained on
+
+    def readable(self, scores: Sequence[float]) -> int:
+        """How many results of a search an answer is given: without the last ones that fit far worse than the best.
+
+        Args:
+            scores: of the results, best first. A pinned memory, which has none, has 0.0 and stands before them.
+        """
+        least = self.score_share * max(scores, default=0.0)
+        count = len(scores)
+        while count > 1 and 0.0 < scores[count - 1] < least:
+            count -= 1
+        return count if self.most_lines is None else min(count, self.most_lines)
 
     def extraction_grammar(self, exchange: Exchange) -> Grammar:
         """What the student may write of an exchange's facts."""

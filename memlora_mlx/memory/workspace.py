@@ -214,6 +214,7 @@ class Workspace:
             use_expert_in_chat=self.use_expert_in_chat,
             least_cosine=embedder.least_cosine if embedder is not None else None,
             empty_handicap=(extraction.empty_handicap or 0.0) if beyond_paper else 0.0,
+            score_share=(generation.score_share or 0.0) if beyond_paper else 0.0,
             most_lines=generation.lines if beyond_paper else None,
             grounded_answers=self.use_expert_in_chat and beyond_paper,
         )

@@ -76,6 +76,7 @@ class ExpertCard:
     copied_texts: bool = False  # every text of its update answers stands in the prompt, so decoding may hold it to that
     one_fact: bool = False  # it was trained on one fact at a time, and is asked so
     lines: int | None = None  # the most memories that an answer is given at once, if it was trained on so many or fewer
+    score_share: float | None = None  # of the best result's score, which every result given to an answer must have
     # Nats by which "no facts" must be likelier than a fact, which makes up for how many empty answers it was trained on.
     empty_handicap: float | None = None
     start: ExpertCard | None = None  # of the expert that its training began with

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -22,6 +23,7 @@ MAX_LEARNED = 45_000  # characters of a turn that are remembered
 MAX_NAME = 500
 # How Open WebUI begins what it asks for itself: titles, tags, follow-up questions. Nobody said these words.
 _TASK = "### Task:"
+_THOUGHTS = re.compile(r"<think>.*?(?:</think>|\Z)", re.DOTALL)  # of a model that reasons; nobody said them
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +73,7 @@ class ChatRequest:
             return None
         now = datetime.now(UTC)
         before = json.dumps([self.user, now.date().isoformat(), list(self.messages)], sort_keys=True, default=str)
+        reply = _THOUGHTS.sub("", reply)
         turns = [Message("user", self.said[:MAX_LEARNED], "User")]
         if reply.strip():
             turns.append(Message("assistant", reply[:MAX_LEARNED], "Assistant"))

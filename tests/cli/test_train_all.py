@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,13 +15,16 @@ from locomo import locomo_file
 
 from memlora_mlx.cli import teach, train_all
 from memlora_mlx.distill.examples import TrainingExample, write_examples
-from memlora_mlx.distill.session_state import read_session
+from memlora_mlx.distill.session_state import SessionOptions, read_session
 from memlora_mlx.distill.training_config import TrainingConfig
+from memlora_mlx.errors import Cancelled
 from memlora_mlx.eval.experts.generated_lives import PipelineMeasure
 from memlora_mlx.memory import stages
+from memlora_mlx.memory.workspace import Workspace
 from memlora_mlx.models import adapter_registry
 from memlora_mlx.models.adapter_registry import experts_in, read_card
 from memlora_mlx.records import Stage
+from memlora_mlx.settings import load_settings
 
 Command = Callable[..., tuple[int, str, str]]
 THINGS = ("tea", "apples", "Rome")
@@ -110,7 +114,7 @@ def test_a_killed_session_goes_on_where_it_was(
     data: Path, tiny_student: Path, tiny_embedder: Path, tmp_path: Path
 ) -> None:
     environ = environment(data, tiny_student, tiny_embedder)
-    asked = ("train", "--val", locomo_file(tmp_path), "--budget", "40s")
+    asked = ("train", "--val", locomo_file(tmp_path), "--budget", "3h")
     with start_command(environ, *asked) as process:
         assert process.stderr is not None
         for line in process.stderr:
@@ -192,9 +196,9 @@ def test_better_experts_are_only_kept_if_that_is_asked(
 
 def test_a_plan_is_printed_and_the_next_call_trains_by_it(data: Path, tmp_path: Path, run_memlora: Command) -> None:
     talks = locomo_file(tmp_path)
-    code, out, err = run_memlora("train", "all", "--plan", "--budget", "30s", "--val", talks)
-    assert (code, out) == (0, "") and "in all: about 0:" in err and not list((data / "runs").glob("update-*"))
-    code, _, err = run_memlora("train", "--budget", "30s", "--val", talks)
+    code, out, err = run_memlora("train", "all", "--plan", "--budget", "3h", "--val", talks)
+    assert (code, out) == (0, "") and "in all: about " in err and not list((data / "runs").glob("update-*"))
+    code, _, err = run_memlora("train", "--budget", "3h", "--val", talks)
     assert code == 0 and "measuring two training steps" not in err and len(list((data / "runs").glob("session-*"))) == 1
 
 
@@ -231,3 +235,15 @@ def test_what_cannot_be_done_is_one_line(
     code, _, err = run_memlora("train", *arguments)
     assert code == 2 and says in err.splitlines()[-1] and "Traceback" not in err
     assert not (tiny_home / "runs").exists()
+
+
+def test_making_examples_stops_at_once_and_leaves_no_half_file(tiny_home: Path) -> None:
+    asked_to_stop = threading.Event()
+    asked_to_stop.set()
+    with Workspace(load_settings()) as opened:
+        options = SessionOptions(student=opened.student_name, budget=60.0)
+        measure = PipelineMeasure(opened, tiny_home / "measured", asked_to_stop)
+        parts = train_all._Parts(opened, options, measure, asked_to_stop)
+        with pytest.raises(Cancelled, match="The same command continues"):
+            parts.data("extraction")
+    assert not list((tiny_home / "teacher" / "extraction").glob("*"))

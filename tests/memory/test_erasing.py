@@ -30,6 +30,7 @@ from memlora_mlx.memory.store.integrity import check_store
 from memlora_mlx.memory.store.restoring import choose_backup, restore_backup
 from memlora_mlx.memory.store.upkeep import embed_messages
 from memlora_mlx.records import Exchange, Image, Message, Scope
+from memlora_mlx.serve.work_queue import WorkQueue
 
 ANN, BOB = Scope(user_id="ann"), Scope(user_id="bob")
 NOON = datetime(2023, 5, 8, 12, tzinfo=UTC)
@@ -99,6 +100,7 @@ def secret(memory: Memory) -> str:
     memory.update(first, "Ann sees Dr. Quibblefrotz on Tuesdays.")
     assert (memory.workspace.settings.home / "teacher/extraction/corrections.jsonl").is_file()
     scatter(memory.workspace.settings.home)
+    assert back_up(store.database, date(2026, 1, 2))
     hits = memory.search("therapist", user_id="ann")["results"]
     store.indexes.save()
     store.message_indexes.save()
@@ -144,9 +146,10 @@ def scatter(home: Path) -> None:
         rows = [("1", json.dumps({"text": json.dumps({"facts": [FACT]})})), ("2", json.dumps(kept))]
         entries.executemany("INSERT INTO entries VALUES (?, ?)", rows)
         entries.commit()
+    said = [{"role": "user", "content": SECRET}, {"role": "assistant", "content": REPLY}]
+    for content in (said, [{"role": "user", "content": KEPT}]):
+        WorkQueue(home).put("add", {"messages": content, "user_id": "bob", "timestamp": NOON.isoformat()})
     (home / "bench/.0123456789abcdef.part").write_text(FACT)
-    (home / "store/backups").mkdir()
-    (home / "store/backups/2026-01-01.db").write_text(FACT)
     (home / "store/.saving-x").mkdir(parents=True)
     (home / "store/.saving-x/1.usearch").write_text(FACT)
 
@@ -175,6 +178,11 @@ def everywhere(home: Path) -> set[str]:
     return {line.partition(":")[0].split("/")[0] for line in traces(home)}
 
 
+def waiting(home: Path) -> int:
+    """Calls in the queue."""
+    return WorkQueue(home).count()
+
+
 def what_stays(memory: Memory) -> list[str]:
     return [item["memory"] for item in memory.get_all(user_id="ann")["results"]]
 
@@ -197,7 +205,8 @@ def test_no_byte_is_left_and_nothing_else_is_lost(memory: Memory, secret: str, h
     home, store = memory.workspace.settings.home, memory.workspace.store
     vectors = tuple(memory.workspace.engine.embed([FACT, f"Ann: {SECRET}", "Ann sees Dr. Quibblefrotz on Tuesdays."]))
     before = everywhere(home)
-    assert {"store", "teacher", "runs", "bench", "vqa", "chat-history", "chat-history.jsonl"} <= before
+    assert {"store", "teacher", "runs", "bench", "vqa", "queue", "chat-history", "chat-history.jsonl"} <= before
+    assert (home / "store/backups/2026-01-02.db").is_file() and waiting(home) == 2
     done = erase(store, home, SELECTIONS[how](secret))
     marks = MARKS if how != "by words" else MARKS[:1]
     assert traces(home, marks, vectors if how != "by words" else vectors[2:]) == []
@@ -207,6 +216,7 @@ def test_no_byte_is_left_and_nothing_else_is_lost(memory: Memory, secret: str, h
     assert said[-1] == KEPT and talk.name == said[0] and (how == "by words" or len(said) == 1)
     assert not list((home / "store/images").rglob("*.jpg")) and not list((home / "store/images").rglob("*.png"))
     assert KEPT.encode() in (home / "teacher/update/gpt.jsonl").read_bytes()
+    assert waiting(home) == {"by its id": 1, "by words": 2, "by day": 0}[how]
     assert (home / "bench/runs/2026-01-02/results.json").is_file()
     with closing(sqlite3.connect(home / "bench/cache/v1/entries.db")) as entries:
         assert [row[0] for row in entries.execute("SELECT key FROM entries")] == ["2"]
@@ -257,7 +267,8 @@ def test_backups_and_replaced_stores_lose_the_words_too(memory: Memory, secret: 
     for day in (date(2026, 11, 1), date(2026, 11, 2)):
         assert back_up(store.database, day)
     restore_backup(store.folder, choose_backup(store.folder), store.clock())
-    assert {path.name for path in backup_files(store.folder)} == {"2026-11-01.db", "2026-11-02.db", "memories.db"}
+    days = {f"2026-{day}.db" for day in ("01-02", "11-01", "11-02")}
+    assert {path.name for path in backup_files(store.folder)} == {*days, "memories.db"}
     memory.erase(secret)
     assert traces(memory.workspace.settings.home) == []
     [backup] = read_backups(store.folder)  # of what is left

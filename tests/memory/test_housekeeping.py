@@ -113,3 +113,10 @@ def test_the_settings_take_whole_days(tiny_home: Path) -> None:
     tiny_home.mkdir(exist_ok=True)
     (tiny_home / "config.toml").write_text("history_days = 90\n")
     assert load_settings().history_days == 90 and load_settings().source_days is None
+
+
+def test_macos_is_told_to_flush_to_the_disk_itself(tiny_home: Path) -> None:
+    with Memory() as memory:
+        connection = memory.workspace.store.database.connection()
+        names = ("fullfsync", "checkpoint_fullfsync", "secure_delete")
+        assert [connection.execute(f"PRAGMA {name}").fetchone()[0] for name in names] == [1, 1, 1]

@@ -29,7 +29,7 @@ def fire(environ: dict[str, str], **event: Any) -> tuple[int, str, str]:
     """The hook with one event: exit code, standard output and standard error."""
     command = [sys.executable, "-m", "memlora_mlx.serve.claude_hook"]
     done = subprocess.run(
-        command, env=environ, input=json.dumps(event), capture_output=True, text=True, timeout=60, check=False
+        command, env=environ, input=json.dumps(event), capture_output=True, text=True, timeout=600, check=False
     )
     return done.returncode, done.stdout, done.stderr
 
@@ -101,7 +101,7 @@ def test_what_can_never_be_read_is_set_aside_and_doctor_says_so(
 @pytest.mark.parametrize("said", ["", "[]", "null", "{", '{"hook_event_name": "SessionEnd"}', '{"prompt": 7}'])
 def test_the_hook_never_fails(environ: dict[str, str], said: str) -> None:
     command = [sys.executable, "-m", "memlora_mlx.serve.claude_hook"]
-    done = subprocess.run(command, env=environ, input=said, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, env=environ, input=said, capture_output=True, text=True, timeout=600, check=False)
     assert (done.returncode, done.stdout) == (0, "") and "Traceback" not in done.stderr
 
 

@@ -5,16 +5,14 @@ from __future__ import annotations
 import json
 import os
 import signal
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx2
 import openai
 import pytest
 from cli_home import environment
-from memory_servers import messages_of, resident_of, resident_process, wait_until
+from memory_servers import messages_of, post, resident_of, resident_process, wait_until
 
 from memlora_mlx.serve.work_queue import WorkQueue
 
@@ -30,7 +28,7 @@ def served(
     with resident_process(environment(home, varied_student, tiny_embedder), "--port", "0"):
         url = resident_of(home).url
         assert url is not None
-        httpx2.post(
+        post(
             f"{url}/call/add",
             json={"messages": "Ann likes green tea", "user_id": "ann", "infer": False},
         ).raise_for_status()
@@ -63,7 +61,7 @@ def test_a_reply_names_the_memories_it_was_given_and_is_remembered(
     assert reply.choices[0].message.role == "assistant" and reply.choices[0].finish_reason in ("stop", "length")
     assert reply.usage is not None and 0 < reply.usage.completion_tokens <= 16
     [memory] = raw.headers["x-memlora-memories"].split(",")[:1]
-    shown = httpx2.post(f"{served[1]}/call/get", json={"memory_id": memory})
+    shown = post(f"{served[1]}/call/get", json={"memory_id": memory})
     assert "Ann likes green tea" in shown.text
     wait_until(lambda: "I like tea. What else?" in messages_of(served[0], "ann"))
 
@@ -135,7 +133,7 @@ def test_other_models_are_not_there_and_a_body_that_is_no_json_is_refused(
     with pytest.raises(openai.NotFoundError, match="GET /v1/models"):
         client.chat.completions.create(model="gpt-4o", messages=ASK)
     for body in (b"{", b"[1]", b"[" * 100_000):
-        answer = httpx2.post(f"{served[1]}/v1/chat/completions", content=body)
+        answer = post(f"{served[1]}/v1/chat/completions", content=body)
         assert answer.status_code == 400 and answer.json()["error"]["message"] == "the body must be a JSON object"
 
 
@@ -143,7 +141,7 @@ def test_other_models_are_not_there_and_a_body_that_is_no_json_is_refused(
 def test_recorded_requests_of_other_clients_are_answered(served: tuple[Path, str], file: Path) -> None:
     recorded = json.loads(file.read_text())
     body = {**recorded["body"], "model": "memlora"}
-    answer = httpx2.post(f"{served[1]}/v1/chat/completions", json=body, headers=recorded["headers"], timeout=60)
+    answer = post(f"{served[1]}/v1/chat/completions", json=body, headers=recorded["headers"])
     assert answer.status_code == 200, answer.text
     if body.get("stream"):
         assert answer.text.endswith("data: [DONE]\n\n")
@@ -181,7 +179,7 @@ def test_what_was_said_survives_a_kill_before_it_was_read(
             said: list[Any] = [{"role": "user", "content": f"Note {number}: the door code is {number}{number}."}]
             client.chat.completions.create(model="memlora", messages=said, max_tokens=4, user="bob")
         os.kill(process.pid, signal.SIGKILL)
-        process.wait(60)
+        process.wait(600)
     with resident_process(environ):
         queue = WorkQueue(home)
         wait_until(lambda: queue.count() == 0)
@@ -190,7 +188,7 @@ def test_what_was_said_survives_a_kill_before_it_was_read(
         assert texts.count(f"Note {number}: the door code is {number}{number}.") == 1
 
 
-def test_a_client_that_leaves_in_the_middle_of_a_stream_stops_the_student(
+def test_a_client_that_leaves_in_the_middle_of_a_stream_stops_nobody_else(
     client: openai.OpenAI, served: tuple[Path, str]
 ) -> None:
     stream = client.chat.completions.create(
@@ -202,7 +200,5 @@ def test_a_client_that_leaves_in_the_middle_of_a_stream_stops_the_student(
     )
     next(iter(stream))
     stream.close()
-    started = time.monotonic()
-    client.chat.completions.create(model="memlora", messages=ASK, max_tokens=2, user="leaver")
-    assert time.monotonic() - started < 60
-    wait_until(lambda: WorkQueue(served[0]).count() == 0)
+    client.chat.completions.create(model="memlora", messages=ASK, max_tokens=2, user="stayer")
+    wait_until(lambda: messages_of(served[0], "leaver")[:1] == ["Say much."])  # what was said counts all the same

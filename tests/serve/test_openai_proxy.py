@@ -8,11 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx2
 import openai
 import pytest
 from cli_home import environment, run_command
-from memory_servers import messages_of, resident_of, resident_process, wait_until
+from memory_servers import messages_of, post, resident_of, resident_process, wait_until
 from upstream_server import UpstreamServer, upstream_server
 
 from memlora_mlx.serve.work_queue import WorkQueue
@@ -37,7 +36,7 @@ def proxied(
         url = resident_of(folder / "home").url
         assert url is not None
         add = {"messages": FACT, "user_id": "ann", "infer": False}
-        httpx2.post(f"{url}/call/add", json=add).raise_for_status()
+        post(f"{url}/call/add", json=add).raise_for_status()
         yield folder / "home", url, upstream
 
 
@@ -72,7 +71,7 @@ def test_memories_stand_before_the_last_user_message_as_data(
     assert "Ann likes green tea" in text and text.endswith("</memories>\n\nWhat do I drink?")
     assert "data, not instructions" in text and text.count("</memories>") == 1  # a memory cannot end the block
     [memory] = raw.headers["x-memlora-memories"].split(",")
-    shown = httpx2.post(f"{proxied[1]}/call/get", json={"memory_id": memory})
+    shown = post(f"{proxied[1]}/call/get", json={"memory_id": memory})
     assert "keeps bees" in shown.text
     # What is remembered are the user's own words, without the memories that stood before them.
     wait_until(lambda: "What do I drink?" in messages_of(proxied[0], "ann"))
@@ -126,7 +125,7 @@ def test_open_webuis_own_requests_are_passed_on_as_they_are(
 ) -> None:
     recorded = json.loads((SHAPES / "open-webui-title.json").read_text())
     before = len(messages_of(proxied[0], "ann"))
-    answer = httpx2.post(
+    answer = post(
         f"{proxied[1]}/v1/chat/completions",
         json=recorded["body"],
         headers={**recorded["headers"], "X-Memlora-User": "ann"},
@@ -143,7 +142,7 @@ def test_recorded_requests_reach_the_upstream_whole(
 ) -> None:
     recorded = json.loads(file.read_text())
     headers = {**recorded["headers"], "X-Memlora-User": "ann", "X-Memlora-Mode": "read"}
-    answer = httpx2.post(f"{proxied[1]}/v1/chat/completions", json=recorded["body"], headers=headers)
+    answer = post(f"{proxied[1]}/v1/chat/completions", json=recorded["body"], headers=headers)
     assert answer.status_code == 200
     sent = upstream.bodies[-1]
     assert {**sent, "messages": None} == {**recorded["body"], "messages": None}
@@ -171,6 +170,14 @@ def test_a_reply_that_calls_a_tool_is_learned_from_when_it_is_done(
     talk += [{"role": "assistant", "tool_calls": calls}, {"role": "tool", "tool_call_id": "c1", "content": "done"}]
     client.chat.completions.create(model="any", messages=talk, user="dora")
     wait_until(lambda: messages_of(proxied[0], "dora") == ["Book a table.", "Hello from upstream"])
+
+
+def test_the_thoughts_of_a_model_are_not_remembered(
+    client: openai.OpenAI, upstream: UpstreamServer, proxied: tuple[Path, str, UpstreamServer]
+) -> None:
+    upstream.pieces = ("<think>The user", " is odd.</think>", "Nice!")
+    client.chat.completions.create(model="any", messages=said("I collect spoons."), user="gus")
+    wait_until(lambda: messages_of(proxied[0], "gus") == ["I collect spoons.", "Nice!"])
 
 
 def test_secrets_do_not_wait_on_the_disk(

@@ -242,11 +242,11 @@ def test_the_source_of_a_memory_opens_at_its_place(home: Path) -> None:
         await app.backend.run(partial(_remember, conversation=chat.conversation.id))
         await chat.conversation.begin()
         app.run_chat_command(BY_NAME["search"], "tea")
-        await wait_until(pilot, lambda: any(item.entry.is_memory for item in chat.panel.query(MemoryItem)))
+        await wait_until(pilot, lambda: "Nearest to" in text_of(app) and "score" in text_of(app), "the hits")
         next(item for item in chat.panel.query(MemoryItem) if item.entry.is_memory).focus()
         await wait_until(pilot, lambda: isinstance(app.focused, MemoryItem))
         await pilot.press("enter")
-        await wait_until(pilot, lambda: isinstance(app.screen, SourceDialog))
+        await wait_until(pilot, lambda: isinstance(app.screen, SourceDialog) and "o Conversation" in text_of(app))
         await pilot.press("o")
         await wait_until(pilot, lambda: shown(app) == ["I like tea."] and isinstance(app.focused, ExchangeView))
 
@@ -255,12 +255,14 @@ def test_the_source_of_a_memory_opens_at_its_place(home: Path) -> None:
 
 def test_words_that_cannot_be_stored_are_not_lost(isolated_home: Path) -> None:
     async def script(app: MemloraApp, pilot: Pilot[Any]) -> None:
-        await wait_until(pilot, lambda: app.backend.status.phase == "failed")
+        await wait_until(pilot, lambda: "Welcome to memlora" in text_of(app), "the first screen")
+        await pilot.press("escape")
+        await wait_until(pilot, lambda: isinstance(app.screen, ChatScreen))
         chat = chat_of(app)
         chat.prompt.set_text("Hello?")
         await pilot.press("enter")
         await wait_until(pilot, lambda: chat.turns and chat.turns[0].problem)
-        assert "Hello?" in text_of(app)
+        await wait_until(pilot, lambda: "Hello?" in text_of(app))
 
     run_app(script)
 

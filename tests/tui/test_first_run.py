@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cli_home import EXCHANGES, TALK, exchanges_done
 from pilots import run_app, text_of, wait_until
 from snapshots import THEMES, check, freeze_status
 from textual.pilot import Pilot
 
 from memlora_mlx.models.catalog import shipped_entries
-from memlora_mlx.models.downloads import MANIFEST
 from memlora_mlx.tui.app import MemloraApp
+from memlora_mlx.tui.first_models import recommended_students
 from memlora_mlx.tui.screens import first_run
 from memlora_mlx.tui.screens.chat import ChatScreen
 from memlora_mlx.tui.screens.first_run import FirstRunScreen
@@ -22,13 +23,15 @@ from memlora_mlx.tui.screens.ingest import IngestScreen
 STARTERS = ("smollm2-135m", "all-minilm-l6-v2")
 COPY = """
 import json, shutil, sys, time
-sources, manifest, name, folder = json.loads(sys.argv[1]), sys.argv[2], sys.argv[3], sys.argv[4]
+from pathlib import Path
+from memlora_mlx.models.cards import ModelFile, ModelManifest
+sources, name, place = json.loads(sys.argv[1]), sys.argv[2], Path(sys.argv[3], sys.argv[2])
 for done in (0, 40, 100):
     print(f"downloading\\t{done}\\t100", flush=True)
     time.sleep(0.2)
-shutil.copytree(sources[name], f"{folder}/{name}")
-with open(f"{folder}/{name}/{manifest}", "w") as file:
-    json.dump({"name": name, "files": {}}, file)
+shutil.copytree(sources[name], place)
+files = tuple(ModelFile(path=path.name, bytes=path.stat().st_size) for path in place.iterdir())
+ModelManifest(name=name, files=files).write(place)
 """
 
 
@@ -74,7 +77,7 @@ def test_one_key_downloads_both_and_the_next_opens_the_file_picker(
             script = isolated_home / "copy_model.py"
             script.write_text(COPY)
             monkeypatch.setenv("PYTHONPATH", f"{isolated_home}:{':'.join(sys.path)}")
-            super().__init__(["copy_model", json.dumps(sources), MANIFEST, *arguments[1:]], settings, log)
+            super().__init__(["copy_model", json.dumps(sources), *arguments[1:]], settings, log)
 
     monkeypatch.setattr(first_run, "Job", Copying)
 
@@ -144,3 +147,29 @@ def test_the_first_screen_looks_as_it_did(isolated_home: Path, size: tuple[int, 
         await check(app, "first-run-ready")
 
     run_app(script, size=size)
+
+
+def test_students_are_recommended_that_fit_the_memory_of_the_machine() -> None:
+    known = shipped_entries()
+    for gigabytes in (4, 8, 16, 64):
+        found = recommended_students(known.values(), gigabytes << 30)
+        assert found and all((known[name].download_bytes or 0) <= 0.4 * (gigabytes << 30) for name in found)
+        assert all(known[name].kind == "student" and not known[name].needs_vision for name in found)
+    small = recommended_students(known.values(), 8 << 30)
+    assert recommended_students(known.values(), 64 << 30) != small
+
+
+def test_a_file_is_looked_at_before_anything_is_stored(tiny_home: Path, tmp_path: Path) -> None:
+    file = tmp_path / "talk.txt"
+    file.write_text(TALK)
+
+    async def script(app: MemloraApp, pilot: Pilot[Any]) -> None:
+        await wait_until(pilot, lambda: app.backend.status.phase in ("ready", "failed"))
+        await pilot.press("f4")
+        await wait_until(pilot, lambda: isinstance(app.screen, IngestScreen))
+        assert isinstance(app.screen, IngestScreen)
+        app.screen.add(file)
+        await wait_until(pilot, lambda: f"{EXCHANGES} exchanges, 2023-05-08 to 2023-06-01" in text_of(app))
+        assert "Nothing is stored yet" in " ".join(text_of(app).split()) and exchanges_done(tiny_home) == 0
+
+    run_app(script, size=(80, 24))

@@ -33,6 +33,7 @@ def test_screens_look_as_they_did(
     monkeypatch.setattr(adapter_registry, "SHIPPED", tiny_home / "none")  # those that come with memlora change
     made_up_training(tiny_home)
     make_expert(tiny_home)
+    monkeypatch.setattr("memlora_mlx.tui.screens.models.memory_of_machine", lambda: 16 << 30)
     made_up_report(tiny_home / "bench" / "runs" / "2026-03-14-093000")
 
     async def script(app: MemloraApp, pilot: Pilot[Any]) -> None:

@@ -69,6 +69,7 @@ class ChatConversation:
         Args:
             at: the exchange key of the place to show; else the end is shown.
         """
+        self._chat.set_focus(self._chat.prompt)  # and not a memory of the panel, which is about to change
         place = self._view_of(at) if conversation == self.id else None
         if place is None:
             await self._leave()
@@ -79,6 +80,7 @@ class ChatConversation:
             self._chat.log_view.release_anchor()
             place.focus()
             place.scroll_visible(top=True, animate=False)
+            self._chat.call_after_refresh(place.focus)  # the panel keeps the focus while it changes
 
     async def follow(self, chosen: ConversationChoice | None) -> None:
         """Do what the list of conversations was left with; None leaves this one open, perhaps with another name."""

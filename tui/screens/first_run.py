@@ -27,10 +27,10 @@ INTERVAL = 0.25  # seconds between two looks at a download
 READY = """\
 Both models are here. Nothing leaves this machine from now on.
 
-Tell memlora something about you, for example "I live in Vienna.", and then ask about it. If it got something wrong, say so
-or edit the memory in the panel on the right.
+Tell memlora something about you, for example: I live in Vienna. Then ask about it. If it is no longer so, say what is so \
+now, or press Ctrl+O and edit the memory.
 
-Do you have an export of another assistant or of a messenger? memlora reads it: press i. You see first what is in it, and
+Do you have an export of another assistant or of a messenger? memlora reads it: press i. You see first what is in it, and \
 nothing is stored before you say so."""
 FirstRunPhase = Literal["offer", "download", "ready"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -110,7 +110,9 @@ class IngestScreen(MainScreen):
         filters = Filters(
             ("Conversations", lambda path: path.suffix.lower() in kinds), ("All files", lambda path: True)
         )
-        path = await self.memlora.push_screen_wait(FileOpen(".", "A conversation file", filters=filters))
+        downloads = Path.home() / "Downloads"  # where exports come to lie
+        start = downloads if downloads.is_dir() else Path()
+        path = await self.memlora.push_screen_wait(FileOpen(start, "A conversation file", filters=filters))
         if path is not None:
             self.add(path)
 
@@ -126,6 +128,7 @@ class IngestScreen(MainScreen):
         try:
             self._files[key] = await asyncio.to_thread(read_conversations, path, None, report)
             self._states[key] = "ready; press Ctrl+R to import"
+            self._show_message(await asyncio.to_thread(_preview, self._files[key], self.backend.settings.user))
             if report.problems:
                 bad = f"{len(report.problems)} not read: {printable_line(report.problems[0]).removeprefix(f'{key}: ')}"
                 self._states[key] = f"ready; press Ctrl+R to import ({bad})"
@@ -278,6 +281,22 @@ class IngestScreen(MainScreen):
 
     def _show_message(self, words: str) -> None:
         self.query_one("#says", Static).update(Content(words))
+
+
+def _preview(conversations: Sequence[Conversation], user: str) -> str:
+    """What an import of these would read, before anything is stored."""
+    from memlora_mlx.conversations import conversation_exchanges
+
+    exchanges = [one for conversation in conversations for one in conversation_exchanges(conversation, user=user)]
+    days = sorted(f"{one.said_at:%Y-%m-%d}" for one in exchanges if one.said_at is not None)
+    people = sorted({one.owner.user_id or "" for one in exchanges})
+    parts = [
+        f"{len(conversations):,} {'conversation' if len(conversations) == 1 else 'conversations'}",
+        f"{len(exchanges):,} exchanges",
+        *([f"{days[0]} to {days[-1]}"] if days else ["undated"]),
+        f"of {printable_line(', '.join(people), 60)}",
+    ]
+    return f"{', '.join(parts)}. Nothing is stored yet: Ctrl+R imports."
 
 
 def _summary(tally: IngestStats) -> str:

@@ -20,6 +20,7 @@ from textual.widgets import DataTable, ProgressBar, Static
 from memlora_mlx.config_file import is_overridden, save_preferences
 from memlora_mlx.errors import MemloraError, UsageError
 from memlora_mlx.text import format_bytes, printable_line
+from memlora_mlx.tui.first_models import memory_of_machine, recommended_students
 from memlora_mlx.tui.jobs import Job
 from memlora_mlx.tui.screens.base import MainScreen
 from memlora_mlx.tui.screens.dialogs import ConfirmDialog
@@ -54,6 +55,7 @@ class ModelsScreen(MainScreen):
         super().__init__()
         self._installed: dict[str, Installed] = {}
         self._experts: dict[str, RegisteredExpert] = {}
+        self._recommended: list[str] = []  # students that are good and fit this machine's memory
         self._job: Job | None = None
         self._download = ""
 
@@ -98,13 +100,15 @@ class ModelsScreen(MainScreen):
         self._installed = {model.name: model for model in await asyncio.to_thread(installed, self.folder)}
         rows = []
         known = entries(self.backend.settings.home)
+        self._recommended = recommended_students(known.values(), memory_of_machine())
         for name in [*known, *sorted(self._installed.keys() - known.keys())]:
             entry = known.get(name)
             if (
                 entry is None or not entry.is_shipped or name in self._installed
             ):  # as `memlora models list` without --all
                 rows.append((name, self._cells(name)))
-        rows.sort(key=lambda row: row[0] not in self._installed)  # what is here stands on top
+        # What is here stands on top, and then what is recommended for this machine.
+        rows.sort(key=lambda row: (row[0] not in self._installed, row[0] not in self._recommended))
         student = self.backend.settings.student or self.backend.status.student
         if student and student not in dict(rows):
             rows.insert(0, (student, (Path(student).name, "student", "", "a folder", "▶ in use")))
@@ -125,6 +129,8 @@ class ModelsScreen(MainScreen):
         size = "?" if taken is None else format_bytes(taken)
         in_use = {self.backend.settings.student or self.backend.status.student, self.backend.settings.embedder}
         state = "… pulling" if name == self._download else _state(model, in_use=name in in_use)
+        if not state and name in self._recommended:
+            state = "recommended"
         precision = entry.precision if entry else None
         label = f"{name} ({precision})" if precision and precision not in name else name
         return label, entry.kind if entry else "", size, (entry.licence or "") if entry else "", state

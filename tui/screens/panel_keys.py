@@ -66,7 +66,8 @@ class PanelKeys(MainScreen):
         entry, editor, panel = event.entry, self.editor, self.panel
         change = None
         if event.action == "source":
-            await editor.show_source(entry.memory_id)
+            if await editor.show_source(entry.memory_id):
+                return  # the panel follows the conversation
         elif event.action == "edit":
             change = await editor.edit(entry.memory_id)
         elif event.action == "undo":

@@ -14,7 +14,7 @@ import sqlite3
 import time
 from contextlib import closing
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 from pathlib import Path
 
 from memlora_mlx.errors import StoreError
@@ -109,6 +109,23 @@ def back_up_or_warn(database: Database, today: date) -> None:
         back_up(database, today)
     except StoreError as error:
         _LOG.warning("no backup was made today: %s", error)
+
+
+class DailyBackups:
+    """Makes the backup of each day on which a store is used, once.
+
+    Args:
+        is_on: without it none is made.
+    """
+
+    def __init__(self, database: Database, *, is_on: bool) -> None:
+        self._database, self._is_on = database, is_on
+        self._made: date | None = None  # the last day on which this was done here
+
+    def make_if_due(self, now: datetime) -> None:
+        if self._is_on and (today := now.astimezone().date()) != self._made:
+            self._made = today
+            back_up_or_warn(self._database, today)
 
 
 def read_backups(folder: Path) -> list[Backup]:

@@ -8,7 +8,6 @@ any other. Only a file that SQLite cannot open is replaced as a file.
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import sqlite3
 import tempfile
@@ -19,7 +18,7 @@ from datetime import date, datetime
 from pathlib import Path
 
 from memlora_mlx.errors import StoreBroken, StoreError
-from memlora_mlx.files import atomic_folder, private_folder, replace_file
+from memlora_mlx.files import atomic_folder, flush_to_disk, private_folder, replace_file
 from memlora_mlx.memory.store.backups import Backup, backup_folder, read_backup, read_backups
 from memlora_mlx.memory.store.database import Database, copy_database, open_unchanging, translated_errors
 from memlora_mlx.memory.store.salvage import SalvageReport, salvage_rows
@@ -155,7 +154,7 @@ def _put_aside(folder: Path, now: datetime) -> Path:
                         (made / each.name).chmod(0o600)
             for each in made.iterdir():
                 with each.open("rb") as file:
-                    os.fsync(file.fileno())
+                    flush_to_disk(file.fileno())
     return kept
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
@@ -38,7 +38,7 @@ from memlora_mlx.memory.retrieval.index import EXACT_LIMIT, OwnerIndexes
 from memlora_mlx.memory.retrieval.search import nearest
 from memlora_mlx.memory.retrieval.tables import MEMORIES, MESSAGES
 from memlora_mlx.memory.store import full_text, meta, rows
-from memlora_mlx.memory.store.backups import back_up_or_warn
+from memlora_mlx.memory.store.backups import DailyBackups
 from memlora_mlx.memory.store.database import BUSY_SECONDS, Database
 from memlora_mlx.memory.store.exchanges import delete_conversations, insert_if_new
 from memlora_mlx.memory.store.images import ImageStore, erase_released_images
@@ -104,11 +104,10 @@ class Store:
         busy_seconds: float = BUSY_SECONDS,
     ) -> None:
         self.folder = folder
-        self._daily_backups = daily_backups
-        self._backed_up: date | None = None  # the last day on which this was done here
         self.expected_embedding = embedding
         self.clock = clock
         self.database = Database(folder / "memories.db", create=create, busy_seconds=busy_seconds)
+        self._backups = DailyBackups(self.database, is_on=daily_backups)
         self.indexes = OwnerIndexes(folder / "indexes", exact_limit)
         self.message_indexes = OwnerIndexes(folder / "indexes", exact_limit, MESSAGES)
         self.images = ImageStore(folder / "images", keep_location=keep_location)
@@ -118,7 +117,7 @@ class Store:
                 meta.check_embedding(self.embedding, embedding, folder)
             if not self.database.read_only:
                 full_text.fill_if_outdated(self.database)
-            self._back_up_if_due()
+            self._backups.make_if_due(self.clock())
         except BaseException:
             self.database.close()
             raise
@@ -286,18 +285,14 @@ class Store:
             found = (nearest(connection, indexes, query, max(0, limit), common=common) for query in queries)
             return [rows.read_neighbours(connection, each) for each in found]
 
-    # Inside
-
-    @contextlib.contextmanager
-    def snapshot(self) -> Iterator[sqlite3.Connection]:
+    def snapshot(self) -> contextlib.AbstractContextManager[sqlite3.Connection]:
         """A read transaction."""
-        with self.database.read() as connection:
-            yield connection
+        return self.database.read()
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[Transaction]:
         """A write transaction: kept whole, or not at all."""
-        self._back_up_if_due()
+        self._backups.make_if_due(self.clock())
         with self.database.write() as connection:
             meta.read_revision(connection, self.embedding, self.folder)
             transaction = Transaction(connection, self.embedding, self.clock())
@@ -306,11 +301,6 @@ class Store:
         erase_released_images(
             self.images, self.database, self.clock(), transaction.referenced_images, transaction.released_images
         )
-
-    def _back_up_if_due(self) -> None:
-        if self._daily_backups and (today := self.clock().astimezone().date()) != self._backed_up:
-            self._backed_up = today
-            back_up_or_warn(self.database, today)
 
     # Last: below it `list` is this method and no longer the type
 

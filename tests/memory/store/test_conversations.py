@@ -14,7 +14,9 @@ from memlora_mlx.errors import StoreError, UsageError
 from memlora_mlx.memory.changes import EmbeddingFingerprint, Vector
 from memlora_mlx.memory.store import conversations as talks
 from memlora_mlx.memory.store import full_text
-from memlora_mlx.memory.store.erasure import erase_everything
+from memlora_mlx.memory.store.database import Database
+from memlora_mlx.memory.store.erase_plan import Selection
+from memlora_mlx.memory.store.erasure import erase_everything, erase_rows
 from memlora_mlx.memory.store.integrity import check_store, repair_store
 from memlora_mlx.memory.store.schema import MIGRATIONS
 from memlora_mlx.memory.store.store import Add, Store
@@ -221,23 +223,38 @@ def test_a_conversation_that_another_process_deleted_begins_anew(store: Store) -
     assert again != conversation and texts(store, again) == ["Still there?"]
 
 
-def test_a_store_of_before_conversations_gets_the_tables(tmp_path: Path) -> None:
+def test_a_store_of_before_conversations_gets_the_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     version = next(at for at, statements in enumerate(MIGRATIONS) if "TABLE conversations" in statements[0])
-    with sqlite3.connect(tmp_path / "memories.db") as database:
-        database.row_factory = sqlite3.Row
-        for statements in MIGRATIONS[:version]:
-            for statement in statements:
-                database.execute(statement)
-        database.execute(f"PRAGMA user_version = {version}")
+    monkeypatch.setattr("memlora_mlx.memory.store.database.MIGRATIONS", MIGRATIONS[:version])
+    old = Database(tmp_path / "memories.db")
+    with old.write() as database:
         database.execute("CREATE TABLE turns (id, text)")
         full_text.create_words(database)  # as that version left them, without the turns
         database.execute("DROP TABLE turn_words")
         database.execute("DROP TABLE turns")
+    old.close()
+    monkeypatch.undo()
     with Store(tmp_path, SPACE) as store:
         remember(store, "a", "I live in Vienna.", "lives in Vienna")
         say(store, "b", "I moved to Graz.")
         assert [each.name for each in talks.list_conversations(store, words="graz")] == ["I moved to Graz."]
         assert store.count() == 1 and check_store(store) == []
+
+
+def test_secrets_and_private_passages_are_never_stored(store: Store, tmp_path: Path) -> None:
+    said = "I like tea. My IBAN is DE89 3704 0044 0532 0130 00."
+    conversation = say(store, "a", said)
+    talks.save_reply(store, "a", "DE89 3704 0044 0532 0130 00, noted.", question=said, said_at=NOON)
+    private = "<private>We plan a zanzibar wedding.</private>"
+    talks.save_question(store, ANN, private, key="b", said_at=NOON, conversation=conversation)
+    talks.save_reply(store, "b", "Zanzibar is nice.", question=private, said_at=NOON)
+    named = say(store, "c", "My IBAN is DE89 3704 0044 0532 0130 00, I think.")
+    assert "I like tea." in texts(store, conversation)[0] and texts(store, conversation)[2:] == ["...", "..."]
+    assert "[secret removed" in talks.find_conversation(store, named).name
+    held = [path.read_bytes().lower() for path in tmp_path.rglob("*") if path.is_file()]
+    assert not any(mark in data for data in held for mark in (b"0532 0130", b"zanzibar"))
+    kept = talks.save_question(store, ANN, said, key="d", said_at=NOON, keep_secrets=True)
+    assert texts(store, kept) == [said]
 
 
 def test_doctor_sees_and_repairs_words_that_are_missing(store: Store) -> None:
@@ -247,3 +264,17 @@ def test_doctor_sees_and_repairs_words_that_are_missing(store: Store) -> None:
     assert any("turns" in problem for problem in check_store(store))
     repair_store(store, lambda given: np.stack([vector() for _ in given]))
     assert check_store(store) == [] and len(talks.list_conversations(store, words="Graz")) == 1
+
+
+def test_erasing_reaches_the_turns_and_the_name(store: Store, tmp_path: Path) -> None:
+    conversation = say(store, "a", "I live in Vindobona near the river. I like tea.", "Noted: lives in Vindobona.")
+    say(store, "b", "What a fine day.", "Indeed.", conversation=conversation, minutes=1)
+    say(store, "c", "Nobody remembered that Vindobona is old.", minutes=2)
+    remember(store, "a", "I live in Vindobona near the river. I like tea.", "lives in Vindobona")
+    erase_rows(store, Selection(containing="Vindobona"))
+    [left] = talks.list_conversations(store)
+    assert left.id == conversation and "indobona" not in left.name
+    assert not [text for text in texts(store, conversation) if "indobona" in text]
+    assert "What a fine day." in texts(store, conversation)
+    store.close()
+    assert b"indobona" not in (tmp_path / "memories.db").read_bytes().lower()
