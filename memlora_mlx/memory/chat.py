@@ -61,7 +61,7 @@ class Chat:
     Args:
         limit: memories that a reply sees; with 0 none are looked for.
         instructions: a system prompt. One that is too long loses its middle.
-        reply_tokens: the longest reply.
+        reply_tokens: the longest reply; by default `REPLY_TOKENS`.
     """
 
     def __init__(
@@ -71,10 +71,10 @@ class Chat:
         *,
         limit: int,
         instructions: str = "",
-        reply_tokens: int = REPLY_TOKENS,
+        reply_tokens: int | None = None,
     ) -> None:
         self.pipeline, self.limit = pipeline, limit
-        self._instructions, self._reply_tokens = clean_text(instructions), reply_tokens
+        self._instructions, self._reply_tokens = clean_text(instructions), reply_tokens or REPLY_TOKENS
         self.owner = Scope(user_id=user)
         self.turns: list[tuple[Role, str]] = []
         self.hits: tuple[Hit, ...] = ()  # the memories that the last reply was given

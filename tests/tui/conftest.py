@@ -11,6 +11,7 @@ import pytest
 @pytest.fixture(autouse=True)
 def utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("TZ", "UTC")
+    monkeypatch.setenv("COLORTERM", "truecolor")  # the themes must not depend on where the tests run
     time.tzset()
     yield
     monkeypatch.undo()

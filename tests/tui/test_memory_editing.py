@@ -206,4 +206,4 @@ def test_redo_on_the_memories_screen_and_as_a_command(tiny_home: Path) -> None:
         await pilot.press("f1")
         await wait_until(pilot, lambda: "Redo the change" in text_of(app), "the help names the key")
 
-    run_app(script, size=(120, 60))
+    run_app(script, size=(120, 90))

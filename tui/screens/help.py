@@ -43,7 +43,6 @@ class HelpScreen(ModalScreen[None]):
 
     def _sections(self) -> Iterable[Widget]:
         keymap = self.app._keymap  # the user's own keys; Textual has no other way to ask for them
-        yield Static(OWN_KEYS, classes="hint", markup=False)
         yield from _section("Everywhere", _keys(type(self.app), keymap, self.app.COMMAND_PALETTE_BINDING))
         name = getattr(self._of, "NAME", "") or "This screen"
         yield from _section(name, _keys(type(self._of), keymap))
@@ -64,6 +63,7 @@ class HelpScreen(ModalScreen[None]):
                 yield from _section("Chat: reply", _keys(ExchangeView, keymap))
             commands = [(f"/{command.name} {command.argument}".strip(), command.purpose) for command in COMMANDS]
             yield from _section("Commands in the chat", commands)
+        yield Static(OWN_KEYS, classes="hint", markup=False)
 
 
 def _keys(node: type, keymap: Mapping[str, str], palette: str | None = None) -> list[tuple[str, str]]:
