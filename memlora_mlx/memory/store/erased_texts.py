@@ -8,6 +8,7 @@ import unicodedata
 from collections.abc import Iterable, Iterator
 
 from memlora_mlx.memory.retrieval.lexical import sentences
+from memlora_mlx.text import well_formed
 
 LEAST_WORDS = 3  # of a sentence that is looked for wherever it stands: "Yes, please." belongs to everybody
 _ESCAPES = re.compile(r"\\+(?:u([0-9a-fA-F]{4})|([0-7]{3})|[nrtbf])")
@@ -22,7 +23,7 @@ def bare_words(text: str) -> str:
     JSON inside JSON, HTML, Markdown and the history files of terminals all give the same words as the text itself.
     """
     if "\\" in text:
-        text = _joined(_ESCAPES.sub(_unescaped, text))
+        text = well_formed(_ESCAPES.sub(_unescaped, text))
     if "&" in text:
         text = html.unescape(text)
     return " ".join(_WORDS.findall(unicodedata.normalize("NFKC", text).casefold()))
@@ -31,11 +32,6 @@ def bare_words(text: str) -> str:
 def _unescaped(match: re.Match[str]) -> str:
     code = match[1] and int(match[1], 16) or match[2] and int(match[2], 8)
     return chr(code) if code else " "
-
-
-def _joined(text: str) -> str:
-    """Surrogate pairs, as JSON writes characters beyond U+FFFF, as the characters they are."""
-    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
 class ErasedTexts:
