@@ -7,9 +7,12 @@ import os
 import pty
 import re
 import shutil
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +25,9 @@ from memlora_mlx import Memory
 from memlora_mlx.cli import main
 from memlora_mlx.cli.app import app
 from memlora_mlx.cli.printing import CleanStream, clean_console, clean_output
+from memlora_mlx.memory.store.conversations import save_question, save_reply
 from memlora_mlx.models.cards import CONFIG
+from memlora_mlx.records import Scope
 
 # A title, a colour, a cleared screen, a bell, C1's own CSI, overrides and isolates, and markup of Rich.
 NASTY = "\x1b]0;pwned\x07 \x1b[31mred\x1b[2J \x9b31m \u202eturned\u202c \u2066in\u2069 [/red] [bold]b[/bold] {0} %s"
@@ -41,6 +46,9 @@ def hostile_home(tiny_home: Path, tiny_student: Path, tmp_path: Path, monkeypatc
             "results"
         ]
         memory.update(added["id"], f"Changed {NASTY}")
+        said_at = datetime(2024, 3, 3, tzinfo=UTC)
+        save_question(memory.workspace.store, Scope(user_id=NASTY), f"Hello {NASTY}", key=NASTY, said_at=said_at)
+        save_reply(memory.workspace.store, NASTY, f"Hi {NASTY}", question=f"Hello {NASTY}", said_at=said_at)
     student = tiny_home / "models" / NAME
     shutil.copytree(tiny_student, student)
     config = json.loads((student / "config.json").read_text())
@@ -88,11 +96,21 @@ def leaf_commands() -> Iterator[str]:
     yield from walk(typer.main.get_command(app), ())
 
 
+def conversation_id(folder: Path) -> str:
+    """The id of the stored conversation of the chat, if there is one."""
+    database = folder / "home/store/memories.db"
+    if not database.is_file():
+        return "none"
+    with closing(sqlite3.connect(database)) as connection:
+        return str(connection.execute("SELECT public_id FROM conversations").fetchone()[0])
+
+
 def command_lines(folder: Path, memory_id: str) -> dict[str, list[list[str]]]:
     """For every command, lines that lead it to hostile data: in its arguments, in files, or in the home."""
     chat, talk, bad = (
         str(folder / f"{kind} {NAME}.{end}") for kind, end in (("chat", "json"), ("talk", "txt"), ("bad", "json"))
     )
+    talk_id = conversation_id(folder)
     run, expert = str(folder / f"run {NAME}"), str(folder / "home" / "adapters" / NAME / "extraction")
     return {
         "chat": [["--plain", "--user", NASTY], ["--plain", "--student", NASTY]],
@@ -113,6 +131,12 @@ def command_lines(folder: Path, memory_id: str) -> dict[str, list[list[str]]]:
         "memory redo": [[], [NASTY]],
         "memory export": [[], [str(folder / f"out {NAME}")], [str(folder / "none" / NAME)]],
         "memory import": [[bad], [chat], [NASTY]],
+        "conversations list": [[], ["--json"], ["--user", NASTY]],
+        "conversations search": [["hello"], [NASTY, "--json"]],
+        "conversations show": [[talk_id], [talk_id, "--json"], [NASTY]],
+        "conversations rename": [[talk_id, NASTY], [NASTY, "x"]],
+        "conversations delete": [[NASTY], [talk_id, "--memories"]],
+        "conversations export": [[talk_id], [talk_id, "--format", NASTY], [NASTY]],
         "people list": [[], ["--json"]],
         "people merge": [[NASTY, NASTY], [NASTY.strip(), f"ann {NASTY}"], [f"ann {NASTY}", "nobody"]],
         "people rename": [[NASTY, "x"], [f"ann {NASTY}", NASTY]],
@@ -128,6 +152,7 @@ def command_lines(folder: Path, memory_id: str) -> dict[str, list[list[str]]]:
         "adapters verify": [[expert], [expert, "--json"], [NASTY]],
         "adapters install": [[expert], [run], [NASTY]],
         "adapters export": [[expert, str(folder / f"exported {NAME}")], [NASTY, NASTY]],
+        "train all": [["--budget", NASTY], ["--locomo", bad], ["--val", NASTY], ["--student", NASTY]],
         "train run": [["--stage", NASTY], ["--stage", "update", "--data", chat], ["--stage", "update", "--data", NASTY]],
         "train resume": [[run], [NASTY]],
         "train search": [["--stage", NASTY], [run], [NASTY]],
