@@ -117,13 +117,22 @@ def _check_expert(folder: Path, student: Student, stage: Stage | None) -> Stage:
     return stage
 
 
+def _reason(error: OSError) -> str:
+    """Why files could not be written; a copy of a folder tells it for each file."""
+    if isinstance(error, shutil.Error) and error.args and error.args[0]:
+        return str(error.args[0][0][-1])
+    return error.strerror or str(error)
+
+
 def _put(folder: Path, stage: Stage, name: str, home: Path) -> Path:
     place = installed_folder(home) / registry_name(name, home) / stage
     if folder.resolve() != place.resolve():
         try:
             keep_previous(place)
         except OSError as error:
-            raise UsageError(f"Cannot write to {place.parent} ({error.strerror}). Nothing was installed.") from error
+            raise UsageError(
+                f"Cannot write to {place.parent} ({_reason(error)}). The existing expert was not changed."
+            ) from error
         _copy(folder, place)
     return place
 
@@ -262,4 +271,4 @@ def _copy(folder: Path, place: Path) -> None:
             for name in (WEIGHTS, CONFIG):
                 shutil.copyfile(folder / name, new / name)
     except OSError as error:
-        raise UsageError(f"Cannot write to {place} ({error.strerror}). The existing expert was not changed.") from error
+        raise UsageError(f"Cannot write to {place} ({_reason(error)}). The existing expert was not changed.") from error

@@ -38,7 +38,7 @@ def _on_a_thread(
             stop.set()
             raise
 
-    return cast(Callable[Concatenate[AsyncMemory, P], Coroutine[Any, Any, T]], call)
+    return cast("Callable[Concatenate[AsyncMemory, P], Coroutine[Any, Any, T]]", call)
 
 
 class AsyncMemory:

@@ -193,7 +193,7 @@ def test_a_failed_install_leaves_what_was_there(
     place = tiny_home / "adapters" / "tiny-llama" / "extraction"
     before = {path.name: path.read_bytes() for path in place.iterdir()}
 
-    def full(*_: object) -> None:
+    def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(adapter_operations.shutil, "copyfile", full)

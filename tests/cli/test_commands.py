@@ -99,7 +99,7 @@ def test_what_is_dropped_is_told_at_the_end(tiny_home: Path, tmp_path: Path, run
 
 
 def test_ask_streams_an_answer_and_names_the_memories_with_their_days(ids: list[str], run_memlora: Command) -> None:
-    code, out, err = run_memlora("ask", "Where did Ann move?", "-k", 2)
+    code, out, err = run_memlora("ask", "Who moved where?", "-k", 2)
     assert (code, err) == (0, "")
     answer, _, memories = out.rpartition("\n\nFrom 2 memories:\n")
     assert answer
@@ -108,10 +108,10 @@ def test_ask_streams_an_answer_and_names_the_memories_with_their_days(ids: list[
 
 
 def test_ask_as_json_holds_what_a_program_needs(ids: list[str], run_memlora: Command) -> None:
-    code, out, err = run_memlora("ask", "ann likes tea", "--json", "--free")
+    code, out, err = run_memlora("ask", "who likes tea", "--json", "--free")
     found = json.loads(out)
     assert (code, err) == (0, "")
-    assert found["question"] == "ann likes tea" and isinstance(found["answer"], str)
+    assert found["question"] == "who likes tea" and isinstance(found["answer"], str)
     assert len(found["memories"]) == 4, "without --user everybody is asked"
     nearest = found["memories"][0]
     assert (nearest["memory"], nearest["said_at"], nearest["user_id"]) == (
@@ -120,7 +120,7 @@ def test_ask_as_json_holds_what_a_program_needs(ids: list[str], run_memlora: Com
         "Ann_1",
     )
     scores = [memory["score"] for memory in found["memories"]]
-    assert scores == sorted(scores, reverse=True) and nearest["score"] > 0.9
+    assert scores == sorted(scores, reverse=True) and nearest["score"] > 0.8
     assert nearest["kind"] == "memory" and nearest["message"]["text"] == "Ann likes tea"
     assert found["tokens"]["in"] > 0 and found["memories_cut"] == 0
 

@@ -298,6 +298,7 @@ def test_remove_takes_the_model_away(starter: catalog.WheelSource, folder: Path)
 def test_the_catalogue_is_consistent() -> None:
     assert all(entry.repository or entry.starter or entry.is_shipped for entry in catalog.shipped_entries().values())
     assert [entry.name for entry in catalog.shipped_entries().values() if not entry.zero_shot] == [
+        "smolvlm2-500m",
         "smolvlm-500m",
         "smolvlm-256m",
         "smollm2-135m",

@@ -49,3 +49,8 @@ async def wait_until_loaded(app: MemloraApp, pilot: Pilot[Any]) -> None:
 def text_of(app: MemloraApp) -> str:
     """What stands on the screen, line by line."""
     return "\n".join(strip.text.rstrip() for strip in app.screen._compositor.render_strips())
+
+
+def noticed(app: MemloraApp) -> str:
+    """The titles and words of the notices that are shown, as they were before they were broken into lines."""
+    return "\n".join(f"{notice.title}\n{notice.message}" for notice in app._notifications)

@@ -22,6 +22,7 @@ from memlora_mlx.tui.app import MemloraApp
 from memlora_mlx.tui.memory_editor import DELETED
 from memlora_mlx.tui.sample_data import seed
 from memlora_mlx.tui.screens.dialogs import ConfirmDialog, EditDialog, SourceDialog
+from memlora_mlx.tui.screens.first_run import FirstRunScreen
 from memlora_mlx.tui.screens.forms import FormDialog, HistoryDialog
 from memlora_mlx.tui.screens.memories import MemoriesScreen
 from memlora_mlx.tui.widgets.row_table import RowTable
@@ -208,7 +209,8 @@ def test_without_an_embedder_the_screen_says_what_to_fetch(tiny_home: Path, monk
 
     async def script(app: MemloraApp, pilot: Pilot[Any]) -> None:
         await wait_until_loaded(app, pilot)
-        await pilot.press("f3")
+        await wait_until(pilot, lambda: isinstance(app.screen, FirstRunScreen))
+        await pilot.press("escape", "f3")
         await wait_until(pilot, lambda: "✗ all-minilm-l6-v2 is not on this disk" in text_of(app))
         await pilot.press("slash", *"cello", "escape", "f7")
         await wait_until(pilot, lambda: "Experts" in text_of(app), "the app goes on")

@@ -9,7 +9,7 @@ from typing import Any
 import pilots
 import pytest
 from cli_home import store_contents
-from pilots import run_app, text_of, wait_until, wait_until_loaded
+from pilots import noticed, run_app, text_of, wait_until, wait_until_loaded
 from textual.binding import Binding
 from textual.pilot import Pilot
 from textual.widgets import Input, OptionList, Select
@@ -187,7 +187,7 @@ def test_train_offers_the_synthetic_set_and_tells_failures(tiny_home: Path, tmp_
         (tmp_path / "rows.jsonl").write_text("{broken\n", encoding="utf-8")
         screen.query_one("#data", Input).value = str(tmp_path / "rows.jsonl")
         await pilot.press("ctrl+r")
-        await wait_until(pilot, lambda: "is not JSON" in text_of(app), "its own words")
+        await wait_until(pilot, lambda: "is not JSON" in noticed(app), "its own words")
         assert "rows.jsonl" in text_of(app) and screen._job is None
 
     run_app(script)
@@ -259,7 +259,7 @@ def test_a_benchmark_that_cannot_run_says_why(tiny_home: Path, tmp_path: Path) -
             app.screen.query_one("#file", Input).value = name
             app.screen.query_one("#file", Input).focus()
             await pilot.press("enter")
-            await wait_until(pilot, lambda told=told: app.screen is screen and told in text_of(app))
+            await wait_until(pilot, lambda told=told: app.screen is screen and told in noticed(app))
         assert screen._job is None
 
     run_app(script)
@@ -306,7 +306,8 @@ def test_a_pull_that_fails_says_why(tiny_home: Path, monkeypatch: pytest.MonkeyP
         await wait_until(pilot, lambda: screen.table.row_count > 0)
         await pilot.press("down", "p")
         await wait_until(pilot, lambda: "Could not download qwen3-4b" in text_of(app))
-        assert told == ["offline", "downloading qwen3-4b", "offline"] and screen._job is None
+        shown = list(dict.fromkeys(words.partition(" 0 %")[0] for words in told))
+        assert shown == ["offline", "downloading qwen3-4b"] and told[-1] == "offline" and screen._job is None
 
     run_app(script)
 
