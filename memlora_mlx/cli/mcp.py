@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from typing import Annotated, ClassVar
 
@@ -48,6 +49,8 @@ def run_command() -> None:
         # control characters.
         with contextlib.redirect_stdout(sys.__stdout__):
             memory_server(backend).run("stdio")
+    except* BrokenPipeError:  # the client is gone, and there is nobody to answer
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno() if sys.__stdout__ else 1)
     finally:
         backend.close()
 
