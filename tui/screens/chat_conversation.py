@@ -140,13 +140,17 @@ class ChatConversation:
 
     async def _show(self, found: LoadedConversation) -> None:
         chat = self._chat
-        await chat.clear()
-        chat.turns.extend(found.turns)
+        if self._is_ready.is_set():
+            await chat.clear()
+        said = list(chat.query(ExchangeView))  # before the first conversation was open: it goes on with them
+        chat.turns[:0] = found.turns
         earlier = [EarlierTurns(found.earlier)] if found.earlier else []
-        await chat.log_view.mount_all([*earlier, *(ExchangeView(turn) for turn in found.turns)])
+        views = [*earlier, *(ExchangeView(turn) for turn in found.turns)]
+        await chat.log_view.mount_all(views, before=said[0] if said else None)
         if found.turns:
             chat.query_one("#welcome").display = False
-            chat.panel.show_turn(found.turns[-1])
+            if not said:
+                chat.panel.show_turn(found.turns[-1])
             chat.log_view.anchor()
 
     def _view_of(self, key: str | None) -> ExchangeView | None:
