@@ -78,9 +78,15 @@ class ChatConversation:
             place = self._view_of(at)
         if place is not None:
             self._chat.log_view.release_anchor()
-            place.focus()
-            place.scroll_visible(top=True, animate=False)
-            self._chat.call_after_refresh(place.focus)  # the panel keeps the focus while it changes
+            self._show_place(place)
+            # The panel keeps the focus while it changes, and what was just put on the screen has no height yet.
+            self._chat.call_after_refresh(self._show_place, place)
+            self._chat.set_timer(0.1, partial(self._show_place, place))
+
+    @staticmethod
+    def _show_place(place: ExchangeView) -> None:
+        place.focus(scroll_visible=False)
+        place.scroll_visible(top=True, animate=False)
 
     async def follow(self, chosen: ConversationChoice | None) -> None:
         """Do what the list of conversations was left with; None leaves this one open, perhaps with another name."""
