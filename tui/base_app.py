@@ -110,7 +110,8 @@ class BaseApp(App[None]):
         new = event.notification
         for old in self._notifications:
             if old.severity == "error" and time() - old.raised_at < ERROR_SECONDS:
-                new.message = old.message if new.message in old.message else f"{old.message}\n{new.message}"
+                told = new.message if new.title in ("", old.title) else f"{new.title}: {new.message}"
+                new.message = old.message if told in old.message else f"{old.message}\n{told}"
                 new.title, new.severity, new.timeout = old.title or new.title, "error", old.timeout
         self._notifications.clear()  # Textual adds the new one after this
 
