@@ -39,9 +39,8 @@ class PipelineOptions:
         Args:
             scores: of the results, best first. A pinned memory, which has none, has 0.0 and stands before them.
         """
-        least = self.score_share * max(scores, default=0.0)
-        count = len(scores)
-        while count > 1 and 0.0 < scores[count - 1] < least:
+        count, least = len(scores), self.score_share * max(scores, default=0.0)
+        while least > 0.0 and scores[count - 1] < least:
             count -= 1
         return count if self.most_lines is None else min(count, self.most_lines)
 

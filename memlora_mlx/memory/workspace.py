@@ -129,9 +129,7 @@ class Workspace:
     @property
     def zero_shot_stages(self) -> list[Stage]:
         """Stages without an expert whose prompts get rules and examples, because the settings ask for them."""
-        entry = entries(self.settings.home).get(self.student_name)
-        follows = entry is None or entry.zero_shot
-        if not (self.settings.zero_shot_prompts and follows and self.settings.protocol == "product"):
+        if not (self.settings.zero_shot_prompts and self.talks_freely and self.settings.protocol == "product"):
             return []
         return [stage for stage in ("extraction", "update") if stage not in self.expert_stages]
 

@@ -48,6 +48,9 @@ def test_an_answer_is_not_given_hits_that_fit_far_worse_than_the_best(memory: Me
     assert given(memory, hits(1.0, 0.7, 0.6, 0.59, 0.1), 0.0) == 5
     assert given(memory, hits(0.2, 0.19), 0.6) == 2  # far from the question, but alike
     assert given(memory, hits(1.0), 0.6) == 1
+    assert given(memory, hits(1.0, 0.3, -0.1), 0.6) == 1  # a message that has nothing in common with the question
+    assert given(memory, hits(1.0, 0.3, -0.1), 0.0) == 3
+    assert given(memory, hits(-0.1, -0.2), 0.6) == 2
 
 
 def test_a_pinned_memory_without_a_score_is_given(memory: Memory) -> None:
