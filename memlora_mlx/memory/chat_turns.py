@@ -10,6 +10,7 @@ from memlora_mlx.memory.results import ExchangeResult
 from memlora_mlx.memory.retrieval.lexical import STOP_WORDS, sentences
 from memlora_mlx.memory.second_person import without_subject
 from memlora_mlx.records import Role
+from memlora_mlx.temporal.words import MONTHS, WEEKDAYS, words
 
 NOTHING_NOTED = "Nothing new to note. Tell me a fact about you, or ask about what you told me."
 _ASKS = re.compile(
@@ -77,56 +78,13 @@ def noted(result: ExchangeResult) -> str:
 
 def _first_name(text: str) -> str | None:
     """The first word with a capital letter that is no common word; at the beginning of a sentence it may still be none."""
-    words = _NAME.findall(text)
+    found = _NAME.findall(text)
     names = [
-        word for word in words if word[0].isupper() and word.lower() not in STOP_WORDS and word.lower() not in _NO_NAMES
+        word for word in found if word[0].isupper() and word.lower() not in STOP_WORDS and word.lower() not in _NO_NAMES
     ]
     return names[0] if names else None
 
 
-_NO_NAMES = frozenset(
-    [
-        "hello",
-        "hi",
-        "hey",
-        "yes",
-        "no",
-        "ok",
-        "okay",
-        "well",
-        "user",
-        "tell",
-        "thanks",
-        "please",
-        "noted",
-        "changed",
-        "forgotten",
-        "not",
-        "nothing",
-        "knew",
-        "let",
-        "remember",
-    ]
-) | frozenset(
-    [
-        "monday",
-        "tuesday",
-        "wednesday",
-        "thursday",
-        "friday",
-        "saturday",
-        "sunday",
-        "january",
-        "february",
-        "march",
-        "april",
-        "may",
-        "june",
-        "july",
-        "august",
-        "september",
-        "october",
-        "november",
-        "december",
-    ]
+_NO_NAMES = frozenset({*MONTHS, *WEEKDAYS}) | words(
+    "hello hi hey yes no ok okay well user tell thanks please noted changed forgotten not nothing knew let remember"
 )
