@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.resident import resident_process
 from memlora_mlx import __version__
 from memlora_mlx.serve import connection
 from memlora_mlx.settings import load_settings
@@ -46,22 +47,12 @@ def main() -> None:
     parser.add_argument("--memories", type=int, default=200, help="Memories in the store (default: 200).")
     options = parser.parse_args()
     settings = load_settings()
-    with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / "models").symlink_to(settings.models_folder)
-        environ = {**os.environ, "MEMLORA_HOME": folder}
-        command = [sys.executable, "-m", "memlora_mlx", "serve"]
-        with subprocess.Popen(command, env=environ, stderr=subprocess.PIPE, text=True) as process:
-            assert process.stderr is not None
-            print(process.stderr.readline().strip())
-            try:
-                resident = connection.find(Path(folder))
-                assert resident is not None
-                asyncio.run(fill(resident, options.memories))
-                milliseconds(environ, "warm-up")
-                timed = [milliseconds(environ, f"What about {TOPICS[n % 7]}?") for n in range(options.calls)]
-            finally:
-                process.terminate()
-                process.wait(60)
+    with tempfile.TemporaryDirectory() as folder, resident_process(Path(folder)) as environ:
+        resident = connection.find(Path(folder))
+        assert resident is not None
+        asyncio.run(fill(resident, options.memories))
+        milliseconds(environ, "warm-up")
+        timed = [milliseconds(environ, f"What about {TOPICS[n % 7]}?") for n in range(options.calls)]
     p50, p95 = np.percentile([time for time, _ in timed], [50, 95])
     answered = sum(given for _, given in timed)
     print(f"{'calls':>7} {'answered':>9} {'p50 ms':>8} {'p95 ms':>8}")

@@ -14,7 +14,6 @@ import asyncio
 import json
 import os
 import platform
-import subprocess
 import sys
 import tempfile
 import time
@@ -24,6 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.resident import resident_process
 from memlora_mlx import Memory, __version__
 from memlora_mlx.settings import load_settings
 
@@ -81,21 +81,11 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=10.0, help="How long the clients work (default: 10).")
     parser.add_argument("--clients", type=int, default=8, help="Clients at the same time (default: 8).")
     options = parser.parse_args()
-    models = load_settings().models_folder
     tally = Tally()
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
-        (home / "models").symlink_to(models)
-        environ = {**os.environ, "MEMLORA_HOME": folder}
-        command = [sys.executable, "-m", "memlora_mlx", "serve"]
-        with subprocess.Popen(command, env=environ, stderr=subprocess.PIPE, text=True) as process:
-            assert process.stderr is not None
-            print(process.stderr.readline().strip())
-            try:
-                asyncio.run(run_clients(options.clients, environ, 60 * options.minutes, tally))
-            finally:
-                process.terminate()
-                process.wait(60)
+        with resident_process(home) as environ:
+            asyncio.run(run_clients(options.clients, environ, 60 * options.minutes, tally))
         lost = lost_writes(home, options.clients, tally.stored)
     rows = {}
     print(f"{'tool':>16} {'calls':>7} {'p50 ms':>8} {'p95 ms':>8}")

@@ -6,6 +6,7 @@ import os
 import re
 import tomllib
 from pathlib import Path
+from typing import Any
 
 from memlora_mlx.errors import UsageError
 from memlora_mlx.files import atomic_write
@@ -18,13 +19,7 @@ def save_preferences(home: Path, **changes: str | bool | int) -> None:
         UsageError: the file is not TOML, sets a value over several lines, or cannot be read or written.
     """
     file = home / "config.toml"
-    try:
-        text = file.read_text(encoding="utf-8") if file.is_file() else ""
-        before = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{file} is not valid TOML: {error}. Correct or remove the file.") from error
-    except OSError as error:
-        raise UsageError(f"Cannot read {file}: {error.strerror}. Check its permissions.") from error
+    text, before = _read(file)
     for name, value in changes.items():
         line = f"{name} = {_quoted(value)}"
         text, count = re.subn(rf"(?m)^[ \t]*{name}[ \t]*=.*$", lambda _, line=line: line, text, count=1)  # type: ignore[misc]
@@ -36,11 +31,7 @@ def save_preferences(home: Path, **changes: str | bool | int) -> None:
         whole = False
     if not whole:
         raise UsageError(f"{file} sets {' or '.join(changes)} over several lines. Change it in the file.")
-    try:
-        home.mkdir(parents=True, exist_ok=True)
-        atomic_write(file, text)
-    except OSError as error:
-        raise UsageError(f"Cannot write {file}: {error.strerror}. The setting applies until you quit.") from error
+    _write(file, text, "The setting")
 
 
 def save_key(home: Path, action: str, key: str) -> None:
@@ -50,13 +41,7 @@ def save_key(home: Path, action: str, key: str) -> None:
         UsageError: the file is not TOML, or writes the table in a way that is not changed here, or cannot be written.
     """
     file = home / "config.toml"
-    try:
-        text = file.read_text(encoding="utf-8") if file.is_file() else ""
-        before = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{file} is not valid TOML: {error}. Correct or remove the file.") from error
-    except OSError as error:
-        raise UsageError(f"Cannot read {file}: {error.strerror}. Check its permissions.") from error
+    text, before = _read(file)
     wanted = {name: value for name, value in {**before.get("keys", {}), action: key}.items() if value}
     line = re.compile(rf"(?m)^[ \t]*[\"']{re.escape(action)}[\"'][ \t]*=.*\n?")
     text = line.sub("", text)
@@ -70,11 +55,27 @@ def save_key(home: Path, action: str, key: str) -> None:
         found = {}
     if found.get("keys", {}) != wanted or {**found, "keys": None} != {**before, "keys": None}:
         raise UsageError(f"{file} has a table [keys] that cannot be changed here. Change it in the file.")
+    _write(file, text, "The key")
+
+
+def _read(file: Path) -> tuple[str, dict[str, Any]]:
+    """The text of the file and what it sets; nothing of a file that is not there. Raises UsageError: see `save_preferences`."""
     try:
-        home.mkdir(parents=True, exist_ok=True)
+        text = file.read_text(encoding="utf-8") if file.is_file() else ""
+        before = tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{file} is not valid TOML: {error}. Correct or remove the file.") from error
+    except OSError as error:
+        raise UsageError(f"Cannot read {file}: {error.strerror}. Check its permissions.") from error
+    return text, before
+
+
+def _write(file: Path, text: str, what: str) -> None:
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
         atomic_write(file, text)
     except OSError as error:
-        raise UsageError(f"Cannot write {file}: {error.strerror}. The key applies until you quit.") from error
+        raise UsageError(f"Cannot write {file}: {error.strerror}. {what} applies until you quit.") from error
 
 
 def is_overridden(name: str) -> bool:
