@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sqlite3
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 from memlora_mlx.errors import StoreReadOnly
 from memlora_mlx.memory.store import full_text, message_removal, messages, meta, turn_erasing
@@ -208,9 +208,3 @@ def plan_of(store: Store, selection: Selection) -> ErasePlan:
         return ErasePlan()
     with store.snapshot() as connection:
         return plan_erasing(connection, selection)
-
-
-def owners_named(connection: sqlite3.Connection, rows: Iterable[int]) -> dict[int, str]:
-    """The user ids of owners."""
-    found = connection.execute(f"SELECT id, user_id FROM owners WHERE id {_IN}", [json.dumps(list(rows))])
-    return {row["id"]: row["user_id"] or "" for row in found}
