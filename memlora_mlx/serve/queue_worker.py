@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -73,14 +74,13 @@ class QueueWorker:
                 done += self._do(call)
         return done
 
-    def _lock(self) -> FileLock:
+    def _lock(self) -> AbstractContextManager[object]:
+        """The lock of the queue, to be released by a `with` statement."""
         self.queue.make_folder()
-        lock = FileLock(Path(self.queue.folder, LOCK_FILE))
         try:
-            lock.acquire(timeout=0)
+            return FileLock(Path(self.queue.folder, LOCK_FILE)).acquire(timeout=0)
         except Timeout as error:
             raise MemloraError("another process works off the queue already; wait for it") from error
-        return lock
 
     def _work(self) -> None:
         pause = FIRST_PAUSE

@@ -119,14 +119,13 @@ def serve(settings: Settings, options: ListenOptions, on_ready: Callable[[connec
     check_options(options)
     upstream = Upstream(options.upstream, options.upstream_key) if options.upstream else None
     settings.home.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(settings.home / LOCK_FILE)
     try:
-        lock.acquire(timeout=0)
+        held = FileLock(settings.home / LOCK_FILE).acquire(timeout=0)
     except Timeout:
         running = connection.find(settings.home)
         number = f" as process {running.pid}" if running else ""
         raise MemloraError(f"memlora serve runs already{number} for {settings.home}; stop it first") from None
-    with lock, contextlib.ExitStack() as at_the_end:
+    with held, contextlib.ExitStack() as at_the_end:
         sockets = [_unix_socket(connection.socket_place(settings.home))]
         at_the_end.callback(Path(sockets[0].getsockname()).unlink, missing_ok=True)
         if options.port is not None:
