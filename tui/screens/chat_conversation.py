@@ -155,7 +155,7 @@ class ChatConversation:
         await chat.log_view.mount_all(views, before=said[0] if said else None)
         if found.turns:
             chat.query_one("#welcome").display = False
-            if not said:
+            if chat.turns[-1] is found.turns[-1]:  # nothing has been said meanwhile
                 chat.panel.show_turn(found.turns[-1])
             chat.log_view.anchor()
 
