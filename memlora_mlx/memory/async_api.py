@@ -13,6 +13,7 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar, cast
 
 from memlora_mlx.errors import MemloraError
 from memlora_mlx.memory.api import Memory
+from memlora_mlx.memory.awaiting import finished
 from memlora_mlx.settings import Settings
 
 P = ParamSpec("P")
@@ -32,11 +33,7 @@ def _on_a_thread(
         if can_stop and kwargs.get("cancelled") is None:
             kwargs["cancelled"] = stop
         work = self._pool.submit(self._run, functools.partial(method, self.memory, *args, **kwargs))
-        try:
-            return await asyncio.shield(asyncio.wrap_future(work))
-        except asyncio.CancelledError:
-            stop.set()
-            raise
+        return await finished(work, stop)
 
     return cast("Callable[Concatenate[AsyncMemory, P], Coroutine[Any, Any, T]]", call)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import threading
 import time
@@ -12,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Protocol
 
 from memlora_mlx.errors import Cancelled, EngineClosed, MemloraError
+from memlora_mlx.memory.awaiting import finished
 from memlora_mlx.serve import connection
 from memlora_mlx.settings import Settings
 
@@ -56,11 +56,7 @@ class LocalBackend:
     async def call(self, name: str, arguments: Mapping[str, Any], progress: Progress) -> dict[str, Any]:
         cancelled = threading.Event()
         work = self.pool.submit(self.run, name, arguments, progress, cancelled)
-        try:
-            return await asyncio.shield(asyncio.wrap_future(work))
-        except asyncio.CancelledError:
-            cancelled.set()
-            raise
+        return await finished(work, cancelled)
 
     def run(
         self, name: str, arguments: Mapping[str, Any], progress: Progress, cancelled: threading.Event
