@@ -16,6 +16,7 @@ VISION_FAMILIES = (
     "gemma3",
     "lfm2_vl",
     "lfm2-vl",
+    "qwen3_vl",
 )  # whose vision tower runs here
 
 

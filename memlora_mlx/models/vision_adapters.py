@@ -33,6 +33,8 @@ class VisionAdapter(ABC):
     """
 
     STOP_TOKENS: tuple[str, ...] = ()  # tokens that end an answer, beside those that the files name
+    feature_parts = 1  # how many times as wide as a word's embedding a feature is
+    stands_in_rows = False  # whether features stand in rows and columns; otherwise one behind the other, as words do
 
     def __init__(self, model: nn.Module, tokenizer: Any, config: Mapping[str, Any], image_tiles: int) -> None:
         self.model, self.tokenizer, self.config, self.max_tiles = model, tokenizer, config, image_tiles
@@ -52,15 +54,38 @@ class VisionAdapter(ABC):
 
     @abstractmethod
     def features(self, pixels: Pixels) -> mx.array:
-        """What the language model reads in the features' places: (features, dim)."""
+        """What the language model reads in the features' places: (features, feature_parts * dim)."""
+
+    def feature_positions(self, width: int, height: int) -> np.ndarray | None:
+        """Where the features of a picture of that many pixels stand, in steps from its first one: (3, features).
+
+        The three are time, row and column. None unless `stands_in_rows`.
+        """
+        return None
 
     def embed(self, tokens: mx.array) -> mx.array:
         """Tokens as the language model reads them: (batch, time) to (batch, time, dim)."""
         return self.model.language_model.model.embed_tokens(tokens)
 
-    def forward(self, tokens: mx.array | None, embedded: mx.array | None, cache: list[Any] | None) -> mx.array:
-        """The language model's last hidden states, of tokens or of what `embed` and `features` made of them."""
-        return self.model.language_model.model(tokens, inputs_embeds=embedded, cache=cache)
+    def embed_all(self, tokens: mx.array, features: mx.array | None) -> mx.array:
+        """Words, and features in their places: (batch, time, dim)."""
+        words = self.embed(mx.maximum(tokens, 0))
+        if features is None:
+            return words
+        return mx.where((tokens < 0)[..., None], features[..., : words.shape[-1]].astype(words.dtype), words)
+
+    def forward(
+        self, tokens: mx.array, features: mx.array | None, cache: list[Any] | None, positions: mx.array | None
+    ) -> mx.array:
+        """The language model's last hidden states: (batch, time, dim).
+
+        Args:
+            tokens: (batch, time); negative where a feature stands.
+            features: what stands in those places, (batch, time, feature_parts * dim); None without any.
+            positions: where each token stands, (3, batch, time); None in a family whose features stand as words do.
+        """
+        embedded = self.embed_all(tokens, features)
+        return self.model.language_model.model(mx.maximum(tokens, 0), inputs_embeds=embedded, cache=cache)
 
     def head(self, hidden: mx.array) -> mx.array:
         """The logits of what `forward` gives."""
@@ -236,11 +261,13 @@ class SmolVLMAdapter(ProcessorAdapter):
     def embed(self, tokens: mx.array) -> mx.array:
         return self.model.language_model.embed_tokens(tokens)
 
-    def forward(self, tokens: mx.array | None, embedded: mx.array | None, cache: list[Any] | None) -> mx.array:
+    def forward(
+        self, tokens: mx.array, features: mx.array | None, cache: list[Any] | None, positions: mx.array | None
+    ) -> mx.array:
         from mlx_vlm.models.base import create_attention_mask
 
         language = self.model.language_model
-        states = language.embed_tokens(tokens) if embedded is None else embedded
+        states = self.embed_all(tokens, features)
         mask = create_attention_mask(states, cache)
         for layer, part in zip(language.layers, cache or [None] * len(language.layers), strict=True):
             states = layer(states, mask, part)
@@ -272,8 +299,77 @@ class LFM2Adapter(ProcessorAdapter):
         made.image_processor.do_image_splitting = self.max_tiles > 1
         return made
 
-    def forward(self, tokens: mx.array | None, embedded: mx.array | None, cache: list[Any] | None) -> mx.array:
-        return self.model.language_model.model(tokens, cache=cache, input_embeddings=embedded)
+    def forward(
+        self, tokens: mx.array, features: mx.array | None, cache: list[Any] | None, positions: mx.array | None
+    ) -> mx.array:
+        embedded = self.embed_all(tokens, features)
+        return self.model.language_model.model(mx.maximum(tokens, 0), cache=cache, input_embeddings=embedded)
+
+
+class Qwen3VLAdapter(ProcessorAdapter):
+    """Qwen3-VL: the whole picture in parts of 32 by 32 pixels, which stand in rows and columns.
+
+    A feature has what the language model reads, and what its first layers add to their states (DeepStack).
+    """
+
+    PLACEHOLDER = "<|vision_start|><|image_pad|><|vision_end|>"
+    stands_in_rows = True
+    TILE_PIXELS = 512  # the side of a tile, by which `image_tiles` bounds a picture that is not cut into any
+
+    def __init__(self, model: nn.Module, tokenizer: Any, config: Mapping[str, Any], image_tiles: int) -> None:
+        super().__init__(model, tokenizer, config, image_tiles)
+        self.feature_parts = 1 + len(model.vision_tower.deepstack_visual_indexes)
+
+    def processor(self, folder: Path) -> Any:
+        from mlx_vlm.models.qwen3_vl.processing_qwen3_vl import Qwen3VLProcessor
+
+        made = Qwen3VLProcessor.from_pretrained(str(folder))
+        images = made.image_processor
+        images.max_pixels = max(images.min_pixels, min(images.max_pixels, self.max_tiles * self.TILE_PIXELS**2))
+        return made
+
+    def feature_positions(self, width: int, height: int) -> np.ndarray:
+        images = self._processor.image_processor
+        resized_height, resized_width = images._resolved_size(height, width)
+        side = images.patch_size * images.merge_size
+        rows, columns = np.mgrid[: resized_height // side, : resized_width // side].reshape(2, -1)
+        return np.stack([np.zeros_like(rows), rows, columns])
+
+    def features(self, pixels: Pixels) -> mx.array:
+        inputs, tower = self._inputs(pixels), self.model.vision_tower
+        values = inputs["pixel_values"].astype(tower.patch_embed.proj.weight.dtype)
+        made, added = tower(values, inputs["image_grid_thw"])
+        return mx.concatenate([made, *added], axis=-1)
+
+    def forward(
+        self, tokens: mx.array, features: mx.array | None, cache: list[Any] | None, positions: mx.array | None
+    ) -> mx.array:
+        from mlx_vlm.models.base import create_attention_mask
+
+        language = self.model.language_model.model
+        states = self.embed_all(tokens, features)
+        added = self._added(tokens, features, states)
+        mask = create_attention_mask(states, cache[0] if cache else None)
+        rotary = language.layers[0].self_attn.rotary_emb
+        rotation = None if rotary.fused_apply else rotary(states, positions)
+        for i, (layer, part) in enumerate(zip(language.layers, cache or [None] * len(language.layers), strict=True)):
+            states = layer(states, mask, part, positions, rotation)
+            if i < len(added):
+                states = states + added[i]
+        return language.norm(states)
+
+    def head(self, hidden: mx.array) -> mx.array:
+        language = self.model.language_model  # asked as a whole, it would work out positions for tokens it is not given
+        if language.args.tie_word_embeddings:
+            return language.model.embed_tokens.as_linear(hidden)
+        return language.lm_head(hidden)
+
+    def _added(self, tokens: mx.array, features: mx.array | None, states: mx.array) -> list[mx.array]:
+        """What the first layers add to their states: nothing where a word stands."""
+        if features is None:
+            return []
+        parts = mx.split(features.astype(states.dtype), self.feature_parts, axis=-1)[1:]
+        return [mx.where((tokens < 0)[..., None], part, 0) for part in parts]
 
 
 _FAMILIES: dict[str, type[VisionAdapter]] = {
@@ -283,11 +379,12 @@ _FAMILIES: dict[str, type[VisionAdapter]] = {
     "gemma3": Gemma3Adapter,
     "lfm2_vl": LFM2Adapter,
     "lfm2-vl": LFM2Adapter,
+    "qwen3_vl": Qwen3VLAdapter,
 }
 _REFUSED = (  # families by how their names begin, and why
     (
-        ("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_5"),
-        "each part of a picture has positions of its own, which rows that share a batch do not carry",
+        ("qwen2_vl", "qwen2_5_vl", "qwen3_5", "qwen3_vl_moe"),
+        "each part of a picture has positions of its own, which are known here for Qwen3-VL alone",
     ),
     (("gemma3n", "gemma4"), "every layer reads the token itself, and a picture's features are none"),
     (("mllama",), "its pictures are not part of the prompt"),
