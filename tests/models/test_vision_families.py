@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 from PIL import Image, ImageDraw
-from tiny_models import SHAPE, relative_error, tokenizer
+from tiny_models import FAMILIES, SHAPE, relative_error, tokenizer
 
 from memlora_mlx.errors import VisionMissing
 from memlora_mlx.memory import stages
-from memlora_mlx.models import batching, model_config, vision_adapters
+from memlora_mlx.models import batching, model_config, vision_families
 from memlora_mlx.models.batching import DecodingBatch
 from memlora_mlx.models.decoding import DecodingSequence, GrammarMatcher
 from memlora_mlx.models.experts import ALL_LINEAR, ExpertTable, random_matrices, read_experts, write_expert
@@ -21,7 +21,7 @@ from memlora_mlx.models.kv_cache import RaggedCache
 from memlora_mlx.models.loading import load_student
 from memlora_mlx.models.model_config import VISION_FAMILIES, has_vision
 from memlora_mlx.models.student import Student
-from memlora_mlx.models.vision_adapters import vision_adapter_for
+from memlora_mlx.models.vision_families import vision_adapter_for
 from memlora_mlx.models.vision_student import VisionStudent
 
 import mlx.core as mx  # isort: skip
@@ -194,6 +194,35 @@ def qwen3_vl(folder: Path) -> Path:
     )
 
 
+def gemma4(folder: Path) -> Path:
+    built = words("<|image>", "<image|>", "<|image|>", "<|video|>", "<|audio|>")
+    text = {**SHAPE, **FAMILIES["gemma4"]["text_config"], "vocab_size": built.get_vocab_size()}
+    text |= {"vocab_size_per_layer_input": built.get_vocab_size(), "sliding_window": 64}
+    tower = {**TOWER, "model_type": "gemma4_vision", "num_key_value_heads": 4, "head_dim": 8, "global_head_dim": 8}
+    tower |= {"patch_size": 8, "pooling_kernel_size": 2, "default_output_length": 6, "position_embedding_size": 64}
+    config = {
+        "model_type": "gemma4",
+        "text_config": text,
+        "vision_config": tower,
+        "image_token_id": built.token_to_id("<|image|>"),
+        "video_token_id": built.token_to_id("<|video|>"),
+        "audio_token_id": built.token_to_id("<|audio|>"),
+        "audio_config": None,
+        "vocab_size": built.get_vocab_size(),
+        "eos_token_id": 2,
+    }
+    names = {"boi_token": "<|image>", "eoi_token": "<image|>", "image_token": "<|image|>"}
+    return written(
+        folder,
+        config,
+        built,
+        "<|image|>",
+        0.05,  # tied, as Gemma 3's
+        processor_config={"image_processor": {"patch_size": 8, "pooling_kernel_size": 2, "max_soft_tokens": 6}},
+        tokenizer_config={"extra_special_tokens": names},
+    )
+
+
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     folder = tmp_path_factory.mktemp("pictures")
@@ -204,7 +233,10 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return [folder / "red.png", folder / "blue.png"]
 
 
-@pytest.fixture(scope="module", params=[smolvlm, idefics3, gemma3, lfm2_vl, qwen3_vl], ids=lambda build: build.__name__)
+BUILDERS = (smolvlm, idefics3, gemma3, lfm2_vl, qwen3_vl, gemma4)
+
+
+@pytest.fixture(scope="module", params=BUILDERS, ids=lambda build: build.__name__)
 def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     build: Callable[[Path], Path] = request.param
     return build(tmp_path_factory.mktemp("students") / build.__name__)
@@ -271,7 +303,7 @@ def test_logits_with_a_picture_equal_those_of_mlx_vlm(student: VisionStudent, pi
         tokens, pixels, mask = (given.pop(name, None) for name in ("input_ids", "pixel_values", "attention_mask"))
         rows.append(student.encode(chat, picture))
         assert [token for token in rows[-1] if token >= 0] == [
-            int(token) for token in np.array(tokens)[0] if token != student._whole.config.image_token_index
+            int(token) for token in np.array(tokens)[0] if token != eyes._image_token
         ]
         read = student._whole.get_input_embeddings(tokens, pixels, mask=mask, **given).to_dict()
         read.pop("attention_mask_4d", None)  # its own generation passes none
@@ -294,8 +326,7 @@ def test_a_picture_that_is_read_in_parts_or_was_read_before_is_the_same(
     for _ in range(3):  # the second keeps what two prompts share where states cannot be cut, the third begins behind it
         row = free_row(student, pictures[0])
         assert run(student, 1, row, prefixes=prefixes) == [expected]
-    if isinstance(student.make_batch_cache(1), RaggedCache):
-        assert row.counters.reused > sum(token < 0 for token in row.prompt)
+    assert row.counters.reused > sum(token < 0 for token in row.prompt)
 
 
 def test_an_expert_that_was_switched_to_is_as_in_a_fresh_student(
@@ -321,7 +352,7 @@ def test_an_expert_that_was_switched_to_is_as_in_a_fresh_student(
 def test_experts_grammars_and_batches_work_on_it(student: VisionStudent, pictures: list[Path], tmp_path: Path) -> None:
     alone = [run(student, 1, free_row(student, picture))[0] for picture in (*pictures, None)]
     together = run(student, 3, *(free_row(student, picture) for picture in (*pictures, None)))
-    assert together == alone
+    assert together == alone and isinstance(student.make_batch_cache(3), RaggedCache), "they share a batch"
     matrices = random_matrices(student.model, ALL_LINEAR, rank=4, strength=0.3)
     assert matrices and all(name.startswith("language_model.") for name in matrices)
     write_expert(tmp_path / "vqa", matrices, scale=2.0)
@@ -359,9 +390,19 @@ def test_a_tower_that_cannot_be_run_has_its_reason(family: str, why: str) -> Non
         vision_adapter_for({"model_type": family, "vision_config": {"hidden_size": 8}})
 
 
+def test_a_gemma4_whose_image_parts_see_each_other_reads_text(tmp_path: Path) -> None:
+    """A prompt is read in parts, which would hide the later parts of an image from the earlier ones."""
+    for both_ways, sees in ((None, True), ("vision", False)):
+        words = {"model_type": "gemma4_text", "use_bidirectional_attention": both_ways}
+        config = {"model_type": "gemma4", "vision_config": {"hidden_size": 8}, "text_config": words}
+        (tmp_path / "config.json").write_text(json.dumps(config))
+        assert has_vision(tmp_path) == sees
+
+
 def test_the_families_that_are_said_to_see_are_those_that_have_an_adapter() -> None:
-    """`model_config` says it without importing MLX."""
-    assert set(VISION_FAMILIES) == set(vision_adapters._FAMILIES)
+    """`model_config` says it without importing MLX. Each is tested here; InternVL in `test_vision.py`."""
+    assert set(VISION_FAMILIES) == set(vision_families._FAMILIES)
+    assert set(VISION_FAMILIES) == {build.__name__ for build in BUILDERS} | {"lfm2-vl", "internvl_chat"}
 
 
 def test_without_the_vision_extra_gemma3_is_a_student_that_reads_text(
