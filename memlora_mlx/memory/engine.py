@@ -50,3 +50,10 @@ class MemoryEngine(Protocol):
 
     def count_tokens(self, chat: Sequence[tuple[str, str]], image: Path | None = None) -> int:
         """The tokens of a chat, with an image if there is one, in the student's chat template."""
+
+
+class RemoteEngine(MemoryEngine, Protocol):
+    """An engine of another process."""
+
+    def close(self) -> None:
+        """Cancel what still runs."""
