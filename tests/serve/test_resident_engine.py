@@ -10,7 +10,6 @@ import os
 import shutil
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -154,7 +153,9 @@ def test_editing_embeds_there(both: Run, homes: tuple[Path, Path]) -> None:
 
 
 @pytest.fixture
-def served(homes: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, varied_student: Path, tiny_embedder: Path) -> Path:
+def served(
+    homes: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, varied_student: Path, tiny_embedder: Path
+) -> Path:
     """The data folder with the resident process, chosen."""
     for name, value in (("HOME", homes[1]), ("STUDENT", varied_student), ("EMBEDDER", tiny_embedder)):
         monkeypatch.setenv(f"MEMLORA_{name}", str(value))
@@ -241,28 +242,26 @@ def test_ctrl_c_ends_a_command_and_its_work_in_the_process(served: Path) -> None
     with start_command(os.environ, "ask", "Say much about everything", "--free", "--user", "ann") as process:
         wait_until(lambda: health(served)["doing"] != [] or process.poll() is not None)
         process.send_signal(signal.SIGINT)
-        started = time.monotonic()
-        out, err = process.communicate(timeout=600)
+        _, err = process.communicate(timeout=600)
         assert process.returncode in (0, 130) and "Traceback" not in err
     wait_until(lambda: health(served)["doing"] == [])
-    assert time.monotonic() >= started
 
 
 def test_what_runs_goes_on_alone_when_the_process_is_killed(
     tmp_path: Path, run_memlora: Run, tiny_home: Path, tiny_student: Path, tiny_embedder: Path
 ) -> None:
     told: list[str] = []
-    with resident_process(environment(tiny_home, tiny_student, tiny_embedder)) as process:
-        with Workspace(load_settings()) as workspace:
-            own = engine_identity(workspace)
-            engine = ResidentEngine(resident_of(tiny_home), own, lambda: workspace.engine, told.append)
-            before = engine.embed(["tea"])
-            process.kill()
-            process.wait(600)
-            after = engine.embed(["tea"])
-            assert (before == after).all() and engine.student.context == workspace.engine.student.context
+    environ = environment(tiny_home, tiny_student, tiny_embedder)
+    with resident_process(environ) as process, Workspace(load_settings()) as workspace:
+        own = engine_identity(workspace)
+        engine = ResidentEngine(resident_of(tiny_home), own, lambda: workspace.engine, told.append)
+        before = engine.embed(["tea"])
+        process.kill()
+        process.wait(600)
+        after = engine.embed(["tea"])
+        assert (before == after).all() and engine.student.context == workspace.engine.student.context
     assert told == ["The resident process has ended; this command goes on with models of its own."]
-    code, _, err = run_memlora("ask", "Anything?", "--user", "ann")  # its state file is still there
+    _, _, err = run_memlora("ask", "Anything?", "--user", "ann")  # its state file is still there
     assert "resident" not in err
 
 
