@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from memlora_mlx.records import Completion, Priority, Request
+from memlora_mlx.records import Activity, Completion, Priority, Request
 
 
 class StudentLimits(Protocol):
@@ -54,6 +54,9 @@ class MemoryEngine(Protocol):
 
 class RemoteEngine(MemoryEngine, Protocol):
     """An engine of another process."""
+
+    def activity(self) -> Activity:
+        """What it does for this process."""
 
     def close(self) -> None:
         """Cancel what still runs."""

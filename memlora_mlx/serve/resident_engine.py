@@ -11,6 +11,7 @@ import http.client
 import json
 import queue
 import threading
+from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from memlora_mlx.errors import Cancelled, EngineClosed, MemloraError
-from memlora_mlx.records import Completion, Priority, Request
+from memlora_mlx.records import Activity, Completion, Priority, Request
 from memlora_mlx.serve import connection
 from memlora_mlx.serve.connection import ConnectionLost, NotRunning
 
@@ -40,7 +41,7 @@ class _Limits:
     context: int
 
 
-def resident_engine(workspace: Workspace, tell: Callable[[str], None]) -> ResidentEngine | None:
+def resident_engine(workspace: Workspace, tell: Callable[[str], object]) -> ResidentEngine | None:
     """The engine of the resident process of this workspace's data folder; None where none runs that fits.
 
     Args:
@@ -72,7 +73,7 @@ class ResidentEngine:
         resident: connection.Resident,
         identity: Mapping[str, str],
         own_engine: Callable[[], MemoryEngine],
-        tell: Callable[[str], None],
+        tell: Callable[[str], object],
     ) -> None:
         self._resident, self._identity, self._tell = resident, identity, tell
         self._own_engine = own_engine
@@ -81,6 +82,8 @@ class ResidentEngine:
         self._limits: _Limits | None = None
         self._closed = threading.Event()
         self._ways: set[connection.UnixConnection] = set()
+        self._stages: Counter[str] = Counter()  # of the requests that wait for an answer
+        self._pieces = 0
 
     # ------------------------------------------------------------------ what the memory asks
 
@@ -103,10 +106,13 @@ class ResidentEngine:
         answer: Future[Completion] = Future()
 
         def wait() -> None:
+            self._count(request, 1)
             try:
                 answer.set_result(self._complete(request, priority, on_text, cancelled or threading.Event()))
             except BaseException as error:
                 answer.set_exception(error)
+            finally:
+                self._count(request, -1)
 
         threading.Thread(target=wait, name="memlora-request", daemon=True).start()
         return answer
@@ -144,6 +150,12 @@ class ResidentEngine:
             lambda: int(self._call("count_tokens", body)["tokens"]), lambda engine: engine.count_tokens(chat, image)
         )
 
+    def activity(self) -> Activity:
+        """What is asked for here; the tokens are the pieces of text that came."""
+        with self._lock:
+            doing = tuple(sorted(stage for stage, count in self._stages.items() if count))
+        return Activity(doing, self._pieces, (0, 0), 0)
+
     def close(self) -> None:
         """Cancel what still runs."""
         self._closed.set()
@@ -152,6 +164,10 @@ class ResidentEngine:
                 way.cut()
 
     # ------------------------------------------------------------------ how it is asked
+
+    def _count(self, request: Request, change: int) -> None:
+        with self._lock:
+            self._stages[request.stage or "chat"] += change
 
     def _complete(
         self,
@@ -210,11 +226,16 @@ class ResidentEngine:
             with self._watched(way, cancelled):
                 try:
                     way.request("POST", f"/engine/{name}", content)
-                    return connection.read_answer(way.getresponse(), lambda message: _give(message, on_text))
+                    return connection.read_answer(way.getresponse(), lambda message: self._give(message, on_text))
                 except (OSError, http.client.HTTPException, ValueError, KeyError) as error:
                     if cancelled is not None and cancelled.is_set():
                         raise Cancelled("the request was cancelled") from error
                     raise ConnectionLost("the resident process ended during the call") from error
+
+    def _give(self, message: Mapping[str, Any], on_text: Callable[[str], None] | None) -> None:
+        if on_text is not None and "text" in message:
+            self._pieces += 1
+            on_text(message["text"])
 
     @contextlib.contextmanager
     def _watched(self, way: connection.UnixConnection, cancelled: threading.Event | None) -> Iterator[None]:
@@ -239,11 +260,6 @@ class ResidentEngine:
             done.set()
             with self._lock:
                 self._ways.discard(way)
-
-
-def _give(message: Mapping[str, Any], on_text: Callable[[str], None] | None) -> None:
-    if on_text is not None and "text" in message:
-        on_text(message["text"])
 
 
 class _GivenText:

@@ -152,6 +152,19 @@ def test_editing_embeds_there(both: Run, homes: tuple[Path, Path]) -> None:
     assert code == 0 and "I moved to Oslo" in out
 
 
+def test_the_app_loads_no_model_either(served: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import asyncio
+
+    from memlora_mlx.tui.backend import Backend
+
+    monkeypatch.setattr(Workspace, "engine", property(no_engine))
+    backend = Backend(load_settings())
+    asyncio.run(backend.load())
+    assert backend.status.phase == "ready" and backend.engine is not None
+    assert backend.engine.activity().doing == ()
+    backend.close()
+
+
 @pytest.fixture
 def served(
     homes: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, varied_student: Path, tiny_embedder: Path
