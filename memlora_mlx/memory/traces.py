@@ -24,7 +24,7 @@ from memlora_mlx.memory.store import encrypted_sqlite
 from memlora_mlx.memory.store.backups import backup_folder
 from memlora_mlx.memory.store.erase_plan import Selection
 from memlora_mlx.memory.store.erased_texts import ErasedTexts
-from memlora_mlx.memory.store.keys import StoreKeys, unlock
+from memlora_mlx.memory.store.keys import StoreKeys, sealer_of, unlock
 from memlora_mlx.settings import APP_HISTORY, CHAT_HISTORY, EXPORTS, WORK_QUEUE
 
 # Below the data folder: made from what was told, so that erasing everything takes them away.
@@ -81,10 +81,11 @@ def sweep(
     """
     found = Traces()
     is_meant, backups = goes_as_a_whole(selection), backup_folder(home / "store")
+    sealer = sealer_of(home / "store")
     for path in _files(home):
         try:
             if is_call(home, path):
-                _note_call(path, sweep_call(path, texts, is_meant, dry_run=dry_run), found)
+                _note_call(path, sweep_call(path, texts, is_meant, sealer, dry_run=dry_run), found)
             elif texts and (with_backups or not path.is_relative_to(backups)):
                 _sweep_file(home, path, texts, found, dry_run=dry_run)
         except FileNotFoundError:  # removed together with its folder, or by another process

@@ -19,8 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from memlora_mlx.errors import MemloraError
+from memlora_mlx.errors import MemloraError, StoreBroken
 from memlora_mlx.files import atomic_write, private_folder
+from memlora_mlx.memory.store.keys import key_lock, read_key_file, sealer_of
 from memlora_mlx.settings import WORK_QUEUE
 
 LOCK_FILE = "worker.lock"  # in the folder; held by the process that works it off
@@ -41,6 +42,7 @@ class WorkQueue:
     """The calls that wait in a data folder."""
 
     def __init__(self, home: Path) -> None:
+        self._store = home / "store"
         self.folder = home / WORK_QUEUE
         self.failed = self.folder / "failed"
 
@@ -49,6 +51,7 @@ class WorkQueue:
 
         Raises:
             MemloraError: the folder cannot be written, or too many calls wait already.
+            StoreLocked: the store is encrypted, and so are its calls, but the key cannot be had.
         """
         self.make_folder()
         name = f"{time.time_ns():020d}-{os.getpid()}-{next(_counter):06d}.json"
@@ -57,8 +60,13 @@ class WorkQueue:
                 f"{MAX_WAITING:,} calls wait in {self.folder}; run `memlora serve`, which works them off"
             )
         path = self.folder / name
+        content = json.dumps({"operation": operation, "arguments": dict(arguments)}).encode()
         try:
-            atomic_write(path, json.dumps({"operation": operation, "arguments": dict(arguments)}))
+            if read_key_file(self._store) is None:
+                atomic_write(path, content)
+            else:
+                with key_lock(self._store):
+                    sealer_of(self._store).write(path, content)
         except OSError as error:
             raise MemloraError(f"cannot write {self.folder}: {error.strerror}; check its permissions") from error
         return path
@@ -71,14 +79,18 @@ class WorkQueue:
             raise MemloraError(f"cannot make {self.folder}: {error.strerror}; check its permissions") from error
 
     def next(self) -> QueuedCall | None:
-        """The call that has waited longest. A file that is none is put with the failed ones."""
+        """The call that has waited longest. A file that is none is put with the failed ones.
+
+        Raises:
+            StoreLocked: the store is encrypted and its key cannot be had.
+        """
         for path in self._paths():
             try:
-                content = json.loads(path.read_text(encoding="utf-8"))
+                content = json.loads(sealer_of(self._store).read(path))
                 return QueuedCall(path, str(content["operation"]), dict(content["arguments"]))
             except FileNotFoundError:
                 continue
-            except (OSError, ValueError, KeyError, TypeError):
+            except (OSError, ValueError, KeyError, TypeError, StoreBroken):
                 self._set_aside(path)
         return None
 

@@ -15,6 +15,7 @@ from textual.widget import Widget
 from textual.widgets import Static, TextArea
 
 from memlora_mlx.errors import ModelMissing, UsageError
+from memlora_mlx.memory.store.keys import read_key_file
 from memlora_mlx.settings import APP_HISTORY
 from memlora_mlx.text import printable, printable_line
 from memlora_mlx.tui.chat_controller import ChatController, ChatTurn
@@ -57,7 +58,9 @@ class ChatScreen(ConversationKeys):
 
     def compose_body(self) -> Iterable[Widget]:
         settings = self.backend.settings
-        history = History(settings.home / APP_HISTORY, keep_secrets=settings.keep_secrets)
+        is_encrypted = read_key_file(settings.store_folder) is not None  # the file would be plain beside the store
+        file = None if is_encrypted else settings.home / APP_HISTORY
+        history = History(file, keep_secrets=settings.keep_secrets)
         log = VerticalScroll(Static(WELCOME, id="welcome", markup=False), id="log", can_focus=False)
         yield Horizontal(
             Vertical(

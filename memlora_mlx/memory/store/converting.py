@@ -21,8 +21,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from filelock import FileLock
-
 from memlora_mlx.errors import StoreBroken, StoreBusy, StoreError, UsageError
 from memlora_mlx.extras import require
 from memlora_mlx.files import replace_file
@@ -34,6 +32,7 @@ from memlora_mlx.memory.store.keys import (
     State,
     StoreKeys,
     forget_slot,
+    key_lock,
     linked,
     new_slot,
     read_key_file,
@@ -42,6 +41,7 @@ from memlora_mlx.memory.store.keys import (
     write_key_file,
 )
 from memlora_mlx.sealed_files import PLAIN, Sealer
+from memlora_mlx.settings import WORK_QUEUE
 
 DATABASE = "memories.db"
 _SCRATCH = ".saving-convert-"
@@ -210,7 +210,7 @@ def _counts(connection: sqlite3.Connection) -> dict[str, int]:
 def _finish(folder: Path) -> None:
     """Go on from whatever the key file and the database say, one process at a time."""
     path = folder / DATABASE
-    with FileLock(folder / "key.lock", mode=0o600):
+    with key_lock(folder):
         file = read_key_file(folder)
         if file is None or file.state == "encrypted":
             return
@@ -266,6 +266,9 @@ def _convert_files(folder: Path, keys: StoreKeys) -> None:
         if path.is_file() and not path.is_symlink():
             with contextlib.suppress(StoreBroken):  # what is damaged already stays as it is; `doctor` names it
                 keys.sealer.reseal(path)
+    for path in sorted((folder.parent / WORK_QUEUE).rglob("*.json")):
+        with contextlib.suppress(StoreBroken, FileNotFoundError):  # a worker may just have done it
+            keys.sealer.reseal(path)
     for path in backup_files(folder):
         if path.suffix == ".db":
             with contextlib.suppress(sqlite3.DatabaseError, UnicodeDecodeError):  # as above

@@ -203,9 +203,7 @@ class ImageStore:
 
     def find_damaged(self) -> list[str]:
         """SHA-256 of the pictures whose bytes have changed since."""
-        return [
-            path.stem for path in self.files() if not _is_plain(path) or self._digest(path) != path.stem
-        ]
+        return [path.stem for path in self.files() if not _is_plain(path) or self._digest(path) != path.stem]
 
     def _digest(self, path: Path) -> str | None:
         """The SHA-256 of a picture; None where its file is damaged."""

@@ -8,20 +8,24 @@ other, so that whoever opens one has both.
 
 from __future__ import annotations
 
+import getpass
 import json
 import os
 import secrets
+import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from filelock import FileLock
+
 from memlora_mlx.errors import StoreBroken, StoreLocked
 from memlora_mlx.extras import require
 from memlora_mlx.files import atomic_write
-from memlora_mlx.sealed_files import Sealer, derived_key
+from memlora_mlx.sealed_files import PLAIN, Sealer, derived_key
 
 KEY_FILE = "key.json"
 PASSPHRASE = "MEMLORA_PASSPHRASE"
@@ -34,7 +38,6 @@ _MEMORY, _PASSES, _LANES = 65536, 3, 4
 State = Literal["encrypted", "encrypting", "rekeying", "decrypting"]
 _lock = threading.Lock()
 _opened: dict[bytes, StoreKeys] = {}  # by the content of the key file, so that a passphrase is asked for once
-_ask: Callable[[str], str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +79,6 @@ class StoreKeys:
         return Sealer([derived_key(master, "memlora files") for master in self.masters], seals=self.seals)
 
 
-def set_prompt(ask: Callable[[str], str] | None) -> None:
-    """How to ask for a passphrase where there is none in the environment: a function from a question to an answer."""
-    global _ask
-    _ask = ask
-
-
 def read_key_file(folder: Path) -> KeyFile | None:
     """What the key file of a store says; None where the store is not encrypted.
 
@@ -115,8 +112,21 @@ def unlock(folder: Path) -> StoreKeys | None:
     with _lock:
         if (known := _opened.get(content)) is None:
             file = _parse(folder, content)
-            known = _opened[content] = StoreKeys(_all_masters(file, *_first_master(folder, file)), file.state != "decrypting")
+            known = _opened[content] = StoreKeys(
+                _all_masters(file, *_first_master(folder, file)), file.state != "decrypting"
+            )
         return known
+
+
+def sealer_of(folder: Path) -> Sealer:
+    """What seals and opens files under the key of the store in `folder`. Raises as `unlock` does."""
+    keys = unlock(folder)
+    return PLAIN if keys is None else keys.sealer
+
+
+def key_lock(folder: Path) -> FileLock:
+    """Held by whoever changes the key of a store, and while something is written under it without the store being open."""
+    return FileLock(folder / "key.lock", mode=0o600)
 
 
 def remember(folder: Path, keys: StoreKeys) -> None:
@@ -191,15 +201,22 @@ def _opened_by_passphrase(folder: Path, slots: Sequence[Mapping[str, Any]]) -> t
         if (found := _try(slots, given)) is not None:
             return found
         raise StoreLocked(f"{PASSPHRASE} is not the passphrase of the store in {folder}; set it to the right one")
-    if _ask is None:
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise StoreLocked(
             f"the store in {folder} is encrypted; set {PASSPHRASE}, or run `memlora rekey --keyring` to keep its key in"
             " the system's keyring"
         )
     for _ in range(_TRIES):
-        if (found := _try(slots, _ask(f"Passphrase of {folder}"))) is not None:
+        if (found := _try(slots, _ask(f"Passphrase of {folder}: "))) is not None:
             return found
     raise StoreLocked(f"that is not the passphrase of the store in {folder}; try again with the right one")
+
+
+def _ask(question: str) -> str:
+    try:
+        return getpass.getpass(question)
+    except EOFError:
+        raise StoreLocked(f"no passphrase was typed; type it, or set {PASSPHRASE}") from None
 
 
 def _try(slots: Sequence[Mapping[str, Any]], passphrase: str) -> tuple[str, bytes] | None:
