@@ -55,17 +55,17 @@ def snapshot_store(workspace: Workspace) -> Iterator[StoreSnapshot]:
     source = workspace.require_store().folder / "memories.db"
     with tempfile.TemporaryDirectory(prefix="memlora-mine-") as name:
         folder = Path(name)
-        keys = workspace.store.keys
-        if keys is not None:
+        store_keys = workspace.store.keys
+        if store_keys is not None:
             shutil.copyfile(source.with_name(KEY_FILE), folder / KEY_FILE)
         with closing(connect(source, store_keys, mode="mode=ro")) as theirs:
             copy_database(theirs, folder / "memories.db", store_keys)
         with Store(folder, workspace.embedding_fingerprint, create=False) as store:
             with store.snapshot() as connection:
-                store_keys = [row["key"] for row in connection.execute("SELECT key FROM exchanges ORDER BY id")]
+                exchange_keys = [row["key"] for row in connection.execute("SELECT key FROM exchanges ORDER BY id")]
                 lines = connection.execute("SELECT event, memory_id, new_text, exchange_key FROM history ORDER BY id")
                 history = [tuple(row) for row in lines]
-            said = tuple(_with_refs(store.exchange(key)) for key in keys)
+            said = tuple(_with_refs(store.exchange(key)) for key in exchange_keys)
         refs = {exchange.key: [message.ref for message in exchange.messages if message.ref] for exchange in said}
         provenance = Provenance()
         for event, memory_id, text, key in history:

@@ -11,7 +11,6 @@ takes seconds to build. Both only propose: `search.nearest` measures what they p
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import math
@@ -28,6 +27,7 @@ from numpy.typing import NDArray
 from memlora_mlx.errors import StoreBroken
 from memlora_mlx.files import atomic_paths, private_folder
 from memlora_mlx.memory.changes import EmbeddingFingerprint, Vector
+from memlora_mlx.memory.retrieval.sidecar import Sidecar, file_sha256
 from memlora_mlx.memory.retrieval.tables import MEMORIES, VectorTable, vectors_from
 from memlora_mlx.sealed_files import PLAIN, Sealer
 
@@ -213,19 +213,6 @@ class HnswIndex:
 
 
 @dataclass(frozen=True, slots=True)
-class _Sidecar:
-    """What must hold for a saved graph to be used."""
-
-    format: int
-    store: str
-    space: dict[str, Any]
-    revision: int
-    count: int
-    reach: float
-    sha256: str
-
-
-@dataclass(frozen=True, slots=True)
 class StoreRevision:
     """Where the database stands, as a transaction sees it."""
 
@@ -310,14 +297,14 @@ class OwnerIndex:
             # A crash, or another process, between the two leaves a pair that does not match, and is then rebuilt.
             with atomic_paths(self.path, self.path.with_suffix(".json")) as (new, described):
                 self.vectors.save(new, self._sealer)
-                sidecar = _Sidecar(
+                sidecar = Sidecar(
                     _FORMAT,
                     self._position.store,
                     asdict(self._position.embedding),
                     self.revision,
                     len(self.vectors),
                     self.vectors.quantisation_range,
-                    _sha256(new),
+                    file_sha256(new),
                 )
                 described.write_text(json.dumps(asdict(sidecar)), encoding="utf-8")
             self._unsaved = 0
@@ -327,12 +314,12 @@ class OwnerIndex:
     def _load(self, position: StoreRevision) -> None:
         """Take the saved graph if it is whole and of this store and space; otherwise stay empty."""
         try:
-            sidecar = _Sidecar(**json.loads(self.path.with_suffix(".json").read_text(encoding="utf-8")))
+            sidecar = Sidecar(**json.loads(self.path.with_suffix(".json").read_text(encoding="utf-8")))
             if (sidecar.format, sidecar.store, sidecar.space) != (_FORMAT, position.store, asdict(position.embedding)):
                 raise ValueError("it belongs to another store or embedding space")
             if not 0 < sidecar.revision <= position.revision:
                 raise ValueError("it is newer than the database")
-            if sidecar.sha256 != _sha256(self.path):
+            if sidecar.sha256 != file_sha256(self.path):
                 raise ValueError("its checksum is wrong")
             graph = HnswIndex.load(self.path, position.embedding.dim, sidecar.reach, self._sealer)
             if len(graph) != sidecar.count:
@@ -367,11 +354,7 @@ class OwnerIndexes:
     """
 
     def __init__(
-        self,
-        folder: Path,
-        exact_limit: int = EXACT_LIMIT,
-        table: VectorTable = MEMORIES,
-        sealer: Sealer = PLAIN,
+        self, folder: Path, exact_limit: int = EXACT_LIMIT, table: VectorTable = MEMORIES, sealer: Sealer = PLAIN
     ) -> None:
         self.folder = folder / table.name
         self._sealer = sealer
@@ -412,8 +395,3 @@ class OwnerIndexes:
             self._owners.clear()
             for path in [*self.folder.glob("*.usearch"), *self.folder.glob("*.json")]:
                 path.unlink(missing_ok=True)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -21,7 +21,7 @@ from memlora_mlx.errors import StoreError
 from memlora_mlx.files import atomic_paths, private_folder
 from memlora_mlx.memory.store.damage import find_damage
 from memlora_mlx.memory.store.database import Database, open_unchanging, translated_errors
-from memlora_mlx.memory.store.keys import StoreKeys, unlock
+from memlora_mlx.memory.store.keys import StoreKeys, database_keys
 
 KEPT = 7  # backups, each of another day
 _DAY = re.compile(r"(\d{4}-\d{2}-\d{2})\.db")
@@ -131,7 +131,7 @@ class DailyBackups:
 
 def read_backups(folder: Path) -> list[Backup]:
     """The backups of the store in `folder`, the newest first, each checked for damage."""
-    keys = unlock(folder)
+    keys = database_keys(folder)
     return [read_backup(path, keys) for path in daily_backups(folder)]
 
 

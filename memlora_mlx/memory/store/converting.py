@@ -28,6 +28,7 @@ from memlora_mlx.memory.store import checksums, encrypted_sqlite
 from memlora_mlx.memory.store.backups import backup_files
 from memlora_mlx.memory.store.database import Database, prepare_connection, translated_errors
 from memlora_mlx.memory.store.keys import (
+    DATABASE,
     KeyFile,
     State,
     StoreKeys,
@@ -43,7 +44,6 @@ from memlora_mlx.memory.store.keys import (
 from memlora_mlx.sealed_files import PLAIN, Sealer
 from memlora_mlx.settings import WORK_QUEUE
 
-DATABASE = "memories.db"
 _SCRATCH = ".saving-convert-"
 _WAIT_SECONDS = 5.0  # for commands that end soon
 OnStep = Callable[[str], None]
@@ -99,9 +99,10 @@ def finish_conversion(database: Database) -> Sealer:
     if file is None:
         return PLAIN
     if file.state != "encrypted" and not database.read_only:
-        _finish(folder)
+        _finish(folder, is_plain=database.keys is None)
     keys = unlock(folder)
-    database.keys = keys  # another one where a change of the key was finished or taken back
+    if database.keys is not None:
+        database.keys = keys  # another one where a change of the key was finished or taken back
     return PLAIN if keys is None else keys.sealer
 
 
@@ -143,9 +144,8 @@ def _convert(folder: Path, key: bytes | None, file: KeyFile, keys: StoreKeys, on
                 on_step("Copying the database under the new key." if keys.seals else "Copying the database.")
                 _replace(connection, path, keys.database_keys[0] if keys.seals else None)
             except BaseException:
-                _finish(folder)  # takes it back
+                _finish(folder, is_plain=encrypted_sqlite.is_plain(path))  # mostly takes it back
                 raise
-            path.with_name(f"{DATABASE}-journal").unlink(missing_ok=True)  # an empty one, of the old file
         on_step("Going through pictures and backups.")
         _finish_first(folder)
 
@@ -207,20 +207,22 @@ def _counts(connection: sqlite3.Connection) -> dict[str, int]:
     return {name: connection.execute(f'SELECT count(*) FROM "{name}"').fetchone()[0] for name in names}
 
 
-def _finish(folder: Path) -> None:
-    """Go on from whatever the key file and the database say, one process at a time."""
-    path = folder / DATABASE
+def _finish(folder: Path, *, is_plain: bool) -> None:
+    """Go on from whatever the key file and the database say, one process at a time.
+
+    Args:
+        is_plain: whether the database is.
+    """
     with key_lock(folder):
         file = read_key_file(folder)
         if file is None or file.state == "encrypted":
             return
         for scratch in folder.rglob(f"{_SCRATCH}*"):
             shutil.rmtree(scratch, ignore_errors=True)
-        plain = encrypted_sqlite.is_plain(path)
-        if file.state == "encrypting" and plain:  # it was not replaced
+        if file.state == "encrypting" and is_plain:  # it was not replaced
             write_key_file(folder, None)
             forget_slot(file.slots[0])
-        elif file.state == "decrypting" and not plain:
+        elif file.state == "decrypting" and not is_plain:
             write_key_file(folder, replace(file, state="encrypted"))
         elif file.state == "decrypting":
             _convert_files(folder, _unlocked(folder))
@@ -261,6 +263,8 @@ def _opens(path: Path, key: bytes) -> bool:
 
 
 def _convert_files(folder: Path, keys: StoreKeys) -> None:
+    """Write anew, as the keys say, all but the database. Each file is whole at any moment."""
+    (folder / f"{DATABASE}-journal").unlink(missing_ok=True)  # of the old database; the new one has another kind
     shutil.rmtree(folder / "indexes", ignore_errors=True)
     for path in sorted((folder / "images").glob("??/*")):
         if path.is_file() and not path.is_symlink():

@@ -15,7 +15,7 @@ from pathlib import Path
 from memlora_mlx.errors import StoreBroken, StoreBusy, StoreError, StoreFull, StoreReadOnly, StoreTooNew
 from memlora_mlx.files import private_folder
 from memlora_mlx.memory.store import checksums, encrypted_sqlite
-from memlora_mlx.memory.store.keys import StoreKeys, unlock
+from memlora_mlx.memory.store.keys import StoreKeys, database_keys
 from memlora_mlx.memory.store.schema import MIGRATIONS, WITH_CHECKSUMS
 
 BUSY_SECONDS = 60.0
@@ -69,7 +69,7 @@ class Database:
         """Open the file and bring it up to date. False: an encryption has put another file in its place meanwhile."""
         path, opened = self.path, _identity(self.path)
         try:
-            self.keys = None if encrypted_sqlite.is_plain(path) else unlock(self._key_folder)
+            self.keys = database_keys(self._key_folder)
             self._prepare(self.connection())
         except sqlite3.OperationalError as error:
             if _identity(path) != opened:
@@ -248,6 +248,7 @@ def open_unchanging(path: Path, keys: StoreKeys | None) -> sqlite3.Connection:
     Args:
         keys: of the store that it is a copy of.
     """
+    keys = None if encrypted_sqlite.is_plain(path) else keys  # from before the encryption
     connection = encrypted_sqlite.connect(path, keys, mode="mode=ro&immutable=1")
     prepare_connection(connection)
     return connection

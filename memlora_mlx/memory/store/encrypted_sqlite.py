@@ -1,7 +1,6 @@
 """Connections to a database that may be encrypted. SQLCipher is imported only where one is.
 
-Whether a file is encrypted is told by its first bytes, so that plain copies from before the encryption can still be
-read. SQLCipher's errors are raised as those of Python's own `sqlite3`, which the rest of the store knows.
+SQLCipher's errors are raised as those of Python's own `sqlite3`, which the rest of the store knows.
 """
 
 from __future__ import annotations
@@ -34,7 +33,10 @@ _CODES = {
 
 
 def is_plain(path: Path) -> bool:
-    """Whether a file begins as an SQLite database does that is not encrypted."""
+    """Whether a file begins as an SQLite database does that is not encrypted.
+
+    Not for a database that this process has open: closing any file of it takes away the locks that SQLite holds on it.
+    """
     return _head(path) == PLAIN_HEADER
 
 
@@ -47,14 +49,14 @@ def connect(path: Path, keys: StoreKeys | None, *, mode: str = "mode=rwc", timeo
     """A connection in autocommit mode that any thread may use, whether the database is encrypted or not.
 
     Args:
-        keys: of the store; a new file is encrypted where it has some.
+        keys: of the database; None where it is plain.
         mode: the parameters of SQLite's URI.
 
     Raises:
         sqlite3.DatabaseError: the file is no database, or none of the keys opens it.
         ExtraMissing: SQLCipher is not installed.
     """
-    if keys is None or is_plain(path):
+    if keys is None:
         address = f"{path.resolve().as_uri()}?{mode}"
         return sqlite3.connect(address, uri=True, timeout=timeout, isolation_level=None, check_same_thread=False)
     for key in keys.database_keys[:-1]:  # more than one while the key is being changed

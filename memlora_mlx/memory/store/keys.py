@@ -25,8 +25,10 @@ from filelock import FileLock
 from memlora_mlx.errors import StoreBroken, StoreLocked
 from memlora_mlx.extras import require
 from memlora_mlx.files import atomic_write
+from memlora_mlx.memory.store.encrypted_sqlite import is_plain
 from memlora_mlx.sealed_files import PLAIN, Sealer, derived_key
 
+DATABASE = "memories.db"
 KEY_FILE = "key.json"
 PASSPHRASE = "MEMLORA_PASSPHRASE"
 SERVICE = "memlora"  # in the keyring
@@ -116,6 +118,17 @@ def unlock(folder: Path) -> StoreKeys | None:
                 _all_masters(file, *_first_master(folder, file)), file.state != "decrypting"
             )
         return known
+
+
+def database_keys(folder: Path) -> StoreKeys | None:
+    """The keys of the database of the store in `folder`; None where that is plain. Raises as `unlock` does."""
+    file = read_key_file(folder)
+    if file is None:
+        return None
+    # Only while it is being converted the database itself has to be looked at.
+    if file.state in ("encrypting", "decrypting") and is_plain(folder / DATABASE):
+        return None
+    return unlock(folder)
 
 
 def sealer_of(folder: Path) -> Sealer:

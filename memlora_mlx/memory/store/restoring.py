@@ -22,10 +22,9 @@ from memlora_mlx.files import atomic_folder, flush_to_disk, private_folder, repl
 from memlora_mlx.memory.store.backups import Backup, backup_folder, read_backup, read_backups
 from memlora_mlx.memory.store.database import Database, copy_database, open_unchanging, translated_errors
 from memlora_mlx.memory.store.encrypted_sqlite import connect
-from memlora_mlx.memory.store.keys import StoreKeys, unlock
+from memlora_mlx.memory.store.keys import DATABASE, StoreKeys, database_keys
 from memlora_mlx.memory.store.salvage import SalvageReport, salvage_rows
 
-DATABASE = "memories.db"
 _BESIDE = ("-wal", "-shm", "-journal")  # SQLite's own files
 BUSY_SECONDS = 10.0
 # Errors that say nothing against the file.
@@ -60,7 +59,7 @@ def choose_backup(folder: Path, day: date | None = None) -> Backup:
     path = backup_folder(folder) / f"{day.isoformat()}.db"
     if not path.is_file():
         raise StoreError(f"there is no backup of {day}; `memlora restore --list` shows those that are there")
-    backup = read_backup(path, unlock(folder))
+    backup = read_backup(path, database_keys(folder))
     if backup.problem is not None:
         raise StoreError(f"the backup of {day} is damaged ({backup.problem}); choose another day")
     return backup
@@ -74,7 +73,7 @@ def restore_backup(folder: Path, backup: Backup, now: datetime) -> Path | None:
         StoreFull, StoreReadOnly: the store's folder cannot be written; nothing has changed.
     """
     with _new_database(folder) as scratch:
-        keys = unlock(folder)
+        keys = database_keys(folder)
         with closing(open_unchanging(backup.path, keys)) as source:
             copy_database(source, scratch, keys)
         return _put_in_place(folder, scratch, now)
@@ -89,7 +88,7 @@ def salvage_store(folder: Path, now: datetime) -> tuple[SalvageReport, Path | No
     """
     path = folder / DATABASE
     with _new_database(folder) as scratch:
-        keys = unlock(folder)
+        keys = database_keys(folder)
         with translated_errors(path), closing(_open_damaged(path, keys)) as source:
             report = salvage_rows(source, scratch, folder)
         return report, _put_in_place(folder, scratch, now)
@@ -105,7 +104,7 @@ def _new_database(folder: Path) -> Iterator[Path]:
 
 
 def _put_in_place(folder: Path, scratch: Path, now: datetime) -> Path | None:
-    keys = unlock(folder)
+    keys = database_keys(folder)
     _give_identity(scratch, folder, keys)
     path = folder / DATABASE
     kept = _put_aside(folder, now, keys) if path.is_file() else None
