@@ -66,15 +66,21 @@ def encrypt_store(folder: Path, passphrase: str | None, on_step: OnStep) -> None
     if read_key_file(folder) is not None:
         raise UsageError(f"the store in {folder} is encrypted already; `memlora rekey` gives it another key")
     master = secrets.token_bytes(32)
-    file = KeyFile("encrypting", (new_slot(master, passphrase),))
-    _convert(folder, None, file, StoreKeys((master,)), on_step)
+    _convert(
+        folder,
+        None,
+        lambda: KeyFile("encrypting", (new_slot(master, passphrase),)),
+        StoreKeys((master,)),
+        on_step,
+    )
 
 
 def decrypt_store(folder: Path, on_step: OnStep) -> None:
     """Decrypt the store in `folder`, or finish that. The key is forgotten. Raises as `encrypt_store`, and StoreLocked."""
     _finish_first(folder)
     file, keys = _require_encrypted(folder)
-    _convert(folder, keys.database_keys[0], replace(file, state="decrypting"), replace(keys, seals=False), on_step)
+    plain = replace(keys, seals=False)
+    _convert(folder, keys.database_keys[0], lambda: replace(file, state="decrypting"), plain, on_step)
 
 
 def rekey_store(folder: Path, passphrase: str | None, on_step: OnStep) -> None:
@@ -83,8 +89,11 @@ def rekey_store(folder: Path, passphrase: str | None, on_step: OnStep) -> None:
     file, keys = _require_encrypted(folder)
     master = secrets.token_bytes(32)
     both = StoreKeys((master, *keys.masters))
-    changed = KeyFile("rekeying", (new_slot(master, passphrase), *file.slots))
-    _convert(folder, keys.database_keys[0], linked(changed, both.masters), both, on_step)
+
+    def changed() -> KeyFile:
+        return linked(KeyFile("rekeying", (new_slot(master, passphrase), *file.slots)), both.masters)
+
+    _convert(folder, keys.database_keys[0], changed, both, on_step)
 
 
 def finish_conversion(database: Database) -> Sealer:
@@ -131,14 +140,21 @@ def _finish_first(folder: Path) -> None:
         database.close()
 
 
-def _convert(folder: Path, key: bytes | None, file: KeyFile, keys: StoreKeys, on_step: OnStep) -> None:
-    """Replace the database, under the key it has now, by one as the key file says, and then the other files."""
+def _convert(
+    folder: Path, key: bytes | None, make_file: Callable[[], KeyFile], keys: StoreKeys, on_step: OnStep
+) -> None:
+    """Replace the database by one under other keys, and then the other files.
+
+    Args:
+        key: of the database now.
+        make_file: makes the new key file, once nobody else can open the store.
+    """
     path = folder / DATABASE
     with translated_errors(path):
         with _alone(path, key) as connection:
             on_step("Checking the database.")
             _check(connection, path)
-            write_key_file(folder, file)
+            write_key_file(folder, make_file())
             remember(folder, keys)
             try:
                 on_step("Copying the database under the new key." if keys.seals else "Copying the database.")
