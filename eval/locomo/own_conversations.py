@@ -55,7 +55,7 @@ def snapshot_store(workspace: Workspace) -> Iterator[StoreSnapshot]:
     source = workspace.require_store().folder / "memories.db"
     with tempfile.TemporaryDirectory(prefix="memlora-mine-") as name:
         folder = Path(name)
-        store_keys = workspace.store.keys
+        store_keys = workspace.store.database.keys
         if store_keys is not None:
             shutil.copyfile(source.with_name(KEY_FILE), folder / KEY_FILE)
         with closing(connect(source, store_keys, mode="mode=ro")) as theirs:

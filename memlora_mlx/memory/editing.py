@@ -163,7 +163,7 @@ class Editor:
     def _correct(self, memory_id: str, facts: Sequence[str] = ()) -> str | None:
         """Bring the training examples up to date. Returns why that was not possible."""
         try:
-            if self._store.keys is None:  # an encrypted store leaves no plain words beside it
+            if self._store.database.keys is None:  # an encrypted store leaves no plain words beside it
                 update_corrections(self._store, self._home, memory_id, facts=facts)
         except (OSError, BadTrainingData) as error:
             reason = getattr(error, "strerror", None) or str(error)

@@ -10,12 +10,9 @@ import functools
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, Protocol, cast
 
 from memlora_mlx.extras import require
-
-if TYPE_CHECKING:
-    from memlora_mlx.memory.store.keys import StoreKeys
 
 PLAIN_HEADER = b"SQLite format 3\0"
 # Of errors that come without a code.
@@ -32,6 +29,13 @@ _CODES = {
 }
 
 
+class DatabaseKeys(Protocol):
+    """What opens a database: one key, or two while it is being changed, the new one first."""
+
+    @property
+    def database_keys(self) -> Sequence[bytes]: ...
+
+
 def is_plain(path: Path) -> bool:
     """Whether a file begins as an SQLite database does that is not encrypted.
 
@@ -45,7 +49,9 @@ def is_encrypted(path: Path) -> bool:
     return path.is_file() and _head(path) not in (b"", PLAIN_HEADER)
 
 
-def connect(path: Path, keys: StoreKeys | None, *, mode: str = "mode=rwc", timeout: float = 5.0) -> sqlite3.Connection:
+def connect(
+    path: Path, keys: DatabaseKeys | None, *, mode: str = "mode=rwc", timeout: float = 5.0
+) -> sqlite3.Connection:
     """A connection in autocommit mode that any thread may use, whether the database is encrypted or not.
 
     Args:

@@ -43,7 +43,6 @@ from memlora_mlx.memory.store.converting import finish_conversion
 from memlora_mlx.memory.store.database import BUSY_SECONDS, Database
 from memlora_mlx.memory.store.exchanges import delete_conversations, insert_if_new
 from memlora_mlx.memory.store.images import ImageStore, erase_released_images
-from memlora_mlx.memory.store.keys import StoreKeys
 from memlora_mlx.memory.store.owner_indexes import current_indexes
 from memlora_mlx.memory.store.transactions import Transaction
 from memlora_mlx.records import Exchange, MemoryRecord, Neighbour, Scope
@@ -124,11 +123,6 @@ class Store:
         except BaseException:
             self.database.close()
             raise
-
-    @property
-    def keys(self) -> StoreKeys | None:
-        """What it is encrypted with, if it is."""
-        return self.database.keys
 
     def __enter__(self) -> Self:
         return self
