@@ -57,8 +57,7 @@ class ChatScreen(ConversationKeys):
         self._reply_lock = asyncio.Lock()
 
     def compose_body(self) -> Iterable[Widget]:
-        settings = self.backend.settings
-        history = _typed_before(settings)
+        history = _typed_before(self.backend.settings)
         log = VerticalScroll(Static(WELCOME, id="welcome", markup=False), id="log", can_focus=False)
         yield Horizontal(
             Vertical(
