@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from bit_flips import SPACE, embed, make_store
 from PIL import Image as Pixels
+from test_migrations import as_of
 
 from memlora_mlx.errors import StoreBroken, StoreBusy, StoreLocked, UsageError
 from memlora_mlx.memory.changes import Add
@@ -23,8 +24,10 @@ from memlora_mlx.memory.encryption import plain_files
 from memlora_mlx.memory.store import keys
 from memlora_mlx.memory.store.backups import back_up, daily_backups, read_backups
 from memlora_mlx.memory.store.converting import decrypt_store, describe, encrypt_store, rekey_store
+from memlora_mlx.memory.store.encrypted_sqlite import export
 from memlora_mlx.memory.store.integrity import check_store, repair_store
 from memlora_mlx.memory.store.restoring import choose_backup, restore_backup, salvage_store
+from memlora_mlx.memory.store.schema import MIGRATIONS
 from memlora_mlx.memory.store.store import Store
 from memlora_mlx.records import Exchange, Image, Message, Scope
 from memlora_mlx.serve.work_queue import WorkQueue
@@ -255,6 +258,19 @@ def test_a_damaged_store_is_left_as_it_is(home: Path) -> None:
     with pytest.raises(StoreBroken, match="left as it is"):
         encrypt_store(folder, "secret", nothing)
     assert keys.read_key_file(folder) is None
+
+
+def test_an_older_encrypted_store_is_migrated(made: tuple[Path, bytes], tmp_path: Path) -> None:
+    as_of(len(MIGRATIONS) - 2, made[0] / "store", tmp_path / "old")
+    folder = tmp_path / "store"
+    folder.mkdir()
+    master = bytes(range(32))
+    keys.write_key_file(folder, keys.KeyFile("encrypted", (keys.new_slot(master, "secret"),)))
+    (folder / "memories.db").touch()
+    export(tmp_path / "old" / "memories.db", None, folder / "memories.db", keys.StoreKeys((master,)).database_keys[0])
+    with opened(made[0] / "store") as now, opened(folder) as store:
+        assert [memory.text for memory in store.list(scope=ANN)] == [memory.text for memory in now.list(scope=ANN)]
+    assert traces(folder) == []
 
 
 # What each command does, the passphrases before and after, and whether the store is encrypted before and after.
