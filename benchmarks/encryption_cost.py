@@ -17,6 +17,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from memlora_mlx import __version__
 from memlora_mlx.memory.changes import Add, EmbeddingFingerprint, Vector
@@ -32,9 +33,9 @@ ANN = Scope("ann")
 Times = dict[str, list[float]]  # milliseconds, of the plain store and of the encrypted one
 
 
-def vectors(count: int, seed: int) -> np.ndarray:
+def vectors(count: int, seed: int) -> NDArray[np.float32]:
     made = np.random.default_rng(seed).standard_normal((count, DIM)).astype(np.float32)
-    return made / np.linalg.norm(made, axis=1, keepdims=True)
+    return np.asarray(made / np.linalg.norm(made, axis=1, keepdims=True), dtype=np.float32)
 
 
 def fill(folder: Path, count: int) -> None:
