@@ -23,10 +23,10 @@ from memlora_mlx.eval.systems.system import OnPhaseProgress, RunContext, SystemR
 from memlora_mlx.memory import stages
 from memlora_mlx.memory.store.database import copy_database
 from memlora_mlx.memory.store.encrypted_sqlite import connect
-from memlora_mlx.memory.store.keys import KEY_FILE
 from memlora_mlx.memory.store.store import Store
 from memlora_mlx.memory.workspace import Workspace
 from memlora_mlx.records import Exchange, Message
+from memlora_mlx.settings import KEY_FILE
 
 QUESTIONS = 50  # unless another number is asked for
 GAP = "____"

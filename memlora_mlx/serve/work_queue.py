@@ -21,8 +21,8 @@ from typing import Any
 
 from memlora_mlx.errors import MemloraError, StoreBroken
 from memlora_mlx.files import atomic_write, private_folder
-from memlora_mlx.memory.store.keys import key_lock, read_key_file, sealer_of
-from memlora_mlx.settings import WORK_QUEUE
+from memlora_mlx.sealed_files import PLAIN, Sealer
+from memlora_mlx.settings import KEY_FILE, WORK_QUEUE
 
 LOCK_FILE = "worker.lock"  # in the folder; held by the process that works it off
 MAX_WAITING = 10_000  # calls; a worker that never runs must not fill the disk
@@ -62,11 +62,13 @@ class WorkQueue:
         path = self.folder / name
         content = json.dumps({"operation": operation, "arguments": dict(arguments)}).encode()
         try:
-            if read_key_file(self._store) is None:
-                atomic_write(path, content)
-            else:
+            if self._is_encrypted():
+                from memlora_mlx.memory.store.keys import key_lock
+
                 with key_lock(self._store):
-                    sealer_of(self._store).write(path, content)
+                    self._sealer().write(path, content)
+            else:
+                atomic_write(path, content)
         except OSError as error:
             raise MemloraError(f"cannot write {self.folder}: {error.strerror}; check its permissions") from error
         return path
@@ -86,7 +88,7 @@ class WorkQueue:
         """
         for path in self._paths():
             try:
-                content = json.loads(sealer_of(self._store).read(path))
+                content = json.loads(self._sealer().read(path))
                 return QueuedCall(path, str(content["operation"]), dict(content["arguments"]))
             except FileNotFoundError:
                 continue
@@ -106,6 +108,16 @@ class WorkQueue:
 
     def count_failed(self) -> int:
         return len(list(self.failed.glob("*.json")))
+
+    def _is_encrypted(self) -> bool:
+        return (self._store / KEY_FILE).exists()
+
+    def _sealer(self) -> Sealer:
+        if not self._is_encrypted():
+            return PLAIN
+        from memlora_mlx.memory.store.keys import sealer_of  # here: a hook has no use for SQLite otherwise
+
+        return sealer_of(self._store)
 
     def _paths(self) -> list[Path]:
         return sorted(self.folder.glob("*.json"))

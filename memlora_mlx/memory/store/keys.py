@@ -27,9 +27,9 @@ from memlora_mlx.extras import require
 from memlora_mlx.files import atomic_write
 from memlora_mlx.memory.store.encrypted_sqlite import is_plain
 from memlora_mlx.sealed_files import PLAIN, Sealer, derived_key
+from memlora_mlx.settings import KEY_FILE
 
 DATABASE = "memories.db"
-KEY_FILE = "key.json"
 PASSPHRASE = "MEMLORA_PASSPHRASE"
 SERVICE = "memlora"  # in the keyring
 _FORMAT = 1
