@@ -179,7 +179,7 @@ def _alone(path: Path, key: bytes | None) -> Iterator[sqlite3.Connection]:
             connection.execute("BEGIN EXCLUSIVE")
             connection.execute("COMMIT")
             break
-        except sqlite3.OperationalError as error:
+        except BaseException as error:
             connection.close()
             if getattr(error, "sqlite_errorcode", 0) & 0xFF != sqlite3.SQLITE_BUSY:
                 raise

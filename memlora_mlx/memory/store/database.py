@@ -70,7 +70,7 @@ class Database:
         path, opened = self.path, _identity(self.path)
         try:
             self.keys = database_keys(self._key_folder)
-            self._prepare(self.connection())
+            self._prepare_or_close()
         except sqlite3.OperationalError as error:
             if _identity(path) != opened:
                 return False
@@ -79,9 +79,8 @@ class Database:
                 raise
             if (wal := path.with_name(path.name + "-wal")).is_file() and wal.stat().st_size:
                 raise
-            self.close()
             self._closed, self._immutable, self.read_only = False, True, True
-            self._prepare(self.connection())
+            self._prepare_or_close()
         except sqlite3.DatabaseError:
             if _identity(path) == opened:
                 raise
@@ -202,6 +201,14 @@ class Database:
         connection.execute("PRAGMA fullfsync = ON")
         connection.execute("PRAGMA checkpoint_fullfsync = ON")
         return connection
+
+    def _prepare_or_close(self) -> None:
+        """Make the file ready for use. If that fails, no connection stays open: SQLite keeps its journal while one is."""
+        try:
+            self._prepare(self.connection())
+        except BaseException:
+            self.close()
+            raise
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
         version = _version(connection)

@@ -69,7 +69,7 @@ def connect(
         connection = open_with(path, key, mode=mode, timeout=timeout)
         try:
             connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-        except sqlite3.DatabaseError as error:
+        except BaseException as error:
             connection.close()
             if getattr(error, "sqlite_errorcode", 0) & 0xFF != sqlite3.SQLITE_NOTADB:
                 raise

@@ -164,7 +164,11 @@ def _put_aside(folder: Path, now: datetime, keys: StoreKeys | None) -> Path:
 
 def _connect(path: Path, keys: StoreKeys | None) -> sqlite3.Connection:
     connection = connect(path, keys, timeout=BUSY_SECONDS)
-    connection.execute("SELECT count(*) FROM sqlite_master").fetchone()  # fails here where it is no database
+    try:
+        connection.execute("SELECT count(*) FROM sqlite_master").fetchone()  # fails here where it is no database
+    except BaseException:
+        connection.close()  # else SQLite keeps its journal, which would be taken for that of the next database here
+        raise
     return connection
 
 
