@@ -135,8 +135,8 @@ def read_backups(folder: Path) -> list[Backup]:
     return [read_backup(path, keys) for path in daily_backups(folder)]
 
 
-def read_backup(path: Path, keys: StoreKeys | None) -> Backup:
-    """A backup of the store that the keys are of, checked for damage."""
+def read_backup(path: Path, keys: StoreKeys | None = None) -> Backup:
+    """A backup of the store that the keys are of, if it has some, checked for damage."""
     match = _DAY.fullmatch(path.name)
     day, size = date.fromisoformat(match[1] if match else "1970-01-01"), path.stat().st_size
     try:
