@@ -89,7 +89,11 @@ def measure_conflicts(workspace: Workspace, cache: Cache, options: argparse.Name
     print("| conflicts | exact | 95 % |\n|---|---:|---|")
     for way in WAYS:
         done = benchmark.run(
-            workspace, ("base",), limit=options.dialogues, context=_context(workspace, cache, way), on_progress=_progress
+            workspace,
+            ("base",),
+            limit=options.dialogues,
+            context=_context(workspace, cache, way),
+            on_progress=_progress,
         )
         overall = done["systems"]["base"]["overall"]
         low, high = overall["interval"]
@@ -101,7 +105,7 @@ def measure_questions(workspace: Workspace, cache: Cache, options: argparse.Name
     scorer = workspace_scorer(workspace)
     for way in WAYS:
         context = _context(workspace, cache, way)
-        [case] = answerable(options.locomo, SPLITS["paper"].validation, options.exchanges, None)
+        [case] = answerable(options.locomo, list(SPLITS["paper"].validation), options.exchanges, None)
         calls = engine_with_experts(workspace, context, ())
         found = run_end_to_end(calls, context, scorer, case)
         scores = 100 * np.array([one.token_f1 for one in found.scores])

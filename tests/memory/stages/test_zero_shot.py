@@ -73,7 +73,9 @@ def test_the_student_decides_and_experts_are_never_shown_examples(
     (tiny_home / "models").mkdir(parents=True)
     (tiny_home / "config.toml").write_text(entry)
     staged = shutil.copytree(tiny_student, tiny_home / "staged")
-    move_into_place(ModelManifest(name="mine", repository="a/mine"), staged, tiny_home / "models" / "mine", hashes=False)
+    move_into_place(
+        ModelManifest(name="mine", repository="a/mine"), staged, tiny_home / "models" / "mine", hashes=False
+    )
     student = "mine" if entry else str(tiny_student)
     with Workspace(load_settings({"student": student})) as workspace:
         options = workspace.pipeline_options
