@@ -80,7 +80,9 @@ def measure_extraction(workspace: Workspace, cache: Cache, options: argparse.Nam
 
 def measure_updates(workspace: Workspace, cache: Cache, options: argparse.Namespace) -> None:
     examples = dialogue_examples(workspace, options.lives, held_out=True)
-    print("| update | facts right | ADD | DELETE | NONE | UPDATE |\n|---|---|---:|---:|---:|---:|")
+    print(
+        "| update | facts right | wrong deletions | ADD | DELETE | NONE | UPDATE |\n|---|---|---:|---:|---:|---:|---:|"
+    )
     for way in WAYS:
         print(f"| {way} | {update_row(workspace, cache, examples, way)} |", flush=True)
 
@@ -181,7 +183,8 @@ def update_row(workspace: Workspace, cache: Cache, examples: Sequence[TrainingEx
     events = found["events"]
     by_event = [events.get(event, {"right": 0, "of": 0}) for event in ("ADD", "DELETE", "NONE", "UPDATE")]
     cells = " | ".join(f"{one['right']} of {one['of']}" for one in by_event)
-    return f"{right.value:.0%} of {found['facts']} ({right.low:.0%} to {right.high:.0%}) | {cells}"
+    share = f"{right.value:.0%} of {found['facts']} ({right.low:.0%} to {right.high:.0%})"
+    return f"{share} | {found['wrong_deletions']} of {found['facts']} | {cells}"
 
 
 def _right(workspace: Workspace, facts: Sequence[str], gold: Sequence[str]) -> int:
