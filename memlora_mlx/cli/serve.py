@@ -68,6 +68,7 @@ def serve_command(
     """
     from memlora_mlx.errors import UsageError
     from memlora_mlx.extras import require
+    from memlora_mlx.memory.store.keys import unlock
     from memlora_mlx.settings import load_settings
 
     require("serve", "memlora serve")
@@ -84,6 +85,7 @@ def serve_command(
         return
     if dry_run:
         raise UsageError("--dry-run goes with --install or --uninstall.")
+    unlock(settings.store_folder)  # where the key cannot be had, it says so now and not at the first call
     serve(settings, options, _say_ready)
 
 

@@ -11,7 +11,6 @@ takes seconds to build. Both only propose: `search.nearest` measures what they p
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import math
@@ -25,9 +24,12 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from memlora_mlx.errors import StoreBroken
 from memlora_mlx.files import atomic_paths, private_folder
 from memlora_mlx.memory.changes import EmbeddingFingerprint, Vector
+from memlora_mlx.memory.retrieval.sidecar import Sidecar, file_sha256
 from memlora_mlx.memory.retrieval.tables import MEMORIES, VectorTable, vectors_from
+from memlora_mlx.sealed_files import PLAIN, Sealer
 
 EXACT_LIMIT = 5_000
 _FORMAT = 2  # of the sidecar file
@@ -180,15 +182,18 @@ class HnswIndex:
         gaps -= query / self._unit
         return Candidates(keys, np.vecdot(gaps, gaps) * self._unit**2)
 
-    def save(self, path: Path) -> None:
-        self._index.save(str(path))
+    def save(self, path: Path, sealer: Sealer) -> None:
+        if sealer.is_plain:
+            self._index.save(str(path))
+        else:
+            path.write_bytes(sealer.seal(bytes(self._index.save()), path.name))
 
     @classmethod
-    def load(cls, path: Path, dim: int, quantisation_range: float) -> HnswIndex:
+    def load(cls, path: Path, dim: int, quantisation_range: float, sealer: Sealer) -> HnswIndex:
         """Raises ValueError: the file is of another kind. Its bytes must have been checked: usearch does not."""
         from usearch.index import Index
 
-        index = Index.restore(str(path))
+        index = Index.restore(str(path) if sealer.is_plain else sealer.read(path))
         if index is None or index.ndim != dim:
             raise ValueError(f"not an index of {dim} dimensions")
         index.expansion_add = 128
@@ -208,19 +213,6 @@ class HnswIndex:
 
 
 @dataclass(frozen=True, slots=True)
-class _Sidecar:
-    """What must hold for a saved graph to be used."""
-
-    format: int
-    store: str
-    space: dict[str, Any]
-    revision: int
-    count: int
-    reach: float
-    sha256: str
-
-
-@dataclass(frozen=True, slots=True)
 class StoreRevision:
     """Where the database stands, as a transaction sees it."""
 
@@ -234,9 +226,16 @@ class OwnerIndex:
     """One owner's vectors of one table, at one revision."""
 
     def __init__(
-        self, owner: int, folder: Path, exact_limit: int, position: StoreRevision, table: VectorTable = MEMORIES
+        self,
+        owner: int,
+        folder: Path,
+        exact_limit: int,
+        position: StoreRevision,
+        table: VectorTable = MEMORIES,
+        sealer: Sealer = PLAIN,
     ) -> None:
         self.owner = owner
+        self._sealer = sealer
         self.table = table
         self.revision = 0
         self.vectors: VectorIndex = FlatIndex(position.embedding.dim)
@@ -297,37 +296,37 @@ class OwnerIndex:
             private_folder(self._folder)
             # A crash, or another process, between the two leaves a pair that does not match, and is then rebuilt.
             with atomic_paths(self.path, self.path.with_suffix(".json")) as (new, described):
-                self.vectors.save(new)
-                sidecar = _Sidecar(
+                self.vectors.save(new, self._sealer)
+                sidecar = Sidecar(
                     _FORMAT,
                     self._position.store,
                     asdict(self._position.embedding),
                     self.revision,
                     len(self.vectors),
                     self.vectors.quantisation_range,
-                    _sha256(new),
+                    file_sha256(new),
                 )
                 described.write_text(json.dumps(asdict(sidecar)), encoding="utf-8")
             self._unsaved = 0
-        except (OSError, RuntimeError) as error:
+        except (OSError, RuntimeError, OverflowError) as error:
             _LOG.info("index of owner %d stays in memory: %s", self.owner, error)
 
     def _load(self, position: StoreRevision) -> None:
         """Take the saved graph if it is whole and of this store and space; otherwise stay empty."""
         try:
-            sidecar = _Sidecar(**json.loads(self.path.with_suffix(".json").read_text(encoding="utf-8")))
+            sidecar = Sidecar(**json.loads(self.path.with_suffix(".json").read_text(encoding="utf-8")))
             if (sidecar.format, sidecar.store, sidecar.space) != (_FORMAT, position.store, asdict(position.embedding)):
                 raise ValueError("it belongs to another store or embedding space")
             if not 0 < sidecar.revision <= position.revision:
                 raise ValueError("it is newer than the database")
-            if sidecar.sha256 != _sha256(self.path):
+            if sidecar.sha256 != file_sha256(self.path):
                 raise ValueError("its checksum is wrong")
-            graph = HnswIndex.load(self.path, position.embedding.dim, sidecar.reach)
+            graph = HnswIndex.load(self.path, position.embedding.dim, sidecar.reach, self._sealer)
             if len(graph) != sidecar.count:
                 raise ValueError("its count is wrong")
         except FileNotFoundError:
             return
-        except (OSError, ValueError, TypeError, RuntimeError) as error:
+        except (OSError, ValueError, TypeError, RuntimeError, StoreBroken) as error:
             _LOG.info("saved index of owner %d is not used: %s", self.owner, error)
             return
         self.vectors, self.revision = graph, sidecar.revision
@@ -354,8 +353,11 @@ class OwnerIndexes:
     Take the lock before beginning the transaction: then a transaction never sees an older state than the indexes do.
     """
 
-    def __init__(self, folder: Path, exact_limit: int = EXACT_LIMIT, table: VectorTable = MEMORIES) -> None:
+    def __init__(
+        self, folder: Path, exact_limit: int = EXACT_LIMIT, table: VectorTable = MEMORIES, sealer: Sealer = PLAIN
+    ) -> None:
         self.folder = folder / table.name
+        self._sealer = sealer
         self.table = table
         self.lock = threading.RLock()
         self._exact_limit = exact_limit
@@ -364,7 +366,9 @@ class OwnerIndexes:
     def current(self, connection: sqlite3.Connection, owner: int, position: StoreRevision, count: int) -> OwnerIndex:
         index = self._owners.get(owner)
         if index is None:
-            index = self._owners[owner] = OwnerIndex(owner, self.folder, self._exact_limit, position, self.table)
+            index = self._owners[owner] = OwnerIndex(
+                owner, self.folder, self._exact_limit, position, self.table, self._sealer
+            )
         try:
             index.catch_up(connection, position, count)
         except BaseException:
@@ -391,8 +395,3 @@ class OwnerIndexes:
             self._owners.clear()
             for path in [*self.folder.glob("*.usearch"), *self.folder.glob("*.json")]:
                 path.unlink(missing_ok=True)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

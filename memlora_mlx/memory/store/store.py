@@ -39,6 +39,7 @@ from memlora_mlx.memory.retrieval.search import nearest
 from memlora_mlx.memory.retrieval.tables import MEMORIES, MESSAGES
 from memlora_mlx.memory.store import full_text, meta, rows
 from memlora_mlx.memory.store.backups import DailyBackups
+from memlora_mlx.memory.store.converting import finish_conversion
 from memlora_mlx.memory.store.database import BUSY_SECONDS, Database
 from memlora_mlx.memory.store.exchanges import delete_conversations, insert_if_new
 from memlora_mlx.memory.store.images import ImageStore, erase_released_images
@@ -103,15 +104,14 @@ class Store:
         daily_backups: bool = False,
         busy_seconds: float = BUSY_SECONDS,
     ) -> None:
-        self.folder = folder
-        self.expected_embedding = embedding
-        self.clock = clock
+        self.folder, self.expected_embedding, self.clock = folder, embedding, clock
         self.database = Database(folder / "memories.db", create=create, busy_seconds=busy_seconds)
         self._backups = DailyBackups(self.database, is_on=daily_backups)
-        self.indexes = OwnerIndexes(folder / "indexes", exact_limit)
-        self.message_indexes = OwnerIndexes(folder / "indexes", exact_limit, MESSAGES)
-        self.images = ImageStore(folder / "images", keep_location=keep_location)
         try:
+            sealer = finish_conversion(self.database)
+            self.indexes = OwnerIndexes(folder / "indexes", exact_limit, sealer=sealer)
+            self.message_indexes = OwnerIndexes(folder / "indexes", exact_limit, MESSAGES, sealer)
+            self.images = ImageStore(folder / "images", keep_location=keep_location, sealer=sealer)
             self.embedding = meta.stored_embedding(self.database, embedding)
             if not any_embedding:
                 meta.check_embedding(self.embedding, embedding, folder)
