@@ -14,15 +14,16 @@ import numpy as np
 
 from memlora_mlx.memory.changes import Vector
 from memlora_mlx.memory.retrieval.filters import MATCH_ALL, Condition, all_of
-from memlora_mlx.memory.retrieval.index import Candidates, Keys, OwnerIndex
+from memlora_mlx.memory.retrieval.indexes import OwnerVectors
 from memlora_mlx.memory.retrieval.tables import MEMORIES, VectorTable, vectors_from
+from memlora_mlx.memory.retrieval.vectors import Candidates, Keys
 
 RankedRows = list[tuple[int, float]]  # rowid and distance
 
 
 def nearest(
     connection: sqlite3.Connection,
-    indexes: Sequence[OwnerIndex],
+    indexes: Sequence[OwnerVectors],
     query: Vector,
     limit: int,
     *,

@@ -34,7 +34,8 @@ from memlora_mlx.memory.changes import (
 )
 from memlora_mlx.memory.retrieval.conditions import expiry, ranges
 from memlora_mlx.memory.retrieval.filters import Condition, all_of, from_filters, not_expired
-from memlora_mlx.memory.retrieval.index import EXACT_LIMIT, OwnerIndexes
+from memlora_mlx.memory.retrieval.index import EXACT_LIMIT
+from memlora_mlx.memory.retrieval.indexes import OwnerIndexes
 from memlora_mlx.memory.retrieval.search import nearest
 from memlora_mlx.memory.retrieval.tables import MEMORIES, MESSAGES
 from memlora_mlx.memory.store import full_text, meta, rows
@@ -108,8 +109,10 @@ class Store:
         self.clock = clock
         self.database = Database(folder / "memories.db", create=create, busy_seconds=busy_seconds)
         self._backups = DailyBackups(self.database, is_on=daily_backups)
-        self.indexes = OwnerIndexes(folder / "indexes", exact_limit)
-        self.message_indexes = OwnerIndexes(folder / "indexes", exact_limit, MESSAGES)
+        self.indexes, self.message_indexes = (
+            OwnerIndexes(folder / "indexes", exact_limit, table, lambda: meta.reading(self.database, self.embedding))
+            for table in (MEMORIES, MESSAGES)
+        )
         self.images = ImageStore(folder / "images", keep_location=keep_location)
         try:
             self.embedding = meta.stored_embedding(self.database, embedding)
@@ -130,9 +133,8 @@ class Store:
 
     def close(self) -> None:
         """Save the indexes and close the file. Can be called twice."""
-        if not self.database.read_only:
-            self.indexes.save()
-            self.message_indexes.save()
+        for indexes in (self.indexes, self.message_indexes):
+            indexes.close(keep=not self.database.read_only)
         self.database.close()
 
     # Writing
