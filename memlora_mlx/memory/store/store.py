@@ -61,6 +61,7 @@ __all__ = [
     "utc_now",
 ]
 
+_ANY = Scope()
 MAX_ROW_ID = 2**63 - 1  # the largest integer of SQLite
 _ORDERS: Mapping[SortOrder, str] = {
     "newest": "coalesce(m.said_at, m.stored_at) DESC, m.id DESC",
@@ -224,23 +225,19 @@ class Store:
             return rows.read_memory(connection, memory_id)
 
     def count(
-        self,
-        scope: Scope = Scope(),  # noqa: B008 - frozen
-        filters: Mapping[str, Any] | None = None,
-        *,
-        show_expired: bool = False,
+        self, scope: Scope = _ANY, filters: Mapping[str, Any] | None = None, *, show_expired: bool = False
     ) -> int:
         where = _condition(scope, filters, expiry(self.clock(), show_expired))
         with self.snapshot() as connection:
-            query = f"SELECT count(*) {MEMORIES.rows} WHERE {where.sql}"
-            return int(connection.execute(query, where.values).fetchone()[0])
+            found = connection.execute(f"SELECT count(*) {MEMORIES.rows} WHERE {where.sql}", where.values)
+            return int(found.fetchone()[0])
 
     def search(
         self,
         vector: Vector,
         limit: int,
         *,
-        scope: Scope = Scope(),  # noqa: B008 - frozen
+        scope: Scope = _ANY,
         owner_exact: bool = False,
         filters: Mapping[str, Any] | None = None,
         said_after: datetime | None = None,
@@ -308,7 +305,7 @@ class Store:
 
     def list(
         self,
-        scope: Scope = Scope(),  # noqa: B008 - frozen
+        scope: Scope = _ANY,
         filters: Mapping[str, Any] | None = None,
         limit: int | None = None,
         offset: int = 0,
