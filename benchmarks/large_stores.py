@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,14 +42,18 @@ _BEGAN, _MINUTE = datetime(2020, 1, 1), timedelta(minutes=1)
 
 
 class Texts:
-    """Made-up texts: the word of rank n is n times as rare as the first (Zipf's law), and frequent words are short."""
+    """Made-up texts: the word of rank n is n times as rare as the first (Zipf's law), and frequent words are short.
+
+    Args:
+        rarer_than: leave out so many of the most frequent words, as questions do whose stop words are not searched for.
+    """
 
     def __init__(self, seed: int = 0, rarer_than: int = 0) -> None:
         self._random = np.random.default_rng(seed)
         ranks = 1 / np.arange(1, _VOCABULARY + 1)
         ranks[:rarer_than] = 0
         self._shares = np.cumsum(ranks / ranks.sum())
-        self._words = [_word(rank) for rank in range(_VOCABULARY)]
+        self._words = _words()
 
     def take(self, count: int, words: int) -> list[str]:
         """`count` texts of so many words each."""
@@ -61,7 +66,7 @@ class Vectors:
 
     def __init__(self, dim: int, seed: int = 0) -> None:
         self._random = np.random.default_rng(seed)
-        centres = self._random.standard_normal((_CLUSTERS, dim)).astype(np.float32)
+        centres = np.random.default_rng(0).standard_normal((_CLUSTERS, dim)).astype(np.float32)
         self._centres = centres / np.linalg.norm(centres, axis=1, keepdims=True)
 
     def take(self, count: int) -> NDArray[np.float32]:
@@ -116,6 +121,11 @@ def fill_with_memories(store: Store, owner: Scope, count: int, *, seed: int = 0)
             ],
         )
         yield first + wanted
+
+
+@cache
+def _words() -> list[str]:
+    return [_word(rank) for rank in range(_VOCABULARY)]
 
 
 def _word(rank: int) -> str:

@@ -190,10 +190,12 @@ class _Search:
             [json.dumps([row for row, live in memories.items() if not live])],
         )
         superseded = {row: inputs.decode_time(at) for row, at in ended}
-        texts = self.connection.execute(_TURNS.format("SELECT value FROM json_each(?)"), [json.dumps(list(memories))])
+        # The turns of one owner are told apart by their rows; those of several by what was said.
+        turns = _TURNS if len(self.owners) > 1 else _ROWS
+        found = self.connection.execute(turns.format("SELECT value FROM json_each(?)"), [json.dumps(list(memories))])
         return {
             row: _Candidate(row, owner, turn[0], turn[1], turn, memories[row], superseded_at=superseded.get(row))
-            for row, owner, turn in ((each[0], each[1], tuple(each)[2:]) for each in texts)
+            for row, owner, turn in ((each[0], each[1], tuple(each)[2:]) for each in found)
         }
 
     def _alone(self, keys: Iterable[int]) -> list[_Candidate]:
@@ -259,6 +261,7 @@ _TURNS = """
     JOIN messages g ON g.exchange = i.exchange AND g.position = i.position JOIN exchanges x ON x.id = i.exchange
     WHERE i.id IN ({})
 """
+_ROWS = "SELECT id, owner, speaker, said_at FROM indexed_messages WHERE id IN ({})"
 _MESSAGES = f"""
     SELECT i.id, {sound_sql("messages", "g")} AS is_sound, i.speaker, i.said_at, i.position, g.role,
         g.text, g.ref, x.key, x.source,
