@@ -127,7 +127,7 @@ def delete(
     """Delete conversations; this cannot be undone.
 
     With --memories, the memories made from them are deleted too, with their source. `memlora memory undo` restores such a
-    memory without its source. Backups keep the words until they are replaced; the command names them. `memlora memory erase`
+    memory without its source. Backups keep the text until they are replaced; the command names them. `memlora memory erase`
     reaches backups, too.
     """
     from memlora_mlx.memory.store.conversations import find_conversation, remembered_count
