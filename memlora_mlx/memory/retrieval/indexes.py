@@ -6,29 +6,52 @@ import logging
 import sqlite3
 import threading
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
 
 from memlora_mlx.errors import MemloraError
 from memlora_mlx.memory.retrieval.index import EXACT_LIMIT, OwnerIndex, StoreRevision
 from memlora_mlx.memory.retrieval.scan import DatabaseScan
 from memlora_mlx.memory.retrieval.tables import MEMORIES, VectorTable
-from memlora_mlx.memory.retrieval.vectors import VectorSearch
+from memlora_mlx.memory.retrieval.vectors import FlatIndex, VectorSearch
 
 READ_AT_ONCE = 10_000  # vectors that a search puts into a graph itself: about a second
 _BATCH = 2048  # rows of one transaction of a build, which ends within a second when it is to stop
 _LOG = logging.getLogger(__name__)
 
+JOINED_OWNERS = 64  # so many small owners are searched in one array: one by one takes 10 microseconds for each
+JOINED_ROWS = 100_000  # of such an array at most: 150 MB of 384 dimensions
+MAX_CACHED = 200
+T = TypeVar("T")
 Reading = tuple[sqlite3.Connection, StoreRevision]
 
 
 class OwnerVectors(NamedTuple):
-    """What a search of one owner's rows looks into, within its transaction."""
+    """What a search of the rows of some owners looks into, within its transaction."""
 
-    owner: int
+    owners: tuple[int, ...]
     vectors: VectorSearch
+
+
+class RevisionCache:
+    """What was computed from the database and holds until something is written."""
+
+    def __init__(self) -> None:
+        self._position: StoreRevision | None = None
+        self._found: dict[Hashable, Any] = {}
+
+    def get(self, position: StoreRevision, key: Hashable, make: Callable[[], T]) -> T:
+        """What `make` gave for this key at this position; it is called where that is not known."""
+        if position != self._position or len(self._found) > MAX_CACHED:
+            self._position, self._found = position, {}
+        if key not in self._found:
+            self._found[key] = make()
+        found: T = self._found[key]
+        return found
 
 
 class Progress(NamedTuple):
@@ -59,6 +82,7 @@ class OwnerIndexes:
         self.table = table
         self.lock = threading.RLock()
         self.read_at_once = READ_AT_ONCE
+        self.cache = RevisionCache()
         self._exact_limit = exact_limit
         self._read = read
         self._owners: dict[int, OwnerIndex] = {}
@@ -86,15 +110,39 @@ class OwnerIndexes:
             del self._owners[owner]  # only partly caught up: it is rebuilt at the next use
             raise
         if is_current:
-            return OwnerVectors(owner, index.vectors)
+            return OwnerVectors((owner,), index.vectors)
         assert self._read is not None
         del self._owners[owner]
         self._builds[owner] = _Build(index, self._read, self._turn, count)
         self._builds[owner].start()
         return self._scan(connection, owner, count)
 
+    def joined(
+        self, connection: sqlite3.Connection, position: StoreRevision, counts: Sequence[tuple[int, int]]
+    ) -> tuple[list[OwnerVectors], list[tuple[int, int]]]:
+        """The vectors of many small owners in one array, valid at `position`, and the owners that are not in it.
+
+        Args:
+            counts: owners, each with its number of rows.
+        """
+        small = [(owner, count) for owner, count in counts if count <= self._exact_limit]
+        if len(small) < JOINED_OWNERS or sum(count for _, count in small) > JOINED_ROWS:
+            return [], list(counts)
+        joint, owners = FlatIndex(position.embedding.dim), []
+        keys, vectors = [], []
+        for owner, count in small:
+            found = self.current(connection, owner, position, count).vectors
+            if isinstance(found, FlatIndex):
+                owners.append(owner)
+                keys.append(found.contents()[0])
+                vectors.append(found.contents()[1])
+        if owners:
+            joint.put(np.concatenate(keys), np.concatenate(vectors))
+        rest = set(owners)
+        return [OwnerVectors(tuple(owners), joint)], [(owner, count) for owner, count in counts if owner not in rest]
+
     def _scan(self, connection: sqlite3.Connection, owner: int, count: int) -> OwnerVectors:
-        return OwnerVectors(owner, DatabaseScan(connection, self.table, owner, count))
+        return OwnerVectors((owner,), DatabaseScan(connection, self.table, owner, count))
 
     def progress(self) -> Progress | None:
         """How far the graphs are that are being built; None where none is."""

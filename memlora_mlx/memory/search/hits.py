@@ -103,7 +103,10 @@ def find_hits(
     with store.indexes.lock, store.message_indexes.lock, store.snapshot() as connection:
         position = meta.read_revision(connection, store.embedding, store.folder)
         kinds = current_indexes(connection, position, scopes, owner_exact, store.message_indexes, store.indexes)
-        owners = owner_rows(connection, scopes, owner_exact)
+        about = store.indexes.cache.get(
+            position, ("about", tuple(scopes), owner_exact), lambda: _About.read(connection, scopes, owner_exact)
+        )
+        owners = about.owners
         if not owners or limit < 1:
             return []
         pool = max(POOL * len(scopes), 2 * limit)
@@ -120,13 +123,13 @@ def find_hits(
             )
             for indexes, table in zip(kinds, (MESSAGES, MEMORIES), strict=True)
         ]
-        search = _Search(connection, owners, question, query, all_of(common, indexed, chosen))
+        search = _Search(connection, about, question, query, all_of(common, indexed, chosen))
         is_filtered = (said_after, said_before, source) != (None, None, None) or bool(filters)
         found = search.candidates(
             [row for row, _ in near[0]], [row for row, _ in near[1]], pool * (8 if is_filtered else 1)
         )
         search.measure(found, dict(near[0]), dict(near[1]))
-        _score(found, question, search.names, _asked_times(question, store.clock(), search.last_said()))
+        _score(found, question, search.names, _asked_times(question, store.clock(), about.last_said))
         if len(owners) > 1:
             found = _merged(found, search.forgotten_turns())
         if not show_superseded:
@@ -135,24 +138,36 @@ def find_hits(
         return _as_hits(connection, best)
 
 
+@dataclass(frozen=True, slots=True)
+class _About:
+    """What searches of the same owners have in common until something is written."""
+
+    owners: list[int]
+    names: list[str]  # of those who speak
+    last_said: datetime | None
+
+    @classmethod
+    def read(cls, connection: sqlite3.Connection, scopes: Sequence[Scope], exact: bool) -> _About:
+        owners = owner_rows(connection, scopes, exact)
+        return cls(owners, messages.speakers(connection, owners), messages.said_last(connection, owners))
+
+
 class _Search:
     """One search, within one read transaction."""
 
     def __init__(
         self,
         connection: sqlite3.Connection,
-        owners: Sequence[int],
+        about: _About,
         question: str,
         query: Vector,
         where: Condition,
     ) -> None:
+        owners = about.owners
         self.connection, self.owners, self.query, self.where = connection, owners, query, where
-        self.names = messages.speakers(connection, owners)
+        self.names = about.names
         words = {word for name in self.names for word in question_terms(name)}
         self.words = ranked_rows(connection, owners, question_terms(question, words))
-
-    def last_said(self) -> datetime | None:
-        return messages.said_last(self.connection, self.owners)
 
     def candidates(self, near_messages: Sequence[int], near_memories: Sequence[int], pool: int) -> list[_Candidate]:
         """The union of the lists, each message with those of its memories that the conditions let through.

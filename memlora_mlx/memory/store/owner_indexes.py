@@ -24,9 +24,14 @@ def current_indexes(
     where, values = _any_scope(scopes, exact)
     found: list[list[OwnerVectors]] = []
     for kind in kinds:
-        count = kind.table.count_column
-        owners = connection.execute(f"SELECT id, {count} FROM owners o WHERE {where} AND {count}", values)
-        found.append([kind.current(connection, row[0], position, row[1]) for row in owners.fetchall()])
+
+        def read(kind: OwnerIndexes = kind) -> tuple[list[OwnerVectors], list[tuple[int, int]]]:
+            count = kind.table.count_column
+            owners = connection.execute(f"SELECT id, {count} FROM owners o WHERE {where} AND {count}", values)
+            return kind.joined(connection, position, [(row[0], row[1]) for row in owners.fetchall()])
+
+        joined, others = kind.cache.get(position, (tuple(scopes), exact), read)
+        found.append([*joined, *(kind.current(connection, owner, position, count) for owner, count in others)])
     return found
 
 

@@ -17,10 +17,12 @@ from numpy.typing import NDArray
 
 from memlora_mlx.memory.changes import Add, Delete, EmbeddingFingerprint, Update
 from memlora_mlx.memory.retrieval.index import OwnerIndex
+from memlora_mlx.memory.retrieval.indexes import JOINED_OWNERS
 from memlora_mlx.memory.retrieval.vectors import FlatIndex, HnswIndex, VectorIndex
 from memlora_mlx.memory.store.erase_plan import Selection
 from memlora_mlx.memory.store.erasure import erase_rows
 from memlora_mlx.memory.store.integrity import check_store
+from memlora_mlx.memory.store.meta import read_revision
 from memlora_mlx.memory.store.store import Store
 from memlora_mlx.records import Hit, Scope
 
@@ -513,3 +515,31 @@ def is_saved(folder: Path, vector: Array) -> bool:
         return False
     graph = HnswIndex(SPACE.dim, json.loads(path.with_suffix(".json").read_text())["reach"])
     return graph._bytes(vector).tobytes() in path.read_bytes()
+
+
+def test_many_small_owners_are_searched_in_one_array(tmp_path: Path) -> None:
+    """Beside a large one, with filters, and after each change by either of two stores."""
+    rng = np.random.default_rng(21)
+    with Store(tmp_path, SPACE, exact_limit=20) as one, Store(tmp_path, SPACE, exact_limit=20) as two:
+        truth: dict[str, Array] = {}
+        for number in range(JOINED_OWNERS + 2):
+            truth |= fill(one, 40 if number == 3 else 3, Scope(f"owner {number}"), seed=number)
+        for step in range(4):
+            [query] = unit_rows(rng, 1)
+            some = list(truth)[::11]
+            for store in (one, two, one):
+                assert ids(store.search(query, 7)) == brute_force(truth, query, 7)
+                found = store.search(query, 7, filters={"id": {"in": some}})
+                assert ids(found) == brute_force({key: truth[key] for key in some}, query, 7)
+            nearest = brute_force(truth, query, 1)[0]
+            (one, two)[step % 2].delete(nearest)
+            del truth[nearest]
+            truth |= fill((two, one)[step % 2], 2, Scope(f"owner {step}"), seed=1000 + step)
+        joined, large = one.indexes.joined(*_counts(one))
+        assert len(joined[0].owners) == JOINED_OWNERS + 1 and len(large) == 1
+
+
+def _counts(store: Store) -> tuple[Any, Any, list[tuple[int, int]]]:
+    connection = store.database.connection()
+    counts = connection.execute("SELECT id, memories FROM owners").fetchall()
+    return connection, read_revision(connection, SPACE, store.folder), [(row[0], row[1]) for row in counts]
