@@ -18,6 +18,7 @@ import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -175,8 +176,10 @@ class _Search:
         Args:
             pool: rows of the ranking by words that are looked at.
         """
-        ranked = sorted(self.words, key=lambda row: (-self.words[row], row))
-        by_words = [messages.split_row(row) for row in ranked[:pool]]
+        # They come in descending order of their rows; of equal ones the first row goes first.
+        by_row = list(self.words.items())[::-1]
+        ranked = sorted(by_row, key=itemgetter(1), reverse=True)
+        by_words = [messages.split_row(row) for row, _ in ranked[:pool]]
         memories = self._memories([*near_memories, *(row for is_message, row in by_words if not is_message)])
         wanted = [*near_messages, *(row for is_message, row in by_words if is_message)]
         found = self._messages([*wanted, *(row for row in memories.values() if row is not None)])
