@@ -32,6 +32,8 @@ CORRECTIONS = "corrections.jsonl"  # in `teacher/<stage>`
 EXPORTS = "exports.jsonl"  # where exports were written to, so that an erasing can name them
 WORK_QUEUE = "queue"  # a folder: what clients of the resident process said and nobody has read yet
 
+KEY_FILE = "key.json"  # in the store's folder; where it is there, the store is encrypted
+
 
 def default_home() -> Path:
     return Path(platformdirs.user_data_dir("memlora", appauthor=False))

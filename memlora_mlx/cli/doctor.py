@@ -41,7 +41,7 @@ def doctor_command(
     """Check the device, libraries, models, experts, store and index. Exits with 1 if something is wrong."""
     with open_workspace(models=False, student=student, experts=experts) as opened:
         findings: list[CheckResult] = []
-        for check in (_machine, _libraries, _modes, _student, _embedder, _store, _backups, _resident):
+        for check in (_machine, _libraries, _modes, _encryption, _student, _embedder, _store, _backups, _resident):
             for finding in _run_check(check, opened, repair):
                 findings.append(finding)
                 if not as_json:
@@ -99,6 +99,24 @@ def _modes(opened: Workspace, repair: bool) -> Iterator[CheckResult]:
         yield CheckResult("privacy", "problem", message)
     else:
         yield CheckResult("privacy", "ok", f"Only you can read {home}.")
+
+
+def _encryption(opened: Workspace, repair: bool) -> Iterator[CheckResult]:
+    from memlora_mlx.memory.encryption import plain_files
+    from memlora_mlx.memory.store.converting import describe
+    from memlora_mlx.memory.store.keys import unlock
+
+    folder = opened.settings.store_folder
+    yield CheckResult("encryption", "ok", describe(folder))
+    if unlock(folder) is not None:
+        leftovers, others = plain_files(opened.settings.home)
+        if leftovers:
+            named = ", ".join(map(str, leftovers))
+            yield CheckResult(
+                "encryption", "problem", f"Left from before the encryption, and plain: {named}. Delete them."
+            )
+        if others:
+            yield CheckResult("encryption", "note", f"Not encrypted: {', '.join(map(str, others))}.")
 
 
 def _student(opened: Workspace, repair: bool) -> Iterator[CheckResult]:
@@ -183,6 +201,8 @@ def _resident(opened: Workspace, repair: bool) -> Iterator[CheckResult]:
     if resident is not None and resident.is_alive():
         places = " and ".join(filter(None, (resident.socket_path, resident.url)))
         yield CheckResult("serve", "ok", f"`memlora serve` runs as process {resident.pid}, on {places}.")
+        if (reason := resident.misfit()) is not None:
+            yield CheckResult("serve", "note", f"The resident process is not used because {reason}.")
     elif installed.is_installed:
         log = home / service.LOG_FILE
         where = f"see {log}" if log.is_file() else f"see `journalctl --user -u {service.UNIT}`"

@@ -63,11 +63,12 @@ def serve_command(
     It answers MCP at /mcp and the OpenAI API at /v1. With --upstream it is a proxy: memories for the last user message are
     put in, and the exchange is remembered afterwards.
 
-    MCP clients use this process while it runs, and work alone when it does not. Models are unloaded after the minutes of the
+    MCP clients and commands such as `memlora ask` use this process while it runs, and work alone when it does not. Models are unloaded after the minutes of the
     setting `unload_after` without a call, which are 15 by default, and loaded at the next call.
     """
     from memlora_mlx.errors import UsageError
     from memlora_mlx.extras import require
+    from memlora_mlx.memory.store.keys import unlock
     from memlora_mlx.settings import load_settings
 
     require("serve", "memlora serve")
@@ -84,6 +85,7 @@ def serve_command(
         return
     if dry_run:
         raise UsageError("--dry-run goes with --install or --uninstall.")
+    unlock(settings.store_folder)  # where the key cannot be had, it says so now and not at the first call
     serve(settings, options, _say_ready)
 
 

@@ -174,7 +174,8 @@ class Editor:
     def _correct(self, memory_id: str, facts: Sequence[str] = ()) -> str | None:
         """Bring the training examples up to date. Returns why that was not possible."""
         try:
-            update_corrections(self._store, self._home, memory_id, facts=facts)
+            if self._store.database.keys is None:  # an encrypted store leaves no plain words beside it
+                update_corrections(self._store, self._home, memory_id, facts=facts)
         except (OSError, BadTrainingData) as error:
             reason = getattr(error, "strerror", None) or str(error)
             return f"The change was saved, but its training example could not be written: {reason}"

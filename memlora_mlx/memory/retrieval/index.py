@@ -11,41 +11,28 @@ takes seconds to build. Both only propose: `search.nearest` measures what they p
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import sqlite3
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from memlora_mlx.errors import StoreBroken
 from memlora_mlx.files import atomic_paths, private_folder
 from memlora_mlx.memory.changes import EmbeddingFingerprint
+from memlora_mlx.memory.retrieval.sidecar import Sidecar, file_sha256
 from memlora_mlx.memory.retrieval.tables import MEMORIES, VectorTable, vectors_from
 from memlora_mlx.memory.retrieval.vectors import FlatIndex, HnswIndex, VectorIndex
+from memlora_mlx.sealed_files import PLAIN, Sealer
 
 EXACT_LIMIT = 5_000
 _FORMAT = 2  # of the sidecar file
 _BATCH = 8192  # rows per read while catching up
 _LAST_KEY = 2**63 - 1
 _LOG = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class _Sidecar:
-    """What must hold for a saved graph to be used."""
-
-    format: int
-    store: str
-    space: dict[str, Any]
-    revision: int
-    count: int
-    reach: float
-    sha256: str
-    read_to: tuple[int, int] | None = None  # of a graph that is not complete: the revision and key of its last row
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +49,16 @@ class OwnerIndex:
     """One owner's vectors of one table, at one revision."""
 
     def __init__(
-        self, owner: int, folder: Path, exact_limit: int, position: StoreRevision, table: VectorTable = MEMORIES
+        self,
+        owner: int,
+        folder: Path,
+        exact_limit: int,
+        position: StoreRevision,
+        table: VectorTable = MEMORIES,
+        sealer: Sealer = PLAIN,
     ) -> None:
         self.owner = owner
+        self._sealer = sealer
         self.table = table
         self.revision = 0  # all that was written up to it is in
         self.vectors: VectorIndex = FlatIndex(position.embedding.dim)
@@ -172,40 +166,40 @@ class OwnerIndex:
             private_folder(self._folder)
             # A crash, or another process, between the two leaves a pair that does not match, and is then rebuilt.
             with atomic_paths(self.path, self.path.with_suffix(".json")) as (new, described):
-                self.vectors.save(new)
-                sidecar = _Sidecar(
+                self.vectors.save(new, self._sealer)
+                sidecar = Sidecar(
                     _FORMAT,
                     self._position.store,
                     asdict(self._position.embedding),
                     self.revision,
                     len(self.vectors),
                     self.vectors.quantisation_range,
-                    _sha256(new),
+                    file_sha256(new),
                     None if self._is_complete else self._read_to,
                 )
                 described.write_text(json.dumps(asdict(sidecar)), encoding="utf-8")
             self._unsaved = 0
-        except (OSError, RuntimeError) as error:
+        except (OSError, RuntimeError, OverflowError) as error:
             _LOG.info("index of owner %d stays in memory: %s", self.owner, error)
 
     def _load(self) -> bool:
         """Take the saved graph if it is whole and of this store and space. Returns whether it is."""
         position = self._position
         try:
-            sidecar = _Sidecar(**json.loads(self.path.with_suffix(".json").read_text(encoding="utf-8")))
+            sidecar = Sidecar(**json.loads(self.path.with_suffix(".json").read_text(encoding="utf-8")))
             if (sidecar.format, sidecar.store, sidecar.space) != (_FORMAT, position.store, asdict(position.embedding)):
                 raise ValueError("it belongs to another store or embedding space")
             read_to = (sidecar.revision, _LAST_KEY) if sidecar.read_to is None else _pair(sidecar.read_to)
             if not (0 <= sidecar.revision <= position.revision and sidecar.revision <= read_to[0] <= position.revision):
                 raise ValueError("it is newer than the database")
-            if sidecar.sha256 != _sha256(self.path):
+            if sidecar.sha256 != file_sha256(self.path):
                 raise ValueError("its checksum is wrong")
-            graph = HnswIndex.load(self.path, position.embedding.dim, sidecar.reach)
+            graph = HnswIndex.load(self.path, position.embedding.dim, sidecar.reach, self._sealer)
             if len(graph) != sidecar.count:
                 raise ValueError("its count is wrong")
         except FileNotFoundError:
             return False
-        except (OSError, ValueError, TypeError, RuntimeError) as error:
+        except (OSError, ValueError, TypeError, RuntimeError, StoreBroken) as error:
             _LOG.info("saved index of owner %d is not used: %s", self.owner, error)
             return False
         self.vectors, self.revision, self._read_to = graph, sidecar.revision, read_to
@@ -257,8 +251,3 @@ def _pair(value: object) -> tuple[int, int]:
         case [int(revision), int(key)]:
             return revision, key
     raise ValueError("its position is not readable")
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -18,6 +18,7 @@ from memlora_mlx.memory.retrieval.index import EXACT_LIMIT, OwnerIndex, StoreRev
 from memlora_mlx.memory.retrieval.scan import DatabaseScan
 from memlora_mlx.memory.retrieval.tables import MEMORIES, VectorTable
 from memlora_mlx.memory.retrieval.vectors import FlatIndex, VectorSearch
+from memlora_mlx.sealed_files import PLAIN, Sealer
 
 READ_AT_ONCE = 10_000  # vectors that a search puts into a graph itself: about a second
 _BATCH = 2048  # rows of one transaction of a build, which ends within a second when it is to stop
@@ -76,9 +77,11 @@ class OwnerIndexes:
         folder: Path,
         exact_limit: int = EXACT_LIMIT,
         table: VectorTable = MEMORIES,
+        sealer: Sealer = PLAIN,
         read: Callable[[], AbstractContextManager[Reading]] | None = None,
     ) -> None:
         self.folder = folder / table.name
+        self._sealer = sealer
         self.table = table
         self.lock = threading.RLock()
         self.read_at_once = READ_AT_ONCE
@@ -102,7 +105,9 @@ class OwnerIndexes:
                 self._owners[owner] = build.index
         index = self._owners.get(owner)
         if index is None:
-            index = self._owners[owner] = OwnerIndex(owner, self.folder, self._exact_limit, position, self.table)
+            index = self._owners[owner] = OwnerIndex(
+                owner, self.folder, self._exact_limit, position, self.table, self._sealer
+            )
         at_once = self.read_at_once if self._read is not None else count
         try:
             is_current = index.catch_up(connection, position, count, at_once)

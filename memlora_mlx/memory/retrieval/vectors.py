@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memlora_mlx.memory.changes import Vector
+from memlora_mlx.sealed_files import Sealer
 
 _SEED = 1000  # vectors of a graph that are inserted one after the other
 _PIVOTS = 256  # a batch is put into a graph in this many groups of neighbours
@@ -163,15 +164,18 @@ class HnswIndex:
         gaps -= query / self._unit
         return Candidates(keys, np.vecdot(gaps, gaps) * self._unit**2)
 
-    def save(self, path: Path) -> None:
-        self._index.save(str(path))
+    def save(self, path: Path, sealer: Sealer) -> None:
+        if sealer.is_plain:
+            self._index.save(str(path))
+        else:
+            path.write_bytes(sealer.seal(bytes(self._index.save()), path.name))
 
     @classmethod
-    def load(cls, path: Path, dim: int, quantisation_range: float) -> HnswIndex:
+    def load(cls, path: Path, dim: int, quantisation_range: float, sealer: Sealer) -> HnswIndex:
         """Raises ValueError: the file is of another kind. Its bytes must have been checked: usearch does not."""
         from usearch.index import Index
 
-        index = Index.restore(str(path))
+        index = Index.restore(str(path) if sealer.is_plain else sealer.read(path))
         if index is None or index.ndim != dim:
             raise ValueError(f"not an index of {dim} dimensions")
         index.expansion_add = 128

@@ -12,8 +12,9 @@ from memlora_mlx.memory.changes import EmbeddingFingerprint
 from memlora_mlx.memory.store import checksums
 from memlora_mlx.memory.store.backups import daily_backups
 from memlora_mlx.memory.store.checksums import UNSOUND, DamagedRow, Table, checked_tables
-from memlora_mlx.memory.store.damage import unsound_rows
+from memlora_mlx.memory.store.damage import unsound_rows, wrong_counters
 from memlora_mlx.memory.store.database import Database, open_unchanging
+from memlora_mlx.memory.store.keys import StoreKeys
 
 
 def mend_rows(database: Database, embedding: EmbeddingFingerprint) -> int:
@@ -31,9 +32,18 @@ def mend_rows(database: Database, embedding: EmbeddingFingerprint) -> int:
         mended: set[DamagedRow] = set()
         for path in daily_backups(database.path.parent) if rows else []:
             left = [row for row in rows if row not in mended]
-            mended |= {row for row in left if _mend_from(path, connection, tables[row.table], row)}
+            mended |= {row for row in left if _mend_from(path, database.keys, connection, tables[row.table], row)}
         _mend_properties(connection, [row for row in rows if row not in mended and row.table == "meta"], embedding)
         return len(mended)
+
+
+def mend_counters(connection: sqlite3.Connection) -> int:
+    """Set the counters that are lost or behind their rows to the number of the last row. Returns how many."""
+    wrong = wrong_counters(connection)
+    for table, last in wrong.items():
+        connection.execute("DELETE FROM sqlite_sequence WHERE name = ?", [table])
+        connection.execute("INSERT INTO sqlite_sequence VALUES (?, ?)", [table, last])
+    return len(wrong)
 
 
 def _mend_properties(connection: sqlite3.Connection, rows: list[DamagedRow], embedding: EmbeddingFingerprint) -> None:
@@ -54,9 +64,11 @@ def _mend_properties(connection: sqlite3.Connection, rows: list[DamagedRow], emb
             connection.execute("INSERT INTO meta VALUES (?, ?)", [row.key, known[str(row.key)]])
 
 
-def _mend_from(path: Path, connection: sqlite3.Connection, table: Table, row: DamagedRow) -> bool:
+def _mend_from(
+    path: Path, keys: StoreKeys | None, connection: sqlite3.Connection, table: Table, row: DamagedRow
+) -> bool:
     try:
-        with closing(open_unchanging(path)) as backup:
+        with closing(open_unchanging(path, keys)) as backup:
             if _version(backup) != _version(connection):
                 return False
             old = _read(backup, table, row.key)

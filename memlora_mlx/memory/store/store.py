@@ -40,6 +40,7 @@ from memlora_mlx.memory.retrieval.search import nearest
 from memlora_mlx.memory.retrieval.tables import MEMORIES, MESSAGES
 from memlora_mlx.memory.store import full_text, meta, rows
 from memlora_mlx.memory.store.backups import DailyBackups
+from memlora_mlx.memory.store.converting import finish_conversion
 from memlora_mlx.memory.store.database import BUSY_SECONDS, Database
 from memlora_mlx.memory.store.exchanges import delete_conversations, insert_if_new
 from memlora_mlx.memory.store.images import ImageStore, erase_released_images
@@ -105,17 +106,18 @@ class Store:
         daily_backups: bool = False,
         busy_seconds: float = BUSY_SECONDS,
     ) -> None:
-        self.folder = folder
-        self.expected_embedding = embedding
-        self.clock = clock
+        self.folder, self.expected_embedding, self.clock = folder, embedding, clock
         self.database = Database(folder / "memories.db", create=create, busy_seconds=busy_seconds)
         self._backups = DailyBackups(self.database, is_on=daily_backups)
-        self.indexes, self.message_indexes = (
-            OwnerIndexes(folder / "indexes", exact_limit, table, lambda: meta.reading(self.database, self.embedding))
-            for table in (MEMORIES, MESSAGES)
-        )
-        self.images = ImageStore(folder / "images", keep_location=keep_location)
         try:
+            sealer = finish_conversion(self.database)
+            self.indexes, self.message_indexes = (
+                OwnerIndexes(
+                    folder / "indexes", exact_limit, table, sealer, lambda: meta.reading(self.database, self.embedding)
+                )
+                for table in (MEMORIES, MESSAGES)
+            )
+            self.images = ImageStore(folder / "images", keep_location=keep_location, sealer=sealer)
             self.embedding = meta.stored_embedding(self.database, embedding)
             if not any_embedding:
                 meta.check_embedding(self.embedding, embedding, folder)
@@ -134,9 +136,9 @@ class Store:
 
     def close(self) -> None:
         """Save the indexes and close the file. Can be called twice."""
-        for indexes in (self.indexes, self.message_indexes):
-            indexes.close(keep=not self.database.read_only)
-        self.database.close()
+        with contextlib.closing(self.database):
+            for indexes in (self.indexes, self.message_indexes):
+                indexes.close(keep=not self.database.read_only)
 
     # Writing
 
