@@ -20,7 +20,7 @@ from memlora_mlx.memory.retrieval.tables import MEMORIES, VectorTable
 from memlora_mlx.memory.retrieval.vectors import FlatIndex, VectorSearch
 from memlora_mlx.sealed_files import PLAIN, Sealer
 
-READ_AT_ONCE = 10_000  # vectors that a search puts into a graph itself: about a second
+READ_AT_ONCE = 2_000  # vectors that a search puts into a graph itself: about a second
 _BATCH = 2048  # rows of one transaction of a build, which ends within a second when it is to stop
 _LOG = logging.getLogger(__name__)
 
