@@ -33,6 +33,7 @@ class MainScreen(Screen[None]):
     NAME: ClassVar[str] = ""  # shown in the palette and the help
     LEAST_SIZE: ClassVar[tuple[int, int]] = (70, 20)  # columns and lines that all parts of the screen need
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-wide")]  # noqa: RUF012 - as Textual declares it
+    VERTICAL_BREAKPOINTS = [(0, "-short"), (20, "-tall")]  # noqa: RUF012
 
     def compose(self) -> ComposeResult:
         yield Navigation(self.NAME.lower())

@@ -46,6 +46,7 @@ class ChatConversation:
         self._is_ready = asyncio.Event()  # the first conversation is open: what is said now belongs to it
         self._lock = asyncio.Lock()  # questions are stored in the order in which they were sent
         self._shown = 0  # questions
+        self._held: ExchangeView | None = None  # the place that was opened, while it is read
 
     # ------------------------------------------------------------------ opening
 
@@ -77,16 +78,20 @@ class ChatConversation:
                 await self._load(conversation, since=at)
             place = self._view_of(at)
         if place is not None:
-            self._chat.log_view.release_anchor()
-            self._show_place(place)
-            # The panel keeps the focus while it changes, and what was just put on the screen has no height yet.
-            self._chat.call_after_refresh(self._show_place, place)
-            self._chat.set_timer(0.1, partial(self._show_place, place))
+            self._chat.log_view.anchor(False)  # released, it would take hold again while the text has no height yet
+            self._held = place
+            place.focus(scroll_visible=False)
+            self._chat.call_after_refresh(place.focus, scroll_visible=False)  # the panel kept the focus while it changed
+            place.scroll_visible(top=True, animate=False)
 
-    @staticmethod
-    def _show_place(place: ExchangeView) -> None:
-        place.focus(scroll_visible=False)
-        place.scroll_visible(top=True, animate=False)
+    def keep_place(self) -> None:
+        """Keep the place that was opened at the top, while it has the focus: the text around it gets its height bit by bit."""
+        if self._held is not None and self._chat.focused is self._held:
+            self._held.scroll_visible(top=True, animate=False)
+
+    def let_go(self) -> None:
+        """Leave the place that was opened: the reader scrolls, or says something."""
+        self._held = None
 
     async def follow(self, chosen: ConversationChoice | None) -> None:
         """Do what the list of conversations was left with; None leaves this one open, perhaps with another name."""
@@ -136,7 +141,7 @@ class ChatConversation:
     async def _load(self, conversation: str, *, since: str | None = None) -> None:
         load = partial(conversation_queries.load, conversation=conversation, last=SHOWN_AT_FIRST, since=since)
         found = await self._chat.backend.run(load)
-        self.id, self._shown = conversation, len(found.turns)
+        self.id, self._shown, self._held = conversation, len(found.turns), None
         self._chat.controller.resume(found.saved_turns)
         await self._show(found)
         self.show_name(found.saved.name)
@@ -152,9 +157,10 @@ class ChatConversation:
         chat.turns[:0] = found.turns
         earlier = [EarlierTurns(found.earlier)] if found.earlier else []
         views = [*earlier, *(ExchangeView(turn) for turn in found.turns)]
-        await chat.log_view.mount_all(views, before=said[0] if said else None)
         if found.turns:
             chat.query_one("#welcome").display = False
+        await chat.log_view.mount_all(views, before=said[0] if said else None)
+        if found.turns:
             if chat.turns[-1] is found.turns[-1]:  # nothing has been said meanwhile
                 chat.panel.show_turn(found.turns[-1])
             chat.log_view.anchor()
