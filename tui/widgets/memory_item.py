@@ -10,7 +10,6 @@ from textual.content import Content
 from textual.message import Message
 from textual.widgets import Static
 
-from memlora_mlx.memory.evidence import said_by
 from memlora_mlx.records import Event, Hit
 from memlora_mlx.text import printable_line
 from memlora_mlx.tui.times import format_time
@@ -96,6 +95,8 @@ class MemoryItem(Static, can_focus=True):
 
 
 def entry_from_hit(hit: Hit, state: str = "", *, is_cited: bool = False) -> PanelEntry:
+    from memlora_mlx.memory.evidence import said_by  # here: the first frame has no use for it
+
     words = f"“{printable_line(said_by(hit.message))}”" if hit.message is not None else ""
     if hit.memory is not None and hit.message is None and hit.memory.metadata.get("pinned"):
         return PanelEntry(hit.id, hit.memory.text, "pinned", state=state, is_cited=is_cited)
