@@ -93,7 +93,7 @@ def plan_lines(state: SessionState) -> list[str]:
                 f"{stage.tokens_per_second or 0:.0f} tokens a second, about {format_duration(stage.planned_seconds)}"
             )
     whole = sum(stage.planned_seconds for stage in state.stages) + state.seconds
-    whole += state.measure_seconds * sum(stage.config is not None for stage in state.stages)
+    whole += state.measure_seconds * sum(stage.outcome not in ("too long", "failed") for stage in state.stages)
     lines.append(
         f"in all: about {format_duration(whole)}, of which {format_duration(state.seconds)} were spent on data and measuring"
     )

@@ -13,17 +13,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+from numpy.typing import NDArray
+
 from memlora_mlx.conversations.splits import Splits
 from memlora_mlx.distill.examples import TrainingExample
 from memlora_mlx.memory import stages
 from memlora_mlx.memory.abstention import NOT_MENTIONED
-from memlora_mlx.memory.changes import Change
 from memlora_mlx.memory.evidence import evidence
 from memlora_mlx.memory.pipeline import Pipeline
 from memlora_mlx.memory.pipeline_options import PipelineOptions
 from memlora_mlx.memory.results import UpdateInput
 from memlora_mlx.memory.search.hits import find_hits
 from memlora_mlx.memory.store.store import Store
+from memlora_mlx.memory.store.upkeep import embed_messages
 from memlora_mlx.records import ChatMessages, Exchange, Scope
 
 if TYPE_CHECKING:
@@ -49,9 +52,17 @@ class ReplayStore:
     def __init__(self, pipeline: Pipeline) -> None:
         self._pipeline = pipeline
 
-    def related(self, owner: Scope, facts: Sequence[str]) -> UpdateInput:
-        """New facts with the memories that they may concern. Facts that are stored word for word already are dropped."""
-        return self._pipeline.find_related(owner, facts)
+    def embed(self, facts: Sequence[str]) -> NDArray[np.float32]:
+        """The vectors of facts, shape (facts, dimensions), for `related`: many at once take less time than one by one."""
+        return self._pipeline.engine.embed(facts)
+
+    def related(self, owner: Scope, facts: Sequence[str], vectors: NDArray[np.float32] | None = None) -> UpdateInput:
+        """New facts with the memories that they may concern. Facts that are stored word for word already are dropped.
+
+        Args:
+            vectors: those of the facts, if they are known already.
+        """
+        return self._pipeline.find_related(owner, facts, vectors)
 
     def prompt(self, related: UpdateInput) -> ChatMessages:
         return stages.update_chat([memory.text for memory in related.memories], related.facts)
@@ -59,15 +70,12 @@ class ReplayStore:
     def apply(self, exchange: Exchange, related: UpdateInput, answer: str) -> None:
         """Store an exchange with its messages, and apply the operations of an update answer."""
         decisions = stages.parse_update(answer, [memory.text for memory in related.memories])
-        self._commit(exchange, self._pipeline.decide_changes(exchange, [(related, decisions)]))
+        changes = self._pipeline.decide_changes(exchange, [(related, decisions)])
+        self._pipeline.store.commit(exchange.owner, changes, exchange=exchange)
 
     def keep(self, exchange: Exchange) -> None:
         """Store an exchange that gives no memory: its messages are found all the same."""
-        self._commit(exchange, [])
-
-    def _commit(self, exchange: Exchange, changes: Sequence[Change]) -> None:
-        vectors = self._pipeline.message_vectors(exchange)
-        self._pipeline.store.commit(exchange.owner, changes, exchange=exchange, message_vectors=vectors)
+        self._pipeline.store.commit(exchange.owner, [], exchange=exchange)
 
     def evidence(
         self, question: str, owners: Sequence[Scope], lines: int, *, needed: Collection[str] = ()
@@ -82,6 +90,7 @@ class ReplayStore:
 
         Returns None if turns are needed, and none of them was found.
         """
+        embed_messages(self._pipeline.store, self._pipeline.engine.embed)  # only questions search them
         [vector] = self._pipeline.engine.embed([question], query=True)
         hits = find_hits(self._pipeline.store, question, vector, max(DEEPEST, lines), scopes=owners, owner_exact=True)
         wanted = [hit for hit in hits if hit.message is not None and hit.message.ref in needed][:lines]

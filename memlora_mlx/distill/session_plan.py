@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +21,7 @@ from memlora_mlx.distill.training_config import (
     config_to_json,
     parse_file_and_count,
 )
+from memlora_mlx.records import Stage
 from memlora_mlx.settings import CORRECTIONS
 
 if TYPE_CHECKING:
@@ -32,7 +33,8 @@ MEASURED_ROWS = 2  # of a step that is measured
 VALIDATIONS = 3  # of a run whose length is chosen, beside the one before its first step
 VALIDATION_SHARE = 0.3  # of a run's time, at most
 LEAST_VALIDATION_ROWS = 8
-LEAST_STEPS = 4  # a shorter run teaches nothing
+LEAST_STEPS = 24  # a shorter run teaches nothing: Adam's first steps only find out how large its steps should be
+LEAST_BATCH = 2
 MEASURE_SHARE = 0.25  # of a session's time that may go into measuring the pipeline
 MOST_LIVES = 6  # generated lives that the pipeline is measured on
 
@@ -46,6 +48,7 @@ class StagePace:
     row_tokens: float  # the mean of the training examples
     validation_tokens: float  # the mean of the validation examples
     rows: int  # training examples that are not too long
+    loss: float  # on some held-out rows before the first step
     memory: int  # bytes of a step, estimated
     recipe: Recipe  # fitted to the memory
 
@@ -56,6 +59,12 @@ class StagePace:
     @property
     def validation_seconds(self) -> float:
         return self.validating * self.validation_tokens
+
+    @property
+    def least_seconds(self) -> float:
+        """What the shortest run takes that is worth its time."""
+        trained = LEAST_STEPS * min(LEAST_BATCH, self.recipe.batch_size) * self.row_seconds
+        return trained + (VALIDATIONS + 1) * LEAST_VALIDATION_ROWS * self.validation_seconds
 
 
 def measure_pace(load: Callable[[], Student], config: TrainingConfig) -> StagePace:
@@ -87,18 +96,19 @@ def measure_pace(load: Callable[[], Student], config: TrainingConfig) -> StagePa
     size = min(MEASURED_ROWS, recipe.batch_size, len(training))
     sample = _middle(training, MEASURED_STEPS * size)
     short = recipe.changed(
-        batch_size=size, epochs=MEASURED_STEPS * size / len(sample), validations=MEASURED_STEPS, patience=99
+        batch_size=size, epochs=MEASURED_STEPS * size / len(sample), validations=1, patience=99
     ).changed(accumulate=min(recipe.accumulate, size))
+    held_out = _middle(validation, LEAST_VALIDATION_ROWS)
     with tempfile.TemporaryDirectory(prefix="memlora-pace-") as folder:
         start = Path(config.start) if config.start else None
-        points = Trainer(student, short, sample, _middle(validation, size), Path(folder), start=start).train().points
+        points = Trainer(student, short, sample, held_out, Path(folder), start=start).train().points
     speeds = [point.tokens_per_second for point in points if point.tokens_per_second]
     validated = [
         point.seconds - before.seconds
         for before, point in itertools.pairwise(points)
         if point.validation_loss is not None
     ]
-    read = sum(len(example.tokens) for example in _middle(validation, size))
+    read = sum(len(example.tokens) for example in held_out)
     training_pace = 1 / max(speeds, default=1.0)
     return StagePace(
         training_pace,
@@ -106,9 +116,46 @@ def measure_pace(load: Callable[[], Student], config: TrainingConfig) -> StagePa
         _mean_length(training),
         _mean_length(validation),
         len(training),
+        next((point.validation_loss for point in points if point.validation_loss is not None), 0.0),
         memory,
         recipe,
     )
+
+
+def plan_stages(
+    stages: Sequence[StageState], paces: Mapping[Stage, StagePace], seconds_for: Callable[[int], float | None]
+) -> None:
+    """Divide the time among the stages, and fill in the plan of each.
+
+    If it is not enough for a run of each that teaches something, fewer stages are trained: those whose loss on held-out
+    rows is highest, since they have most to gain.
+
+    Args:
+        seconds_for: the time to train so many stages, each of which must be judged afterwards; None: there is no limit.
+    """
+    chosen = sorted(stages, key=lambda stage: paces[stage.stage].loss, reverse=True)
+    while len(chosen) > 1:
+        left = seconds_for(len(chosen))
+        if left is None or left >= sum(paces[stage.stage].least_seconds for stage in chosen):
+            break
+        chosen.pop()
+    left = seconds_for(len(chosen))
+    least = {stage.stage: paces[stage.stage].least_seconds for stage in chosen}
+    for stage in (one for one in stages if one in chosen):
+        del least[stage.stage]
+        if left is None:
+            plan_stage(stage, paces[stage.stage], None)
+            continue
+        share = max(min(left / (len(least) + 1), left - sum(least.values())), paces[stage.stage].least_seconds)
+        plan_stage(stage, paces[stage.stage], share if least else left)
+        left -= stage.planned_seconds  # what a stage cannot use is left to the next ones
+    for stage in (one for one in stages if one not in chosen):
+        _describe(stage, paces[stage.stage])
+        stage.outcome = "too long"
+        stage.reason = (
+            f"the time is enough for {len(chosen)} of {len(stages)} stages, and this one has least to gain"
+            f" (loss {paces[stage.stage].loss:.3f} on held-out rows)"
+        )
 
 
 def plan_stage(state: StageState, pace: StagePace, seconds: float | None) -> None:
@@ -119,13 +166,13 @@ def plan_stage(state: StageState, pace: StagePace, seconds: float | None) -> Non
         seconds: for the run; None: as long as the recipe takes.
     """
     config = config_from_json(state.config)
-    state.tokens_per_second, state.memory, state.available = 1 / pace.training, pace.memory, pace.rows
+    _describe(state, pace)
     if seconds is not None:
         fitted = _fit_to_time(config, pace, seconds)
         if fitted is None:
             state.outcome = "too long"
-            step = pace.row_seconds * config.recipe.batch_size
-            state.reason = f"a step takes {step:.0f} s, so {LEAST_STEPS} steps do not fit into {seconds:.0f} s"
+            needed = pace.least_seconds
+            state.reason = f"{LEAST_STEPS} steps take {needed:.0f} s, and fewer teach nothing; {seconds:.0f} s are left"
             return
         config = fitted
     recipe = config.recipe
@@ -138,6 +185,10 @@ def plan_stage(state: StageState, pace: StagePace, seconds: float | None) -> Non
     state.config = config_to_json(config)
 
 
+def _describe(state: StageState, pace: StagePace) -> None:
+    state.tokens_per_second, state.memory, state.available = 1 / pace.training, pace.memory, pace.rows
+
+
 def _fit_to_time(config: TrainingConfig, pace: StagePace, seconds: float) -> TrainingConfig | None:
     """The settings of a run that takes about so many seconds. None: too few for a run.
 
@@ -146,13 +197,14 @@ def _fit_to_time(config: TrainingConfig, pace: StagePace, seconds: float) -> Tra
     that is cut.
     """
     recipe = config.recipe
-    per_validation = VALIDATION_SHARE * seconds / (VALIDATIONS + 1)
+    spare = seconds - LEAST_STEPS * min(LEAST_BATCH, recipe.batch_size) * pace.row_seconds
+    per_validation = min(VALIDATION_SHARE * seconds, spare) / (VALIDATIONS + 1)
     held_out = int(per_validation / pace.validation_seconds) if pace.validation_seconds else VALIDATION_ROWS
     held_out = min(VALIDATION_ROWS, config.validation_rows, max(LEAST_VALIDATION_ROWS, held_out))
     left = seconds - (VALIDATIONS + 1) * held_out * pace.validation_seconds
-    rows = int(left / pace.row_seconds)
+    rows = int(left / pace.row_seconds + 1e-6)
     size = recipe.batch_size
-    while size > 1 and rows < LEAST_STEPS * size:
+    while size > LEAST_BATCH and rows < LEAST_STEPS * size:
         size //= 2
     if rows < LEAST_STEPS * size:
         return None

@@ -5,9 +5,12 @@ Each dialogue is replayed through a real store, so the update prompts contain wh
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
+
+import numpy as np
 
 from memlora_mlx.conversations.splits import Split
 from memlora_mlx.distill.assistant_chats import generate_chat
@@ -47,13 +50,18 @@ def synthetic_update_examples(
     Args:
         store: without memories of the dialogue's owner; afterwards it holds the memories of the dialogue.
     """
+    vectors = iter(store.embed([fact.text for step in dialogue.steps for fact in step.facts]))
     for number, step in enumerate(dialogue.steps):
         exchange = dialogue_exchange(dialogue, number, step)
         if not step.facts:
             store.keep(exchange)
             continue
-        together = store.related(exchange.owner, [fact.text for fact in step.facts])
-        apart = [store.related(exchange.owner, [fact.text]) for fact in step.facts]
+        of_step = np.stack(list(itertools.islice(vectors, len(step.facts))))
+        together = store.related(exchange.owner, [fact.text for fact in step.facts], of_step)
+        apart = [
+            store.related(exchange.owner, [fact.text], vector[np.newaxis])
+            for fact, vector in zip(step.facts, of_step, strict=True)
+        ]
         answers = [
             expected_update_answer([fact], [memory.text for memory in related.memories])
             for fact, related in zip(step.facts, apart, strict=True)

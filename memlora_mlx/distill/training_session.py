@@ -1,7 +1,8 @@
 """A training session: all experts of a student, stage after stage, each judged before it is used.
 
 1. Data: what is in the data folder; for a stage that has none, examples are made.
-2. Plan: two steps of each stage are measured, and the runs are made as long as the time allows.
+2. Plan: two steps of each stage are measured, and the runs are made as long as the time allows. Where it is not enough for
+   all stages, those that have least to gain are left out.
 3. The pipeline answers questions about held-out lives with the experts in use.
 4. Each stage is trained. An expert that is no better on held-out rows than what it began with is left.
 5. The pipeline is measured with each new expert in turn; an expert with which it is worse is left.
@@ -133,14 +134,9 @@ class TrainingSession:
                 stage.outcome, stage.reason = "failed", str(error)
             gc.collect()
             self._save()
-        left = self._seconds_for_training()
-        for number, stage in enumerate(one for one in stages if one.stage in paces):
-            share = None if left is None else left / (len(paces) - number)
-            session_plan.plan_stage(stage, paces[stage.stage], share)
-            if left is not None:  # what a stage cannot use is left to the next ones
-                left -= stage.planned_seconds
         if not paces:
             raise TrainingFailed("; ".join(stage.reason for stage in self.state.stages) or "There is nothing to train.")
+        session_plan.plan_stages([one for one in stages if one.stage in paces], paces, self._seconds_for)
         self.state.is_planned = True
         self._save()
 
@@ -164,13 +160,17 @@ class TrainingSession:
         if not state.lives:
             self._say(doing="reading a held-out life with the experts in use")
             started = time.monotonic()
-            self.parts.measure(self.in_use, 1)
+            first = tuple(self.parts.measure(self.in_use, 1))
             state.lives = self._affordable_lives(time.monotonic() - started)
+            if state.lives == 1:
+                state.before = first
             self._save()
+        if state.before is not None:
+            return
         self._say(doing="asking about held-out lives with the experts in use")
         started = time.monotonic()
         state.before = tuple(self.parts.measure(self.in_use, state.lives))
-        state.measure_seconds += time.monotonic() - started
+        state.measure_seconds = time.monotonic() - started
         self._save()
 
     def _affordable_lives(self, one: float) -> int:
@@ -182,11 +182,11 @@ class TrainingSession:
         share = session_plan.MEASURE_SHARE * self.state.options.budget
         return max(1, min(session_plan.MOST_LIVES, int(share / (measurements * max(one, 0.01)))))
 
-    def _seconds_for_training(self) -> float | None:
-        """What is left of the budget when the pipeline has been measured with each new expert."""
+    def _seconds_for(self, stages: int) -> float | None:
+        """What is left of the budget to train so many stages if the pipeline is measured with each new expert."""
         if self.state.options.budget is None:
             return None
-        reserved = RESERVE * self.state.measure_seconds * len(self.state.stages)
+        reserved = RESERVE * self.state.measure_seconds * stages
         return max(0.0, self.state.options.budget - self._spent() - reserved)
 
     def _train(self, stage: StageState) -> None:

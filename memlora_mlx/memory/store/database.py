@@ -8,6 +8,7 @@ import os
 import sqlite3
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from memlora_mlx.memory.store import checksums
 from memlora_mlx.memory.store.schema import MIGRATIONS, WITH_CHECKSUMS
 
 BUSY_SECONDS = 60.0
+CLOSE_SECONDS = 10.0
 CHECKED_BYTES = 64_000_000  # of a database: checking the rows of a larger copy takes more than a second
 
 
@@ -35,7 +37,9 @@ class Database:
         self._busy_seconds = busy_seconds
         self._immutable = False
         self._lock = threading.Lock()
+        self._block_ended = threading.Condition(self._lock)
         self._connections: dict[threading.Thread, sqlite3.Connection] = {}
+        self._blocks: Counter[threading.Thread] = Counter()  # that are open now
         self._closed = False
         with translated_errors(path):
             if not path.is_file():
@@ -60,10 +64,11 @@ class Database:
         thread = threading.current_thread()
         connection = self._connections.get(thread)
         if connection is None:
-            if self._closed:
-                raise StoreError("the memory store is closed; open it again")
             connection = self._connect()
             with self._lock:
+                if self._closed:
+                    connection.close()
+                    raise StoreError("the memory store is closed; open it again")
                 for gone in [other for other in self._connections if not other.is_alive()]:
                     self._connections.pop(gone).close()
                 self._connections[thread] = connection
@@ -72,14 +77,14 @@ class Database:
     @contextlib.contextmanager
     def read(self) -> Iterator[sqlite3.Connection]:
         """A block that sees one unchanging state of the store, whatever others write meanwhile."""
-        with translated_errors(self.path), _transaction(self.connection(), "BEGIN") as connection:
+        with translated_errors(self.path), self._in_use() as connection, _transaction(connection, "BEGIN"):
             yield connection
 
     @contextlib.contextmanager
     def write(self) -> Iterator[sqlite3.Connection]:
         """A block that is kept whole or not at all. Waits for other writers, at most `busy_seconds`."""
-        with translated_errors(self.path):
-            if not checksums.is_watched(connection := self.connection()) and not self.read_only:
+        with translated_errors(self.path), self._in_use() as connection:
+            if not checksums.is_watched(connection) and not self.read_only:
                 checksums.watch(connection)
             with _transaction(connection, "BEGIN IMMEDIATE"):
                 yield connection
@@ -118,8 +123,7 @@ class Database:
         Raises:
             StoreBusy: another process has been reading for `busy_seconds`, so that the journal cannot be emptied.
         """
-        with translated_errors(self.path):
-            connection = self.connection()
+        with translated_errors(self.path), self._in_use() as connection:
             connection.execute("VACUUM")
             if connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
                 raise StoreBusy(
@@ -128,11 +132,35 @@ class Database:
                 )
 
     def close(self) -> None:
+        """Close every connection. A block that another thread has open ends first, and nothing begins after it.
+
+        A block that lasts longer than `CLOSE_SECONDS` is not waited for: its thread closes the connection when it ends.
+        """
         with self._lock:
             self._closed = True
-            for connection in self._connections.values():
-                connection.close()
-            self._connections.clear()
+            here = threading.current_thread()
+            self._block_ended.wait_for(lambda: not (self._blocks.keys() - {here}), CLOSE_SECONDS)
+            for thread in self._connections.keys() - self._blocks.keys():
+                self._connections.pop(thread).close()
+
+    @contextlib.contextmanager
+    def _in_use(self) -> Iterator[sqlite3.Connection]:
+        """This thread's connection, which nobody closes before the block ends."""
+        connection, thread = self.connection(), threading.current_thread()
+        with self._lock:
+            if self._closed and not self._blocks[thread]:
+                raise StoreError("the memory store is closed; open it again")
+            self._blocks[thread] += 1
+        try:
+            yield connection
+        finally:
+            with self._lock:
+                self._blocks[thread] -= 1
+                if not self._blocks[thread]:
+                    del self._blocks[thread]
+                    if self._closed:
+                        self._connections.pop(thread).close()
+                    self._block_ended.notify_all()
 
     def _connect(self) -> sqlite3.Connection:
         mode = "mode=ro&immutable=1" if self._immutable else "mode=rwc"
