@@ -170,6 +170,7 @@ def test_a_file_is_looked_at_before_anything_is_stored(tiny_home: Path, tmp_path
         assert isinstance(app.screen, IngestScreen)
         app.screen.add(file)
         await wait_until(pilot, lambda: f"{EXCHANGES} exchanges, 2023-05-08 to 2023-06-01" in text_of(app))
-        assert "Nothing is stored yet" in " ".join(text_of(app).split()) and exchanges_done(tiny_home) == 0
+        await wait_until(pilot, lambda: "Nothing is stored yet" in " ".join(text_of(app).split()))
+        assert exchanges_done(tiny_home) == 0
 
     run_app(script, size=(80, 24))

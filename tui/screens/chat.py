@@ -95,6 +95,7 @@ class ChatScreen(ConversationKeys):
             return
         turn = ChatTurn(event.text or NO_TEXT, self.attachment.image)
         self.detach()
+        self.conversation.keep(turn)
         self.answer(turn)
 
     async def show(self, turn: ChatTurn) -> ExchangeView:

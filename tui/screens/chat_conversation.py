@@ -16,6 +16,7 @@ from memlora_mlx.tui import conversation_queries
 from memlora_mlx.tui.chat_controller import ChatTurn
 from memlora_mlx.tui.conversation_queries import LoadedConversation, owner_of
 from memlora_mlx.tui.screens.panel_keys import PanelKeys
+from memlora_mlx.tui.unsaved import UnsavedTurns
 from memlora_mlx.tui.widgets.exchange import ExchangeView
 
 if TYPE_CHECKING:
@@ -46,6 +47,8 @@ class ChatConversation:
         self._is_ready = asyncio.Event()  # the first conversation is open: what is said now belongs to it
         self._lock = asyncio.Lock()  # questions are stored in the order in which they were sent
         self._shown = 0  # questions
+        settings = chat.backend.settings
+        self._unsaved = UnsavedTurns(settings.home, keep_secrets=settings.keep_secrets)
         self._held: ExchangeView | None = None  # the place that was opened, while it is read
 
     # ------------------------------------------------------------------ opening
@@ -54,6 +57,7 @@ class ChatConversation:
         """Open the conversation that the app was started with, else the last one."""
         app = self._chat.memlora
         try:
+            await self._store_left_over()
             if not app.begins_new_conversation:
                 find = partial(conversation_queries.first_conversation, beginning=app.first_conversation)
                 found = await self._chat.backend.run(find)
@@ -63,6 +67,18 @@ class ChatConversation:
             pass
         finally:
             self._is_ready.set()
+
+    async def _store_left_over(self) -> None:
+        """Store what was sent in an app that ended before it was stored: at the end of the last conversation."""
+        left = self._unsaved.left_by_others()
+        if not left:
+            return
+        last = await self._chat.backend.run(partial(conversation_queries.first_conversation, beginning=None))
+        conversation = last.id if last is not None else None
+        for turn in left:
+            save = partial(_save_question, turn=turn, conversation=conversation)
+            conversation, _ = await self._chat.backend.run(save)
+            self._unsaved.drop(turn)
 
     async def open(self, conversation: str, *, at: str | None = None) -> None:
         """Leave the running conversation for another one. A reply that is being written is stopped.
@@ -81,7 +97,9 @@ class ChatConversation:
             self._chat.log_view.anchor(False)  # released, it would take hold again while the text has no height yet
             self._held = place
             place.focus(scroll_visible=False)
-            self._chat.call_after_refresh(place.focus, scroll_visible=False)  # the panel kept the focus while it changed
+            self._chat.call_after_refresh(
+                place.focus, scroll_visible=False
+            )  # the panel kept the focus while it changed
             place.scroll_visible(top=True, animate=False)
 
     def keep_place(self) -> None:
@@ -170,17 +188,23 @@ class ChatConversation:
 
     # ------------------------------------------------------------------ storing
 
+    def keep(self, turn: ChatTurn) -> None:
+        """Write down what was sent until it is stored, so that it is not lost if the terminal is closed before."""
+        self._unsaved.keep(turn)
+
     async def save_question(self, turn: ChatTurn) -> None:
         """Store what the user says, before there is a reply.
 
         Raises:
             MemloraError: it cannot be stored.
         """
+        self.keep(turn)
         await self._is_ready.wait()
         async with self._lock:
             is_first = self.id is None
             self.id, name = await self._chat.backend.run(partial(_save_question, turn=turn, conversation=self.id))
             turn.is_saved = True
+            self._unsaved.drop(turn)
             if is_first:
                 self.show_name(name)
 
