@@ -1,10 +1,11 @@
 """Several outputs at once: the engine's batches beside one row at a time, and beside mlx-lm's own batches.
 
-    python -m benchmarks.batch_speed [--student NAME] [--tokens N] [--rounds N] [--out FILE]
+    python -m benchmarks.batch_speed [--student NAME] [--tokens N] [--rounds N] [--processor-time] [--out FILE]
 
 The same model, the same prompts (of different lengths), greedy free text of the same number of tokens, by turns; the first
 round warms up and does not count. Counted are the tokens that were written over the whole time, prompts included.
 `engine` uses neither look-up nor kept prefixes; `engine, look-up` proposes tokens from the prompt, as it does in use.
+On a machine that has other work to do, `--processor-time` counts what this process alone used of its processors.
 """
 
 from __future__ import annotations
@@ -35,17 +36,25 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--student", help="a student's name or folder (default: the one of the settings)")
     parser.add_argument("--tokens", type=int, default=32, help="written for each prompt (default: 32)")
     parser.add_argument("--rounds", type=int, default=3, help="after the first, which does not count (default: 3)")
+    parser.add_argument(
+        "--processor-time",
+        action="store_true",
+        help="count this process's processor seconds, not the time that passes (default: off); leaves out a GPU's",
+    )
     parser.add_argument("--out", type=Path, help="also write the figures into this JSON file")
     options = parser.parse_args(argv)
+    clock = time.process_time if options.processor_time else time.perf_counter
     with Workspace(load_settings({"student": options.student, "experts": "none"})) as workspace:
         student = workspace.engine.student
-        rows = workspace.engine.call(lambda: measure(student, options.tokens, options.rounds))
+        rows = workspace.engine.call(lambda: measure(student, options.tokens, options.rounds, clock))
     print(as_markdown(rows))
     if options.out:
         options.out.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
 
 
-def measure(student: Student, tokens: int, rounds: int) -> list[dict[str, Any]]:
+def measure(
+    student: Student, tokens: int, rounds: int, clock: Callable[[], float] = time.perf_counter
+) -> list[dict[str, Any]]:
     """A row for each batch size: tokens a second of each way, and whether all wrote the same. On the engine's thread."""
     prompts = prompts_of(student, max(SIZES))
     ways = {
@@ -54,7 +63,7 @@ def measure(student: Student, tokens: int, rounds: int) -> list[dict[str, Any]]:
         "engine, look-up": lambda given: by_engine(student, given, tokens, rows=len(given), lookup=LOOKUP_TOKENS),
         "mlx_lm.batch_generate": lambda given: by_mlx_lm(student, given, tokens),
     }
-    return [_row(ways, prompts[:size], rounds) for size in SIZES]
+    return [_row(ways, prompts[:size], rounds, clock) for size in SIZES]
 
 
 def prompts_of(student: Student, count: int) -> Tokens:
@@ -85,14 +94,16 @@ def by_mlx_lm(student: Student, prompts: Tokens, tokens: int) -> Tokens:
     return [[token for token in row if token not in student.eos] for row in found.token_ids]
 
 
-def _row(ways: dict[str, Callable[[Tokens], Tokens]], prompts: Tokens, rounds: int) -> dict[str, Any]:
+def _row(
+    ways: dict[str, Callable[[Tokens], Tokens]], prompts: Tokens, rounds: int, clock: Callable[[], float]
+) -> dict[str, Any]:
     paces: dict[str, list[float]] = {way: [] for way in ways}
     written: dict[str, Tokens] = {}
     for number in range(rounds + 1):
         for way, write in ways.items():
-            started = time.perf_counter()
+            started = clock()
             written[way] = write(prompts)
-            seconds = time.perf_counter() - started
+            seconds = clock() - started
             if number:
                 paces[way].append(sum(map(len, written[way])) / seconds)
     medians = {way: statistics.median(values) for way, values in paces.items()}

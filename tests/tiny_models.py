@@ -9,6 +9,7 @@ from typing import Any
 
 from memlora_mlx.models.cards import ExpertCard
 from memlora_mlx.models.experts import ALL_LINEAR, Q_V, random_matrices, write_expert
+from memlora_mlx.models.model_config import VISION_FAMILIES
 from memlora_mlx.models.typed_json import from_json
 
 import mlx.core as mx  # isort: skip
@@ -200,7 +201,8 @@ def model(family: str = "llama", *, seed: int = 0, tied: bool = False) -> tuple[
     config = {**FAMILIES[family], "eos_token_id": 2}
     if "text_config" in config:
         config["text_config"] = {**SHAPE, **words, **config["text_config"]}
-        config["vision_config"] = {"hidden_size": 8}  # a tower that this family's weights here do not have
+        if family not in VISION_FAMILIES:
+            config["vision_config"] = {"hidden_size": 8}  # a tower that this family's weights here do not have
     else:
         config = {**SHAPE, **words, **config}
     model_class, args_class = _get_classes(config)

@@ -36,11 +36,12 @@ def masked_loss(student: Student, keys: DropoutKeys | None = None) -> Callable[.
         weights: mx.array,
         total: mx.array,
         features: mx.array | None,
+        places: mx.array | None,
         key: mx.array | None = None,
     ) -> tuple[mx.array, mx.array]:
         if keys is not None and key is not None:
             keys.rows = mx.random.split(key, keys.count)
-        hidden = student.hidden(tokens, None, features)  # `model` is the student's model
+        hidden = student.hidden(tokens, None, features, places)  # `model` is the student's model
         logits = student.logits(hidden.reshape(-1, hidden.shape[-1])[positions])
         losses = nn.losses.cross_entropy(logits.astype(mx.float32), targets)
         return (losses * weights).sum() / total, total
@@ -74,9 +75,12 @@ def validation_loss(
 
 
 def batch_arrays(student: Student, batch: TrainingBatch) -> tuple[mx.array | None, ...]:
-    """The batch as MLX arrays, and the features of its images. They are computed here because the step is compiled on Metal."""
+    """The batch as MLX arrays, the features of its images and where its tokens stand.
+
+    The last two are computed here because the step is compiled on Metal.
+    """
     parts = (batch.tokens, batch.positions, batch.targets, batch.weights, batch.total)
-    return *(mx.array(part) for part in parts), student.features_at(batch.tokens)
+    return *(mx.array(part) for part in parts), student.features_at(batch.tokens), student.positions_at(batch.tokens)
 
 
 class DropoutKeys:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from typing import Any
 
 import mlx.core as mx
 import numpy as np
@@ -145,7 +146,7 @@ class DecodingBatch:
         self._experts.use_rows([row.stage for row in rows])
         if count == 1 and (part := self._part_to_read(first)):
             [row] = rows
-            self._student.hidden(mx.array([row.pending[:part]]), cache.begin(first, [part]))
+            self._hidden(rows, [row.pending[:part]], cache.begin(first, [part]))
             cache.advance([part])
             cache.evaluate()
             del row.pending[:part]
@@ -158,8 +159,8 @@ class DecodingBatch:
         fed = [row.pending + row.propose(limit) for row in rows]
         widths = [len(tokens) for tokens in fed]
         width = max(widths)
-        tokens = mx.array([row + [0] * (width - len(row)) for row in fed])
-        hidden = self._student.hidden(tokens, cache.begin(first, widths))  # (count, width, dim)
+        padded = [row + [0] * (width - len(row)) for row in fed]
+        hidden = self._hidden(rows, padded, cache.begin(first, widths))  # (count, width, dim)
         wanted = [
             i * width + j
             for i, (row, given) in enumerate(zip(rows, fed, strict=True))
@@ -190,6 +191,12 @@ class DecodingBatch:
             if row.counters.steps == 1:
                 self._save_prefix(first + i, row)
         return failed
+
+    def _hidden(self, rows: Sequence[DecodingSequence], tokens: Sequence[Sequence[int]], cache: list[Any]) -> mx.array:
+        """The last hidden states of the rows' next tokens."""
+        numbers = np.array(tokens, np.int32)
+        positions = self._student.positions_at(numbers, [row.read for row in rows])
+        return self._student.hidden(mx.array(numbers), cache, positions=positions)
 
     def _part_to_read(self, index: int) -> int:
         """Pending tokens of a row to read without choosing one; 0 to read them all and choose."""

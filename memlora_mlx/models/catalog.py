@@ -22,7 +22,7 @@ ModelKind = Literal["student", "embedder"]
 # fmt: off
 Family = Literal[
     "llama", "qwen2", "qwen3", "qwen3_5", "smollm3", "granite", "granitemoehybrid", "lfm2", "phi3", "ministral3",
-    "gemma", "gemma2", "gemma3", "gemma3_text", "gemma3n", "gemma4", "internvl", "smolvlm", "lfm2-vl", "bert",
+    "gemma", "gemma2", "gemma3", "gemma3_text", "gemma3n", "gemma4", "internvl", "smolvlm", "lfm2-vl", "qwen3_vl", "bert",
 ]
 # fmt: on
 

@@ -210,6 +210,12 @@ class DecodingSequence:
         return self._student.decode(self.tokens[: len(self.tokens) - doubtful])
 
     @property
+    def read(self) -> list[int]:
+        """What the model has read of the prompt and of the output: all but the pending tokens."""
+        known = self.prompt + self.tokens
+        return known[: len(known) - len(self.pending)]
+
+    @property
     def max_length(self) -> int:
         """Tokens that prompt and output may have together."""
         return len(self.prompt) + self._limit

@@ -19,7 +19,7 @@ from memlora_mlx.models import cpu_kernels
 from memlora_mlx.models.cards import ModelManifest
 from memlora_mlx.models.model_config import is_vision_only, language_config, read_config, runs_vision_tower
 from memlora_mlx.models.student import Student, error_line
-from memlora_mlx.models.vision_adapters import vision_adapter_for
+from memlora_mlx.models.vision_families import vision_adapter_for
 from memlora_mlx.models.vision_student import VisionStudent
 from memlora_mlx.settings import IMAGE_TILES
 

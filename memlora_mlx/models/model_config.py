@@ -16,6 +16,8 @@ VISION_FAMILIES = (
     "gemma3",
     "lfm2_vl",
     "lfm2-vl",
+    "qwen3_vl",
+    "gemma4",
 )  # whose vision tower runs here
 
 
@@ -40,6 +42,8 @@ def runs_vision_tower(config: Mapping[str, Any]) -> bool:
     """
     if not config.get("vision_config") or config.get("model_type") not in VISION_FAMILIES:
         return False
+    if language_config(config).get("use_bidirectional_attention") == "vision":
+        return False  # large Gemma 4: the parts of an image see each other, and a prompt that is read in parts cuts it
     return has("vision") or not _mlx_lm_loads(config)
 
 

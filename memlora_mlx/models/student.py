@@ -184,11 +184,22 @@ class Student:
         """What stands in the places of pictures: see `VisionStudent`. Without a vision tower there are none."""
         return None
 
-    def hidden(self, tokens: mx.array, cache: list[Any] | None, image_features: mx.array | None = None) -> mx.array:
+    def positions_at(self, tokens: NDArray[np.int32], before: Sequence[Sequence[int]] = ()) -> mx.array | None:
+        """Where tokens stand, for a model that counts the parts of images in rows and columns: see `VisionStudent`."""
+        return None
+
+    def hidden(
+        self,
+        tokens: mx.array,
+        cache: list[Any] | None,
+        image_features: mx.array | None = None,
+        positions: mx.array | None = None,
+    ) -> mx.array:
         """The last hidden states of (batch, time) tokens: (batch, time, dim). The cache is extended.
 
         Args:
             image_features: what `features_at` gives for these tokens, where it is known.
+            positions: what `positions_at` gives for them, where it is known.
         """
         if cache is None and self.config.get("model_type") == "gemma3n":
             cache = (

@@ -15,7 +15,7 @@ import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 
-from memlora_mlx.errors import ModelBroken, VisionMissing
+from memlora_mlx.errors import ModelBroken
 from memlora_mlx.models.output_head import OutputHead
 
 if TYPE_CHECKING:
@@ -33,6 +33,8 @@ class VisionAdapter(ABC):
     """
 
     STOP_TOKENS: tuple[str, ...] = ()  # tokens that end an answer, beside those that the files name
+    feature_parts = 1  # how many times as wide as a word's embedding a feature is
+    stands_in_rows = False  # whether features stand in rows and columns; otherwise one behind the other, as words do
 
     def __init__(self, model: nn.Module, tokenizer: Any, config: Mapping[str, Any], image_tiles: int) -> None:
         self.model, self.tokenizer, self.config, self.max_tiles = model, tokenizer, config, image_tiles
@@ -52,36 +54,42 @@ class VisionAdapter(ABC):
 
     @abstractmethod
     def features(self, pixels: Pixels) -> mx.array:
-        """What the language model reads in the features' places: (features, dim)."""
+        """What the language model reads in the features' places: (features, feature_parts * dim)."""
+
+    def feature_positions(self, width: int, height: int) -> np.ndarray | None:
+        """Where the features of a picture of that many pixels stand, in steps from its first one: (3, features).
+
+        The three are time, row and column. None unless `stands_in_rows`.
+        """
+        return None
 
     def embed(self, tokens: mx.array) -> mx.array:
         """Tokens as the language model reads them: (batch, time) to (batch, time, dim)."""
         return self.model.language_model.model.embed_tokens(tokens)
 
-    def forward(self, tokens: mx.array | None, embedded: mx.array | None, cache: list[Any] | None) -> mx.array:
-        """The language model's last hidden states, of tokens or of what `embed` and `features` made of them."""
-        return self.model.language_model.model(tokens, inputs_embeds=embedded, cache=cache)
+    def embed_all(self, tokens: mx.array, features: mx.array | None) -> mx.array:
+        """Words, and features in their places: (batch, time, dim)."""
+        words = self.embed(mx.maximum(tokens, 0))
+        if features is None:
+            return words
+        return mx.where((tokens < 0)[..., None], features[..., : words.shape[-1]].astype(words.dtype), words)
+
+    def forward(
+        self, tokens: mx.array, features: mx.array | None, cache: list[Any] | None, positions: mx.array | None
+    ) -> mx.array:
+        """The language model's last hidden states: (batch, time, dim).
+
+        Args:
+            tokens: (batch, time); negative where a feature stands.
+            features: what stands in those places, (batch, time, feature_parts * dim); None without any.
+            positions: where each token stands, (3, batch, time); None in a family whose features stand as words do.
+        """
+        embedded = self.embed_all(tokens, features)
+        return self.model.language_model.model(mx.maximum(tokens, 0), inputs_embeds=embedded, cache=cache)
 
     def head(self, hidden: mx.array) -> mx.array:
         """The logits of what `forward` gives."""
         return self._head(hidden)
-
-
-def vision_adapter_for(config: Mapping[str, Any]) -> type[VisionAdapter]:
-    """How a model's family looks at images; `model_config.VISION_FAMILIES` are the families that have one.
-
-    Raises:
-        VisionMissing: the family is not known, or its vision tower cannot be run.
-    """
-    family = str(config.get("model_type", "unknown"))
-    reason = next((why for names, why in _REFUSED if family.startswith(names)), None)
-    if reason and family not in _FAMILIES:
-        raise VisionMissing(
-            f"students of the family {family} cannot be run: {reason}; choose another, such as internvl3-1b"
-        )
-    if (found := _FAMILIES.get(family)) is None:
-        raise VisionMissing(f"vision students of the family {family} are not known; {', '.join(_FAMILIES)} are")
-    return found
 
 
 def last_user_turn(chat: Sequence[tuple[str, str]]) -> int:
@@ -181,6 +189,8 @@ class ProcessorAdapter(VisionAdapter):
     def __init__(self, model: nn.Module, tokenizer: Any, config: Mapping[str, Any], image_tiles: int) -> None:
         super().__init__(model, tokenizer, config, image_tiles)
         self._processor = self.processor(Path(model.model_path))
+        names = ("image_token_index", "image_token_id")
+        self._image_token = next(getattr(model.config, name) for name in names if hasattr(model.config, name))
         self._frames: dict[tuple[int, int], list[int | None]] = {}
 
     def processor(self, folder: Path) -> Any:
@@ -202,7 +212,7 @@ class ProcessorAdapter(VisionAdapter):
             from PIL import Image
 
             tokens = np.array(self._inputs(Image.new("RGB", (width, height)))["input_ids"])[0]
-            known = [None if token == self.model.config.image_token_index else int(token) for token in tokens]
+            known = [None if token == self._image_token else int(token) for token in tokens]
             self._frames[width, height] = known
         return known
 
@@ -211,85 +221,9 @@ class ProcessorAdapter(VisionAdapter):
         tokens = inputs.pop("input_ids")
         mask = inputs.pop("attention_mask", None)
         merged = self.model.get_input_embeddings(tokens, mask=mask, **inputs).inputs_embeds[0]
-        return merged[mx.array(np.flatnonzero(np.array(tokens)[0] == self.model.config.image_token_index))]
+        return merged[mx.array(np.flatnonzero(np.array(tokens)[0] == self._image_token))]
 
     def _inputs(self, pixels: Pixels) -> Mapping[str, mx.array]:
         from mlx_vlm.models.base import to_mlx
 
         return to_mlx(self._processor(text=self.PLACEHOLDER, images=[pixels], add_special_tokens=False))
-
-
-class SmolVLMAdapter(ProcessorAdapter):
-    """SmolVLM 1 and 2, on Idefics3: a grid of tiles, and the whole picture after them."""
-
-    def processor(self, folder: Path) -> Any:
-        from mlx_vlm.models.idefics3.processing_idefics3 import Idefics3Processor
-        from mlx_vlm.models.smolvlm.processing_smolvlm import SmolVLMProcessor
-
-        family = SmolVLMProcessor if self.config["model_type"] == "smolvlm" else Idefics3Processor
-        made = family.from_pretrained(str(folder))
-        tile = made.image_processor.max_image_size["longest_edge"]
-        made.image_processor.size = {"longest_edge": int(self.max_tiles**0.5) * tile}
-        made.image_processor.do_image_splitting = self.max_tiles > 1
-        return made
-
-    def embed(self, tokens: mx.array) -> mx.array:
-        return self.model.language_model.embed_tokens(tokens)
-
-    def forward(self, tokens: mx.array | None, embedded: mx.array | None, cache: list[Any] | None) -> mx.array:
-        from mlx_vlm.models.base import create_attention_mask
-
-        language = self.model.language_model
-        states = language.embed_tokens(tokens) if embedded is None else embedded
-        mask = create_attention_mask(states, cache)
-        for layer, part in zip(language.layers, cache or [None] * len(language.layers), strict=True):
-            states = layer(states, mask, part)
-        return language.norm(states)
-
-    def head(self, hidden: mx.array) -> mx.array:
-        return self.model.language_model.lm_head(hidden)
-
-
-class Gemma3Adapter(ProcessorAdapter):
-    """Gemma 3: a picture is always 256 features."""
-
-    PLACEHOLDER = "<start_of_image>"
-
-    def processor(self, folder: Path) -> Any:
-        from mlx_vlm.models.gemma3.processing_gemma3 import Gemma3Processor
-
-        return Gemma3Processor.from_pretrained(str(folder))
-
-
-class LFM2Adapter(ProcessorAdapter):
-    """LFM2-VL: tiles of 512 pixels and a small view of the whole."""
-
-    def processor(self, folder: Path) -> Any:
-        from mlx_vlm.models.lfm2_vl.processing_lfm2_vl import Lfm2VlProcessor
-
-        made = Lfm2VlProcessor.from_pretrained(str(folder))
-        made.image_processor.max_tiles = self.max_tiles
-        made.image_processor.do_image_splitting = self.max_tiles > 1
-        return made
-
-    def forward(self, tokens: mx.array | None, embedded: mx.array | None, cache: list[Any] | None) -> mx.array:
-        return self.model.language_model.model(tokens, cache=cache, input_embeddings=embedded)
-
-
-_FAMILIES: dict[str, type[VisionAdapter]] = {
-    "internvl_chat": InternVLAdapter,
-    "smolvlm": SmolVLMAdapter,
-    "idefics3": SmolVLMAdapter,
-    "gemma3": Gemma3Adapter,
-    "lfm2_vl": LFM2Adapter,
-    "lfm2-vl": LFM2Adapter,
-}
-_REFUSED = (  # families by how their names begin, and why
-    (
-        ("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_5"),
-        "each part of a picture has positions of its own, which rows that share a batch do not carry",
-    ),
-    (("gemma3n", "gemma4"), "every layer reads the token itself, and a picture's features are none"),
-    (("mllama",), "its pictures are not part of the prompt"),
-    (("internvl",), "its language model is read as Qwen3 whatever it is; take the repository without -hf"),
-)

@@ -43,6 +43,7 @@ class ImageFeatures:
     width: int  # pixels
     height: int
     feature_count: int  # features
+    positions: np.ndarray | None  # (3, count): see `VisionAdapter.feature_positions`
     features: mx.array | None = None  # (count, dim)
 
 
@@ -76,7 +77,6 @@ class VisionStudent(Student):
         self, whole: nn.Module, tokenizer: Any, config: dict[str, Any], name: str, adapter: VisionAdapter
     ) -> None:
         self._whole, self._adapter = whole, adapter
-        super().__init__(LanguageModel(whole), tokenizer, config, name)
         self._images: dict[str, ImageFeatures] = {}  # by SHA-256, in the order of their numbers
         self._files: dict[
             tuple[str, int, int], ImageFeatures
@@ -84,6 +84,7 @@ class VisionStudent(Student):
         self._first_ids: list[int] = []  # `first_id` of each image
         self._registry_lock = threading.Lock()  # pictures are counted on callers' threads
         self._computed: dict[ImageFeatures, None] = {}  # those whose features are here, the latest used last
+        super().__init__(LanguageModel(whole), tokenizer, config, name)
 
     @property
     def nbytes(self) -> int:
@@ -144,7 +145,8 @@ class VisionStudent(Student):
                 last = next(reversed(self._images.values()), None)
                 first = last.first_id + last.feature_count if last else 1
                 count = self._adapter.image_tokens(width, height).count(None)
-                image = self._images[digest] = ImageFeatures(path, first, width, height, count)
+                positions = self._adapter.feature_positions(width, height)
+                image = self._images[digest] = ImageFeatures(path, first, width, height, count, positions)
                 self._first_ids.append(first)
             image.path = path  # the file it had may be gone
             self._files[key] = image
@@ -213,7 +215,7 @@ class VisionStudent(Student):
         """
         named = tokens[tokens < 0].tolist()
         if not named:
-            return mx.zeros((1, 1, int(self.config["hidden_size"])))
+            return mx.zeros((1, 1, int(self.config["hidden_size"]) * self._adapter.feature_parts))
         self.compute_features(named)
         places = np.zeros(tokens.shape, np.int32)
         features: list[mx.array] = []
@@ -226,16 +228,51 @@ class VisionStudent(Student):
             start += image.feature_count
         return mx.concatenate(features)[mx.array(places)]
 
-    def hidden(self, tokens: mx.array, cache: list[Any] | None, image_features: mx.array | None = None) -> mx.array:
-        """As a text student's, with features where tokens are negative."""
+    def positions_at(self, tokens: NDArray[np.int32], before: Sequence[Sequence[int]] = ()) -> mx.array | None:
+        """Where tokens stand: (3, batch, time); None for a family whose features stand one behind the other, as words do.
+
+        Args:
+            tokens: (batch, time); negative where a feature stands.
+            before: what each row has read before them; by default nothing.
+        """
+        if not self._adapter.stands_in_rows:
+            return None
+        read = before or [()] * len(tokens)
+        rows = [self._positions([*past, *row.tolist()]) for past, row in zip(read, tokens, strict=True)]
+        return mx.array(np.stack([row[:, -tokens.shape[1] :] for row in rows], axis=1))
+
+    def _positions(self, tokens: Sequence[int]) -> NDArray[np.int32]:
+        """Where the tokens of a row stand, from its beginning: (3, tokens)."""
+        numbers = np.asarray(tokens, np.int64)
+        positions = np.tile(np.arange(len(tokens), dtype=np.int32), (3, 1))
+        images = {-image.first_id: image for image in self._images_in(tokens)}
+        for first in np.flatnonzero(np.isin(numbers, list(images))):
+            image = images[int(numbers[first])]
+            assert image.positions is not None
+            start, end = positions[0, first], first + image.feature_count
+            # What comes behind an image stands one step behind its longer side.
+            positions[:, end:] += start + image.positions.max() + 1 - end - (positions[0, first] - first)
+            positions[:, first:end] = start + image.positions[:, : len(tokens) - first]
+        return positions
+
+    def hidden(
+        self,
+        tokens: mx.array,
+        cache: list[Any] | None,
+        image_features: mx.array | None = None,
+        positions: mx.array | None = None,
+    ) -> mx.array:
+        """As a text student's, with features where tokens are negative.
+
+        Args:
+            positions: what `positions_at` gives for these tokens. Without it, what the cache holds is taken for words.
+        """
         if image_features is None:
             numbers = np.array(tokens)
-            if (numbers >= 0).all():
-                return self._adapter.forward(tokens, None, cache)
-            image_features = self.features_at(numbers)
-        words = self._adapter.embed(mx.maximum(tokens, 0))
-        mixed = mx.where((tokens < 0)[..., None], image_features.astype(words.dtype), words)
-        return self._adapter.forward(None, mixed, cache)
+            image_features = self.features_at(numbers) if (numbers < 0).any() else None
+            if positions is None and (stands := self.positions_at(numbers)) is not None:
+                positions = stands + (cache[0].offset if cache else 0)
+        return self._adapter.forward(tokens, image_features, cache, positions)
 
     def logits(self, hidden: mx.array) -> mx.array:
         return self._adapter.head(hidden)

@@ -197,7 +197,9 @@ def test_better_experts_are_only_kept_if_that_is_asked(
     assert {stage["outcome"] for stage in told["stages"]} == {"kept"} and Path(told["report"]).is_file()
 
 
-def test_a_plan_is_printed_and_the_next_call_trains_by_it(data: Path, tmp_path: Path, run_memlora: Command) -> None:
+def test_a_plan_is_printed_and_the_next_call_trains_by_it(
+    data: Path, short: None, tmp_path: Path, run_memlora: Command
+) -> None:
     talks = locomo_file(tmp_path)
     code, out, err = run_memlora("train", "all", "--plan", "--budget", "3h", "--val", talks)
     assert (code, out) == (0, "") and "in all: about " in err and not list((data / "runs").glob("update-*"))

@@ -127,6 +127,24 @@ def table() -> str:
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 
+def vision_table() -> str:
+    """The families whose vision tower runs, as a table in Markdown. Each of its words is a test that must pass.
+
+    They are in `test_vision_families.py`, and of InternVL in `test_vision.py`.
+    """
+    checks = ("logits", "batches", "experts")
+    rows = [["family", "models in the catalogue", *checks], ["---"] * (2 + len(checks))]
+    for family in VISION_FAMILIES:
+        if family != _SAME_FAMILY.get("lfm2_vl"):
+            same = (family, _SAME_FAMILY.get(family))
+            names = [e.name for e in shipped_entries().values() if e.family in same and not e.is_shipped]
+            rows.append([f"`{family}`", ", ".join(names), *["yes"] * len(checks)])
+    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+
+
+_SAME_FAMILY = {"internvl_chat": "internvl", "lfm2_vl": "lfm2-vl"}  # as other files call them
+
+
 def _layers(config: dict[str, Any]) -> str:
     config = config.get("text_config", config)
     if "sliding_window" in config:

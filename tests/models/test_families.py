@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import family_checks
 import pytest
 from tiny_models import CORPUS, FAMILIES, student_folder
 
+from memlora_mlx.models import model_config
 from memlora_mlx.models.batching import DecodingBatch, PrefixCache
 from memlora_mlx.models.decoding import DecodingSequence
 from memlora_mlx.models.experts import ExpertTable
@@ -21,6 +23,10 @@ import mlx.core as mx  # isort: skip
 
 DOCS = Path(__file__).parents[2] / "docs" / "students.md"
 BEGIN, END = "<!-- the table of tests/models/family_checks.py -->\n", "<!-- end of the table -->"
+VISION_BEGIN, VISION_END = (
+    "<!-- the vision table of tests/models/family_checks.py -->\n",
+    "<!-- end of the vision table -->",
+)
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
@@ -33,23 +39,30 @@ def test_the_family_works(folder: Path, check: str) -> None:
     assert family_checks.CHECKS[check](folder)
 
 
-def test_the_table_in_docs_is_that_of_these_checks() -> None:
+@pytest.mark.parametrize(
+    ("begin", "end", "table"),
+    [(BEGIN, END, family_checks.table), (VISION_BEGIN, VISION_END, family_checks.vision_table)],
+    ids=["text", "vision"],
+)
+def test_the_table_in_docs_is_that_of_these_checks(begin: str, end: str, table: Callable[[], str]) -> None:
     """`make students` writes it again."""
     text = DOCS.read_text(encoding="utf-8")
-    start, end = text.index(BEGIN) + len(BEGIN), text.index(END)
-    table = family_checks.table()
+    first, last = text.index(begin) + len(begin), text.index(end)
     if os.environ.get("UPDATE_DOCS"):
-        DOCS.write_text(text[:start] + table + text[end:], encoding="utf-8")
+        DOCS.write_text(text[:first] + table() + text[last:], encoding="utf-8")
         return
-    assert text[start:end] == table, "`make students` brings docs/students.md up to date"
+    assert text[first:last] == table(), "`make students` brings docs/students.md up to date"
 
 
 @pytest.mark.parametrize("family", [name for name, config in FAMILIES.items() if "text_config" in config])
-def test_a_model_whose_tower_is_not_run_reads_text(tmp_path: Path, family: str) -> None:
+def test_a_model_whose_tower_is_not_run_reads_text(
+    tmp_path: Path, family: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The vocabulary, the context and the end of an answer are those of its language model."""
+    monkeypatch.setattr(model_config, "has", lambda extra: False)  # Gemma 4's tower is run with the vision extra
     folder = student_folder(tmp_path / family, family)
     config = json.loads((folder / "config.json").read_text())
-    assert config["vision_config"]
+    config["vision_config"] = {"hidden_size": 8}
     config.pop("vocab_size", None)
     config["text_config"]["eos_token_id"] = config.pop("eos_token_id")
     if family == "gemma4":

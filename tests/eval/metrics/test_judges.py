@@ -226,9 +226,9 @@ def test_of_a_judge_that_dies_midway_what_it_judged_is_kept(workspace: Workspace
     with local_server(answer) as served:
         judge = judge_at(served, workspace, cache)
         verdicts = judge.verdicts(items, "strict")
-        asked = len(served.asked)
-        assert judge.verdicts(items, "generous") == [None] * 60  # and it is not asked again
-        assert len(served.asked) == asked
+        assert judge.verdicts(items, "generous") == [None] * 60
+        # Requests that were under way may still arrive; of these nothing may.
+        assert not any("Be generous" in str(body) for body in served.asked)
     assert verdicts.count(True) == len(cache) >= 1 and verdicts.count(None) == 60 - len(cache)
     [(reason, count)] = judge.failures.items()
     assert count == 120 - len(cache) and "401" in reason and "the key has expired" in reason
