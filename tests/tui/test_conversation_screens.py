@@ -20,6 +20,7 @@ from textual.pilot import Pilot
 from textual.widgets import Input
 
 from memlora_mlx.memory.store import conversations as talks
+from memlora_mlx.memory.traces import remove_derived
 from memlora_mlx.memory.workspace import Workspace
 from memlora_mlx.records import Scope
 from memlora_mlx.settings import UNSAVED
@@ -159,6 +160,8 @@ def test_what_was_sent_before_the_store_was_open_is_stored_at_the_next_start(hom
         assert said == shown(app)
 
     run_app(script)
+    remove_derived(home)
+    assert not folder.exists(), "erasing everything takes it away, too"
 
 
 def test_the_list_searches_opens_renames_exports_and_deletes(home: Path, tmp_path: Path) -> None:
