@@ -1,6 +1,7 @@
 # make demo    install, fetch the starter models, watch a conversation being remembered
 # make test    install and fetch what is missing, run the tests
 # make soak    try for MINUTES (60) to lose, damage or leak something; prints what was tried
+# make examples  install llm, LangChain and LlamaIndex beside memlora, and test docs/examples with them
 # make audit   known faults of the pinned packages (pip-audit), where the network reaches its database
 # make sbom    write build/sbom.json: every installed package with its version and licence (CycloneDX)
 # make bench   measure this machine: docs/benchmark.md and docs/benchmark.json; LOCOMO=FILE reads LoCoMo's conversation
@@ -21,9 +22,10 @@ MINUTES ?= 60
 SEED ?= 1
 LOCOMO ?= $(wildcard ../shared/data/locomo-dev.json)
 TOOLS := build/supply
+EXAMPLES := build/examples
 STARTERS := smollm2-135m all-minilm-l6-v2
 
-.PHONY: demo test soak bench check models install dist audit sbom pins licences students check-metal clean
+.PHONY: demo test examples soak bench check models install dist audit sbom pins licences students check-metal clean
 .DEFAULT_GOAL := install
 
 install: $(INSTALLED)
@@ -51,6 +53,16 @@ demo: models
 
 test: models $(TESTABLE)
 	@$(BIN)/python -m pytest --numprocesses $(WORKERS) --maxprocesses 4 --dist worksteal
+
+# The packages of other people's programs, which memlora itself never loads, in an environment of their own.
+$(EXAMPLES)/.installed: pyproject.toml
+	@$(PYTHON) -m venv $(EXAMPLES)
+	@$(EXAMPLES)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[serve]' \
+		llm langchain-core llama-index-core openai pytest pytest-socket
+	@touch $@
+
+examples: $(EXAMPLES)/.installed
+	@ALL_EXAMPLES=1 $(EXAMPLES)/bin/python -m pytest tests/serve/test_examples.py
 
 soak: $(TESTABLE)
 	@nice $(BIN)/python tests/soak --minutes $(MINUTES) --seed $(SEED)

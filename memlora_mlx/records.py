@@ -215,3 +215,13 @@ class Completion:
     output_tokens: int
     steps: int  # forward passes that chose tokens; fewer than the tokens where some were forced or looked up
     seconds: float  # of the engine's time, prompt included
+
+
+@dataclass(frozen=True, slots=True)
+class Activity:
+    """What an engine is doing, for a status line."""
+
+    doing: tuple[str, ...]  # "chat", "extraction expert", "update (base)"; empty while idle
+    tokens: int  # written since the engine began
+    reading: tuple[int, int]  # tokens read and to read, of long prompts; (0, 0) if there are none
+    bytes: int  # that MLX takes in this process: its arrays, and freed buffers that it keeps

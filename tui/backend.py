@@ -20,6 +20,7 @@ from memlora_mlx.errors import MemloraError
 from memlora_mlx.settings import Settings
 
 if TYPE_CHECKING:
+    from memlora_mlx.memory.engine import RemoteEngine
     from memlora_mlx.memory.workspace import Workspace
     from memlora_mlx.models.engine import Engine
     from memlora_mlx.records import Scope
@@ -46,10 +47,17 @@ class Backend:
 
     Args:
         models_folder: where the models are, if not below the settings' home.
+        tell: is told in one line, on any thread, why a resident process that runs is not used.
     """
 
-    def __init__(self, settings: Settings, *, models_folder: Path | None = None) -> None:
-        self.settings, self._models_folder = settings, models_folder
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        models_folder: Path | None = None,
+        tell: Callable[[str], object] = lambda line: None,
+    ) -> None:
+        self.settings, self._models_folder, self._tell = settings, models_folder, tell
         self._workspace: Workspace | None = None
         self._lock = threading.RLock()
         self._free, self._calls = threading.Condition(), 0  # number of running calls that use the workspace
@@ -68,10 +76,10 @@ class Backend:
         return status
 
     @property
-    def engine(self) -> Engine | None:
-        """The engine, if it runs. Use it to read figures; requests go through `run`."""
+    def engine(self) -> Engine | RemoteEngine | None:
+        """The engine, if it runs, or that of the resident process. Use it to read figures; requests go through `run`."""
         workspace = self._workspace
-        return None if workspace is None else workspace.__dict__.get("engine")
+        return None if workspace is None else workspace.__dict__.get("memory_engine")
 
     @property
     def models_folder(self) -> Path:
@@ -137,8 +145,9 @@ class Backend:
         workspace, self._workspace = self._workspace, None
         if workspace is None:
             return
-        if (engine := workspace.__dict__.get("engine")) is not None:
-            engine.close()  # calls that wait for it raise EngineClosed
+        for name in ("memory_engine", "engine"):
+            if (engine := workspace.__dict__.get(name)) is not None:
+                engine.close()  # calls that wait for it raise EngineClosed
         with self._free:
             self._free.wait_for(lambda: self._calls == 0)  # do not close the store during a transaction
         workspace.close()
@@ -161,14 +170,19 @@ class Backend:
         with self._lock:
             if self._workspace is None:
                 from memlora_mlx.memory.workspace import Workspace
+                from memlora_mlx.serve.resident_engine import resident_engine
 
                 self._began = monotonic()
                 self._status = BackendStatus("opening")
-                workspace = Workspace(self.settings, models_folder=self._models_folder)
+                workspace = Workspace(
+                    self.settings,
+                    models_folder=self._models_folder,
+                    remote_engine=lambda opened: resident_engine(opened, self._tell),
+                )
                 try:
                     workspace.store  # noqa: B018 - build the cached properties once, under the lock
                     with contextlib.suppress(MemloraError):  # memories can be read without a model
-                        workspace.engine, workspace.pipeline  # noqa: B018
+                        workspace.memory_engine, workspace.pipeline  # noqa: B018
                 except BaseException as error:
                     workspace.close()
                     self._status = BackendStatus("failed", problem=str(error))
@@ -180,7 +194,8 @@ class Backend:
         try:
             name = workspace.student_name
             self._status = BackendStatus("loading", name)
-            workspace.pipeline, workspace.engine.embedder, workspace.engine.student  # noqa: B018
+            workspace.pipeline, workspace.memory_engine.student  # noqa: B018
+            workspace.memory_engine.embed([name])
         except Exception as error:
             self._status = BackendStatus("failed", self._status.student, problem=str(error))
             raise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from time import time
 from typing import TYPE_CHECKING
@@ -60,7 +61,7 @@ class BaseApp(App[None]):
         super().__init__()
         self.first_conversation = conversation
         self.begins_new_conversation = new
-        self.backend = Backend(settings, models_folder=models_folder)
+        self.backend = Backend(settings, models_folder=models_folder, tell=partial(self.call_later, self.notify))
         self.chat: ChatController | None = None  # set by the Chat screen when it is first shown
         # Work that goes on while its screen is not shown, by its name and with how far it is; all status bars show it.
         self.background_work: dict[str, str] = {}

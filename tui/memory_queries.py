@@ -87,7 +87,7 @@ def memory_page(workspace: Workspace, query: MemoryQuery, offset: int = 0) -> Me
         return _containing_words(workspace, query, words[1:-1], "exact text")
     try:
         workspace.embedder_folder  # noqa: B018 - raises where there is none
-        [vector] = workspace.engine.embed([words], query=True)
+        [vector] = workspace.memory_engine.embed([words], query=True)
     except (ModelMissing, ModelBroken):
         return _containing_words(workspace, query, words, "exact text search: searching by meaning needs an embedder")
     hits = tuple(store.search(vector, NEAREST, filters=filters))

@@ -55,7 +55,7 @@ def seed(workspace: Workspace) -> list[ChatTurn]:
     from memlora_mlx.memory.changes import Add, Update
     from memlora_mlx.memory.store.lookup import find_by_prefix
 
-    store, embed = workspace.store, workspace.engine.embed
+    store, embed = workspace.store, workspace.memory_engine.embed
     owner = Scope(user_id=workspace.settings.user)
     ids: dict[str, str] = {}
     for position, (days, said, facts) in enumerate(_LIFE):

@@ -2,8 +2,15 @@
 
 llm -f "memory:What do I drink?" "Suggest a drink for this evening."
 
-To install it, put this file beside a pyproject.toml with the entry point `[project.entry-points.llm] memlora = "llm_memlora"`
-and run `llm install -e .`.
+To install it, put this file into a folder with the pyproject.toml below, and run `llm install -e .` there. memlora must be installed
+in the environment of `llm`.
+
+    [project]
+    name = "llm-memlora"
+    version = "0.1"
+
+    [project.entry-points.llm]
+    memlora = "llm_memlora"
 """
 
 from __future__ import annotations

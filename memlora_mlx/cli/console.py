@@ -33,7 +33,7 @@ STARTER_MODELS = ("smollm2-135m", "all-minilm-l6-v2")
 
 @contextmanager
 def open_workspace(*, models: bool = True, embedder: bool = True, **flags: object) -> Iterator[Workspace]:
-    """The user's workspace, closed at the end.
+    """The user's workspace, closed at the end. What the memory asks of a model, the resident process answers if it runs.
 
     Args:
         models: require a student and an embedder; on a terminal, offer to download those that are missing.
@@ -41,9 +41,13 @@ def open_workspace(*, models: bool = True, embedder: bool = True, **flags: objec
         flags: settings from the command line; None means that the option was not given.
     """
     from memlora_mlx.memory.workspace import Workspace
+    from memlora_mlx.serve.resident_engine import resident_engine
     from memlora_mlx.settings import load_settings
 
-    opened = Workspace(load_settings(flags))
+    def tell(line: str) -> None:
+        typer.echo(line, err=True)
+
+    opened = Workspace(load_settings(flags), remote_engine=lambda workspace: resident_engine(workspace, tell))
     with opened:
         if models:
             _require_models(opened, STARTER_MODELS if embedder else STARTER_MODELS[:1])

@@ -181,6 +181,8 @@ def _resident(opened: Workspace, repair: bool) -> Iterator[CheckResult]:
     if resident is not None and resident.is_alive():
         places = " and ".join(filter(None, (resident.socket_path, resident.url)))
         yield CheckResult("serve", "ok", f"`memlora serve` runs as process {resident.pid}, on {places}.")
+        if (reason := resident.misfit()) is not None:
+            yield CheckResult("serve", "note", f"The resident process is not used because {reason}.")
     elif installed.is_installed:
         log = home / service.LOG_FILE
         where = f"see {log}" if log.is_file() else f"see `journalctl --user -u {service.UNIT}`"

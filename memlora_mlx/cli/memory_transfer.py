@@ -67,7 +67,7 @@ def import_memories(
             except OSError as error:
                 raise UsageError(f"Cannot read {file}: {error.strerror}. Check the path.") from error
         try:
-            result = import_lines(opened.store, bounded_lines(lines, MAX_LINE), opened.engine.embed)
+            result = import_lines(opened.store, bounded_lines(lines, MAX_LINE), opened.memory_engine.embed)
         except LineTooLong as error:
             raise UsageError(f"Cannot import {file}: {error}. Is this an export of memlora?") from error
     typer.echo(f"{result.added} memories added, {result.skipped} were already stored")

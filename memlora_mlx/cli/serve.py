@@ -63,7 +63,7 @@ def serve_command(
     It answers MCP at /mcp and the OpenAI API at /v1. With --upstream it is a proxy: memories for the last user message are
     put in, and the exchange is remembered afterwards.
 
-    MCP clients use this process while it runs, and work alone when it does not. Models are unloaded after the minutes of the
+    MCP clients and commands such as `memlora ask` use this process while it runs, and work alone when it does not. Models are unloaded after the minutes of the
     setting `unload_after` without a call, which are 15 by default, and loaded at the next call.
     """
     from memlora_mlx.errors import UsageError

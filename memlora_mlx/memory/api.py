@@ -264,8 +264,8 @@ class Memory(ErasingMemory):
         if not query.strip():
             raise UsageError("the query is empty; say what to look for")
         query, protocol = clean_text(query), self.workspace.settings.protocol
-        [vector] = self.workspace.engine.embed([query], query=True)
-        embed_some_messages(self.workspace.store, self.workspace.engine.embed, protocol)
+        [vector] = self.workspace.memory_engine.embed([query], query=True)
+        embed_some_messages(self.workspace.store, self.workspace.memory_engine.embed, protocol)
         return find(self.workspace.store, query, vector, limit, protocol=protocol, scopes=scopes, **options)
 
     def undo(
@@ -347,7 +347,7 @@ def _look(workspace: Workspace, question: str, image: str | Path) -> Answer:
     if not workspace.has_vision:
         raise VisionMissing(text_only_message(workspace.student_name))
     with visual_questions.normalised_copy(image) as picture:
-        look = visual_questions.answer_visual_question(workspace.engine, question, picture, Path(image).name)
+        look = visual_questions.answer_visual_question(workspace.memory_engine, question, picture, Path(image).name)
     return Answer(look.answer, (), CallCost.of("vqa", look.completion, 0), look)
 
 

@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from memlora_mlx.records import Completion, Priority, Request
+from memlora_mlx.records import Activity, Completion, Priority, Request
 
 
 class StudentLimits(Protocol):
@@ -50,3 +50,13 @@ class MemoryEngine(Protocol):
 
     def count_tokens(self, chat: Sequence[tuple[str, str]], image: Path | None = None) -> int:
         """The tokens of a chat, with an image if there is one, in the student's chat template."""
+
+
+class RemoteEngine(MemoryEngine, Protocol):
+    """An engine of another process."""
+
+    def activity(self) -> Activity:
+        """What it does for this process."""
+
+    def close(self) -> None:
+        """Cancel what still runs."""

@@ -33,7 +33,7 @@ def store_verbatim(
     messages = [message for _, message in chosen]
     texts = [clean_line(message.text, inputs.MAX_MEMORY) for message in messages]
     said = exchange_texts(exchange)
-    vectors = workspace.engine.embed([*said, *texts]) if said or texts else ()
+    vectors = workspace.memory_engine.embed([*said, *texts]) if said or texts else ()
     changes = [
         Add(
             text,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import Self
@@ -10,6 +11,7 @@ from typing import Self
 from memlora_mlx.errors import ModelBroken, ModelMissing, StoreError
 from memlora_mlx.memory.changes import EmbeddingFingerprint
 from memlora_mlx.memory.editing import Editor
+from memlora_mlx.memory.engine import MemoryEngine, RemoteEngine
 from memlora_mlx.memory.housekeeping import keep_house
 from memlora_mlx.memory.pipeline import Pipeline
 from memlora_mlx.memory.pipeline_options import PipelineOptions
@@ -33,10 +35,18 @@ class Workspace:
 
     Args:
         models_folder: where the models are, if not below the settings' home.
+        remote_engine: asked once for an engine of another process with the models of this workspace; it returns None where
+            there is none.
     """
 
-    def __init__(self, settings: Settings, *, models_folder: Path | None = None) -> None:
-        self.settings = settings
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        models_folder: Path | None = None,
+        remote_engine: Callable[[Workspace], RemoteEngine | None] | None = None,
+    ) -> None:
+        self.settings, self._remote_engine = settings, remote_engine
         self.models_folder = models_folder or settings.models_folder
 
     def __enter__(self) -> Self:
@@ -47,6 +57,9 @@ class Workspace:
 
     def close(self) -> None:
         """Stop the engine and save the indexes. May be called twice."""
+        remote = self.__dict__.pop("memory_engine", None)
+        if remote is not None and remote is not self.__dict__.get("engine"):
+            remote.close()
         if "engine" in self.__dict__:
             self.__dict__.pop("engine").close()
         if "store" in self.__dict__:
@@ -139,8 +152,13 @@ class Workspace:
         return not self.talks_freely and "generation" in self.expert_stages
 
     @cached_property
+    def memory_engine(self) -> MemoryEngine:
+        """The engine that the memory asks: one of another process where `remote_engine` knows one, else `engine`."""
+        return (self._remote_engine and self._remote_engine(self)) or self.engine
+
+    @cached_property
     def engine(self) -> Engine:
-        """The engine; without a student on the disk it still embeds, which is all that searching and editing take, and
+        """The engine of this process; without a student on the disk it still embeds, which is all that searching and editing take, and
         without an embedder it still looks at pictures.
         """
         student, experts, name = None, None, None
@@ -185,7 +203,7 @@ class Workspace:
         """The editing service. It needs the embedder only for what is written back or changed."""
         settings = self.settings
         return Editor(
-            self.store, lambda texts: self.engine.embed(texts), settings.home, keep_secrets=settings.keep_secrets
+            self.store, lambda texts: self.memory_engine.embed(texts), settings.home, keep_secrets=settings.keep_secrets
         )
 
     @property
@@ -221,7 +239,7 @@ class Workspace:
     def pipeline(self) -> Pipeline:
         """The stages. Raises ModelMissing, ModelBroken: the student or its experts are not there."""
         self.student_folder, self.expert_folders  # noqa: B018 - the engine would do without them
-        return Pipeline(self.engine, self.store, self.pipeline_options)
+        return Pipeline(self.memory_engine, self.store, self.pipeline_options)
 
     def require_store(self) -> Store:
         """The store, for commands that only look: it must be there.

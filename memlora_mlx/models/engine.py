@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 from memlora_mlx.errors import EngineClosed, ModelMissing
 from memlora_mlx.models.lanes import InFlightRequest, Lane, Lanes
 from memlora_mlx.models.mlx_memory import MemoryUse, MlxMemory
-from memlora_mlx.records import Completion, Priority, Request, Stage
+from memlora_mlx.records import Activity, Completion, Priority, Request, Stage
 from memlora_mlx.settings import IMAGE_TILES, ExpertMode
 
 if TYPE_CHECKING:
@@ -44,16 +44,6 @@ class _ThreadCall:
     function: Callable[[], Any] = field(compare=False)
     result: Future[Any] = field(compare=False)
     completes_result: bool = field(default=True, compare=False)  # False: it only begins what will give the result
-
-
-@dataclass(frozen=True, slots=True)
-class Activity:
-    """What the engine is doing, for a status line."""
-
-    doing: tuple[str, ...]  # "chat", "extraction expert", "update (base)"; empty while idle
-    tokens: int  # written since the engine began
-    reading: tuple[int, int]  # tokens read and to read, of long prompts; (0, 0) if there are none
-    bytes: int  # that MLX takes: its arrays, and freed buffers that it keeps
 
 
 class Engine:

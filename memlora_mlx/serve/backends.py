@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import logging
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Protocol
 
-from memlora_mlx.errors import Cancelled, EngineClosed, MemloraError
+from memlora_mlx.errors import EngineClosed, MemloraError
 from memlora_mlx.memory.awaiting import finished
+from memlora_mlx.memory.engine_identity import EngineIdentity, engine_identity
 from memlora_mlx.serve import connection
 from memlora_mlx.settings import Settings
 
 if TYPE_CHECKING:
     from memlora_mlx.memory.api import Memory
+
+log = logging.getLogger(__name__)
 
 Progress = Callable[[int, str], None]
 WORKERS = 16  # operations of one process at the same time; the store and the engine put them in order
@@ -43,6 +48,7 @@ class LocalBackend:
         self._idle_seconds = settings.unload_after * 60.0 if idle_seconds is None else idle_seconds
         self._lock = threading.Lock()
         self._memory: Memory | None = None
+        self.identity: EngineIdentity | None = None  # of the models that are open
         self._running = 0
         self._last_used = time.monotonic()
         self._closed = threading.Event()
@@ -52,6 +58,11 @@ class LocalBackend:
     @property
     def is_loaded(self) -> bool:
         return self._memory is not None
+
+    def doing(self) -> list[str]:
+        """What the student is working on, such as "chat"; empty while it is idle or not loaded."""
+        memory = self._memory
+        return list(memory.workspace.engine.activity().doing) if memory is not None else []
 
     async def call(self, name: str, arguments: Mapping[str, Any], progress: Progress) -> dict[str, Any]:
         cancelled = threading.Event()
@@ -77,6 +88,34 @@ class LocalBackend:
         finally:
             self._end()
 
+    @contextlib.asynccontextmanager
+    async def held(self) -> AsyncIterator[Memory]:
+        """As `opened`, for a task of an event loop."""
+        beginning = asyncio.get_running_loop().run_in_executor(None, self._begin)
+
+        def end_late(done: asyncio.Future[Memory]) -> None:
+            if not done.cancelled() and done.exception() is None:
+                self._end()
+
+        try:
+            memory = await asyncio.shield(beginning)
+        except asyncio.CancelledError:
+            beginning.add_done_callback(end_late)
+            raise
+        try:
+            yield memory
+        finally:
+            self._end()
+
+    def reopen(self) -> bool:
+        """Let go of models and store if no call runs, so that the next one finds them as they are on the disk now."""
+        with self._lock:
+            if self._running or self._memory is None:
+                return False
+            self._memory.close()
+            self._memory = self.identity = None
+            return True
+
     def close(self) -> None:
         """Let go of models and store. Calls that still run end with `EngineClosed`."""
         self._closed.set()
@@ -95,6 +134,7 @@ class LocalBackend:
             if self._memory is None:
                 self._memory = Memory(self.settings)
                 workspace = self._memory.workspace
+                self.identity = engine_identity(workspace)
                 workspace.engine, workspace.store  # noqa: B018 - opened once, under the lock
             self._running += 1
             return self._memory
@@ -110,7 +150,7 @@ class LocalBackend:
                 is_idle = not self._running and time.monotonic() - self._last_used >= self._idle_seconds
                 if self._memory is not None and is_idle:
                     self._memory.close()
-                    self._memory = None
+                    self._memory = self.identity = None
 
 
 class ChoosingBackend:
@@ -123,13 +163,14 @@ class ChoosingBackend:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._local: LocalBackend | None = None
+        self._told: str | None = None
 
     async def call(self, name: str, arguments: Mapping[str, Any], progress: Progress) -> dict[str, Any]:
         from memlora_mlx.serve.operations import REPEATABLE
 
         if name == "add":
             arguments = {"key": uuid.uuid4().hex, **arguments}
-        if (resident := connection.find(self._settings.home)) is not None:
+        if (resident := self._resident()) is not None:
             try:
                 return await resident.call(name, arguments, progress)
             except connection.NotRunning:
@@ -143,6 +184,16 @@ class ChoosingBackend:
             self._local = LocalBackend(self._settings)
         return await self._local.call(name, arguments, progress)
 
+    def _resident(self) -> connection.Resident | None:
+        """The resident process, if it fits; why one does not is logged once."""
+        resident = connection.find(self._settings.home)
+        if resident is None or (reason := resident.misfit(self._settings)) is None:
+            return resident
+        if reason != self._told and resident.is_alive():
+            self._told = reason
+            log.warning("the resident process is not used because %s", reason)
+        return None
+
     def close(self) -> None:
         if self._local is not None:
             self._local.close()
@@ -150,11 +201,8 @@ class ChoosingBackend:
 
 def error_json(error: Exception) -> dict[str, Any]:
     """An error as it goes over the wire."""
-    kind = "cancelled" if isinstance(error, Cancelled) else "error"
     known = isinstance(error, MemloraError)
-    code = error.exit_code if isinstance(error, MemloraError) else 1
     return {
-        "kind": kind,
-        "exit_code": code,
+        "type": type(error).__name__ if known else MemloraError.__name__,
         "message": str(error) if known else f"internal error: {type(error).__name__}",
     }

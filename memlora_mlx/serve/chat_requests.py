@@ -21,6 +21,7 @@ MODE_HEADER = "x-memlora-mode"
 MAX_QUERY = 4_000  # characters of a turn by which memories are looked for
 MAX_LEARNED = 45_000  # characters of a turn that are remembered
 MAX_NAME = 500
+TEXT_PARTS = ("text", "input_text")  # types of the parts of a message that are its words
 # How Open WebUI begins what it asks for itself: titles, tags, follow-up questions. Nobody said these words.
 _TASK = "### Task:"
 _THOUGHTS = re.compile(r"<think>.*?(?:</think>|\Z)", re.DOTALL)  # of a model that reasons; nobody said them
@@ -136,7 +137,5 @@ def text_of(message: Mapping[str, Any]) -> str:
     if isinstance(content, str):
         return content
     parts = content if isinstance(content, list) else []
-    texts = [
-        part.get("text") for part in parts if isinstance(part, dict) and part.get("type") in ("text", "input_text")
-    ]
+    texts = [part.get("text") for part in parts if isinstance(part, dict) and part.get("type") in TEXT_PARTS]
     return "\n".join(text for text in texts if isinstance(text, str))

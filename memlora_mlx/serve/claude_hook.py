@@ -9,7 +9,6 @@ from __future__ import annotations
 import http.client
 import json
 import os
-import socket
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -49,7 +48,7 @@ def memories_for(home: Path, prompt: str) -> str:
     resident = connection.find(home)
     if resident is None or not prompt.strip() or prompt.startswith("/"):
         return ""
-    way = _UnixConnection(resident.socket_path)
+    way = connection.UnixConnection(resident.socket_path, WAIT_SECONDS)
     try:
         way.request("POST", "/call/recall", json.dumps({"query": prompt[:MAX_PROMPT]}))
         for line in way.getresponse():
@@ -68,19 +67,6 @@ def queue_transcript(home: Path, event: Mapping[str, Any]) -> None:
     path = event.get("transcript_path")
     if isinstance(path, str) and path.strip():
         WorkQueue(home).put("read_transcript", {"path": os.path.abspath(os.path.expanduser(path))})
-
-
-class _UnixConnection(http.client.HTTPConnection):
-    """HTTP over the resident process's socket."""
-
-    def __init__(self, path: str) -> None:
-        super().__init__("memlora", timeout=WAIT_SECONDS)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(WAIT_SECONDS)
-        self.sock.connect(self._path)
 
 
 def _default_home() -> Path:

@@ -7,18 +7,23 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import http.client
 import json
 import os
 import socket
 import stat
 import tempfile
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from memlora_mlx.errors import Cancelled, MemloraError, UsageError
+from memlora_mlx import errors
+from memlora_mlx.errors import MemloraError, UsageError
 from memlora_mlx.files import atomic_write
+
+if TYPE_CHECKING:
+    from memlora_mlx.settings import Settings
 
 STATE_FILE = "serve.json"
 SOCKET_NAME = "serve.sock"
@@ -33,6 +38,10 @@ class ConnectionLost(MemloraError):
     """The resident process ended, or closed the connection, before it answered."""
 
 
+class OtherModels(MemloraError):
+    """The resident process has other models than the caller; the message says which."""
+
+
 @dataclass(frozen=True, slots=True)
 class Resident:
     """A resident process as its state file describes it."""
@@ -40,6 +49,24 @@ class Resident:
     socket_path: str
     pid: int
     url: str | None = None  # of its TCP port
+    version: str = ""
+    settings: Mapping[str, str] = field(default_factory=dict)  # by which its operations go, see `shared_settings`
+
+    def misfit(self, settings: Settings | None = None) -> str | None:
+        """Why this process must not be used by a program of this version; None if it may.
+
+        Args:
+            settings: also those by which its operations must go.
+        """
+        from memlora_mlx import __version__
+
+        if self.version != __version__:
+            return f"it is of version {self.version} and this is {__version__}; restart `memlora serve`"
+        wanted = shared_settings(settings) if settings is not None else {}
+        others = [name for name, value in wanted.items() if self.settings.get(name) != value]
+        if others:
+            return f"it has other settings ({', '.join(others)}); restart `memlora serve` with the same ones"
+        return None
 
     async def call(
         self, name: str, arguments: Mapping[str, Any], progress: Callable[[int, str], None] = lambda done, what: None
@@ -68,7 +95,7 @@ class Resident:
                     elif "result" in message:
                         return dict(message["result"])
                     elif "error" in message:
-                        raise _error(message["error"])
+                        raise raised_there(message["error"])
         except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
             raise NotRunning("the resident process does not answer; start it with `memlora serve`") from error
         except (httpx2.TransportError, json.JSONDecodeError) as error:
@@ -87,17 +114,29 @@ class Resident:
 
 
 def find(home: Path) -> Resident | None:
-    """The resident process of this data folder, if its state file is there; it may have been killed since."""
+    """The resident process of this data folder, if its state file is there; it may have been killed since.
+
+    The file of a folder that was copied names the process of the other folder, and does not count.
+    """
     try:
         state = json.loads((home / STATE_FILE).read_text(encoding="utf-8"))
-        return Resident(str(state["socket"]), int(state["pid"]), state.get("url"))
+        if os.path.realpath(state["home"]) != os.path.realpath(home):
+            return None
+        named = str(state["version"]), dict(state["settings"])
+        return Resident(str(state["socket"]), int(state["pid"]), state.get("url"), *named)
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
 def write_state(home: Path, resident: Resident) -> None:
-    state = {"socket": resident.socket_path, "pid": resident.pid, "url": resident.url}
-    atomic_write(home / STATE_FILE, json.dumps(state))
+    state = {"home": str(home.absolute()), "version": resident.version, "settings": dict(resident.settings)}
+    place = {"socket": resident.socket_path, "pid": resident.pid, "url": resident.url}
+    atomic_write(home / STATE_FILE, json.dumps({**place, **state}))
+
+
+def shared_settings(settings: Settings) -> dict[str, str]:
+    """The settings that say whose memories are meant and what may be stored of them."""
+    return {name: str(getattr(settings, name)) for name in ("user", "keep_secrets", "keep_location", "protocol")}
 
 
 def socket_place(home: Path) -> Path:
@@ -123,14 +162,51 @@ def socket_place(home: Path) -> Path:
     return folder / SOCKET_NAME
 
 
-def _error(given: Mapping[str, Any]) -> MemloraError:
-    error: MemloraError
-    if given.get("kind") == "cancelled":
-        error = Cancelled(str(given.get("message")))
-    else:
-        error = (
-            UsageError(str(given.get("message")))
-            if given.get("exit_code") == 2
-            else MemloraError(str(given.get("message")))
-        )
-    return error
+class UnixConnection(http.client.HTTPConnection):
+    """HTTP over the resident process's socket.
+
+    Args:
+        timeout: seconds that each step may take; None waits.
+    """
+
+    def __init__(self, path: str, timeout: float | None = None) -> None:
+        super().__init__("memlora")
+        self._path, self._seconds = path, timeout
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self._seconds)
+        self.sock.connect(self._path)
+
+    def cut(self) -> None:
+        """End the connection, from any thread; whoever reads from it sees its end."""
+        with contextlib.suppress(OSError, AttributeError):
+            self.sock.shutdown(socket.SHUT_RDWR)
+
+
+def read_answer(lines: Iterable[bytes], on_message: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+    """The result in the lines of an answer.
+
+    Args:
+        on_message: gets each line before the result.
+
+    Raises:
+        ConnectionLost: the lines ended before the result.
+        MemloraError: what was raised there.
+        ValueError, KeyError: it is no such answer.
+    """
+    for line in lines:
+        message = json.loads(line)
+        if "result" in message:
+            return dict(message["result"])
+        if "error" in message:
+            raise raised_there(message["error"])
+        on_message(message)
+    raise ConnectionLost("the resident process ended during the call")
+
+
+def raised_there(given: Mapping[str, Any]) -> MemloraError:
+    """The error that `backends.error_json` wrote, as one of the same kind."""
+    name, line = str(given["type"]), str(given["message"])
+    kind = OtherModels if name == OtherModels.__name__ else getattr(errors, name, MemloraError)
+    return kind(line) if isinstance(kind, type) and issubclass(kind, MemloraError) else MemloraError(line)

@@ -85,7 +85,7 @@ class OpenAIApi:
         name = self._backend.settings.embedder
         if body.get("model") not in (name, OWN_NAME):
             return _error(404, _unknown_model(body.get("model")), "model_not_found")
-        vectors = await self._call(lambda memory: memory.workspace.engine.embed(texts))
+        vectors = await self._call(lambda memory: memory.workspace.memory_engine.embed(texts))
         if body.get("dimensions") not in (None, vectors.shape[1]):
             raise UsageError(f"dimensions must be {vectors.shape[1]}, as many as {name} has")
         is_base64 = body.get("encoding_format") == "base64"

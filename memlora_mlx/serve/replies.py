@@ -14,11 +14,19 @@ from memlora_mlx.memory.api import Memory
 from memlora_mlx.memory.chat import REPLY_TOKENS, Chat
 from memlora_mlx.records import Role
 from memlora_mlx.serve.backends import LocalBackend
-from memlora_mlx.serve.chat_requests import ChatRequest, text_of
+from memlora_mlx.serve.chat_requests import TEXT_PARTS, ChatRequest, text_of
 from memlora_mlx.serve.recall import ids_of
 
 T = TypeVar("T")
 MAX_REPLY_TOKENS = 2048
+_NO_TOOLS = "the student calls no tools; a server behind --upstream may"
+# Fields that would make a reply another one, and the values of them that would not.
+_HARMLESS: dict[str, tuple[Any, ...]] = {
+    "logprobs": (False,),
+    "modalities": (["text"], []),
+    "audio": (),
+    "web_search_options": (),
+}
 MAX_STOPS, MAX_STOP = 4, 200  # stop sequences of a request, and characters of each
 
 
@@ -50,15 +58,31 @@ def check_supported(request: ChatRequest) -> None:
     if isinstance(kind, Mapping) and kind.get("type") not in (None, "text"):
         raise UsageError("response_format must be text: the student's replies are not constrained")
     if body.get("tool_choice") not in (None, "none", "auto"):
-        raise UsageError("tool_choice must be auto or none: the student calls no tools")
-    if request.last_user is None or request.last_user != len(request.messages) - 1:
-        raise UsageError("the last message must be the user's")
-    parts = request.messages[-1].get("content")
-    if isinstance(parts, list) and any(isinstance(part, Mapping) and "image_url" in part for part in parts):
-        raise UsageError("pictures are not read here; send text alone")
+        raise UsageError(f"tool_choice must be none: {_NO_TOOLS}")
+    if body.get("tool_choice") != "none" and (body.get("tools") or body.get("functions")):
+        raise UsageError(f"tools must be left out, or tool_choice be none: {_NO_TOOLS}")
+    for field, harmless in _HARMLESS.items():
+        if body.get(field) not in (None, *harmless):
+            raise UsageError(f"{field} must be left out: the student's replies are text alone")
+    _check_messages(request)
     if not request.said.strip():
         raise UsageError("the last message has no text")
     _stops(body), _reply_tokens(body)
+
+
+def _check_messages(request: ChatRequest) -> None:
+    """Raises UsageError: a message has something besides text, or is of a tool, or the last one is not the user's."""
+    for message in request.messages:
+        if message["role"] in ("tool", "function") or message.get("tool_calls") or message.get("function_call"):
+            raise UsageError(f"messages must have no calls of tools and no results of them: {_NO_TOOLS}")
+        content = message.get("content")
+        for part in content if isinstance(content, list) else []:
+            kind = part.get("type") if isinstance(part, Mapping) else type(part).__name__
+            if kind not in TEXT_PARTS:
+                what = "pictures are not read here" if "image" in str(kind) else f"{str(kind)[:40]!r} is not read here"
+                raise UsageError(f"messages can have text alone: {what}; leave it out, or serve with --upstream")
+    if request.last_user is None or request.last_user != len(request.messages) - 1:
+        raise UsageError("the last message must be the user's")
 
 
 def reply_events(memory: Memory, request: ChatRequest, cancelled: threading.Event) -> Iterator[Event]:

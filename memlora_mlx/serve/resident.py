@@ -27,6 +27,7 @@ from memlora_mlx import __version__
 from memlora_mlx.errors import MemloraError, UsageError
 from memlora_mlx.serve import connection
 from memlora_mlx.serve.backends import Backend, LocalBackend, error_json
+from memlora_mlx.serve.engine_calls import engine_routes
 from memlora_mlx.serve.guard import Guard
 from memlora_mlx.serve.mcp_server import memory_server
 from memlora_mlx.serve.openai_api import OpenAIApi
@@ -53,14 +54,15 @@ class ListenOptions:
 
 
 def application(backend: LocalBackend, queue: WorkQueue, upstream: Upstream | None = None) -> Starlette:
-    """`/health`, `/call/NAME` for memlora's own clients, `/mcp` for those of MCP, and `/v1` for those of OpenAI's API."""
+    """`/health`, `/call/NAME` and `/engine/NAME` for memlora's own programs, `/mcp` for clients of MCP, `/v1` for those of OpenAI's API."""
     server = memory_server(backend)
     # Requests were checked by `Guard`, which also knows the Unix socket.
     unchecked = TransportSecuritySettings(enable_dns_rebinding_protection=False)
     app = server.streamable_http_app(streamable_http_path="/mcp", transport_security=unchecked)
 
     async def health(request: Request) -> Response:
-        return JSONResponse({"status": "ok", "version": __version__, "pid": os.getpid()})
+        state = {"status": "ok", "version": __version__, "pid": os.getpid(), "doing": backend.doing()}
+        return JSONResponse(state)
 
     async def call(request: Request) -> Response:
         try:
@@ -74,7 +76,7 @@ def application(backend: LocalBackend, queue: WorkQueue, upstream: Upstream | No
         return StreamingResponse(lines, media_type="application/x-ndjson")
 
     app.router.routes += [Route("/health", health), Route("/call/{name}", call, methods=["POST"])]
-    app.router.routes += OpenAIApi(backend, queue, upstream).routes()
+    app.router.routes += [*engine_routes(backend), *OpenAIApi(backend, queue, upstream).routes()]
     return app
 
 
@@ -142,7 +144,8 @@ def serve(settings: Settings, options: ListenOptions, on_ready: Callable[[connec
         if options.port is not None:
             shown = f"[{options.host}]" if ":" in options.host else options.host
             url = f"http://{shown}:{sockets[1].getsockname()[1]}"
-        resident = connection.Resident(str(sockets[0].getsockname()), os.getpid(), url)
+        own = __version__, connection.shared_settings(settings)
+        resident = connection.Resident(str(sockets[0].getsockname()), os.getpid(), url, *own)
         connection.write_state(settings.home, resident)
         at_the_end.callback((settings.home / connection.STATE_FILE).unlink, missing_ok=True)
         server = uvicorn.Server(config)

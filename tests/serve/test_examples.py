@@ -1,8 +1,14 @@
-"""The examples of docs/examples do what they say. Those of a package that is not installed are skipped."""
+"""The examples of docs/examples do what they say.
+
+Those of a package that is not installed are skipped; `make examples` installs all of them and runs these tests.
+"""
 
 from __future__ import annotations
 
 import importlib.util
+import json
+import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +16,7 @@ from types import ModuleType
 
 import pytest
 from cli_home import environment
+from memory_servers import messages_of, resident_of, resident_process, wait_until
 
 from memlora_mlx import Memory
 from memlora_mlx.serve.claude_memory_tool import ClaudeMemoryTool
@@ -19,13 +26,18 @@ EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
 
 def example(name: str, package: str | None = None) -> ModuleType:
     if package is not None:
-        pytest.importorskip(package, reason=f"{package} is not installed; the example needs it and memlora does not")
+        require(package)
     spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # where pydantic looks for the names of annotations
     spec.loader.exec_module(module)
     return module
+
+
+def require(package: str) -> None:
+    if "ALL_EXAMPLES" not in os.environ:
+        pytest.importorskip(package, reason=f"{package} is not installed; the example needs it and memlora does not")
 
 
 @pytest.fixture
@@ -57,6 +69,30 @@ def test_the_llm_plugin_gives_memories_as_a_fragment(memory: Memory) -> None:
     memory.close()
     fragment = module.memories("Which tea?")
     assert "I like green tea" in fragment and "coffee" not in fragment and fragment.source == "memory:Which tea?"
+
+
+def test_llm_itself_takes_the_plugin_and_chats_with_the_resident_process(
+    memory: Memory, tiny_home: Path, varied_student: Path, tiny_embedder: Path, tmp_path: Path
+) -> None:
+    require("llm")
+    memory.close()
+    plugins = tmp_path / "plugins"
+    about = plugins / "llm_memlora-0.1.dist-info"  # what `llm install` leaves behind
+    about.mkdir(parents=True)
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: llm-memlora\nVersion: 0.1\n")
+    (about / "entry_points.txt").write_text("[llm]\nmemlora = llm_memlora\n")
+    (plugins / "llm_memlora.py").write_text((EXAMPLES / "llm_memlora.py").read_text())
+    environ = environment(tiny_home, varied_student, tiny_embedder)
+    with resident_process(environ, "--port", "0"):
+        served = [{"model_id": "memlora", "model_name": "memlora", "api_base": f"{resident_of(tiny_home).url}/v1"}]
+        (tmp_path / "extra-openai-models.yaml").write_text(json.dumps(served))
+        paths = os.pathsep.join([str(plugins), *filter(None, [environ.get("PYTHONPATH")])])
+        environ |= {"PYTHONPATH": paths, "LLM_USER_PATH": str(tmp_path)}
+        command = [sys.executable, "-m", "llm", "-m", "memlora", "--key", "x", "-o", "max_tokens", "8"]
+        command += ["-f", "memory:Which tea?", "Suggest a drink."]
+        done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False, timeout=600)
+        assert done.returncode == 0 and done.stdout.strip(), done.stderr
+        wait_until(lambda: any("Suggest a drink." in text for text in messages_of(tiny_home, "me")))
 
 
 def test_the_langchain_retriever_finds_documents(memory: Memory) -> None:

@@ -103,10 +103,19 @@ def test_embeddings_are_the_embedders_as_numbers_and_as_bytes(client: openai.Ope
         client.embeddings.create(model="memlora", input="tea", dimensions=7)
 
 
+TOOL: dict[str, Any] = {"type": "function", "function": {"name": "clock", "parameters": {"type": "object"}}}
+PICTURE: dict[str, Any] = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
 REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"n": 2}, "n must be 1"),
     ({"response_format": {"type": "json_object"}}, "response_format"),
     ({"tool_choice": "required", "tools": []}, "tool_choice"),
+    ({"tools": [TOOL]}, "the student calls no tools"),
+    ({"functions": [TOOL["function"]], "tool_choice": "auto"}, "the student calls no tools"),
+    ({"logprobs": True}, "logprobs must be left out"),
+    ({"modalities": ["text", "audio"]}, "modalities must be left out"),
+    ({"messages": [{"role": "tool", "tool_call_id": "c1", "content": "4"}, *ASK]}, "no results of them"),
+    ({"messages": [{"role": "user", "content": [PICTURE]}, {"role": "assistant", "content": "A cat."}, *ASK]}, "pictures"),
+    ({"messages": [{"role": "user", "content": [{"type": "input_audio", "input_audio": {}}]}]}, "'input_audio' is not read"),
     ({"stop": [""]}, "stop must be"),
     ({"max_tokens": 0}, "max_tokens"),
     ({"messages": []}, "messages must be a list"),
@@ -127,6 +136,12 @@ def test_what_the_student_cannot_do_is_refused_in_openais_shape(
     assert words in str(refused.value) and "\n" not in refused.value.message
 
 
+def test_tools_that_are_not_to_be_called_and_empty_fields_are_no_reason_to_refuse(client: openai.OpenAI) -> None:
+    harmless: dict[str, Any] = {"tools": [TOOL], "tool_choice": "none", "logprobs": False, "modalities": ["text"]}
+    body = {"model": "memlora", "messages": ASK, "max_tokens": 2, **harmless}
+    client.post("/chat/completions", body=body, cast_to=object)
+
+
 def test_other_models_are_not_there_and_a_body_that_is_no_json_is_refused(
     client: openai.OpenAI, served: tuple[Path, str]
 ) -> None:
@@ -138,10 +153,16 @@ def test_other_models_are_not_there_and_a_body_that_is_no_json_is_refused(
 
 
 @pytest.mark.parametrize("file", sorted(SHAPES.glob("*.json")), ids=lambda file: file.stem)
-def test_recorded_requests_of_other_clients_are_answered(served: tuple[Path, str], file: Path) -> None:
+def test_recorded_requests_of_other_clients_are_answered_or_refused_by_name(
+    served: tuple[Path, str], file: Path
+) -> None:
     recorded = json.loads(file.read_text())
     body = {**recorded["body"], "model": "memlora"}
     answer = post(f"{served[1]}/v1/chat/completions", json=body, headers=recorded["headers"])
+    if words := recorded.get("refused"):
+        error = answer.json()["error"]
+        assert answer.status_code == 400 and error["type"] == "invalid_request_error" and words in error["message"]
+        return
     assert answer.status_code == 200, answer.text
     if body.get("stream"):
         assert answer.text.endswith("data: [DONE]\n\n")

@@ -209,7 +209,7 @@ def _nearest(workspace: Workspace, text: str) -> MemoryRecord | None:
     """The user's memory nearest to this text."""
     from memlora_mlx.records import Scope
 
-    [vector] = workspace.engine.embed([text], query=True)
+    [vector] = workspace.memory_engine.embed([text], query=True)
     found = workspace.store.search(vector, 1, scope=Scope(user_id=workspace.settings.user), owner_exact=True)
     return found[0].memory if found else None
 

@@ -111,12 +111,25 @@ def _name(connection: sqlite3.Connection, row: DamagedRow) -> str:
     return ascii(row.key).strip("'")
 
 
+def wrong_counters(connection: sqlite3.Connection) -> dict[str, int]:
+    """The least that the counter of a table must be, for each table whose counter is lost or behind its rows.
+
+    A number that was given out must never be given out again.
+    """
+    counters = dict(connection.execute("SELECT name, seq FROM sqlite_sequence").fetchall())
+    counted = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table' AND sql LIKE '%AUTOINCREMENT%'")
+    wrong = {}
+    for [table] in counted.fetchall():
+        [last] = connection.execute(f"SELECT ifnull(max(id), 0) FROM [{table}]").fetchone()
+        counter = counters.get(table, 0)
+        if not isinstance(counter, int) or counter < last:
+            wrong[table] = last
+    return wrong
+
+
 def _counters(connection: sqlite3.Connection) -> Iterator[str]:
-    """A number that was given out must never be given out again."""
-    for row in connection.execute("SELECT name, seq FROM sqlite_sequence"):
-        [last] = connection.execute(f"SELECT ifnull(max(id), 0) FROM [{row[0]}]").fetchone()
-        if not isinstance(row[1], int) or row[1] < last:
-            yield f"the database file is damaged: {row[0]} has rows beyond its counter"
+    for table in wrong_counters(connection):
+        yield f"the database file is damaged: {table} has rows beyond its counter"
 
 
 def _words(connection: sqlite3.Connection) -> Iterator[str]:

@@ -48,16 +48,15 @@ class Database:
                 private_folder(path.parent)  # memories are nobody else's business
                 os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))  # SQLite gives its other files the same mode
             try:
-                self._prepare(self.connection())
+                self._prepare_or_close()
             except sqlite3.OperationalError as error:
                 # A WAL database in a folder that cannot be written can still be read, as a file that does not change.
                 if _primary(error) not in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN) or not path.is_file():
                     raise
                 if (wal := path.with_name(path.name + "-wal")).is_file() and wal.stat().st_size:
                     raise
-                self.close()
                 self._closed, self._immutable, self.read_only = False, True, True
-                self._prepare(self.connection())
+                self._prepare_or_close()
 
     def connection(self) -> sqlite3.Connection:
         """This thread's connection, opened on first use."""
@@ -179,6 +178,14 @@ class Database:
         connection.execute("PRAGMA fullfsync = ON")
         connection.execute("PRAGMA checkpoint_fullfsync = ON")
         return connection
+
+    def _prepare_or_close(self) -> None:
+        """Make the file ready for use. If that fails, no connection stays open: SQLite keeps its journal while one is."""
+        try:
+            self._prepare(self.connection())
+        except BaseException:
+            self.close()
+            raise
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
         version = _version(connection)

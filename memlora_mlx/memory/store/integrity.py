@@ -17,7 +17,7 @@ from memlora_mlx.memory.store import full_text, messages, meta
 from memlora_mlx.memory.store.checksums import checked_tables, damaged_rows
 from memlora_mlx.memory.store.damage import find_damage, guarded
 from memlora_mlx.memory.store.images import images_in_use
-from memlora_mlx.memory.store.mending import mend_rows
+from memlora_mlx.memory.store.mending import mend_counters, mend_rows
 from memlora_mlx.memory.store.store import Store
 from memlora_mlx.memory.store.upkeep import clear_indexes, embed_messages
 
@@ -107,6 +107,8 @@ def repair_store(store: Store, embed: EmbedFunction) -> list[str]:
                 transaction.connection.execute(
                     "INSERT OR REPLACE INTO embeddings VALUES (?, ?)", [key, vector.tobytes()]
                 )
+        if count := mend_counters(transaction.connection):
+            done.append(f"set {count} counters of the database anew")
         transaction.connection.execute("REINDEX")
         full_text.fill(transaction.connection, transaction.revision)
         done.append("made the full-text index again")

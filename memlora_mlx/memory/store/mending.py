@@ -12,7 +12,7 @@ from memlora_mlx.memory.changes import EmbeddingFingerprint
 from memlora_mlx.memory.store import checksums
 from memlora_mlx.memory.store.backups import daily_backups
 from memlora_mlx.memory.store.checksums import UNSOUND, DamagedRow, Table, checked_tables
-from memlora_mlx.memory.store.damage import unsound_rows
+from memlora_mlx.memory.store.damage import unsound_rows, wrong_counters
 from memlora_mlx.memory.store.database import Database, open_unchanging
 
 
@@ -34,6 +34,15 @@ def mend_rows(database: Database, embedding: EmbeddingFingerprint) -> int:
             mended |= {row for row in left if _mend_from(path, connection, tables[row.table], row)}
         _mend_properties(connection, [row for row in rows if row not in mended and row.table == "meta"], embedding)
         return len(mended)
+
+
+def mend_counters(connection: sqlite3.Connection) -> int:
+    """Set the counters that are lost or behind their rows to the number of the last row. Returns how many."""
+    wrong = wrong_counters(connection)
+    for table, last in wrong.items():
+        connection.execute("DELETE FROM sqlite_sequence WHERE name = ?", [table])
+        connection.execute("INSERT INTO sqlite_sequence VALUES (?, ?)", [table, last])
+    return len(wrong)
 
 
 def _mend_properties(connection: sqlite3.Connection, rows: list[DamagedRow], embedding: EmbeddingFingerprint) -> None:

@@ -160,7 +160,11 @@ def _put_aside(folder: Path, now: datetime) -> Path:
 
 def _connect(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(path, isolation_level=None, timeout=BUSY_SECONDS)
-    connection.execute("SELECT count(*) FROM sqlite_master").fetchone()  # fails here where it is no database
+    try:
+        connection.execute("SELECT count(*) FROM sqlite_master").fetchone()  # fails here where it is no database
+    except BaseException:
+        connection.close()  # else SQLite keeps its journal, which would be taken for that of the next database here
+        raise
     return connection
 
 

@@ -130,10 +130,12 @@ class Store:
 
     def close(self) -> None:
         """Save the indexes and close the file. Can be called twice."""
-        if not self.database.read_only:
-            self.indexes.save()
-            self.message_indexes.save()
-        self.database.close()
+        try:
+            if not self.database.read_only:
+                self.indexes.save()
+                self.message_indexes.save()
+        finally:
+            self.database.close()
 
     # Writing
 

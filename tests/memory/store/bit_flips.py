@@ -104,9 +104,20 @@ def contents(path: Path) -> list[tuple[object, ...]] | None:
                     " AND name NOT LIKE 'turn\\_words\\_%' ESCAPE '\\'"
                 )
             ]
-            return [(name, *row) for name in names for row in connection.execute(f"SELECT * FROM [{name}]")]
+            tables = (name for name in names if name != "sqlite_sequence")
+            rows = [(name, *row) for name in tables for row in connection.execute(f"SELECT * FROM [{name}]")]
+            return rows + [("counter", *row) for row in _counters(connection)]
     except (sqlite3.Error, UnicodeDecodeError):
         return None
+
+
+def _counters(connection: sqlite3.Connection) -> list[tuple[object, object]]:
+    """What each counter is good for: never to give out a number again. One that is too high does no harm."""
+    found = connection.execute("SELECT name, seq FROM sqlite_sequence").fetchall()
+    lasts = {
+        name: connection.execute(f"SELECT ifnull(max(id), 0) FROM [{name.decode()}]").fetchone()[0] for name, _ in found
+    }
+    return [(name, "enough" if isinstance(seq, int) and seq >= lasts[name] else seq) for name, seq in found]
 
 
 @dataclass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import subprocess
 import sys
 import textwrap
@@ -9,10 +10,14 @@ import threading
 from pathlib import Path
 
 import pytest
+from bit_flips import SPACE, make_store
 
 from memlora_mlx.errors import StoreError
 from memlora_mlx.memory.store import database as database_module
 from memlora_mlx.memory.store.database import Database
+from memlora_mlx.memory.store.integrity import check_store
+from memlora_mlx.memory.store.restoring import salvage_store
+from memlora_mlx.memory.store.store import Store, utc_now
 
 CLOSE_AT_ONCE = textwrap.dedent(
     """
@@ -115,3 +120,31 @@ def test_a_write_that_outlasts_the_closing_is_still_kept_whole(tmp_path: Path, m
     writing.join(60)
     assert writing.error is None
     assert stored(database.path) == {"first", "second"}
+
+
+def test_a_damaged_store_that_was_not_opened_leaves_no_journal(tmp_path: Path) -> None:
+    """A journal that stays would be read as that of whatever database stands there next."""
+    make_store(tmp_path / "made", 40)
+    whole = (tmp_path / "made" / "memories.db").read_bytes()
+    errors = []  # kept, with all that their tracebacks keep
+    chance = random.Random(1)
+    for page in range(0, len(whole) // 4096, 3):
+        folder = tmp_path / str(page)
+        folder.mkdir()
+        path = folder / "memories.db"
+        path.write_bytes(whole[: page * 4096] + chance.randbytes(4096) + whole[(page + 1) * 4096 :])
+        for work in (
+            lambda folder=folder: open_and_check(folder),
+            lambda folder=folder: salvage_store(folder, utc_now()),
+        ):
+            try:
+                work()
+            except StoreError as error:
+                errors.append(error)
+            assert not path.with_name("memories.db-wal").exists(), page
+    assert errors
+
+
+def open_and_check(folder: Path) -> None:
+    with Store(folder, SPACE, create=False) as store:
+        check_store(store)

@@ -13,7 +13,7 @@ from memlora_mlx.errors import StoreBroken
 from memlora_mlx.memory.changes import Add
 from memlora_mlx.memory.store import database as database_module
 from memlora_mlx.memory.store.checksums import all_damaged_rows, checked_tables
-from memlora_mlx.memory.store.integrity import check_store
+from memlora_mlx.memory.store.integrity import check_store, repair_store
 from memlora_mlx.memory.store.schema import MIGRATIONS
 from memlora_mlx.memory.store.store import Store
 from memlora_mlx.records import Scope
@@ -68,6 +68,8 @@ def test_every_bit_of_a_short_text_is_guarded(made_store: Path, tmp_path: Path) 
         ("DELETE FROM sources", "1 conversations are damaged or missing: talk"),
         ("UPDATE embeddings SET vector = (SELECT vector FROM embeddings WHERE memory = 6) WHERE memory = 5", "1 embeddings of memories"),
         ("UPDATE memories SET provenance = 'other' WHERE id = 5", "1 memories are damaged or missing: "),
+        ("UPDATE sqlite_sequence SET name = 'hiStory' WHERE name = 'history'", "history has rows beyond its counter"),
+        ("UPDATE sqlite_sequence SET seq = 3 WHERE name = 'memories'", "memories has rows beyond its counter"),
         ("UPDATE memories SET text = CAST(text AS BLOB) WHERE id = 5", "1 memories are damaged or missing: "),
         ("UPDATE memories SET text = CAST(x'C328' AS TEXT) WHERE id = 5", "1 memories are damaged or missing: "),
     ],
@@ -75,6 +77,20 @@ def test_every_bit_of_a_short_text_is_guarded(made_store: Path, tmp_path: Path) 
 def test_the_check_names_what_is_damaged(folder: Path, sql: str, named: str) -> None:
     damage(folder, sql)
     assert named in "\n".join(problems_of(folder))
+
+
+@pytest.mark.parametrize("sql", ["DELETE FROM sqlite_sequence", "UPDATE sqlite_sequence SET seq = 'x'"])
+def test_counters_are_set_anew_and_no_number_is_given_out_twice(folder: Path, sql: str) -> None:
+    with closing(sqlite3.connect(folder / "memories.db")) as connection, connection:
+        connection.execute(sql)
+        [last] = connection.execute("SELECT max(id) FROM history").fetchone()
+    assert any("beyond its counter" in problem for problem in problems_of(folder))
+    with Store(folder, SPACE) as store:
+        assert "counters of the database anew" in "\n".join(repair_store(store, embed))
+        assert check_store(store) == []
+        store.commit(Scope("ann"), [Add("Ann likes figs", embed(["Ann likes figs"])[0])])
+        with store.snapshot() as after:
+            assert after.execute("SELECT max(id) FROM history").fetchone()[0] == last + 1
 
 
 def test_a_damaged_memory_or_message_is_never_used(folder: Path) -> None:
