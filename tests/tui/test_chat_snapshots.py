@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from pilots import run_app, text_of, wait_until, wait_until_loaded
-from snapshots import SIZES, check_themes, freeze_status
+from snapshots import SIZES, THEMES, check, freeze_status
 from textual.command import CommandPalette
 from textual.pilot import Pilot
 
@@ -17,9 +17,11 @@ from memlora_mlx.tui.screens.chat import ChatScreen
 from memlora_mlx.tui.screens.help import HelpScreen
 
 
+@pytest.mark.parametrize("theme", THEMES)
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
-def test_screens_look_as_they_did(tiny_home: Path, size: tuple[int, int]) -> None:
+def test_screens_look_as_they_did(tiny_home: Path, size: tuple[int, int], theme: str) -> None:
     async def script(app: MemloraApp, pilot: Pilot[Any]) -> None:
+        app.theme = theme
         await wait_until_loaded(app, pilot)
         turns = await app.backend.run(seed)
         await app.backend.refresh_counts()
@@ -33,18 +35,16 @@ def test_screens_look_as_they_did(tiny_home: Path, size: tuple[int, int]) -> Non
         chat.action_toggle_panel() if chat.panel.region.width else None
         await wait_until(pilot, lambda: chat.panel.region.width == 0)
         assert "Stored from this exchange" not in text_of(app)
-        await check_themes(app, "chat")
+        await check(app, "chat")
 
         chat.show_panel()
         await wait_until(pilot, lambda: "Stored from this exchange" in text_of(app))
-        await check_themes(app, "chat-panel")
+        await check(app, "chat-panel")
 
         await pilot.press("f1")
         await wait_until(pilot, lambda: isinstance(app.screen, HelpScreen) and "esc Back" in text_of(app))
-        await check_themes(app, "help")
-        await pilot.press("escape")
-        await wait_until(pilot, lambda: app.screen is chat and "offline" in text_of(app), "the chat is drawn again")
-        await pilot.press("ctrl+p")
+        await check(app, "help")
+        await pilot.press("escape", "ctrl+p")
         await wait_until(pilot, lambda: CommandPalette.is_open(app) and "Chat: clear" in text_of(app))
         await pilot.press(*"mod")
         await wait_until(pilot, lambda: "Go to Models" in text_of(app) and "Chat: clear" not in text_of(app))
@@ -52,6 +52,6 @@ def test_screens_look_as_they_did(tiny_home: Path, size: tuple[int, int]) -> Non
         await wait_until(
             pilot, lambda: "memories given" in text_of(app) or "offline" in text_of(app), "what lies behind it"
         )
-        await check_themes(app, "palette")
+        await check(app, "palette")
 
     run_app(script, size=size)

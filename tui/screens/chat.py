@@ -234,13 +234,10 @@ class ChatScreen(ConversationKeys):
         else:
             self.prompt.may_be_empty = True
 
+    @on(Prompt.Emptied)
     def detach(self) -> None:
         self.attachment.detach()
         self.prompt.may_be_empty = False
-
-    @on(Prompt.Emptied)
-    def prompt_emptied(self) -> None:
-        self.detach()
 
     # ------------------------------------------------------------------ memories
 
