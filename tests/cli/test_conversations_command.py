@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import random
-import sqlite3
-import subprocess
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
-from cli_home import environment, run_command, start_command, store_contents
+from cli_home import environment, run_command, store_contents
+from killing import kill_chats, only_conversation, said_in_chats
 
 
 @pytest.fixture
@@ -26,18 +21,6 @@ def listed(environ: dict[str, str], *arguments: str) -> list[dict[str, Any]]:
     assert code == 0, err
     found: list[dict[str, Any]] = json.loads(out)
     return found
-
-
-def said(home: Path) -> list[str]:
-    """What users said, as it is in the store."""
-    with sqlite3.connect(home / "store" / "memories.db") as database:
-        return [row[0] for row in database.execute("SELECT text FROM turns WHERE role = 'user' ORDER BY id")]
-
-
-def only_conversation(home: Path) -> str:
-    with sqlite3.connect(home / "store" / "memories.db") as database:
-        [[found]] = database.execute("SELECT public_id FROM conversations").fetchall()
-    return str(found)
 
 
 def test_a_plain_chat_is_kept_found_renamed_exported_and_deleted(
@@ -90,47 +73,16 @@ def test_a_conversation_is_continued_with_what_was_said(environ: dict[str, str],
     assert (still["id"], still["turns"]) == (first["id"], 4)
 
 
-def write(process: subprocess.Popen[str], line: str) -> None:
-    assert process.stdin is not None
-    process.stdin.write(line + "\n")
-    process.stdin.flush()
-
-
-def wait_for_the_reply(process: subprocess.Popen[str]) -> None:
-    """Wait until the last reply has ended, and read all of it."""
-    write(process, "/what")  # is answered behind it
-    assert process.stderr is not None and process.stdout is not None
-    while "/memories lists" not in process.stderr.readline():
-        pass
-    os.set_blocking(process.stdout.fileno(), False)
-    with contextlib.suppress(BlockingIOError):
-        while os.read(process.stdout.fileno(), 65536):
-            pass
-    os.set_blocking(process.stdout.fileno(), True)
-
-
 def test_whatever_moment_the_chat_is_killed_every_line_that_was_sent_is_there(
     environ: dict[str, str], tiny_home: Path
 ) -> None:
-    """Ten kills at random moments. A line counts as sent when its reply has begun."""
-    chosen = random.Random(19)
-    sent: list[str] = []
-    conversation: list[str] = []
-    for number in range(10):
-        with start_command(environ, "chat", *conversation) as process:
-            for part in range(chosen.randint(1, 2)):
-                if part:
-                    wait_for_the_reply(process)
-                sent.append(f"I moved to town {number}-{part}.")
-                write(process, sent[-1])
-                assert process.stdout is not None and os.read(process.stdout.fileno(), 1)
-            time.sleep(chosen.uniform(0.0, 0.3))
-            process.kill()
-        conversation = ["--conversation", only_conversation(tiny_home)]
-    assert said(tiny_home) == sent
+    """Five moments; `make soak` goes on with others."""
+    sent = kill_chats(environ, tiny_home, kills=5, seed=19)
+    assert said_in_chats(tiny_home) == sent
     [talk] = listed(environ)
     assert talk["turns"] >= len(sent)
     # What could not be remembered any more is remembered at the next start.
+    conversation = ["--conversation", only_conversation(tiny_home)]
     assert run_command(environ, "chat", *conversation, said="/memories\n")[0] == 0
     remembered = [row[4] for row in store_contents(tiny_home)["messages"] if row[2] == "user"]
     assert sorted(remembered) == sorted(sent)

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import random
 import signal
-import subprocess
-import sys
 import threading
 import time
-from collections import deque
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +19,7 @@ from cli_home import (
     start_command,
     store_contents,
 )
+from killing import kill_ingests
 
 from memlora_mlx.conversations import read_conversations
 from memlora_mlx.errors import Cancelled
@@ -61,45 +58,11 @@ def quiet_run(tmp_path_factory: pytest.TempPathFactory, talk: Path, models: dict
     return found
 
 
-# Imports first and then waits, so that the moments fall into the work and not into Python's start.
-_READY = """
-import sys
-import memlora_mlx.memory.store.store, memlora_mlx.models.decoding, mlx_lm.utils, transformers.tokenization_utils_tokenizers
-from memlora_mlx.cli import main
-print("ready", flush=True)
-sys.stdin.readline()
-main(["ingest", sys.argv[1]])
-"""
-
-
-def test_kill_9_at_20_moments_gives_the_store_of_a_quiet_run(
+def test_kill_9_at_any_moment_gives_the_store_of_a_quiet_run(
     tmp_path: Path, talk: Path, models: dict[str, Path], quiet_run: dict[str, Any]
 ) -> None:
-    environ = environment(tmp_path, **models)
-
-    def ready() -> subprocess.Popen[str]:
-        command, pipe = [sys.executable, "-c", _READY, talk], subprocess.PIPE
-        return subprocess.Popen(command, env=environ, stdin=pipe, stdout=pipe, text=True)
-
-    moments = random.Random(26)
-    progress = [0]
-    waiting = deque([ready(), ready()])
-    for turn in range(20):
-        with waiting.popleft() as process:
-            assert process.stdout is not None and process.stdout.readline() == "ready\n"
-            assert process.stdin is not None
-            process.stdin.write("go\n")
-            process.stdin.flush()
-            if turn % 2:  # however slow the machine is, half of them come this far
-                while exchanges_done(tmp_path) == progress[-1] and process.poll() is None:
-                    time.sleep(0.01)
-            time.sleep(moments.uniform(0.0, 0.3))
-            process.kill()
-        waiting.append(ready())
-        progress.append(exchanges_done(tmp_path))
-    for process in waiting:  # the last two run to the end, one after the other
-        process.communicate("go\n", timeout=120)
-        assert process.returncode == 0
+    """Eight moments; `make soak` goes on with others."""
+    progress = kill_ingests(environment(tmp_path, **models), tmp_path, talk, kills=8, seed=26)
     assert progress == sorted(progress)
     assert len(set(progress)) > 3, f"the moments missed the work: {progress}"
     assert store_contents(tmp_path) == quiet_run

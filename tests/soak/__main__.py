@@ -21,7 +21,7 @@ from pathlib import Path
 
 Trial = Callable[[Path, int], int]
 TESTS = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(TESTS.parent), str(TESTS / "memory" / "store"), str(TESTS)]
+sys.path[:0] = [str(TESTS.parent), *(str(TESTS / room) for room in ("memory/store", "models", ""))]
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 os.environ["PYTHONPATH"] = os.pathsep.join([str(TESTS.parent), os.environ.get("PYTHONPATH", "")])
 

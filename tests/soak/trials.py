@@ -17,9 +17,13 @@ import time
 from pathlib import Path
 
 import bit_flips
+import killing
 import test_power_loss
 import test_store_failures as failures
 from bit_flips import SPACE, embed, make_store
+from cli_home import TALK, environment, run_command, store_contents, varied_student_folder
+from test_gguf import build, write_gguf
+from tiny_models import embedder_folder
 
 from memlora_mlx.conversations.files import read_conversations
 from memlora_mlx.errors import MemloraError, StoreError
@@ -29,6 +33,7 @@ from memlora_mlx.memory.store.export_import import export_lines, import_lines
 from memlora_mlx.memory.store.integrity import check_store, repair_store
 from memlora_mlx.memory.store.restoring import choose_backup, restore_backup, salvage_store
 from memlora_mlx.memory.store.store import Store, utc_now
+from memlora_mlx.models.gguf import convert
 
 TESTS = Path(__file__).parent.parent
 
@@ -233,6 +238,52 @@ def work_without_network(folder: Path, seed: int) -> int:
     return len(commands)
 
 
+def kill_ingests(folder: Path, seed: int) -> int:
+    """An ingest that is killed and repeated, however often, gives the store of a quiet run."""
+    models, talk = _models(folder), folder / "talk.txt"
+    talk.write_text(TALK)
+    quiet = environment(folder / "quiet", *models)
+    assert run_command(quiet, "ingest", talk)[0] == 0
+    killing.kill_ingests(environment(folder / "home", *models), folder / "home", talk, 6, seed)
+    assert store_contents(folder / "home") == store_contents(folder / "quiet")
+    return 6
+
+
+def kill_chats(folder: Path, seed: int) -> int:
+    """Whatever moment a chat is killed, every line that was sent is there, and is remembered at the next start."""
+    environ, home = environment(folder / "home", *_models(folder), user="zoe"), folder / "home"
+    sent = killing.kill_chats(environ, home, 4, seed)
+    assert killing.said_in_chats(home) == sent
+    assert run_command(environ, "chat", "--conversation", killing.only_conversation(home), said="/memories\n")[0] == 0
+    remembered = [row[4] for row in store_contents(home)["messages"] if row[2] == "user"]
+    assert sorted(remembered) == sorted(sent)
+    return 4
+
+
+def mutate_models(folder: Path, seed: int) -> int:
+    """A GGUF file of any content is read, or refused in one line."""
+    chance = random.Random(seed)
+    write_gguf(folder / "whole.gguf", build("llama"), "llama", "Q4_1")
+    whole = (folder / "whole.gguf").read_bytes()
+    for _ in range(20):
+        content = bytearray(whole)
+        for _ in range(chance.randint(1, 20)):
+            content[chance.randrange(len(content) if chance.random() < 0.3 else 2000)] = chance.randrange(256)
+        path = folder / "mutated.gguf"
+        path.write_bytes(content if chance.random() < 0.8 else content[: chance.randrange(len(content))])
+        try:
+            convert(path, folder / "converted")
+        except MemloraError as error:
+            assert "\n" not in str(error)
+        shutil.rmtree(folder / "converted", ignore_errors=True)
+    return 20
+
+
+def _models(folder: Path) -> tuple[Path, Path]:
+    """A tiny student and a tiny embedder."""
+    return varied_student_folder(folder / "student"), embedder_folder(folder / "embedder")
+
+
 TRIALS = (
     flip_bits,
     kill_three_writers,
@@ -244,4 +295,7 @@ TRIALS = (
     mutate_imports,
     fill_the_disk,
     work_without_network,
+    kill_ingests,
+    kill_chats,
+    mutate_models,
 )

@@ -130,12 +130,10 @@ class Store:
 
     def close(self) -> None:
         """Save the indexes and close the file. Can be called twice."""
-        try:
+        with contextlib.closing(self.database):
             if not self.database.read_only:
                 self.indexes.save()
                 self.message_indexes.save()
-        finally:
-            self.database.close()
 
     # Writing
 
