@@ -31,7 +31,7 @@ def freeze_status(app: MemloraApp, *parts: str) -> None:
 
 
 async def check_themes(app: MemloraApp, name: str) -> None:
-    """Compare the screen with its snapshots in both themes."""
+    """Compare a screen that no dialog lies over with its snapshots in both themes. (Behind one, the old theme stays.)"""
     for theme in THEMES:
         app.theme = theme
         await check(app, name)

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from cli_home import store_contents
 from pilots import run_app, text_of, wait_until, wait_until_loaded
-from snapshots import check_themes, freeze_status
+from snapshots import THEMES, check, freeze_status
 from textual.pilot import Pilot
 from textual.widgets import Input
 
@@ -307,9 +307,11 @@ def test_words_that_cannot_be_stored_are_not_lost(isolated_home: Path) -> None:
     run_app(script)
 
 
+@pytest.mark.parametrize("theme", THEMES)
 @pytest.mark.parametrize("size", [(80, 24), (120, 40)], ids=lambda size: f"{size[0]}x{size[1]}")
-def test_the_list_looks_as_it_did(home: Path, size: tuple[int, int]) -> None:
+def test_the_list_looks_as_it_did(home: Path, size: tuple[int, int], theme: str) -> None:
     async def script(app: MemloraApp, pilot: Pilot[Any]) -> None:
+        app.theme = theme
         await wait_until_loaded(app, pilot)
         made = await app.backend.run(fill)
         chat = chat_of(app)
@@ -318,12 +320,12 @@ def test_the_list_looks_as_it_did(home: Path, size: tuple[int, int]) -> None:
         await wait_until(pilot, lambda: "How was the weather?" in text_of(app))
         freeze_status(app)
         await asyncio.sleep(0.3)
-        await check_themes(app, "conversation")
+        await check(app, "conversation")
         await pilot.press("ctrl+r")
         await wait_until(pilot, lambda: isinstance(app.screen, ConversationsScreen) and "Bergen" in text_of(app))
         app.screen.query_one(Input).cursor_blink = False
         await pilot.press(*"moss")
         await wait_until(pilot, lambda: app.screen.query_one(ConversationTable).row_count == 1)
-        await check_themes(app, "conversations")
+        await check(app, "conversations")
 
     run_app(script, size=size)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from cli_home import EXCHANGES, TALK, exchanges_done
 from pilots import run_app, text_of, wait_until
-from snapshots import check_themes, freeze_status
+from snapshots import THEMES, check, freeze_status
 from textual.pilot import Pilot
 from textual.widgets._toast import Toast
 
@@ -142,18 +142,20 @@ def test_notices_replace_each_other_and_stay_off_the_status_bar(isolated_home: P
     run_app(script, size=(80, 24))
 
 
+@pytest.mark.parametrize("theme", THEMES)
 @pytest.mark.parametrize("size", [(80, 24), (120, 40)], ids=lambda size: f"{size[0]}x{size[1]}")
-def test_the_first_screen_looks_as_it_did(isolated_home: Path, size: tuple[int, int]) -> None:
+def test_the_first_screen_looks_as_it_did(isolated_home: Path, size: tuple[int, int], theme: str) -> None:
     async def script(app: MemloraApp, pilot: Pilot[Any]) -> None:
+        app.theme = theme
         screen = await first_screen(app, pilot)
         app.screen_stack[0].query_one("#prompt").cursor_blink = False  # type: ignore[attr-defined]
         freeze_status(app)
         for bar in app.screen_stack[0].query("StatusBar"):
             bar.parts = lambda: [("no student", 0), ("offline", 0)]  # type: ignore[attr-defined]
-        await check_themes(app, "first-run")
+        await check(app, "first-run")
         screen._set_phase("ready")
         screen._say(first_run.READY)
-        await check_themes(app, "first-run-ready")
+        await check(app, "first-run-ready")
 
     run_app(script, size=size)
 
