@@ -19,7 +19,9 @@ ROOT = Path(__file__).resolve().parents[1]
 PINS, TABLE = ROOT / "requirements" / "install.txt", ROOT / "docs" / "licences.md"
 SYSTEMS = (("linux", "Linux", "x86_64"), ("linux", "Linux", "aarch64"), ("darwin", "Darwin", "arm64"))
 PYTHONS = ("3.11", "3.12", "3.13", "3.14")
-EXTRAS = ("tui", "train", "bench", "vision", "teach", "gguf", "serve")
+EXTRAS = ("tui", "train", "bench", "vision", "teach", "gguf", "serve", "encryption")
+# Of packages whose metadata is silent, as their licence files say.
+UNSTATED = {"sqlcipher3": "Zlib, and BSD-3-Clause of SQLCipher, which it contains"}
 HEAD = """# Licences of the packages that memlora installs
 
 Made by `make licences` from the metadata of the installed packages; each package's own files say more. "With" is
@@ -92,7 +94,7 @@ def _licence(package: metadata.PackageMetadata) -> str:
     ]
     if named and "\n" not in named and len(named) < 60:
         return named
-    return "; ".join(classified) or "not stated in its metadata"
+    return "; ".join(classified) or UNSTATED.get(package["Name"], "not stated in its metadata")
 
 
 def _brought() -> dict[str, list[str]]:

@@ -81,6 +81,10 @@ class StoreBroken(StoreError):
     """The database file is damaged."""
 
 
+class StoreLocked(StoreError):
+    """The store is encrypted and its key cannot be had: no passphrase, a wrong one, or no keyring."""
+
+
 class MemoryNotFound(StoreError, ValueError):
     """There is no memory with this id."""
 

@@ -16,6 +16,7 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     "teach": ("openai",),
     "gguf": ("gguf",),
     "serve": ("mcp", "starlette", "uvicorn", "tomlkit"),
+    "encryption": ("sqlcipher3", "cryptography", "keyring"),
     "mem0": ("mem0",),
 }
 

@@ -33,6 +33,8 @@ EXPORTS = "exports.jsonl"  # where exports were written to, so that an erasing c
 UNSAVED = "unsaved"  # a folder: what was sent in the app and was not stored before it ended
 WORK_QUEUE = "queue"  # a folder: what clients of the resident process said and nobody has read yet
 
+KEY_FILE = "key.json"  # in the store's folder; where it is there, the store is encrypted
+
 
 def default_home() -> Path:
     return Path(platformdirs.user_data_dir("memlora", appauthor=False))
@@ -51,8 +53,6 @@ class Settings:
     )
     expert_mode: ExpertMode = "swap"
     protocol: Protocol = "product"  # "paper" turns off what goes beyond the paper
-    # Show a student without experts rules and examples before the prompts of extraction and update.
-    zero_shot_prompts: bool = False
     user: str = "me"  # the owner of chats and files that name nobody
     related: int = 5  # memories looked up for each new fact (Mem0's update step)
     limit: int = 10  # memories an answer is given, for each owner asked

@@ -24,10 +24,11 @@ class UnsavedTurns:
 
     Args:
         keep_secrets: keep secrets in them; see `memlora_mlx.memory.secrets`.
+        is_encrypted: write none, because the files would be plain beside an encrypted store.
     """
 
-    def __init__(self, home: Path, *, keep_secrets: bool) -> None:
-        self._folder, self._keep_secrets = home / UNSAVED, keep_secrets
+    def __init__(self, home: Path, *, keep_secrets: bool, is_encrypted: bool = False) -> None:
+        self._folder, self._keep_secrets, self._is_encrypted = home / UNSAVED, keep_secrets, is_encrypted
         self._kept: set[str] = set()  # keys of turns
 
     def keep(self, turn: ChatTurn) -> None:
@@ -37,7 +38,7 @@ class UnsavedTurns:
         def screened(text: str) -> str:
             return screen_text(text, keep_secrets=self._keep_secrets).text
 
-        if turn.is_saved or turn.key in self._kept:
+        if self._is_encrypted or turn.is_saved or turn.key in self._kept:
             return
         self._kept.add(turn.key)
         line: dict[str, Any] = {"text": screened(turn.question), "said_at": turn.said_at.isoformat()}

@@ -6,7 +6,7 @@ Everything happens on a copy in a temporary folder that is removed afterwards: t
 from __future__ import annotations
 
 import re
-import sqlite3
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -21,9 +21,12 @@ from memlora_mlx.eval.systems.memory_system import answer_from_store
 from memlora_mlx.eval.systems.provenance import Provenance
 from memlora_mlx.eval.systems.system import OnPhaseProgress, RunContext, SystemResult
 from memlora_mlx.memory import stages
+from memlora_mlx.memory.store.database import copy_database
+from memlora_mlx.memory.store.encrypted_sqlite import connect
 from memlora_mlx.memory.store.store import Store
 from memlora_mlx.memory.workspace import Workspace
 from memlora_mlx.records import Exchange, Message
+from memlora_mlx.settings import KEY_FILE
 
 QUESTIONS = 50  # unless another number is asked for
 GAP = "____"
@@ -52,17 +55,17 @@ def snapshot_store(workspace: Workspace) -> Iterator[StoreSnapshot]:
     source = workspace.require_store().folder / "memories.db"
     with tempfile.TemporaryDirectory(prefix="memlora-mine-") as name:
         folder = Path(name)
-        with (
-            closing(sqlite3.connect(f"{source.resolve().as_uri()}?mode=ro", uri=True)) as theirs,
-            closing(sqlite3.connect(folder / "memories.db")) as ours,
-        ):
-            theirs.backup(ours)
+        store_keys = workspace.store.database.keys
+        if store_keys is not None:
+            shutil.copyfile(source.with_name(KEY_FILE), folder / KEY_FILE)
+        with closing(connect(source, store_keys, mode="mode=ro")) as theirs:
+            copy_database(theirs, folder / "memories.db", store_keys)
         with Store(folder, workspace.embedding_fingerprint, create=False) as store:
             with store.snapshot() as connection:
-                keys = [row["key"] for row in connection.execute("SELECT key FROM exchanges ORDER BY id")]
+                exchange_keys = [row["key"] for row in connection.execute("SELECT key FROM exchanges ORDER BY id")]
                 lines = connection.execute("SELECT event, memory_id, new_text, exchange_key FROM history ORDER BY id")
                 history = [tuple(row) for row in lines]
-            said = tuple(_with_refs(store.exchange(key)) for key in keys)
+            said = tuple(_with_refs(store.exchange(key)) for key in exchange_keys)
         refs = {exchange.key: [message.ref for message in exchange.messages if message.ref] for exchange in said}
         provenance = Provenance()
         for event, memory_id, text, key in history:

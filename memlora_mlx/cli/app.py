@@ -13,6 +13,7 @@ from memlora_mlx.cli.ask import ask_command
 from memlora_mlx.cli.chat import chat_command
 from memlora_mlx.cli.demo import demo_command
 from memlora_mlx.cli.doctor import doctor_command
+from memlora_mlx.cli.encryption import decrypt_command, encrypt_command, rekey_command
 from memlora_mlx.cli.help import HelpGroup, command, examples
 from memlora_mlx.cli.ingest import ingest_command
 from memlora_mlx.cli.restore import restore_command
@@ -33,7 +34,7 @@ COMMANDS = {
     "Models and experts": ("models", "adapters", "teach", "train"),
     "Other programs": ("serve", "mcp", "hook"),
     "Measure": ("bench", "vqa"),
-    "Maintenance": ("doctor", "restore"),
+    "Maintenance": ("doctor", "restore", "encrypt", "decrypt", "rekey"),
 }
 PANEL = {name: panel for panel, names in COMMANDS.items() for name in names}
 
@@ -68,6 +69,9 @@ command(app, "doctor", "memlora doctor", "memlora doctor --repair", panel=PANEL[
 command(app, "restore", "memlora restore --list", "memlora restore --from 2026-11-29", panel=PANEL["restore"])(
     restore_command
 )
+command(app, "encrypt", "memlora encrypt", "memlora encrypt --keyring", panel=PANEL["encrypt"])(encrypt_command)
+command(app, "decrypt", "memlora decrypt", panel=PANEL["decrypt"])(decrypt_command)
+command(app, "rekey", "memlora rekey", "memlora rekey --keyring", panel=PANEL["rekey"])(rekey_command)
 command(app, "serve", "memlora serve", "memlora serve --port 8765", panel=PANEL["serve"])(serve_command)
 for module in (memory, conversations, people, models, adapters, train, bench, vqa, mcp, hook):
     name = module.__name__.rpartition(".")[2]

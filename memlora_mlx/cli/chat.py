@@ -63,7 +63,11 @@ def chat_command(
     with --plain, when input or output is not a terminal, and when the extra `tui` is not installed.
     """
     if not plain and sys.stdin.isatty() and sys.stdout.isatty() and _can_be_full_screen():
+        from memlora_mlx.memory.store.keys import unlock
+        from memlora_mlx.settings import load_settings
+
         flags = {**models.settings(), "user": user, "limit": top_k, "keep_secrets": keep_secrets}
+        unlock(load_settings().store_folder)  # it may ask for a passphrase, which the app leaves no room for
         _full_screen(conversation, new=new, flags=flags)
         return
     from memlora_mlx.memory.chat import Chat
@@ -308,7 +312,9 @@ class _MemoryWorker:
 @contextlib.contextmanager
 def _line_history(settings: Settings):  # type: ignore[no-untyped-def]
     """Let the arrow keys recall earlier lines, also those of earlier chats, without what must not be stored."""
-    if not sys.stdin.isatty():
+    from memlora_mlx.memory.store.keys import read_key_file
+
+    if not sys.stdin.isatty() or read_key_file(settings.store_folder) is not None:  # the lines would be plain there
         yield
         return
     import readline

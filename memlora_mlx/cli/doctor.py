@@ -41,7 +41,7 @@ def doctor_command(
     """Check the device, libraries, models, experts, store and index. Exits with 1 if something is wrong."""
     with open_workspace(models=False, student=student, experts=experts) as opened:
         findings: list[CheckResult] = []
-        for check in (_machine, _libraries, _modes, _student, _embedder, _store, _backups, _resident):
+        for check in (_machine, _libraries, _modes, _encryption, _student, _embedder, _store, _backups, _resident):
             for finding in _run_check(check, opened, repair):
                 findings.append(finding)
                 if not as_json:
@@ -101,6 +101,24 @@ def _modes(opened: Workspace, repair: bool) -> Iterator[CheckResult]:
         yield CheckResult("privacy", "ok", f"Only you can read {home}.")
 
 
+def _encryption(opened: Workspace, repair: bool) -> Iterator[CheckResult]:
+    from memlora_mlx.memory.encryption import plain_files
+    from memlora_mlx.memory.store.converting import describe
+    from memlora_mlx.memory.store.keys import unlock
+
+    folder = opened.settings.store_folder
+    yield CheckResult("encryption", "ok", describe(folder))
+    if unlock(folder) is not None:
+        leftovers, others = plain_files(opened.settings.home)
+        if leftovers:
+            named = ", ".join(map(str, leftovers))
+            yield CheckResult(
+                "encryption", "problem", f"Left from before the encryption, and plain: {named}. Delete them."
+            )
+        if others:
+            yield CheckResult("encryption", "note", f"Not encrypted: {', '.join(map(str, others))}.")
+
+
 def _student(opened: Workspace, repair: bool) -> Iterator[CheckResult]:
     folder = opened.student_folder
     student = opened.engine.student
@@ -129,6 +147,7 @@ def _embedder(opened: Workspace, repair: bool) -> Iterator[CheckResult]:
 
 
 def _store(opened: Workspace, repair: bool) -> Iterator[CheckResult]:
+    from memlora_mlx.cli.progress import ProgressLine
     from memlora_mlx.memory.store.integrity import check_store, repair_store
     from memlora_mlx.memory.store.sources import list_owners
     from memlora_mlx.memory.store.store import Store
@@ -141,7 +160,8 @@ def _store(opened: Workspace, repair: bool) -> Iterator[CheckResult]:
         if repair:
             for done in repair_store(store, opened.engine.embed):
                 yield CheckResult("repair", "ok", done)
-        problems = check_store(store)
+        with ProgressLine("building the search index", "vectors") as line:
+            problems = check_store(store, lambda progress: line.update(completed=progress.done, total=progress.total))
         advice = "No backup has it. See `memlora restore --help`." if repair else "Run `memlora doctor --repair`."
         for problem in problems:
             yield CheckResult("store", "problem", f"{problem}. {advice}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+from io import BytesIO
 from pathlib import Path
 
 from memlora_mlx.extras import require
@@ -27,6 +28,9 @@ def print_picture(path: Path) -> None:
     require("tui", "a picture in the terminal")
     from textual_image.renderable import Image as Shown  # asks the terminal what it can, for a moment
 
-    with contextlib.suppress(OSError, UnidentifiedImageError), Image.open(path, formats=["PNG", "JPEG"]) as image:
+    with (
+        contextlib.suppress(OSError, UnidentifiedImageError),
+        Image.open(BytesIO(path.read_bytes()), formats=["PNG", "JPEG"]) as image,
+    ):
         columns = min(console.width, round(ROWS * 2 * image.width / image.height), 80)
         console.print(Shown(image.convert("RGB"), width=max(columns, 1), height="auto"))

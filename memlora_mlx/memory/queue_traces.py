@@ -12,10 +12,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from memlora_mlx.files import atomic_write
 from memlora_mlx.memory.inputs import encode_time
 from memlora_mlx.memory.store.erase_plan import Selection
 from memlora_mlx.memory.store.erased_texts import ErasedTexts
+from memlora_mlx.sealed_files import Sealer
 from memlora_mlx.settings import WORK_QUEUE
 from memlora_mlx.text import clean_name
 
@@ -60,16 +60,16 @@ def rest_of_call(data: bytes, texts: ErasedTexts, is_meant: Callable[[Arguments,
 
 
 def sweep_call(
-    path: Path, texts: ErasedTexts, is_meant: Callable[[Arguments, float], bool], *, dry_run: bool
+    path: Path, texts: ErasedTexts, is_meant: Callable[[Arguments, float], bool], sealer: Sealer, *, dry_run: bool
 ) -> bytes | None:
     """Take the words out of a queued call. Returns what is left of it, empty where it goes; None where nothing changes."""
-    data = path.read_bytes()
+    data = sealer.read(path)
     left = rest_of_call(data, texts, is_meant, path.stat().st_mtime)
     if left == data:
         return None
     if not dry_run:
         if left:
-            atomic_write(path, left)
+            sealer.write(path, left)
         else:
             path.unlink()
     return left

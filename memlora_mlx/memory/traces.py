@@ -21,8 +21,10 @@ from memlora_mlx.files import atomic_write, is_scratch
 from memlora_mlx.json_lines import JsonLines, read_json_lines
 from memlora_mlx.memory.queue_traces import goes_as_a_whole, is_call, sweep_call
 from memlora_mlx.memory.store.backups import backup_folder
+from memlora_mlx.memory.store.database import open_unchanging
 from memlora_mlx.memory.store.erase_plan import Selection
 from memlora_mlx.memory.store.erased_texts import ErasedTexts
+from memlora_mlx.memory.store.keys import StoreKeys, database_keys, sealer_of
 from memlora_mlx.settings import APP_HISTORY, CHAT_HISTORY, EXPORTS, UNSAVED, WORK_QUEUE
 
 # Below the data folder: made from what was told, so that erasing everything takes them away.
@@ -79,10 +81,11 @@ def sweep(
     """
     found = Traces()
     is_meant, backups = goes_as_a_whole(selection), backup_folder(home / "store")
+    sealer = sealer_of(home / "store")
     for path in _files(home):
         try:
             if is_call(home, path):
-                _note_call(path, sweep_call(path, texts, is_meant, dry_run=dry_run), found)
+                _note_call(path, sweep_call(path, texts, is_meant, sealer, dry_run=dry_run), found)
             elif texts and (with_backups or not path.is_relative_to(backups)):
                 _sweep_file(home, path, texts, found, dry_run=dry_run)
         except FileNotFoundError:  # removed together with its folder, or by another process
@@ -149,7 +152,7 @@ def _sweep_file(home: Path, path: Path, texts: ErasedTexts, found: Traces, *, dr
             _drop(path, found, dry_run=dry_run)
         return
     if path.is_relative_to(backup_folder(home / "store")):
-        if _is_copy_with(path, texts):
+        if _is_copy_with(path, database_keys(home / "store"), texts):
             _drop(path, found, dry_run=dry_run)
         return
     if not _is_ours(home, path):
@@ -223,10 +226,10 @@ def _sweep_database(path: Path, texts: ErasedTexts, found: Traces, *, dry_run: b
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
-def _is_copy_with(path: Path, texts: ErasedTexts) -> bool:
+def _is_copy_with(path: Path, keys: StoreKeys | None, texts: ErasedTexts) -> bool:
     """Whether a copy of the store's database holds one of the texts, or cannot be read, so that it may."""
     try:
-        with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True)) as copy:
+        with contextlib.closing(open_unchanging(path, keys)) as copy:
             tables = {row[0] for row in copy.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
             return any(_hits(copy, table, texts) for table in _WITH_WORDS if table in tables)
     except (sqlite3.Error, UnicodeDecodeError):

@@ -15,6 +15,7 @@ import threading
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -134,8 +135,9 @@ class VisionStudent(Student):
             key = (str(path), found.st_mtime_ns, found.st_size)
             if (known := self._files.get(key)) is not None:
                 return known
-            digest = hashlib.sha256(path.read_bytes()).hexdigest()
-            with Image.open(path, formats=STORED_FORMATS) as file:
+            content = path.read_bytes()
+            digest = hashlib.sha256(content).hexdigest()
+            with Image.open(BytesIO(content), formats=STORED_FORMATS) as file:
                 width, height = file.size
         except Exception as error:  # an unknown form, a file that was just erased
             raise UsageError(f"the picture {path.name} cannot be read ({error_line(error)})") from error
@@ -198,7 +200,7 @@ class VisionStudent(Student):
         from PIL import Image
 
         try:
-            with Image.open(image.path, formats=STORED_FORMATS) as file:
+            with Image.open(BytesIO(image.path.read_bytes()), formats=STORED_FORMATS) as file:
                 pixels = file.convert("RGB")
         except Exception as error:
             raise UsageError(f"the picture {image.path.name} cannot be read ({error_line(error)})") from error

@@ -19,9 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from memlora_mlx.errors import MemloraError
+from memlora_mlx.errors import MemloraError, StoreBroken
 from memlora_mlx.files import atomic_write, private_folder
-from memlora_mlx.settings import WORK_QUEUE
+from memlora_mlx.sealed_files import PLAIN, Sealer
+from memlora_mlx.settings import KEY_FILE, WORK_QUEUE
 
 LOCK_FILE = "worker.lock"  # in the folder; held by the process that works it off
 MAX_WAITING = 10_000  # calls; a worker that never runs must not fill the disk
@@ -41,6 +42,7 @@ class WorkQueue:
     """The calls that wait in a data folder."""
 
     def __init__(self, home: Path) -> None:
+        self._store = home / "store"
         self.folder = home / WORK_QUEUE
         self.failed = self.folder / "failed"
 
@@ -49,6 +51,7 @@ class WorkQueue:
 
         Raises:
             MemloraError: the folder cannot be written, or too many calls wait already.
+            StoreLocked: the store is encrypted, and so are its calls, but the key cannot be had.
         """
         self.make_folder()
         name = f"{time.time_ns():020d}-{os.getpid()}-{next(_counter):06d}.json"
@@ -57,8 +60,15 @@ class WorkQueue:
                 f"{MAX_WAITING:,} calls wait in {self.folder}; run `memlora serve`, which works them off"
             )
         path = self.folder / name
+        content = json.dumps({"operation": operation, "arguments": dict(arguments)}).encode()
         try:
-            atomic_write(path, json.dumps({"operation": operation, "arguments": dict(arguments)}))
+            if self._is_encrypted():
+                from memlora_mlx.memory.store.keys import key_lock
+
+                with key_lock(self._store):
+                    self._sealer().write(path, content)
+            else:
+                atomic_write(path, content)
         except OSError as error:
             raise MemloraError(f"cannot write {self.folder}: {error.strerror}; check its permissions") from error
         return path
@@ -71,14 +81,18 @@ class WorkQueue:
             raise MemloraError(f"cannot make {self.folder}: {error.strerror}; check its permissions") from error
 
     def next(self) -> QueuedCall | None:
-        """The call that has waited longest. A file that is none is put with the failed ones."""
+        """The call that has waited longest. A file that is none is put with the failed ones.
+
+        Raises:
+            StoreLocked: the store is encrypted and its key cannot be had.
+        """
         for path in self._paths():
             try:
-                content = json.loads(path.read_text(encoding="utf-8"))
+                content = json.loads(self._sealer().read(path))
                 return QueuedCall(path, str(content["operation"]), dict(content["arguments"]))
             except FileNotFoundError:
                 continue
-            except (OSError, ValueError, KeyError, TypeError):
+            except (OSError, ValueError, KeyError, TypeError, StoreBroken):
                 self._set_aside(path)
         return None
 
@@ -94,6 +108,16 @@ class WorkQueue:
 
     def count_failed(self) -> int:
         return len(list(self.failed.glob("*.json")))
+
+    def _is_encrypted(self) -> bool:
+        return (self._store / KEY_FILE).exists()
+
+    def _sealer(self) -> Sealer:
+        if not self._is_encrypted():
+            return PLAIN
+        from memlora_mlx.memory.store.keys import sealer_of  # here: a hook has no use for SQLite otherwise
+
+        return sealer_of(self._store)
 
     def _paths(self) -> list[Path]:
         return sorted(self.folder.glob("*.json"))

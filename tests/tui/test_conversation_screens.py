@@ -144,6 +144,8 @@ def test_what_was_sent_before_the_store_was_open_is_stored_at_the_next_start(hom
     folder = home / UNSAVED
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
+    UnsavedTurns(home, keep_secrets=False, is_encrypted=True).keep(ChatTurn("Plain words."))
+    assert not folder.exists(), "nothing plain stands beside an encrypted store"
     unsaved = UnsavedTurns(home, keep_secrets=False)
     for key, process, words in (("killed", ended.pid, f"I moved to Rome. {secret}"), ("running", os.getppid(), "Hi.")):
         unsaved.keep(ChatTurn(words, key=key))

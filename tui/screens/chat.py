@@ -15,7 +15,8 @@ from textual.widget import Widget
 from textual.widgets import Static, TextArea
 
 from memlora_mlx.errors import ModelMissing, UsageError
-from memlora_mlx.settings import APP_HISTORY
+from memlora_mlx.memory.store.keys import read_key_file
+from memlora_mlx.settings import APP_HISTORY, Settings
 from memlora_mlx.text import printable, printable_line
 from memlora_mlx.tui.chat_controller import ChatController, ChatTurn
 from memlora_mlx.tui.commands import parse
@@ -56,8 +57,7 @@ class ChatScreen(ConversationKeys):
         self._reply_lock = asyncio.Lock()
 
     def compose_body(self) -> Iterable[Widget]:
-        settings = self.backend.settings
-        history = History(settings.home / APP_HISTORY, keep_secrets=settings.keep_secrets)
+        history = _typed_before(self.backend.settings)
         log = VerticalScroll(Static(WELCOME, id="welcome", markup=False), id="log", can_focus=False)
         yield Horizontal(
             Vertical(
@@ -298,3 +298,9 @@ def _withheld(counts: Mapping[str, int]) -> str:
     from memlora_mlx.memory.secrets import describe_withheld  # here: the first frame has no use for it
 
     return describe_withheld(counts)
+
+
+def _typed_before(settings: Settings) -> History:
+    """What was typed in earlier runs; in an encrypted store only in this one, because the file would be plain beside it."""
+    is_encrypted = read_key_file(settings.store_folder) is not None
+    return History(None if is_encrypted else settings.home / APP_HISTORY, keep_secrets=settings.keep_secrets)

@@ -11,6 +11,7 @@ from textual.content import Content
 from textual.widgets import Static
 
 from memlora_mlx.errors import ModelMissing
+from memlora_mlx.memory.store.keys import read_key_file
 from memlora_mlx.text import printable_line
 from memlora_mlx.tui import conversation_queries
 from memlora_mlx.tui.chat_controller import ChatTurn
@@ -48,7 +49,8 @@ class ChatConversation:
         self._lock = asyncio.Lock()  # questions are stored in the order in which they were sent
         self._shown = 0  # questions
         settings = chat.backend.settings
-        self._unsaved = UnsavedTurns(settings.home, keep_secrets=settings.keep_secrets)
+        is_encrypted = read_key_file(settings.store_folder) is not None
+        self._unsaved = UnsavedTurns(settings.home, keep_secrets=settings.keep_secrets, is_encrypted=is_encrypted)
         self._held: ExchangeView | None = None  # the place that was opened, while it is read
 
     # ------------------------------------------------------------------ opening

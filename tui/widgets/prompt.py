@@ -260,15 +260,19 @@ class Completions(OptionList, can_focus=False):
 
 
 class History:
-    """The messages sent before, also in earlier runs. A file of JSON strings has them, without secrets and private passages."""
+    """The messages sent before, also in earlier runs. A file of JSON strings has them, without secrets and private passages.
 
-    def __init__(self, file: Path, *, keep_secrets: bool = False) -> None:
+    Args:
+        file: None keeps them for this run only.
+    """
+
+    def __init__(self, file: Path | None, *, keep_secrets: bool = False) -> None:
         self._file, self._keep_secrets = file, keep_secrets
         self._lines: list[str] = []
         self._at = 0  # index in `_lines`; its length stands for the draft
         self._draft = ""
         with contextlib.suppress(OSError):  # a history is not worth an error
-            lines = list(read_json_lines(file))[-HISTORY:]
+            lines = list(read_json_lines(file))[-HISTORY:] if file else []
             self._lines = [printable(text) for text in lines if isinstance(text, str)]
         self._at = len(self._lines)
 
@@ -278,6 +282,9 @@ class History:
         text = screen_text(text, keep_secrets=self._keep_secrets).text
         if text and text != (self._lines[-1] if self._lines else None):
             self._lines.append(text)
+            if self._file is None:
+                self._at = len(self._lines)
+                return
             with contextlib.suppress(OSError):
                 self._file.parent.mkdir(parents=True, exist_ok=True)
                 with JsonLines(self._file) as file:

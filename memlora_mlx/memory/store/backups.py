@@ -21,6 +21,7 @@ from memlora_mlx.errors import StoreError
 from memlora_mlx.files import atomic_paths, private_folder
 from memlora_mlx.memory.store.damage import find_damage
 from memlora_mlx.memory.store.database import Database, open_unchanging, translated_errors
+from memlora_mlx.memory.store.keys import StoreKeys, database_keys
 
 KEPT = 7  # backups, each of another day
 _DAY = re.compile(r"(\d{4}-\d{2}-\d{2})\.db")
@@ -63,6 +64,26 @@ def backup_files(folder: Path) -> list[Path]:
     """
     found = backup_folder(folder)
     return sorted(path for path in found.rglob("*") if path.is_file() and not path.is_symlink())
+
+
+def copies_with_conversation(folder: Path, conversation: str) -> list[Path]:
+    """The copies of the store's database that hold a conversation of the chat; one that cannot be read may hold it, too."""
+    found, keys = [], database_keys(folder)
+    for path in backup_files(folder):
+        if path.suffix != ".db":
+            continue
+        try:
+            with closing(open_unchanging(path, keys)) as connection:
+                query = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'conversations'"
+                if connection.execute(query).fetchone() is None:  # of a version that kept no conversations
+                    continue
+                query = "SELECT 1 FROM conversations WHERE public_id = ?"
+                if connection.execute(query, [conversation]).fetchone() is None:
+                    continue
+        except (sqlite3.Error, UnicodeDecodeError):
+            pass
+        found.append(path)
+    return found
 
 
 def forget_backups(folder: Path) -> bool:
@@ -130,14 +151,16 @@ class DailyBackups:
 
 def read_backups(folder: Path) -> list[Backup]:
     """The backups of the store in `folder`, the newest first, each checked for damage."""
-    return [read_backup(path) for path in daily_backups(folder)]
+    keys = database_keys(folder)
+    return [read_backup(path, keys) for path in daily_backups(folder)]
 
 
-def read_backup(path: Path) -> Backup:
+def read_backup(path: Path, keys: StoreKeys | None = None) -> Backup:
+    """A backup of the store that the keys are of, if it has some, checked for damage."""
     match = _DAY.fullmatch(path.name)
     day, size = date.fromisoformat(match[1] if match else "1970-01-01"), path.stat().st_size
     try:
-        with closing(open_unchanging(path)) as connection:
+        with closing(open_unchanging(path, keys)) as connection:
             if problems := find_damage(connection):
                 return Backup(day, path, size, problem=problems[0])
             [memories] = connection.execute("SELECT count(*) FROM memories").fetchone()

@@ -14,7 +14,8 @@ from pathlib import Path
 
 from memlora_mlx.errors import StoreBroken, StoreBusy, StoreError, StoreFull, StoreReadOnly, StoreTooNew
 from memlora_mlx.files import private_folder
-from memlora_mlx.memory.store import checksums
+from memlora_mlx.memory.store import checksums, encrypted_sqlite
+from memlora_mlx.memory.store.keys import StoreKeys, database_keys
 from memlora_mlx.memory.store.schema import MIGRATIONS, WITH_CHECKSUMS
 
 BUSY_SECONDS = 60.0
@@ -25,14 +26,27 @@ CHECKED_BYTES = 64_000_000  # of a database: checking the rows of a larger copy 
 class Database:
     """One SQLite file, used from any number of threads: each gets a connection of its own.
 
+    Args:
+        key_folder: where the file with the key is; the database's own folder by default.
+
     Raises:
         StoreError: the file is not there and `create` is False.
+        StoreLocked: it is encrypted, and the key cannot be had.
         StoreTooNew: a newer memlora wrote it.
         StoreReadOnly, StoreFull, StoreBusy, StoreBroken: as named.
     """
 
-    def __init__(self, path: Path, *, create: bool = True, busy_seconds: float = BUSY_SECONDS) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        create: bool = True,
+        busy_seconds: float = BUSY_SECONDS,
+        key_folder: Path | None = None,
+    ) -> None:
         self.path = path
+        self.keys: StoreKeys | None = None
+        self._key_folder = key_folder or path.parent
         self.read_only = False
         self._busy_seconds = busy_seconds
         self._immutable = False
@@ -47,16 +61,30 @@ class Database:
                     raise StoreError(f"no memory store at {path.parent}; make one with `memlora ingest FILE`")
                 private_folder(path.parent)  # memories are nobody else's business
                 os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))  # SQLite gives its other files the same mode
-            try:
-                self._prepare_or_close()
-            except sqlite3.OperationalError as error:
-                # A WAL database in a folder that cannot be written can still be read, as a file that does not change.
-                if _primary(error) not in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN) or not path.is_file():
-                    raise
-                if (wal := path.with_name(path.name + "-wal")).is_file() and wal.stat().st_size:
-                    raise
-                self._closed, self._immutable, self.read_only = False, True, True
-                self._prepare_or_close()
+            while not self._open():
+                self.close()
+                self._closed = False
+
+    def _open(self) -> bool:
+        """Open the file and bring it up to date. False: an encryption has put another file in its place meanwhile."""
+        path, opened = self.path, _identity(self.path)
+        try:
+            self.keys = database_keys(self._key_folder)
+            self._prepare_or_close()
+        except sqlite3.OperationalError as error:
+            if _identity(path) != opened:
+                return False
+            # A WAL database in a folder that cannot be written can still be read, as a file that does not change.
+            if _primary(error) not in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN) or not path.is_file():
+                raise
+            if (wal := path.with_name(path.name + "-wal")).is_file() and wal.stat().st_size:
+                raise
+            self._closed, self._immutable, self.read_only = False, True, True
+            self._prepare_or_close()
+        except sqlite3.DatabaseError:
+            if _identity(path) == opened:
+                raise
+        return _identity(path) == opened  # while it is open here, nothing is put in its place
 
     def connection(self) -> sqlite3.Connection:
         """This thread's connection, opened on first use."""
@@ -108,9 +136,9 @@ class Database:
         """
         with translated_errors(self.path), contextlib.closing(self._connect()) as source:
             is_checked = self.path.stat().st_size <= CHECKED_BYTES
-            copy_database(source, path)
+            copy_database(source, path, self.keys)
             if is_checked:
-                with contextlib.closing(open_unchanging(path)) as copied:
+                with contextlib.closing(open_unchanging(path, self.keys)) as copied:
                     if (found := copied.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
                         raise StoreBroken(f"{self.path} is damaged ({found}); run `memlora doctor`")
                     if checksums.all_damaged_rows(copied):
@@ -163,13 +191,8 @@ class Database:
 
     def _connect(self) -> sqlite3.Connection:
         mode = "mode=ro&immutable=1" if self._immutable else "mode=rwc"
-        connection = sqlite3.connect(
-            f"{self.path.resolve().as_uri()}?{mode}",
-            uri=True,
-            timeout=self._busy_seconds,
-            isolation_level=None,  # transactions are begun by hand: Python's own begin too late for us
-            check_same_thread=False,  # `close` closes them all from one thread
-        )
+        # Transactions are begun by hand: Python's own begin too late for us. `close` closes them all from one thread.
+        connection = encrypted_sqlite.connect(self.path, self.keys, mode=mode, timeout=self._busy_seconds)
         prepare_connection(connection)
         connection.execute("PRAGMA foreign_keys = ON")
         # What is deleted is gone from the file, however SQLite was built.
@@ -226,24 +249,37 @@ class Database:
                 time.sleep(0.02)
 
 
-def open_unchanging(path: Path) -> sqlite3.Connection:
-    """A connection that reads a database which nobody writes, and leaves no file beside it."""
-    connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro&immutable=1", uri=True, check_same_thread=False)
+def open_unchanging(path: Path, keys: StoreKeys | None) -> sqlite3.Connection:
+    """A connection that reads a database which nobody writes, and leaves no file beside it.
+
+    Args:
+        keys: of the store that it is a copy of.
+    """
+    keys = None if encrypted_sqlite.is_plain(path) else keys  # from before the encryption
+    connection = encrypted_sqlite.connect(path, keys, mode="mode=ro&immutable=1")
     prepare_connection(connection)
     return connection
 
 
-def copy_database(source: sqlite3.Connection, path: Path) -> None:
-    """Copy a database page by page to a new file that only its user may read, as one state without SQLite's other files."""
+def copy_database(source: sqlite3.Connection, path: Path, keys: StoreKeys | None) -> None:
+    """Copy a database page by page to a new file that only its user may read, as one state without SQLite's other files.
+
+    Args:
+        keys: of the store; the copy is encrypted where it has some.
+    """
     os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_NOFOLLOW, 0o600))
-    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as target:
+    if keys is not None and isinstance(source, sqlite3.Connection):  # a plain copy, from before the encryption
+        file = Path(source.execute("PRAGMA database_list").fetchone()[2])
+        encrypted_sqlite.export(file, None, path, keys.database_keys[0])
+        return
+    with contextlib.closing(encrypted_sqlite.connect(path, keys)) as target:
         source.backup(target)
         target.execute("PRAGMA journal_mode = DELETE")
 
 
 def prepare_connection(connection: sqlite3.Connection) -> None:
     """Give a connection the functions that the store's SQL uses."""
-    connection.row_factory = sqlite3.Row
+    connection.row_factory = encrypted_sqlite.row_class(connection)
     connection.create_function("casefold", 1, _casefold, deterministic=True)
     connection.create_function("row_checksum", -1, checksums.row_checksum, deterministic=True)
 
@@ -299,6 +335,15 @@ def _transaction(connection: sqlite3.Connection, begin: str) -> Iterator[sqlite3
         if connection.in_transaction:  # a full disk has already rolled back
             connection.execute("ROLLBACK")
         raise
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Tells a file from another one that takes its name."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _version(connection: sqlite3.Connection) -> int:

@@ -10,7 +10,7 @@ import json
 import sqlite3
 from dataclasses import replace
 from datetime import datetime
-from typing import Literal
+from typing import Literal, cast
 
 from memlora_mlx.errors import StoreError
 from memlora_mlx.memory import inputs
@@ -137,8 +137,7 @@ def _chosen(
         raise StoreError(
             f"there is nothing to {verb}" if revision_id is None else f"no change has the number {revision_id}"
         )
-    assert isinstance(line, sqlite3.Row)
-    return line
+    return cast(sqlite3.Row, line)
 
 
 def _reverted(store: Store, embed: EmbedFunction, line: sqlite3.Row, actor: Literal["undo", "redo"]) -> Revision:

@@ -29,8 +29,8 @@ from urllib.parse import unquote, unquote_to_bytes
 
 from memlora_mlx.conversations.archives import read_picture
 from memlora_mlx.conversations.model import FormatError
-from memlora_mlx.errors import UsageError
-from memlora_mlx.files import atomic_write, private_folder
+from memlora_mlx.errors import StoreBroken, UsageError
+from memlora_mlx.files import private_folder
 from memlora_mlx.memory import inputs
 from memlora_mlx.memory.store.database import Database, translated_errors
 from memlora_mlx.memory.store.image_normalisation import (
@@ -41,6 +41,7 @@ from memlora_mlx.memory.store.image_normalisation import (
     read_image_file,
 )
 from memlora_mlx.records import Exchange, Image
+from memlora_mlx.sealed_files import PLAIN, Sealer, sealed_path
 
 UNDO_DAYS = 30
 GRACE_SECONDS = 3600.0
@@ -62,10 +63,12 @@ class ImageStore:
 
     Args:
         keep_location: leave in a kept picture what its file tells of where and when it was taken.
+        sealer: encrypts the files where the store is encrypted.
     """
 
-    def __init__(self, folder: Path, *, keep_location: bool = False) -> None:
+    def __init__(self, folder: Path, *, keep_location: bool = False, sealer: Sealer = PLAIN) -> None:
         self.folder = folder
+        self.sealer = sealer
         self.keep_location = keep_location
 
     # In
@@ -148,16 +151,20 @@ class ImageStore:
     # Out
 
     def path(self, digest: str | None) -> Path | None:
-        """The file of a picture; None where it is not here. A link is never followed."""
+        """The file of a picture; None where it is not here. A link is never followed.
+
+        Read it by `read_bytes`, which decrypts it where the store is encrypted.
+        """
         if digest is None or not _DIGEST.fullmatch(digest):
             return None
-        return next((path for path in self._files(digest) if not path.name.endswith(".thumb.jpg")), None)
+        found = next((path for path in self._files(digest) if not path.name.endswith(".thumb.jpg")), None)
+        return None if found is None else sealed_path(found, self.sealer)
 
     def thumbnail(self, digest: str | None) -> Path | None:
         """A small JPEG of a picture; the picture itself where the thumbnail is gone."""
         path = self.path(digest)
-        small = path.with_name(f"{digest}.thumb.jpg") if path else None
-        return small if small is not None and _is_plain(small) else path
+        small = Path(path).with_name(f"{digest}.thumb.jpg") if path else None
+        return sealed_path(small, self.sealer) if small is not None and _is_plain(small) else path
 
     def erase(self, digests: Iterable[str]) -> int:
         """Remove the files of these pictures, except those that somebody is just keeping. Returns how many went."""
@@ -196,11 +203,14 @@ class ImageStore:
 
     def find_damaged(self) -> list[str]:
         """SHA-256 of the pictures whose bytes have changed since."""
-        return [
-            path.stem
-            for path in self.files()
-            if not _is_plain(path) or hashlib.sha256(path.read_bytes()).hexdigest() != path.stem
-        ]
+        return [path.stem for path in self.files() if not _is_plain(path) or self._digest(path) != path.stem]
+
+    def _digest(self, path: Path) -> str | None:
+        """The SHA-256 of a picture; None where its file is damaged."""
+        try:
+            return hashlib.sha256(self.sealer.read(path)).hexdigest()
+        except StoreBroken:
+            return None
 
     def _put(self, digest: str, suffix: str, data: bytes, thumbnail: bytes) -> None:
         place = self.folder / digest[:2]
@@ -208,8 +218,16 @@ class ImageStore:
             if self.folder.is_symlink() or place.is_symlink():
                 raise UsageError(f"{place} is a symbolic link that leads outside the store; remove it")
             private_folder(place)
-            _write(place / f"{digest}.thumb.jpg", thumbnail)
-            _write(place / f"{digest}.{suffix}", data)  # last: without it there is no picture
+            self._write(place / f"{digest}.thumb.jpg", thumbnail)
+            self._write(place / f"{digest}.{suffix}", data)  # last: without it there is no picture
+
+    def _write(self, path: Path, data: bytes) -> None:
+        """Whole or not at all; a file that is there gets young again."""
+        with contextlib.suppress(StoreBroken):
+            if _is_plain(path) and self.sealer.is_current(path) and self.sealer.read(path) == data:
+                os.utime(path)
+                return
+        self.sealer.write(path, data)
 
     def _files(self, digest: str) -> list[Path]:
         place = self.folder / digest[:2]
@@ -274,14 +292,6 @@ def _data_url(source: str) -> bytes:
         return base64.b64decode(unquote(body), validate=True)
     except (binascii.Error, ValueError):
         raise UsageError("the picture in a message is not base64; its address is damaged or cut off") from None
-
-
-def _write(path: Path, data: bytes) -> None:
-    """Whole or not at all; a file that is there gets young again."""
-    if _is_plain(path) and path.stat().st_size == len(data) and path.read_bytes() == data:
-        os.utime(path)
-        return
-    atomic_write(path, data)
 
 
 def _is_plain(path: Path) -> bool:

@@ -14,6 +14,7 @@ from memlora_mlx.memory.store.backups import daily_backups
 from memlora_mlx.memory.store.checksums import UNSOUND, DamagedRow, Table, checked_tables
 from memlora_mlx.memory.store.damage import unsound_rows, wrong_counters
 from memlora_mlx.memory.store.database import Database, open_unchanging
+from memlora_mlx.memory.store.keys import StoreKeys
 
 
 def mend_rows(database: Database, embedding: EmbeddingFingerprint) -> int:
@@ -31,7 +32,7 @@ def mend_rows(database: Database, embedding: EmbeddingFingerprint) -> int:
         mended: set[DamagedRow] = set()
         for path in daily_backups(database.path.parent) if rows else []:
             left = [row for row in rows if row not in mended]
-            mended |= {row for row in left if _mend_from(path, connection, tables[row.table], row)}
+            mended |= {row for row in left if _mend_from(path, database.keys, connection, tables[row.table], row)}
         _mend_properties(connection, [row for row in rows if row not in mended and row.table == "meta"], embedding)
         return len(mended)
 
@@ -63,9 +64,11 @@ def _mend_properties(connection: sqlite3.Connection, rows: list[DamagedRow], emb
             connection.execute("INSERT INTO meta VALUES (?, ?)", [row.key, known[str(row.key)]])
 
 
-def _mend_from(path: Path, connection: sqlite3.Connection, table: Table, row: DamagedRow) -> bool:
+def _mend_from(
+    path: Path, keys: StoreKeys | None, connection: sqlite3.Connection, table: Table, row: DamagedRow
+) -> bool:
     try:
-        with closing(open_unchanging(path)) as backup:
+        with closing(open_unchanging(path, keys)) as backup:
             if _version(backup) != _version(connection):
                 return False
             old = _read(backup, table, row.key)

@@ -21,9 +21,10 @@ from memlora_mlx.errors import StoreBroken, StoreError
 from memlora_mlx.files import atomic_folder, flush_to_disk, private_folder, replace_file
 from memlora_mlx.memory.store.backups import Backup, backup_folder, read_backup, read_backups
 from memlora_mlx.memory.store.database import Database, copy_database, open_unchanging, translated_errors
+from memlora_mlx.memory.store.encrypted_sqlite import connect
+from memlora_mlx.memory.store.keys import DATABASE, StoreKeys, database_keys
 from memlora_mlx.memory.store.salvage import SalvageReport, salvage_rows
 
-DATABASE = "memories.db"
 _BESIDE = ("-wal", "-shm", "-journal")  # SQLite's own files
 BUSY_SECONDS = 10.0
 # Errors that say nothing against the file.
@@ -58,7 +59,7 @@ def choose_backup(folder: Path, day: date | None = None) -> Backup:
     path = backup_folder(folder) / f"{day.isoformat()}.db"
     if not path.is_file():
         raise StoreError(f"there is no backup of {day}; `memlora restore --list` shows those that are there")
-    backup = read_backup(path)
+    backup = read_backup(path, database_keys(folder))
     if backup.problem is not None:
         raise StoreError(f"the backup of {day} is damaged ({backup.problem}); choose another day")
     return backup
@@ -72,8 +73,9 @@ def restore_backup(folder: Path, backup: Backup, now: datetime) -> Path | None:
         StoreFull, StoreReadOnly: the store's folder cannot be written; nothing has changed.
     """
     with _new_database(folder) as scratch:
-        with closing(open_unchanging(backup.path)) as source:
-            copy_database(source, scratch)
+        keys = database_keys(folder)
+        with closing(open_unchanging(backup.path, keys)) as source:
+            copy_database(source, scratch, keys)
         return _put_in_place(folder, scratch, now)
 
 
@@ -86,8 +88,9 @@ def salvage_store(folder: Path, now: datetime) -> tuple[SalvageReport, Path | No
     """
     path = folder / DATABASE
     with _new_database(folder) as scratch:
-        with translated_errors(path), closing(_open_damaged(path)) as source:
-            report = salvage_rows(source, scratch)
+        keys = database_keys(folder)
+        with translated_errors(path), closing(_open_damaged(path, keys)) as source:
+            report = salvage_rows(source, scratch, folder)
         return report, _put_in_place(folder, scratch, now)
 
 
@@ -101,11 +104,12 @@ def _new_database(folder: Path) -> Iterator[Path]:
 
 
 def _put_in_place(folder: Path, scratch: Path, now: datetime) -> Path | None:
-    _give_identity(scratch)
+    keys = database_keys(folder)
+    _give_identity(scratch, folder, keys)
     path = folder / DATABASE
-    kept = _put_aside(folder, now) if path.is_file() else None
+    kept = _put_aside(folder, now, keys) if path.is_file() else None
     with translated_errors(path):
-        if kept is None or not _overwrite(path, scratch):
+        if kept is None or not _overwrite(path, scratch, keys):
             # SQLite cannot open the file, so its journal is of no use either; both have been put aside.
             for name in _BESIDE:
                 path.with_name(path.name + name).unlink(missing_ok=True)
@@ -114,20 +118,20 @@ def _put_in_place(folder: Path, scratch: Path, now: datetime) -> Path | None:
     return kept
 
 
-def _give_identity(scratch: Path) -> None:
+def _give_identity(scratch: Path, folder: Path, keys: StoreKeys | None) -> None:
     """Bring the new database to today's schema, and name it anew: no saved index may be taken for its own."""
-    database = Database(scratch)
+    database = Database(scratch, key_folder=folder)
     with database.write() as connection:
         connection.execute("INSERT OR REPLACE INTO meta VALUES ('store', ?)", [str(uuid.uuid4())])
     database.close()
-    with translated_errors(scratch), closing(sqlite3.connect(scratch, isolation_level=None)) as plain:
-        plain.execute("PRAGMA journal_mode = DELETE")
+    with translated_errors(scratch), closing(connect(scratch, keys)) as made:
+        made.execute("PRAGMA journal_mode = DELETE")
 
 
-def _overwrite(path: Path, scratch: Path) -> bool:
+def _overwrite(path: Path, scratch: Path, keys: StoreKeys | None) -> bool:
     """Write a database into a store's file, as one transaction of SQLite. False: SQLite cannot open that file."""
     try:
-        with closing(open_unchanging(scratch)) as new, closing(_connect(path)) as store:
+        with closing(open_unchanging(scratch, keys)) as new, closing(_connect(path, keys)) as store:
             new.backup(store)
     except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
         if getattr(error, "sqlite_errorcode", 0) & 0xFF in _PASSING:
@@ -136,7 +140,7 @@ def _overwrite(path: Path, scratch: Path) -> bool:
     return True
 
 
-def _put_aside(folder: Path, now: datetime) -> Path:
+def _put_aside(folder: Path, now: datetime, keys: StoreKeys | None) -> Path:
     """Copy the present database to `replaced`, whole with SQLite's files where SQLite cannot read it. Returns the folder."""
     path = folder / DATABASE
     kept = replaced_folder(folder) / f"{now.astimezone():%Y-%m-%d-%H%M%S}"
@@ -145,8 +149,8 @@ def _put_aside(folder: Path, now: datetime) -> Path:
         with atomic_folder(kept) as made:
             made.chmod(0o700)
             try:
-                with closing(_connect(path)) as source:
-                    copy_database(source, made / DATABASE)
+                with closing(_connect(path, keys)) as source:
+                    copy_database(source, made / DATABASE, keys)
             except (sqlite3.DatabaseError, UnicodeDecodeError):
                 for each in (path, *(path.with_name(path.name + name) for name in _BESIDE)):
                     if each.is_file():
@@ -158,8 +162,8 @@ def _put_aside(folder: Path, now: datetime) -> Path:
     return kept
 
 
-def _connect(path: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, isolation_level=None, timeout=BUSY_SECONDS)
+def _connect(path: Path, keys: StoreKeys | None) -> sqlite3.Connection:
+    connection = connect(path, keys, timeout=BUSY_SECONDS)
     try:
         connection.execute("SELECT count(*) FROM sqlite_master").fetchone()  # fails here where it is no database
     except BaseException:
@@ -168,10 +172,10 @@ def _connect(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def _open_damaged(path: Path) -> sqlite3.Connection:
+def _open_damaged(path: Path, keys: StoreKeys | None) -> sqlite3.Connection:
     """A connection to a database that may be damaged; what its journal holds counts."""
     try:
-        connection = _connect(path)
+        connection = _connect(path, keys)
     except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
         raise StoreBroken(
             f"{path} is damaged so much that its tables cannot be found ({error}); restore a backup"

@@ -14,6 +14,7 @@ from memlora_mlx.memory import inputs
 from memlora_mlx.memory.store import checksums
 from memlora_mlx.memory.store.checksums import Table, checked_tables
 from memlora_mlx.memory.store.database import Database, prepare_connection
+from memlora_mlx.memory.store.encrypted_sqlite import connect
 
 # Rows that others hang on: one that can be read is kept even where it is not what was written.
 _PARENTS = frozenset({"owners", "exchanges", "images", "meta", "indexed_messages", "conversations"})
@@ -83,14 +84,19 @@ class SalvageReport:
         return [f"{self.kept.get(t, 0)} {names[t]} are whole, {self.lost.get(t, 0)} are lost" for t in _WITH_WORDS]
 
 
-def salvage_rows(source: sqlite3.Connection, path: Path) -> SalvageReport:
-    """Copy all rows of a damaged database that are what was written to a new database at `path`."""
+def salvage_rows(source: sqlite3.Connection, path: Path, key_folder: Path) -> SalvageReport:
+    """Copy all rows of a damaged database that are what was written to a new database at `path`.
+
+    Args:
+        key_folder: the store's folder, which has the key where the store is encrypted.
+    """
     prepare_connection(source)
     source.text_factory = lambda data: data.decode("utf-8", "surrogateescape")
     os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_NOFOLLOW, 0o600))
-    Database(path).close()
+    made = Database(path, key_folder=key_folder)
+    made.close()
     report = SalvageReport()
-    with closing(sqlite3.connect(path, isolation_level=None)) as new:
+    with closing(connect(path, made.keys)) as new:
         prepare_connection(new)
         new.execute("BEGIN")
         triggers = new.execute("SELECT name, sql FROM sqlite_master WHERE type = 'trigger'").fetchall()
