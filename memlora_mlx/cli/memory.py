@@ -13,7 +13,7 @@ import typer
 
 from memlora_mlx.cli.console import open_workspace, print_columns, print_json, stderr_console
 from memlora_mlx.cli.help import HelpGroup, command, examples
-from memlora_mlx.cli.hits import print_hit
+from memlora_mlx.cli.hits import print_hit, show_message
 from memlora_mlx.cli.memory_erase import erase_memories
 from memlora_mlx.cli.memory_transfer import export_memories, import_memories
 from memlora_mlx.cli.options import JsonOption, OldLimitOption, UserOption, top_k_or_old_limit
@@ -136,7 +136,10 @@ def search(
 
 @command(app, "show", "memlora memory show 3f2a91c0")
 def show(memory_id: IdArgument, as_json: JsonOption = False) -> None:
-    """Show one memory: its text, times, owner and image, and the exchange it came from."""
+    """Show one memory: its text, times, owner and image, and the exchange it came from.
+
+    The id of a message (with a colon), as `memory search --json` and programs show it, shows that message.
+    """
     from memlora_mlx.memory.happening import times_line
     from memlora_mlx.memory.mem0_format import memory_to_mem0
     from memlora_mlx.memory.stages import format_day
@@ -144,6 +147,9 @@ def show(memory_id: IdArgument, as_json: JsonOption = False) -> None:
 
     with open_workspace(models=False) as opened:
         store = opened.require_store()
+        if ":" in memory_id:
+            show_message(store, memory_id, as_json=as_json)
+            return
         memory = find_by_prefix(store, memory_id)
         exchange = store.exchange(memory.exchange_key) if memory.exchange_key else None
         picture = store.images.path(memory.image.sha256) if memory.image else None

@@ -6,6 +6,7 @@ This module loads nothing slow, because hooks and MCP clients start with it.
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import http.client
 import json
@@ -58,10 +59,8 @@ class Resident:
         Args:
             settings: also those by which its operations must go.
         """
-        from memlora_mlx import __version__
-
-        if self.version != __version__:
-            return f"it is of version {self.version} and this is {__version__}; restart `memlora serve`"
+        if self.version != (own := _own_version()):
+            return f"it is of version {self.version} and this is {own}; restart `memlora serve`"
         wanted = shared_settings(settings) if settings is not None else {}
         others = [name for name, value in wanted.items() if self.settings.get(name) != value]
         if others:
@@ -111,6 +110,14 @@ class Resident:
             except OSError:
                 return False
         return True
+
+
+@functools.cache
+def _own_version() -> str:
+    """Looked up once, because that takes longer than many a call."""
+    from memlora_mlx import __version__
+
+    return __version__
 
 
 def find(home: Path) -> Resident | None:

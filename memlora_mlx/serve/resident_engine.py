@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 CHECK_SECONDS = 0.05  # between two looks at whether a request was cancelled
-MAX_TEXTS = 4_000_000  # characters of one call; the resident process takes bodies of 8 MB
+MAX_TEXTS = 1_000_000  # characters of one call, each up to six bytes of JSON; the resident process takes bodies of 8 MB
 
 
 @dataclass(frozen=True, slots=True)

@@ -208,6 +208,17 @@ def test_show_tells_a_memorys_whole_story(ids: list[str], run_memlora: Command) 
     assert shown["exchange"] == [{"role": "user", "speaker": None, "text": "Ann moved to Rome", "ref": None}]
 
 
+def test_show_knows_messages_by_the_ids_that_programs_are_told(ids: list[str], run_memlora: Command) -> None:
+    found = json.loads(run_memlora("memory", "search", "Rome", "--json")[1])[0]["message"]
+    message = f"{found['exchange']}:{found['position']}"
+    code, out, _ = run_memlora("memory", "show", message)
+    assert code == 0 and out.startswith("Ann moved to Rome\n") and "user: Ann moved to Rome" in out and message in out
+    assert json.loads(run_memlora("memory", "show", message, "--json")[1])["kind"] == "message"
+    for wrong in ("none:0", f"{message}9", ":", "x:y"):
+        code, _, err = run_memlora("memory", "show", wrong)
+        assert code == 1 and "no message has the id" in err
+
+
 def test_a_memory_says_when_it_happened(ids: list[str], run_memlora: Command) -> None:
     """The day is counted from the day the words were said, and JSON has it as a span."""
     assert run_memlora("memory", "edit", ids[0], "Ann ran a race yesterday")[0] == 0

@@ -55,7 +55,15 @@ def test_every_tool_does_its_work(environ: dict[str, str]) -> None:
             shown = await call(client, "get_memory", memory_id=memory["id"])
             assert shown["memory"]["memory"] == "Ann likes green tea"
 
-            answer = await call(client, "ask_memory", question="What does Ann like?", user_id="ann")
+            steps: list[str | None] = []
+
+            async def on_progress(done: float, total: float | None, step: str | None) -> None:
+                steps.append(step)
+
+            asked = {"question": "What does Ann like?", "user_id": "ann"}
+            result = await client.call_tool("ask_memory", asked, progress_callback=on_progress)
+            assert not result.is_error and steps[0] == "searching" and "answering" in steps
+            answer = result.structured_content or {}
             assert memory["id"] in [item["id"] for item in answer["results"]] and "answer" in answer
             entities = (await call(client, "list_entities"))["entities"]
             assert {"ann", "bob"} >= {entity["user_id"] for entity in entities} >= {"ann"}
