@@ -181,9 +181,10 @@ def damage_pages(folder: Path, seed: int) -> int:
 
 
 def lose_power(folder: Path, seed: int) -> int:
-    """Power that fails during an ingest, edits, a backup or a migration loses nothing acknowledged."""
+    """Power that fails during an ingest, edits, a backup, a migration or an encryption loses nothing acknowledged."""
     if not sys.platform.startswith("linux") or shutil.which("strace") is None:
         return 0
+    os.environ["MEMLORA_PASSPHRASE"] = "words"  # of the stores that are encrypted
     work = list(test_power_loss.WORK)[seed % len(test_power_loss.WORK)]
     return test_power_loss.lose_power(work, folder, 6, seed)[0]
 
