@@ -17,6 +17,7 @@ from benchmarks.measurements import Measurement, measurement_of
 from benchmarks.workloads import clustered_vectors
 from memlora_mlx.memory.changes import Add, EmbeddingFingerprint
 from memlora_mlx.memory.store.store import Store
+from memlora_mlx.memory.store.upkeep import build_indexes
 from memlora_mlx.memory.workspace import Workspace
 from memlora_mlx.records import Scope
 
@@ -58,7 +59,7 @@ def searching(workspace: Workspace) -> Iterator[Measurement]:
                 rows = range(first, first + 1000)
                 store.commit(owner, [Add(f"memory {row}", memories[row], began + row * minute) for row in rows])
             stored = time.perf_counter()
-            store.search(queries[0], 10)
+            build_indexes(store)
             built = time.perf_counter()
             for kind, asked in kinds.items():
                 searches = map(partial(store.search, limit=10, **asked), itertools.cycle(queries))

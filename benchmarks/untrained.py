@@ -1,10 +1,15 @@
 """How a student without experts does with the stages' short prompts, and with rules and examples before them.
 
-    python -m benchmarks.untrained LOCOMO.json --student NAME [--exchanges N] [--lives N] [--only PART]
+    python -m benchmarks.untrained LOCOMO.json --student NAME [--exchanges N] [--lives N] [--dialogues N] [--only PART]
 
-Extraction: the first exchanges of conv-26, facts compared with the annotators' observations, after the guards against
-invented facts. Update: facts of synthetic lives that no training uses, in phrases that none was trained on; one fact at a
-time. Both with the same grammars. A run that was stopped goes on: every call is kept in the benchmarks' cache.
+- extraction: the first exchanges of conv-26, facts compared with the annotators' observations, after the guards against
+  invented facts.
+- update: facts of synthetic lives that no training uses, in phrases that none was trained on; one fact at a time,
+  with the same grammar.
+- conflicts: the dialogues of the conflict benchmark, through the whole pipeline.
+- questions: the same exchanges of conv-26 through the whole pipeline, and the questions that they answer.
+
+A run that was stopped goes on: every call is kept in the benchmarks' cache.
 """
 
 from __future__ import annotations
@@ -12,8 +17,8 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,9 +27,13 @@ from benchmarks.extraction import Known
 from memlora_mlx.conversations.splits import SPLITS
 from memlora_mlx.distill.examples import TrainingExample
 from memlora_mlx.distill.observations_teacher import read_annotated
+from memlora_mlx.eval.conflict import benchmark
+from memlora_mlx.eval.experts.end_to_end import answerable, run_end_to_end
 from memlora_mlx.eval.experts.stage_scores import SAME, dialogue_examples, update_scores
+from memlora_mlx.eval.metrics.scorer import workspace_scorer
 from memlora_mlx.eval.systems.cache import Cache, bench_folder
 from memlora_mlx.eval.systems.students import engine_with_experts, run_context
+from memlora_mlx.eval.systems.system import RunContext
 from memlora_mlx.memory import stages
 from memlora_mlx.memory.grounding import ground_facts
 from memlora_mlx.memory.workspace import Workspace
@@ -45,30 +54,89 @@ class Found:
     wanted: int
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("locomo", type=Path, help="LoCoMo's file")
     parser.add_argument("--student", required=True, help="a student's name or folder; its experts are not used")
     parser.add_argument("--exchanges", type=int, default=80, help="the first N exchanges of conv-26 (default: 80)")
     parser.add_argument("--lives", type=int, default=6, help="synthetic lives to decide about (default: 6)")
-    parser.add_argument("--only", choices=("extraction", "update"), help="measure only this stage")
-    options = parser.parse_args()
+    parser.add_argument("--dialogues", type=int, help="dialogues of each class of conflicts (default: all)")
+    parser.add_argument("--only", choices=tuple(PARTS), action="append", help="measure only this; can be repeated")
+    options = parser.parse_args(argv)
     settings = load_settings({"student": options.student, "experts": "none"})
     with Workspace(settings) as workspace, Cache(bench_folder(workspace) / "cache") as cache:
-        if options.only != "update":
-            [name] = SPLITS["paper"].validation
-            annotated = next(one for one in read_annotated(options.locomo) if one.name == name)
-            known = [(one, annotated.facts_of(one)) for one in annotated.exchanges[: options.exchanges]]
-            print(
-                "| extraction | exchanges | precision | recall | F1 | 95 % | facts |\n|---|---:|---:|---:|---:|---|---:|"
-            )
-            for way in WAYS:
-                print(f"| {way} | {extraction_row(workspace, cache, known, way)} |", flush=True)
-        if options.only != "extraction":
-            examples = dialogue_examples(workspace, options.lives, held_out=True)
-            print("| update | facts right | ADD | DELETE | NONE | UPDATE |\n|---|---|---:|---:|---:|---:|")
-            for way in WAYS:
-                print(f"| {way} | {update_row(workspace, cache, examples, way)} |", flush=True)
+        for part in options.only or PARTS:
+            PARTS[part](workspace, cache, options)
+
+
+def measure_extraction(workspace: Workspace, cache: Cache, options: argparse.Namespace) -> None:
+    [name] = SPLITS["paper"].validation
+    annotated = next(one for one in read_annotated(options.locomo) if one.name == name)
+    known = [(one, annotated.facts_of(one)) for one in annotated.exchanges[: options.exchanges]]
+    print("| extraction | exchanges | precision | recall | F1 | 95 % | facts |\n|---|---:|---:|---:|---:|---|---:|")
+    for way in WAYS:
+        print(f"| {way} | {extraction_row(workspace, cache, known, way)} |", flush=True)
+
+
+def measure_updates(workspace: Workspace, cache: Cache, options: argparse.Namespace) -> None:
+    examples = dialogue_examples(workspace, options.lives, held_out=True)
+    print(
+        "| update | facts right | wrong deletions | ADD | DELETE | NONE | UPDATE |\n|---|---|---:|---:|---:|---:|---:|"
+    )
+    for way in WAYS:
+        print(f"| {way} | {update_row(workspace, cache, examples, way)} |", flush=True)
+
+
+def measure_conflicts(workspace: Workspace, cache: Cache, options: argparse.Namespace) -> None:
+    print("| conflicts | exact | 95 % |\n|---|---:|---|")
+    for way in WAYS:
+        done = benchmark.run(
+            workspace,
+            ("base",),
+            limit=options.dialogues,
+            context=_context(workspace, cache, way),
+            on_progress=_progress,
+        )
+        overall = done["systems"]["base"]["overall"]
+        low, high = overall["interval"]
+        print(f"| {way} | {overall['exact']} of {overall['n']} | {low:.0%} to {high:.0%} |", flush=True)
+
+
+def measure_questions(workspace: Workspace, cache: Cache, options: argparse.Namespace) -> None:
+    print("| questions | memories | F1 | 95 % | asked |\n|---|---:|---:|---|---:|")
+    scorer = workspace_scorer(workspace)
+    for way in WAYS:
+        context = _context(workspace, cache, way)
+        [case] = answerable(options.locomo, list(SPLITS["paper"].validation), options.exchanges, None)
+        calls = engine_with_experts(workspace, context, ())
+        found = run_end_to_end(calls, context, scorer, case)
+        scores = 100 * np.array([one.token_f1 for one in found.scores])
+        drawn = np.random.default_rng(0).choice(scores, (RESAMPLES, len(scores))).mean(axis=1)
+        low, high = np.percentile(drawn, [2.5, 97.5])
+        print(
+            f"| {way} | {found.memories} | {scores.mean():.1f} | {low:.1f} to {high:.1f} | {len(scores)} |", flush=True
+        )
+
+
+PARTS: dict[str, Callable[[Workspace, Cache, argparse.Namespace], None]] = {
+    "extraction": measure_extraction,
+    "update": measure_updates,
+    "conflicts": measure_conflicts,
+    "questions": measure_questions,
+}
+
+
+def _context(workspace: Workspace, cache: Cache, way: str) -> RunContext:
+    """The pipeline as it asks in one way: with examples it also copies facts, and decides about one at a time."""
+    context = run_context(workspace, cache)
+    shows = way == WAYS[1]
+    stages_shown: frozenset[Stage] = frozenset(("extraction", "update") if shows else ())
+    rules = replace(context.rules, zero_shot=stages_shown, copy_constrained=shows, per_fact=shows)
+    return replace(context, rules=rules)
+
+
+def _progress(system: str, done: int, exchanges: int) -> None:
+    print(f"{done} of {exchanges} exchanges", file=sys.stderr, flush=True)
 
 
 def prompt(stage: Stage, chat: ChatMessages, way: str) -> ChatMessages:
@@ -115,7 +183,8 @@ def update_row(workspace: Workspace, cache: Cache, examples: Sequence[TrainingEx
     events = found["events"]
     by_event = [events.get(event, {"right": 0, "of": 0}) for event in ("ADD", "DELETE", "NONE", "UPDATE")]
     cells = " | ".join(f"{one['right']} of {one['of']}" for one in by_event)
-    return f"{right.value:.0%} of {found['facts']} ({right.low:.0%} to {right.high:.0%}) | {cells}"
+    share = f"{right.value:.0%} of {found['facts']} ({right.low:.0%} to {right.high:.0%})"
+    return f"{share} | {found['wrong_deletions']} of {found['facts']} | {cells}"
 
 
 def _right(workspace: Workspace, facts: Sequence[str], gold: Sequence[str]) -> int:

@@ -52,8 +52,6 @@ class Settings:
     )
     expert_mode: ExpertMode = "swap"
     protocol: Protocol = "product"  # "paper" turns off what goes beyond the paper
-    # Show a student without experts rules and examples before the prompts of extraction and update.
-    zero_shot_prompts: bool = False
     user: str = "me"  # the owner of chats and files that name nobody
     related: int = 5  # memories looked up for each new fact (Mem0's update step)
     limit: int = 10  # memories an answer is given, for each owner asked

@@ -82,6 +82,15 @@ class Backend:
         return None if workspace is None else workspace.__dict__.get("memory_engine")
 
     @property
+    def index_percent(self) -> int | None:
+        """How much of the large search indexes is built, while one is being built."""
+        from memlora_mlx.memory.store.upkeep import index_progress
+
+        store = None if self._workspace is None else self._workspace.__dict__.get("store")
+        progress = None if store is None else index_progress(store)
+        return None if progress is None else 100 * progress.done // max(1, progress.total)
+
+    @property
     def models_folder(self) -> Path:
         return self._models_folder or self.settings.models_folder
 

@@ -103,8 +103,10 @@ def update_scores(
     exact: defaultdict[tuple[str, str], list[bool]] = defaultdict(list)  # by exchange
     wanted: Counter[str] = Counter()
     right: Counter[str] = Counter()
+    wrong_deletions = 0
     for row, (old, facts), answer in zip(examples, asked, answers, strict=True):
         gold, made = _operations(row.answer, old), _operations(answer.text, old)
+        wrong_deletions += any(event == "DELETE" for event, *_ in made - gold)
         exact[row.conversation, row.exchange.partition("/")[0]].append(gold == made)
         for event, *_ in gold:
             wanted[event] += 1
@@ -121,6 +123,7 @@ def update_scores(
         "interval": [round(interval.low, 3), round(interval.high, 3)],
         "facts": len(examples),
         "facts_exact": sum(sum(facts) for facts in exact.values()) / max(1, len(examples)),
+        "wrong_deletions": wrong_deletions,  # examples of which a memory would be deleted wrongly
         "events": {event: {"right": right[event], "of": wanted[event]} for event in sorted(wanted)},
         "tokens_out": sum(answer.output_tokens for answer in answers) / max(1, len(answers)),
     }

@@ -102,12 +102,12 @@ def rename(
     conversation_id: IdArgument, name: Annotated[str, typer.Argument(metavar="NAME", help="The new name.")]
 ) -> None:
     """Give a conversation another name. At first it has the name of its first message."""
-    from memlora_mlx.memory.store.conversations import find_conversation, rename_conversation
+    from memlora_mlx.memory.store.conversations import find_conversation
 
     with open_workspace(models=False) as opened:
         store = opened.require_store()
         found = find_conversation(store, conversation_id)
-        typer.echo(f"{found.id[:8]}  {rename_conversation(store, found.id, name)}")
+        typer.echo(f"{found.id[:8]}  {opened.editor.rename_conversation(found.id, name)}")
 
 
 @command(app, "delete", "memlora conversations delete 3f2a91c0", "memlora conversations delete 3f2a91c0 --memories")
@@ -127,10 +127,12 @@ def delete(
     """Delete conversations; this cannot be undone.
 
     With --memories, the memories made from them are deleted too, with their source. `memlora memory undo` restores such a
-    memory without its source.
+    memory without its source. Backups keep the text until they are replaced; the command names them. `memlora memory erase`
+    reaches backups, too.
     """
     from memlora_mlx.memory.store.conversations import find_conversation, remembered_count
 
+    held: set[Path] = set()
     with open_workspace(models=False) as opened:
         store = opened.require_store()
         for found in [find_conversation(store, conversation_id) for conversation_id in ids]:
@@ -142,6 +144,11 @@ def delete(
             print_columns(f"deleted  {_head(found)}", found.name)
             if with_memories:
                 stderr_console().print(f"{count} {'memory' if count == 1 else 'memories'} deleted")
+            held |= set(opened.editor.copies_of_conversation(found.id))
+    if held:
+        paths = ", ".join(str(path) for path in sorted(held))
+        line = f"Backups still hold it: {paths}. `memlora memory erase --containing TEXT` reaches backups, too."
+        stderr_console().print(line, markup=False, soft_wrap=True)
 
 
 @command(

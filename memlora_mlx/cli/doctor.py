@@ -147,6 +147,7 @@ def _embedder(opened: Workspace, repair: bool) -> Iterator[CheckResult]:
 
 
 def _store(opened: Workspace, repair: bool) -> Iterator[CheckResult]:
+    from memlora_mlx.cli.progress import ProgressLine
     from memlora_mlx.memory.store.integrity import check_store, repair_store
     from memlora_mlx.memory.store.sources import list_owners
     from memlora_mlx.memory.store.store import Store
@@ -159,7 +160,8 @@ def _store(opened: Workspace, repair: bool) -> Iterator[CheckResult]:
         if repair:
             for done in repair_store(store, opened.engine.embed):
                 yield CheckResult("repair", "ok", done)
-        problems = check_store(store)
+        with ProgressLine("building the search index", "vectors") as line:
+            problems = check_store(store, lambda progress: line.update(completed=progress.done, total=progress.total))
         advice = "No backup has it. See `memlora restore --help`." if repair else "Run `memlora doctor --repair`."
         for problem in problems:
             yield CheckResult("store", "problem", f"{problem}. {advice}")

@@ -69,7 +69,7 @@ def decrypt_command(yes: YesOption = False) -> None:
 
 
 def rekey_command(keyring: KeyringOption = False) -> None:
-    """Encrypt the store anew under another key and another passphrase, or move the key to the system's keyring.
+    """Encrypt the store again with another key and another passphrase, or move the key to the system's keyring.
 
     The new passphrase is asked for, or read from MEMLORA_NEW_PASSPHRASE; the present one from MEMLORA_PASSPHRASE.
     """

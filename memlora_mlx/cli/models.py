@@ -68,8 +68,16 @@ def list_models(
 @command(app, "pull", "memlora models pull qwen2.5-3b")
 def pull(
     names: Annotated[list[str], typer.Argument(metavar="NAME", help="Names from `models list`, or Hugging Face ids.")],
+    newest: Annotated[
+        bool,
+        typer.Option("--newest", help="Take the newest revision on the hub, not that of the first download."),
+    ] = False,
 ) -> None:
-    """Download models and print the folder of each."""
+    """Download models and print the folder of each.
+
+    The first download of a repository pins its revision and the SHA-256 of each file. A later one takes the same revision
+    and refuses other files.
+    """
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn
 
     from memlora_mlx.errors import Cancelled
@@ -89,7 +97,7 @@ def pull(
                 bar.update(task, description=f"{name}: {phase}", completed=done, total=total or None)  # type: ignore[arg-type]
 
             try:
-                path = downloads.pull(name, folder, report=show)
+                path = downloads.pull(name, folder, newest=newest, report=show)
             except KeyboardInterrupt:
                 raise Cancelled(f"Stopped. Run `memlora models pull {name}` to continue.") from None
         typer.echo(str(path))

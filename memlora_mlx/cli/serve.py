@@ -63,17 +63,17 @@ def serve_command(
     It answers MCP at /mcp and the OpenAI API at /v1. With --upstream it is a proxy: memories for the last user message are
     put in, and the exchange is remembered afterwards.
 
-    MCP clients and commands such as `memlora ask` use this process while it runs, and work alone when it does not. Models are unloaded after the minutes of the
-    setting `unload_after` without a call, which are 15 by default, and loaded at the next call.
+    MCP clients and commands such as `memlora ask` use this process while it runs, and work alone when it does not. Models
+    are unloaded after the minutes of the setting `unload_after` without a call, which are 15 by default, and loaded at the
+    next call.
     """
     from memlora_mlx.errors import UsageError
     from memlora_mlx.extras import require
     from memlora_mlx.memory.store.keys import unlock
+    from memlora_mlx.serve.listening import ListenOptions, check_options
     from memlora_mlx.settings import load_settings
 
     require("serve", "memlora serve")
-    from memlora_mlx.serve.resident import ListenOptions, check_options, serve
-
     token = _read_token(token_file) if token_file is not None else None
     key = _read_secret(upstream_key_file) if upstream_key_file is not None else None
     options = ListenOptions(port, host, token, tuple(allow_host or ()), upstream, key)
@@ -85,6 +85,8 @@ def serve_command(
         return
     if dry_run:
         raise UsageError("--dry-run goes with --install or --uninstall.")
+    from memlora_mlx.serve.resident import serve
+
     unlock(settings.store_folder)  # where the key cannot be had, it says so now and not at the first call
     serve(settings, options, _say_ready)
 

@@ -28,7 +28,7 @@ from memlora_mlx.text import clean_name
 
 MAX_FILE_BYTES = 512 << 20
 MAX_ARCHIVE_BYTES = 8 << 30  # an archive stays on the disk, with its pictures and videos
-MAX_LINE_BYTES = 32 << 20  # not for one JSON array, which exporters write as a single long line
+MAX_LINE_BYTES = 32 << 20  # not for one JSON document, which exporters write as a single long line
 
 
 def read_conversations(
@@ -205,7 +205,8 @@ def _read_bounded(stream: BinaryIO) -> bytes:
         line += chunk.count(b"\n")
         newline = chunk.rfind(b"\n")
         line_bytes = len(chunk) - newline - 1 if newline >= 0 else line_bytes + len(chunk)
-        if line_bytes > MAX_LINE_BYTES and first != b"[" and not is_archive(chunks[0]):
+        is_document = first == b"[" or (first == b"{" and line == 1)  # else each line is an object of its own
+        if line_bytes > MAX_LINE_BYTES and not is_document and not is_archive(chunks[0]):
             raise FormatError(f"line {line} is longer than {MAX_LINE_BYTES >> 20} MB; is this a conversation?")
         if size > MAX_FILE_BYTES:
             raise FormatError(f"is larger than {MAX_FILE_BYTES >> 20} MB; split it into several files")

@@ -16,7 +16,8 @@ from memlora_mlx.memory import inputs
 from memlora_mlx.memory.changes import EmbedFunction
 from memlora_mlx.memory.corrections import remove_forgotten_corrections, update_corrections
 from memlora_mlx.memory.secrets import screen_text
-from memlora_mlx.memory.store.conversations import delete_conversation
+from memlora_mlx.memory.store.backups import copies_with_conversation
+from memlora_mlx.memory.store.conversations import delete_conversation, rename_conversation
 from memlora_mlx.memory.store.history import redo_change, undo_change
 from memlora_mlx.memory.store.store import Store
 from memlora_mlx.records import MemoryRecord, Revision, Scope
@@ -103,8 +104,18 @@ class Editor:
         remove_forgotten_corrections(self._store, self._home)
         return count
 
+    def rename_conversation(self, conversation: str, name: str) -> str:
+        """Give a conversation a name without secrets. Returns it. Raises UsageError: the name is empty or too long."""
+        return rename_conversation(self._store, conversation, screen_text(name, keep_secrets=self._keep_secrets).text)
+
+    def copies_of_conversation(self, conversation: str) -> list[Path]:
+        """The backups that hold a conversation, deleted or not."""
+        return copies_with_conversation(self._store.folder, conversation)
+
     def delete_conversation(self, conversation: str, *, with_memories: bool) -> int:
         """Delete a conversation of the chat; see `store.conversations.delete_conversation`. Returns how many memories went.
+
+        Backups of before still hold it; `copies_of_conversation` tells which.
 
         Raises:
             StoreError: the store cannot be written.

@@ -141,8 +141,12 @@ class Workspace:
 
     @property
     def zero_shot_stages(self) -> list[Stage]:
-        """Stages without an expert whose prompts get rules and examples, because the settings ask for them."""
-        if not (self.settings.zero_shot_prompts and self.talks_freely and self.settings.protocol == "product"):
+        """Stages without an expert whose prompts get rules and examples first.
+
+        They are for students that are known to follow prompts: of the catalogue, or of the user's config.toml.
+        """
+        entry = entries(self.settings.home).get(self.student_name)
+        if entry is None or not entry.zero_shot or self.settings.protocol == "paper":
             return []
         return [stage for stage in ("extraction", "update") if stage not in self.expert_stages]
 

@@ -28,6 +28,7 @@ Family = Literal[
 
 NAME = re.compile(r"[A-Za-z0-9](?:[\w.]|-(?!-)){0,95}", re.ASCII)  # of a model that comes from no repository
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
+_COMMIT = re.compile(r"[0-9a-f]{40}", re.ASCII)
 _ONLY_OURS = ("starter", "is_shipped")  # fields that a user's entries cannot have
 
 
@@ -54,6 +55,7 @@ class CatalogModel:
     download_bytes: int | None = None
     licence: str | None = None
     repository: str | None = None
+    revision: str | None = None
     context: int | None = None  # tokens
     needs_vision: bool = False
     zero_shot: bool = True
@@ -131,6 +133,8 @@ def _read(tables: Mapping[str, Any], origin: str) -> dict[str, CatalogModel]:
             for field in ("parameters", "download_bytes", "context"):
                 if (value := getattr(entry, field)) is not None and value < 1:
                     raise ValueError(f"{name}.{field} is {value}; it takes a whole number above 0")
+            if entry.revision is not None and not _COMMIT.fullmatch(entry.revision):
+                raise ValueError(f"{name}.revision is {entry.revision!r}; it takes a commit, as 40 hexadecimal digits")
         except ValueError as error:
             raise UsageError(f"{origin}{error}; correct it") from error
     return found

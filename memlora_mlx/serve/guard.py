@@ -14,7 +14,7 @@ from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+from memlora_mlx.serve.listening import LOOPBACK
 
 
 class Guard:
@@ -30,7 +30,7 @@ class Guard:
         self, app: ASGIApp, *, token: str | None = None, hosts: tuple[str, ...] = (), any_address: bool = False
     ) -> None:
         self._app, self._token, self._any_address = app, token, any_address
-        self._hosts = {*_LOOPBACK, *(host.lower() for host in hosts)}
+        self._hosts = {*LOOPBACK, *(host.lower() for host in hosts)}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         server = scope.get("server")

@@ -9,11 +9,9 @@ import os
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import uvicorn
 from filelock import FileLock, Timeout
@@ -29,28 +27,16 @@ from memlora_mlx.serve import connection
 from memlora_mlx.serve.backends import Backend, LocalBackend, error_json
 from memlora_mlx.serve.engine_calls import engine_routes
 from memlora_mlx.serve.guard import Guard
+from memlora_mlx.serve.listening import LOOPBACK, ListenOptions, check_options
 from memlora_mlx.serve.mcp_server import memory_server
 from memlora_mlx.serve.openai_api import OpenAIApi
 from memlora_mlx.serve.queue_worker import QueueWorker, run_queued
-from memlora_mlx.serve.upstream import Upstream, upstream_address
+from memlora_mlx.serve.upstream import Upstream
 from memlora_mlx.serve.work_queue import WorkQueue
 from memlora_mlx.settings import Settings
 
 LOCK_FILE = "serve.lock"
 MAX_BODY = 8 << 20  # bytes of one request
-LOOPBACK = ("127.0.0.1", "::1", "localhost")
-
-
-@dataclass(frozen=True, slots=True)
-class ListenOptions:
-    """Where the resident process listens besides its Unix socket."""
-
-    port: int | None = None  # None: nowhere; 0: a free one
-    host: str = "127.0.0.1"
-    token: str | None = None
-    allowed_hosts: tuple[str, ...] = ()
-    upstream: str | None = None  # the address of the server that chats are passed on to
-    upstream_key: str | None = None
 
 
 def application(backend: LocalBackend, queue: WorkQueue, upstream: Upstream | None = None) -> Starlette:
@@ -101,21 +87,11 @@ async def _answer(backend: Backend, name: str, arguments: dict[str, Any]) -> Asy
         work.cancel()
 
 
-def check_options(options: ListenOptions) -> None:
-    """Raises UsageError: an address beyond the loopback interface without a token, or an upstream that cannot be one."""
-    if options.port is not None and options.host not in LOOPBACK and not options.token:
-        raise UsageError(f"--host {options.host} opens memlora to a network; give a token with --token-file")
-    if options.upstream is not None:
-        upstream = urlsplit(upstream_address(options.upstream))
-        if options.port and upstream.port == options.port and upstream.hostname in (*LOOPBACK, options.host):
-            raise UsageError("--upstream is this server itself; give the address of the server that replies")
-
-
 def serve(settings: Settings, options: ListenOptions, on_ready: Callable[[connection.Resident], None]) -> None:
     """Run until SIGINT or SIGTERM.
 
     Raises:
-        UsageError: see `check_options`.
+        UsageError: see `listening.check_options`.
         MemloraError: it runs already, or the address is taken.
     """
     check_options(options)

@@ -6,11 +6,11 @@ import json
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urlsplit
 
 import httpx2
 
-from memlora_mlx.errors import MemloraError, UsageError
+from memlora_mlx.errors import MemloraError
+from memlora_mlx.serve.listening import upstream_address
 
 # No time limit for an answer: a large model may think for minutes before its first token.
 _TIMEOUT = httpx2.Timeout(None, connect=10.0)
@@ -59,16 +59,6 @@ class ReplyText:
         self.is_finished = self.is_finished or choice.get("finish_reason") is not None
 
 
-def upstream_address(url: str) -> str:
-    """Where the upstream's API begins. Raises UsageError: the URL is not one of HTTP, or holds a user name or password."""
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.query:
-        raise UsageError(
-            "the upstream is no web address without a password; give an address such as http://127.0.0.1:1234/v1"
-        )
-    return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/') or '/v1'}"
-
-
 class Upstream:
     """A client of the upstream server. Redirects are not followed and proxies are not used, so the key reaches this
     server and nobody else.
@@ -78,7 +68,7 @@ class Upstream:
         key: sent as `Authorization: Bearer KEY`.
 
     Raises:
-        UsageError: see `upstream_address`.
+        UsageError: see `listening.upstream_address`.
     """
 
     def __init__(self, url: str, key: str | None = None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,8 @@ def test_a_plain_chat_is_kept_found_renamed_exported_and_deleted(
     [found] = listed(environ, "search", "moss")
     assert found["excerpt"] == "My cat is called Moss."
     beginning = found["id"][:8]
+    code, out, _ = run_command(environ, "conversations", "rename", beginning, "Card 4111 1111 1111 1111")
+    assert code == 0 and "4111" not in out + str(listed(environ)) and "secret removed" in out
     assert run_command(environ, "conversations", "rename", beginning, "Rome and the cat")[0] == 0
     code, out, _ = run_command(environ, "conversations", "list", "--user", "zoe")
     assert code == 0 and "Rome and the cat" in out and "4 messages" in out and beginning in out
@@ -53,7 +56,11 @@ def test_a_plain_chat_is_kept_found_renamed_exported_and_deleted(
     assert code == 0 and "2 exchanges" in out + err
 
     before = len(store_contents(tiny_home)["exchanges"])
-    assert run_command(environ, "conversations", "delete", beginning)[0] == 0
+    backups = tiny_home / "store" / "backups"
+    shutil.rmtree(backups, ignore_errors=True)  # as on the next day: then one is made that has the conversation
+    code, _, err = run_command(environ, "conversations", "delete", beginning)
+    [copy] = backups.glob("*.db")
+    assert code == 0 and str(copy) in err and "memlora memory erase" in err
     assert len(store_contents(tiny_home)["exchanges"]) == before, "its memories stay"
     [other] = listed(environ, "search", "lighthouse")
     code, out, err = run_command(environ, "conversations", "delete", other["id"], "--memories")

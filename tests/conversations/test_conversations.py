@@ -408,6 +408,15 @@ def test_an_endless_line_is_given_up_early() -> None:
     assert endless.given < 40 << 20
 
 
+@pytest.mark.parametrize("document", [[user("a")] * 9, {"messages": [user("a")] * 9}])
+def test_a_document_may_be_one_long_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, document: object) -> None:
+    monkeypatch.setattr("memlora_mlx.conversations.files.MAX_LINE_BYTES", 100)
+    file = tmp_path / "talk.json"
+    file.write_text(json.dumps(document))
+    [talk] = read_conversations(file)
+    assert sum(len(session.turns) for session in talk.sessions) == 9
+
+
 @pytest.mark.parametrize("name", ["", "missing.json", "nul\0.json", "a" * 5000])
 def test_a_path_that_is_no_file_is_a_mistake_of_the_command(tmp_path: Path, name: str) -> None:
     with pytest.raises(UsageError):

@@ -22,7 +22,7 @@ from memlora_mlx.errors import MemoryNotFound, StoreError, UsageError
 from memlora_mlx.memory.api import Memory
 from memlora_mlx.memory.changes import Add
 from memlora_mlx.memory.erasing import Selection, erase
-from memlora_mlx.memory.retrieval.index import OwnerIndexes
+from memlora_mlx.memory.retrieval.indexes import OwnerIndexes
 from memlora_mlx.memory.retrieval.tables import MESSAGES
 from memlora_mlx.memory.store.backups import back_up, backup_files, read_backups
 from memlora_mlx.memory.store.conversations import list_conversations, read_turns, save_question, save_reply

@@ -342,7 +342,9 @@ def test_every_change_can_be_undone(memory: Memory) -> None:
     [tea] = keep(memory, "Ann likes tea")
     memory.update(tea, "Ann likes coffee")
     memory.delete(tea)
+    [cat] = keep(memory, "Bob has a cat", user_id="bob")
     assert memory.undo(user_id="ann")["new_memory"] == "Ann likes coffee"
+    assert memory.get(cat) is not None, "what came later is of somebody else"
     memory.undo(user_id="ann")
     got = memory.get(tea)
     assert got is not None and got["memory"] == "Ann likes tea"

@@ -30,6 +30,7 @@ from mlx_lm.utils import load_model
 TOKENS = [[4, 8, 15, 16, 23, 42, 108, 7, 99, 301, 5, 64, 31, 12, 250, 77, 18, 3, 222, 41]]  # longer than every window
 SEEDS = {"qwen3_5": 4}  # a random model that ends every answer at once would prove nothing
 ROWS = range(10)
+MOST_TOKENS = 30  # of an output
 _STAGES: tuple[Stage | None, ...] = (None, "extraction", "update", "generation")
 
 
@@ -182,7 +183,7 @@ def _table(student: Student, folder: Path) -> ExpertTable:
 
 
 def _row(student: Student, number: int, **options: Any) -> DecodingSequence:
-    return random_sequence(student, number, _STAGES, 60, **options)
+    return random_sequence(student, number, _STAGES, MOST_TOKENS, **options)
 
 
 def _one_by_one(student: Student, table: ExpertTable, number: int) -> list[int]:

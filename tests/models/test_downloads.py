@@ -13,12 +13,13 @@ import zipfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, ClassVar
 
 import filelock
 import mlx_lm
 import pytest
 
-from memlora_mlx.errors import DownloadFailed, ModelBroken, ModelMissing
+from memlora_mlx.errors import DownloadFailed, ModelBroken, ModelMissing, UsageError
 from memlora_mlx.models import catalog, downloads
 from memlora_mlx.models.downloads import default_student, installed, pull, remove, resolve
 
@@ -318,6 +319,9 @@ class Hub(http.server.BaseHTTPRequestHandler):
     broken: set[str]  # files that are refused
     gets: list[str]
     gated = False
+    newest = SHA  # revision
+    gone: ClassVar[set[str]] = set()  # revisions that it has no more
+    lfs: ClassVar[dict[str, str]] = {}  # SHA-256 that it tells of files
 
     def do_GET(self) -> None:
         url = urllib.parse.urlsplit(self.path).path
@@ -330,9 +334,17 @@ class Hub(http.server.BaseHTTPRequestHandler):
             ]
             return self.answer(200, json.dumps(rows).encode())
         if url.startswith("/api/models/"):
-            siblings = [{"rfilename": name, "size": len(content)} for name, content in self.files.items()]
-            return self.answer(200, json.dumps({"id": "org/tiny", "sha": SHA, "siblings": siblings}).encode())
-        name = url.removeprefix(f"/org/tiny/resolve/{SHA}/")
+            revision = url.partition("/revision/")[2] or self.newest
+            if revision in self.gone:
+                return self.answer(404, b"{}", {"X-Error-Code": "RevisionNotFound"})
+            siblings: list[dict[str, Any]] = [
+                {"rfilename": name, "size": len(content)} for name, content in self.files.items()
+            ]
+            for row in siblings:
+                if row["rfilename"] in self.lfs:
+                    row["lfs"] = {"sha256": self.lfs[row["rfilename"]], "size": row["size"], "pointerSize": 130}
+            return self.answer(200, json.dumps({"id": "org/tiny", "sha": revision, "siblings": siblings}).encode())
+        _, _, revision, name = url.removeprefix("/").split("/", 4)[1:]
         if self.gated:
             return self.answer(403, b"{}", {"X-Error-Code": "GatedRepo"})
         if name in self.broken:
@@ -340,7 +352,7 @@ class Hub(http.server.BaseHTTPRequestHandler):
         if self.command == "GET":
             self.gets.append(name)
         content = self.files[name]
-        return self.answer(200, content, {"ETag": f'"{hashlib.sha1(content).hexdigest()}"', "X-Repo-Commit": SHA})
+        return self.answer(200, content, {"ETag": f'"{hashlib.sha1(content).hexdigest()}"', "X-Repo-Commit": revision})
 
     do_HEAD = do_GET
 
@@ -360,7 +372,7 @@ class Hub(http.server.BaseHTTPRequestHandler):
 def hub(tiny_student: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Hub]]:
     Hub.files = {path.name: path.read_bytes() for path in tiny_student.iterdir()}
     Hub.files |= {"modeling.py": b"raise SystemExit", "pytorch_model.bin": b"\0" * 9, "onnx/config.json": b"{}"}
-    Hub.broken, Hub.gets, Hub.gated = set(), [], False
+    Hub.broken, Hub.gets, Hub.gated, Hub.newest, Hub.gone, Hub.lfs = set(), [], False, SHA, set(), {}
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hub)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     address = f"http://127.0.0.1:{server.server_port}"
@@ -434,3 +446,57 @@ def test_an_unreachable_hub_is_one_line(hub: type[Hub], folder: Path, monkeypatc
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(DownloadFailed, match="HF_HUB_OFFLINE is set"):
         pull("org/tiny", folder)
+
+
+def test_a_later_download_takes_the_revision_of_the_first_until_the_newest_is_asked_for(
+    hub: type[Hub], folder: Path
+) -> None:
+    path = pull("org/tiny", folder)
+    manifest = json.loads((path / "memlora.json").read_text())
+    assert all(
+        file["sha256"] == hashlib.sha256((path / file["path"]).read_bytes()).hexdigest() for file in manifest["files"]
+    )
+    hub.newest = "f" * 40
+    remove("org/tiny", folder)
+    pull("org/tiny", folder)
+    assert json.loads((path / "memlora.json").read_text())["revision"] == SHA
+    hub.files["README.md"] = hub.files["config.json"]  # no file of a model: it does not count
+    for _ in range(2):  # and from then on
+        pull("org/tiny", folder, newest=not _)
+        assert json.loads((path / "memlora.json").read_text())["revision"] == hub.newest
+        remove("org/tiny", folder)
+    hub.gone.add(hub.newest)
+    with pytest.raises(DownloadFailed, match="no more; `memlora models pull --newest org/tiny` takes another"):
+        pull("org/tiny", folder)
+
+
+def test_other_bytes_under_the_same_revision_are_refused(hub: type[Hub], folder: Path) -> None:
+    pull("org/tiny", folder)
+    remove("org/tiny", folder)
+    right = hub.files["model.safetensors"]
+    hub.files["model.safetensors"] = right[:-1] + bytes([right[-1] ^ 1])
+    with pytest.raises(
+        DownloadFailed, match=r"model.safetensors of org/tiny is not the file that was downloaded first"
+    ):
+        pull("org/tiny", folder)
+    assert installed(folder) == []
+    hub.files["model.safetensors"] = right
+    pull("org/tiny", folder)
+    assert (folder / "org--tiny" / "model.safetensors").read_bytes() == right
+
+
+def test_a_file_that_is_not_what_the_hub_says_is_refused(hub: type[Hub], folder: Path) -> None:
+    hub.lfs = {"model.safetensors": "0" * 64}
+    with pytest.raises(DownloadFailed, match="is not the file that the hub says it is"):
+        pull("org/tiny", folder)
+    assert installed(folder) == [] and not (folder / ".pins").exists()
+
+
+def test_an_entry_with_a_revision_is_downloaded_at_it(hub: type[Hub], folder: Path) -> None:
+    entry = f'[models.mine]\nrepository = "org/tiny"\nfamily = "llama"\nrevision = "{"a" * 40}"\n'
+    (folder.parent / "config.toml").write_text(entry)
+    path = pull("mine", folder)
+    assert json.loads((path / "memlora.json").read_text())["revision"] == "a" * 40
+    (folder.parent / "config.toml").write_text(entry.replace("a" * 40, "main"))
+    with pytest.raises(UsageError, match="takes a commit, as 40 hexadecimal digits"):
+        pull("mine", folder)

@@ -86,27 +86,28 @@ def test_a_stage_without_an_expert_runs_on_the_base(experts: Path, family: str) 
     assert relative_error(base(TOKENS), fresh_logits(experts, None, family)) < 1e-6
 
 
-def test_swap_works_on_a_quantised_base_and_fused_refuses_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize("bits", [4, 8])
+def test_swap_works_on_a_quantised_base_and_fused_refuses_it(tmp_path: Path, bits: int) -> None:
     base, _ = model("llama")
     expert_folder(tmp_path / "update", base)
-    nn.quantize(base, group_size=32, bits=4)
+    nn.quantize(base, group_size=32, bits=bits)
     plain = base(TOKENS)
     found = read_experts(tmp_path, weight_fingerprint(base))
 
     table = ExpertTable(base, found, "swap")
     table.use("update")
     adapted = base(TOKENS)
-    load_adapters(model_q := quantised(), str(tmp_path / "update"))
+    load_adapters(model_q := quantised(bits), str(tmp_path / "update"))
     model_q.eval()
     assert relative_error(adapted, model_q(TOKENS)) < 1e-4
     assert relative_error(adapted, plain) > 0.01
     with pytest.raises(AdapterMismatch, match="float base"):
-        ExpertTable(quantised(), found, "fused")
+        ExpertTable(quantised(bits), found, "fused")
 
 
-def quantised() -> nn.Module:
+def quantised(bits: int) -> nn.Module:
     base, _ = model("llama")
-    nn.quantize(base, group_size=32, bits=4)
+    nn.quantize(base, group_size=32, bits=bits)
     return base
 
 

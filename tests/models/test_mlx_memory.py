@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -58,3 +59,13 @@ def test_the_engine_frees_what_is_kept_when_it_has_nothing_to_do_and_every_so_ma
         assert len(passes) > 15
         assert len(freed) == len(passes) // 10 + (len(passes) % 10 > 0)
         assert engine.activity().bytes == engine.memory_use().total > engine.student.nbytes
+
+
+def test_doctor_says_who_answers_and_what_mlx_holds_and_keeps(
+    tiny_home: Path, run_memlora: Callable[..., tuple[int, str, str]]
+) -> None:
+    _, out, _ = run_memlora("doctor")
+    lines = {line.split()[1]: line for line in out.splitlines() if ": " in line}
+    assert "tiny-llama, llama" in lines["student:"], out
+    assert "GB in arrays" in lines["memory:"] and "GB kept" in lines["memory:"]
+    assert "extraction, update, generation" in lines["experts:"]

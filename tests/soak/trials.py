@@ -27,7 +27,7 @@ from tiny_models import embedder_folder
 
 from memlora_mlx.conversations.files import read_conversations
 from memlora_mlx.errors import MemloraError, StoreError
-from memlora_mlx.memory.retrieval.index import OwnerIndexes
+from memlora_mlx.memory.retrieval.indexes import OwnerIndexes
 from memlora_mlx.memory.store.backups import back_up, backup_files, daily_backups, read_backup, read_backups
 from memlora_mlx.memory.store.export_import import export_lines, import_lines
 from memlora_mlx.memory.store.integrity import check_store, repair_store

@@ -118,10 +118,8 @@ class ChatCommands:
         await self.chat.conversation.begin()
 
     async def command_rename(self, name: str) -> None:
-        from memlora_mlx.memory.store.conversations import rename_conversation
-
         conversation = self._open_conversation()
-        named = await self.chat.backend.run(lambda workspace: rename_conversation(workspace.store, conversation, name))
+        named = await self.chat.backend.run(lambda workspace: workspace.editor.rename_conversation(conversation, name))
         self.chat.conversation.show_name(named)
 
     def _open_conversation(self) -> str:

@@ -173,7 +173,6 @@ class ConversationsScreen(ModalScreen[ConversationChoice | None]):
 
     @work(group="change", exit_on_error=False)
     async def action_rename(self) -> None:
-        from memlora_mlx.memory.store.conversations import rename_conversation
         from memlora_mlx.tui.screens.forms import FormDialog, FormField
 
         if (one := self._chosen) is None:
@@ -183,7 +182,7 @@ class ConversationsScreen(ModalScreen[ConversationChoice | None]):
         )
         if answers is not None:
             name = answers["name"]
-            await self.memlora.backend.run(lambda workspace: rename_conversation(workspace.store, one.id, name))
+            await self.memlora.backend.run(lambda workspace: workspace.editor.rename_conversation(one.id, name))
             self.refresh_list()
 
     @work(group="change", exit_on_error=False)
@@ -205,6 +204,14 @@ class ConversationsScreen(ModalScreen[ConversationChoice | None]):
         await self.memlora.backend.run(
             lambda workspace: workspace.editor.delete_conversation(one.id, with_memories=goes)
         )
+        copies = await self.memlora.backend.run(lambda workspace: workspace.editor.copies_of_conversation(one.id))
+        if copies:
+            days = ", ".join(path.stem for path in copies)
+            self.notify(
+                f"Its words are still in backups: {days}. `memlora memory erase --containing TEXT` reaches them.",
+                title="Deleted",
+                markup=False,
+            )
         if one.id == self._current:
             self._current = ""
         await self.memlora.backend.refresh_counts()

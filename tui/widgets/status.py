@@ -68,6 +68,8 @@ class StatusBar(Static):
             if self._rate is not None:
                 parts.append((f"{self._rate:.0f} tok/s", 1))
             parts.append((format_bytes(activity.bytes), 2))
+        if (percent := backend.index_percent) is not None:
+            parts.append((f"indexing {percent} %", 1))
         parts += [(f"{name} {state}", 0) for name, state in cast(BaseApp, self.app).background_work.items()]
         parts.append((_count(backend.memories, "memory", "memories"), 0))
         if backend.corrections:

@@ -14,15 +14,16 @@ import numpy as np
 
 from memlora_mlx.memory.changes import Vector
 from memlora_mlx.memory.retrieval.filters import MATCH_ALL, Condition, all_of
-from memlora_mlx.memory.retrieval.index import Candidates, Keys, OwnerIndex
+from memlora_mlx.memory.retrieval.indexes import OwnerVectors
 from memlora_mlx.memory.retrieval.tables import MEMORIES, VectorTable, vectors_from
+from memlora_mlx.memory.retrieval.vectors import Candidates, Keys
 
 RankedRows = list[tuple[int, float]]  # rowid and distance
 
 
 def nearest(
     connection: sqlite3.Connection,
-    indexes: Sequence[OwnerIndex],
+    indexes: Sequence[OwnerVectors],
     query: Vector,
     limit: int,
     *,
@@ -43,16 +44,16 @@ def nearest(
     However narrow the conditions are, the answer is that of a look at every matching memory (in an owner whose index is a
     graph: but for the graph's own recall), since proposals are widened until they provably hold the answer.
     """
-    vectors = {index.owner: index.vectors for index in indexes}
-    total = sum(len(owned) for owned in vectors.values())
+    total = sum(len(each.vectors) for each in indexes)
     if not total or not limit:
         return []
-    rounding_error = max(owned.rounding_error for owned in vectors.values())
+    owners = [owner for each in indexes for owner in each.owners]
+    rounding_error = max(each.vectors.rounding_error for each in indexes)
     chosen = all_of(*(condition for condition in (indexed, filters) if condition != MATCH_ALL))
     max_matches = 5 * math.isqrt(
         limit * total
     )  # where more match, going through the nearest finds enough of them sooner
-    is_selective = indexed != MATCH_ALL and not _matches_exceed(connection, table, max_matches, vectors, indexed)
+    is_selective = indexed != MATCH_ALL and not _matches_exceed(connection, table, max_matches, owners, indexed)
     width = 2 * limit if chosen == MATCH_ALL else 2 * limit * total // max_matches
     was_scanned = chosen == MATCH_ALL
     matching = None
@@ -61,16 +62,18 @@ def nearest(
             is_selective or 16 * width > total
         ):  # to scan a row takes a sixteenth of measuring a memory
             was_scanned = True
-            matching = _matching_rows(connection, table, max_matches, vectors, chosen)
+            matching = _matching_rows(connection, table, max_matches, owners, chosen)
             if matching is not None:
                 width = 2 * limit
         if matching is not None:
-            parts = [vectors[owner].nearest_of(keys, query, width) for owner, keys in matching.items()]
+            keys, of = matching
+            chosen_keys = [(each, keys[np.isin(of, each.owners)]) for each in indexes]
+            parts = [each.vectors.nearest_of(found, query, width) for each, found in chosen_keys if len(found)]
         else:
-            widths = {
-                owner: _initial_width(limit) + 2 * width * len(owned) // total for owner, owned in vectors.items()
-            }
-            parts = [vectors[owner].nearest(query, owner_width) for owner, owner_width in widths.items()]
+            parts = [
+                each.vectors.nearest(query, _initial_width(limit) + 2 * width * len(each.vectors) // total)
+                for each in indexes
+            ]
         if not parts:
             return []
         found, is_proven = _rank_exactly(
@@ -96,8 +99,8 @@ def _matches_exceed(
 
 def _matching_rows(
     connection: sqlite3.Connection, table: VectorTable, max_matches: int, owners: Iterable[int], where: Condition
-) -> dict[int, Keys] | None:
-    """By owner, the rowids of all rows that meet the condition; None if there are more than `max_matches`."""
+) -> tuple[Keys, Keys] | None:
+    """The rowids of all rows that meet the condition, and their owners; None if there are more than `max_matches`."""
     values = [json.dumps(list(owners)), *where.values, max_matches + 1]
     count, *columns = connection.execute(
         f"SELECT count(*), json_group_array(id), json_group_array(owner) FROM ({_matching(table, where)} LIMIT ?)",
@@ -106,7 +109,7 @@ def _matching_rows(
     if count > max_matches:
         return None
     keys, of = (np.array(json.loads(column), dtype=np.int64) for column in columns)
-    return {owner: keys[of == owner] for owner in np.unique(of).tolist()}
+    return keys, of
 
 
 def _merged(parts: Sequence[Candidates]) -> Candidates:

@@ -19,6 +19,7 @@ class Sidecar:
     count: int
     reach: float
     sha256: str
+    read_to: tuple[int, int] | None = None  # of a graph that is not complete: the revision and key of its last row
 
 
 def file_sha256(path: Path) -> str:

@@ -21,7 +21,7 @@ class VectorTable:
     rows: str  # FROM clause: `m`, `o` and `x` are the row, its owner and its exchange, as conditions name them
     vectors: str  # joins that add the stored vectors `e` and `p` to it
     second: str  # the second vector, or NULL
-    changed: str  # rows of an owner (?) after a revision (?): key, vector, second vector
+    source: str  # FROM clause: `m` has key, owner and revision of each row with a vector, `e` and `p` are its vectors
     removed: str  # the keys of rows of an owner (?) that were removed after a revision (?)
     distinct: str = ""  # "DISTINCT" where `rows` can have a row several times
 
@@ -32,10 +32,7 @@ MEMORIES = VectorTable(
     rows="FROM memories m JOIN owners o ON o.id = m.owner LEFT JOIN exchanges x ON x.id = m.exchange",
     vectors="JOIN embeddings e ON e.memory = m.id",
     second="NULL",
-    changed="""
-        SELECT m.id, e.vector, NULL FROM memories m JOIN embeddings e ON e.memory = m.id
-        WHERE m.owner = ? AND m.revision > ?
-    """,
+    source="FROM memories m JOIN embeddings e ON e.memory = m.id",
     removed="SELECT memory FROM tombstones WHERE owner = ? AND revision > ?",
 )
 
@@ -54,9 +51,9 @@ MESSAGES = VectorTable(
     """,
     vectors="JOIN message_vectors e ON e.message = m.id LEFT JOIN message_vectors p ON p.message = m.previous",
     second="p.vector",
-    changed="""
-        SELECT m.id, e.vector, p.vector FROM indexed_messages m JOIN message_vectors e ON e.message = m.id
-        LEFT JOIN message_vectors p ON p.message = m.previous WHERE m.owner = ? AND m.revision > ?
+    source="""
+        FROM indexed_messages m JOIN message_vectors e ON e.message = m.id
+        LEFT JOIN message_vectors p ON p.message = m.previous
     """,
     removed="SELECT message FROM message_tombstones WHERE owner = ? AND revision > ?",
     distinct="DISTINCT",

@@ -18,6 +18,7 @@ import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -103,7 +104,10 @@ def find_hits(
     with store.indexes.lock, store.message_indexes.lock, store.snapshot() as connection:
         position = meta.read_revision(connection, store.embedding, store.folder)
         kinds = current_indexes(connection, position, scopes, owner_exact, store.message_indexes, store.indexes)
-        owners = owner_rows(connection, scopes, owner_exact)
+        about = store.indexes.cache.get(
+            position, ("about", tuple(scopes), owner_exact), lambda: _About.read(connection, scopes, owner_exact)
+        )
+        owners = about.owners
         if not owners or limit < 1:
             return []
         pool = max(POOL * len(scopes), 2 * limit)
@@ -120,13 +124,13 @@ def find_hits(
             )
             for indexes, table in zip(kinds, (MESSAGES, MEMORIES), strict=True)
         ]
-        search = _Search(connection, owners, question, query, all_of(common, indexed, chosen))
+        search = _Search(connection, about, question, query, all_of(common, indexed, chosen))
         is_filtered = (said_after, said_before, source) != (None, None, None) or bool(filters)
         found = search.candidates(
             [row for row, _ in near[0]], [row for row, _ in near[1]], pool * (8 if is_filtered else 1)
         )
         search.measure(found, dict(near[0]), dict(near[1]))
-        _score(found, question, search.names, _asked_times(question, store.clock(), search.last_said()))
+        _score(found, question, search.names, _asked_times(question, store.clock(), about.last_said))
         if len(owners) > 1:
             found = _merged(found, search.forgotten_turns())
         if not show_superseded:
@@ -135,24 +139,36 @@ def find_hits(
         return _as_hits(connection, best)
 
 
+@dataclass(frozen=True, slots=True)
+class _About:
+    """What searches of the same owners have in common until something is written."""
+
+    owners: list[int]
+    names: list[str]  # of those who speak
+    last_said: datetime | None
+
+    @classmethod
+    def read(cls, connection: sqlite3.Connection, scopes: Sequence[Scope], exact: bool) -> _About:
+        owners = owner_rows(connection, scopes, exact)
+        return cls(owners, messages.speakers(connection, owners), messages.said_last(connection, owners))
+
+
 class _Search:
     """One search, within one read transaction."""
 
     def __init__(
         self,
         connection: sqlite3.Connection,
-        owners: Sequence[int],
+        about: _About,
         question: str,
         query: Vector,
         where: Condition,
     ) -> None:
+        owners = about.owners
         self.connection, self.owners, self.query, self.where = connection, owners, query, where
-        self.names = messages.speakers(connection, owners)
+        self.names = about.names
         words = {word for name in self.names for word in question_terms(name)}
         self.words = ranked_rows(connection, owners, question_terms(question, words))
-
-    def last_said(self) -> datetime | None:
-        return messages.said_last(self.connection, self.owners)
 
     def candidates(self, near_messages: Sequence[int], near_memories: Sequence[int], pool: int) -> list[_Candidate]:
         """The union of the lists, each message with those of its memories that the conditions let through.
@@ -160,8 +176,10 @@ class _Search:
         Args:
             pool: rows of the ranking by words that are looked at.
         """
-        ranked = sorted(self.words, key=lambda row: (-self.words[row], row))
-        by_words = [messages.split_row(row) for row in ranked[:pool]]
+        # They come in descending order of their rows; of equal ones the first row goes first.
+        by_row = list(self.words.items())[::-1]
+        ranked = sorted(by_row, key=itemgetter(1), reverse=True)
+        by_words = [messages.split_row(row) for row, _ in ranked[:pool]]
         memories = self._memories([*near_memories, *(row for is_message, row in by_words if not is_message)])
         wanted = [*near_messages, *(row for is_message, row in by_words if is_message)]
         found = self._messages([*wanted, *(row for row in memories.values() if row is not None)])
@@ -190,10 +208,12 @@ class _Search:
             [json.dumps([row for row, live in memories.items() if not live])],
         )
         superseded = {row: inputs.decode_time(at) for row, at in ended}
-        texts = self.connection.execute(_TURNS.format("SELECT value FROM json_each(?)"), [json.dumps(list(memories))])
+        # The turns of one owner are told apart by their rows; those of several by what was said.
+        turns = _TURNS if len(self.owners) > 1 else _ROWS
+        found = self.connection.execute(turns.format("SELECT value FROM json_each(?)"), [json.dumps(list(memories))])
         return {
             row: _Candidate(row, owner, turn[0], turn[1], turn, memories[row], superseded_at=superseded.get(row))
-            for row, owner, turn in ((each[0], each[1], tuple(each)[2:]) for each in texts)
+            for row, owner, turn in ((each[0], each[1], tuple(each)[2:]) for each in found)
         }
 
     def _alone(self, keys: Iterable[int]) -> list[_Candidate]:
@@ -259,6 +279,7 @@ _TURNS = """
     JOIN messages g ON g.exchange = i.exchange AND g.position = i.position JOIN exchanges x ON x.id = i.exchange
     WHERE i.id IN ({})
 """
+_ROWS = "SELECT id, owner, speaker, said_at FROM indexed_messages WHERE id IN ({})"
 _MESSAGES = f"""
     SELECT i.id, {sound_sql("messages", "g")} AS is_sound, i.speaker, i.said_at, i.position, g.role,
         g.text, g.ref, x.key, x.source,

@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Sequence
 
 from memlora_mlx.memory.retrieval.lexical import match_expression
-from memlora_mlx.memory.store.messages import owner_rows
+from memlora_mlx.memory.store.messages import OWNER_BITS, owner_rows
 
 # The text of a message counts most, with the memories that came from it; the messages around it give it context.
 _BM25 = "bm25(message_words, 1.0, 0.5, 1.0, 0.25)"
@@ -39,13 +39,8 @@ def ranked_rows(connection: sqlite3.Connection, owners: Sequence[int], terms: Se
         f"SELECT rowid, -{_BM25} FROM message_words WHERE message_words MATCH ? AND {where} ORDER BY rowid DESC LIMIT ?",
         [match_expression(chosen), *values, MAX_ROWS],
     )
-    wanted = None if len(owners) <= MAX_RANGES else {owner_rows(owner)[0] for owner in owners}
-    return {row: score for row, score in ranked if wanted is None or owner_start(row) in wanted}
-
-
-def owner_start(row: int) -> int:
-    """The first rowid of the owner that a row belongs to."""
-    return row & -(owner_rows(1)[0])
+    wanted = None if len(owners) <= MAX_RANGES else set(owners)
+    return {row: score for row, score in ranked if wanted is None or row >> OWNER_BITS in wanted}
 
 
 def _ranges(owners: Sequence[int]) -> tuple[str, list[int]]:

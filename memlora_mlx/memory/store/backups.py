@@ -66,6 +66,26 @@ def backup_files(folder: Path) -> list[Path]:
     return sorted(path for path in found.rglob("*") if path.is_file() and not path.is_symlink())
 
 
+def copies_with_conversation(folder: Path, conversation: str) -> list[Path]:
+    """The copies of the store's database that hold a conversation of the chat; one that cannot be read may hold it, too."""
+    found, keys = [], database_keys(folder)
+    for path in backup_files(folder):
+        if path.suffix != ".db":
+            continue
+        try:
+            with closing(open_unchanging(path, keys)) as connection:
+                query = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'conversations'"
+                if connection.execute(query).fetchone() is None:  # of a version that kept no conversations
+                    continue
+                query = "SELECT 1 FROM conversations WHERE public_id = ?"
+                if connection.execute(query, [conversation]).fetchone() is None:
+                    continue
+        except (sqlite3.Error, UnicodeDecodeError):
+            pass
+        found.append(path)
+    return found
+
+
 def forget_backups(folder: Path) -> bool:
     """Delete every copy of the store's database, because words that are in them were erased. Returns whether any was there.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 
 import numpy as np
@@ -13,20 +13,25 @@ from numpy.typing import NDArray
 from memlora_mlx.errors import StoreBroken, StoreError
 from memlora_mlx.memory import inputs
 from memlora_mlx.memory.changes import EmbeddingFingerprint, EmbedFunction
+from memlora_mlx.memory.retrieval.indexes import Progress
 from memlora_mlx.memory.store import full_text, messages, meta
 from memlora_mlx.memory.store.checksums import checked_tables, damaged_rows
 from memlora_mlx.memory.store.damage import find_damage, guarded
 from memlora_mlx.memory.store.images import images_in_use
 from memlora_mlx.memory.store.mending import mend_counters, mend_rows
 from memlora_mlx.memory.store.store import Store
-from memlora_mlx.memory.store.upkeep import clear_indexes, embed_messages
+from memlora_mlx.memory.store.upkeep import build_indexes, clear_indexes, embed_messages
 
 BATCH = 256  # texts embedded at once
 TRIES = 5
 
 
-def check_store(store: Store) -> list[str]:
-    """The problems of a store, one line each; empty if there are none. Damage never raises an error here."""
+def check_store(store: Store, report: Callable[[Progress], None] | None = None) -> list[str]:
+    """The problems of a store, one line each; empty if there are none. Damage never raises an error here.
+
+    Args:
+        report: is told how far the large indexes are, which are completed first.
+    """
     try:
         with store.snapshot() as connection:
             if problems := find_damage(connection):
@@ -36,7 +41,7 @@ def check_store(store: Store) -> list[str]:
         return [str(error)]
     if not store.database.read_only:
         erase_unused_images(store)
-    return problems + _check_indexes(store)
+    return problems + _check_indexes(store, report)
 
 
 def _relations(connection: sqlite3.Connection) -> Iterator[str]:
@@ -211,9 +216,10 @@ def _unsound_keys(connection: sqlite3.Connection, name: str) -> set[int]:
     return {int(row.key) for row in damaged_rows(connection, table) if not row.is_gone}
 
 
-def _check_indexes(store: Store) -> list[str]:
+def _check_indexes(store: Store, report: Callable[[Progress], None] | None) -> list[str]:
     """Each index, once it has caught up, against the database's count."""
     problems = []
+    build_indexes(store, report)
     with store.indexes.lock, store.message_indexes.lock, store.snapshot() as connection:
         position = meta.read_revision(connection, store.embedding, store.folder)
         for owner in connection.execute("SELECT id, memories, messages FROM owners").fetchall():

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sqlite3
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +102,13 @@ def read_revision(connection: sqlite3.Connection, embedding: EmbeddingFingerprin
         raise StoreError(f"the store in {folder} now holds vectors of {stored}, not {embedding}; open it again")
     erased = {int(key.removeprefix(_ERASED)): int(value) for key, value in meta.items() if key.startswith(_ERASED)}
     return StoreRevision(meta["store"], stored, int(meta["revision"]), erased)
+
+
+@contextlib.contextmanager
+def reading(database: Database, embedding: EmbeddingFingerprint) -> Iterator[tuple[sqlite3.Connection, StoreRevision]]:
+    """A read transaction, and the revision that it reads. Raises: see `read_revision`."""
+    with database.read() as connection:
+        yield connection, read_revision(connection, embedding, database.path.parent)
 
 
 def next_revision(connection: sqlite3.Connection) -> int:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 
-from memlora_mlx.memory.retrieval.index import OwnerIndex, OwnerIndexes, StoreRevision
+from memlora_mlx.memory.retrieval.index import StoreRevision
+from memlora_mlx.memory.retrieval.indexes import OwnerIndexes, OwnerVectors
 from memlora_mlx.memory.store import rows
 from memlora_mlx.records import Scope
 
 
 def current_indexes(
     connection: sqlite3.Connection, position: StoreRevision, scopes: Sequence[Scope], exact: bool, *kinds: OwnerIndexes
-) -> list[list[OwnerIndex]]:
+) -> list[list[OwnerVectors]]:
     """For each kind the indexes of the owners in any of the scopes, brought up to date with the read transaction.
 
     Hold the kinds' locks, taken before the transaction began.
@@ -21,11 +22,16 @@ def current_indexes(
         position: the revision that the transaction reads.
     """
     where, values = _any_scope(scopes, exact)
-    found: list[list[OwnerIndex]] = []
+    found: list[list[OwnerVectors]] = []
     for kind in kinds:
-        count = kind.table.count_column
-        owners = connection.execute(f"SELECT id, {count} FROM owners o WHERE {where} AND {count}", values)
-        found.append([kind.current(connection, row[0], position, row[1]) for row in owners.fetchall()])
+
+        def read(kind: OwnerIndexes = kind) -> tuple[list[OwnerVectors], list[tuple[int, int]]]:
+            count = kind.table.count_column
+            owners = connection.execute(f"SELECT id, {count} FROM owners o WHERE {where} AND {count}", values)
+            return kind.joined(connection, position, [(row[0], row[1]) for row in owners.fetchall()])
+
+        joined, others = kind.cache.get(position, (tuple(scopes), exact), read)
+        found.append([*joined, *(kind.current(connection, owner, position, count) for owner, count in others)])
     return found
 
 

@@ -34,7 +34,8 @@ from memlora_mlx.memory.changes import (
 )
 from memlora_mlx.memory.retrieval.conditions import expiry, ranges
 from memlora_mlx.memory.retrieval.filters import Condition, all_of, from_filters, not_expired
-from memlora_mlx.memory.retrieval.index import EXACT_LIMIT, OwnerIndexes
+from memlora_mlx.memory.retrieval.index import EXACT_LIMIT
+from memlora_mlx.memory.retrieval.indexes import OwnerIndexes
 from memlora_mlx.memory.retrieval.search import nearest
 from memlora_mlx.memory.retrieval.tables import MEMORIES, MESSAGES
 from memlora_mlx.memory.store import full_text, meta, rows
@@ -61,6 +62,7 @@ __all__ = [
     "utc_now",
 ]
 
+_ANY = Scope()
 MAX_ROW_ID = 2**63 - 1  # the largest integer of SQLite
 _ORDERS: Mapping[SortOrder, str] = {
     "newest": "coalesce(m.said_at, m.stored_at) DESC, m.id DESC",
@@ -109,8 +111,12 @@ class Store:
         self._backups = DailyBackups(self.database, is_on=daily_backups)
         try:
             sealer = finish_conversion(self.database)
-            self.indexes = OwnerIndexes(folder / "indexes", exact_limit, sealer=sealer)
-            self.message_indexes = OwnerIndexes(folder / "indexes", exact_limit, MESSAGES, sealer)
+            self.indexes, self.message_indexes = (
+                OwnerIndexes(
+                    folder / "indexes", exact_limit, table, sealer, lambda: meta.reading(self.database, self.embedding)
+                )
+                for table in (MEMORIES, MESSAGES)
+            )
             self.images = ImageStore(folder / "images", keep_location=keep_location, sealer=sealer)
             self.embedding = meta.stored_embedding(self.database, embedding)
             if not any_embedding:
@@ -131,9 +137,8 @@ class Store:
     def close(self) -> None:
         """Save the indexes and close the file. Can be called twice."""
         with contextlib.closing(self.database):
-            if not self.database.read_only:
-                self.indexes.save()
-                self.message_indexes.save()
+            for indexes in (self.indexes, self.message_indexes):
+                indexes.close(keep=not self.database.read_only)
 
     # Writing
 
@@ -222,23 +227,19 @@ class Store:
             return rows.read_memory(connection, memory_id)
 
     def count(
-        self,
-        scope: Scope = Scope(),  # noqa: B008 - frozen
-        filters: Mapping[str, Any] | None = None,
-        *,
-        show_expired: bool = False,
+        self, scope: Scope = _ANY, filters: Mapping[str, Any] | None = None, *, show_expired: bool = False
     ) -> int:
         where = _condition(scope, filters, expiry(self.clock(), show_expired))
         with self.snapshot() as connection:
-            query = f"SELECT count(*) {MEMORIES.rows} WHERE {where.sql}"
-            return int(connection.execute(query, where.values).fetchone()[0])
+            found = connection.execute(f"SELECT count(*) {MEMORIES.rows} WHERE {where.sql}", where.values)
+            return int(found.fetchone()[0])
 
     def search(
         self,
         vector: Vector,
         limit: int,
         *,
-        scope: Scope = Scope(),  # noqa: B008 - frozen
+        scope: Scope = _ANY,
         owner_exact: bool = False,
         filters: Mapping[str, Any] | None = None,
         said_after: datetime | None = None,
@@ -306,7 +307,7 @@ class Store:
 
     def list(
         self,
-        scope: Scope = Scope(),  # noqa: B008 - frozen
+        scope: Scope = _ANY,
         filters: Mapping[str, Any] | None = None,
         limit: int | None = None,
         offset: int = 0,

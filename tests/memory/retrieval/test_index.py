@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import threading
+import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -14,8 +16,13 @@ import pytest
 from numpy.typing import NDArray
 
 from memlora_mlx.memory.changes import Add, Delete, EmbeddingFingerprint, Update
-from memlora_mlx.memory.retrieval.index import FlatIndex, HnswIndex, VectorIndex
+from memlora_mlx.memory.retrieval.index import OwnerIndex
+from memlora_mlx.memory.retrieval.indexes import JOINED_OWNERS
+from memlora_mlx.memory.retrieval.vectors import FlatIndex, HnswIndex, VectorIndex
+from memlora_mlx.memory.store.erase_plan import Selection
+from memlora_mlx.memory.store.erasure import erase_rows
 from memlora_mlx.memory.store.integrity import check_store
+from memlora_mlx.memory.store.meta import read_revision
 from memlora_mlx.memory.store.store import Store
 from memlora_mlx.records import Hit, Scope
 
@@ -394,3 +401,145 @@ def test_a_small_owners_index_leaves_no_file(tmp_path: Path) -> None:
         fill(store, 30)
         store.search(unit_rows(np.random.default_rng(9), 1)[0], 5)
     assert not (tmp_path / "indexes").exists()
+
+
+def indexes_reading_in_parts(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More than 100 vectors go into a graph on a thread, 64 in a transaction."""
+    monkeypatch.setattr("memlora_mlx.memory.retrieval.indexes._BATCH", 64)
+    store.indexes.read_at_once = 100
+
+
+def wait_for_builds(store: Store) -> None:
+    for build in list(store.indexes._builds.values()):
+        build.join(60)
+
+
+def test_a_large_graph_is_built_beside_searches_that_read_the_database(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Adds, updates and deletions between its batches, which are held up; then the graph takes over."""
+    rng = np.random.default_rng(12)
+    turn = threading.Semaphore(0)
+    read_batch = OwnerIndex.read_batch
+
+    def held(*given: Any) -> bool:
+        if given[-1] == 64:
+            turn.acquire()
+        return read_batch(*given)
+
+    monkeypatch.setattr(OwnerIndex, "read_batch", held)
+    with Store(tmp_path, SPACE, exact_limit=50) as store:
+        indexes_reading_in_parts(store, monkeypatch)
+        truth = fill(store, 200)
+        for step in range(12):
+            [query] = unit_rows(rng, 1)
+            assert ids(store.search(query, 7)) == brute_force(truth, query, 7)
+            assert ids(store.search(query, 7, filters={"id": {"in": list(truth)[::9]}})) == brute_force(
+                {key: truth[key] for key in list(truth)[::9]}, query, 7
+            )
+            turn.release()
+            [moved, gone] = (str(key) for key in rng.choice(list(truth), 2, replace=False))
+            [vector] = unit_rows(rng, 1)
+            store.revise(moved, "moved", vector)
+            truth[moved] = vector
+            store.delete(gone)
+            del truth[gone]
+            truth |= fill(store, 5, seed=100 + step)
+        progress = store.indexes.progress()
+        turn.release(1000)
+        assert progress is None or 0 < progress.done <= progress.total
+        wait_for_builds(store)
+        for query in unit_rows(rng, 10):
+            assert ids(store.search(query, 7)) == brute_force(truth, query, 7)
+        assert isinstance(store.indexes._owners[1].vectors, HnswIndex) and store.indexes.progress() is None
+        assert check_store(store) == []
+
+
+def test_a_build_that_is_ended_goes_on_in_the_next_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One transaction stored all of them, so that its revision alone does not say how far it was."""
+    with Store(tmp_path, SPACE, exact_limit=50) as store:
+        truth = fill(store, 400)
+    [query] = unit_rows(np.random.default_rng(9), 1)
+    counts: list[int] = []
+    while len(counts) < 20:
+        store = Store(tmp_path, SPACE, exact_limit=50)
+        indexes_reading_in_parts(store, monkeypatch)
+        assert ids(store.search(query, 10)) == brute_force(truth, query, 10)
+        if not store.indexes._builds:
+            break
+        # As if the process ended after one batch.
+        [build] = store.indexes._builds.values()
+        while not build.done - sum(counts) >= 64 and build.is_alive():
+            time.sleep(0.001)
+        counts.append(build.done - sum(counts))
+        gone = next(iter(truth))
+        store.delete(gone)
+        del truth[gone]
+        store.close()
+    assert len(store.indexes._owners[1].vectors) == len(truth)
+    assert ids(store.search(query, 10)) == brute_force(truth, query, 10)
+    store.close()
+    sidecar = json.loads((tmp_path / "indexes" / "1.json").read_text())
+    assert sidecar["read_to"] is None
+
+
+def test_a_graph_that_is_being_built_keeps_nothing_that_is_erased(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the store that builds it, and in another process."""
+    with Store(tmp_path, SPACE, exact_limit=50) as one, Store(tmp_path, SPACE, exact_limit=50) as two:
+        truth = fill(one, 400)
+        [query] = unit_rows(np.random.default_rng(9), 1)
+        for store in (one, two):
+            indexes_reading_in_parts(store, monkeypatch)
+            store.search(query, 5)
+        nearest = brute_force(truth, query, 1)[0]
+        erase_rows(one, Selection(ids=(nearest,)))
+        old = two.indexes._builds[1].index.vectors
+        erased = truth.pop(nearest)
+        two.indexes.save()
+        assert not is_saved(tmp_path, erased)  # if the build had noticed, it has a new graph
+        for store in (one, two):
+            assert ids(store.search(query, 10)) == brute_force(truth, query, 10)
+            wait_for_builds(store)
+            assert ids(store.search(query, 10)) == brute_force(truth, query, 10)
+            assert store.indexes._owners[1].vectors is not old
+            store.indexes.save()
+            assert (tmp_path / "indexes" / "1.usearch").exists() and not is_saved(tmp_path, erased)
+
+
+def is_saved(folder: Path, vector: Array) -> bool:
+    """Whether the saved graph has the bytes of a vector."""
+    path = folder / "indexes" / "1.usearch"
+    if not path.exists():
+        return False
+    graph = HnswIndex(SPACE.dim, json.loads(path.with_suffix(".json").read_text())["reach"])
+    return graph._bytes(vector).tobytes() in path.read_bytes()
+
+
+def test_many_small_owners_are_searched_in_one_array(tmp_path: Path) -> None:
+    """Beside a large one, with filters, and after each change by either of two stores."""
+    rng = np.random.default_rng(21)
+    with Store(tmp_path, SPACE, exact_limit=20) as one, Store(tmp_path, SPACE, exact_limit=20) as two:
+        truth: dict[str, Array] = {}
+        for number in range(JOINED_OWNERS + 2):
+            truth |= fill(one, 40 if number == 3 else 3, Scope(f"owner {number}"), seed=number)
+        for step in range(4):
+            [query] = unit_rows(rng, 1)
+            some = list(truth)[::11]
+            for store in (one, two, one):
+                assert ids(store.search(query, 7)) == brute_force(truth, query, 7)
+                found = store.search(query, 7, filters={"id": {"in": some}})
+                assert ids(found) == brute_force({key: truth[key] for key in some}, query, 7)
+            nearest = brute_force(truth, query, 1)[0]
+            (one, two)[step % 2].delete(nearest)
+            del truth[nearest]
+            truth |= fill((two, one)[step % 2], 2, Scope(f"owner {step}"), seed=1000 + step)
+        joined, large = one.indexes.joined(*_counts(one))
+        assert len(joined[0].owners) == JOINED_OWNERS + 1 and len(large) == 1
+
+
+def _counts(store: Store) -> tuple[Any, Any, list[tuple[int, int]]]:
+    connection = store.database.connection()
+    counts = connection.execute("SELECT id, memories FROM owners").fetchall()
+    return connection, read_revision(connection, SPACE, store.folder), [(row[0], row[1]) for row in counts]

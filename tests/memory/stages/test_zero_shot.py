@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from datetime import datetime
 from pathlib import Path
 
@@ -10,7 +11,9 @@ import pytest
 from memlora_mlx.memory import stages
 from memlora_mlx.memory.pipeline import Pipeline
 from memlora_mlx.memory.workspace import Workspace
+from memlora_mlx.models.cards import ModelManifest
 from memlora_mlx.models.decoding import GrammarMatcher
+from memlora_mlx.models.folders import move_into_place
 from memlora_mlx.models.loading import load_student
 from memlora_mlx.models.student import Student
 from memlora_mlx.records import Exchange, Message, Scope
@@ -55,28 +58,43 @@ def test_the_prompt_behind_the_examples_is_the_stages_own() -> None:
     assert stages.zero_shot_chat("generation", answer) == answer
 
 
-@pytest.mark.parametrize("wanted", [False, True])
-def test_the_setting_chooses_and_experts_are_never_shown_examples(
-    tiny_home: Path, tiny_experts: Path, wanted: bool
+@pytest.mark.parametrize(
+    ("entry", "shown"),
+    [
+        ('[models.mine]\nrepository = "a/mine"\nfamily = "llama"\n', {"extraction", "update"}),
+        ('[models.mine]\nrepository = "a/mine"\nfamily = "llama"\nzero_shot = false\n', set()),
+        ("", set()),
+    ],
+    ids=["known to follow prompts", "known not to", "unknown"],
+)
+def test_the_student_decides_and_experts_are_never_shown_examples(
+    tiny_home: Path, tiny_student: Path, tiny_experts: Path, entry: str, shown: set[str]
 ) -> None:
-    with Workspace(load_settings({"zero_shot_prompts": wanted})) as workspace:
+    (tiny_home / "models").mkdir(parents=True)
+    (tiny_home / "config.toml").write_text(entry)
+    staged = shutil.copytree(tiny_student, tiny_home / "staged")
+    move_into_place(
+        ModelManifest(name="mine", repository="a/mine"), staged, tiny_home / "models" / "mine", hashes=False
+    )
+    student = "mine" if entry else str(tiny_student)
+    with Workspace(load_settings({"student": student})) as workspace:
         options = workspace.pipeline_options
-        assert options.zero_shot == (frozenset({"extraction", "update"}) if wanted else frozenset())
-        assert options.per_fact == options.copy_constrained == wanted
+        assert options.zero_shot == shown
+        assert options.per_fact == options.copy_constrained == bool(shown)
         pipeline = Pipeline(workspace.engine, workspace.store, options)
-        [found] = pipeline.extraction_requests(SAID)
-        assert (len(found.request.chat) == 7) == wanted
-    flags = {"zero_shot_prompts": wanted, "experts": str(tiny_experts)}
-    with Workspace(load_settings(flags)) as workspace:
+        if "extraction" not in options.verbatim_only:
+            [found] = pipeline.extraction_requests(SAID)
+            assert (len(found.request.chat) == 7) == bool(shown)
+    with Workspace(load_settings({"student": student, "experts": str(tiny_experts)})) as workspace:
         assert workspace.pipeline_options.zero_shot == frozenset()
-    with Workspace(load_settings({"zero_shot_prompts": wanted, "protocol": "paper"})) as workspace:
+    with Workspace(load_settings({"student": student, "protocol": "paper"})) as workspace:
         assert workspace.pipeline_options.zero_shot == frozenset()
 
 
 def test_the_starter_that_does_not_follow_prompts_keeps_to_whole_sentences(
     starter_models: Path, tiny_home: Path
 ) -> None:
-    settings = load_settings({"student": "smollm2-135m", "experts": "none", "zero_shot_prompts": True})
+    settings = load_settings({"student": "smollm2-135m", "experts": "none"})
     with Workspace(settings, models_folder=starter_models) as workspace:
         assert workspace.pipeline_options.zero_shot == frozenset()
         assert workspace.pipeline_options.verbatim_only == {"extraction", "update"}
