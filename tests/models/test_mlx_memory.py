@@ -10,6 +10,8 @@ import pytest
 
 from memlora_mlx.models import mlx_memory
 from memlora_mlx.models.engine import Engine
+from memlora_mlx.models.kv_cache import RaggedCache
+from memlora_mlx.models.loading import load_student
 from memlora_mlx.models.mlx_memory import MlxMemory
 from memlora_mlx.records import Request
 
@@ -69,3 +71,13 @@ def test_doctor_says_who_answers_and_what_mlx_holds_and_keeps(
     assert "tiny-llama, llama" in lines["student:"], out
     assert "GB in arrays" in lines["memory:"] and "GB kept" in lines["memory:"]
     assert "extraction, update, generation" in lines["experts:"]
+
+
+def test_rows_of_many_lengths_need_buffers_of_few_sizes(tiny_student: Path) -> None:
+    cache = load_student(tiny_student).make_batch_cache(2)
+    assert isinstance(cache, RaggedCache)
+    sizes = set()
+    for tokens in (5, 40, 200, 250, 300, 511):
+        cache.begin(0, [tokens])
+        sizes.add(cache._pass.capacity)
+    assert sizes == {256, 512}
