@@ -31,8 +31,8 @@ from memlora_mlx.memory.workspace import Workspace
 from memlora_mlx.settings import load_settings
 
 SIZE = (30, 110)  # rows and columns
-FIRST_PAINT = 0.5  # seconds, the targets
-ECHO = 0.05
+FIRST_PAINT = 0.45  # seconds, the targets
+ECHO = 0.02
 LETTERS = "αβγδεζηθικλμνξοπρστυφχψωбвгджзийлнптуфцчшщыэюя"  # none is on the screen before it is typed
 PROMPT = "rite a message"  # the cursor is drawn on its first letter
 # A student that talks replies to it; one that does not writes down the facts in it. Both take long.

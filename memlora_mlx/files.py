@@ -91,6 +91,7 @@ def private_folder(path: Path) -> None:
 def replace_file(scratch: Path, path: Path) -> None:
     """Give a finished scratch file of the same file system its final name."""
     _sync(scratch)
+    _sync_folder(scratch.parent)  # a disk may forget the rename of a name that it has never had
     _rename(scratch, path)
 
 

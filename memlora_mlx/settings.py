@@ -30,6 +30,7 @@ CHAT_HISTORY = "chat-history"  # of the plain chat
 APP_HISTORY = "chat-history.jsonl"
 CORRECTIONS = "corrections.jsonl"  # in `teacher/<stage>`
 EXPORTS = "exports.jsonl"  # where exports were written to, so that an erasing can name them
+UNSAVED = "unsaved"  # a folder: what was sent in the app and was not stored before it ended
 WORK_QUEUE = "queue"  # a folder: what clients of the resident process said and nobody has read yet
 
 KEY_FILE = "key.json"  # in the store's folder; where it is there, the store is encrypted

@@ -205,3 +205,10 @@ def test_importing_the_package_loads_nothing_slow() -> None:
     script = "import sys, memlora_mlx; print(*{name.partition('.')[0] for name in sys.modules})"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert set(done.stdout.split()) & SLOW == set()
+
+
+def test_the_first_frame_of_the_app_needs_nothing_slow() -> None:
+    modules = f"{ROOT}.cli.app, {ROOT}.tui.app, {ROOT}.tui.screens.chat"
+    script = f"import sys, {modules}; print(*{{name.partition('.')[0] for name in sys.modules}})"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert set(done.stdout.split()) & (SLOW - {"textual"}) == set()

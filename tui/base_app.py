@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from time import time
 from typing import TYPE_CHECKING
 
 from textual.app import App
-from textual.notifications import Notify
+from textual.notifications import Notification, Notify
 from textual.worker import Worker, WorkerFailed, WorkerState
 
 from memlora_mlx.errors import MemloraError
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
     from memlora_mlx.tui.chat_controller import ChatController
     from memlora_mlx.tui.commands import Command
 
-ERROR_SECONDS = 3.0  # for which a notice of an error is not replaced by another notice
+ERROR_SECONDS = 3.0  # for which an error stays above the next notice
+NOTICE_LENGTH = 300  # characters: five lines in a window of 80 columns
 SCREENS_BY_KEY = {  # mode -> key, name, what it is for
     "chat": ("f2", "Chat", "Chat with your memory"),
     "memories": ("f3", "Memories", "Search, edit and export memories"),
@@ -63,6 +65,7 @@ class BaseApp(App[None]):
         self.chat: ChatController | None = None  # set by the Chat screen when it is first shown
         # Work that goes on while its screen is not shown, by its name and with how far it is; all status bars show it.
         self.background_work: dict[str, str] = {}
+        self._last_error: Notification | None = None
         for theme in ALL_THEMES:
             self.register_theme(theme)
         self.theme = theme_name(settings.theme, self.console.color_system)
@@ -107,13 +110,17 @@ class BaseApp(App[None]):
     # ------------------------------------------------------------------ notices
 
     def on_notify(self, event: Notify) -> None:
-        """Show the notice in place of the one before, so that notices never stack. A new error stays readable in it."""
-        new = event.notification
-        for old in self._notifications:
-            if old.severity == "error" and time() - old.raised_at < ERROR_SECONDS:
-                told = new.message if new.title in ("", old.title) else f"{new.title}: {new.message}"
-                new.message = old.message if told in old.message else f"{old.message}\n{told}"
-                new.title, new.severity, new.timeout = old.title or new.title, "error", old.timeout
+        """Show the notice in place of the one before, so that notices never stack. A new error stays readable above it."""
+        new, error = event.notification, self._last_error
+        new.message = printable_line(new.message, NOTICE_LENGTH, tail=NOTICE_LENGTH // 2)
+        if new.severity == "error" or (error is not None and time() - error.raised_at > ERROR_SECONDS):
+            self._last_error = replace(new) if new.severity == "error" else None
+        if error is not None and time() - error.raised_at <= ERROR_SECONDS:
+            told = new.message if new.title in ("", error.title) else f"{new.title}: {new.message}"
+            lines = [error.message] if told in error.message else [error.message, told]
+            length = NOTICE_LENGTH // len(lines)
+            new.message = "\n".join(printable_line(line, length, tail=length // 2) for line in lines)
+            new.title, new.severity, new.timeout = error.title or new.title, "error", error.timeout
         self._notifications.clear()  # Textual adds the new one after this
 
     # ------------------------------------------------------------------ failures

@@ -37,9 +37,12 @@ def check_enough_rows(stage: Stage, files: list[str], home: Path) -> None:
             return
     if not count:
         raise BadTrainingData(f"There is no example for {stage} in this data. Choose another stage, or other data.")
+    more = f"make examples with `memlora teach --stage {stage} --teacher synthetic`"
+    if files:
+        more = "leave the data field empty to train on all data"
     raise UsageError(
         f"There {'is 1 example' if count == 1 else f'are {count} examples'} for {stage}, and {LEAST_ROWS} are needed: an expert "
-        "learns fewer by heart. Correct more memories, or leave the data field empty to train on all data."
+        f"learns fewer by heart. Correct more memories, or {more}."
     )
 
 

@@ -4,7 +4,7 @@
 
 The program runs in a terminal of its own with an empty store and the models of this machine; nothing in it is made up. The
 session is written to FOLDER/session.cast in asciinema's format, and drawn as FOLDER/session.svg, an animation. This needs the
-package termtosvg, which reads the terminal, too: `pip install termtosvg`.
+extra `recording`: termtosvg draws, and pyte, which it brings, reads the terminal.
 """
 
 from __future__ import annotations

@@ -42,10 +42,8 @@ def to_second_person(text: str) -> str:
     """
     said = _I_AM.sub(lambda found: "you were" if (found[1] or "").lower() == "was" else "you are", text.strip())
     said = _FIRST.sub(lambda found: _PRONOUNS[found[0].lower()], said)
-    is_of_user = _USER.search(said) is not None
+    said = _SECOND_VERB.sub(_second_verb, said)
     said = _USER.sub(_you, said)
-    if is_of_user:
-        said = _SECOND_VERB.sub(lambda found: found[1] + _plural(found[2]), said)
     said = re.sub(
         r"(?<=\byou )(also|always|just|never|now|often|only|really|recently|still|usually) (\w+)", _after_adverb, said
     )
@@ -57,6 +55,14 @@ def without_subject(text: str) -> str:
     """A memory of the user without its subject: "lives in Vienna". A memory about others stays as it is, for the user to read."""
     found = re.match(r"(?:[Tt]he\s+)?User\s+(?=\w)", text)
     return text[found.end() :] if found else to_second_person(text)
+
+
+def _second_verb(found: re.Match[str]) -> str:
+    """The verb behind "and": changed where the user is the subject of the sentence, and not "User's brother"."""
+    sentence = re.split(r"[.!?;]\s", found.string[: found.start()])[-1]
+    subject = _USER.search(sentence)
+    is_user = subject is not None and not subject["owns"]
+    return found[1] + (_plural(found[2]) if is_user else found[2])
 
 
 def _you(found: re.Match[str]) -> str:

@@ -25,10 +25,10 @@ from memlora_mlx.memory.store.database import open_unchanging
 from memlora_mlx.memory.store.erase_plan import Selection
 from memlora_mlx.memory.store.erased_texts import ErasedTexts
 from memlora_mlx.memory.store.keys import StoreKeys, database_keys, sealer_of
-from memlora_mlx.settings import APP_HISTORY, CHAT_HISTORY, EXPORTS, WORK_QUEUE
+from memlora_mlx.settings import APP_HISTORY, CHAT_HISTORY, EXPORTS, UNSAVED, WORK_QUEUE
 
 # Below the data folder: made from what was told, so that erasing everything takes them away.
-DERIVED = ("bench", "teacher", "runs", "vqa", WORK_QUEUE)
+DERIVED = ("bench", "teacher", "runs", "vqa", UNSAVED, WORK_QUEUE)
 _SKIPPED = ("models",)  # what everybody can download
 _WEIGHTS = frozenset((".safetensors", ".npz", ".npy", ".gguf", ".usearch", ".jpg", ".png", ".lock", ".pid"))
 _SQLITE = b"SQLite format 3\0"

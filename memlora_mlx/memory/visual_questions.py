@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from memlora_mlx.errors import UsageError
+from memlora_mlx.errors import StoreBroken, UsageError
 from memlora_mlx.memory import stages
 from memlora_mlx.memory.engine import MemoryEngine
 from memlora_mlx.memory.store.image_normalisation import normalise_image, printable_source, read_image_file
@@ -64,7 +64,9 @@ def answer_from_stored_image(
         path = images.path(image.sha256) if image is not None else None
         if image is None or path is None:
             continue
-        with contextlib.suppress(UsageError):  # erased or damaged meanwhile: the words of the memory are still there
+        with contextlib.suppress(
+            UsageError, StoreBroken
+        ):  # erased or damaged meanwhile: the words of the memory are still there
             return answer_visual_question(engine, question, path, printable_source(image.source), hit)
     return None
 

@@ -44,6 +44,7 @@ def test_what_tells_something_is_no_question(text: str) -> None:
         ("User always teaches on Mondays", "You always teach on Mondays"),
         ("I was born in Cork. I'm a nurse", "You were born in Cork. You are a nurse"),
         ("My mother called me and I've told her", "Your mother called you and you've told her"),
+        ("User's brother Tom lives in Graz and works there", "Your brother Tom lives in Graz and works there"),
         ("Tom works as a nurse", "Tom works as a nurse"),
         ("the users of I-95 like it", "The users of I-95 like it"),
     ],

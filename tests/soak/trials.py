@@ -28,7 +28,7 @@ from tiny_models import embedder_folder
 from memlora_mlx.conversations.files import read_conversations
 from memlora_mlx.errors import MemloraError, StoreError
 from memlora_mlx.memory.retrieval.indexes import OwnerIndexes
-from memlora_mlx.memory.store.backups import back_up, backup_files, daily_backups, read_backup
+from memlora_mlx.memory.store.backups import back_up, backup_files, daily_backups, read_backup, read_backups
 from memlora_mlx.memory.store.export_import import export_lines, import_lines
 from memlora_mlx.memory.store.integrity import check_store, repair_store
 from memlora_mlx.memory.store.restoring import choose_backup, restore_backup, salvage_store
@@ -106,6 +106,49 @@ def kill_restores(folder: Path, seed: int) -> int:
     return 3
 
 
+_CONVERT = """
+import sys
+from pathlib import Path
+from memlora_mlx.memory.store import keys
+from memlora_mlx.memory.store.converting import decrypt_store, encrypt_store, rekey_store
+keys._MEMORY = 32
+folder = Path(sys.argv[1])
+print("begin", flush=True)
+while True:
+    if keys.read_key_file(folder) is None:
+        encrypt_store(folder, "words", lambda step: None)
+    rekey_store(folder, "words", lambda step: None)
+    decrypt_store(folder, lambda step: None)
+"""
+
+
+def kill_conversions(folder: Path, seed: int) -> int:
+    """An encryption, a decryption or a change of the key that is killed loses nothing, and the next start goes on."""
+    moments = random.Random(seed)
+    make_store(folder, 30)
+    with Store(folder, SPACE) as store:
+        back_up(store.database, store.clock().date())
+        before = [memory.text for memory in store.list(order="stored")]
+    command = [sys.executable, "-c", _CONVERT, str(folder)]
+    os.environ["MEMLORA_PASSPHRASE"] = "words"
+    for _ in range(5):
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        assert process.stdout is not None and process.stdout.readline() == b"begin\n"
+        time.sleep(moments.uniform(0, 2))
+        assert process.poll() is None
+        os.kill(process.pid, signal.SIGKILL)
+        process.communicate()
+        with Store(folder, SPACE) as store:
+            assert check_store(store) == []
+            assert [memory.text for memory in store.list(order="stored")] == before
+            is_encrypted = store.database.keys is not None
+        assert [each.problem for each in read_backups(folder)] == [None]
+        assert not list(folder.rglob(".saving-convert-*"))
+        for path in (folder / "memories.db", *daily_backups(folder)):
+            assert path.read_bytes().startswith(b"SQLite format 3") != is_encrypted, path
+    return 5
+
+
 def damage_pages(folder: Path, seed: int) -> int:
     """Whatever pages are overwritten, the backup comes back exactly, and a salvage gives a sound store or says why not."""
     chance = random.Random(seed)
@@ -138,9 +181,10 @@ def damage_pages(folder: Path, seed: int) -> int:
 
 
 def lose_power(folder: Path, seed: int) -> int:
-    """Power that fails during an ingest, edits, a backup or a migration loses nothing acknowledged."""
+    """Power that fails during an ingest, edits, a backup, a migration or an encryption loses nothing acknowledged."""
     if not sys.platform.startswith("linux") or shutil.which("strace") is None:
         return 0
+    os.environ["MEMLORA_PASSPHRASE"] = "words"  # of the stores that are encrypted
     work = list(test_power_loss.WORK)[seed % len(test_power_loss.WORK)]
     return test_power_loss.lose_power(work, folder, 6, seed)[0]
 
@@ -289,6 +333,7 @@ TRIALS = (
     kill_three_writers,
     damage_pages,
     kill_restores,
+    kill_conversions,
     lose_power,
     damage_indexes,
     mutate_conversations,

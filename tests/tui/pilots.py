@@ -37,7 +37,7 @@ async def wait_until(pilot: Pilot[Any], condition: Callable[[], object], what: s
     while time.monotonic() < end:
         if condition():
             return
-        await asyncio.sleep(0.02)
+        await asyncio.sleep(0.05)  # looking at a screen takes a while itself
     raise AssertionError(f"still not so: {what or condition}")
 
 

@@ -30,6 +30,13 @@ def freeze_status(app: MemloraApp, *parts: str) -> None:
         bar.refresh_status()
 
 
+async def check_themes(app: MemloraApp, name: str) -> None:
+    """Compare a screen that no dialog lies over with its snapshots in both themes. (Behind one, the old theme stays.)"""
+    for theme in THEMES:
+        app.theme = theme
+        await check(app, name)
+
+
 async def check(app: MemloraApp, name: str) -> None:
     """Compare the screen, once it has come to rest, with its snapshot of this name, size and theme."""
     width, height = app.size

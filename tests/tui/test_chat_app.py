@@ -6,6 +6,7 @@ import asyncio
 import json
 import threading
 import time
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from textual.widgets import TextArea
 
 from memlora_mlx.distill.examples import read_examples
 from memlora_mlx.memory.api import Memory
+from memlora_mlx.memory.chat import Chat
 from memlora_mlx.memory.corrections import corrections_file
 from memlora_mlx.memory.store.lookup import find_by_prefix
 from memlora_mlx.memory.workspace import Workspace
@@ -43,12 +45,20 @@ def home(tiny_home: Path, varied_student: Path, monkeypatch: pytest.MonkeyPatch)
 
 @pytest.fixture
 def talkative(home: Path, tiny_student: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A student that writes on and on."""
+    """A student that writes on and on, and no faster than a real one: a reply must not end before a busy test can stop it."""
     monkeypatch.setenv("MEMLORA_STUDENT", str(tiny_student))
     monkeypatch.setattr("memlora_mlx.memory.chat.REPLY_TOKENS", 3000)
     # Random weights go in circles at once; a reply that lasts needs them not to be cut off.
     monkeypatch.setattr("memlora_mlx.models.repetition.CIRCLE_TOKENS", 10**9)
     monkeypatch.setattr("memlora_mlx.models.repetition.SHORTEST_LINE", 10**9)
+    reply = Chat.reply
+
+    def slowly(chat: Chat, text: str, *, cancelled: threading.Event, **rest: Any) -> Generator[str]:
+        for piece in reply(chat, text, cancelled=cancelled, **rest):
+            yield piece
+            cancelled.wait(0.05)
+
+    monkeypatch.setattr(Chat, "reply", slowly)
 
 
 def chat_of(app: MemloraApp) -> ChatScreen:

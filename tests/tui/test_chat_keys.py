@@ -17,6 +17,7 @@ from memlora_mlx.memory.api import Memory
 from memlora_mlx.tui.app import MemloraApp
 from memlora_mlx.tui.chat_controller import ChatTurn
 from memlora_mlx.tui.clipboard import COPY_FILE, refusal
+from memlora_mlx.tui.commands import BY_NAME
 from memlora_mlx.tui.keymap import actions, read_keymap
 from memlora_mlx.tui.screens.chat import ChatScreen
 from memlora_mlx.tui.screens.help import HelpScreen
@@ -98,6 +99,8 @@ def test_u_on_an_exchange_undoes_what_was_stored_from_it(tiny_home: Path) -> Non
             await wait_until(pilot, lambda: len(chat.turns[0].undone) == len(stored))
             left = await app.backend.run(lambda opened: Memory.of(opened).get_all(user_id="me")["results"])
             assert left == []
+            app.run_chat_command(BY_NAME["redo"], "")
+            await wait_until(pilot, lambda: len(chat.turns[0].undone) == len(stored) - 1, "it stands again")
         else:
             await wait_until(pilot, lambda: "Nothing was stored" in text_of(app))
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -17,14 +20,18 @@ from textual.pilot import Pilot
 from textual.widgets import Input
 
 from memlora_mlx.memory.store import conversations as talks
+from memlora_mlx.memory.traces import remove_derived
 from memlora_mlx.memory.workspace import Workspace
 from memlora_mlx.records import Scope
+from memlora_mlx.settings import UNSAVED
 from memlora_mlx.tui.app import MemloraApp
+from memlora_mlx.tui.chat_controller import ChatTurn
 from memlora_mlx.tui.commands import BY_NAME
 from memlora_mlx.tui.screens.chat import ChatScreen
 from memlora_mlx.tui.screens.conversations import ConversationsScreen, ConversationTable, DeleteDialog
 from memlora_mlx.tui.screens.dialogs import ConfirmDialog, SourceDialog
 from memlora_mlx.tui.screens.forms import FormDialog
+from memlora_mlx.tui.unsaved import UnsavedTurns
 from memlora_mlx.tui.widgets.exchange import ExchangeView
 from memlora_mlx.tui.widgets.memory_panel import MemoryItem
 
@@ -132,6 +139,33 @@ def test_what_could_not_be_remembered_is_remembered_at_the_next_start(home: Path
     run_app(script)
 
 
+def test_what_was_sent_before_the_store_was_open_is_stored_at_the_next_start(home: Path) -> None:
+    secret = "sk-" + "proj-4mVt8Qw2ZbN6rXc9Lk3Jh5Gd7Fs1Pa0E"
+    folder = home / UNSAVED
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    UnsavedTurns(home, keep_secrets=False, is_encrypted=True).keep(ChatTurn("Plain words."))
+    assert not folder.exists(), "nothing plain stands beside an encrypted store"
+    unsaved = UnsavedTurns(home, keep_secrets=False)
+    for key, process, words in (("killed", ended.pid, f"I moved to Rome. {secret}"), ("running", os.getppid(), "Hi.")):
+        unsaved.keep(ChatTurn(words, key=key))
+        (folder / f"{os.getpid()}-{key}.jsonl").rename(folder / f"{process}-{key}.jsonl")
+    assert not any(secret in file.read_text() for file in folder.iterdir())
+
+    async def script(app: MemloraApp, pilot: Pilot[Any]) -> None:
+        await wait_until(pilot, lambda: [turn.memory for turn in chat_of(app).turns] == ["done"])
+        assert shown(app)[0].startswith("I moved to Rome.")
+        await say(app, pilot, "It rains.")
+        assert [file.stem for file in folder.iterdir()] == [f"{os.getppid()}-running"], "another app still runs"
+        with sqlite3.connect(home / "store" / "memories.db") as database:
+            said = [row[0] for row in database.execute("SELECT text FROM turns WHERE role = 'user' ORDER BY id")]
+        assert said == shown(app)
+
+    run_app(script)
+    remove_derived(home)
+    assert not folder.exists(), "erasing everything takes it away, too"
+
+
 def test_the_list_searches_opens_renames_exports_and_deletes(home: Path, tmp_path: Path) -> None:
     async def script(app: MemloraApp, pilot: Pilot[Any]) -> None:
         await wait_until_loaded(app, pilot)
@@ -175,6 +209,14 @@ def test_the_list_searches_opens_renames_exports_and_deletes(home: Path, tmp_pat
         await chat_of(app).conversation.open(bergen, at="0-3")
         assert shown(app)[0] == "Question 2?"
         await wait_until(pilot, lambda: isinstance(app.focused, ExchangeView) and "Question 2?" in text_of(app))
+        await chat_of(app).conversation.open(bergen, at="0-5")
+        place = next(view for view in chat_of(app).query(ExchangeView) if view.turn.key == "0-5")
+        top = chat_of(app).log_view.region.y + 1  # below the margin
+        await wait_until(pilot, lambda: app.focused is place and place.region.y == top)
+        above = chat_of(app).query(ExchangeView).first()
+        above.markdown.update("\n\n".join("A line that gets its height late." for _ in range(9)))
+        await wait_until(pilot, lambda: above.region.height > 18)
+        await wait_until(pilot, lambda: place.region.y == top, "it stays where it is read")
 
     run_app(script, size=(120, 40))
 

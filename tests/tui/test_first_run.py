@@ -11,6 +11,7 @@ from cli_home import EXCHANGES, TALK, exchanges_done
 from pilots import run_app, text_of, wait_until
 from snapshots import THEMES, check, freeze_status
 from textual.pilot import Pilot
+from textual.widgets._toast import Toast
 
 from memlora_mlx.models.catalog import shipped_entries
 from memlora_mlx.tui.app import MemloraApp
@@ -19,6 +20,7 @@ from memlora_mlx.tui.screens import first_run
 from memlora_mlx.tui.screens.chat import ChatScreen
 from memlora_mlx.tui.screens.first_run import FirstRunScreen
 from memlora_mlx.tui.screens.ingest import IngestScreen
+from memlora_mlx.tui.widgets.prompt import Prompt
 
 STARTERS = ("smollm2-135m", "all-minilm-l6-v2")
 COPY = """
@@ -128,6 +130,15 @@ def test_notices_replace_each_other_and_stay_off_the_status_bar(isolated_home: P
         await wait_until(pilot, lambda: "the disk is full" in text_of(app) and "something else" in text_of(app))
         assert len(app._notifications) == 1 and "Write a message" in text_of(app)
 
+        prompt = app.screen.query_one(Prompt)
+        prompt.set_text("\n".join("line" for _ in range(9)))
+        for number in range(6):
+            app.notify(f"error {number}: " + "cannot write the file " * 30, severity="error", markup=False)
+        await wait_until(pilot, lambda: "error 5" in text_of(app) and prompt.region.height == 10)
+        assert "error 4" in text_of(app) and "error 3" not in text_of(app), "the last error and the one before"
+        toast = app.screen.query_one(Toast)
+        await wait_until(pilot, lambda: 1 < toast.region.bottom <= prompt.region.y)
+
     run_app(script, size=(80, 24))
 
 
@@ -170,6 +181,7 @@ def test_a_file_is_looked_at_before_anything_is_stored(tiny_home: Path, tmp_path
         assert isinstance(app.screen, IngestScreen)
         app.screen.add(file)
         await wait_until(pilot, lambda: f"{EXCHANGES} exchanges, 2023-05-08 to 2023-06-01" in text_of(app))
-        assert "Nothing is stored yet" in " ".join(text_of(app).split()) and exchanges_done(tiny_home) == 0
+        await wait_until(pilot, lambda: "Nothing is stored yet" in " ".join(text_of(app).split()))
+        assert exchanges_done(tiny_home) == 0
 
     run_app(script, size=(80, 24))

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from pilots import run_app, text_of, wait_until, wait_until_loaded
-from snapshots import SIZES, THEMES, check, freeze_status
+from snapshots import SIZES, check_themes, freeze_status
 from textual.pilot import Pilot
 
 from memlora_mlx.models import adapter_registry
@@ -25,11 +25,8 @@ def make_expert(home: Path) -> None:
     (folder / "adapter_config.json").write_text(json.dumps({"memlora": card}), encoding="utf-8")
 
 
-@pytest.mark.parametrize("theme", THEMES)
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
-def test_screens_look_as_they_did(
-    tiny_home: Path, size: tuple[int, int], theme: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_screens_look_as_they_did(tiny_home: Path, size: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(adapter_registry, "SHIPPED", tiny_home / "none")  # those that come with memlora change
     made_up_training(tiny_home)
     make_expert(tiny_home)
@@ -37,7 +34,6 @@ def test_screens_look_as_they_did(
     made_up_report(tiny_home / "bench" / "runs" / "2026-03-14-093000")
 
     async def script(app: MemloraApp, pilot: Pilot[Any]) -> None:
-        app.theme = theme
         await wait_until_loaded(app, pilot)
         await app.backend.run(seed)
         await app.backend.refresh_counts()
@@ -60,6 +56,6 @@ def test_screens_look_as_they_did(
             if name == "models":
                 await wait_until(pilot, lambda screen=screen: screen.query_one("#experts", RowTable).row_count > 0)
             freeze_status(app)
-            await check(app, name)
+            await check_themes(app, name)
 
     run_app(script, size=size)

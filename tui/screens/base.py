@@ -26,6 +26,8 @@ from memlora_mlx.tui.widgets.status import StatusBar
 if TYPE_CHECKING:
     from memlora_mlx.tui.backend import Backend
 
+SHORT = 20  # lines of a window; in one with fewer the prompt and notices are lower
+
 
 class MainScreen(Screen[None]):
     """A full screen: its body above the status bar and the footer. Subclasses implement `compose_body`."""
@@ -47,7 +49,7 @@ class MainScreen(Screen[None]):
         width, height = event.size
         columns, lines = self.LEAST_SIZE
         is_tiny = width < columns or height < lines
-        self.set_class(is_tiny, "-tiny")
+        self.set_class(is_tiny, "-tiny").set_class(height < SHORT, "-short")
         if is_tiny:
             told = f"This window has {width}x{height} characters. Parts of {self.NAME} need {columns}x{lines}."
             self.query_one("#too-small", Static).update(told)

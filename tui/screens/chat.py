@@ -48,7 +48,7 @@ class ChatScreen(ConversationKeys):
     LEAST_SIZE = (40, 12)
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "stop_reply", "Stop", tooltip="Stop the reply", id="chat.stop"),
-        Binding("escape", "browse", "Browse", tooltip="Move between prompt and replies", id="chat.browse"),
+        Binding("escape", "browse", "Move", tooltip="Move between prompt and replies", id="chat.browse"),
         Binding("ctrl+o", "toggle_panel", "Panel", tooltip="Show or hide the memory panel", id="chat.panel"),
     ]
 
@@ -80,6 +80,7 @@ class ChatScreen(ConversationKeys):
     def on_mount(self) -> None:
         self.set_class(not self.backend.settings.panel, "-no-panel")
         self.prompt.focus()
+        self.watch(self.log_view, "virtual_size", self.conversation.keep_place, init=False)
         self.run_worker(self.controller.run_memory_worker(), group="remember", exit_on_error=False)
         # After the first frame, which has the processor to itself.
         self.call_after_refresh(self.set_timer, OPEN_DELAY, self.open_first_conversation)
@@ -94,6 +95,7 @@ class ChatScreen(ConversationKeys):
             return
         turn = ChatTurn(event.text or NO_TEXT, self.attachment.image)
         self.detach()
+        self.conversation.keep(turn)
         self.answer(turn)
 
     async def show(self, turn: ChatTurn) -> ExchangeView:
@@ -103,7 +105,7 @@ class ChatScreen(ConversationKeys):
         self.query_one("#welcome").display = False
         self.panel.show_turn(turn)
         await self.log_view.mount(view)
-        self.log_view.anchor()
+        self.action_scroll_to_end()
         self._turn_changed(turn)
         return view
 
@@ -232,13 +234,10 @@ class ChatScreen(ConversationKeys):
         else:
             self.prompt.may_be_empty = True
 
+    @on(Prompt.Emptied)
     def detach(self) -> None:
         self.attachment.detach()
         self.prompt.may_be_empty = False
-
-    @on(Prompt.Emptied)
-    def prompt_emptied(self) -> None:
-        self.detach()
 
     # ------------------------------------------------------------------ memories
 

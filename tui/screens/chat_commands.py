@@ -96,7 +96,7 @@ class ChatCommands:
 
     def _show(self, change: MemoryChange | None) -> None:
         if change is not None:
-            self.chat.panel.show_change(change)
+            self.chat.show_change(change)
             self.chat.notify(printable_line(change.text), title=change.title, markup=False)
 
     async def command_image(self, argument: str) -> None:

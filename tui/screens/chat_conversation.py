@@ -11,11 +11,13 @@ from textual.content import Content
 from textual.widgets import Static
 
 from memlora_mlx.errors import ModelMissing
+from memlora_mlx.memory.store.keys import read_key_file
 from memlora_mlx.text import printable_line
 from memlora_mlx.tui import conversation_queries
 from memlora_mlx.tui.chat_controller import ChatTurn
 from memlora_mlx.tui.conversation_queries import LoadedConversation, owner_of
 from memlora_mlx.tui.screens.panel_keys import PanelKeys
+from memlora_mlx.tui.unsaved import UnsavedTurns
 from memlora_mlx.tui.widgets.exchange import ExchangeView
 
 if TYPE_CHECKING:
@@ -46,6 +48,10 @@ class ChatConversation:
         self._is_ready = asyncio.Event()  # the first conversation is open: what is said now belongs to it
         self._lock = asyncio.Lock()  # questions are stored in the order in which they were sent
         self._shown = 0  # questions
+        settings = chat.backend.settings
+        is_encrypted = read_key_file(settings.store_folder) is not None
+        self._unsaved = UnsavedTurns(settings.home, keep_secrets=settings.keep_secrets, is_encrypted=is_encrypted)
+        self._held: ExchangeView | None = None  # the place that was opened, while it is read
 
     # ------------------------------------------------------------------ opening
 
@@ -53,6 +59,7 @@ class ChatConversation:
         """Open the conversation that the app was started with, else the last one."""
         app = self._chat.memlora
         try:
+            await self._store_left_over()
             if not app.begins_new_conversation:
                 find = partial(conversation_queries.first_conversation, beginning=app.first_conversation)
                 found = await self._chat.backend.run(find)
@@ -62,6 +69,18 @@ class ChatConversation:
             pass
         finally:
             self._is_ready.set()
+
+    async def _store_left_over(self) -> None:
+        """Store what was sent in an app that ended before it was stored: at the end of the last conversation."""
+        left = self._unsaved.left_by_others()
+        if not left:
+            return
+        last = await self._chat.backend.run(partial(conversation_queries.first_conversation, beginning=None))
+        conversation = last.id if last is not None else None
+        for turn in left:
+            save = partial(_save_question, turn=turn, conversation=conversation)
+            conversation, _ = await self._chat.backend.run(save)
+            self._unsaved.drop(turn)
 
     async def open(self, conversation: str, *, at: str | None = None) -> None:
         """Leave the running conversation for another one. A reply that is being written is stopped.
@@ -77,16 +96,22 @@ class ChatConversation:
                 await self._load(conversation, since=at)
             place = self._view_of(at)
         if place is not None:
-            self._chat.log_view.release_anchor()
-            self._show_place(place)
-            # The panel keeps the focus while it changes, and what was just put on the screen has no height yet.
-            self._chat.call_after_refresh(self._show_place, place)
-            self._chat.set_timer(0.1, partial(self._show_place, place))
+            self._chat.log_view.anchor(False)  # released, it would take hold again while the text has no height yet
+            self._held = place
+            place.focus(scroll_visible=False)
+            self._chat.call_after_refresh(
+                place.focus, scroll_visible=False
+            )  # the panel kept the focus while it changed
+            place.scroll_visible(top=True, animate=False)
 
-    @staticmethod
-    def _show_place(place: ExchangeView) -> None:
-        place.focus(scroll_visible=False)
-        place.scroll_visible(top=True, animate=False)
+    def keep_place(self) -> None:
+        """Keep the place that was opened at the top, while it has the focus: the text around it gets its height bit by bit."""
+        if self._held is not None and self._chat.focused is self._held:
+            self._held.scroll_visible(top=True, animate=False)
+
+    def let_go(self) -> None:
+        """Leave the place that was opened: the reader scrolls, or says something."""
+        self._held = None
 
     async def follow(self, chosen: ConversationChoice | None) -> None:
         """Do what the list of conversations was left with; None leaves this one open, perhaps with another name."""
@@ -136,7 +161,7 @@ class ChatConversation:
     async def _load(self, conversation: str, *, since: str | None = None) -> None:
         load = partial(conversation_queries.load, conversation=conversation, last=SHOWN_AT_FIRST, since=since)
         found = await self._chat.backend.run(load)
-        self.id, self._shown = conversation, len(found.turns)
+        self.id, self._shown, self._held = conversation, len(found.turns), None
         self._chat.controller.resume(found.saved_turns)
         await self._show(found)
         self.show_name(found.saved.name)
@@ -152,9 +177,10 @@ class ChatConversation:
         chat.turns[:0] = found.turns
         earlier = [EarlierTurns(found.earlier)] if found.earlier else []
         views = [*earlier, *(ExchangeView(turn) for turn in found.turns)]
-        await chat.log_view.mount_all(views, before=said[0] if said else None)
         if found.turns:
             chat.query_one("#welcome").display = False
+        await chat.log_view.mount_all(views, before=said[0] if said else None)
+        if found.turns:
             if chat.turns[-1] is found.turns[-1]:  # nothing has been said meanwhile
                 chat.panel.show_turn(found.turns[-1])
             chat.log_view.anchor()
@@ -164,17 +190,23 @@ class ChatConversation:
 
     # ------------------------------------------------------------------ storing
 
+    def keep(self, turn: ChatTurn) -> None:
+        """Write down what was sent until it is stored, so that it is not lost if the terminal is closed before."""
+        self._unsaved.keep(turn)
+
     async def save_question(self, turn: ChatTurn) -> None:
         """Store what the user says, before there is a reply.
 
         Raises:
             MemloraError: it cannot be stored.
         """
+        self.keep(turn)
         await self._is_ready.wait()
         async with self._lock:
             is_first = self.id is None
             self.id, name = await self._chat.backend.run(partial(_save_question, turn=turn, conversation=self.id))
             turn.is_saved = True
+            self._unsaved.drop(turn)
             if is_first:
                 self.show_name(name)
 

@@ -55,9 +55,11 @@ class ConversationKeys(ExchangeKeys):
         await self.conversation.follow(chosen)
 
     def action_scroll_to_end(self) -> None:
+        self.conversation.let_go()
         self.log_view.anchor()
 
     def action_scroll_log(self, pages: int) -> None:
+        self.conversation.let_go()
         if pages < 0:
             self.log_view.release_anchor()  # a reply that grows must not move what is read
             if self.log_view.scroll_y <= 0:

@@ -9,9 +9,10 @@ from textual.containers import VerticalScroll
 
 from memlora_mlx.tui import memory_queries
 from memlora_mlx.tui.chat_controller import ChatController, ChatTurn
-from memlora_mlx.tui.memory_editor import MemoryEditor
+from memlora_mlx.tui.memory_editor import REDONE, MemoryChange, MemoryEditor
 from memlora_mlx.tui.screens.base import MainScreen
 from memlora_mlx.tui.widgets.attachment import Attachment
+from memlora_mlx.tui.widgets.exchange import ExchangeView
 from memlora_mlx.tui.widgets.memory_item import MemoryItem, PanelEntry
 from memlora_mlx.tui.widgets.memory_panel import MemoryPanel
 from memlora_mlx.tui.widgets.prompt import Prompt
@@ -81,8 +82,16 @@ class PanelKeys(MainScreen):
         else:
             await self._delete_entries([*panel.selected_entries()] or [entry])
         if change is not None:
-            panel.show_change(change)
+            self.show_change(change)
         await self.refresh_panel()
+
+    def show_change(self, change: MemoryChange) -> None:
+        """Show what the user did to a memory in the panel; an exchange whose undone change is made again says so no more."""
+        self.panel.show_change(change)
+        if change.label == REDONE:
+            for view in self.query(ExchangeView):
+                view.turn.undone.discard(change.memory_id)
+                view.refresh_note()
 
     async def _pin(self, entry: PanelEntry) -> None:
         is_pinned = await self.backend.run(lambda workspace: memory_queries.toggle_pin(workspace, entry.memory_id))
@@ -99,7 +108,7 @@ class PanelKeys(MainScreen):
         for entry in entries:
             change = await self.editor.delete(entry.memory_id, entry.text)
             if change is not None:
-                self.panel.show_change(change)
+                self.show_change(change)
         self.panel.select_none()
 
     @work(group="count", exclusive=True, exit_on_error=False)

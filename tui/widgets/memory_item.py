@@ -10,7 +10,6 @@ from textual.content import Content
 from textual.message import Message
 from textual.widgets import Static
 
-from memlora_mlx.memory.evidence import said_by
 from memlora_mlx.records import Event, Hit
 from memlora_mlx.text import printable_line
 from memlora_mlx.tui.times import format_time
@@ -43,7 +42,14 @@ class MemoryItem(Static, can_focus=True):
         Binding("u", "act('undo')", "Undo", tooltip="Undo the last change to this memory", id="memory.undo"),
         Binding("r", "act('redo')", "Redo", tooltip="Redo the change that was undone last", id="memory.redo"),
         Binding("p", "act('pin')", "Pin", tooltip="Pin it: every reply is given it; again: unpin", id="memory.pin"),
-        Binding("space", "select", "Select", tooltip="Select it; d deletes all that are selected", id="memory.select"),
+        Binding(
+            "space",
+            "select",
+            "Select",
+            key_display="␣",
+            tooltip="Select it; d deletes all that are selected",
+            id="memory.select",
+        ),
         Binding("d,delete", "act('delete')", "Delete", tooltip="Delete this memory; u undoes it", id="memory.delete"),
         Binding("D", "act('erase')", show=False, tooltip="Erase this memory for good", id="memory.erase"),
         Binding("down,j", "app.focus_next", show=False),
@@ -89,6 +95,8 @@ class MemoryItem(Static, can_focus=True):
 
 
 def entry_from_hit(hit: Hit, state: str = "", *, is_cited: bool = False) -> PanelEntry:
+    from memlora_mlx.memory.evidence import said_by  # here: the first frame has no use for it
+
     words = f"“{printable_line(said_by(hit.message))}”" if hit.message is not None else ""
     if hit.memory is not None and hit.message is None and hit.memory.metadata.get("pinned"):
         return PanelEntry(hit.id, hit.memory.text, "pinned", state=state, is_cited=is_cited)

@@ -65,6 +65,7 @@ class MemoryPanel(VerticalScroll, can_focus=False):
         """Show the memories that a search found, until `show_turn`."""
         self._search = (title, tuple(hits))
         self.refresh_items()
+        self.scroll_home(animate=False)
 
     def show_change(self, change: MemoryChange) -> None:
         """Show what the user did to a memory, wherever the panel lists it."""
@@ -126,7 +127,7 @@ class MemoryPanel(VerticalScroll, can_focus=False):
 
     def _sections(self) -> list[tuple[str, list[PanelEntry], str]]:
         """Title, memories, and what stands there if there are none."""
-        pinned = [PanelEntry(memory.id, memory.text, "", state=self._state(memory.id)) for memory in self._pinned]
+        pinned = [PanelEntry(memory.id, memory.text, "", state=self._label(memory.id)) for memory in self._pinned]
         above = [("Pinned", pinned, "")] if pinned else []
         if self._search is not None:
             title, hits = self._search
@@ -183,6 +184,11 @@ class MemoryPanel(VerticalScroll, can_focus=False):
         if change is None:
             return entry
         return replace(entry, text=change.text, state=change.label, is_deleted=change.is_deleted)
+
+    def _label(self, memory_id: str) -> str:
+        """What the user did to a memory that is shown as it is now."""
+        change = self._changes.get(memory_id)
+        return "" if change is None else change.label
 
     def _state(self, memory_id: str) -> str:
         """What the user did to a memory that the exchange used or stored; its text there is that of the exchange."""

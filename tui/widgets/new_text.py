@@ -32,5 +32,5 @@ class NewTextMark(Static):
         new = height > self._seen_height
         self.update("▼ new text below (Ctrl+End)" if new else "▼ more below (Ctrl+End)")
 
-    def on_click(self) -> None:
-        self._log.anchor()
+    async def on_click(self) -> None:
+        await self.run_action("screen.scroll_to_end")

@@ -70,7 +70,8 @@ class RowTable(DataTable[Text]):
                 taken = sum(other.width + 2 * self.cell_padding for other in others) + 2 * self.cell_padding
                 column.width = max(
                     MIN_FLEXIBLE_WIDTH,
-                    event.size.width - self.styles.gutter.width - taken - self.scrollbar_size_vertical,
+                    # Room for the scroll bar, shown or not: rows that come later must not make the table wider than it is.
+                    event.size.width - self.styles.gutter.width - taken - self.styles.scrollbar_size_vertical,
                 )
                 self._clear_caches()
                 self._require_update_dimensions = True

@@ -43,7 +43,11 @@ def text_diff(old: str, new: str) -> Content:
 def revision_text(old: str | None, new: str | None) -> Content:
     """What a change did to a text, on as many lines as it needs."""
     if old and new:
-        return Content("unchanged: " + printable_line(new)) if old == new else text_diff(old, new)
+        return (
+            Content("same text; a pin or metadata changed: " + printable_line(new))
+            if old == new
+            else text_diff(old, new)
+        )
     if new:
         return Content.assemble(("+ ", "$text-success"), (printable_line(new), "$text-success"))
     return Content.assemble(("- ", "$text-error"), (printable_line(old or ""), "$text-error"))

@@ -141,6 +141,9 @@ def test_no_byte_of_it_is_plain_and_decrypting_gives_all_back(home: Path, made: 
     assert contents(folder) == before
     with opened(folder, clock=lambda: NOW + timedelta(days=9), daily_backups=True) as store:
         assert check_store(store) == []
+        [image] = {memory.image.sha256 for memory in store.list(scope=ANN) if memory.image and memory.image.sha256}
+        shown, small = store.images.path(image), store.images.thumbnail(image)
+        assert shown and small and shown.read_bytes() == picture and small.read_bytes().startswith(b"\xff\xd8")
         text = f"{WORD} moved"
         store.commit(ANN, [Add(text, embed([text])[0])])
         assert store.search(embed([text])[0], 1, scope=ANN)[0].memory.text == text

@@ -1,4 +1,4 @@
-"""Power that fails at any moment of an ingest, of edits, of a backup and of a migration loses nothing acknowledged."""
+"""Power that fails at any moment of an ingest, edits, a backup, a migration or an encryption loses nothing acknowledged."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bit_flips import SPACE, make_store
 from power_loss import Disk, record, replay
 from test_migrations import as_of
 
-from memlora_mlx.memory.store.backups import daily_backups, read_backup
+from memlora_mlx.memory.store.backups import read_backups
 from memlora_mlx.memory.store.integrity import check_store
 from memlora_mlx.memory.store.schema import MIGRATIONS
 from memlora_mlx.memory.store.store import Store
@@ -64,6 +64,17 @@ with Store(folder, SPACE) as store:
         done(store)
 """,
     "migration": "with Store(folder, SPACE) as store: done(store)\n",
+    "encryption": """
+from memlora_mlx.memory.store import keys
+from memlora_mlx.memory.store.converting import decrypt_store, encrypt_store, rekey_store
+keys._MEMORY = 32
+with Store(folder, SPACE) as store:
+    back_up(store.database, date(2026, 11, 1))
+    done(store)
+encrypt_store(folder, "words", lambda step: None)
+rekey_store(folder, "words", lambda step: None)
+decrypt_store(folder, lambda step: None)
+""",
 }
 
 
@@ -73,7 +84,7 @@ def lose_power(work: str, tmp_path: Path, moments: int, seed: int) -> tuple[int,
     if work == "migration":
         make_store(tmp_path / "now", 20)
         as_of(len(MIGRATIONS) - 1, tmp_path / "now", start)
-    elif work == "edit" or work == "backup":
+    elif work in ("edit", "backup", "encryption"):
         make_store(start, 20)
     else:
         start.mkdir()
@@ -100,8 +111,6 @@ def _moved(calls: list[tuple[str, str, int]], run: Path, start: Path) -> list[tu
 
 
 def _check(folder: Path, acknowledged: list[int], moment: tuple[str, int, str]) -> None:
-    for path in daily_backups(folder):
-        assert read_backup(path).problem is None, moment
     with Store(folder, SPACE, any_embedding=True) as store:
         with store.snapshot() as connection:
             [changes] = connection.execute("SELECT count(*) FROM history").fetchone()
@@ -111,9 +120,13 @@ def _check(folder: Path, acknowledged: list[int], moment: tuple[str, int, str]) 
         assert messages == 2 * exchanges, moment
         embed_messages(store, lambda texts: __import__("bit_flips").embed(texts))
         assert check_store(store) == [], moment
+    assert all(each.problem is None for each in read_backups(folder)), moment
 
 
 @pytest.mark.parametrize("work", list(WORK))
-def test_a_loss_of_power_loses_nothing_acknowledged(work: str, tmp_path: Path) -> None:
+def test_a_loss_of_power_loses_nothing_acknowledged(work: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if work == "encryption":
+        pytest.importorskip("sqlcipher3")
+        monkeypatch.setenv("MEMLORA_PASSPHRASE", "words")
     tried, there = lose_power(work, tmp_path, moments=12, seed=1)
     assert tried == 36 and there > 12
