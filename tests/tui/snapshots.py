@@ -59,6 +59,7 @@ async def _wait_until_idle(app: MemloraApp, path: Path) -> str:
         now = render_text(app)
         if now == expected:
             break
+        app.screen.refresh()  # what lies behind a dialog is drawn with it, and may have come later
         await asyncio.sleep(0.1)
     return now
 
