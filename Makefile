@@ -17,7 +17,8 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 INSTALLED := $(VENV)/.installed
 TESTABLE  := $(VENV)/.testable
-WORKERS ?= auto
+# One more than there are cores: many tests wait for programs that they started.
+WORKERS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 MINUTES ?= 60
 SEED ?= 1
 LOCOMO ?= $(wildcard ../shared/data/locomo-dev.json)
