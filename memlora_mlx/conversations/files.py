@@ -28,6 +28,7 @@ from memlora_mlx.text import clean_name
 
 MAX_FILE_BYTES = 512 << 20
 MAX_ARCHIVE_BYTES = 8 << 30  # an archive stays on the disk, with its pictures and videos
+_UTF16 = (b"\xff\xfe", b"\xfe\xff")  # byte order marks
 MAX_LINE_BYTES = 32 << 20  # not for one JSON document, which exporters write as a single long line
 
 
@@ -206,6 +207,9 @@ def _read_bounded(stream: BinaryIO) -> bytes:
         newline = chunk.rfind(b"\n")
         line_bytes = len(chunk) - newline - 1 if newline >= 0 else line_bytes + len(chunk)
         is_document = first == b"[" or (first == b"{" and line == 1)  # else each line is an object of its own
+        if is_document and b"\0" in chunk and b"\0" not in chunks[0][:4] and chunks[0][:2] not in _UTF16:
+            place = size - len(chunk) + chunk.index(b"\0")
+            raise FormatError(f"is damaged: from byte {place} on it has no text but zeros; get a complete copy")
         if line_bytes > MAX_LINE_BYTES and not is_document and not is_archive(chunks[0]):
             raise FormatError(f"line {line} is longer than {MAX_LINE_BYTES >> 20} MB; is this a conversation?")
         if size > MAX_FILE_BYTES:
@@ -220,7 +224,7 @@ def _decode(data: bytes) -> str:
         if data.startswith(head):
             raise FormatError(f"{title}; {advice}")
     hint = "save it as UTF-8"
-    if data[:2] in (b"\xff\xfe", b"\xfe\xff") and data[2:4] != b"\0\0":
+    if data[:2] in _UTF16 and data[2:4] != b"\0\0":
         encoding = "utf-16"
     elif b"\0" in data[:4]:
         raise FormatError(f"is neither UTF-8 nor UTF-16 with a byte order mark (NUL byte in the first four); {hint}")

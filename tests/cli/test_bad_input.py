@@ -81,11 +81,22 @@ def test_a_bad_file_is_one_line_and_nothing_is_lost(
     assert store_contents(tiny_home) == stored, "and of the good file nothing is half read"
 
 
-def test_a_line_of_200_megabytes_is_given_up_early(tiny_home: Path, tmp_path: Path, run_memlora: Command) -> None:
+@pytest.mark.parametrize(
+    ("beginning", "says"),
+    [
+        (b"Ann: I live in Rome", "line 1 is longer than 32 MB"),
+        (b'{"role": "user", "content": "a"}\n{"role": "user", "content": "', "line 2 is longer than 32 MB"),
+        (b'{"role": "user", "content": "', "from byte 29 on it has no text but zeros; get a complete copy"),
+        (b'[{"role": "user", "content": "', "from byte 30 on it has no text but zeros; get a complete copy"),
+    ],
+)
+def test_a_line_of_200_megabytes_is_given_up_early(
+    tiny_home: Path, tmp_path: Path, run_memlora: Command, beginning: bytes, says: str
+) -> None:
     with (tmp_path / "huge.json").open("wb") as file:
-        file.write(b'{"role": "user", "content": "')
+        file.write(beginning)
         file.truncate(200 << 20)  # a hole: no disk is used
-    check_line(run_memlora("ingest", tmp_path / "huge.json"), 1, "line 1 is longer than 32 MB")
+    check_line(run_memlora("ingest", tmp_path / "huge.json"), 1, says)
 
 
 def test_files_that_are_not_there_or_no_files(tiny_home: Path, tmp_path: Path, run_memlora: Command) -> None:
