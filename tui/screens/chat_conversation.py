@@ -65,6 +65,7 @@ class ChatConversation:
                 found = await self._chat.backend.run(find)
                 if found is not None:
                     await self._load(found.id)
+                    self._chat.log_view.anchor()
         except ModelMissing:  # nothing is stored yet, and nothing is installed: the Chat screen says so
             pass
         finally:
@@ -95,14 +96,18 @@ class ChatConversation:
             async with self._lock:
                 await self._load(conversation, since=at)
             place = self._view_of(at)
-        if place is not None:
-            self._chat.log_view.anchor(False)  # released, it would take hold again while the text has no height yet
+        if place is None:
+            self._chat.log_view.anchor()
+        else:
+            self._chat.log_view.anchor(False)
             self._held = place
-            place.focus(scroll_visible=False)
-            self._chat.call_after_refresh(
-                place.focus, scroll_visible=False
-            )  # the panel kept the focus while it changed
-            place.scroll_visible(top=True, animate=False)
+            self._show_place(place)
+            # Again, because the panel kept the focus while it changed.
+            self._chat.call_after_refresh(self._show_place, place)
+
+    def _show_place(self, place: ExchangeView) -> None:
+        place.focus(scroll_visible=False)
+        place.scroll_visible(top=True, animate=False)
 
     def keep_place(self) -> None:
         """Keep the place that was opened at the top, while it has the focus: the text around it gets its height bit by bit."""
@@ -171,6 +176,7 @@ class ChatConversation:
 
     async def _show(self, found: LoadedConversation) -> None:
         chat = self._chat
+        chat.log_view.anchor(False)  # whoever opens it says what is shown: its end or a place
         if self._is_ready.is_set():
             await chat.clear()
         said = list(chat.query(ExchangeView))  # before the first conversation was open: it goes on with them
@@ -180,10 +186,8 @@ class ChatConversation:
         if found.turns:
             chat.query_one("#welcome").display = False
         await chat.log_view.mount_all(views, before=said[0] if said else None)
-        if found.turns:
-            if chat.turns[-1] is found.turns[-1]:  # nothing has been said meanwhile
-                chat.panel.show_turn(found.turns[-1])
-            chat.log_view.anchor()
+        if found.turns and chat.turns[-1] is found.turns[-1]:  # nothing has been said meanwhile
+            chat.panel.show_turn(found.turns[-1])
 
     def _view_of(self, key: str | None) -> ExchangeView | None:
         return next((view for view in self._chat.query(ExchangeView) if view.turn.key == key), None)
