@@ -79,6 +79,11 @@ class Settings:
     def store_folder(self) -> Path:
         return self.home / "store"
 
+    @property
+    def is_encrypted(self) -> bool:
+        """Whether the store is encrypted, or a conversion has begun or not ended."""
+        return (self.store_folder / KEY_FILE).is_file()
+
 
 def load_settings(flags: Mapping[str, object] | None = None, environ: Mapping[str, str] | None = None) -> Settings:
     """Settings from the four places, later ones winning.

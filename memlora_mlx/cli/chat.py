@@ -312,9 +312,7 @@ class _MemoryWorker:
 @contextlib.contextmanager
 def _line_history(settings: Settings):  # type: ignore[no-untyped-def]
     """Let the arrow keys recall earlier lines, also those of earlier chats, without what must not be stored."""
-    from memlora_mlx.memory.store.keys import read_key_file
-
-    if not sys.stdin.isatty() or read_key_file(settings.store_folder) is not None:  # the lines would be plain there
+    if not sys.stdin.isatty() or settings.is_encrypted:  # the lines would be plain there
         yield
         return
     import readline

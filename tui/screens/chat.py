@@ -15,7 +15,6 @@ from textual.widget import Widget
 from textual.widgets import Static, TextArea
 
 from memlora_mlx.errors import ModelMissing, UsageError
-from memlora_mlx.memory.store.keys import read_key_file
 from memlora_mlx.settings import APP_HISTORY, Settings
 from memlora_mlx.text import printable, printable_line
 from memlora_mlx.tui.chat_controller import ChatController, ChatTurn
@@ -302,5 +301,4 @@ def _withheld(counts: Mapping[str, int]) -> str:
 
 def _typed_before(settings: Settings) -> History:
     """What was typed in earlier runs; in an encrypted store only in this one, because the file would be plain beside it."""
-    is_encrypted = read_key_file(settings.store_folder) is not None
-    return History(None if is_encrypted else settings.home / APP_HISTORY, keep_secrets=settings.keep_secrets)
+    return History(None if settings.is_encrypted else settings.home / APP_HISTORY, keep_secrets=settings.keep_secrets)

@@ -11,7 +11,6 @@ from textual.content import Content
 from textual.widgets import Static
 
 from memlora_mlx.errors import ModelMissing
-from memlora_mlx.memory.store.keys import read_key_file
 from memlora_mlx.text import printable_line
 from memlora_mlx.tui import conversation_queries
 from memlora_mlx.tui.chat_controller import ChatTurn
@@ -49,8 +48,9 @@ class ChatConversation:
         self._lock = asyncio.Lock()  # questions are stored in the order in which they were sent
         self._shown = 0  # questions
         settings = chat.backend.settings
-        is_encrypted = read_key_file(settings.store_folder) is not None
-        self._unsaved = UnsavedTurns(settings.home, keep_secrets=settings.keep_secrets, is_encrypted=is_encrypted)
+        self._unsaved = UnsavedTurns(
+            settings.home, keep_secrets=settings.keep_secrets, is_encrypted=settings.is_encrypted
+        )
         self._held: ExchangeView | None = None  # the place that was opened, while it is read
 
     # ------------------------------------------------------------------ opening
