@@ -43,7 +43,7 @@ MESSAGES = VectorTable(
     count_column="messages",
     rows="""
         FROM (
-            SELECT i.id, i.owner, i.exchange, i.previous, i.said_at, f.id AS memory, f.public_id, f.revised_at,
+            SELECT i.id, i.owner, i.exchange, i.position, i.previous, i.said_at, f.id AS memory, f.public_id, f.revised_at,
                 f.stored_at, f.changed_at, f.expires_at, coalesce(f.metadata, '{}') AS metadata,
                 EXISTS (SELECT 1 FROM ended_facts WHERE message = i.id AND is_forgotten) AS is_forgotten
             FROM indexed_messages i LEFT JOIN memories f ON f.message = i.id

@@ -46,7 +46,16 @@ SPEAKER_WEIGHT = 0.4  # the question names one speaker, and this is what they sa
 DATE_WEIGHT = 1.0  # the question names a day, and this was said on it; half of it for longer times
 SUPERSEDED_PENALTY = 1.0
 SCALE = 3.0  # of the three main terms together, so that a perfect match has a score of about 1.0
-_NOT_FORGOTTEN = Condition("NOT m.is_forgotten")
+# In a chat with memlora itself, its replies and the user's questions say nothing new: they repeat what was remembered then,
+# and would go on to say it when that has changed. Such an exchange stands alone, and its key is a random UUID.
+_OF_OWN_CHAT = """
+    x.source = 'chat' AND x.position = 0 AND x.key GLOB '????????????4???[89ab]???????????????' AND (
+        m.position > 0 OR EXISTS (
+            SELECT 1 FROM messages g WHERE g.exchange = m.exchange AND g.position = 0 AND rtrim(g.text) LIKE '%?'
+        )
+    )
+"""
+_TO_BE_FOUND = Condition(f"NOT m.is_forgotten AND NOT ({_OF_OWN_CHAT})")
 
 
 @dataclass(slots=True, eq=False)
@@ -118,7 +127,7 @@ def find_hits(
                 query,
                 pool,
                 table=table,
-                common=all_of(common, _NOT_FORGOTTEN) if table is MESSAGES else common,
+                common=all_of(common, _TO_BE_FOUND) if table is MESSAGES else common,
                 indexed=indexed,
                 filters=chosen,
             )
@@ -195,7 +204,7 @@ class _Search:
         return {row[0]: row[1] for row in found}
 
     def _messages(self, keys: Iterable[int]) -> dict[int, _Candidate]:
-        where = all_of(self.where, _NOT_FORGOTTEN)
+        where = all_of(self.where, _TO_BE_FOUND)
         listed = self.connection.execute(
             f"SELECT m.id, m.memory {MESSAGES.rows} WHERE m.id IN (SELECT value FROM json_each(?)) AND {where.sql}",
             [json.dumps(list(set(keys))), *where.values],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import uuid
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -132,6 +133,16 @@ def test_an_answer_is_found_by_the_question_before_it(store: Store) -> None:
         rows = connection.execute("SELECT id, previous FROM indexed_messages ORDER BY id").fetchall()
     # within a session each message follows another, across a silence none does
     assert [row["previous"] for row in rows] == [None, 1, 2, 3, None, 5, None, 7]
+
+
+def test_replies_of_memlora_and_questions_to_it_are_no_evidence(store: Store) -> None:
+    """A reply from before a correction would go on to say what is no longer so."""
+    told = ("I live in Graz.", "Noted: lives in Graz"), ("Where do I live?", "You live in Graz.")
+    for number, texts in enumerate(told):
+        keep(store, exchange(uuid.uuid4().hex, *texts, said_at=MAY_8 + timedelta(minutes=number), source="chat"))
+    assert said(ask(store, "Where do I live?")) == ["I live in Graz."]
+    keep(store, exchange("of a file that is called chat", *told[1], source="chat"))
+    assert set(said(ask(store, "Where do I live?"))) == {"I live in Graz.", "Where do I live?", "You live in Graz."}
 
 
 def test_words_find_what_vectors_do_not(store: Store) -> None:
