@@ -121,7 +121,7 @@ class MemloraApp(BaseApp):
             if self._owns_process:  # objects made at the start live as long as the app: collections need not visit them
                 gc.freeze()
         except ModelMissing:
-            if not await self._offer_models():
+            if not await self.offer_models():
                 raise
             return
         finally:
@@ -137,12 +137,14 @@ class MemloraApp(BaseApp):
             if isinstance(screen, ChatScreen):
                 screen.refresh_counts()
 
-    async def _offer_models(self) -> bool:
-        """Show the screen of the first start, once. Returns False if there is nothing to offer."""
+    async def offer_models(self, *, again: bool = False) -> bool:
+        """Show the screen of the first start, once, or again. Returns False if there is nothing to offer."""
         from memlora_mlx.tui.first_models import missing_models
 
         settings, folder = self.backend.settings, self.backend.models_folder
-        missing = () if self._has_offered_models else await asyncio.to_thread(missing_models, settings, folder)
+        missing = (
+            () if self._has_offered_models and not again else await asyncio.to_thread(missing_models, settings, folder)
+        )
         if not missing:
             return False
         from memlora_mlx.tui.screens.first_run import FirstRunScreen
@@ -150,6 +152,13 @@ class MemloraApp(BaseApp):
         self._has_offered_models = True
         await self.push_screen(FirstRunScreen(missing), self._after_first_run)
         return True
+
+    def report_missing_models(self, error: ModelMissing) -> None:
+        self.run_worker(self._offer_or_report(error), group="first", exit_on_error=False)
+
+    async def _offer_or_report(self, error: ModelMissing) -> None:
+        if not await self.offer_models(again=True):
+            self.report_error(error, "No reply")
 
     def _after_first_run(self, imports: bool | None) -> None:
         if imports:

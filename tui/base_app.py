@@ -13,7 +13,7 @@ from textual.app import App
 from textual.notifications import Notification, Notify
 from textual.worker import Worker, WorkerFailed, WorkerState
 
-from memlora_mlx.errors import MemloraError
+from memlora_mlx.errors import MemloraError, ModelMissing
 from memlora_mlx.settings import Settings
 from memlora_mlx.text import printable_line
 from memlora_mlx.tui.backend import Backend
@@ -90,6 +90,10 @@ class BaseApp(App[None]):
 
     def load_models(self) -> None:
         """Load the models in the background; again, if they could not be loaded before."""
+        raise NotImplementedError
+
+    def report_missing_models(self, error: ModelMissing) -> None:
+        """Offer the models that a reply needs, or say what is missing where they cannot be offered."""
         raise NotImplementedError
 
     async def open_conversation(self, conversation: str, at: str) -> None:

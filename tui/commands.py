@@ -25,7 +25,7 @@ COMMANDS: tuple[Command, ...] = (
     Command("search", "TEXT", "Search memories in the panel; also person:NAME, since:2026-03-01, before:2026-04-01"),
     Command("today", "", "Show in the panel what was learned, changed and withdrawn today"),
     Command("remember", "TEXT", "Store this text as a memory"),
-    Command("forget", "TEXT", "Delete the memory nearest to this text; without a text, undo"),
+    Command("forget", "TEXT", "Delete the memory nearest to this text"),
     Command("undo", "", "Undo the last change to the memories"),
     Command("redo", "", "Redo the change that was undone last"),
     Command("image", "PATH TEXT", "Attach an image with a caption; without a path, choose a file", takes_path=True),

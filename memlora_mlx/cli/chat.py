@@ -233,7 +233,7 @@ def _command(line: str, chat: Chat, editor: Editor) -> None:
     if line == "/memories":
         for memory in chat.list_memories():
             typer.echo(f"  {format_day(memory.said_at):<18} {memory.text}")
-    elif line in ("/forget", "/undo", "/redo"):
+    elif line in ("/undo", "/redo"):
         try:
             reverse = editor.redo if line == "/redo" else editor.undo
             reversal = reverse(scope=chat.owner, owner_exact=True)

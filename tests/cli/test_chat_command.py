@@ -41,7 +41,7 @@ def test_two_lines_are_answered_and_remembered(environ: dict[str, str], tiny_hom
 def test_forget_takes_back_the_last_change(environ: dict[str, str], tiny_home: Path, varied_student: Path) -> None:
     with Memory({"student": str(varied_student)}) as memory:
         memory.add("Zoe likes tea", user_id="zoe", infer=False)
-    code, out, err = run_command(environ, "chat", said="/memories\n/forget\n/memories\n/forget\n/what\n")
+    code, out, err = run_command(environ, "chat", said="/memories\n/undo\n/memories\n/undo\n/what\n")
     assert code == 0
     assert out.count("Zoe likes tea") == 2 and "undone: Zoe likes tea" in out
     assert "there is nothing to undo" in err and "/memories lists" in err
@@ -51,7 +51,7 @@ def test_forget_takes_back_the_last_change(environ: dict[str, str], tiny_home: P
 def test_ctrl_c_ends_a_chat_from_a_pipe(environ: dict[str, str], tiny_home: Path) -> None:
     with start_command(environ, "chat") as process:
         assert process.stdin is not None and process.stdout is not None
-        process.stdin.write("/memories\n/forget\n")
+        process.stdin.write("/memories\n/undo\n")
         process.stdin.flush()
         while not (tiny_home / "store" / "memories.db").exists():
             time.sleep(0.02)

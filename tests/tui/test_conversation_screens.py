@@ -304,7 +304,9 @@ def test_words_that_cannot_be_stored_are_not_lost(isolated_home: Path) -> None:
         chat.prompt.set_text("Hello?")
         await pilot.press("enter")
         await wait_until(pilot, lambda: chat.turns and chat.turns[0].problem)
-        await wait_until(pilot, lambda: "Hello?" in text_of(app))
+        await wait_until(pilot, lambda: "Welcome to memlora" in text_of(app), "the models are offered again")
+        await pilot.press("escape")
+        await wait_until(pilot, lambda: isinstance(app.screen, ChatScreen) and "Hello?" in text_of(app))
 
     run_app(script)
 

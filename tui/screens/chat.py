@@ -174,7 +174,7 @@ class ChatScreen(ConversationKeys):
         """Say that a message could not be stored. It stays on the screen, and /retry stores it."""
         turn.problem = printable_line(str(error)) or type(error).__name__
         if isinstance(error, ModelMissing):
-            self.memlora.report_error(error, "No reply")
+            self.memlora.report_missing_models(error)
         else:
             turn.memory = "failed"
         self._turn_changed(turn)

@@ -80,8 +80,9 @@ class ChatCommands:
 
     async def command_forget(self, words: str) -> None:
         if not words:
-            await self.command_undo("")
-            return
+            raise UsageError(
+                "Add some words of the memory to delete, for example: /forget my old address. /undo takes back the last change."
+            )
         memory = await self.chat.backend.run(partial(_nearest, text=words))
         if memory is None:
             raise UsageError("There are no memories yet.")
@@ -138,12 +139,16 @@ class ChatCommands:
             raise UsageError("There is nothing to retry: every exchange has been stored.")
 
     async def command_export(self, path: str) -> None:
-        target = Path(path or "memories.jsonl").expanduser()
+        target = Path(path or "memories.jsonl").expanduser().absolute()
         count = await self.chat.backend.run(partial(memory_queries.export, path=target))
-        self.chat.notify(f"{count:,} memories in {printable_line(str(target), 120)}", title="Exported", markup=False)
+        self.chat.notify(
+            f"{count:,} memories, with the messages they came from, in {printable_line(str(target), 120)}",
+            title="Exported",
+            markup=False,
+        )
 
     async def command_save(self, path: str) -> None:
-        target = Path(path or "conversation.md").expanduser()
+        target = Path(path or "conversation.md").expanduser().absolute()
         export = partial(conversation_queries.export, conversation=self._open_conversation(), path=target)
         await self.chat.backend.run(export)
         self.chat.notify(printable_line(str(target), 120), title="Saved", markup=False)

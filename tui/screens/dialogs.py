@@ -87,7 +87,7 @@ class ConfirmDialog(ModalScreen[bool]):
     """A yes-or-no question before a change."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("y,enter", "answer(True)", "Yes", id="confirm.yes"),
+        Binding("y", "answer(True)", "Yes", id="confirm.yes"),  # not Enter, which is pressed by habit
         Binding("n,escape", "answer(False)", "No", id="confirm.no"),
     ]
 
