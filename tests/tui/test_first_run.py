@@ -111,7 +111,7 @@ def test_a_download_that_fails_says_why_and_can_be_tried_again(
         await first_screen(app, pilot)
         await pilot.press("enter")
         await wait_until(pilot, lambda: "✗" in text_of(app) and "no-such-model" in text_of(app))
-        assert app.backend.has_network_activity == "offline"
+        await wait_until(pilot, lambda: app.backend.has_network_activity == "offline")
         await wait_until(pilot, lambda: "Enter to try again" in text_of(app))
 
     run_app(script, size=(80, 24))
