@@ -88,6 +88,11 @@ def private_folder(path: Path) -> None:
             _sync_folder(folder.parent)
 
 
+def new_private_file(path: Path) -> None:
+    """Make an empty file that only its user may read, for a library that writes by path. Raises FileExistsError."""
+    os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_NOFOLLOW, 0o600))  # a link is not followed
+
+
 def replace_file(scratch: Path, path: Path) -> None:
     """Give a finished scratch file of the same file system its final name."""
     _sync(scratch)

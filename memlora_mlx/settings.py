@@ -36,6 +36,11 @@ WORK_QUEUE = "queue"  # a folder: what clients of the resident process said and 
 KEY_FILE = "key.json"  # in the store's folder; where it is there, the store is encrypted
 
 
+def has_key_file(store_folder: Path) -> bool:
+    """Whether a store is encrypted, or a conversion has begun or not ended."""
+    return (store_folder / KEY_FILE).is_file()
+
+
 def default_home() -> Path:
     return Path(platformdirs.user_data_dir("memlora", appauthor=False))
 
@@ -82,7 +87,7 @@ class Settings:
     @property
     def is_encrypted(self) -> bool:
         """Whether the store is encrypted, or a conversion has begun or not ended."""
-        return (self.store_folder / KEY_FILE).is_file()
+        return has_key_file(self.store_folder)
 
 
 def load_settings(flags: Mapping[str, object] | None = None, environ: Mapping[str, str] | None = None) -> Settings:

@@ -23,6 +23,7 @@ from memlora_mlx.eval.systems.system import OnPhaseProgress, RunContext, SystemR
 from memlora_mlx.memory import stages
 from memlora_mlx.memory.store.database import copy_database
 from memlora_mlx.memory.store.encrypted_sqlite import connect
+from memlora_mlx.memory.store.keys import DATABASE
 from memlora_mlx.memory.store.store import Store
 from memlora_mlx.memory.workspace import Workspace
 from memlora_mlx.records import Exchange, Message
@@ -52,14 +53,14 @@ def snapshot_store(workspace: Workspace) -> Iterator[StoreSnapshot]:
     Raises:
         StoreError: nothing was ever remembered.
     """
-    source = workspace.require_store().folder / "memories.db"
+    source = workspace.require_store().folder / DATABASE
     with tempfile.TemporaryDirectory(prefix="memlora-mine-") as name:
         folder = Path(name)
         store_keys = workspace.store.database.keys
         if store_keys is not None:
             shutil.copyfile(source.with_name(KEY_FILE), folder / KEY_FILE)
         with closing(connect(source, store_keys, mode="mode=ro")) as theirs:
-            copy_database(theirs, folder / "memories.db", store_keys)
+            copy_database(theirs, folder / DATABASE, store_keys)
         with Store(folder, workspace.embedding_fingerprint, create=False) as store:
             with store.snapshot() as connection:
                 exchange_keys = [row["key"] for row in connection.execute("SELECT key FROM exchanges ORDER BY id")]

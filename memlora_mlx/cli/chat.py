@@ -63,11 +63,7 @@ def chat_command(
     with --plain, when input or output is not a terminal, and when the extra `tui` is not installed.
     """
     if not plain and sys.stdin.isatty() and sys.stdout.isatty() and _can_be_full_screen():
-        from memlora_mlx.memory.store.keys import unlock
-        from memlora_mlx.settings import load_settings
-
         flags = {**models.settings(), "user": user, "limit": top_k, "keep_secrets": keep_secrets}
-        unlock(load_settings().store_folder)  # it may ask for a passphrase, which the app leaves no room for
         _full_screen(conversation, new=new, flags=flags)
         return
     from memlora_mlx.memory.chat import Chat
@@ -186,6 +182,10 @@ def _full_screen(conversation: str | None, *, new: bool, flags: Mapping[str, obj
 
     gc.disable()  # starting creates no garbage; the app enables it again after its first frame
     settings = load_settings(flags)
+    if settings.is_encrypted:
+        from memlora_mlx.memory.store.keys import unlock
+
+        unlock(settings.store_folder)  # it may ask for a passphrase, which the app leaves no room for
     detect_graphics()
     from memlora_mlx.tui.app import MemloraApp
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
 from typing import Annotated, ClassVar
 
@@ -11,6 +10,7 @@ import typer
 
 from memlora_mlx.cli.client_edits import DryRunOption, make_edit
 from memlora_mlx.cli.help import DefaultCommandGroup, command, examples
+from memlora_mlx.cli.printing import drop_output
 
 
 class McpGroup(DefaultCommandGroup):
@@ -50,7 +50,7 @@ def run_command() -> None:
         with contextlib.redirect_stdout(sys.__stdout__):
             memory_server(backend).run("stdio")
     except* BrokenPipeError:  # the client is gone, and there is nobody to answer
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno() if sys.__stdout__ else 1)
+        drop_output(sys.__stdout__.fileno() if sys.__stdout__ else 1)
     finally:
         backend.close()
 

@@ -103,6 +103,11 @@ def stderr_console() -> Console:
     return clean_console(stderr=True, soft_wrap=not sys.stderr.isatty())
 
 
+def drop_output(descriptor: int) -> None:
+    """Send what is still written to this descriptor nowhere: its reader has gone."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
+
+
 def write_text_piece(piece: str) -> None:
     """Write a piece of generated text to standard output.
 
@@ -111,7 +116,7 @@ def write_text_piece(piece: str) -> None:
     try:
         typer.echo(piece, nl=False)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        drop_output(sys.stdout.fileno())
 
 
 def print_columns(head: str, words: str) -> None:

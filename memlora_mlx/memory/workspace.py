@@ -162,8 +162,10 @@ class Workspace:
 
     @cached_property
     def engine(self) -> Engine:
-        """The engine of this process; without a student on the disk it still embeds, which is all that searching and editing take, and
-        without an embedder it still looks at pictures.
+        """The engine of this process.
+
+        Without a student on the disk it still embeds, which is all that searching and editing take, and without an embedder
+        it still looks at pictures.
         """
         student, experts, name = None, None, None
         with contextlib.suppress(ModelMissing, ModelBroken):

@@ -195,7 +195,9 @@ class DecodingBatch:
     def _hidden(self, rows: Sequence[DecodingSequence], tokens: Sequence[Sequence[int]], cache: list[Any]) -> mx.array:
         """The last hidden states of the rows' next tokens."""
         numbers = np.array(tokens, np.int32)
-        positions = self._student.positions_at(numbers, [row.read for row in rows])
+        positions = None
+        if self._student.stands_in_rows:
+            positions = self._student.positions_at(numbers, [row.read for row in rows])
         return self._student.hidden(mx.array(numbers), cache, positions=positions)
 
     def _part_to_read(self, index: int) -> int:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import atexit
 import heapq
 import itertools
-import queue
 import sys
 import threading
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -24,6 +23,7 @@ from memlora_mlx.models.lanes import InFlightRequest, Lane, Lanes
 from memlora_mlx.models.mlx_memory import MemoryUse, MlxMemory
 from memlora_mlx.records import Activity, Completion, Priority, Request, Stage
 from memlora_mlx.settings import IMAGE_TILES, ExpertMode
+from memlora_mlx.streaming import streamed
 
 if TYPE_CHECKING:
     import numpy as np
@@ -131,16 +131,7 @@ class Engine:
 
     def stream(self, request: Request, *, cancelled: threading.Event | None = None) -> Generator[str, None, Completion]:
         """The answer in pieces; its return value is the completion. Leaving the loop stops the student, and so does setting `cancelled` (see `complete`)."""
-        pieces: queue.SimpleQueue[str | None] = queue.SimpleQueue()
-        cancelled = cancelled or threading.Event()
-        answer = self.submit(request, on_text=pieces.put, cancelled=cancelled)
-        answer.add_done_callback(lambda _: pieces.put(None))
-        try:
-            while (piece := pieces.get()) is not None:
-                yield piece
-            return answer.result()
-        finally:
-            cancelled.set()
+        return streamed(lambda give, stop: self.submit(request, on_text=give, cancelled=stop), cancelled)
 
     def embed(self, texts: Sequence[str], *, query: bool = False) -> np.ndarray:
         """Unit vectors: float32, (len(texts), dim)."""

@@ -184,6 +184,11 @@ class Student:
         """What stands in the places of pictures: see `VisionStudent`. Without a vision tower there are none."""
         return None
 
+    @property
+    def stands_in_rows(self) -> bool:
+        """Whether the parts of images stand in rows and columns, so that `positions_at` is needed."""
+        return False
+
     def positions_at(self, tokens: NDArray[np.int32], before: Sequence[Sequence[int]] = ()) -> mx.array | None:
         """Where tokens stand, for a model that counts the parts of images in rows and columns: see `VisionStudent`."""
         return None

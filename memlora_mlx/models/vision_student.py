@@ -230,6 +230,10 @@ class VisionStudent(Student):
             start += image.feature_count
         return mx.concatenate(features)[mx.array(places)]
 
+    @property
+    def stands_in_rows(self) -> bool:
+        return self._adapter.stands_in_rows
+
     def positions_at(self, tokens: NDArray[np.int32], before: Sequence[Sequence[int]] = ()) -> mx.array | None:
         """Where tokens stand: (3, batch, time); None for a family whose features stand one behind the other, as words do.
 
@@ -237,7 +241,7 @@ class VisionStudent(Student):
             tokens: (batch, time); negative where a feature stands.
             before: what each row has read before them; by default nothing.
         """
-        if not self._adapter.stands_in_rows:
+        if not self.stands_in_rows:
             return None
         read = before or [()] * len(tokens)
         rows = [self._positions([*past, *row.tolist()]) for past, row in zip(read, tokens, strict=True)]

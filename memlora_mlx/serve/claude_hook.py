@@ -51,15 +51,11 @@ def memories_for(home: Path, prompt: str) -> str:
     way = connection.UnixConnection(resident.socket_path, WAIT_SECONDS)
     try:
         way.request("POST", "/call/recall", json.dumps({"query": prompt[:MAX_PROMPT]}))
-        for line in way.getresponse():
-            answer = json.loads(line)
-            if "result" in answer:
-                return str(answer["result"]["block"])
-    except (OSError, http.client.HTTPException, ValueError, KeyError):
+        return str(connection.read_answer(way.getresponse(), lambda _: None)["block"])
+    except (OSError, http.client.HTTPException, ValueError, KeyError, MemloraError):
         return ""
     finally:
         way.close()
-    return ""
 
 
 def queue_transcript(home: Path, event: Mapping[str, Any]) -> None:

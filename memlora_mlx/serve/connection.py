@@ -89,12 +89,10 @@ class Resident:
             ):
                 async for line in response.aiter_lines():
                     message = json.loads(line)
+                    if (result := result_in(message)) is not None:
+                        return result
                     if "progress" in message:
                         progress(message["progress"], message["what"])
-                    elif "result" in message:
-                        return dict(message["result"])
-                    elif "error" in message:
-                        raise raised_there(message["error"])
         except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
             raise NotRunning("the resident process does not answer; start it with `memlora serve`") from error
         except (httpx2.TransportError, json.JSONDecodeError) as error:
@@ -204,12 +202,17 @@ def read_answer(lines: Iterable[bytes], on_message: Callable[[dict[str, Any]], N
     """
     for line in lines:
         message = json.loads(line)
-        if "result" in message:
-            return dict(message["result"])
-        if "error" in message:
-            raise raised_there(message["error"])
+        if (result := result_in(message)) is not None:
+            return result
         on_message(message)
     raise ConnectionLost("the resident process ended during the call")
+
+
+def result_in(message: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The result, if this line of an answer is the last one. Raises the MemloraError that it holds instead."""
+    if "error" in message:
+        raise raised_there(message["error"])
+    return dict(message["result"]) if "result" in message else None
 
 
 def raised_there(given: Mapping[str, Any]) -> MemloraError:

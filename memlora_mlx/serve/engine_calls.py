@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,13 +23,12 @@ from memlora_mlx.memory.engine_identity import engine_identity
 from memlora_mlx.memory.workspace import Workspace
 from memlora_mlx.records import Priority
 from memlora_mlx.serve import engine_wire
+from memlora_mlx.serve.answer_lines import Send, answer_lines
 from memlora_mlx.serve.backends import LocalBackend, error_json
 from memlora_mlx.serve.connection import OtherModels
 
 if TYPE_CHECKING:
     from memlora_mlx.memory.engine import MemoryEngine
-
-Send = Callable[[dict[str, Any]], None]
 
 
 def engine_routes(backend: LocalBackend) -> list[Route]:
@@ -44,38 +43,16 @@ def engine_routes(backend: LocalBackend) -> list[Route]:
             identity = dict(body["identity"])
         except (ValueError, KeyError, TypeError):
             return JSONResponse({"error": error_json(UsageError("this is no call of an engine"))}, 400)
-        return StreamingResponse(_lines(backend, name, body, identity), media_type="application/x-ndjson")
+
+        async def work(send: Send) -> dict[str, Any]:
+            await asyncio.to_thread(_follow_the_disk, backend, identity)
+            async with backend.held() as memory:
+                _check(backend.identity or {}, identity)
+                return await _CALLS[name](memory.workspace.engine, body, send)
+
+        return StreamingResponse(answer_lines(work), media_type="application/x-ndjson")
 
     return [Route("/engine/{name}", answer, methods=["POST"])]
-
-
-async def _lines(
-    backend: LocalBackend, name: str, body: Mapping[str, Any], identity: Mapping[str, str]
-) -> AsyncIterator[str]:
-    """The lines that answer a call. Closing it cancels the call."""
-    loop = asyncio.get_running_loop()
-    pieces: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
-
-    def send(message: dict[str, Any]) -> None:
-        loop.call_soon_threadsafe(pieces.put_nowait, message)
-
-    async def work() -> dict[str, Any]:
-        await asyncio.to_thread(_follow_the_disk, backend, identity)
-        async with backend.held() as memory:
-            _check(backend.identity or {}, identity)
-            return await _CALLS[name](memory.workspace.engine, body, send)
-
-    task = asyncio.ensure_future(work())
-    task.add_done_callback(lambda _: pieces.put_nowait(None))
-    try:
-        while (piece := await pieces.get()) is not None:
-            yield json.dumps(piece) + "\n"
-        try:
-            yield json.dumps({"result": task.result()}) + "\n"
-        except Exception as error:
-            yield json.dumps({"error": error_json(error)}) + "\n"
-    finally:
-        task.cancel()
 
 
 async def _complete(engine: MemoryEngine, body: Mapping[str, Any], send: Send) -> dict[str, Any]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,8 @@ from starlette.routing import Route
 from memlora_mlx import __version__
 from memlora_mlx.errors import MemloraError, UsageError
 from memlora_mlx.serve import connection
-from memlora_mlx.serve.backends import Backend, LocalBackend, error_json
+from memlora_mlx.serve.answer_lines import Send, answer_lines
+from memlora_mlx.serve.backends import LocalBackend, error_json
 from memlora_mlx.serve.engine_calls import engine_routes
 from memlora_mlx.serve.guard import Guard
 from memlora_mlx.serve.listening import LOOPBACK, ListenOptions, check_options
@@ -58,33 +58,17 @@ def application(backend: LocalBackend, queue: WorkQueue, upstream: Upstream | No
         if not isinstance(arguments, dict):
             error = error_json(UsageError("the body must be a JSON object of arguments"))
             return JSONResponse({"error": error}, 400)
-        lines = _answer(backend, request.path_params["name"], arguments)
-        return StreamingResponse(lines, media_type="application/x-ndjson")
+
+        def work(send: Send) -> Awaitable[dict[str, Any]]:
+            return backend.call(
+                request.path_params["name"], arguments, lambda done, what: send({"progress": done, "what": what})
+            )
+
+        return StreamingResponse(answer_lines(work), media_type="application/x-ndjson")
 
     app.router.routes += [Route("/health", health), Route("/call/{name}", call, methods=["POST"])]
     app.router.routes += [*engine_routes(backend), *OpenAIApi(backend, queue, upstream).routes()]
     return app
-
-
-async def _answer(backend: Backend, name: str, arguments: dict[str, Any]) -> AsyncIterator[str]:
-    """The lines that answer a call: its progress, then its result or error. Closing it cancels the operation."""
-    loop = asyncio.get_running_loop()
-    steps: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
-
-    def progress(done: int, what: str) -> None:
-        loop.call_soon_threadsafe(steps.put_nowait, {"progress": done, "what": what})
-
-    work = asyncio.ensure_future(backend.call(name, arguments, progress))
-    work.add_done_callback(lambda _: steps.put_nowait(None))
-    try:
-        while (step := await steps.get()) is not None:
-            yield json.dumps(step) + "\n"
-        try:
-            yield json.dumps({"result": work.result()}, default=str) + "\n"
-        except Exception as error:
-            yield json.dumps({"error": error_json(error)}) + "\n"
-    finally:
-        work.cancel()
 
 
 def serve(settings: Settings, options: ListenOptions, on_ready: Callable[[connection.Resident], None]) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
-import queue
 import threading
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
@@ -22,6 +21,7 @@ from memlora_mlx.errors import Cancelled, EngineClosed, MemloraError
 from memlora_mlx.records import Activity, Completion, Priority, Request
 from memlora_mlx.serve import connection
 from memlora_mlx.serve.connection import ConnectionLost, NotRunning
+from memlora_mlx.streaming import streamed
 
 if TYPE_CHECKING:
     import numpy as np
@@ -121,16 +121,7 @@ class ResidentEngine:
         return self.submit(request, on_text=on_text).result()
 
     def stream(self, request: Request, *, cancelled: threading.Event | None = None) -> Generator[str, None, Completion]:
-        pieces: queue.SimpleQueue[str | None] = queue.SimpleQueue()
-        cancelled = cancelled or threading.Event()
-        answer = self.submit(request, on_text=pieces.put, cancelled=cancelled)
-        answer.add_done_callback(lambda _: pieces.put(None))
-        try:
-            while (piece := pieces.get()) is not None:
-                yield piece
-            return answer.result()
-        finally:
-            cancelled.set()
+        return streamed(lambda give, stop: self.submit(request, on_text=give, cancelled=stop), cancelled)
 
     def embed(self, texts: Sequence[str], *, query: bool = False) -> NDArray[np.float32]:
         texts = list(texts)

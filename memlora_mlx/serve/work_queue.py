@@ -22,7 +22,7 @@ from typing import Any
 from memlora_mlx.errors import MemloraError, StoreBroken
 from memlora_mlx.files import atomic_write, private_folder
 from memlora_mlx.sealed_files import PLAIN, Sealer
-from memlora_mlx.settings import KEY_FILE, WORK_QUEUE
+from memlora_mlx.settings import WORK_QUEUE, has_key_file
 
 LOCK_FILE = "worker.lock"  # in the folder; held by the process that works it off
 MAX_WAITING = 10_000  # calls; a worker that never runs must not fill the disk
@@ -62,7 +62,7 @@ class WorkQueue:
         path = self.folder / name
         content = json.dumps({"operation": operation, "arguments": dict(arguments)}).encode()
         try:
-            if self._is_encrypted():
+            if has_key_file(self._store):
                 from memlora_mlx.memory.store.keys import key_lock
 
                 with key_lock(self._store):
@@ -109,11 +109,8 @@ class WorkQueue:
     def count_failed(self) -> int:
         return len(list(self.failed.glob("*.json")))
 
-    def _is_encrypted(self) -> bool:
-        return (self._store / KEY_FILE).exists()
-
     def _sealer(self) -> Sealer:
-        if not self._is_encrypted():
+        if not has_key_file(self._store):
             return PLAIN
         from memlora_mlx.memory.store.keys import sealer_of  # here: a hook has no use for SQLite otherwise
 

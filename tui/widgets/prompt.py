@@ -282,14 +282,15 @@ class History:
         text = screen_text(text, keep_secrets=self._keep_secrets).text
         if text and text != (self._lines[-1] if self._lines else None):
             self._lines.append(text)
-            if self._file is None:
-                self._at = len(self._lines)
-                return
+            self._append(text)
+        self._at = len(self._lines)
+
+    def _append(self, text: str) -> None:
+        if self._file is not None:
             with contextlib.suppress(OSError):
                 self._file.parent.mkdir(parents=True, exist_ok=True)
                 with JsonLines(self._file) as file:
                     file.append(text)
-        self._at = len(self._lines)
 
     def earlier(self, current: str) -> str | None:
         if self._at == 0:

@@ -11,7 +11,6 @@ While the database is copied no other process can open the store; SQLite's own l
 from __future__ import annotations
 
 import contextlib
-import os
 import secrets
 import shutil
 import sqlite3
@@ -23,7 +22,7 @@ from pathlib import Path
 
 from memlora_mlx.errors import StoreBroken, StoreBusy, StoreError, UsageError
 from memlora_mlx.extras import require
-from memlora_mlx.files import replace_file
+from memlora_mlx.files import new_private_file, replace_file
 from memlora_mlx.memory.store import checksums, encrypted_sqlite
 from memlora_mlx.memory.store.backups import backup_files
 from memlora_mlx.memory.store.database import Database, prepare_connection, translated_errors
@@ -42,7 +41,7 @@ from memlora_mlx.memory.store.keys import (
     write_key_file,
 )
 from memlora_mlx.sealed_files import PLAIN, Sealer
-from memlora_mlx.settings import WORK_QUEUE
+from memlora_mlx.settings import KEY_FILE, WORK_QUEUE
 
 _SCRATCH = ".saving-convert-"
 _WAIT_SECONDS = 5.0  # for commands that end soon
@@ -199,7 +198,7 @@ def _check(connection: sqlite3.Connection, path: Path) -> None:
 
 def _replace(connection: sqlite3.Connection, path: Path, key: bytes | None) -> None:
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=_SCRATCH) as scratch:
-        made = _empty_file(Path(scratch, DATABASE))
+        new_private_file(made := Path(scratch, DATABASE))
         encrypted_sqlite.export_from(connection, made, key)
         with contextlib.closing(encrypted_sqlite.open_with(made, key)) as copied:
             prepare_connection(copied)
@@ -209,11 +208,6 @@ def _replace(connection: sqlite3.Connection, path: Path, key: bytes | None) -> N
             # No process that opens it writes a journal of another kind, which would lie where ours is deleted.
             copied.execute("PRAGMA journal_mode = WAL")
         replace_file(made, path)
-
-
-def _empty_file(path: Path) -> Path:
-    os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_NOFOLLOW, 0o600))
-    return path
 
 
 def _counts(connection: sqlite3.Connection) -> dict[str, int]:
@@ -303,7 +297,7 @@ def _convert_copy(path: Path, keys: StoreKeys) -> None:
     if present == wanted:
         return
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=_SCRATCH) as scratch:
-        made = _empty_file(Path(scratch, path.name))
+        new_private_file(made := Path(scratch, path.name))
         encrypted_sqlite.export(path, present, made, wanted)
         replace_file(made, path)
 
@@ -319,7 +313,7 @@ def describe(folder: Path) -> str:
         "rekeying": "is getting another key",
         "decrypting": "is being decrypted",
     }
-    where = "in the system's keyring" if file.kind == "keyring" else f"in {folder / 'key.json'}, under a passphrase"
+    where = "in the system's keyring" if file.kind == "keyring" else f"in {folder / KEY_FILE}, under a passphrase"
     return (
         f"The store {doing[file.state]} with SQLCipher {encrypted_sqlite.cipher_version()} and, for pictures and indexes,"
         f" AES-256-GCM. Its key is {where}."

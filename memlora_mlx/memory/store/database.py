@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from memlora_mlx.errors import StoreBroken, StoreBusy, StoreError, StoreFull, StoreReadOnly, StoreTooNew
-from memlora_mlx.files import private_folder
+from memlora_mlx.files import new_private_file, private_folder
 from memlora_mlx.memory.store import checksums, encrypted_sqlite
 from memlora_mlx.memory.store.keys import StoreKeys, database_keys
 from memlora_mlx.memory.store.schema import MIGRATIONS, WITH_CHECKSUMS
@@ -267,7 +267,7 @@ def copy_database(source: sqlite3.Connection, path: Path, keys: StoreKeys | None
     Args:
         keys: of the store; the copy is encrypted where it has some.
     """
-    os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_NOFOLLOW, 0o600))
+    new_private_file(path)
     if keys is not None and isinstance(source, sqlite3.Connection):  # a plain copy, from before the encryption
         file = Path(source.execute("PRAGMA database_list").fetchone()[2])
         encrypted_sqlite.export(file, None, path, keys.database_keys[0])

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from memlora_mlx.files import new_private_file
 from memlora_mlx.memory import inputs
 from memlora_mlx.memory.store import checksums
 from memlora_mlx.memory.store.checksums import Table, checked_tables
@@ -92,7 +92,7 @@ def salvage_rows(source: sqlite3.Connection, path: Path, key_folder: Path) -> Sa
     """
     prepare_connection(source)
     source.text_factory = lambda data: data.decode("utf-8", "surrogateescape")
-    os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_NOFOLLOW, 0o600))
+    new_private_file(path)
     made = Database(path, key_folder=key_folder)
     made.close()
     report = SalvageReport()

@@ -44,6 +44,7 @@ from memlora_mlx.memory.store.converting import finish_conversion
 from memlora_mlx.memory.store.database import BUSY_SECONDS, Database
 from memlora_mlx.memory.store.exchanges import delete_conversations, insert_if_new
 from memlora_mlx.memory.store.images import ImageStore, erase_released_images
+from memlora_mlx.memory.store.keys import DATABASE
 from memlora_mlx.memory.store.owner_indexes import current_indexes
 from memlora_mlx.memory.store.transactions import Transaction
 from memlora_mlx.records import Exchange, MemoryRecord, Neighbour, Scope
@@ -107,7 +108,7 @@ class Store:
         busy_seconds: float = BUSY_SECONDS,
     ) -> None:
         self.folder, self.expected_embedding, self.clock = folder, embedding, clock
-        self.database = Database(folder / "memories.db", create=create, busy_seconds=busy_seconds)
+        self.database = Database(folder / DATABASE, create=create, busy_seconds=busy_seconds)
         self._backups = DailyBackups(self.database, is_on=daily_backups)
         try:
             sealer = finish_conversion(self.database)
