@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from cli_home import store_contents
-from pilots import run_app, text_of, wait_until, wait_until_loaded
+from pilots import SECONDS, run_app, text_of, wait_until, wait_until_loaded
 from textual.events import Key, Paste
 from textual.pilot import Pilot
 from textual.widgets import TextArea
@@ -45,7 +45,7 @@ def home(tiny_home: Path, varied_student: Path, monkeypatch: pytest.MonkeyPatch)
 
 @pytest.fixture
 def talkative(home: Path, tiny_student: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A student that writes on and on, and no faster than a real one: a reply must not end before a busy test can stop it."""
+    """A student whose replies last until they are stopped, however long a busy test takes to do it."""
     monkeypatch.setenv("MEMLORA_STUDENT", str(tiny_student))
     monkeypatch.setattr("memlora_mlx.memory.chat.REPLY_TOKENS", 3000)
     # Random weights go in circles at once; a reply that lasts needs them not to be cut off.
@@ -56,7 +56,8 @@ def talkative(home: Path, tiny_student: Path, monkeypatch: pytest.MonkeyPatch) -
     def slowly(chat: Chat, text: str, *, cancelled: threading.Event, **rest: Any) -> Generator[str]:
         for piece in reply(chat, text, cancelled=cancelled, **rest):
             yield piece
-            cancelled.wait(0.05)
+            cancelled.wait(0.05)  # no faster than a real student
+        cancelled.wait(SECONDS)
 
     monkeypatch.setattr(Chat, "reply", slowly)
 
