@@ -19,6 +19,7 @@ from memlora_mlx.settings import APP_HISTORY, Settings
 from memlora_mlx.text import printable, printable_line
 from memlora_mlx.tui.chat_controller import ChatController, ChatTurn
 from memlora_mlx.tui.commands import parse
+from memlora_mlx.tui.key_names import key_name
 from memlora_mlx.tui.memory_editor import MemoryEditor
 from memlora_mlx.tui.screens.chat_conversation import ChatConversation
 from memlora_mlx.tui.screens.conversation_keys import ConversationKeys
@@ -32,10 +33,11 @@ from memlora_mlx.tui.widgets.prompt import History, Prompt, PromptBox
 WELCOME = """\
 Tell me about yourself, or ask about something you told me before.
 
-What you say is stored on this machine and nowhere else. The panel on the right (Ctrl+O) lists the memories of each \
+What you say is stored on this machine and nowhere else. The panel on the right ({panel}) lists the memories of each \
 reply: open, edit, delete or undo them there.
 
-/  commands      Ctrl+P  palette      F1  help      Ctrl+Q  quit"""
+/  commands      Ctrl+P  palette      {help}  help      {quit}  quit"""
+WELCOME_KEYS = {"panel": ("chat.panel", "ctrl+o"), "help": ("app.help", "f1"), "quit": ("app.quit", "ctrl+q")}
 OPEN_DELAY = 0.05  # seconds after the first frame
 ECHO_SECONDS = 0.15  # after which a message is shown although it is not stored yet, as while the store is being opened
 READABLE_SHARE = 0.7  # of the context that one message may take in a reply's prompt: see `memlora_mlx.memory.chat`
@@ -57,7 +59,7 @@ class ChatScreen(ConversationKeys):
 
     def compose_body(self) -> Iterable[Widget]:
         history = _typed_before(self.backend.settings)
-        log = VerticalScroll(Static(WELCOME, id="welcome", markup=False), id="log", can_focus=False)
+        log = VerticalScroll(Static(welcome({}), id="welcome", markup=False), id="log", can_focus=False)
         yield Horizontal(
             Vertical(
                 log,
@@ -248,6 +250,10 @@ class ChatScreen(ConversationKeys):
 
     # ------------------------------------------------------------------ keys
 
+    def show_keys(self, keymap: Mapping[str, str]) -> None:
+        """Name the user's own keys in the words of an empty conversation."""
+        self.query_one("#welcome", Static).update(welcome(keymap))
+
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         if action == "stop_reply":
             return self.controller.stop is not None
@@ -290,6 +296,12 @@ class ChatScreen(ConversationKeys):
             at = views.index(self.focused) + (1 if event.key == "down" else -1)
             (views[at] if 0 <= at < len(views) else self.prompt if at >= len(views) else views[0]).focus()
             event.stop()
+
+
+def welcome(keymap: Mapping[str, str]) -> str:
+    """The words of an empty conversation, with the keys that the user's keymap has."""
+    keys = {name: key_name(keymap.get(id_, key).split(",")[0]) for name, (id_, key) in WELCOME_KEYS.items()}
+    return WELCOME.format(**keys)
 
 
 def _withheld(counts: Mapping[str, int]) -> str:
