@@ -16,7 +16,7 @@ from textual import events
 from textual.app import SystemCommand
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
-from textual.widgets import TextArea
+from textual.widgets import Static, TextArea
 
 from memlora_mlx.errors import ModelMissing, UsageError
 from memlora_mlx.settings import Settings
@@ -108,8 +108,10 @@ class MemloraApp(BaseApp):
         else:
             if keymap:
                 self.set_keymap(keymap)
+                from memlora_mlx.tui.screens.chat import welcome
+
                 for screen in self._chat_screens():
-                    screen.show_keys(keymap)
+                    screen.query_one("#welcome", Static).update(welcome(keymap))
 
     def load_models(self) -> None:
         gc.enable()

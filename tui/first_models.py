@@ -42,9 +42,9 @@ def facts_about(model: CatalogModel) -> str:
     """Name, size of the download and on the disk, and licence in one line."""
     parts = [model.name]
     if model.download_bytes:
-        parts.append(f"{format_bytes(model.download_bytes)} to download")
+        parts.append(f"download {format_bytes(model.download_bytes)}")
     if model.disk_bytes:
-        parts.append(f"{format_bytes(model.disk_bytes)} on the disk")
+        parts.append(f"disk {format_bytes(model.disk_bytes)}")
     return ", ".join([*parts, *([f"licence {model.licence}"] if model.licence else [])])
 
 

@@ -253,9 +253,7 @@ class Chat:
         if is_question(asked) and (claim := to_first_person(told)) is not None:
             asked, told = claim, f"Noted: {told}"
         return tuple(
-            Message(role, text, who)
-            for role, text, who in (("user", asked, USER), ("assistant", told, ASSISTANT))
-            if text
+            each for each in (Message("user", asked, USER), Message("assistant", told, ASSISTANT)) if each.text
         )
 
     def list_memories(self, limit: int = 20) -> list[MemoryRecord]:

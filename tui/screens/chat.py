@@ -250,10 +250,6 @@ class ChatScreen(ConversationKeys):
 
     # ------------------------------------------------------------------ keys
 
-    def show_keys(self, keymap: Mapping[str, str]) -> None:
-        """Name the user's own keys in the words of an empty conversation."""
-        self.query_one("#welcome", Static).update(welcome(keymap))
-
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         if action == "stop_reply":
             return self.controller.stop is not None

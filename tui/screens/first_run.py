@@ -150,7 +150,7 @@ class FirstRunScreen(ModalScreen[bool | None]):
                 self._start()
             else:
                 self._set_phase("ready")
-                self._say(READY.format(panel=key_name(self.app._keymap.get("chat.panel", "ctrl+o").split(",")[0])))
+                self.say_ready()
                 self.memlora.load_models()
             return
         self._set_phase("offer")
@@ -159,6 +159,11 @@ class FirstRunScreen(ModalScreen[bool | None]):
         else:
             self._say(f"✗ {job.failure_reason()}\nPress Enter to try again.")
             self.memlora.log.error(MemloraError(job.failure_reason()))
+
+    def say_ready(self) -> None:
+        """Say what to do now, with the user's own key of the panel."""
+        panel = self.app._keymap.get("chat.panel", "ctrl+o")  # Textual has no other way to ask for it
+        self._say(READY.format(panel=key_name(panel.split(",")[0])))
 
     def _say(self, words: str) -> None:
         self.query_one("#says", Static).update(Content(words))
