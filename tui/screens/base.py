@@ -37,6 +37,9 @@ class MainScreen(Screen[None]):
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-wide")]  # noqa: RUF012 - as Textual declares it
 
     def compose(self) -> ComposeResult:
+        # Textual sets it with the first resize, and then works out the styles of all parts once more.
+        fitting = [name for least, name in self.HORIZONTAL_BREAKPOINTS if least <= self.app.size.width]
+        self.add_class(fitting[-1], update=False)
         yield Navigation(self.NAME.lower())
         yield Static("", markup=False, id="too-small")
         with Container(id="body"):
