@@ -58,7 +58,7 @@ class Database:
         with translated_errors(path):
             if not path.is_file():
                 if not create:
-                    raise StoreError(f"no memory store at {path.parent}; make one with `memlora ingest FILE`")
+                    require_database(path)
                 private_folder(path.parent)  # memories are nobody else's business
                 os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))  # SQLite gives its other files the same mode
             while not self._open():
@@ -247,6 +247,12 @@ class Database:
                 if _primary(error) != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
                     raise
                 time.sleep(0.02)
+
+
+def require_database(path: Path) -> None:
+    """Raises StoreError: there is no such file."""
+    if not path.is_file():
+        raise StoreError(f"no memory store at {path.parent}; make one with `memlora ingest FILE`")
 
 
 def open_unchanging(path: Path, keys: StoreKeys | None) -> sqlite3.Connection:
