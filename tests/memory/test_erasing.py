@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import html
 import json
+import shutil
 import sqlite3
 import zlib
 from collections.abc import Callable, Iterator
@@ -24,6 +26,7 @@ from memlora_mlx.memory.changes import Add
 from memlora_mlx.memory.erasing import Selection, erase
 from memlora_mlx.memory.retrieval.indexes import OwnerIndexes
 from memlora_mlx.memory.retrieval.tables import MESSAGES
+from memlora_mlx.memory.store import backups
 from memlora_mlx.memory.store.backups import back_up, backup_files, read_backups
 from memlora_mlx.memory.store.conversations import list_conversations, read_turns, save_question, save_reply
 from memlora_mlx.memory.store.integrity import check_store
@@ -378,6 +381,41 @@ def test_another_reader_delays_the_end_and_is_named(memory: Memory, secret: str)
         store.database.connection().execute("PRAGMA busy_timeout = 10")
         with pytest.raises(StoreError, match="another process is reading"):
             memory.erase(secret)
+    memory.erase(secret)
+    assert traces(memory.workspace.settings.home) == []
+
+
+def test_a_reader_of_a_cache_delays_the_end_and_is_named(
+    memory: Memory, secret: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = memory.workspace.settings.home
+    monkeypatch.setattr("memlora_mlx.memory.traces.BUSY_SECONDS", 0.05)
+    with closing(sqlite3.connect(home / "bench/cache/v1/entries.db")) as reader:  # as a benchmark that runs
+        reader.execute("BEGIN")
+        reader.execute("SELECT * FROM entries").fetchone()
+        for _ in range(2):  # also when only the journal has the words
+            with pytest.raises(StoreError, match=r"another process is reading .*entries\.db"):
+                memory.erase(secret)
+        assert FACT in what_stays(memory) or len(what_stays(memory)) == 2  # the store still knows what was meant
+        reader.rollback()
+        memory.erase(secret)
+        assert traces(home) == [] and is_whole(memory)
+
+
+def test_a_backup_that_gets_its_name_meanwhile_goes_too(
+    memory: Memory, secret: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, listed = memory.workspace.store.folder, backups.backup_files
+    (folder / "backups/.saving-y").mkdir()
+    shutil.copyfile(folder / "backups/2026-01-02.db", folder / "backups/.saving-y/2026-01-03.db")
+
+    def list_and_rename(of: Path) -> list[Path]:  # another process ends its backup right after the files were listed
+        found = listed(of)
+        with contextlib.suppress(FileNotFoundError):
+            (folder / "backups/.saving-y/2026-01-03.db").rename(folder / "backups/2026-01-03.db")
+        return found
+
+    monkeypatch.setattr(backups, "backup_files", list_and_rename)
     memory.erase(secret)
     assert traces(memory.workspace.settings.home) == []
 

@@ -18,6 +18,15 @@ from memlora_mlx.memory.store import checksums, encrypted_sqlite
 from memlora_mlx.memory.store.keys import StoreKeys, database_keys
 from memlora_mlx.memory.store.schema import MIGRATIONS, WITH_CHECKSUMS
 
+# Errors that say nothing against the file.
+PASSING = (
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_PERM,
+    sqlite3.SQLITE_CANTOPEN,
+)
 BUSY_SECONDS = 60.0
 CLOSE_SECONDS = 10.0
 CHECKED_BYTES = 64_000_000  # of a database: checking the rows of a larger copy takes more than a second

@@ -8,21 +8,22 @@ other, so that whoever opens one has both.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import secrets
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
-from memlora_mlx.errors import StoreBroken, StoreLocked
+from memlora_mlx.errors import StoreBroken, StoreBusy, StoreLocked
 from memlora_mlx.extras import require
-from memlora_mlx.files import atomic_write
+from memlora_mlx.files import atomic_write, remove_file
 from memlora_mlx.memory.store.encrypted_sqlite import is_plain
 from memlora_mlx.memory.store.passphrases import PASSPHRASE, TRIES, ask, can_ask, from_environment, prepared
 from memlora_mlx.sealed_files import PLAIN, Sealer, derived_key
@@ -30,6 +31,7 @@ from memlora_mlx.settings import KEY_FILE
 
 DATABASE = "memories.db"
 SERVICE = "memlora"  # in the keyring
+REPLACING_SECONDS = 5.0  # how long one command waits for another that replaces the database
 _FORMAT = 1
 # Argon2id as RFC 9106 recommends it where 2 GiB are too much: 64 MiB, 3 passes, 4 lanes.
 _MEMORY, _PASSES, _LANES = 65536, 3, 4
@@ -90,9 +92,9 @@ def read_key_file(folder: Path) -> KeyFile | None:
 
 
 def write_key_file(folder: Path, file: KeyFile | None) -> None:
-    """Replace the key file of a store in one step; None removes it."""
+    """Replace the key file of a store in one step, on the disk when this returns; None removes it."""
     if file is None:
-        (folder / KEY_FILE).unlink(missing_ok=True)
+        remove_file(folder / KEY_FILE)
         return
     said = {"format": _FORMAT, "state": file.state, "keys": list(file.slots), "links": list(file.links)}
     atomic_write(folder / KEY_FILE, json.dumps(said, indent=1) + "\n")
@@ -138,6 +140,24 @@ def sealer_of(folder: Path) -> Sealer:
 def key_lock(folder: Path) -> FileLock:
     """Held by whoever changes the key of a store, and while something is written under it without the store being open."""
     return FileLock(folder / "key.lock", mode=0o600)
+
+
+@contextlib.contextmanager
+def replacing(folder: Path) -> Iterator[None]:
+    """Held by whoever puts another database in the place of a store's: two at once would undo what the other does.
+
+    SQLite's own lock is not enough, for it is on the file that is replaced.
+
+    Raises:
+        StoreBusy: another process holds it.
+    """
+    try:
+        with FileLock(folder / "replace.lock", timeout=REPLACING_SECONDS, mode=0o600):
+            yield
+    except Timeout as error:
+        raise StoreBusy(
+            f"another process encrypts, decrypts or restores the store in {folder}; wait for it to end"
+        ) from error
 
 
 def remember(folder: Path, keys: StoreKeys) -> None:

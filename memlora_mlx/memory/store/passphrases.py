@@ -12,6 +12,7 @@ import sys
 import unicodedata
 
 from memlora_mlx.errors import StoreLocked, UsageError
+from memlora_mlx.text import well_formed
 
 PASSPHRASE = "MEMLORA_PASSPHRASE"
 NEW_PASSPHRASE = "MEMLORA_NEW_PASSPHRASE"
@@ -31,7 +32,7 @@ def from_environment(variable: str) -> str | None:
         StoreLocked: it is not UTF-8.
     """
     given = os.environ.get(variable)
-    if given and any("\ud800" <= letter <= "\udfff" for letter in given):  # how Python shows other bytes
+    if given and well_formed(given) != given:  # Python shows other bytes as surrogates
         raise StoreLocked(f"{variable} is not text in UTF-8; set it to a passphrase in UTF-8")
     return given or None
 
