@@ -18,7 +18,7 @@ from pathlib import Path
 
 from memlora_mlx.errors import StoreBusy, StoreError
 from memlora_mlx.files import atomic_write, is_scratch
-from memlora_mlx.json_lines import JsonLines, read_json_lines
+from memlora_mlx.json_lines import JsonLines, held, read_json_lines
 from memlora_mlx.memory.queue_traces import goes_as_a_whole, is_call, sweep_call
 from memlora_mlx.memory.store.backups import backup_folder
 from memlora_mlx.memory.store.database import open_unchanging
@@ -190,17 +190,18 @@ def _is_ours(home: Path, path: Path) -> bool:
 
 
 def _sweep_lines(path: Path, texts: ErasedTexts, found: Traces, *, dry_run: bool) -> None:
-    lines = path.read_bytes().splitlines(keepends=True)
-    kept = [line for line in lines if not texts.found_in(line.decode("utf-8", "replace"))]
-    if len(kept) == len(lines):
-        return
-    found.lines[path] = len(lines) - len(kept)
-    if dry_run:
-        return
-    if kept:
-        atomic_write(path, b"".join(kept))
-    else:
-        path.unlink()
+    with path.open("rb") as file, held(file):  # a process that adds lines, such as `memlora teach`, loses none
+        lines = file.read().splitlines(keepends=True)
+        kept = [line for line in lines if not texts.found_in(line.decode("utf-8", "replace"))]
+        if len(kept) == len(lines):
+            return
+        found.lines[path] = len(lines) - len(kept)
+        if dry_run:
+            return
+        if kept:
+            atomic_write(path, b"".join(kept))
+        else:
+            path.unlink()
 
 
 def _sweep_database(path: Path, texts: ErasedTexts, found: Traces, *, dry_run: bool) -> None:

@@ -21,6 +21,7 @@ from image_files import encoded
 from PIL import Image as Picture
 
 from memlora_mlx.errors import MemoryNotFound, StoreError, UsageError
+from memlora_mlx.json_lines import JsonLines, read_json_lines
 from memlora_mlx.memory.api import Memory
 from memlora_mlx.memory.changes import Add
 from memlora_mlx.memory.erasing import Selection, erase
@@ -400,6 +401,22 @@ def test_a_reader_of_a_cache_delays_the_end_and_is_named(
         reader.rollback()
         memory.erase(secret)
         assert traces(home) == [] and is_whole(memory)
+
+
+def test_who_adds_lines_during_an_erasing_loses_none(memory: Memory, secret: str) -> None:
+    examples = memory.workspace.settings.home / "teacher/update/gpt.jsonl"
+    whole = memory.workspace.settings.home / "teacher/update/other.jsonl"
+    with JsonLines(examples) as teacher, JsonLines(whole) as other:  # as `memlora teach` that runs
+        other.append({"text": FACT})
+        memory.erase(secret)
+        teacher.append({"text": "an answer that was paid for"})
+        other.append({"text": "another one"})
+    assert [line.get("text") for line in read_json_lines(examples)] == [
+        "Nothing of that",
+        "an answer that was paid for",
+    ]
+    assert list(read_json_lines(whole)) == [{"text": "another one"}]
+    assert traces(memory.workspace.settings.home) == []
 
 
 def test_a_backup_that_gets_its_name_meanwhile_goes_too(

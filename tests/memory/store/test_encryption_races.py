@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from bit_flips import SPACE, make_store
 
-from memlora_mlx.errors import StoreBusy, StoreError, UsageError
+from memlora_mlx.errors import StoreBusy, StoreError, StoreLocked, UsageError
 from memlora_mlx.memory.encryption import plain_files
 from memlora_mlx.memory.store import keys
 from memlora_mlx.memory.store.backups import back_up, read_backups
@@ -22,6 +22,9 @@ from memlora_mlx.memory.store.converting import encrypt_store, rekey_store
 from memlora_mlx.memory.store.integrity import check_store
 from memlora_mlx.memory.store.restoring import choose_backup, restore_backup
 from memlora_mlx.memory.store.store import Store
+from memlora_mlx.serve import work_queue
+from memlora_mlx.serve.work_queue import WorkQueue
+from memlora_mlx.settings import has_key_file
 
 pytest.importorskip("sqlcipher3")
 NOW = datetime(2026, 11, 29, 12, tzinfo=UTC)
@@ -87,6 +90,25 @@ def test_what_begins_during_an_encryption_undoes_nothing_of_it(folder: Path, riv
     keys._opened.clear()
     assert texts(folder) == before
     assert [each.problem for each in read_backups(folder)] == [None] and plain_files(folder.parent)[0] == []
+
+
+def test_what_is_queued_at_the_moment_of_an_encryption_is_not_left_plain(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encrypt_store(folder, "secret", lambda step: None)
+    answers = [False]  # to the first look: then the key file comes
+    monkeypatch.setattr(work_queue, "has_key_file", lambda of: answers.pop() if answers else has_key_file(of))
+    queue = WorkQueue(folder.parent)
+    path = queue.put("add", {"messages": "Quibblefrotz"})
+    assert b"Quibblefrotz" not in path.read_bytes()
+    call = queue.next()
+    assert call is not None and call.arguments == {"messages": "Quibblefrotz"}
+    keys._opened.clear()
+    monkeypatch.setenv("MEMLORA_PASSPHRASE", "wrong")
+    answers.append(False)
+    with pytest.raises(StoreLocked):
+        queue.put("add", {"messages": "Zanzibar"})
+    assert not [each for each in queue.folder.rglob("*") if each.is_file() and b"Zanzibar" in each.read_bytes()]
 
 
 @pytest.mark.parametrize("command", ["encrypt", "rekey"])
