@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from datetime import timedelta
 
 from memlora_mlx.memory.contradictions import amounts, replaces
-from memlora_mlx.memory.retrieval.lexical import sentences
+from memlora_mlx.memory.retrieval.lexical import content_words, sentences
 from memlora_mlx.memory.stages import UpdateAnswer, UpdateOperation
 from memlora_mlx.records import Exchange, MemoryRecord
 
@@ -19,9 +19,11 @@ SAME_TALK = timedelta(hours=6)
 
 # What ends without anything new in its place.
 _WITHDRAWS = re.compile(
-    r"\b(?:no longer|any ?more|any longer|not|\w+n['’]t|will never|call(?:s|ed)? (?:it )?off|cancel(?:s|led|ed)?|drop(?:s|ped)?|scrapped|g[ai]ve[sn]? (?:up|away)|g[ai]ve[sn]? .* away|threw|thrown|taken out|let .* go|given up|quit"
-    r"|stop(?:s|ped)|ended|over|off|sold|lost|left|broke up|split up|moved (?:away|out)|died|dead|gone|rid of|tired of|done with"
-    r"|used to|forgets?|forgot|forgotten|erased?|deleted?|removed?|took back|withdrew|withdrawn|closed|ran out|no more|without)\b",
+    r"\b(?:no longer|any ?more|any longer|not|\w+n['’]t|will never|cancel(?:s|led|ed)?|drop(?:s|ped)?|scrapped|quit|stop(?:s|ped)|ended"
+    r"|g[ai]ve[sn]? (?:up|away)|g[ai]ve[sn]? .* away|given up|threw|thrown|taken out|let .* go|call(?:s|ed)? (?:.{0,20} )?off|broken? off"
+    r"|(?:is|are|was|been|['’]s) over|fell through|sold|lost|left|broke up|split up|moved (?:away|out)|died|dead|gone|rid of"
+    r"|(?:tired|enough) of|done with|used to|instead|rather than|forgets?|forgot|forgotten|erased?|deleted?|removed?|took back|withdrew"
+    r"|withdrawn|closed|r[au]n out|no more|without)\b",
     re.IGNORECASE,
 )
 
@@ -37,8 +39,8 @@ def with_replacements(
 
     - A fact that it adds, or does nothing with, becomes the new text of the nearest memory that it replaces (see `replaces`)
       and that the answer leaves alone. A memory that was said after the exchange stays, as it is the newer one.
-    - A single fact for which it deletes a memory, and which does not say that something is over, becomes that memory's new
-      text: it would be lost.
+    - A memory is not deleted for a single fact that can be true beside it, where neither the fact nor the owner's words say that
+      something is over. If the fact has most of its words, it becomes its new text.
     - A fact that it does nothing with is added if it has a number or a day that none of the memories has.
 
     Args:
@@ -52,26 +54,53 @@ def with_replacements(
         if any(each.event == "UPDATE" and each.text == fact for each in operations):
             continue
         touched = {each.memory_index for each in operations}
-        replaced = next(
-            (
-                number
-                for number, memory in enumerate(memories)
-                if number not in touched
-                and not _is_later(memory, exchange)
-                and replaces(fact, memory.text, similarity, said=said, is_recent=_is_recent(memory, exchange))
-            ),
-            None,
-        )
+        untrue = [
+            number
+            for number, memory in enumerate(memories)
+            if not _is_later(memory, exchange)
+            and replaces(fact, memory.text, similarity, said=said, is_recent=_is_recent(memory, exchange))
+        ]
+        replaced = next((number for number in untrue if number not in touched), None)
         is_written = any(each.text == fact and each.event == "ADD" for each in operations)
         if replaced is not None:
             operations = [each for each in operations if (each.event, each.text) != ("ADD", fact)]
             operations.append(UpdateOperation("UPDATE", fact, replaced))
-        elif not is_written and len(facts) == 1 and [each.event for each in operations] == ["DELETE"]:
-            if not _WITHDRAWS.search(fact):
-                operations = [UpdateOperation("UPDATE", fact, operations[0].memory_index)]
-        elif not is_written and not operations and _is_new_amount(fact, memories):
+        elif len(facts) == 1:
+            operations = _without_losses(operations, fact, memories, said, untrue)
+        if not is_written and not operations and _is_new_amount(fact, memories):
             operations.append(UpdateOperation("ADD", fact))
     return UpdateAnswer(tuple(operations), answer.rejected)
+
+
+def _without_losses(
+    operations: Sequence[UpdateOperation],
+    fact: str,
+    memories: Sequence[MemoryRecord],
+    said: Sequence[str],
+    untrue: Sequence[int],
+) -> list[UpdateOperation]:
+    """The operations that one fact is behind, with nothing deleted that it does not end.
+
+    Args:
+        said: the owner's sentences.
+        untrue: the memories that cannot be true beside the fact.
+    """
+    is_written = any(each.event != "DELETE" and each.text == fact for each in operations)
+    kept: list[UpdateOperation] = []
+    for each in operations:
+        if each.event != "DELETE" or each.memory_index is None or each.memory_index in untrue:
+            kept.append(each)
+            continue
+        memory = content_words(memories[each.memory_index].text)
+        if _WITHDRAWS.search(fact) or any(_WITHDRAWS.search(text) and content_words(text) & memory for text in said):
+            kept.append(each)
+        elif not is_written:
+            is_written, new = True, content_words(fact)
+            says_it_too = 2 * len(new & memory) > len(memory)
+            kept.append(
+                UpdateOperation("UPDATE", fact, each.memory_index) if says_it_too else UpdateOperation("ADD", fact)
+            )
+    return kept
 
 
 def _is_new_amount(fact: str, memories: Sequence[MemoryRecord]) -> bool:

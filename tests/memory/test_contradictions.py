@@ -175,11 +175,17 @@ CODEINE, NEVER = "The medicine that User must never be given is codeine", "User 
         (CODEINE, NEVER, [UpdateOperation("DELETE", NEVER, 0)], {("UPDATE", CODEINE, 0)}),
         ("User no longer likes tea", TEA, [UpdateOperation("DELETE", TEA, 0)], {("DELETE", TEA, 0)}),
         ("User gave the parrot away", "User has a parrot", [UpdateOperation("DELETE", "", 0)], {("DELETE", "", 0)}),
+        (
+            "User broke a wrist",
+            "User's wrist watch is from Porto",
+            [UpdateOperation("DELETE", "", 0)],
+            {("ADD", "User broke a wrist", None)},
+        ),
         ("User meets Ann on Tuesday", "User met Ann on Monday", [], {("ADD", "User meets Ann on Tuesday", None)}),
         ("User met Ann on that Monday", "User met Ann on Monday", [], set()),
     ],
 )
-def test_a_fact_that_ends_nothing_is_not_lost(
+def test_a_fact_that_ends_nothing_deletes_nothing_and_is_not_lost(
     fact: str, old: str, student: list[UpdateOperation], right: set[tuple[object, ...]]
 ) -> None:
     exchange = Exchange("k", Scope(user_id="me"), (Message("user", fact),), DAY + timedelta(days=1), "chat", 0)
