@@ -8,12 +8,14 @@ import pty
 import select
 import subprocess
 import sys
+import termios
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Self
 
-CTRL_C, CTRL_D, CTRL_Q = b"\x03", b"\x04", b"\x11"
+CTRL_C, CTRL_D, CTRL_Q, CTRL_R, ESCAPE = b"\x03", b"\x04", b"\x11", b"\x12", b"\x1b"
+F2, F3, F7 = b"\x1bOQ", b"\x1bOR", b"\x1b[18~"
 SECONDS = 60.0  # until the command is given up
 # In a new session, the first terminal that a process opens becomes its own, on any system with TIOCSCTTY too.
 _BEGIN = """
@@ -29,13 +31,14 @@ class PseudoTerminal:
     Args:
         environ: all of its environment.
         arguments: of `memlora`.
+        size: rows and columns.
     """
 
-    def __init__(self, environ: Mapping[str, str], *arguments: object, command: Sequence[str] = ()) -> None:
+    def __init__(self, environ: Mapping[str, str], *arguments: object, size: tuple[int, int] = (24, 80)) -> None:
         self._ours, theirs = pty.openpty()
-        program = command or ("-m", "memlora_mlx")
+        termios.tcsetwinsize(theirs, size)
         self._process = subprocess.Popen(
-            [sys.executable, "-c", _BEGIN, *program, *map(str, arguments)],
+            [sys.executable, "-c", _BEGIN, "-m", "memlora_mlx", *map(str, arguments)],
             env={"TERM": "xterm", **environ},
             stdin=theirs,
             stdout=theirs,
