@@ -93,6 +93,14 @@ def test_without_the_passphrase_there_is_one_line_and_nothing_changes(
     assert {path: path.read_bytes() for path in files} == files
 
 
+def test_the_doctor_asks_once_and_goes_on_without(encrypted: Path, environ: dict[str, str]) -> None:
+    with PseudoTerminal(environ, "doctor") as terminal:
+        for _ in range(3):
+            terminal.answer(OLD, "x")
+        code, said = terminal.end()
+    assert code == 1 and said.count(OLD) == 3 and said.count("PROBLEM") == 1 and "serve:" in said
+
+
 def test_the_app_opens_after_the_passphrase(encrypted: Path, environ: dict[str, str]) -> None:
     with PseudoTerminal(environ, "chat") as terminal:
         terminal.answer(OLD, WORDS)
