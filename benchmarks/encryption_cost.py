@@ -24,6 +24,7 @@ from memlora_mlx.memory.changes import Add, EmbeddingFingerprint, Vector
 from memlora_mlx.memory.store import keys
 from memlora_mlx.memory.store.converting import decrypt_store, encrypt_store, rekey_store
 from memlora_mlx.memory.store.encrypted_sqlite import cipher_version
+from memlora_mlx.memory.store.passphrases import PASSPHRASE
 from memlora_mlx.memory.store.store import Store
 from memlora_mlx.records import Scope
 
@@ -92,15 +93,15 @@ def main() -> None:
     parser.add_argument("--memories", type=int, default=4000, help="Memories in the store (default: 4000).")
     parser.add_argument("--rounds", type=int, default=60, help="How often each is timed (default: 60).")
     options = parser.parse_args()
-    os.environ[keys.PASSPHRASE] = "a passphrase of six words"
+    os.environ[PASSPHRASE] = "a passphrase of six words"
     with tempfile.TemporaryDirectory() as home:
         folders = {"plain": Path(home, "plain"), "encrypted": Path(home, "encrypted")}
         fill(folders["plain"], options.memories)
         shutil.copytree(folders["plain"], folders["encrypted"])
         with told("encrypt"):
-            encrypt_store(folders["encrypted"], os.environ[keys.PASSPHRASE], lambda step: None)
+            encrypt_store(folders["encrypted"], os.environ[PASSPHRASE], lambda step: None)
         with told("rekey"):
-            rekey_store(folders["encrypted"], os.environ[keys.PASSPHRASE], lambda step: None)
+            rekey_store(folders["encrypted"], os.environ[PASSPHRASE], lambda step: None)
         keys._opened.clear()
         with told("passphrase to key, once in a process"):
             keys.unlock(folders["encrypted"])

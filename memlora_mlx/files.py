@@ -100,6 +100,12 @@ def replace_file(scratch: Path, path: Path) -> None:
     _rename(scratch, path)
 
 
+def remove_file(path: Path) -> None:
+    """Remove a file, if it is there, so that a loss of power does not bring it back."""
+    path.unlink(missing_ok=True)
+    _sync_folder(path.parent)
+
+
 def replace_folder(new: Path, place: Path) -> None:
     """Give a finished folder its final name; the folder that is there is put aside first, and removed afterwards.
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Self, TextIO
+from typing import IO, Any, Self, TextIO
 
 
 class LineTooLong(ValueError):
@@ -43,9 +44,12 @@ class JsonLines:
         self._open.close()
 
     def append(self, value: Any) -> None:
-        """Add a line whole. On an OSError, as of a full disk, nothing of it stays."""
+        """Add a line whole. On an OSError, as of a full disk, nothing of it stays.
+
+        If another process has replaced the file, as an erasing does, the line goes to the new one.
+        """
         line = json_line(value)
-        with self._lock:
+        with self._lock, self._held():
             size = os.fstat(self._file.fileno()).st_size
             try:
                 while line:
@@ -56,6 +60,37 @@ class JsonLines:
                 with contextlib.suppress(OSError):
                     self._file.truncate(size)
                 raise
+
+    @contextlib.contextmanager
+    def _held(self) -> Iterator[None]:
+        while True:
+            with held(self._file):
+                if _is_same(self._file, self.path):
+                    yield
+                    return
+            self._file = self._open.enter_context(self.path.open("ab", buffering=0))
+
+
+@contextlib.contextmanager
+def held(file: IO[bytes]) -> Iterator[None]:
+    """Let nobody append to a file meanwhile: for whoever reads it and puts another one in its place.
+
+    A file system that knows no locks goes without.
+    """
+    with contextlib.suppress(OSError):
+        fcntl.flock(file, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            fcntl.flock(file, fcntl.LOCK_UN)
+
+
+def _is_same(file: IO[bytes], path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except OSError:  # it is not there
+        return False
 
 
 def json_line(value: Any) -> bytes:

@@ -54,7 +54,7 @@ class Settings:
     embedder: str = "all-minilm-l6-v2"
     query_prompt: bool = True  # put the embedder's own query prompt, if it has one, before questions
     experts: str | None = (
-        None  # a folder with one sub-folder per stage; None: those installed or shipped for it; "none"
+        None  # a folder with one sub-folder per stage; None: those installed or shipped for it; "free", "none"
     )
     expert_mode: ExpertMode = "swap"
     protocol: Protocol = "product"  # "paper" turns off what goes beyond the paper

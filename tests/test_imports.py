@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
+import os
+import pty
 import re
+import struct
 import subprocess
 import sys
+import termios
 from pathlib import Path
 
 import grimp
@@ -163,7 +169,7 @@ def test_nobody_imports_the_command_line(module_graph: grimp.ImportGraph) -> Non
 
 
 SLOW = {"mlx", "mlx_lm", "transformers", "textual", "numpy", "huggingface_hub", "usearch", "tokenizers", "llguidance"}
-SLOW |= {"matplotlib", "plotext", "openai", "nltk", "yaml", "mcp", "starlette", "uvicorn", "tomlkit"}
+SLOW |= {"matplotlib", "plotext", "openai", "nltk", "yaml", "mcp", "starlette", "uvicorn", "tomlkit", "pydantic"}
 
 
 def loaded_modules(environ: dict[str, str], *arguments: str) -> set[str]:
@@ -209,8 +215,60 @@ def test_importing_the_package_loads_nothing_slow() -> None:
     assert set(done.stdout.split()) & SLOW == set()
 
 
-def test_the_first_frame_of_the_app_needs_nothing_slow() -> None:
-    modules = f"{ROOT}.cli.app, {ROOT}.tui.app, {ROOT}.tui.screens.chat"
-    script = f"import sys, {modules}; print(*{{name.partition('.')[0] for name in sys.modules}})"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert set(done.stdout.split()) & (SLOW - {"textual"}) == set()
+def test_the_version_loads_no_command() -> None:
+    script = (
+        "import atexit, sys; from memlora_mlx.cli import main; atexit.register(lambda: print(*sys.modules)); main()"
+    )
+    done = subprocess.run([sys.executable, "-c", script, "--version"], capture_output=True, text=True, check=True)
+    names = {name.removeprefix(f"{ROOT}.cli.") for name in done.stdout.split() if name.startswith(f"{ROOT}.cli.")}
+    assert names == {"app", "help", "printing"}
+
+
+# What the first frame needs of memlora. A module that is added here costs every start of the app its time, with all that it
+# imports; most can be imported in the function that uses them.
+FIRST_FRAME = {"cli", "errors", "extras", "json_lines", "private_files", "settings", "text", "tui"}
+FIRST_FRAME |= {f"cli.{name}" for name in ("app", "chat", "console", "help", "options", "printing")}
+FIRST_FRAME |= {
+    f"tui.{name}"
+    for name in (
+        *("app", "backend", "base_app", "chat_controller", "commands", "conversation_queries", "memory_editor"),
+        *("screens", "stylesheet", "terminal_images", "themes", "times", "unsaved", "widgets"),
+        *("screens.base", "screens.chat", "screens.chat_conversation"),
+        *("screens.conversation_keys", "screens.exchange_keys", "screens.panel_keys"),
+        *("widgets.attachment", "widgets.exchange", "widgets.footer", "widgets.memory_item", "widgets.memory_panel"),
+        *("widgets.navigation", "widgets.new_text", "widgets.prompt", "widgets.status"),
+    )
+}
+START = f"""
+import sys
+from pathlib import Path
+from {ROOT}.cli import main
+from {ROOT}.tui.screens.chat import ChatScreen
+
+def note(screen):
+    Path(sys.argv[1]).write_text(" ".join(sys.modules))
+    screen.app.exit()
+
+ChatScreen.open_first_conversation = note  # what the app does first when the first frame is there
+main(["chat"])
+"""
+
+
+def test_the_first_frame_of_the_app_needs_nothing_slow(tmp_path: Path) -> None:
+    """The real command in a terminal of its own, until the first frame is there."""
+    environ = environment(tmp_path, tmp_path, tmp_path) | {"TERM": "xterm-256color"}
+    screen, terminal = pty.openpty()
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 110, 0, 0))
+    command = [sys.executable, "-c", START, str(tmp_path / "modules")]
+    with subprocess.Popen(command, env=environ, stdin=terminal, stdout=terminal, stderr=terminal) as app:
+        os.close(terminal)
+        with contextlib.suppress(OSError):  # how Linux reports that the program has closed its terminal
+            while os.read(screen, 65536):
+                pass
+    os.close(screen)
+    names = set((tmp_path / "modules").read_text().split())
+    own = {name.removeprefix(f"{ROOT}.") for name in names if name.startswith(f"{ROOT}.")}
+    assert app.returncode == 0 and "tui.screens.chat" in own and own - FIRST_FRAME == set()
+    tops = {name.partition(".")[0] for name in names}
+    assert "textual" in tops and tops & ((SLOW - {"textual"}) | {"markdown_it", "pygments", "PIL", "sqlite3"}) == set()
+    assert names & {f"textual.widgets._{name}" for name in ("markdown", "data_table", "progress_bar")} == set()

@@ -1,13 +1,15 @@
-"""What README shows runs as it stands there."""
+"""What README shows runs as it stands there, and the trust page names tests that exist."""
 
 from __future__ import annotations
 
+import fnmatch
 import re
 from pathlib import Path
 
 import pytest
 
-README = Path(__file__).parent.parent / "README.md"
+ROOT = Path(__file__).parent.parent
+README = ROOT / "README.md"
 
 
 @pytest.mark.starter
@@ -51,3 +53,12 @@ def test_a_message_alone_is_remembered(starter_models: Path, isolated_home: Path
     with Memory() as memory:
         [added] = memory.add(text, user_id="ann")["results"]
         assert text.rstrip(".").split()[-1] in added["memory"]
+
+
+def test_each_promise_of_the_trust_page_names_tests_that_exist() -> None:
+    page = (ROOT / "docs" / "trust.md").read_text(encoding="utf-8")
+    files = set(re.findall(r"`(tests/[\w/]+\.py)`", page))
+    defined = {name for file in files for name in re.findall(r"def (test_\w+)", (ROOT / file).read_text("utf-8"))}
+    named = set(re.findall(r"`(test_[\w*]+)`", page))
+    assert len(files) > 30 and len(named) > 60
+    assert [name for name in sorted(named) if not fnmatch.filter(defined, name)] == []

@@ -17,6 +17,7 @@ from memlora_mlx.errors import MemloraError, ModelMissing
 from memlora_mlx.settings import Settings
 from memlora_mlx.text import printable_line
 from memlora_mlx.tui.backend import Backend
+from memlora_mlx.tui.stylesheet import OnceParsed
 from memlora_mlx.tui.themes import ALL_THEMES, ThemeName, theme_name
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ class BaseApp(App[None]):
         new: bool = False,
     ) -> None:
         super().__init__()
+        self.stylesheet = OnceParsed(variables=self.get_css_variables())
         self.first_conversation = conversation
         self.begins_new_conversation = new
         self.backend = Backend(settings, models_folder=models_folder, tell=partial(self.call_later, self.notify))

@@ -18,7 +18,6 @@ from time import monotonic
 from typing import TYPE_CHECKING, Literal
 
 from memlora_mlx.errors import Cancelled
-from memlora_mlx.records import Hit, Image
 from memlora_mlx.tui.backend import Backend
 
 if TYPE_CHECKING:
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from memlora_mlx.memory.results import ExchangeResult
     from memlora_mlx.memory.store.conversations import SavedTurn
     from memlora_mlx.memory.workspace import Workspace
+    from memlora_mlx.records import Hit, Image
 
 IDLE_SECONDS = 0.8  # without a key press, before memory work starts
 

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from memlora_mlx.errors import MemloraError, StoreError
-from memlora_mlx.records import Image, Scope
 from memlora_mlx.tui.chat_controller import ChatTurn
 
 if TYPE_CHECKING:
     from memlora_mlx.memory.results import ExchangeResult
     from memlora_mlx.memory.store.conversations import SavedConversation, SavedTurn
     from memlora_mlx.memory.workspace import Workspace
+    from memlora_mlx.records import Scope
 
 MAX_LISTED = 500  # conversations in the list
 
@@ -30,6 +30,8 @@ class LoadedConversation:
 
 
 def owner_of(workspace: Workspace) -> Scope:
+    from memlora_mlx.records import Scope
+
     return Scope(user_id=workspace.settings.user)
 
 
@@ -75,6 +77,8 @@ def export(workspace: Workspace, conversation: str, path: Path) -> int:
 
 
 def _turn(workspace: Workspace, question: SavedTurn, reply: SavedTurn | None) -> ChatTurn:
+    from memlora_mlx.records import Image
+
     turn = ChatTurn(
         question.text,
         image=question.image and Image(question.image.source, question.image.caption),

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 from memlora_mlx.errors import MemoryNotFound, StoreError
 from memlora_mlx.text import printable_line
 from memlora_mlx.tui.base_app import BaseApp
-from memlora_mlx.tui.memory_queries import memory_details
 
 if TYPE_CHECKING:
     from memlora_mlx.memory.editing import Reversal
@@ -143,6 +142,7 @@ class MemoryEditor:
 
         Returns whether its conversation was opened.
         """
+        from memlora_mlx.tui.memory_queries import memory_details
         from memlora_mlx.tui.screens.dialogs import SourceDialog
 
         details = await self._app.backend.run(partial(memory_details, memory_id=memory_id))
@@ -155,6 +155,7 @@ class MemoryEditor:
 
     async def show_history(self, memory_id: str) -> None:
         """Show the history of a memory."""
+        from memlora_mlx.tui.memory_queries import memory_details
         from memlora_mlx.tui.screens.forms import HistoryDialog
 
         details = await self._app.backend.run(partial(memory_details, memory_id=memory_id))

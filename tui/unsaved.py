@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from memlora_mlx.json_lines import JsonLines, read_json_lines
-from memlora_mlx.records import Image
 from memlora_mlx.settings import UNSAVED
 from memlora_mlx.tui.chat_controller import ChatTurn
 
@@ -62,6 +61,8 @@ class UnsavedTurns:
         return sorted(self._left_by_others(), key=lambda turn: turn.said_at)
 
     def _left_by_others(self) -> Iterator[ChatTurn]:
+        from memlora_mlx.records import Image
+
         for file in self._folder.glob("*-*.jsonl"):
             process, _, key = file.stem.partition("-")
             if key in self._kept or not process.isdecimal() or _is_another(int(process)):

@@ -3,30 +3,16 @@
 from __future__ import annotations
 
 import os
+from collections import UserDict
+from collections.abc import Iterable
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.main import get_group
 
-from memlora_mlx.cli import adapters, bench, conversations, hook, mcp, memory, models, people, train, vqa
-from memlora_mlx.cli.ask import ask_command
-from memlora_mlx.cli.chat import chat_command
-from memlora_mlx.cli.demo import demo_command
-from memlora_mlx.cli.doctor import doctor_command
-from memlora_mlx.cli.encryption import decrypt_command, encrypt_command, rekey_command
 from memlora_mlx.cli.help import HelpGroup, command, examples
-from memlora_mlx.cli.ingest import ingest_command
-from memlora_mlx.cli.restore import restore_command
-from memlora_mlx.cli.serve import serve_command
-from memlora_mlx.cli.teach import teach_command
-
-
-class RootGroup(HelpGroup):
-    """Lists commands by what they are for; Typer itself would list all groups after all commands."""
-
-    def list_commands(self, ctx: Any) -> list[str]:
-        return [name for names in COMMANDS.values() for name in names]
-
 
 # The panels of `memlora --help` and the commands in each, in the order in which they are shown.
 COMMANDS = {
@@ -38,6 +24,58 @@ COMMANDS = {
 }
 PANEL = {name: panel for panel, names in COMMANDS.items() for name in names}
 
+# Commands without commands below them, with the examples of their help. The others are groups, each the `app` of a module.
+EXAMPLES = {
+    "chat": ("memlora chat", "memlora chat --student qwen2.5-3b --plain"),
+    "ask": ('memlora ask "Where does Maya work?" -k 5',),
+    "ingest": (
+        "memlora ingest export.zip --dry-run",
+        'memlora ingest chat.txt --own-name "Nora Berg" --since 2024-01-01',
+    ),
+    "demo": ("memlora demo",),
+    "teach": (
+        "memlora teach --stage update --teacher synthetic",
+        "memlora teach locomo10.json --stage extraction --base-url http://gpu:8000/v1 --model gpt-oss-120b",
+    ),
+    "serve": ("memlora serve", "memlora serve --port 8765"),
+    "doctor": ("memlora doctor", "memlora doctor --repair"),
+    "restore": ("memlora restore --list", "memlora restore --from 2026-11-29"),
+    "encrypt": ("memlora encrypt", "memlora encrypt --keyring"),
+    "decrypt": ("memlora decrypt",),
+    "rekey": ("memlora rekey", "memlora rekey --keyring"),
+}
+MODULES = dict.fromkeys(("encrypt", "decrypt", "rekey"), "encryption")  # the others have a module of their name
+
+
+class LazyCommands(UserDict[str, Any]):
+    """The commands by name. Each is imported and built when it is first looked up: a start needs one of them."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        super().__init__(dict.fromkeys(names))
+
+    def __getitem__(self, name: str) -> Any:
+        if self.data[name] is None:
+            self.data[name] = _build(name)
+        return self.data[name]
+
+
+def _build(name: str) -> Any:
+    module = import_module(f"memlora_mlx.cli.{MODULES.get(name, name)}")
+    parent = typer.Typer()  # Typer builds a command only as a part of another
+    if name in EXAMPLES:
+        command(parent, name, *EXAMPLES[name], panel=PANEL[name])(getattr(module, f"{name}_command"))
+    else:
+        parent.add_typer(module.app, name=name, rich_help_panel=PANEL[name])
+    return get_group(parent).commands[name]
+
+
+class RootGroup(HelpGroup):
+    """Lists commands by what they are for, and loads them when they are needed."""
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes | {"commands": LazyCommands(PANEL)})
+
+
 app = typer.Typer(
     cls=RootGroup,
     no_args_is_help=True,
@@ -48,34 +86,6 @@ app = typer.Typer(
         "memlora demo", "memlora chat", "memlora ingest conversations.json", 'memlora ask "Where does Maya work?"'
     ),
 )
-command(app, "chat", "memlora chat", "memlora chat --student qwen2.5-3b --plain", panel=PANEL["chat"])(chat_command)
-command(app, "ask", 'memlora ask "Where does Maya work?" -k 5', panel=PANEL["ask"])(ask_command)
-command(
-    app,
-    "ingest",
-    "memlora ingest export.zip --dry-run",
-    'memlora ingest chat.txt --own-name "Nora Berg" --since 2024-01-01',
-    panel=PANEL["ingest"],
-)(ingest_command)
-command(app, "demo", "memlora demo", panel=PANEL["demo"])(demo_command)
-command(
-    app,
-    "teach",
-    "memlora teach --stage update --teacher synthetic",
-    "memlora teach locomo10.json --stage extraction --base-url http://gpu:8000/v1 --model gpt-oss-120b",
-    panel=PANEL["teach"],
-)(teach_command)
-command(app, "doctor", "memlora doctor", "memlora doctor --repair", panel=PANEL["doctor"])(doctor_command)
-command(app, "restore", "memlora restore --list", "memlora restore --from 2026-11-29", panel=PANEL["restore"])(
-    restore_command
-)
-command(app, "encrypt", "memlora encrypt", "memlora encrypt --keyring", panel=PANEL["encrypt"])(encrypt_command)
-command(app, "decrypt", "memlora decrypt", panel=PANEL["decrypt"])(decrypt_command)
-command(app, "rekey", "memlora rekey", "memlora rekey --keyring", panel=PANEL["rekey"])(rekey_command)
-command(app, "serve", "memlora serve", "memlora serve --port 8765", panel=PANEL["serve"])(serve_command)
-for module in (memory, conversations, people, models, adapters, train, bench, vqa, mcp, hook):
-    name = module.__name__.rpartition(".")[2]
-    app.add_typer(module.app, name=name, rich_help_panel=PANEL[name])
 
 
 def _print_version(requested: bool) -> None:

@@ -323,9 +323,19 @@ def _line_history(settings: Settings):  # type: ignore[no-untyped-def]
     file = settings.home / CHAT_HISTORY
     with contextlib.suppress(OSError):
         readline.read_history_file(file)
+    earlier = readline.get_current_history_length()
     try:
         yield
     finally:
+        typed = [
+            readline.get_history_item(at + 1) or "" for at in range(earlier, readline.get_current_history_length())
+        ]
+        # The file as it is now: an erasing may have taken lines away meanwhile, and another chat may have added some.
+        readline.clear_history()
+        with contextlib.suppress(OSError):
+            readline.read_history_file(file)
+        for line in typed:
+            readline.add_history(line)
         for at in range(readline.get_current_history_length()):
             line = readline.get_history_item(at + 1) or ""
             if (kept := screen_text(line, keep_secrets=settings.keep_secrets).text) != line:

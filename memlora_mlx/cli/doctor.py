@@ -22,11 +22,16 @@ CheckState = Literal["ok", "note", "problem"]
 
 @dataclass(frozen=True, slots=True)
 class CheckResult:
-    """One line of the check-up."""
+    """One line of the check-up.
+
+    Attributes:
+        is_locked: the check ended because the store's key cannot be had.
+    """
 
     subject: str
     state: CheckState
     message: str
+    is_locked: bool = False
 
 
 def doctor_command(
@@ -42,6 +47,8 @@ def doctor_command(
     with open_workspace(models=False, student=student, experts=experts) as opened:
         findings: list[CheckResult] = []
         for check in (_machine, _libraries, _modes, _encryption, _student, _embedder, _store, _backups, _resident):
+            if check in (_store, _backups) and any(finding.is_locked for finding in findings):
+                continue  # it would ask for the passphrase again
             for finding in _run_check(check, opened, repair):
                 findings.append(finding)
                 if not as_json:
@@ -56,12 +63,13 @@ def doctor_command(
 def _run_check(
     check: Callable[[Workspace, bool], Iterator[CheckResult]], opened: Workspace, repair: bool
 ) -> Iterator[CheckResult]:
-    from memlora_mlx.errors import MemloraError
+    from memlora_mlx.errors import MemloraError, StoreLocked
 
     try:
         yield from check(opened, repair)
     except MemloraError as error:
-        yield CheckResult(check.__name__.lstrip("_"), "problem", str(error))
+        is_locked = isinstance(error, StoreLocked)
+        yield CheckResult(check.__name__.lstrip("_"), "problem", str(error), is_locked=is_locked)
     except Exception as error:  # damage can do anything to whoever reads it, and the doctor goes on
         says = f"The check ended early ({type(error).__name__}: {' '.join(str(error).split())})."
         yield CheckResult(check.__name__.lstrip("_"), "problem", says)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 from pathlib import Path
@@ -13,7 +12,6 @@ import typer
 if TYPE_CHECKING:
     from memlora_mlx.settings import Settings
 
-NEW_PASSPHRASE = "MEMLORA_NEW_PASSPHRASE"
 KeyringOption = Annotated[
     bool,
     typer.Option(
@@ -31,12 +29,12 @@ def encrypt_command(keyring: KeyringOption = False, yes: YesOption = False) -> N
     """
     from memlora_mlx.memory.encryption import plain_files
     from memlora_mlx.memory.store.converting import encrypt_store
-    from memlora_mlx.memory.store.keys import PASSPHRASE
+    from memlora_mlx.memory.store.passphrases import PASSPHRASE, new_passphrase
     from memlora_mlx.settings import load_settings
 
     settings = load_settings()
     _require_plain(settings)
-    encrypt_store(settings.store_folder, None if keyring else _new_passphrase(PASSPHRASE), _say)
+    encrypt_store(settings.store_folder, None if keyring else new_passphrase(PASSPHRASE), _say)
     typer.echo(f"The store in {settings.store_folder} is encrypted.")
     leftovers, others = plain_files(settings.home)
     _offer_removal(leftovers, yes)
@@ -75,39 +73,34 @@ def rekey_command(keyring: KeyringOption = False) -> None:
     """
     from memlora_mlx.errors import UsageError
     from memlora_mlx.memory.store.converting import rekey_store
-    from memlora_mlx.memory.store.keys import unlock
+    from memlora_mlx.memory.store.database import require_database
+    from memlora_mlx.memory.store.keys import DATABASE, unlock
+    from memlora_mlx.memory.store.passphrases import NEW_PASSPHRASE, new_passphrase
     from memlora_mlx.settings import load_settings
 
     settings = load_settings()
     folder = settings.store_folder
+    require_database(folder / DATABASE)
     if unlock(folder) is None:
         raise UsageError(f"The store in {folder} is not encrypted. `memlora encrypt` encrypts it.")
-    rekey_store(folder, None if keyring else _new_passphrase(NEW_PASSPHRASE), _say)
+    rekey_store(folder, None if keyring else new_passphrase(NEW_PASSPHRASE), _say)
     typer.echo(f"The store in {folder} has another key now.")
 
 
 def _require_plain(settings: Settings) -> None:
-    """Raises UsageError before a passphrase is asked for: there is nothing to encrypt."""
+    """Raises before a passphrase is asked for: there is no store, it is encrypted already, or a package is missing."""
     from memlora_mlx.errors import UsageError
-    from memlora_mlx.memory.store.keys import read_key_file
+    from memlora_mlx.extras import require
+    from memlora_mlx.memory.store.database import require_database
+    from memlora_mlx.memory.store.keys import DATABASE, read_key_file
 
+    require("encryption", "`memlora encrypt`")
+    require_database(settings.store_folder / DATABASE)
     file = read_key_file(settings.store_folder)
     if file is not None and file.state == "encrypted":
         raise UsageError(
             f"The store in {settings.store_folder} is encrypted already. `memlora rekey` gives it another key."
         )
-
-
-def _new_passphrase(variable: str) -> str:
-    """A passphrase from the environment, or typed twice."""
-    from memlora_mlx.errors import UsageError
-
-    if given := os.environ.get(variable):
-        return given
-    if not sys.stdin.isatty():
-        raise UsageError(f"There is no terminal to type a passphrase on. Set {variable}, or use --keyring.")
-    passphrase: str = typer.prompt("New passphrase", hide_input=True, confirmation_prompt=True, err=True)
-    return passphrase
 
 
 def _offer_removal(paths: list[Path], yes: bool) -> None:

@@ -5,18 +5,35 @@ from __future__ import annotations
 import inspect
 import shlex
 from collections.abc import Callable
-from dataclasses import MISSING, fields, is_dataclass
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from typing import Any, ClassVar, TypeVar, get_type_hints
 
 import typer
+from typer._coercion import RuntimeParam, TypeDescriptor, build_runtime_param
 from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 
 F = TypeVar("F", bound=Callable[..., None])
 
 
-def _hide_python_types(params: list[Any]) -> list[Any]:
-    """Show no `<bool>` behind flags and no `<path>` behind arguments: they look as if something had to be typed there."""
+@dataclass(frozen=True)
+class _LateConversion(RuntimeParam):
+    """Typer's own conversion of a value, prepared once there is a value: it loads Pydantic, which takes longer than parsing."""
+
+    descriptor: TypeDescriptor
+
+    def _coerce_value(self, value: Any, param: Any, ctx: Any) -> Any:
+        return build_runtime_param(self.descriptor)._coerce_value(value, param=param, ctx=ctx)
+
+
+def _adapted(params: list[Any]) -> list[Any]:
+    """Parameters that convert late, and whose help shows no `<bool>` behind flags and no `<path>` behind arguments.
+
+    Such a type looks as if something had to be typed there.
+    """
     for param in params:
+        if isinstance(param, TyperOption | TyperArgument) and param._runtime_param is None:
+            descriptor = param.type_descriptor
+            param._runtime_param = _LateConversion(descriptor.parameter_info, descriptor.annotation, descriptor)
         if isinstance(param, TyperOption) and param.is_flag:
             param.metavar = ""
         elif isinstance(param, TyperArgument):
@@ -25,17 +42,17 @@ def _hide_python_types(params: list[Any]) -> list[Any]:
 
 
 class HelpCommand(TyperCommand):
-    """A command whose help shows no Python types."""
+    """A command that converts late and whose help shows no Python types."""
 
     def get_params(self, ctx: Any) -> list[Any]:
-        return _hide_python_types(super().get_params(ctx))
+        return _adapted(super().get_params(ctx))
 
 
 class HelpGroup(TyperGroup):
-    """A group whose help shows no Python types."""
+    """A group that converts late and whose help shows no Python types."""
 
     def get_params(self, ctx: Any) -> list[Any]:
-        return _hide_python_types(super().get_params(ctx))
+        return _adapted(super().get_params(ctx))
 
 
 class DefaultCommandGroup(HelpGroup):

@@ -75,6 +75,8 @@ def erase_memories(
                 return
             if found.is_empty:
                 typer.echo("There is nothing to erase.")
+                for note in _notes(found, done=False):
+                    stderr_console().print(note, markup=False)
                 return
             _print(found, home, as_json=False, done=False, err=True)
             _confirm()
@@ -158,6 +160,11 @@ def _notes(erased: Erased, *, done: bool) -> Iterator[str]:
         yield (
             f"{erased.backups} backups {'were' if done else 'will be'} deleted, because they hold the words, and a backup of"
             " what is left is made."
+        )
+    for name in erased.names[:SHOWN]:
+        yield (
+            f"The words stand in a name, which stays: {printable_line(name)}. `memlora people list` shows who there is;"
+            " --person erases all of a person."
         )
     for path in sorted(erased.traces.trained):
         yield f"This expert was trained on some of it and may repeat it: {printable_line(path, tail=80)}. Train it again."

@@ -24,9 +24,9 @@ ExpertsOption = Annotated[
     str | None,
     typer.Option(
         "--experts",
-        metavar="FOLDER|none",
-        help="Folder with one sub-folder per stage, or with a single expert; none uses the base model alone (default:"
-        " the installed experts, else the shipped ones).",
+        metavar="FOLDER|free|none",
+        help="Folder with one sub-folder per stage, or with a single expert; free uses the shipped experts that were trained on"
+        " generated data alone (Apache-2.0), none the base model alone (default: the installed experts, else the shipped ones).",
     ),
 ]
 ModeOption = Annotated[

@@ -14,6 +14,7 @@ from typing import Any
 from memlora_mlx.errors import MemoryNotFound, StoreReadOnly
 from memlora_mlx.memory.store.backups import backup_files
 from memlora_mlx.memory.store.erase_plan import ErasedMemory, ErasePlan, Selection
+from memlora_mlx.memory.store.erased_texts import ErasedTexts
 from memlora_mlx.memory.store.erasure import count_rows, erase_rows, finish_erasing, plan_of
 from memlora_mlx.memory.store.store import Store
 from memlora_mlx.memory.traces import Traces, known_exports, remove_derived, sweep
@@ -35,6 +36,7 @@ class Erased:
     traces: Traces  # beside the database
     staying: tuple[ErasedMemory, ...]  # memories that came from the same words and stay
     exports: tuple[Path, ...]  # that may hold the words, and are the user's to remove
+    names: tuple[str, ...] = ()  # of people and speakers that hold the words, and stay
 
     @property
     def is_empty(self) -> bool:
@@ -50,7 +52,7 @@ def preview_erasing(store: Store, home: Path, selection: Selection) -> Erased:
         traces = remove_derived(home, dry_run=True)
         return _erased(home, plan, traces, counts)
     traces = sweep(home, plan.traces, selection, with_backups=plan.is_empty, dry_run=True)
-    return _erased(home, plan, traces, _counts(store, plan))
+    return _erased(home, plan, traces, _counts(store, plan), _names_with(store, selection))
 
 
 def erase(store: Store, home: Path, selection: Selection) -> Erased:
@@ -82,7 +84,7 @@ def erase(store: Store, home: Path, selection: Selection) -> Erased:
     if done.texts - planned.texts:  # somebody has stored more of it meanwhile
         traces = _joined(traces, sweep(home, done.traces, selection, with_backups=False))
     finish_erasing(store)
-    return _erased(home, done, traces, counts)
+    return _erased(home, done, traces, counts, _names_with(store, selection))
 
 
 def _counts(store: Store, plan: ErasePlan) -> dict[str, int]:
@@ -99,7 +101,17 @@ def _with_backups(store: Store, counts: dict[str, int]) -> dict[str, int]:
     return {**counts, "backups": len(backup_files(store.folder))}
 
 
-def _erased(home: Path, plan: ErasePlan, traces: Traces, counts: dict[str, int]) -> Erased:
+def _names_with(store: Store, selection: Selection) -> tuple[str, ...]:
+    """The names in which the words of a selection stand. A name is who somebody is, so it is told and not erased."""
+    sought = ErasedTexts(part=selection.containing)
+    columns = [("owners", "user_id"), ("owners", "agent_id"), ("owners", "run_id"), ("owners", "name")]
+    columns.append(("messages", "speaker"))
+    with store.snapshot() as connection:
+        found = {row[0] for table, column in columns for row in connection.execute(f"SELECT {column} FROM {table}")}
+    return tuple(sorted(name for name in found if name and sought.found_in(name)))
+
+
+def _erased(home: Path, plan: ErasePlan, traces: Traces, counts: dict[str, int], names: tuple[str, ...] = ()) -> Erased:
     return Erased(
         tuple(plan.memories.values()),
         counts.get("memories", 0),
@@ -111,6 +123,7 @@ def _erased(home: Path, plan: ErasePlan, traces: Traces, counts: dict[str, int])
         traces,
         tuple(plan.staying),
         tuple(known_exports(home)),
+        names,
     )
 
 
@@ -137,4 +150,5 @@ def erased_as_json(erased: Erased, *, done: bool) -> dict[str, Any]:
         "trained": [str(path) for path in sorted(erased.traces.trained)],
         "left": [str(path) for path in sorted(erased.traces.left)],
         "exports": [str(path) for path in erased.exports],
+        "names": list(erased.names),
     }

@@ -31,6 +31,7 @@ from memlora_mlx.memory.grounding import GroundedFacts, TurnReason, ground_facts
 from memlora_mlx.memory.operations import image_of_exchange, operations_as_changes
 from memlora_mlx.memory.pipeline_options import PipelineOptions
 from memlora_mlx.memory.provenance import Provenances
+from memlora_mlx.memory.replacements import with_replacements
 from memlora_mlx.memory.results import CallCost, ExchangeResult, ExtractionInput, UpdateInput
 from memlora_mlx.memory.scheduling import MAX_IN_FLIGHT, SPECULATIVE_UPDATES, Approve, Schedule
 from memlora_mlx.memory.screening import Screening
@@ -262,9 +263,9 @@ class Pipeline(Answerer):
             old = [memory.text for memory in offered.memories]
             answer = stages.parse_update(text, old)
             if self.options.protocol == "product":
-                answer, reasons = ground_operations(
-                    answer, offered.facts, old, exchange, partial(_similarity, self.engine)
-                )
+                similarity = partial(_similarity, self.engine)
+                answer, reasons = ground_operations(answer, offered.facts, old, exchange, similarity)
+                answer = with_replacements(answer, offered.facts, offered.memories, exchange, similarity)
                 turned.update(reasons)
             parsed.append((offered, answer))
         changes = self.decide_changes(exchange, parsed, metadata, expires_at)

@@ -82,6 +82,8 @@ def find_secrets(text: str) -> list[Secret]:
     for secret in sorted(found, key=lambda one: (one.start, -one.end)):
         if not chosen or secret.start >= chosen[-1].end:
             chosen.append(secret)
+        elif secret.end > chosen[-1].end:  # the rest of it is as secret
+            chosen[-1] = replace(chosen[-1], end=secret.end)
     return chosen
 
 

@@ -16,9 +16,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from memlora_mlx.errors import StoreError
+from memlora_mlx.errors import StoreBusy, StoreError
 from memlora_mlx.files import atomic_write, is_scratch
-from memlora_mlx.json_lines import JsonLines, read_json_lines
+from memlora_mlx.json_lines import JsonLines, held, read_json_lines
 from memlora_mlx.memory.queue_traces import goes_as_a_whole, is_call, sweep_call
 from memlora_mlx.memory.store.backups import backup_folder
 from memlora_mlx.memory.store.database import open_unchanging
@@ -33,6 +33,7 @@ _SKIPPED = ("models",)  # what everybody can download
 _WEIGHTS = frozenset((".safetensors", ".npz", ".npy", ".gguf", ".usearch", ".jpg", ".png", ".lock", ".pid"))
 _SQLITE = b"SQLite format 3\0"
 _WITH_WORDS = ("memories", "messages", "history", "turns", "conversations", "images")  # tables of a copy of a store
+BUSY_SECONDS = 60.0  # how long another process's reading of a cache is waited for
 _MOST = 256_000_000  # bytes of a file that is read whole
 
 
@@ -189,22 +190,23 @@ def _is_ours(home: Path, path: Path) -> bool:
 
 
 def _sweep_lines(path: Path, texts: ErasedTexts, found: Traces, *, dry_run: bool) -> None:
-    lines = path.read_bytes().splitlines(keepends=True)
-    kept = [line for line in lines if not texts.found_in(line.decode("utf-8", "replace"))]
-    if len(kept) == len(lines):
-        return
-    found.lines[path] = len(lines) - len(kept)
-    if dry_run:
-        return
-    if kept:
-        atomic_write(path, b"".join(kept))
-    else:
-        path.unlink()
+    with path.open("rb") as file, held(file):  # a process that adds lines, such as `memlora teach`, loses none
+        lines = file.read().splitlines(keepends=True)
+        kept = [line for line in lines if not texts.found_in(line.decode("utf-8", "replace"))]
+        if len(kept) == len(lines):
+            return
+        found.lines[path] = len(lines) - len(kept)
+        if dry_run:
+            return
+        if kept:
+            atomic_write(path, b"".join(kept))
+        else:
+            path.unlink()
 
 
 def _sweep_database(path: Path, texts: ErasedTexts, found: Traces, *, dry_run: bool) -> None:
     """Remove rows of a cache. A copy of a memory store goes as a whole: its vectors and full-text index hold words too."""
-    with contextlib.closing(sqlite3.connect(path, timeout=60)) as connection:
+    with contextlib.closing(sqlite3.connect(path, timeout=BUSY_SECONDS)) as connection:
         connection.execute("PRAGMA secure_delete = ON")
         tables = [row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
         if "memories" in tables:
@@ -213,8 +215,10 @@ def _sweep_database(path: Path, texts: ErasedTexts, found: Traces, *, dry_run: b
                 _drop(path.parent if is_benchmark else path, found, dry_run=dry_run)
             return
         gone = {table: _hits(connection, table, texts) for table in tables if not table.startswith("sqlite_")}
-        count = sum(len(rows) for rows in gone.values())
-        if not count:
+        count, journal = sum(len(rows) for rows in gone.values()), path.with_name(path.name + "-wal")
+        # An earlier run may have left words in the bytes of the file or its journal that no row has any more.
+        is_begun = journal.is_file() and any(texts.found_in(_text(each)) for each in (path, journal))
+        if not (count or is_begun):
             return
         found.lines[path] = count
         if dry_run:
@@ -223,7 +227,11 @@ def _sweep_database(path: Path, texts: ErasedTexts, found: Traces, *, dry_run: b
             connection.executemany(f'DELETE FROM "{table}" WHERE rowid = ?', [[row] for row in rows])
         connection.commit()
         connection.execute("VACUUM")
-        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        if connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
+            raise StoreBusy(
+                f"another process is reading {path}, so erased words are still in its file; let the benchmark or"
+                " training end, then run the same command again"
+            )
 
 
 def _is_copy_with(path: Path, keys: StoreKeys | None, texts: ErasedTexts) -> bool:

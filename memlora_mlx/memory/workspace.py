@@ -16,7 +16,7 @@ from memlora_mlx.memory.housekeeping import keep_house
 from memlora_mlx.memory.pipeline import Pipeline
 from memlora_mlx.memory.pipeline_options import PipelineOptions
 from memlora_mlx.memory.store.store import Store
-from memlora_mlx.models.adapter_registry import expert_folders, experts_in, read_card
+from memlora_mlx.models.adapter_registry import expert_folders, experts_in, free_expert_folders, read_card
 from memlora_mlx.models.cards import ExpertCard
 from memlora_mlx.models.catalog import entries
 from memlora_mlx.models.downloads import default_student, resolve
@@ -112,6 +112,13 @@ class Workspace:
             return {}
         if chosen is None:
             return expert_folders(self.student_name, self.settings.home)
+        if chosen == "free":
+            found = free_expert_folders(self.student_name, self.settings.home)
+            if not found:
+                raise ModelMissing(
+                    f"No free experts came with memlora for {self.student_name}; set experts to none, or to a folder"
+                )
+            return found
         folder = Path(chosen).expanduser()
         found = experts_in(folder)
         if not found:

@@ -1,6 +1,7 @@
 """Where experts lie: those that came with memlora, and those that a user installed, which go before them.
 
-Both are folders `<student>/<stage>` in mlx-lm's adapter format. Nothing here loads MLX: a card is the `memlora` part of an
+Both are folders `<student>/<stage>` in mlx-lm's adapter format. A second set came with memlora that was trained on generated data
+alone, for those who may not use the first one. Nothing here loads MLX: a card is the `memlora` part of an
 expert's adapter_config.json.
 """
 
@@ -20,7 +21,7 @@ SHIPPED = Path(str(files("memlora_mlx"))) / "adapters"
 WEIGHTS = "adapters.safetensors"
 
 
-ExpertOrigin = Literal["shipped", "installed"]
+ExpertOrigin = Literal["shipped", "installed", "free"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +32,16 @@ class RegisteredExpert:
     stage: Stage
     origin: ExpertOrigin
     folder: Path
-    is_active: bool  # False: an installed one goes before it
+    is_active: bool  # False: an installed one goes before it, or it is used by `experts = "free"` only
 
 
 def installed_folder(home: Path) -> Path:
     return home / "adapters"
+
+
+def free_folder() -> Path:
+    """The shipped experts that are under the licence of the code."""
+    return SHIPPED / "free"
 
 
 def registry_name(student: str, home: Path) -> str:
@@ -52,6 +58,11 @@ def expert_folders(student: str, home: Path) -> dict[Stage, Path]:
     return {**experts_in(SHIPPED / name), **experts_in(installed_folder(home) / name)}
 
 
+def free_expert_folders(student: str, home: Path) -> dict[Stage, Path]:
+    """The expert of each stage that was trained on generated data alone."""
+    return experts_in(free_folder() / registry_name(student, home))
+
+
 def experts_in(folder: Path) -> dict[Stage, Path]:
     """The experts below a folder, one sub-folder a stage; or the one expert that the folder is, by its card's stage."""
     if isfile(folder / CONFIG):  # False too where it may not be read
@@ -63,12 +74,14 @@ def experts_in(folder: Path) -> dict[Stage, Path]:
 def list_experts(home: Path) -> list[RegisteredExpert]:
     """Every expert on this disk, by student and stage."""
     found: list[RegisteredExpert] = []
-    roots: dict[ExpertOrigin, Path] = {"installed": installed_folder(home), "shipped": SHIPPED}
+    roots: dict[ExpertOrigin, Path] = {"installed": installed_folder(home), "shipped": SHIPPED, "free": free_folder()}
     for origin, root in roots.items():
         student_folders = sorted(path for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
         for student_folder in student_folders:
             for stage, folder in experts_in(student_folder).items():
-                hidden = any(place.student == student_folder.name and place.stage == stage for place in found)
+                hidden = origin == "free" or any(
+                    place.student == student_folder.name and place.stage == stage for place in found
+                )
                 found.append(RegisteredExpert(student_folder.name, stage, origin, folder, not hidden))
     return sorted(found, key=lambda place: (place.student, STAGES.index(place.stage), place.origin))
 

@@ -69,9 +69,22 @@ class WorkQueue:
                     self._sealer().write(path, content)
             else:
                 atomic_write(path, content)
+                if has_key_file(self._store):
+                    self._seal_afterwards(path)
         except OSError as error:
             raise MemloraError(f"cannot write {self.folder}: {error.strerror}; check its permissions") from error
         return path
+
+    def _seal_afterwards(self, path: Path) -> None:
+        """Encrypt a call that was written plain while an encryption began. Raises StoreLocked: it is removed then."""
+        from memlora_mlx.memory.store.keys import key_lock
+
+        try:
+            with key_lock(self._store), contextlib.suppress(FileNotFoundError):  # a worker may just have done it
+                self._sealer().reseal(path)
+        except MemloraError:
+            path.unlink(missing_ok=True)
+            raise
 
     def make_folder(self) -> None:
         """Raises MemloraError: it cannot be made."""

@@ -89,6 +89,24 @@ def test_installed_experts_go_before_shipped_ones_stage_by_stage(tiny_home: Path
     }
 
 
+def test_the_free_experts_are_used_where_they_are_asked_for(
+    tiny_home: Path, shipped: Path, tmp_path: Path, run_memlora: Command
+) -> None:
+    (talk := tmp_path / "talk.txt").write_text("Ann: I like tea.\nBob: Me too.\n")
+    one_line(run_memlora("ingest", talk, "--experts", "free"), 1, "No free experts", "tiny-llama", "none")
+    base, _ = model()
+    ours = expert_folder(shipped / "tiny-llama" / "update", base)
+    free = expert_folder(shipped / "free" / "tiny-llama" / "update", base, seed=2)
+    expert_folder(tiny_home / "adapters" / "tiny-llama" / "extraction", base, seed=3)
+    assert used()["update"] == ours
+    assert used(experts="free") == {"update": free}, "no other one, whose licence is not known"
+    listed = json.loads(run_memlora("adapters", "list", "--json")[1])
+    assert [(each["origin"], each["is_used"]) for each in listed if each["stage"] == "update"] == [
+        ("free", False),
+        ("shipped", True),
+    ]
+
+
 def test_a_single_expert_can_be_named(run: Path) -> None:
     assert used(experts=str(run / "expert")) == {"extraction": run / "expert"}
 

@@ -121,3 +121,30 @@ def test_a_long_talk_still_fits_the_prompt(tiny_home: Path, monkeypatch: pytest.
         for number in range(3):
             list(chat.reply(f"{number}: " + json.dumps("apples " * 60)))
         assert max(prompts) <= 900
+
+
+def test_lines_that_were_erased_during_a_chat_do_not_come_back(
+    isolated_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The chat writes what was typed in it, and nothing that it had read before."""
+    import readline
+
+    from memlora_mlx.cli.chat import _line_history
+    from memlora_mlx.settings import load_settings
+
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    isolated_home.mkdir(parents=True)
+    readline.clear_history()
+    for line in ("I see Dr. Quibblefrotz", "my cat is Moss"):
+        readline.add_history(line)
+    file = isolated_home / "chat-history"
+    readline.write_history_file(file)
+    readline.clear_history()
+    with _line_history(load_settings()):
+        assert readline.get_current_history_length() == 2
+        file.write_text("".join(line for line in file.read_text().splitlines(True) if "Quibblefrotz" not in line))
+        readline.add_history("my password is Quibble77frotz")
+        readline.add_history("hello")
+    readline.clear_history()
+    kept = file.read_text()
+    assert "Moss" in kept and "hello" in kept and "removed" in kept and "frotz" not in kept

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -139,3 +140,24 @@ def test_corrections_are_not_kept_beside_an_encrypted_store(home: Path, run: Com
     [memory] = json.loads(run("memory", "list", "--json", passphrase="one")[1])
     assert run("memory", "edit", memory["id"], "Ann likes rhubarb", passphrase="one")[0] == 0
     assert not [path for path in home.rglob("*") if path.is_file() and b"rhubarb" in path.read_bytes()]
+
+
+def test_the_keyring_forgets_a_key_when_the_disk_knows_that_nothing_needs_it(
+    home: Path, run: Command, entries: Entries, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A loss of power must not bring back a key file whose key is gone."""
+    folder, flushed, delete = home / "store", [], entries.delete_password
+    assert run("encrypt", "--keyring")[0] == 0
+
+    def flush(handle: int) -> None:
+        if os.fstat(handle).st_ino == folder.stat().st_ino:
+            flushed.append((folder / "key.json").exists())
+
+    def forget(service: str, username: str) -> None:
+        assert flushed[-1] is False
+        delete(service, username)
+
+    monkeypatch.setattr("memlora_mlx.files.flush_to_disk", flush)
+    monkeypatch.setattr(entries, "delete_password", forget)
+    code, _, err = run("decrypt", "--yes")
+    assert code == 0 and entries.entries == {}, err

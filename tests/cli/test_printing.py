@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 import typer
 from cli_home import environment
+from pseudo_terminal import CTRL_Q, CTRL_R, ESCAPE, F2, F3, F7, PseudoTerminal
 from tiny_models import Q_V, expert_folder, model
 
 from memlora_mlx import Memory
@@ -281,6 +282,32 @@ def test_on_a_terminal_only_our_own_escapes_are_written(
         for hostile in ("\x1b]0;", "pwned\x07", "\x1b[31mred", "\x1b[2J", "\x9b", "\u202e", "\u2066"):
             assert hostile not in text, (arguments, text)
         assert "turned" in text or arguments[0] in ("ingest", "models"), text
+
+
+def test_the_app_writes_only_its_own_escapes(hostile_home: Path, tiny_embedder: Path) -> None:
+    """Its screens show names, memories, conversations and models; the raw bytes on the terminal are looked at."""
+    home = hostile_home / "home"
+    environ = environment(home, home / "models" / NAME, tiny_embedder, user=NASTY) | {"TERM": "xterm-256color"}
+    with PseudoTerminal(environ, "chat", size=(45, 140)) as terminal:
+        terminal.wait("Write a message")
+        for keys, shown in ((F3, "Changed"), (F7, "turned"), (F2, "Write"), (CTRL_R, "Hello"), (ESCAPE, "Write")):
+            terminal.type(keys)
+            terminal.wait(shown)
+        terminal.type(CTRL_Q)
+        code, text = terminal.end()
+    assert code == 0 and text.count("turned") > 2
+    for hostile in (
+        "\x1b]0;",
+        "pwned\x07",
+        "\x1b[31mred",
+        "red\x1b[2J",
+        "\x9b",
+        "\u202e",
+        "\u2066",
+        "\u202c",
+        "\u2069",
+    ):
+        assert hostile not in text, hostile
 
 
 def on_a_terminal(environ: dict[str, str], arguments: list[str]) -> str:

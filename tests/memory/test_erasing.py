@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import html
 import json
+import shutil
 import sqlite3
 import zlib
 from collections.abc import Callable, Iterator
@@ -19,11 +21,13 @@ from image_files import encoded
 from PIL import Image as Picture
 
 from memlora_mlx.errors import MemoryNotFound, StoreError, UsageError
+from memlora_mlx.json_lines import JsonLines, read_json_lines
 from memlora_mlx.memory.api import Memory
 from memlora_mlx.memory.changes import Add
 from memlora_mlx.memory.erasing import Selection, erase
 from memlora_mlx.memory.retrieval.indexes import OwnerIndexes
 from memlora_mlx.memory.retrieval.tables import MESSAGES
+from memlora_mlx.memory.store import backups
 from memlora_mlx.memory.store.backups import back_up, backup_files, read_backups
 from memlora_mlx.memory.store.conversations import list_conversations, read_turns, save_question, save_reply
 from memlora_mlx.memory.store.integrity import check_store
@@ -378,6 +382,57 @@ def test_another_reader_delays_the_end_and_is_named(memory: Memory, secret: str)
         store.database.connection().execute("PRAGMA busy_timeout = 10")
         with pytest.raises(StoreError, match="another process is reading"):
             memory.erase(secret)
+    memory.erase(secret)
+    assert traces(memory.workspace.settings.home) == []
+
+
+def test_a_reader_of_a_cache_delays_the_end_and_is_named(
+    memory: Memory, secret: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = memory.workspace.settings.home
+    monkeypatch.setattr("memlora_mlx.memory.traces.BUSY_SECONDS", 0.05)
+    with closing(sqlite3.connect(home / "bench/cache/v1/entries.db")) as reader:  # as a benchmark that runs
+        reader.execute("BEGIN")
+        reader.execute("SELECT * FROM entries").fetchone()
+        for _ in range(2):  # also when only the journal has the words
+            with pytest.raises(StoreError, match=r"another process is reading .*entries\.db"):
+                memory.erase(secret)
+        assert FACT in what_stays(memory) or len(what_stays(memory)) == 2  # the store still knows what was meant
+        reader.rollback()
+        memory.erase(secret)
+        assert traces(home) == [] and is_whole(memory)
+
+
+def test_who_adds_lines_during_an_erasing_loses_none(memory: Memory, secret: str) -> None:
+    examples = memory.workspace.settings.home / "teacher/update/gpt.jsonl"
+    whole = memory.workspace.settings.home / "teacher/update/other.jsonl"
+    with JsonLines(examples) as teacher, JsonLines(whole) as other:  # as `memlora teach` that runs
+        other.append({"text": FACT})
+        memory.erase(secret)
+        teacher.append({"text": "an answer that was paid for"})
+        other.append({"text": "another one"})
+    assert [line.get("text") for line in read_json_lines(examples)] == [
+        "Nothing of that",
+        "an answer that was paid for",
+    ]
+    assert list(read_json_lines(whole)) == [{"text": "another one"}]
+    assert traces(memory.workspace.settings.home) == []
+
+
+def test_a_backup_that_gets_its_name_meanwhile_goes_too(
+    memory: Memory, secret: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, listed = memory.workspace.store.folder, backups.backup_files
+    (folder / "backups/.saving-y").mkdir()
+    shutil.copyfile(folder / "backups/2026-01-02.db", folder / "backups/.saving-y/2026-01-03.db")
+
+    def list_and_rename(of: Path) -> list[Path]:  # another process ends its backup right after the files were listed
+        found = listed(of)
+        with contextlib.suppress(FileNotFoundError):
+            (folder / "backups/.saving-y/2026-01-03.db").rename(folder / "backups/2026-01-03.db")
+        return found
+
+    monkeypatch.setattr(backups, "backup_files", list_and_rename)
     memory.erase(secret)
     assert traces(memory.workspace.settings.home) == []
 

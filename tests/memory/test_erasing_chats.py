@@ -109,6 +109,17 @@ def test_a_name_that_the_user_gave_is_replaced(home: Path, store: Store) -> None
     assert not is_on_the_disk(home)
 
 
+def test_names_that_hold_the_words_are_told(home: Path, store: Store) -> None:
+    said = (Message("user", "I like tea.", "Dr. Quibblefrotz"), Message("assistant", "So do I.", "Bob"))
+    store.commit(ANN, [], exchange=Exchange("k", ANN, said, NOON, "talk", 0), message_vectors=[vector()] * 2)
+    store.commit(Scope(user_id="quibblefrotz"), [Add("likes figs", vector(), NOON)])
+    would = preview_erasing(store, home, Selection(containing="Quibblefrotz"))
+    done = erase(store, home, Selection(containing="Quibblefrotz"))
+    assert would.is_empty and would.names == done.names == ("Dr. Quibblefrotz", "quibblefrotz")
+    assert erase(store, home, Selection(person="quibblefrotz")).names == ()
+    assert preview_erasing(store, home, Selection(containing="quibblefrotz")).names == ("Dr. Quibblefrotz",)
+
+
 def test_what_was_said_before_a_day_goes_from_conversations(home: Path, store: Store) -> None:
     talk = say(store, "a", SECRET, "I see.")
     say(store, "b", CAT, "A nice name.", conversation=talk, days=10)

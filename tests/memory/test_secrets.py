@@ -60,6 +60,12 @@ def test_nothing_of_a_secret_is_left_but_a_mark(text: str) -> None:
     assert screened.withheld.total() >= 1 and screen_text(text, keep_secrets=True).text == text
 
 
+def test_the_rest_of_a_secret_that_begins_inside_another_one_goes_too() -> None:
+    body = "MIIBVgIBADANBgkqhkiG9w0BAQEFAASCAUAwggE8AgEAAkEA"
+    said = f"My password is a-----BEGIN PRIVATE KEY-----\n{body}\n-----END PRIVATE KEY----- and I like tea."
+    assert screen_text(said).text == "My password is [secret removed: password] and I like tea."
+
+
 @pytest.mark.parametrize(
     ("text", "kept", "passages"),
     [

@@ -12,7 +12,7 @@ from textual.pilot import Pilot
 from memlora_mlx.settings import Settings, load_settings
 from memlora_mlx.tui.app import MemloraApp
 
-SECONDS = 30.0  # that a condition may take on a busy machine
+SECONDS = 120.0  # that a condition may take on a very busy machine; on another one it takes a part of a second
 
 Script = Callable[[MemloraApp, "Pilot[Any]"], Awaitable[None]]
 

@@ -37,6 +37,9 @@ class MainScreen(Screen[None]):
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-wide")]  # noqa: RUF012 - as Textual declares it
 
     def compose(self) -> ComposeResult:
+        # Textual sets it with the first resize, and then works out the styles of all parts once more.
+        fitting = [name for least, name in self.HORIZONTAL_BREAKPOINTS if least <= self.app.size.width]
+        self.add_class(fitting[-1], update=False)
         yield Navigation(self.NAME.lower())
         yield Static("", markup=False, id="too-small")
         with Container(id="body"):
@@ -54,8 +57,15 @@ class MainScreen(Screen[None]):
             told = f"This window has {width}x{height} characters. Parts of {self.NAME} need {columns}x{lines}."
             self.query_one("#too-small", Static).update(told)
 
-    def on_screen_resume(self) -> None:
+    def _on_screen_resume(self, event: events.ScreenResume) -> None:
+        if not self.stack_updates:  # it is shown for the first time, and its parts have just been given their styles
+            event.refresh_styles = False
         self.refresh_bindings()  # the footer did not follow them while another screen was on top
+
+    def _compositor_refresh(self) -> None:
+        """Draw what has changed, but not in the middle of a batch: Textual would work out what to draw and not show it."""
+        if not self.app._batch_count:
+            super()._compositor_refresh()
 
     def compose_body(self) -> Iterable[Widget]:
         raise NotImplementedError

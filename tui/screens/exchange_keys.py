@@ -8,7 +8,6 @@ from textual import on, work
 
 from memlora_mlx.errors import UsageError
 from memlora_mlx.tui.chat_controller import ChatTurn
-from memlora_mlx.tui.clipboard import copy
 from memlora_mlx.tui.screens.panel_keys import PanelKeys
 from memlora_mlx.tui.widgets.exchange import ExchangeView
 
@@ -30,6 +29,8 @@ class ExchangeKeys(PanelKeys):
         await getattr(self, f"_{event.action}_exchange")(event.view)
 
     async def _copy_exchange(self, view: ExchangeView) -> None:
+        from memlora_mlx.tui.clipboard import copy
+
         code = getattr(self.focused, "code", None)
         text = code if isinstance(code, str) else view.turn.reply.strip()
         if not text:

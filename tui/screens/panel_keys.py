@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from textual import on, work
 from textual.containers import VerticalScroll
 
-from memlora_mlx.tui import memory_queries
 from memlora_mlx.tui.chat_controller import ChatController, ChatTurn
 from memlora_mlx.tui.memory_editor import REDONE, UNDONE, MemoryChange, MemoryEditor
 from memlora_mlx.tui.screens.base import MainScreen
@@ -101,7 +100,9 @@ class PanelKeys(MainScreen):
             view.refresh_note()
 
     async def _pin(self, entry: PanelEntry) -> None:
-        is_pinned = await self.backend.run(lambda workspace: memory_queries.toggle_pin(workspace, entry.memory_id))
+        from memlora_mlx.tui.memory_queries import toggle_pin
+
+        is_pinned = await self.backend.run(lambda workspace: toggle_pin(workspace, entry.memory_id))
         self.notify("Every reply is given it." if is_pinned else "", title="Pinned" if is_pinned else "Unpinned")
 
     async def _delete_entries(self, entries: list[PanelEntry]) -> None:
@@ -126,8 +127,10 @@ class PanelKeys(MainScreen):
 
     async def refresh_panel(self) -> None:
         """Read again what the panel shows beside the memories of a reply: what is pinned, and what happened today."""
+        from memlora_mlx.tui.memory_queries import pinned_and_today  # here: the first frame has no use for it
+
         midnight = datetime.now().astimezone().replace(hour=0, minute=0, second=0, microsecond=0)
-        pinned, today = await self.backend.run(lambda opened: memory_queries.pinned_and_today(opened, midnight))
+        pinned, today = await self.backend.run(lambda opened: pinned_and_today(opened, midnight))
         self.panel.show_background(pinned, today)
         self.panel.show_corrections(self.backend.corrections)
 

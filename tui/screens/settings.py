@@ -198,7 +198,7 @@ class KeyDialog(ModalScreen[str | None]):
 
 def _experts(chosen: str | None) -> list[tuple[str, str]]:
     """The choices of experts. A folder is among them if it was named before."""
-    choices = [("the experts for it", OWN), ("no experts", "none")]
-    if chosen not in (None, OWN, "none"):
+    choices = [("the experts for it", OWN), ("the free ones (Apache-2.0)", "free"), ("no experts", "none")]
+    if chosen not in (None, OWN, "free", "none"):
         choices.append((printable_line(f"experts in {chosen}", 40), str(chosen)))
     return choices

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from textual.content import Content
 from textual.widgets import Static
 
-from memlora_mlx.records import Image
 from memlora_mlx.text import printable_line
 from memlora_mlx.tui.backend import BackendStatus
+
+if TYPE_CHECKING:
+    from memlora_mlx.records import Image
 
 
 class Attachment(Static):
@@ -29,6 +32,7 @@ class Attachment(Static):
         Raises:
             UsageError: the file is not an image, or it is too large.
         """
+        from memlora_mlx.records import Image
         from memlora_mlx.tui.terminal_images import thumbnail
 
         await asyncio.to_thread(thumbnail, path)

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from textual.binding import Binding, BindingType
 from textual.content import Content
 from textual.message import Message
 from textual.widgets import Static
 
-from memlora_mlx.records import Event, Hit
 from memlora_mlx.text import printable_line
 from memlora_mlx.tui.times import format_time
 from memlora_mlx.tui.widgets.exchange import EVENT_SIGNS, EVENT_WORDS
+
+if TYPE_CHECKING:
+    from memlora_mlx.records import Event, Hit
 
 MemoryAction = Literal["source", "edit", "undo", "redo", "pin", "delete", "erase"]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from textual import work
 from textual.app import ComposeResult
@@ -11,11 +12,13 @@ from textual.containers import VerticalScroll
 from textual.content import Content
 from textual.widgets import Static
 
-from memlora_mlx.records import Event, Hit, MemoryRecord, Revision
 from memlora_mlx.text import printable_line
 from memlora_mlx.tui.chat_controller import ChatTurn
 from memlora_mlx.tui.memory_editor import MemoryChange
 from memlora_mlx.tui.widgets.memory_item import MemoryItem, PanelEntry, entry_from_hit
+
+if TYPE_CHECKING:
+    from memlora_mlx.records import Event, Hit, MemoryRecord, Revision
 
 NO_REPLY = "The memories of a reply are shown here."
 TODAY: tuple[tuple[Event, str], ...] = (

@@ -213,7 +213,7 @@ class OwnerIndex:
             self.rebuild(count)
 
     def _is_far_behind(self, connection: sqlite3.Connection, count: int, read_at_once: int) -> bool:
-        if count <= max(read_at_once, self._exact_limit):
+        if count <= max(read_at_once, self._exact_limit) or self.revision == self._position.revision:
             return False
         if isinstance(self.vectors, FlatIndex):
             return True

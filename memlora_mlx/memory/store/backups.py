@@ -92,13 +92,15 @@ def forget_backups(folder: Path) -> bool:
     Raises:
         StoreReadOnly: one of them cannot be deleted.
     """
-    found = backup_files(folder)
+    had_any = False
     with translated_errors(backup_folder(folder)):
-        for path in found:
-            path.unlink(missing_ok=True)
+        while found := backup_files(folder):  # again: another process may just give its new backup its name
+            had_any = True
+            for path in found:
+                path.unlink(missing_ok=True)
         for path in (backup_folder(folder) / "replaced", *backup_folder(folder).glob(".saving-*")):
             shutil.rmtree(path, ignore_errors=True)
-    return bool(found)
+    return had_any
 
 
 def back_up(database: Database, today: date) -> Path | None:

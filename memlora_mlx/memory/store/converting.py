@@ -22,10 +22,10 @@ from pathlib import Path
 
 from memlora_mlx.errors import StoreBroken, StoreBusy, StoreError, UsageError
 from memlora_mlx.extras import require
-from memlora_mlx.files import new_private_file, replace_file
+from memlora_mlx.files import is_scratch, new_private_file, replace_file
 from memlora_mlx.memory.store import checksums, encrypted_sqlite
 from memlora_mlx.memory.store.backups import backup_files
-from memlora_mlx.memory.store.database import Database, prepare_connection, translated_errors
+from memlora_mlx.memory.store.database import PASSING, Database, prepare_connection, require_database, translated_errors
 from memlora_mlx.memory.store.keys import (
     DATABASE,
     KeyFile,
@@ -37,6 +37,7 @@ from memlora_mlx.memory.store.keys import (
     new_slot,
     read_key_file,
     remember,
+    replacing,
     unlock,
     write_key_file,
 )
@@ -61,38 +62,41 @@ def encrypt_store(folder: Path, passphrase: str | None, on_step: OnStep) -> None
         StoreBroken, StoreFull, StoreReadOnly: nothing has changed.
     """
     require("encryption", "`memlora encrypt`")
-    _finish_first(folder)
-    if read_key_file(folder) is not None:
-        raise UsageError(f"the store in {folder} is encrypted already; `memlora rekey` gives it another key")
-    master = secrets.token_bytes(32)
-    _convert(
-        folder,
-        None,
-        lambda: KeyFile("encrypting", (new_slot(master, passphrase),)),
-        StoreKeys((master,)),
-        on_step,
-    )
+    with _whole(folder):
+        _finish_first(folder)
+        if read_key_file(folder) is not None:
+            raise UsageError(f"the store in {folder} is encrypted already; `memlora rekey` gives it another key")
+        master = secrets.token_bytes(32)
+        _convert(
+            folder,
+            None,
+            lambda: KeyFile("encrypting", (new_slot(master, passphrase),)),
+            StoreKeys((master,)),
+            on_step,
+        )
 
 
 def decrypt_store(folder: Path, on_step: OnStep) -> None:
     """Decrypt the store in `folder`, or finish that. The key is forgotten. Raises as `encrypt_store`, and StoreLocked."""
-    _finish_first(folder)
-    file, keys = _require_encrypted(folder)
-    plain = replace(keys, seals=False)
-    _convert(folder, keys.database_keys[0], lambda: replace(file, state="decrypting"), plain, on_step)
+    with _whole(folder):
+        _finish_first(folder)
+        file, keys = _require_encrypted(folder)
+        plain = replace(keys, seals=False)
+        _convert(folder, keys.database_keys[0], lambda: replace(file, state="decrypting"), plain, on_step)
 
 
 def rekey_store(folder: Path, passphrase: str | None, on_step: OnStep) -> None:
     """Encrypt everything in the store anew with another key. Args and errors are those of `encrypt_store`."""
-    _finish_first(folder)
-    file, keys = _require_encrypted(folder)
-    master = secrets.token_bytes(32)
-    both = StoreKeys((master, *keys.masters))
+    with _whole(folder):
+        _finish_first(folder)
+        file, keys = _require_encrypted(folder)
+        master = secrets.token_bytes(32)
+        both = StoreKeys((master, *keys.masters))
 
-    def changed() -> KeyFile:
-        return linked(KeyFile("rekeying", (new_slot(master, passphrase), *file.slots)), both.masters)
+        def changed() -> KeyFile:
+            return linked(KeyFile("rekeying", (new_slot(master, passphrase), *file.slots)), both.masters)
 
-    _convert(folder, keys.database_keys[0], changed, both, on_step)
+        _convert(folder, keys.database_keys[0], changed, both, on_step)
 
 
 def finish_conversion(database: Database) -> Sealer:
@@ -119,6 +123,13 @@ def plain_leftovers(folder: Path) -> list[Path]:
     found = [path for path in backup_files(folder) if not encrypted_sqlite.is_encrypted(path)]
     journal = folder / f"{DATABASE}-journal"
     return [*found, journal] if journal.is_file() and journal.stat().st_size else found
+
+
+@contextlib.contextmanager
+def _whole(folder: Path) -> Iterator[None]:
+    require_database(folder / DATABASE)
+    with translated_errors(folder / DATABASE), replacing(folder):
+        yield
 
 
 def _require_encrypted(folder: Path) -> tuple[KeyFile, StoreKeys]:
@@ -227,8 +238,7 @@ def _finish(folder: Path, *, is_plain: bool) -> None:
         file = read_key_file(folder)
         if file is None or file.state == "encrypted":
             return
-        for scratch in folder.rglob(f"{_SCRATCH}*"):
-            shutil.rmtree(scratch, ignore_errors=True)
+        _remove_scraps(folder)
         if file.state == "encrypting" and is_plain:  # it was not replaced
             write_key_file(folder, None)
             forget_slot(file.slots[0])
@@ -240,6 +250,17 @@ def _finish(folder: Path, *, is_plain: bool) -> None:
             forget_slot(file.slots[0])
         else:
             _finish_with_key(folder, file, _unlocked(folder))
+
+
+def _remove_scraps(folder: Path) -> None:
+    """What killed saves have left in the store's folder and in the queue: it may be plain. Nobody else writes there now."""
+    for path in [
+        each for room in (folder, folder.parent / WORK_QUEUE) for each in room.rglob(".*") if is_scratch(each)
+    ]:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def _finish_with_key(folder: Path, file: KeyFile, keys: StoreKeys) -> None:
@@ -273,20 +294,48 @@ def _opens(path: Path, key: bytes) -> bool:
 
 
 def _convert_files(folder: Path, keys: StoreKeys) -> None:
-    """Write anew, as the keys say, all but the database. Each file is whole at any moment."""
+    """Write anew, as the keys say, all but the database. Each file is whole at any moment.
+
+    What is damaged already stays as it is.
+
+    Raises:
+        StoreError: a file that is not damaged could not be written; the next start goes on.
+    """
     (folder / f"{DATABASE}-journal").unlink(missing_ok=True)  # of the old database; the new one has another kind
     shutil.rmtree(folder / "indexes", ignore_errors=True)
     for path in sorted((folder / "images").glob("??/*")):
         if path.is_file() and not path.is_symlink():
-            with contextlib.suppress(StoreBroken):  # what is damaged already stays as it is; `doctor` names it
+            with translated_errors(path), contextlib.suppress(StoreBroken):  # `doctor` names it
                 keys.sealer.reseal(path)
     for path in sorted((folder.parent / WORK_QUEUE).rglob("*.json")):
-        with contextlib.suppress(StoreBroken, FileNotFoundError):  # a worker may just have done it
+        with translated_errors(path), contextlib.suppress(StoreBroken, FileNotFoundError):  # it may just be done
             keys.sealer.reseal(path)
     for path in backup_files(folder):
         if path.suffix == ".db":
-            with contextlib.suppress(sqlite3.DatabaseError, UnicodeDecodeError):  # as above
-                _convert_copy(path, keys)
+            with translated_errors(path):
+                try:
+                    _convert_copy(path, keys)
+                except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
+                    # The old key is forgotten afterwards: no copy that is whole may be left with it.
+                    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+                    if code in PASSING:
+                        raise
+                    if code == sqlite3.SQLITE_IOERR and _is_readable(path):  # so it was the new one that failed
+                        raise StoreError(
+                            f"{path} cannot be written anew ({error}); make room on the disk or check it, then run the"
+                            " same command again"
+                        ) from error
+
+
+def _is_readable(path: Path) -> bool:
+    """Whether the disk gives all of a file."""
+    try:
+        with path.open("rb") as file:
+            while file.read(1 << 20):
+                pass
+    except OSError:
+        return False
+    return True
 
 
 def _convert_copy(path: Path, keys: StoreKeys) -> None:

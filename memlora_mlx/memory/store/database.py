@@ -18,6 +18,15 @@ from memlora_mlx.memory.store import checksums, encrypted_sqlite
 from memlora_mlx.memory.store.keys import StoreKeys, database_keys
 from memlora_mlx.memory.store.schema import MIGRATIONS, WITH_CHECKSUMS
 
+# Errors that say nothing against the file.
+PASSING = (
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_PERM,
+    sqlite3.SQLITE_CANTOPEN,
+)
 BUSY_SECONDS = 60.0
 CLOSE_SECONDS = 10.0
 CHECKED_BYTES = 64_000_000  # of a database: checking the rows of a larger copy takes more than a second
@@ -58,7 +67,7 @@ class Database:
         with translated_errors(path):
             if not path.is_file():
                 if not create:
-                    raise StoreError(f"no memory store at {path.parent}; make one with `memlora ingest FILE`")
+                    require_database(path)
                 private_folder(path.parent)  # memories are nobody else's business
                 os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))  # SQLite gives its other files the same mode
             while not self._open():
@@ -247,6 +256,12 @@ class Database:
                 if _primary(error) != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
                     raise
                 time.sleep(0.02)
+
+
+def require_database(path: Path) -> None:
+    """Raises StoreError: there is no such file."""
+    if not path.is_file():
+        raise StoreError(f"no memory store at {path.parent}; make one with `memlora ingest FILE`")
 
 
 def open_unchanging(path: Path, keys: StoreKeys | None) -> sqlite3.Connection:

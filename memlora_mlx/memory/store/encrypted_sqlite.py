@@ -147,9 +147,9 @@ def _as_sqlite3(error: Exception) -> sqlite3.Error:
     kind = getattr(sqlite3, type(error).__name__, sqlite3.DatabaseError)
     made = kind(*error.args)
     code = getattr(error, "sqlite_errorcode", None)
-    if code is None:
+    if code in (None, sqlite3.SQLITE_ERROR):  # `sqlcipher_export` gives the message of what went wrong, and that code
         message = str(error)
-        code = next((code for text, code in _CODES.items() if message.startswith(text)), 0)
+        code = next((code for text, code in _CODES.items() if message.startswith(text)), code or 0)
     if code:
         made.sqlite_errorcode = code
         made.sqlite_errorname = str(getattr(error, "sqlite_errorname", ""))

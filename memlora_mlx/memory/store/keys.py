@@ -8,34 +8,34 @@ other, so that whoever opens one has both.
 
 from __future__ import annotations
 
-import getpass
+import contextlib
 import json
-import os
 import secrets
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
-from memlora_mlx.errors import StoreBroken, StoreLocked
+from memlora_mlx.errors import StoreBroken, StoreBusy, StoreLocked
 from memlora_mlx.extras import require
-from memlora_mlx.files import atomic_write
+from memlora_mlx.files import atomic_write, remove_file
 from memlora_mlx.memory.store.encrypted_sqlite import is_plain
+from memlora_mlx.memory.store.passphrases import PASSPHRASE, TRIES, ask, can_ask, from_environment, prepared
 from memlora_mlx.sealed_files import PLAIN, Sealer, derived_key
 from memlora_mlx.settings import KEY_FILE
 
 DATABASE = "memories.db"
-PASSPHRASE = "MEMLORA_PASSPHRASE"
 SERVICE = "memlora"  # in the keyring
+REPLACING_SECONDS = 5.0  # how long one command waits for another that replaces the database
 _FORMAT = 1
-_TRIES = 3
 # Argon2id as RFC 9106 recommends it where 2 GiB are too much: 64 MiB, 3 passes, 4 lanes.
 _MEMORY, _PASSES, _LANES = 65536, 3, 4
+_MOST_MEMORY = 4 << 20  # KiB, of a key file
 
 State = Literal["encrypted", "encrypting", "rekeying", "decrypting"]
 _lock = threading.Lock()
@@ -92,9 +92,9 @@ def read_key_file(folder: Path) -> KeyFile | None:
 
 
 def write_key_file(folder: Path, file: KeyFile | None) -> None:
-    """Replace the key file of a store in one step; None removes it."""
+    """Replace the key file of a store in one step, on the disk when this returns; None removes it."""
     if file is None:
-        (folder / KEY_FILE).unlink(missing_ok=True)
+        remove_file(folder / KEY_FILE)
         return
     said = {"format": _FORMAT, "state": file.state, "keys": list(file.slots), "links": list(file.links)}
     atomic_write(folder / KEY_FILE, json.dumps(said, indent=1) + "\n")
@@ -142,6 +142,24 @@ def key_lock(folder: Path) -> FileLock:
     return FileLock(folder / "key.lock", mode=0o600)
 
 
+@contextlib.contextmanager
+def replacing(folder: Path) -> Iterator[None]:
+    """Held by whoever puts another database in the place of a store's: two at once would undo what the other does.
+
+    SQLite's own lock is not enough, for it is on the file that is replaced.
+
+    Raises:
+        StoreBusy: another process holds it.
+    """
+    try:
+        with FileLock(folder / "replace.lock", timeout=REPLACING_SECONDS, mode=0o600):
+            yield
+    except Timeout as error:
+        raise StoreBusy(
+            f"another process encrypts, decrypts or restores the store in {folder}; wait for it to end"
+        ) from error
+
+
 def remember(folder: Path, keys: StoreKeys) -> None:
     """Take the keys of a store for opened: they were just made."""
     if (content := _content(folder)) is not None:
@@ -161,7 +179,7 @@ def new_slot(master: bytes, passphrase: str | None) -> Mapping[str, Any]:
         return {"name": name, "kind": "keyring"}
     salt = secrets.token_bytes(16)
     costs = {"memory": _MEMORY, "passes": _PASSES, "lanes": _LANES}
-    wrapped = _wrap(_stretched(passphrase, salt, costs), master, name)
+    wrapped = _wrap(_stretched(prepared(passphrase), salt, costs), master, name)
     return {"name": name, "kind": "passphrase", "salt": salt.hex(), **costs, **wrapped}
 
 
@@ -196,8 +214,8 @@ def _first_master(folder: Path, file: KeyFile) -> tuple[str, bytes]:
             except StoreLocked as error:
                 problem = error
                 continue
-            if found:
-                return slot["name"], bytes.fromhex(found)
+            if found and (master := _master_of(found)) is not None:
+                return slot["name"], master
             problem = StoreLocked(
                 f"the keyring has no key for the store in {folder}; log in as the user who encrypted it, or restore"
                 f" the entry {slot['name']!r} of {SERVICE!r} in the keyring"
@@ -208,35 +226,41 @@ def _first_master(folder: Path, file: KeyFile) -> tuple[str, bytes]:
     raise problem or StoreBroken(f"{folder / KEY_FILE} names no key; restore it from a copy")
 
 
+def _master_of(entry: str) -> bytes | None:
+    """The key in an entry of the keyring; None where somebody has written something else there."""
+    try:
+        master = bytes.fromhex(entry)
+    except ValueError:
+        return None
+    return master if len(master) == 32 else None
+
+
 def _opened_by_passphrase(folder: Path, slots: Sequence[Mapping[str, Any]]) -> tuple[str, bytes]:
-    given = os.environ.get(PASSPHRASE)
-    if given:
+    if given := from_environment(PASSPHRASE):
         if (found := _try(slots, given)) is not None:
             return found
         raise StoreLocked(f"{PASSPHRASE} is not the passphrase of the store in {folder}; set it to the right one")
-    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+    if not can_ask():
         raise StoreLocked(
             f"the store in {folder} is encrypted; set {PASSPHRASE}, or run `memlora rekey --keyring` to keep its key in"
             " the system's keyring"
         )
-    for _ in range(_TRIES):
-        if (found := _try(slots, _ask(f"Passphrase of {folder}: "))) is not None:
+    for tries in range(1, TRIES + 1):
+        typed = ask(f"Passphrase of {folder}: ")
+        if typed and (found := _try(slots, typed)) is not None:
             return found
+        if tries < TRIES:
+            print("That is not the passphrase.", file=sys.stderr)
     raise StoreLocked(f"that is not the passphrase of the store in {folder}; try again with the right one")
 
 
-def _ask(question: str) -> str:
-    try:
-        return getpass.getpass(question)
-    except EOFError:
-        raise StoreLocked(f"no passphrase was typed; type it, or set {PASSPHRASE}") from None
-
-
 def _try(slots: Sequence[Mapping[str, Any]], passphrase: str) -> tuple[str, bytes] | None:
-    for slot in slots:
-        stretched = _stretched(passphrase, bytes.fromhex(slot["salt"]), slot)
-        if (master := _unwrap(stretched, slot)) is not None:
-            return slot["name"], master
+    # As it is, too: the keys of earlier versions were made of passphrases that were not prepared.
+    for form in dict.fromkeys((prepared(passphrase), passphrase)):
+        for slot in slots:
+            stretched = _stretched(form, bytes.fromhex(slot["salt"]), slot)
+            if (master := _unwrap(stretched, slot)) is not None:
+                return slot["name"], master
     return None
 
 
@@ -286,7 +310,11 @@ def _keyring(action: str, *values: str) -> Any:
 
     try:
         return getattr(keyring, action)(*values)
-    except keyring.errors.KeyringError as error:
+    except keyring.errors.NoKeyringError as error:
+        raise StoreLocked(
+            "this system has no keyring that can be used (no Keychain, no Secret Service); use a passphrase instead"
+        ) from error
+    except Exception as error:  # of any kind: keyrings are made by others, and plugged in
         reason = " ".join(str(error).split()) or type(error).__name__
         raise StoreLocked(
             f"the system's keyring cannot be used ({reason}); unlock it, or use a passphrase instead"
@@ -305,13 +333,37 @@ def _content(folder: Path) -> bytes | None:
 def _parse(folder: Path, content: bytes) -> KeyFile:
     try:
         said = json.loads(content)
-        slots = tuple(said["keys"])
-        names = [str(slot["name"]) + str(slot["kind"]) for slot in slots]
-        if said["format"] != _FORMAT or said["state"] not in get_args(State) or not names:
+        slots, links = tuple(said["keys"]), tuple(said["links"])
+        for slot in slots:
+            _require_slot(slot)
+        for link in links:
+            _require_wrapped(link)
+        if said["format"] != _FORMAT or said["state"] not in get_args(State) or not slots:
             raise ValueError
-        return KeyFile(said["state"], slots, tuple(said["links"]))
-    except (ValueError, KeyError, TypeError) as error:
+        return KeyFile(said["state"], slots, links)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise StoreBroken(
             f"{folder / KEY_FILE} is damaged or of a newer memlora; without it the store cannot be opened, so restore it"
             " from a copy"
         ) from error
+
+
+def _require_slot(slot: Mapping[str, Any]) -> None:
+    """Raises ValueError and its like: it is not as `new_slot` makes it, or opening it would take endless time or memory."""
+    if slot["kind"] == "keyring":
+        slot["name"].encode()
+        return
+    _require_wrapped(slot)
+    memory, passes, lanes = (slot[cost] for cost in ("memory", "passes", "lanes"))
+    if slot["kind"] != "passphrase" or len(bytes.fromhex(slot["salt"])) < 8:
+        raise ValueError
+    if not all(type(cost) is int for cost in (memory, passes, lanes)):
+        raise ValueError
+    if not (1 <= lanes <= 64 and 8 * lanes <= memory <= _MOST_MEMORY and 1 <= passes <= 1000):
+        raise ValueError
+
+
+def _require_wrapped(said: Mapping[str, Any]) -> None:
+    said["name"].encode()
+    if len(bytes.fromhex(said["nonce"])) != 12 or len(bytes.fromhex(said["wrapped"])) != 48:
+        raise ValueError

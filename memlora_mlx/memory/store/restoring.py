@@ -20,22 +20,13 @@ from pathlib import Path
 from memlora_mlx.errors import StoreBroken, StoreError
 from memlora_mlx.files import atomic_folder, flush_to_disk, private_folder, replace_file
 from memlora_mlx.memory.store.backups import Backup, backup_folder, read_backup, read_backups
-from memlora_mlx.memory.store.database import Database, copy_database, open_unchanging, translated_errors
+from memlora_mlx.memory.store.database import PASSING, Database, copy_database, open_unchanging, translated_errors
 from memlora_mlx.memory.store.encrypted_sqlite import connect
-from memlora_mlx.memory.store.keys import DATABASE, StoreKeys, database_keys
+from memlora_mlx.memory.store.keys import DATABASE, StoreKeys, database_keys, replacing
 from memlora_mlx.memory.store.salvage import SalvageReport, salvage_rows
 
 _BESIDE = ("-wal", "-shm", "-journal")  # SQLite's own files
 BUSY_SECONDS = 10.0
-# Errors that say nothing against the file.
-_PASSING = (
-    sqlite3.SQLITE_BUSY,
-    sqlite3.SQLITE_LOCKED,
-    sqlite3.SQLITE_FULL,
-    sqlite3.SQLITE_READONLY,
-    sqlite3.SQLITE_PERM,
-    sqlite3.SQLITE_CANTOPEN,
-)
 
 
 def replaced_folder(folder: Path) -> Path:
@@ -99,7 +90,7 @@ def _new_database(folder: Path) -> Iterator[Path]:
     """A place for the new database, on the store's own file system; it is gone at the end."""
     with translated_errors(folder / DATABASE):
         private_folder(backup_folder(folder))
-        with tempfile.TemporaryDirectory(dir=backup_folder(folder), prefix=".saving-") as scratch:
+        with replacing(folder), tempfile.TemporaryDirectory(dir=backup_folder(folder), prefix=".saving-") as scratch:
             yield Path(scratch, DATABASE)
 
 
@@ -134,7 +125,7 @@ def _overwrite(path: Path, scratch: Path, keys: StoreKeys | None) -> bool:
         with closing(open_unchanging(scratch, keys)) as new, closing(_connect(path, keys)) as store:
             new.backup(store)
     except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
-        if getattr(error, "sqlite_errorcode", 0) & 0xFF in _PASSING:
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF in PASSING:
             raise
         return False
     return True
