@@ -19,7 +19,6 @@ from memlora_mlx.settings import APP_HISTORY, Settings
 from memlora_mlx.text import printable, printable_line
 from memlora_mlx.tui.chat_controller import ChatController, ChatTurn
 from memlora_mlx.tui.commands import parse
-from memlora_mlx.tui.key_names import key_name
 from memlora_mlx.tui.memory_editor import MemoryEditor
 from memlora_mlx.tui.screens.chat_conversation import ChatConversation
 from memlora_mlx.tui.screens.conversation_keys import ConversationKeys
@@ -37,7 +36,7 @@ What you say is stored on this machine and nowhere else. The panel on the right 
 reply: open, edit, delete or undo them there.
 
 /  commands      Ctrl+P  palette      {help}  help      {quit}  quit"""
-WELCOME_KEYS = {"panel": ("chat.panel", "ctrl+o"), "help": ("app.help", "f1"), "quit": ("app.quit", "ctrl+q")}
+WELCOME_KEYS = {"panel": "Ctrl+O", "help": "F1", "quit": "Ctrl+Q"}
 OPEN_DELAY = 0.05  # seconds after the first frame
 ECHO_SECONDS = 0.15  # after which a message is shown although it is not stored yet, as while the store is being opened
 READABLE_SHARE = 0.7  # of the context that one message may take in a reply's prompt: see `memlora_mlx.memory.chat`
@@ -59,7 +58,7 @@ class ChatScreen(ConversationKeys):
 
     def compose_body(self) -> Iterable[Widget]:
         history = _typed_before(self.backend.settings)
-        log = VerticalScroll(Static(welcome({}), id="welcome", markup=False), id="log", can_focus=False)
+        log = VerticalScroll(Static(WELCOME.format(**WELCOME_KEYS), id="welcome", markup=False), id="log", can_focus=False)
         yield Horizontal(
             Vertical(
                 log,
@@ -296,8 +295,11 @@ class ChatScreen(ConversationKeys):
 
 def welcome(keymap: Mapping[str, str]) -> str:
     """The words of an empty conversation, with the keys that the user's keymap has."""
-    keys = {name: key_name(keymap.get(id_, key).split(",")[0]) for name, (id_, key) in WELCOME_KEYS.items()}
-    return WELCOME.format(**keys)
+    from memlora_mlx.tui.key_names import key_name  # here: the first frame has no use for it
+
+    ids = {"panel": "chat.panel", "help": "app.help", "quit": "app.quit"}
+    own = {name: key_name(keymap[id_].split(",")[0]) for name, id_ in ids.items() if id_ in keymap}
+    return WELCOME.format(**WELCOME_KEYS | own)
 
 
 def _withheld(counts: Mapping[str, int]) -> str:
