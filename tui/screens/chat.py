@@ -58,7 +58,9 @@ class ChatScreen(ConversationKeys):
 
     def compose_body(self) -> Iterable[Widget]:
         history = _typed_before(self.backend.settings)
-        log = VerticalScroll(Static(WELCOME.format(**WELCOME_KEYS), id="welcome", markup=False), id="log", can_focus=False)
+        log = VerticalScroll(
+            Static(WELCOME.format(**WELCOME_KEYS), id="welcome", markup=False), id="log", can_focus=False
+        )
         yield Horizontal(
             Vertical(
                 log,
