@@ -6,8 +6,8 @@ The functions run on a thread (`Backend.run`).
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,6 +45,7 @@ class MemoryPage:
     total: int  # memories that match
     is_last: bool
     note: str = ""  # how the search was done
+    duplicates: Mapping[str, str] = field(default_factory=dict)  # see `near_duplicates`
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +72,18 @@ def read_sources(workspace: Workspace) -> list[Source]:
 
 
 def memory_page(workspace: Workspace, query: MemoryQuery, offset: int = 0) -> MemoryPage:
-    """The memories that match, `PAGE` at a time.
+    """The memories that match, `PAGE` at a time, with those of them that say nearly the same as another of the page.
 
     Raises:
         UsageError: a date cannot be read.
     """
+    from memlora_mlx.memory.near_duplicates import near_duplicates
+
+    page = _memory_page(workspace, query, offset)
+    return replace(page, duplicates=near_duplicates([hit.memory for hit in page.hits[:PAGE]]))
+
+
+def _memory_page(workspace: Workspace, query: MemoryQuery, offset: int) -> MemoryPage:
     filters = _filter_of(query)
     store = workspace.store
     words = query.text.strip()

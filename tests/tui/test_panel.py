@@ -134,6 +134,20 @@ def test_a_pinned_memory_stays_on_top_and_every_reply_is_given_it(tiny_home: Pat
     run_app(script, size=SIZE)
 
 
+def test_hits_that_say_nearly_the_same_are_pointed_out(tiny_home: Path) -> None:
+    def fill_twice(workspace: Workspace) -> list[Hit]:
+        Memory.of(workspace).add("User has a cat, called Moss.", user_id="me", infer=False)
+        return fill(workspace)
+
+    async def script(app: MemloraApp, pilot: Pilot[Any]) -> None:
+        await wait_until_loaded(app, pilot)
+        hits = await app.backend.run(fill_twice)
+        chat_of(app).panel.show_hits("Found", hits)
+        await wait_until(pilot, lambda: text_of(app).count("≈ nearly the same") == 1)
+
+    run_app(script, size=SIZE)
+
+
 def test_a_search_can_name_a_person_and_days() -> None:
     found = read_search("my cat person:ann since:2026-03-01 before:2026-04-01")
     assert found.text == "my cat" and found.person == "ann" and found.since is not None and found.until is not None

@@ -12,6 +12,7 @@ from pilots import noticed, run_app, text_of, wait_until, wait_until_loaded
 from textual.pilot import Pilot
 from textual.widgets import Input, Select
 
+from memlora_mlx.memory.api import Memory
 from memlora_mlx.memory.changes import Add
 from memlora_mlx.memory.store.lookup import find_by_prefix
 from memlora_mlx.memory.store.sources import mark_source
@@ -114,6 +115,31 @@ def test_editing_deleting_and_undoing_from_the_list(tiny_home: Path) -> None:
     run_app(script)
 
 
+def test_what_says_nearly_the_same_is_marked_and_deleted_by_a_key_that_can_be_undone(tiny_home: Path) -> None:
+    def tell(workspace: Workspace) -> None:
+        for text in ("User lives in Linz", "User has a cat", "User lives in Linz.", "User lives in Graz"):
+            Memory.of(workspace).add(text, user_id="me", infer=False)
+
+    async def script(app: MemloraApp, pilot: Pilot[Any]) -> None:
+        await wait_until_loaded(app, pilot)
+        await app.backend.run(tell)
+        screen = await at_memories(app, pilot)
+        await wait_until(pilot, lambda: "≈ 1 nearly the same as another (n: next)" in text_of(app))
+        assert text_of(app).count("≈ User lives in Linz") == 1
+        await pilot.press("n")
+        await wait_until(pilot, lambda: "≈ nearly the same as: User lives in Linz" in text_of(app))
+        chosen = screen.selected_memory
+        await pilot.press("d")
+        await wait_until(pilot, lambda: isinstance(app.screen, ConfirmDialog))
+        await pilot.press("y")
+        await wait_until(pilot, lambda: "✗ deleted User lives in Linz" in text_of(app) and app.screen is screen)
+        await pilot.press("u")
+        await wait_until(pilot, lambda: "↶ undone User lives in Linz" in text_of(app))
+        assert chosen is not None and "nearly the same as: " not in text_of(app), "the row says what was done to it"
+
+    run_app(script, size=(80, 24))
+
+
 def test_thousands_are_read_as_they_are_reached(tiny_home: Path) -> None:
     async def script(app: MemloraApp, pilot: Pilot[Any]) -> None:
         await wait_until_loaded(app, pilot)
@@ -185,8 +211,6 @@ def test_hostile_memories_are_words_and_an_empty_store_says_so(tiny_home: Path) 
     nasty = "[red]no[/red] \x1b]0;gone\x07 \u202eturned [@click=app.quit]x[/]"
 
     def add(workspace: Workspace) -> None:
-        from memlora_mlx.memory.api import Memory
-
         Memory.of(workspace).add(nasty, user_id="[bold]ann[/bold]", infer=False)
 
     async def script(app: MemloraApp, pilot: Pilot[Any]) -> None:

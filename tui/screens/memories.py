@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -21,9 +21,8 @@ from memlora_mlx.records import MemoryRecord, Neighbour
 from memlora_mlx.text import printable, printable_line
 from memlora_mlx.tui import memory_queries
 from memlora_mlx.tui.memory_editor import MemoryChange, MemoryEditor
-from memlora_mlx.tui.screens.base import MainScreen
-from memlora_mlx.tui.screens.dialogs import ConfirmDialog
 from memlora_mlx.tui.screens.forms import FormDialog, FormField
+from memlora_mlx.tui.screens.memory_keys import MemoryKeys
 from memlora_mlx.tui.times import format_time
 from memlora_mlx.tui.widgets.actions import ScreenActions
 from memlora_mlx.tui.widgets.memory_filters import MemoryFilters
@@ -33,7 +32,7 @@ DEBOUNCE = 0.2  # seconds without a key before a search starts
 NEAR_THE_END = 40  # rows before the last at which the next page is read
 
 
-class MemoriesScreen(MainScreen):
+class MemoriesScreen(MemoryKeys):
     NAME = "Memories"
     CSS_PATH = "pages.tcss"
     COMMANDS: ClassVar[set[type[Provider] | object]] = {ScreenActions}  # type: ignore[assignment]
@@ -54,6 +53,13 @@ class MemoriesScreen(MainScreen):
         Binding("h", "history", "History", tooltip="Show the history", id="memory.history"),
         Binding("s", "sort", "Sort", tooltip="Sort by newest, oldest, last changed or last stored", id="memories.sort"),
         Binding("x", "export", "Export", tooltip="Export all memories as JSON lines or Markdown", id="memories.export"),
+        Binding(
+            "n",
+            "next_duplicate",
+            "Next double",
+            show=False,
+            tooltip="Go to the next one that says nearly the same as another",
+        ),
         Binding("ctrl+r", "refresh_list", "Refresh", show=False, tooltip="Read the store again", id="page.run"),
         Binding("escape", "back", "Back", show=False, tooltip="To the list; in it, clear the search", id="page.back"),
     ]
@@ -62,10 +68,6 @@ class MemoriesScreen(MainScreen):
         super().__init__()
         self._query = memory_queries.MemoryQuery()
         self._listed_query = self._query  # what the list shows
-        self._shown: dict[str, Neighbour] = {}
-        # The user's last change of each memory, until the list is read again.
-        self._changes: dict[str, MemoryChange] = {}
-        self._selected: set[str] = set()  # memories that `d` deletes together
         self._was_left = True
         self._is_complete, self._is_reading = True, False
 
@@ -82,10 +84,6 @@ class MemoriesScreen(MainScreen):
     @property
     def filters(self) -> MemoryFilters:
         return self.query_one(MemoryFilters)
-
-    @property
-    def table(self) -> RowTable:
-        return self.query_one("#memories", RowTable)
 
     def on_mount(self) -> None:
         self.call_after_refresh(lambda: self.table.focus())  # nested widgets are mounted by then
@@ -124,6 +122,7 @@ class MemoriesScreen(MainScreen):
         self._changes.clear()
         self._selected.clear()
         self._shown = {hit.memory.id: hit for hit in page.hits}
+        self._duplicates = dict(page.duplicates)
         self._is_complete, self._is_reading = page.is_last, False
         self.table.set_rows([(hit.memory.id, self._cells(hit)) for hit in page.hits])
         if self._query != self._listed_query:
@@ -141,6 +140,7 @@ class MemoriesScreen(MainScreen):
         if query == self._query:
             new = [hit for hit in page.hits if hit.memory.id not in self._shown]
             self._shown |= {hit.memory.id: hit for hit in new}
+            self._duplicates |= page.duplicates
             self.table.extend([(hit.memory.id, self._cells(hit)) for hit in new])
             self._is_complete = page.is_last or not new
         self._is_reading = False
@@ -154,15 +154,11 @@ class MemoriesScreen(MainScreen):
         said = f"{memory.said_at.day} {memory.said_at:%b %Y}" if memory.said_at else "undated"
         change = self._changes.get(memory.id)
         text = f"{change.label} {memory.text}" if change else memory.text
+        text = f"≈ {text}" if memory.id in self._duplicates and not change else text
         text = f"◉ {text}" if memory.id in self._selected else text
         return said, _who(memory), text, f"{hit.distance:.2f}" if hit.distance >= 0 else ""
 
     # ------------------------------------------------------------------ the memory under the cursor
-
-    @property
-    def selected_memory(self) -> MemoryRecord | None:
-        hit = self._shown.get(self.table.key_at_cursor or "")
-        return hit.memory if hit else None
 
     @on(DataTable.RowHighlighted, "#memories")
     def cursor_moved(self, event: DataTable.RowHighlighted) -> None:
@@ -177,65 +173,9 @@ class MemoriesScreen(MainScreen):
         if memory is None:
             detail.update("")
             return
-        detail.update(_details(memory, self._changes.get(memory.id)))
-
-    @on(DataTable.RowSelected, "#memories")
-    @work(group="act", exit_on_error=False)
-    async def open_source(self, event: DataTable.RowSelected) -> None:
-        await self._editor.show_source(str(event.row_key.value))
-
-    @work(group="act", exit_on_error=False)
-    async def action_history(self) -> None:
-        if memory := self.selected_memory:
-            await self._editor.show_history(memory.id)
-
-    @work(group="act", exit_on_error=False)
-    async def action_edit(self) -> None:
-        if memory := self.selected_memory:
-            self._show_change(await self._editor.edit(memory.id))
-
-    @work(group="act", exit_on_error=False)
-    async def action_delete(self) -> None:
-        chosen = [hit.memory for key, hit in self._shown.items() if key in self._selected]
-        chosen = chosen or ([self.selected_memory] if self.selected_memory else [])
-        standing = [each for each in chosen if not ((done := self._changes.get(each.id)) and done.is_deleted)]
-        if not standing:
-            return
-        if len(standing) == 1:
-            question = "Delete this memory? Undo restores it."
-            self._show_change(await self._editor.delete(standing[0].id, standing[0].text, confirm=question))
-        elif await self.memlora.push_screen_wait(
-            ConfirmDialog(f"Delete these {len(standing)} memories? u on each restores it.", _joined(standing))
-        ):
-            self._selected.clear()
-            for each in standing:
-                self._show_change(await self._editor.delete(each.id, each.text))
-
-    def action_select(self) -> None:
-        """Select the memory under the cursor, or not any more, and go to the next one."""
-        if (memory := self.selected_memory) is not None and self.focused is self.table:
-            self._selected ^= {memory.id}
-            self.table.show_row(memory.id, self._cells(self._shown[memory.id]))
-            self.table.action_cursor_down()
-
-    @work(group="act", exit_on_error=False)
-    async def action_erase(self) -> None:
-        if memory := self.selected_memory:
-            self._show_change(await self._editor.erase(memory.id, memory.text))
-
-    @work(group="act", exit_on_error=False)
-    async def action_undo(self) -> None:
-        if memory := self.selected_memory:
-            self._show_change(await self._editor.undo(memory.id))
-
-    @work(group="act", exit_on_error=False)
-    async def action_redo(self) -> None:
-        if memory := self.selected_memory:
-            self._show_change(await self._editor.redo(memory.id))
-
-    @work(group="act", exit_on_error=False)
-    async def action_reverse_last(self, verb: str) -> None:
-        self._show_change(await (self._editor.redo() if verb == "redo" else self._editor.undo()))
+        same = self._shown.get(self._duplicates.get(memory.id, ""))
+        change = self._changes.get(memory.id)
+        detail.update(_details(memory, change, same.memory.text if same and not change else ""))
 
     def _show_change(self, change: MemoryChange | None) -> None:
         """Show a change in the memory's row, where it stays until the list is read again."""
@@ -291,22 +231,20 @@ def _summary(page: memory_queries.MemoryPage, query: memory_queries.MemoryQuery)
     if not page.total:
         anything = query != memory_queries.MemoryQuery(order=query.order)
         told = "no matches" if anything else "No memories yet. Chat, or import conversations with F4."
+    count = len(page.duplicates)
+    told += f" · ≈ {count} nearly the same as another (n: next)" if count else ""
     return f"{page.total:,} {'memory' if page.total == 1 else 'memories'} · {told}"
 
 
-def _details(memory: MemoryRecord, change: MemoryChange | None) -> Content:
-    """The memory under the cursor with what is known of it."""
+def _details(memory: MemoryRecord, change: MemoryChange | None, same: str) -> Content:
+    """The memory under the cursor with what is known of it, and the one that says nearly the same."""
     facts = [f"said {format_time(memory.said_at)}", f"stored {format_time(memory.stored_at)}"]
     facts += [f"changed {format_time(memory.changed_at)}"] if memory.changed_at else []
     facts += [f"from {printable_line(memory.source, 40)}"] if memory.source else []
     facts += [f"image {printable_line(memory.image.caption or memory.image.source, 60)}"] if memory.image else []
     label = [(f"{change.label}  ", "bold")] if change else []
-    return Content.assemble(*label, printable(memory.text)[:4000], "\n", (" · ".join(facts), "$text-muted"))
-
-
-def _joined(memories: Sequence[MemoryRecord]) -> str:
-    """The texts of several memories, for a question about all of them."""
-    return "; ".join(memory.text for memory in memories)[:1000]
+    double = [f"\n≈ nearly the same as: {printable_line(same, 120)} (d deletes this one, u undoes it)"] if same else []
+    return Content.assemble(*label, printable(memory.text)[:4000], "\n", (" · ".join(facts), "$text-muted"), *double)
 
 
 def _who(memory: MemoryRecord) -> str:

@@ -42,6 +42,7 @@ class SettingsScreen(MainScreen):
     def __init__(self) -> None:
         super().__init__()
         self._keymap: dict[str, str] = {}
+        self._rows: dict[str, tuple[str, str, str]] = {}  # of the keys: key, action and purpose
         self._is_filled = False
 
     def compose_body(self) -> Iterable[Widget]:
@@ -63,6 +64,7 @@ class SettingsScreen(MainScreen):
         yield Static("", classes="says", markup=False, id="says")
         yield Static("Keys (Enter changes one, d gives its own back)", classes="head", markup=False)
         yield RowTable((("key", 16), ("action", 18), ("what it does", 0)), id="keys")
+        yield Static("", classes="says", markup=False, id="detail")
 
     def on_mount(self) -> None:
         self.call_after_refresh(self._begin)  # nested widgets are mounted by then
@@ -103,6 +105,7 @@ class SettingsScreen(MainScreen):
             self._keymap = await asyncio.to_thread(read_keymap, home)
         finally:
             rows = [(name, (self._keymap.get(name, key), name, purpose)) for name, key, purpose in actions()]
+            self._rows = dict(rows)
             self.table.set_rows(rows)
 
     # ------------------------------------------------------------------ choices
@@ -147,6 +150,12 @@ class SettingsScreen(MainScreen):
         self.table.focus()
 
     # ------------------------------------------------------------------ keys
+
+    @on(DataTable.RowHighlighted, "#keys")
+    def show_purpose(self) -> None:
+        """Below the list: the action under the cursor in full, which the columns may cut."""
+        row = self._rows.get(self.table.key_at_cursor or "")
+        self.query_one("#detail", Static).update(Content(f"{row[0]}: {row[2]}" if row else ""))
 
     @on(DataTable.RowSelected, "#keys")
     @work(group="key", exclusive=True, exit_on_error=False)

@@ -27,6 +27,8 @@ TODAY: tuple[tuple[Event, str], ...] = (
     ("DELETE", "Withdrawn today"),
 )
 
+NEARLY_THE_SAME = "≈ nearly the same as one above: d deletes it, u undoes it"
+
 
 class MemoryPanel(VerticalScroll, can_focus=False):
     """Shows the memories of one turn, or those that a search found, and what the user does to them.
@@ -134,12 +136,13 @@ class MemoryPanel(VerticalScroll, can_focus=False):
         above = [("Pinned", pinned, "")] if pinned else []
         if self._search is not None:
             title, hits = self._search
-            return [*above, (title, [self._found(hit) for hit in hits], "○ none")]
+            return [*above, (title, _marked([self._found(hit) for hit in hits], hits), "○ none")]
         turn = self._turn
         if turn is None:
             return [*above, *(self._of_today() or [("No reply yet", [], NO_REPLY)])]
         cited = {hit.id for hit in turn.cited}
-        used = [entry_from_hit(hit, self._state(hit.id), is_cited=hit.id in cited) for hit in turn.hits]
+        given = [entry_from_hit(hit, self._state(hit.id), is_cited=hit.id in cited) for hit in turn.hits]
+        used = _marked(given, turn.hits)
         stored = [
             PanelEntry(
                 change.memory_id,
@@ -206,6 +209,21 @@ class MemoryPanel(VerticalScroll, can_focus=False):
         if items:
             items[0].focus()
         return bool(items)
+
+
+def _marked(entries: list[PanelEntry], hits: Sequence[Hit]) -> list[PanelEntry]:
+    """The entries of hits, with a line below each that says nearly the same as one before it."""
+    if len(hits) < 2:
+        return entries
+    from memlora_mlx.memory.near_duplicates import near_duplicates  # here: the first frame has no use for it
+
+    same = near_duplicates([hit.memory for hit in hits if hit.memory is not None])
+    return [
+        replace(entry, note=f"{entry.note}\n{NEARLY_THE_SAME}")
+        if entry.memory_id in same and not entry.state
+        else entry
+        for entry in entries
+    ]
 
 
 def _widget(key: tuple[str, str], shown: PanelEntry | str) -> Static:
