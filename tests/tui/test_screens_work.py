@@ -195,6 +195,7 @@ def test_too_few_examples_are_not_trained_on(tiny_home: Path) -> None:
         await wait_until(
             pilot, lambda: "2 examples for extraction, and 20 are needed" in " ".join(text_of(app).split())
         )
+        assert "A correction is a memory that you edited" in " ".join(text_of(app).split())
         assert screen._job is None
 
     run_app(script, size=(160, 40))
