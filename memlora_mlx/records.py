@@ -58,6 +58,9 @@ class Exchange:
     said_at: datetime | None
     source: str  # names the conversation: "conv-26", a file's name, a ChatGPT title
     position: int  # 0-based within the source, for this owner
+    before: tuple[
+        Message, ...
+    ] = ()  # the turn before, for a message that makes no sense without it; it is read, not stored
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from textual import events
 from textual.app import SystemCommand
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
-from textual.widgets import TextArea
+from textual.widgets import Static, TextArea
 
 from memlora_mlx.errors import ModelMissing, UsageError
 from memlora_mlx.settings import Settings
@@ -24,6 +24,7 @@ from memlora_mlx.tui.base_app import CHORDS, SCREENS_BY_KEY, BaseApp
 
 if TYPE_CHECKING:
     from memlora_mlx.tui.commands import Command
+    from memlora_mlx.tui.screens.chat import ChatScreen
 
 LOAD_DELAY = 0.1  # seconds after the first frame
 CHORD_SECONDS = 3.0  # that the second key of a chord may take
@@ -107,6 +108,10 @@ class MemloraApp(BaseApp):
         else:
             if keymap:
                 self.set_keymap(keymap)
+                from memlora_mlx.tui.screens.chat import welcome
+
+                for screen in self._chat_screens():
+                    screen.query_one("#welcome", Static).update(welcome(keymap))
 
     def load_models(self) -> None:
         gc.enable()
@@ -131,11 +136,13 @@ class MemloraApp(BaseApp):
 
     def _refresh_chat(self) -> None:
         """Let the chat's panel show what is in the store."""
+        for screen in self._chat_screens():
+            screen.refresh_counts()
+
+    def _chat_screens(self) -> list[ChatScreen]:
         from memlora_mlx.tui.screens.chat import ChatScreen
 
-        for screen in self.get_screen_stack("chat"):
-            if isinstance(screen, ChatScreen):
-                screen.refresh_counts()
+        return [screen for screen in self.get_screen_stack("chat") if isinstance(screen, ChatScreen)]
 
     async def offer_models(self, *, again: bool = False) -> bool:
         """Show the screen of the first start, once, or again. Returns False if there is nothing to offer."""

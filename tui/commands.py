@@ -32,7 +32,7 @@ COMMANDS: tuple[Command, ...] = (
     Command("panel", "", "Show or hide the memory panel"),
     Command("conversations", "", "Search, open, rename, delete and export conversations"),
     Command("clear", "", "Start a new conversation; memories stay"),
-    Command("rename", "NAME", "Give this conversation another name"),
+    Command("rename", "NAME", "Give this conversation another name; so does e in the list of conversations"),
     Command("retry", "", "Retry exchanges that could not be stored"),
     Command("export", "PATH", "Write all memories to a JSONL or .md file", takes_path=True),
     Command("save", "PATH", "Write this conversation to a Markdown file", takes_path=True),

@@ -12,6 +12,10 @@ from memlora_mlx.records import Stage
 from memlora_mlx.settings import Settings
 from memlora_mlx.tui.jobs import Job
 
+CORRECTIONS_ARE = (
+    "A correction is a memory that you edited, deleted or undid: it shows the student what it should have noted."
+)
+
 
 def check_enough_rows(stage: Stage, files: list[str], home: Path) -> None:
     """Refuse to train on too few examples.
@@ -42,7 +46,7 @@ def check_enough_rows(stage: Stage, files: list[str], home: Path) -> None:
         more = "leave the data field empty to train on all data"
     raise UsageError(
         f"There {'is 1 example' if count == 1 else f'are {count} examples'} for {stage}, and {LEAST_ROWS} are needed: an expert "
-        f"learns fewer by heart. Correct more memories, or {more}."
+        f"learns fewer by heart. Correct more memories, or {more}. {CORRECTIONS_ARE}"
     )
 
 

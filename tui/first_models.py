@@ -39,8 +39,12 @@ def starter(kind: ModelKind) -> CatalogModel:
 
 
 def facts_about(model: CatalogModel) -> str:
-    """Name, size of the download and licence in one line."""
-    parts = [model.name, *([format_bytes(model.download_bytes)] if model.download_bytes else [])]
+    """Name, size of the download and on the disk, and licence in one line."""
+    parts = [model.name]
+    if model.download_bytes:
+        parts.append(f"download {format_bytes(model.download_bytes)}")
+    if model.disk_bytes:
+        parts.append(f"disk {format_bytes(model.disk_bytes)}")
     return ", ".join([*parts, *([f"licence {model.licence}"] if model.licence else [])])
 
 

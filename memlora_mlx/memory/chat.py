@@ -10,13 +10,14 @@ from datetime import datetime
 from pathlib import Path
 
 from memlora_mlx.memory import stages, visual_questions
-from memlora_mlx.memory.chat_turns import is_question, noted, with_person
+from memlora_mlx.memory.chat_turns import is_question, noted, refers_back, with_person
 from memlora_mlx.memory.conversation_export import questions_and_replies
 from memlora_mlx.memory.memory_replies import reply_from_memory
 from memlora_mlx.memory.offered import cited, near_enough, without_talk
 from memlora_mlx.memory.pipeline import Pipeline
 from memlora_mlx.memory.results import ExchangeResult
 from memlora_mlx.memory.search.find import embed_some_messages, find
+from memlora_mlx.memory.second_person import to_first_person
 from memlora_mlx.memory.secrets import screen_turns
 from memlora_mlx.memory.store.conversations import SavedTurn, mark_remembered
 from memlora_mlx.memory.store.store import Store
@@ -231,12 +232,29 @@ class Chat:
         question = Message("user", clean_text(said), USER, said_at=said_at, image=image)
         answer = (Message("assistant", replied, ASSISTANT, said_at=said_at),) if replied else ()
         messages = (question, *answer)
-        exchange = Exchange(key, self.owner, messages, said_at, "chat", 0)
+        before = self._turn_before(question.text, replied) if refers_back(question.text) else ()
+        exchange = Exchange(key, self.owner, messages, said_at, "chat", 0, before)
         # The user chose the file; one that cannot be kept must not cost what was said.
         exchange = self.pipeline.store.images.store_exchange_images(exchange, None, log.warning, trusted=True)
         result = self.pipeline.remember(exchange, priority=Priority.BACKGROUND)
         mark_remembered(self.pipeline.store, key)
         return result
+
+    def _turn_before(self, said: str, replied: str) -> tuple[Message, ...]:
+        """The question and the reply before an exchange, which is the last of the turns unless it has no reply yet."""
+        at = len(self.turns)
+        if replied:
+            of_it = [i for i in range(0, at - 1, 2) if self.turns[i][1] == said and self.turns[i + 1][1] == replied]
+            at = of_it[-1] if of_it else 0
+        if at < 2:
+            return ()
+        (_, asked), (_, told) = self.turns[at - 2 : at]
+        # The experts know corrections of what somebody has told, and not of what they were answered.
+        if is_question(asked) and (claim := to_first_person(told)) is not None:
+            asked, told = claim, f"Noted: {told}"
+        return tuple(
+            each for each in (Message("user", asked, USER), Message("assistant", told, ASSISTANT)) if each.text
+        )
 
     def list_memories(self, limit: int = 20) -> list[MemoryRecord]:
         return self.pipeline.store.list(self.owner, limit=limit)

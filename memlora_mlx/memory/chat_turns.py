@@ -6,10 +6,11 @@ import re
 from collections.abc import Sequence
 
 from memlora_mlx.memory.changes import AppliedChange
+from memlora_mlx.memory.grounding import occurs
 from memlora_mlx.memory.results import ExchangeResult
-from memlora_mlx.memory.retrieval.lexical import STOP_WORDS, sentences
+from memlora_mlx.memory.retrieval.lexical import STOP_WORDS, content_words, sentences
 from memlora_mlx.memory.second_person import without_subject
-from memlora_mlx.records import Role
+from memlora_mlx.records import Exchange, Role
 from memlora_mlx.temporal.words import MONTHS, WEEKDAYS, words
 
 NOTHING_NOTED = "Nothing new to note. Tell me a fact about you, or ask about what you told me."
@@ -27,6 +28,13 @@ _REQUESTS = re.compile(
 _TO_REMEMBER = re.compile(
     r"^(?:can|could|would|will)\s+you\s+(?:please\s+)?(?:remember|note|keep|forget)\b", re.IGNORECASE
 )
+MOST_WORDS_BACK = 25  # of a message that is read with the turn before; a longer one says itself what it is about
+_CORRECTS = re.compile(
+    r"(?:oh|ah|well|but|and)?[,.!]?\s*(?:no|nope|nah|wrong|sorry|actually|correction|wait|not (?:quite|really|any ?more)|I mean[t]?"
+    r"|that(?:['’]s| is| was) (?:not|wrong)|it(?:['’]s| is) not)(?!\w)",
+    re.IGNORECASE,
+)
+_POINTS_BACK = re.compile(r"(?:it|that|he|she|they|his|her|their|its)(?:['’]s|['’]re)?(?!\w)", re.IGNORECASE)
 _PERSON = re.compile(
     r"(?<![\w'’])(?P<subject>he|she|they)(?![\w])|(?<![\w'’])(?P<owner>his|their|her)(?![\w])", re.IGNORECASE
 )
@@ -61,6 +69,22 @@ def with_person(question: str, turns: Sequence[tuple[Role, str]]) -> str:
         return question
     word = name if found["subject"] else f"{name}'s"
     return question[: found.start()] + word + question[found.end() :]
+
+
+def refers_back(text: str) -> bool:
+    """Whether a message makes no sense without the turn before, as "No, it is green." or "Sorry, I meant Graz." do."""
+    if is_question(text) or len(text.split()) > MOST_WORDS_BACK:
+        return False
+    return bool(_CORRECTS.match(text.strip()) or _POINTS_BACK.match(text.strip()))
+
+
+def newly_said(exchange: Exchange, facts: Sequence[str]) -> list[str]:
+    """The facts without those that only the turn before an exchange says: they were noted then, or the user undid them."""
+    if not exchange.before:
+        return list(facts)
+    own = [m.text for m in exchange.messages if m.role == "user" and m not in exchange.before]
+    new, old = (content_words(" ".join(texts)) for texts in (own, [m.text for m in exchange.before]))
+    return [fact for fact in facts if any(occurs(word, new) for word in content_words(fact) - old)]
 
 
 def noted(result: ExchangeResult) -> str:

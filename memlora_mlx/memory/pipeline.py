@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from memlora_mlx.memory import stages
 from memlora_mlx.memory.answering import Answerer
 from memlora_mlx.memory.changes import Change, EmbedFunction, Vector
+from memlora_mlx.memory.chat_turns import newly_said
 from memlora_mlx.memory.engine import MemoryEngine
 from memlora_mlx.memory.forgetting import nearest_in, with_requested_deletions
 from memlora_mlx.memory.grounding import GroundedFacts, TurnReason, ground_facts, ground_operations
@@ -135,6 +136,8 @@ class Pipeline(Answerer):
         A part has at most `stages.PART_CHARACTERS`, and fewer where the student's context takes less. A sentence that a
         message of a long exchange repeats is read once.
         """
+        if exchange.before:
+            exchange = replace(exchange, messages=(*exchange.before, *exchange.messages))
         characters = stages.PART_CHARACTERS
         is_long = self.options.protocol == "product" and stages.extraction_characters(exchange) > characters
         parts = stages.split_exchange(stages.without_repeats(exchange), characters) if is_long else [exchange]
@@ -150,7 +153,7 @@ class Pipeline(Answerer):
 
     def read_facts(self, answers: Sequence[tuple[ExtractionInput, str]]) -> GroundedFacts:
         """The facts of an exchange's extractions; beyond the paper, only those that the exchange says."""
-        found = [(part.exchange, stages.parse_facts(text)) for part, text in answers]
+        found = [(part.exchange, newly_said(part.exchange, stages.parse_facts(text))) for part, text in answers]
         if self.options.protocol == "paper":
             return GroundedFacts(tuple(fact for _, facts in found for fact in facts))
         return ground_facts(found)

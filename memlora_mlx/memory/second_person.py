@@ -51,6 +51,16 @@ def to_second_person(text: str) -> str:
     return said[:1].upper() + said[1:]
 
 
+def to_first_person(text: str) -> str | None:
+    """What was said back to the user as the user says it: "I live in Vienna" of "You live in Vienna."; None for any other text."""
+    if re.match(r"(?:You|Your)(?!\w)", text) is None:
+        return None
+    said = re.sub(r"(?<!\w)[Yy]ou (are|were)(?!\w)", lambda found: "I am" if found[1] == "are" else "I was", text)
+    said = re.sub(r"(?<!\w)your(?!\w)", "my", said)
+    said = re.sub(r"(?<!\w)you(?!\w)", "I", said)
+    return re.sub(r"^Your?(?!\w)", lambda found: "My" if found[0] == "Your" else "I", said)
+
+
 def without_subject(text: str) -> str:
     """A memory of the user without its subject: "lives in Vienna". A memory about others stays as it is, for the user to read."""
     found = re.match(r"(?:[Tt]he\s+)?User\s+(?=\w)", text)

@@ -53,6 +53,7 @@ class CatalogModel:
     parameters: int | None = None
     precision: str | None = None
     download_bytes: int | None = None
+    disk_bytes: int | None = None
     licence: str | None = None
     repository: str | None = None
     revision: str | None = None

@@ -15,8 +15,9 @@ from memlora_mlx.memory.api import Memory
 from memlora_mlx.memory.changes import AppliedChange
 from memlora_mlx.memory.chat import Chat
 from memlora_mlx.memory.chat_turns import NOTHING_NOTED
+from memlora_mlx.memory.results import ExtractionInput
 from memlora_mlx.memory.workspace import Workspace
-from memlora_mlx.records import Request
+from memlora_mlx.records import Exchange, Request
 from memlora_mlx.settings import load_settings
 
 
@@ -77,6 +78,32 @@ def test_what_was_noted_is_said_without_a_reply_that_is_stored(workspace: Worksp
     )
     assert chat.turns[-1] == ("assistant", "Noted: lives in Vienna\n\nForgotten: lives in Graz")
     assert chat.noted("Hello.", replace(kept, applied=())) == NOTHING_NOTED
+
+
+def test_a_correction_is_read_with_the_turn_before_and_stored_alone(workspace: Workspace) -> None:
+    chat, read = Chat(workspace.pipeline, "me", limit=3), list[str]()
+    request = workspace.pipeline.extraction_requests
+
+    def look(exchange: Exchange) -> list[ExtractionInput]:
+        found = request(exchange)
+        read.append(found[0].request.chat[-1][1].partition("Input:\n")[2])
+        return found
+
+    workspace.pipeline.extraction_requests = look  # type: ignore[method-assign]
+    chat.turns = [("user", "What colour do I like?"), ("assistant", "Your favourite colour is blue.")]
+    chat.remember("No, it is green.", "", key="k", said_at=datetime(2026, 3, 1, tzinfo=UTC))
+    assert read[0].splitlines() == [
+        "user: User: My favourite colour is blue.",
+        "assistant: Assistant: Noted: Your favourite colour is blue.",
+        "user: User: No, it is green.",
+    ], "a question and its answer are read as what the user said"
+    assert [message.text for message in workspace.store.exchange("k").messages] == ["No, it is green."]
+    chat.turns += [("user", "No, red."), ("assistant", "I see.")]
+    chat.remember("No, red.", "I see.", key="l", said_at=datetime(2026, 3, 1, tzinfo=UTC))
+    assert read[1].splitlines()[-2:] == ["user: User: No, red.", "assistant: Assistant: I see."]
+    assert "blue" in read[1], "the turn before, and not its own"
+    chat.remember("I like tea.", "", key="m", said_at=datetime(2026, 3, 1, tzinfo=UTC))
+    assert read[2].splitlines() == ["user: User: I like tea."]
 
 
 def test_what_is_said_is_kept_under_the_speakers_names(workspace: Workspace) -> None:

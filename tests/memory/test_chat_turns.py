@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from memlora_mlx.memory.chat_turns import is_question, with_person
+from memlora_mlx.memory.chat_turns import is_question, newly_said, refers_back, with_person
 from memlora_mlx.memory.offered import about_asked_person, cited, near_enough, without_talk
 from memlora_mlx.memory.pipeline_options import PipelineOptions
-from memlora_mlx.memory.second_person import to_second_person, without_subject
-from memlora_mlx.records import Hit, MessageKey, Role, Scope, SourceMessage
+from memlora_mlx.memory.second_person import to_first_person, to_second_person, without_subject
+from memlora_mlx.records import Exchange, Hit, Message, MessageKey, Role, Scope, SourceMessage
 
 
 def said(text: str, score: float = 0.5, role: Role = "user") -> Hit:
@@ -87,3 +87,32 @@ def test_those_are_cited_whose_words_the_reply_has() -> None:
     mine, toms = said("I work at the harbour"), said("Tom works in Graz")
     assert cited("Where does Tom work?", "He works in Graz.", [mine, toms]) == (toms,)
     assert cited("Where does Tom work?", "I do not know.", [mine, toms]) == ()
+
+
+@pytest.mark.parametrize(
+    "text", ["No, it is green.", "Sorry, I meant Graz.", "Actually it was 1985.", "She is called Minka now."]
+)
+def test_a_message_that_makes_no_sense_alone_is_read_with_the_turn_before(text: str) -> None:
+    assert refers_back(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["I live in Graz.", "No?", "Nobody lives here.", "Itsy lives in Graz.", "No, " + "and on " * 20]
+)
+def test_a_message_that_says_what_it_is_about_is_read_alone(text: str) -> None:
+    assert not refers_back(text)
+
+
+def test_of_a_message_read_with_the_turn_before_only_its_own_facts_are_kept() -> None:
+    before = (Message("user", "My favourite colour is blue.", "User"), Message("assistant", "Noted.", "Assistant"))
+    said = Message("user", "No, it is green.", "User")
+    read = Exchange("k", Scope("me"), (*before, said), None, "chat", 0, before)
+    facts = ["User's favourite colour is green", "User's favourite colour is blue"]
+    assert newly_said(read, facts) == facts[:1]
+    assert newly_said(Exchange("k", Scope("me"), (said,), None, "chat", 0), facts) == facts
+
+
+def test_what_was_said_back_is_what_the_user_would_say() -> None:
+    assert to_first_person("Your favourite colour is blue.") == "My favourite colour is blue."
+    assert to_first_person("You are a nurse and your cat is old.") == "I am a nurse and my cat is old."
+    assert to_first_person("Tom lives in Graz.") is None and to_first_person("Youth is short.") is None

@@ -14,7 +14,7 @@ from cli_home import environment, store_contents
 
 pytestmark = pytest.mark.skipif(shutil.which("tmux") is None, reason="tmux is not installed")
 
-SECONDS = 30.0
+SECONDS = 120.0
 
 
 class Tmux:

@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pilots import run_app, text_of, wait_until, wait_until_loaded
+from pilots import noticed, run_app, text_of, wait_until, wait_until_loaded
 from textual.events import Paste
 from textual.pilot import Pilot
 
 from memlora_mlx.errors import UsageError
 from memlora_mlx.memory.api import Memory
+from memlora_mlx.memory.changes import AppliedChange
+from memlora_mlx.memory.results import ExchangeResult
+from memlora_mlx.records import Exchange, Message, Scope
 from memlora_mlx.tui.app import MemloraApp
 from memlora_mlx.tui.chat_controller import ChatTurn
 from memlora_mlx.tui.clipboard import COPY_FILE, refusal
@@ -107,6 +110,27 @@ def test_u_on_an_exchange_undoes_what_was_stored_from_it(tiny_home: Path) -> Non
     run_app(script)
 
 
+def test_what_a_command_undoes_is_marked_on_its_exchange_and_redo_says_what_it_needs(tiny_home: Path) -> None:
+    async def script(app: MemloraApp, pilot: Pilot[Any]) -> None:
+        await wait_until_loaded(app, pilot)
+        chat, text = chat_of(app), "User lives in Vienna"
+        added = await app.backend.run(lambda opened: Memory.of(opened).add(text, user_id="me", infer=False)["results"])
+        applied = (AppliedChange("ADD", added[0]["id"], text),)
+        said = Exchange("k", Scope("me"), (Message("user", "I live in Vienna."),), None, "chat", 0)
+        turn = ChatTurn("I live in Vienna.", reply="Noted: lives in Vienna", is_noted=True, memory="done")
+        turn.remembered = ExchangeResult(said, applied=applied)
+        await chat.show(turn)
+        await wait_until(pilot, lambda: "u undoes" in text_of(app))
+        app.run_chat_command(BY_NAME["undo"], "")
+        await wait_until(pilot, lambda: "↶ undone" in text_of(app) and "u undoes" not in text_of(app))
+        app.run_chat_command(BY_NAME["redo"], "")
+        await wait_until(pilot, lambda: "u undoes" in text_of(app))
+        app.run_chat_command(BY_NAME["redo"], "")
+        await wait_until(pilot, lambda: "undo one first" in noticed(app))
+
+    run_app(script)
+
+
 def test_an_unknown_command_is_refused_with_the_nearest_name(tiny_home: Path, tmp_path: Path) -> None:
     async def script(app: MemloraApp, pilot: Pilot[Any]) -> None:
         await wait_until_loaded(app, pilot)
@@ -181,6 +205,7 @@ def test_own_keys_take_the_place_of_those_of_memlora(tiny_home: Path) -> None:
         await wait_until_loaded(app, pilot)
         chat = chat_of(app)
         await wait_until(pilot, lambda: app._keymap)
+        await wait_until(pilot, lambda: "panel on the right (Ctrl+B)" in text_of(app), "the first words name it")
         is_shown = chat.panel.region.width > 0
         await pilot.press("ctrl+b")
         await wait_until(pilot, lambda: (chat.panel.region.width > 0) != is_shown)

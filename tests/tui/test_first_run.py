@@ -50,7 +50,7 @@ def test_the_first_screen_names_the_models_and_can_be_left(isolated_home: Path) 
         for name in STARTERS:
             entry = shipped_entries()[name]
             assert name in shown and f"licence {entry.licence}" in shown
-        assert "too small to chat" in shown and "93 MB" in shown
+        assert "too small to chat" in shown and "download 93 MB, disk 542 MB" in shown
         assert not app._notifications, "no notice lies over it"
         await pilot.press("escape")
         await wait_until(pilot, lambda: isinstance(app.screen, ChatScreen))
@@ -154,7 +154,7 @@ def test_the_first_screen_looks_as_it_did(isolated_home: Path, size: tuple[int, 
             bar.parts = lambda: [("no student", 0), ("offline", 0)]  # type: ignore[attr-defined]
         await check(app, "first-run")
         screen._set_phase("ready")
-        screen._say(first_run.READY)
+        screen.say_ready()
         await check(app, "first-run-ready")
 
     run_app(script, size=size)

@@ -6,7 +6,6 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-import pilots
 import pytest
 from cli_home import store_contents
 from pilots import noticed, run_app, text_of, wait_until, wait_until_loaded
@@ -29,12 +28,6 @@ from memlora_mlx.tui.screens.ingest import IngestScreen
 from memlora_mlx.tui.screens.models import ModelsScreen
 from memlora_mlx.tui.screens.train import TrainScreen
 from memlora_mlx.tui.widgets.plots import _epoch_ticks
-
-
-@pytest.fixture(autouse=True)
-def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Processes start beside the app; on a busy machine each takes its time."""
-    monkeypatch.setattr(pilots, "SECONDS", 120.0)
 
 
 async def go(app: MemloraApp, pilot: Pilot[Any], key: str, wanted: type[Any]) -> Any:
@@ -202,6 +195,7 @@ def test_too_few_examples_are_not_trained_on(tiny_home: Path) -> None:
         await wait_until(
             pilot, lambda: "2 examples for extraction, and 20 are needed" in " ".join(text_of(app).split())
         )
+        assert "A correction is a memory that you edited" in " ".join(text_of(app).split())
         assert screen._job is None
 
     run_app(script, size=(160, 40))

@@ -32,10 +32,11 @@ from memlora_mlx.tui.widgets.prompt import History, Prompt, PromptBox
 WELCOME = """\
 Tell me about yourself, or ask about something you told me before.
 
-What you say is stored on this machine and nowhere else. The panel on the right (Ctrl+O) lists the memories of each \
+What you say is stored on this machine and nowhere else. The panel on the right ({panel}) lists the memories of each \
 reply: open, edit, delete or undo them there.
 
-/  commands      Ctrl+P  palette      F1  help      Ctrl+Q  quit"""
+/  commands      Ctrl+P  palette      {help}  help      {quit}  quit"""
+WELCOME_KEYS = {"panel": "Ctrl+O", "help": "F1", "quit": "Ctrl+Q"}
 OPEN_DELAY = 0.05  # seconds after the first frame
 ECHO_SECONDS = 0.15  # after which a message is shown although it is not stored yet, as while the store is being opened
 READABLE_SHARE = 0.7  # of the context that one message may take in a reply's prompt: see `memlora_mlx.memory.chat`
@@ -57,7 +58,7 @@ class ChatScreen(ConversationKeys):
 
     def compose_body(self) -> Iterable[Widget]:
         history = _typed_before(self.backend.settings)
-        log = VerticalScroll(Static(WELCOME, id="welcome", markup=False), id="log", can_focus=False)
+        log = VerticalScroll(Static(WELCOME.format(**WELCOME_KEYS), id="welcome", markup=False), id="log", can_focus=False)
         yield Horizontal(
             Vertical(
                 log,
@@ -290,6 +291,15 @@ class ChatScreen(ConversationKeys):
             at = views.index(self.focused) + (1 if event.key == "down" else -1)
             (views[at] if 0 <= at < len(views) else self.prompt if at >= len(views) else views[0]).focus()
             event.stop()
+
+
+def welcome(keymap: Mapping[str, str]) -> str:
+    """The words of an empty conversation, with the keys that the user's keymap has."""
+    from memlora_mlx.tui.key_names import key_name  # here: the first frame has no use for it
+
+    ids = {"panel": "chat.panel", "help": "app.help", "quit": "app.quit"}
+    own = {name: key_name(keymap[id_].split(",")[0]) for name, id_ in ids.items() if id_ in keymap}
+    return WELCOME.format(**WELCOME_KEYS | own)
 
 
 def _withheld(counts: Mapping[str, int]) -> str:

@@ -36,7 +36,13 @@ class ConversationChoice:
 
 class SearchField(Input):
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("down", "screen.to_list", "List", tooltip="Move to the list", id="conversations.list"),
+        Binding(
+            "down",
+            "screen.to_list",
+            "List: rename, delete, export",
+            tooltip="Move to the list, where e renames, d deletes and x exports",
+            id="conversations.list",
+        ),
     ]
 
 

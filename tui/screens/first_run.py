@@ -19,6 +19,7 @@ from memlora_mlx.text import format_bytes, printable_line
 from memlora_mlx.tui.base_app import BaseApp
 from memlora_mlx.tui.first_models import facts_about, purpose_of
 from memlora_mlx.tui.jobs import Job
+from memlora_mlx.tui.key_names import key_name
 
 if TYPE_CHECKING:
     from memlora_mlx.models.catalog import CatalogModel
@@ -28,7 +29,7 @@ READY = """\
 Both models are here. Nothing leaves this machine from now on.
 
 Tell memlora something about you, for example: I live in Vienna. Then ask about it. If it is no longer so, say what is so \
-now, or press Ctrl+O and edit the memory.
+now, or press {panel} and edit the memory.
 
 Do you have an export of another assistant or of a messenger? memlora reads it: press i. You see first what is in it, and \
 nothing is stored before you say so."""
@@ -149,7 +150,7 @@ class FirstRunScreen(ModalScreen[bool | None]):
                 self._start()
             else:
                 self._set_phase("ready")
-                self._say(READY)
+                self.say_ready()
                 self.memlora.load_models()
             return
         self._set_phase("offer")
@@ -158,6 +159,11 @@ class FirstRunScreen(ModalScreen[bool | None]):
         else:
             self._say(f"✗ {job.failure_reason()}\nPress Enter to try again.")
             self.memlora.log.error(MemloraError(job.failure_reason()))
+
+    def say_ready(self) -> None:
+        """Say what to do now, with the user's own key of the panel."""
+        panel = self.app._keymap.get("chat.panel", "ctrl+o")  # Textual has no other way to ask for it
+        self._say(READY.format(panel=key_name(panel.split(",")[0])))
 
     def _say(self, words: str) -> None:
         self.query_one("#says", Static).update(Content(words))

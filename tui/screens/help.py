@@ -15,6 +15,7 @@ from textual.widgets import Footer, Static
 
 from memlora_mlx.tui.base_app import CHORDS
 from memlora_mlx.tui.commands import COMMANDS
+from memlora_mlx.tui.key_names import key_name
 
 OWN_KEYS = (
     "Other keys: lines in the table [keys] of config.toml. The settings screen (F8) lists the actions and their ids."
@@ -79,21 +80,14 @@ def _keys(node: type, keymap: Mapping[str, str], palette: str | None = None) -> 
                 keys, _ = rows.setdefault(binding.action, ([], f"{label}: {words}" if label else words))
                 keys += _own_keys(binding, keymap)
     found = [(", ".join(list(dict.fromkeys(keys))[:3]), words) for keys, words in rows.values()]
-    return [*found, (_key(palette), "Palette: Search all commands")] if palette else found
+    return [*found, (key_name(palette), "Palette: Search all commands")] if palette else found
 
 
 def _own_keys(binding: Binding, keymap: Mapping[str, str]) -> list[str]:
     """The keys of a binding: the user's, and for a function key its second one."""
     keys = keymap.get(binding.id or "", binding.key).split(",")
     second = [f"Ctrl+X {chord}" for chord, action in CHORDS.items() if action == binding.action and len(chord) == 1]
-    return [_key(key) for key in keys] + second
-
-
-def _key(key: str) -> str:
-    names = {"escape": "Esc", "enter": "Enter", "pageup": "PgUp", "pagedown": "PgDn", "delete": "Del", "slash": "/"}
-    return "+".join(
-        names.get(part, part.capitalize() if "+" in key or len(part) > 1 else part) for part in key.split("+")
-    )
+    return [key_name(key) for key in keys] + second
 
 
 def _title(widget: Widget) -> str:

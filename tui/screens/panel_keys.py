@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from textual import on, work
 from textual.containers import VerticalScroll
 
 from memlora_mlx.tui.chat_controller import ChatController, ChatTurn
-from memlora_mlx.tui.memory_editor import REDONE, MemoryChange, MemoryEditor
+from memlora_mlx.tui.memory_editor import REDONE, UNDONE, MemoryChange, MemoryEditor
 from memlora_mlx.tui.screens.base import MainScreen
 from memlora_mlx.tui.widgets.attachment import Attachment
 from memlora_mlx.tui.widgets.exchange import ExchangeView
 from memlora_mlx.tui.widgets.memory_item import MemoryItem, PanelEntry
 from memlora_mlx.tui.widgets.memory_panel import MemoryPanel
 from memlora_mlx.tui.widgets.prompt import Prompt
+
+if TYPE_CHECKING:
+    from memlora_mlx.memory.changes import AppliedChange
 
 
 class PanelKeys(MainScreen):
@@ -85,12 +90,14 @@ class PanelKeys(MainScreen):
         await self.refresh_panel()
 
     def show_change(self, change: MemoryChange) -> None:
-        """Show what the user did to a memory in the panel; an exchange whose undone change is made again says so no more."""
+        """Show what the user did to a memory in the panel, and below the exchange whose change was undone or made again."""
         self.panel.show_change(change)
-        if change.label == REDONE:
-            for view in self.query(ExchangeView):
+        for view in self.query(ExchangeView):
+            if change.label == REDONE:
                 view.turn.undone.discard(change.memory_id)
-                view.refresh_note()
+            elif change.label == UNDONE and any(_is_taken_back(made, change) for made in _changes_of(view.turn)):
+                view.turn.undone.add(change.memory_id)
+            view.refresh_note()
 
     async def _pin(self, entry: PanelEntry) -> None:
         from memlora_mlx.tui.memory_queries import toggle_pin
@@ -126,3 +133,15 @@ class PanelKeys(MainScreen):
         pinned, today = await self.backend.run(lambda opened: pinned_and_today(opened, midnight))
         self.panel.show_background(pinned, today)
         self.panel.show_corrections(self.backend.corrections)
+
+
+def _changes_of(turn: ChatTurn) -> Sequence[AppliedChange]:
+    """What the exchange of a turn changed."""
+    return [each for each in turn.remembered.applied if each.rejected is None] if turn.remembered is not None else []
+
+
+def _is_taken_back(made: AppliedChange, undone: MemoryChange) -> bool:
+    """Whether an undone change is the one that an exchange made: the memory is then as it was before the exchange."""
+    if made.memory_id != undone.memory_id:
+        return False
+    return undone.is_deleted if made.event == "ADD" else undone.text == made.old_text

@@ -70,7 +70,8 @@ class TrainScreen(ExpertKeys):
         self.call_after_refresh(self._begin)  # nested widgets are mounted by then
 
     def _begin(self) -> None:
-        self._show_message("Press Ctrl+R to train the expert of a stage. The training continues when you quit the app.")
+        begin = "Press Ctrl+R to train the expert of a stage. The training continues when you quit the app."
+        self._show_message(f"{begin} {expert_choice.CORRECTIONS_ARE}")
         self.set_interval(INTERVAL, self.refresh_list)
         self.table.focus()
 

@@ -111,6 +111,12 @@ def redo_change(
     return _reverted(store, embed, line, "redo")
 
 
+_NOTHING_LEFT = {
+    "undo": "there is nothing to undo: no change is left that was not undone",
+    "redo": "there is nothing to redo; only a change that was undone, and not changed since, can be made again: undo one first",
+}
+
+
 def _chosen(
     store: Store,
     verb: Literal["undo", "redo"],
@@ -134,9 +140,7 @@ def _chosen(
         else:
             line = connection.execute(f"{query} AND h.id = ?", [*values, revision_id]).fetchone()
     if line is None:
-        raise StoreError(
-            f"there is nothing to {verb}" if revision_id is None else f"no change has the number {revision_id}"
-        )
+        raise StoreError(_NOTHING_LEFT[verb] if revision_id is None else f"no change has the number {revision_id}")
     return cast(sqlite3.Row, line)
 
 
