@@ -169,7 +169,7 @@ def _notes(erased: Erased, *, done: bool) -> Iterator[str]:
     for path in sorted(erased.traces.trained):
         yield f"This expert was trained on some of it and may repeat it: {printable_line(path, tail=80)}. Train it again."
     for path in sorted(erased.traces.left):
-        yield f"This file holds the words and is not touched: {printable_line(path, tail=80)}"
+        yield f"This file or folder holds words of it and is not touched: {printable_line(path, tail=80)}"
     for path in erased.exports:
         yield f"This export may hold the words and is not touched: {printable_line(path, tail=80)}"
 

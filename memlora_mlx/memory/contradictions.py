@@ -99,12 +99,18 @@ _LIKED = re.compile(rf"^(?P<who>.+?) (?:{_LIKES}) (?P<value>.+)$")
 _DISLIKED = re.compile(rf"^(?P<who>.+?) (?:{_DISLIKES}) (?P<value>.+)$")
 _OVER = re.compile(rf"^(?P<who>.+?) (?:{_ENDED}) (?P<value>.+)$")
 # Words that name what is over: "went off board games", "tea instead of coffee", "moved from Lyon to Porto".
+_OF_TASTE = (
+    r"instead of|rather than|(?:better|rather\b.*?|more into .*?) than|no longer|used to \w+|(?:, | and |^)not|not(?=.* but )|went off"
+    r"|(?:has )?gone off|lost (?:the|all)?\s*(?:love|interest|taste) (?:for|in)|tired of|through with|done with"
+)
+_OF_PLACE = r"left|(?:moved|relocated|gone)\b(?:(?! to ).)*? from"
+_OF_THINGS = (
+    r"dropped|stopped|quit|gave up|given up|swapped|replaced|traded|sold|gave|threw|won['’]t|will not"
+    r"|(?:changed|switched|went over)\b(?:(?! to ).)*? from"
+)
 _NAMED_AS_OVER = re.compile(
-    r"\b(?:instead of|rather than|than|no longer|not|n't|used to \w+|went off|(?:has )?gone off|dropped|stopped|quit|gave up|given up"
-    r"|left|lost (?:the|all)?\s*(?:love|interest|taste) (?:for|in)|swapped|replaced|traded|sold|gave|threw|tired of|through with"
-    r"|won['’]t|will not"
-    r"|(?:moved|relocated|changed|switched|went over|gone)\b(?:(?! to ).)*? from)"
-    r" (?P<old>.+?)(?= (?:and|but|to|for|away|now)\b|,|;|$)",
+    rf"(?<!\w)(?:(?P<taste>{_OF_TASTE})|(?P<place>{_OF_PLACE})|(?P<thing>{_OF_THINGS}))"
+    r" (?P<old>.+?)(?= (?:and|but|to|for|away|now)\b|,|;|[.!?]?$)",
     re.IGNORECASE,
 )
 # What a memory says around its value.
@@ -143,7 +149,10 @@ _STATE = re.compile(
     rf"|takes?|lasts?|owns?|needs?|wakes? up|gets? up|turned|turns|measures?|runs? to|falls? on)\b|\b{_HAS}",
     re.IGNORECASE,
 )
-_NEW_EVENT = re.compile(r"\b(?:has|have) (?:an?|another)\b|\b(?:another|more|extra|second|also)\b", re.IGNORECASE)
+# What is on a day itself: "the wedding is on 3 May", and not "the shop is closed on Monday".
+_ON_A_DAY = re.compile(
+    rf"\b(?:is|falls|takes place|starts|begins|ends) (?:(?:on|in|at)(?: the)? )?(?:{_AMOUNT.pattern})", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +192,7 @@ def replaces(
     fact, memory = _plain(fact), _plain(memory)
     if _same(fact, memory):
         return False
-    if _adds_to(fact, memory) or _is_named_as_over(fact, memory):
+    if _adds_to(fact, memory) or _denies(fact, memory) or _is_named_as_over(fact, memory):
         return True
     whole = " ".join([*said, fact])
     if _is_other_amount(fact, memory, is_recent or any(map(_CORRECTS.search, said))):
@@ -264,7 +273,7 @@ def _turns(fact: str, memory: str) -> bool:
         if one and two and not (_DISLIKED.match(memory) if old is _LIKED else _DISLIKED.match(fact)):
             return _who(one["who"]) == _who(two["who"]) and _is_of(one["value"], two["value"])
     ended = _OVER.match(fact)
-    if ended is None or _OVER.match(memory) or _DENIED.search(memory):
+    if ended is None or _OVER.match(memory) or _LIKED.match(memory) or _DENIED.search(memory):
         return False
     who, value, known = _who(ended["who"]), content_words(ended["value"]), content_words(memory)
     rest = known - who
@@ -280,6 +289,12 @@ def _adds_to(fact: str, memory: str) -> bool:
     return bool(_ADDS.match(rest.lstrip())) and not rest[:1].isalnum()
 
 
+def _denies(fact: str, memory: str) -> bool:
+    """Whether a fact is what a memory says, with "not" or "no longer"."""
+    is_denied = bool(_DENIED.search(fact)) and not _DENIED.search(memory)
+    return is_denied and content_words(_DENIED.sub(" ", fact)) == content_words(memory)
+
+
 def _is_named_as_over(fact: str, memory: str, context: str = "") -> bool:
     """Whether a fact about the same person names what the memory says as what is over.
 
@@ -292,12 +307,20 @@ def _is_named_as_over(fact: str, memory: str, context: str = "") -> bool:
         return False
     known = content_words(memory) - _FRAME - _relatives(memory)
     for found in _NAMED_AS_OVER.finditer(fact):
+        # Who leaves a town may love it still, and who sells a car may have liked it.
+        if (found["place"] and not _is_of_place(memory)) or (found["thing"] and _LIKED.match(memory)):
+            continue
         around = f"{fact[: found.start('old')]} {fact[found.end('old') :]}"
         elsewhere = content_words(around) | content_words(context.replace(fact, around))
         value = known - elsewhere
         if value and value <= content_words(found["old"]):
             return True
     return False
+
+
+def _is_of_place(memory: str) -> bool:
+    attribute = _attribute(memory)
+    return attribute is not None and attribute.kind in ("home", "job", "employer")
 
 
 def _relatives(text: str) -> Words:
@@ -316,7 +339,7 @@ def _is_other_amount(fact: str, memory: str, is_recent: bool) -> bool:
         return False
     if not is_recent and not (_STATE.search(fact) and _STATE.search(memory)):
         return False
-    if not is_recent and _DAY_NAMED.search(fact) and (_NEW_EVENT.search(fact) or _NEW_EVENT.search(memory)):
+    if not is_recent and _DAY_NAMED.search(fact) and not (_ON_A_DAY.search(fact) and _ON_A_DAY.search(memory)):
         return False  # another appointment, on another day
     rest, rest_before = (content_words(_AMOUNT.sub(" ", text)) for text in (fact, memory))
     return len(rest) > 1 and rest == rest_before

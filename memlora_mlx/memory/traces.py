@@ -105,6 +105,8 @@ def remove_derived(home: Path, *, dry_run: bool = False) -> Traces:
     found = Traces()
     paths = [home / name for name in (*DERIVED, CHAT_HISTORY, APP_HISTORY)]
     for path in (*paths, *remove_scraps(home, dry_run=True)):
+        if path.is_symlink() and path.is_dir():  # only the link is ours for certain
+            found.left.add(path.resolve())
         if path.is_symlink() or path.exists():
             found.files.add(path)
             if not dry_run:
@@ -128,14 +130,18 @@ def remove_scraps(home: Path, *, older_than: float = 0.0, dry_run: bool = False)
 
 
 def _walk(home: Path) -> Iterator[Path]:
-    """All files, and folders of unfinished saves, which are not entered. Links are not followed."""
-    for folder, folders, files in os.walk(home):
-        here = Path(folder)
-        if here == home:
-            folders[:] = [name for name in folders if name not in _SKIPPED]
-        yield from (Path(folder, name) for name in folders if is_scratch(Path(name)))
-        folders[:] = [name for name in folders if not is_scratch(Path(name)) and not (here / name).is_symlink()]
-        yield from (here / name for name in files)
+    """All files, and folders of unfinished saves, which are not entered.
+
+    Links are not followed, but for our own folders: somebody may have put `bench` onto a larger disk.
+    """
+    for top in (home, *(home / name for name in DERIVED if (home / name).is_symlink())):
+        for folder, folders, files in os.walk(top):
+            here = Path(folder)
+            if here == home:
+                folders[:] = [name for name in folders if name not in _SKIPPED]
+            yield from (Path(folder, name) for name in folders if is_scratch(Path(name)))
+            folders[:] = [name for name in folders if not is_scratch(Path(name)) and not (here / name).is_symlink()]
+            yield from (here / name for name in files)
 
 
 def _files(home: Path) -> Iterator[Path]:

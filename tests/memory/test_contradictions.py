@@ -40,6 +40,10 @@ REPLACED = [
     ("Ann's sister lives in Bonn", "Ann's sister lives in Ulm"),
     ("Ann's hairdresser will be Studio Pelo in future", "Ann's hairdresser is The Fringe"),
     ("Ann has a cat called Miso", "Ann has a cat"),
+    ("Ann is not a vegetarian", "Ann is a vegetarian"),
+    ("Ann no longer goes to choir", "Ann goes to choir"),
+    ("Ann left Bosch", "Ann works for Bosch"),
+    ("Ann would rather swim than run", "Ann prefers to run"),
 ]
 BOTH_TRUE = [
     ("Ann's sister lives in Bonn", "Ann lives in Ulm"),
@@ -69,6 +73,13 @@ BOTH_TRUE = [
     ("Ann came back from Rome", "Ann loves Rome"),
     ("Ann likes tea cosies", "Ann likes tea"),
     ("Ann has a boat", "Ann has a car"),
+    ("Ann left Rome", "Ann loves Rome"),
+    ("Ann is not in Rome", "Ann likes Rome"),
+    ("Ann sold the old car", "Ann loves the old car"),
+    ("Ann likes dogs more than cats", "Ann likes cats"),
+    ("Ann is taller than Ben", "Ann likes Ben"),
+    ("Ann is free on Tuesday", "Ann is free on Monday"),
+    ("The shop is closed on Sunday", "The shop is closed on Monday"),
 ]
 
 

@@ -419,6 +419,19 @@ def test_who_adds_lines_during_an_erasing_loses_none(memory: Memory, secret: str
     assert traces(memory.workspace.settings.home) == []
 
 
+def test_folders_on_another_disk_lose_the_words_too(memory: Memory, secret: str, tmp_path: Path) -> None:
+    home, disk = memory.workspace.settings.home, tmp_path / "disk"
+    disk.mkdir()
+    for name in ("bench", "teacher"):
+        (home / name).rename(disk / name)
+        (home / name).symlink_to(disk / name)
+    memory.erase(secret)
+    assert traces(home) == [] and traces(disk) == [] and (home / "bench").is_symlink()
+    assert (disk / "bench/runs/2026-01-02/results.json").is_file()
+    done = erase(memory.workspace.store, home, Selection(everything=True))
+    assert done.traces.left == {disk / "bench", disk / "teacher"}, "the user is told of what only the link was ours of"
+
+
 def test_a_backup_that_gets_its_name_meanwhile_goes_too(
     memory: Memory, secret: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

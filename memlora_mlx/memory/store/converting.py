@@ -127,8 +127,13 @@ def plain_leftovers(folder: Path) -> list[Path]:
 
 @contextlib.contextmanager
 def _whole(folder: Path) -> Iterator[None]:
-    require_database(folder / DATABASE)
-    with translated_errors(folder / DATABASE), replacing(folder):
+    require_database(path := folder / DATABASE)
+    if path.is_symlink():
+        raise StoreError(
+            f"{path} is a link to {path.resolve()}, which would stay as it is; move the file to {folder}, then run the"
+            " same command again"
+        )
+    with translated_errors(path), replacing(folder):
         yield
 
 

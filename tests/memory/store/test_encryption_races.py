@@ -142,7 +142,13 @@ def test_a_full_disk_costs_no_backup(folder: Path, command: str) -> None:
     assert file is not None and file.state == "encrypted"
 
 
-def test_a_store_that_cannot_be_written_is_not_encrypted(folder: Path) -> None:
+def test_a_link_to_a_store_and_no_store_are_not_encrypted(folder: Path) -> None:
+    database = folder / "memories.db"
+    database.rename(folder.parent / "elsewhere.db")
+    database.symlink_to(folder.parent / "elsewhere.db")
+    with pytest.raises(StoreError, match=r"is a link to .*elsewhere\.db"):  # the plain file would stay there
+        encrypt_store(folder, "secret", lambda step: None)
+    assert keys.read_key_file(folder) is None and database.is_symlink()
     shutil.rmtree(folder)
     with pytest.raises(StoreError, match="no memory store at"):
         encrypt_store(folder, "secret", lambda step: None)
