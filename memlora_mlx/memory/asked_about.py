@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from memlora_mlx.memory.answer_words import FUNCTION_WORDS, TIME_WORDS
 from memlora_mlx.memory.changes import EmbedFunction
 from memlora_mlx.memory.grounding import occurs
-from memlora_mlx.memory.retrieval.lexical import content_words
+from memlora_mlx.memory.retrieval.lexical import content_words, sentences
 from memlora_mlx.temporal.words import words
 
 # A word of the question is near a memory from here on: its cosine with the memory and the one with the memory's nearest word,
@@ -63,7 +63,11 @@ _SAME = [
 
 
 def asked_words(question: str, names: Iterable[str] = ()) -> list[str]:
-    """The words that say what an English question is about, without the names of those who speak; none of another language."""
+    """The words that say what an English question is about, without the names of those who speak; none of another language.
+
+    Of several sentences the last one asks; what stands before it may be long.
+    """
+    question = (sentences(" ".join(question.split())) or [""])[-1]
     if not _ENGLISH.search(question):
         return []
     own = {word for name in names for word in _words(name)}

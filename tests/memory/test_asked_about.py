@@ -45,6 +45,7 @@ def embed(texts: Sequence[str]) -> NDArray[np.float32]:
         ("Do I smoke?", ["smoke"]),
         ("What did I tell you about Anna yesterday?", ["anna"]),
         ("Where does User live?", ["live"]),
+        ("I went to the harbour, and saw ships. What is my job?\n", ["job"]),
         ("Wo wohne ich?", []),
         ("¿Dónde vivo?", []),
     ],
