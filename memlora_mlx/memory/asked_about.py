@@ -51,6 +51,16 @@ _KINDS = [
     for line in _DISTINCT.replace("\\\n", "").strip().splitlines()
 ]
 
+# Words of one question: who asks where somebody lives is answered by a move. Within a line each stands for the others.
+_SAME = [
+    content_words(line)
+    for line in (
+        "live lives living home reside resides based move moves moved moving relocated settled",
+        "work works working job profession occupation employed career",
+        "child children kid kids",
+    )
+]
+
 
 def asked_words(question: str, names: Iterable[str] = ()) -> list[str]:
     """The words that say what an English question is about, without the names of those who speak; none of another language."""
@@ -75,10 +85,10 @@ def nearness(asked: Sequence[str], texts: Sequence[str], embed: EmbedFunction, k
 
     Returns sums of two cosines; infinity where the text has all words, and `CONTRADICTED` where it speaks of another one.
     """
-    stems = {word: content_words(word) for word in asked}
+    stems = {word: _with_same(content_words(word)) for word in asked}
     said = [content_words(text) for text in texts]
     missing = [[word for word in asked if not _stands_in(stems[word], spoken)] for spoken in said]
-    result = [_contradiction(frozenset().union(*stems.values()), spoken) if asked else math.inf for spoken in said]
+    result = [_contradiction(content_words(" ".join(asked)), spoken) if asked else math.inf for spoken in said]
     measured = [at for at, words_ in enumerate(missing) if words_ and result[at] != CONTRADICTED]
     if not measured:
         return result
@@ -102,8 +112,14 @@ def _words(text: str) -> list[str]:
     return [found.casefold() for found in _WORD.findall(text)]
 
 
+def _with_same(stems: frozenset[str]) -> frozenset[str]:
+    """The stems of a word, and those that stand for it."""
+    return stems.union(*(same for same in _SAME if stems and stems <= same))
+
+
 def _stands_in(stems: frozenset[str], spoken: frozenset[str]) -> bool:
-    return all(occurs(stem, spoken) for stem in stems)
+    """Whether a word, given by its stems, is among others. A word without stems, as a stop word, always is."""
+    return not stems or any(occurs(stem, spoken) for stem in stems)
 
 
 def _contradiction(asked: frozenset[str], spoken: frozenset[str]) -> float:

@@ -55,6 +55,8 @@ def test_the_words_that_say_what_is_asked_about(question: str, asked: list[str])
 
 def test_a_memory_with_all_words_is_as_near_as_can_be_and_another_by_its_farthest_word() -> None:
     assert nearness(["live"], ["User lives in Linz"], embed) == [math.inf]
+    assert nearness(["live"], ["User moved to Linz"], embed) == [math.inf], "who asks where I live asks for that"
+    assert nearness(["work"], ["User got a job as a baker"], embed) == [math.inf]
     near, far = nearness(["car"], ["Volvo", "Linz"], embed)
     assert near == pytest.approx(2.0) and far == pytest.approx(0.0)
     [one] = nearness(["colour", "eyes"], ["User's favourite colour is green"], embed)
