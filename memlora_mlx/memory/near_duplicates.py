@@ -34,8 +34,10 @@ def near_duplicates(memories: Sequence[MemoryRecord]) -> dict[str, str]:
 
 
 def say_the_same(one: frozenset[str], other: frozenset[str]) -> bool:
-    """Whether all words of the shorter one stand in the longer one, which has few others."""
+    """Whether all words of the shorter one stand in the longer one, which has few others, and both have the same numbers."""
     short, long = sorted((one, other), key=len)
     if not short or len(short) < LEAST_SHARE * len(long):
         return False
-    return all(word in long or (word.isalpha() and occurs(word, long)) for word in short)  # 100 is not 1001
+    if {word for word in short if not word.isalpha()} != {word for word in long if not word.isalpha()}:
+        return False
+    return all(word in long or occurs(word, long) for word in short)

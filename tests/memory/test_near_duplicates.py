@@ -25,6 +25,7 @@ def memory(text: str, number: int, owner: str = "me") -> MemoryRecord:
         ("User doesn't like tea", "User likes tea", False),
         ("User has a dog", "User has a dog called Rex", False),
         ("User was born in 1984", "User was born in 1985", False),
+        ("User saw 32 ships at the harbour", "User saw 32 ships at the harbour on day 39", False),
         ("User owns house 100", "User owns house 1001", False),
     ],
 )
