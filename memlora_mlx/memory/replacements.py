@@ -28,6 +28,13 @@ _WITHDRAWS = re.compile(
 )
 
 
+# Who or what a memory is about, and where it goes on with something else: "User is called Ann and is a nurse".
+_SUBJECT = re.compile(r"^((?:\S+['’]s? )?\S+(?: [A-Z]\w+)?) (?=(?:is|has|\w+s)\b)")
+_NEXT_STATEMENT = re.compile(
+    r"(?:,? and |, )(?=(?:is|has|lives|works|likes|loves|hates|owns|plays|drinks|eats|studies|speaks) )"
+)
+
+
 def with_replacements(
     answer: UpdateAnswer,
     facts: Sequence[str],
@@ -41,6 +48,7 @@ def with_replacements(
       and that the answer leaves alone. A memory that was said after the exchange stays, as it is the newer one.
     - A memory is not deleted for a single fact that can be true beside it, where neither the fact nor the owner's words say that
       something is over. If the fact has most of its words, it becomes its new text.
+    - What a changed memory says besides, as the name in "User is called Ann and is a nurse", stays as a memory of its own.
     - A fact that it does nothing with is added if it has a number or a day that none of the memories has.
 
     Args:
@@ -69,7 +77,33 @@ def with_replacements(
             operations = _without_losses(operations, fact, memories, said, untrue)
         if not is_written and not operations and _is_new_amount(fact, memories):
             operations.append(UpdateOperation("ADD", fact))
+    told = content_words(" ".join(said))
+    for each in [one for one in operations if one.event == "UPDATE" and one.memory_index is not None]:
+        known = {each.text, *(memory.text for memory in memories)}
+        rest = _untouched_parts(memories[each.memory_index or 0].text, each.text, told, similarity)
+        operations += [UpdateOperation("ADD", part) for part in rest if part not in known]
     return UpdateAnswer(tuple(operations), answer.rejected)
+
+
+def _untouched_parts(
+    memory: str, fact: str, told: frozenset[str], similarity: Callable[[str, str], float]
+) -> list[str]:
+    """What a memory that says several things of one subject says besides what a fact changes.
+
+    The statement that is most like the fact is the one that it changes. Of the others those stay of which neither the fact nor
+    the owner's words say anything.
+
+    Args:
+        told: the content words of the owner's messages.
+    """
+    first, *others = _NEXT_STATEMENT.split(memory)
+    subject = _SUBJECT.match(first)
+    if subject is None or not others:
+        return []
+    parts = [first, *(f"{subject[1]} {part}" for part in others)]
+    changed = max(parts, key=lambda part: similarity(fact, part))
+    touched = (content_words(fact) | told) - content_words(subject[1])
+    return [part for part in parts if part != changed and not content_words(part) & touched]
 
 
 def _without_losses(

@@ -202,3 +202,30 @@ def test_a_fact_that_ends_nothing_deletes_nothing_and_is_not_lost(
     exchange = Exchange("k", Scope(user_id="me"), (Message("user", fact),), DAY + timedelta(days=1), "chat", 0)
     answer = with_replacements(UpdateAnswer(tuple(student)), [fact], [memory(old)], exchange, close_if_drinks)
     assert {(each.event, each.text, each.memory_index) for each in answer.operations} == right
+
+
+def of_one_job(fact: str, part: str) -> float:
+    return 0.9 if "nurse" in part else 0.1
+
+
+@pytest.mark.parametrize(
+    ("old", "said", "left"),
+    [
+        ("User is called Ann and is a nurse", "Sorry, I am not a nurse, I am a baker.", {"User is called Ann"}),
+        ("User is a nurse and has two cats", "I am a baker now.", {"User has two cats"}),
+        (
+            "User's sister Eve is a nurse, lives in Rome",
+            "My sister Eve is a baker.",
+            {"User's sister Eve lives in Rome"},
+        ),
+        ("User is a nurse in a hospital, with night shifts", "I am a baker now.", set()),
+        ("User is a nurse and likes being a nurse", "I am no nurse, I am a baker.", set()),
+    ],
+)
+def test_what_a_changed_memory_says_besides_is_not_lost(old: str, said: str, left: set[str]) -> None:
+    fact = "User's sister Eve is a baker" if "sister" in said else "User is a baker"
+    exchange = Exchange("k", Scope(user_id="me"), (Message("user", said),), DAY + timedelta(days=1), "chat", 0)
+    answer = UpdateAnswer((UpdateOperation("UPDATE", fact, 0),))
+    done = with_replacements(answer, [fact], [memory(old)], exchange, of_one_job).operations
+    assert [(each.event, each.text) for each in done][:1] == [("UPDATE", fact)]
+    assert {each.text for each in done if each.event == "ADD"} == left
