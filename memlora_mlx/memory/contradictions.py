@@ -44,6 +44,15 @@ _HOMES = (
     re.compile(r"^(?P<who>.+?) has (?:a home|made a home) in (?P<value>.+)$"),
     re.compile(r"^(?P<who>.+?) left .+ and lives in (?P<value>.+)$"),
 )
+# What somebody is by profession, without "works as": a few frequent ones, since "is a mother" says something else.
+_OCCUPATIONS = (
+    "accountant|architect|baker|banker|barber|barista|biologist|builder|butcher|carpenter|cashier|chef|chemist|cleaner"
+    "|cook|counsell?or|dentist|designer|developer|doctor|driver|editor|electrician|engineer|farmer|firefighter|florist|gardener"
+    "|hairdresser|journalist|judge|lawyer|lecturer|librarian|manager|mechanic|midwife|nurse|optician|paramedic|pharmacist"
+    "|physicist|physiotherapist|pilot|plumber|police officer|postman|professor|programmer|psychologist|receptionist|researcher"
+    "|scientist|secretary|shop assistant|soldier|surgeon|tailor|teacher|technician|therapist|translator|vet|waiter"
+    "|waitress|welder"
+)
 _JOBS = (
     re.compile(
         r"^(?P<who>.+?) (?:works?|is working|is employed|(?:has )?(?:got|found|started|taken|took) (?:a|the) (?:new )?job"
@@ -51,6 +60,7 @@ _JOBS = (
     ),
     re.compile(r"^(?P<who>.+?)['’]s? (?:new )?(?:job|profession|occupation) is (?:being |that of )?(?P<value>an? .+)$"),
     re.compile(r"^(?P<who>.+?) is (?P<value>an? .+?) (?:by profession|by trade|for a living)$"),
+    re.compile(rf"^(?P<who>.+?) is (?P<value>an? (?:[\w-]+ )?(?:{_OCCUPATIONS})\b.*)$"),
 )
 _EMPLOYERS = (re.compile(r"^(?P<who>.+?) (?:works|is working|is employed) (?:for|at) (?P<value>[A-Z].+)$"),)
 _FAVOURITES = (

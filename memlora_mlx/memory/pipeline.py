@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from memlora_mlx.memory import stages
 from memlora_mlx.memory.answering import Answerer
 from memlora_mlx.memory.changes import Change, EmbedFunction, Vector
-from memlora_mlx.memory.chat_turns import newly_said
+from memlora_mlx.memory.chat_turns import newly_said, with_full_stops
 from memlora_mlx.memory.engine import MemoryEngine
 from memlora_mlx.memory.forgetting import nearest_in, with_requested_deletions
 from memlora_mlx.memory.grounding import GroundedFacts, TurnReason, ground_facts, ground_operations
@@ -168,7 +168,7 @@ class Pipeline(Answerer):
             bare = tuple(replace(message, image=None) for message in exchange.messages)
             exchange = replace(exchange, messages=bare)
         else:
-            exchange = stages.with_reply(exchange)
+            exchange = with_full_stops(stages.with_reply(exchange))
         grammar = self.options.extraction_grammar(exchange)
         return self._fitted_request(
             "extraction",

@@ -26,8 +26,8 @@ _I_AM = re.compile(r"(?<![\w'’])I(?:\s+(am|was)\b|['’](m)\b)", re.IGNORECASE
 _USER = re.compile(r"(?<!\w)(?:[Tt]he\s+)?User(?!\w)(?P<owns>['’]s(?=\s))?(?:(?P<blank>\s+)(?P<verb>[\w'’]+))?")
 # Behind "and", "dogs" is no verb: only verbs that say much of what people tell are changed there.
 _SECOND_VERB = re.compile(
-    r"(?<=\w)(,?\s+(?:and|but|or)\s+)(is|was|has|does|goes|likes|loves|hates|prefers|enjoys|works|lives|wants|needs|plays|plans"
-    r"|studies|owns|uses|makes|speaks|teaches|runs|thinks)(?!\w)"
+    r"(?<=\w)(,?\s+(?:and|but|or)\s+(?:now\s+|no longer\s+|also\s+|then\s+)?)(is|was|has|does|goes|likes|loves|hates|prefers|enjoys|works|lives|wants|needs|plays|plans"
+    r"|studies|drinks|eats|owns|uses|makes|speaks|teaches|runs|thinks)(?!\w)"
 )
 _NOT_VERBS = frozenset(["always", "perhaps", "sometimes", "besides", "afterwards", "as", "yes"])
 _ADVERBS = frozenset(
@@ -45,7 +45,9 @@ def to_second_person(text: str) -> str:
     said = _SECOND_VERB.sub(_second_verb, said)
     said = _USER.sub(_you, said)
     said = re.sub(
-        r"(?<=\byou )(also|always|just|never|now|often|only|really|recently|still|usually) (\w+)", _after_adverb, said
+        r"(?<=\byou )(also|always|just|never|no longer|now|often|only|really|recently|still|usually) (\w+)",
+        _after_adverb,
+        said,
     )
     said = re.sub(r"(?<=[.!?]\s)you", "You", said)
     return said[:1].upper() + said[1:]

@@ -4,11 +4,28 @@ from __future__ import annotations
 
 import pytest
 
-from memlora_mlx.memory.chat_turns import is_question, newly_said, refers_back, with_person
+from memlora_mlx.memory.chat_turns import is_question, newly_said, refers_back, with_full_stops, with_person
 from memlora_mlx.memory.offered import about_asked_person, cited, near_enough, without_talk
 from memlora_mlx.memory.pipeline_options import PipelineOptions
 from memlora_mlx.memory.second_person import to_first_person, to_second_person, without_subject
 from memlora_mlx.records import Exchange, Hit, Message, MessageKey, Role, Scope, SourceMessage
+
+
+@pytest.mark.parametrize(
+    ("typed", "read"),
+    [
+        ("I live in Vienna", "I live in Vienna."),
+        ("I live in Vienna 😊", "I live in Vienna. 😊"),
+        ("where do i live", "where do i live?"),
+        ("I live in Vienna!", "I live in Vienna!"),
+        ("Wow…", "Wow…"),
+        ("I live in (the old part of) Vienna (Austria)", "I live in (the old part of) Vienna (Austria)"),
+        ("", ""),
+    ],
+)
+def test_a_message_without_a_full_stop_is_read_with_one(typed: str, read: str) -> None:
+    exchange = Exchange("k", Scope("me"), (Message("user", typed), Message("assistant", "ok")), None, "chat", 0)
+    assert [each.text for each in with_full_stops(exchange).messages] == [read, "ok."]
 
 
 def said(text: str, score: float = 0.5, role: Role = "user") -> Hit:
@@ -42,6 +59,7 @@ def test_what_tells_something_is_no_question(text: str) -> None:
         ("User is a nurse and has two cats", "You are a nurse and have two cats"),
         ("User studies law and likes cats and dogs", "You study law and like cats and dogs"),
         ("User always teaches on Mondays", "You always teach on Mondays"),
+        ("User no longer drinks coffee and now drinks tea", "You no longer drink coffee and now drink tea"),
         ("I was born in Cork. I'm a nurse", "You were born in Cork. You are a nurse"),
         ("My mother called me and I've told her", "Your mother called you and you've told her"),
         ("User's brother Tom lives in Graz and works there", "Your brother Tom lives in Graz and works there"),

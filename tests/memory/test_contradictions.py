@@ -43,6 +43,7 @@ REPLACED = [
     ("Ann is not a vegetarian", "Ann is a vegetarian"),
     ("Ann no longer goes to choir", "Ann goes to choir"),
     ("Ann left Bosch", "Ann works for Bosch"),
+    ("User is now a teacher", "User works as a nurse in a small hospital"),
     ("Ann would rather swim than run", "Ann prefers to run"),
 ]
 BOTH_TRUE = [
@@ -74,6 +75,8 @@ BOTH_TRUE = [
     ("Ann likes tea cosies", "Ann likes tea"),
     ("Ann has a boat", "Ann has a car"),
     ("Ann left Rome", "Ann loves Rome"),
+    ("Ann is a mother", "Ann works as a nurse"),
+    ("Ann is a student", "Ann works as a waitress"),
     ("Ann is not in Rome", "Ann likes Rome"),
     ("Ann sold the old car", "Ann loves the old car"),
     ("Ann likes dogs more than cats", "Ann likes cats"),

@@ -349,7 +349,7 @@ def count(pipeline: Pipeline, chat: ChatMessages) -> int:
     return pipeline.engine.count_tokens(chat)
 
 
-@pytest.mark.parametrize("more", ["apples " * 3000, "苹果" * 3000])
+@pytest.mark.parametrize("more", ["apples " * 3000 + "!", "苹果" * 3000 + "！"])
 def test_a_long_exchange_is_cut_at_its_end_and_counted(build: Callable[..., Pipeline], more: str) -> None:
     """Ollama cuts the conversation away silently, and then nothing is remembered (OpenViking 2992)."""
     pipeline = build(max_context=600)

@@ -274,6 +274,8 @@ def test_commands_complete_and_act(home: Path, tmp_path: Path) -> None:
         assert "Ann likes tea" in target.read_text()
         await say(app, pilot, f"/export {target}")
         await wait_until(pilot, lambda: "already exists" in text_of(app), "a file is never overwritten")
+        await say(app, pilot, "/forget peanuts")
+        await wait_until(pilot, lambda: "No memory has these words" in text_of(app), "the nearest is another one")
         await say(app, pilot, "/forget tea")
         await wait_until(pilot, lambda: isinstance(app.screen, ConfirmDialog))
         await pilot.press("y")

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from memlora_mlx.records import Hit, MemoryRecord
     from memlora_mlx.tui.screens.chat import ChatScreen
 
+FORGETTABLE = 20  # memories nearest to the words of /forget that are looked at
+
 
 class ChatCommands:
     """The commands of one Chat screen."""
@@ -85,7 +87,7 @@ class ChatCommands:
             )
         memory = await self.chat.backend.run(partial(_nearest, text=words))
         if memory is None:
-            raise UsageError("There are no memories yet.")
+            raise UsageError("No memory has these words. F3 lists the memories; d deletes one.")
         question = "Delete this memory? /undo restores it."
         self._show(await self.chat.editor.delete(memory.id, memory.text, confirm=question))
 
@@ -209,12 +211,15 @@ def _found(workspace: Workspace, search: PanelSearch, limit: int) -> list[Hit]:
 
 
 def _nearest(workspace: Workspace, text: str) -> MemoryRecord | None:
-    """The user's memory nearest to this text."""
+    """The nearest of the user's memories that have a content word of the text; of a text without any, the nearest."""
+    from memlora_mlx.memory.retrieval.lexical import content_words
     from memlora_mlx.records import Scope
 
     [vector] = workspace.memory_engine.embed([text], query=True)
-    found = workspace.store.search(vector, 1, scope=Scope(user_id=workspace.settings.user), owner_exact=True)
-    return found[0].memory if found else None
+    found = workspace.store.search(vector, FORGETTABLE, scope=Scope(user_id=workspace.settings.user), owner_exact=True)
+    words = content_words(text)
+    fitting = [hit.memory for hit in found if not words or words & content_words(hit.memory.text)]
+    return fitting[0] if fitting else None
 
 
 def _store(workspace: Workspace, text: str) -> None:
