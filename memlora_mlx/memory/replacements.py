@@ -28,6 +28,11 @@ _WITHDRAWS = re.compile(
 )
 
 
+# What ends with something new in its place, which would be lost: "is called Eve, not Eva".
+_PUTS_ANOTHER = re.compile(
+    r", not |\bnot\b.* but |\binstead of\b|\brather than\b|\bno longer\b.*(?: but |,? now )|\band (?:is |are |has )?now\b",
+    re.IGNORECASE,
+)
 # Who or what a memory is about, and where it goes on with something else: "User is called Ann and is a nurse".
 _SUBJECT = re.compile(r"^((?:\S+['’]s? )?\S+(?: [A-Z]\w+)?) (?=(?:is|has|\w+s)\b)")
 _NEXT_STATEMENT = re.compile(
@@ -122,7 +127,14 @@ def _without_losses(
     is_written = any(each.event != "DELETE" and each.text == fact for each in operations)
     kept: list[UpdateOperation] = []
     for each in operations:
-        if each.event != "DELETE" or each.memory_index is None or each.memory_index in untrue:
+        if each.event != "DELETE" or each.memory_index is None:
+            kept.append(each)
+            continue
+        if not is_written and _PUTS_ANOTHER.search(fact):
+            is_written = True
+            kept.append(UpdateOperation("UPDATE", fact, each.memory_index))
+            continue
+        if each.memory_index in untrue:
             kept.append(each)
             continue
         memory = content_words(memories[each.memory_index].text)

@@ -188,6 +188,12 @@ CODEINE, NEVER = "The medicine that User must never be given is codeine", "User 
     [
         (CODEINE, NEVER, [UpdateOperation("DELETE", NEVER, 0)], {("UPDATE", CODEINE, 0)}),
         ("User no longer likes tea", TEA, [UpdateOperation("DELETE", TEA, 0)], {("DELETE", TEA, 0)}),
+        (
+            "User's wife is called Eve, not Eva",
+            "User's wife's name is Eva",
+            [UpdateOperation("DELETE", "", 0)],
+            {("UPDATE", "User's wife is called Eve, not Eva", 0)},
+        ),
         ("User gave the parrot away", "User has a parrot", [UpdateOperation("DELETE", "", 0)], {("DELETE", "", 0)}),
         (
             "User broke a wrist",
