@@ -209,7 +209,7 @@ class Prompt(TextArea):
             return text
         lines = text.count("\n") + 1
         self._pastes.append(text)
-        return f"⟦pasted text {len(self._pastes)}: {lines} lines, {len(text):,} characters⟧"
+        return f"⟦pasted text {len(self._pastes)}: {lines} line{'' if lines == 1 else 's'}, {len(text):,} characters⟧"
 
     def _expand_pastes(self, match: re.Match[str]) -> str:
         number = int(match[1]) - 1
