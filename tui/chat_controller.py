@@ -192,8 +192,7 @@ class ChatController:
                 self._wake.clear()
                 await self._wake.wait()
             turn = self._waiting[0]
-            if not turn.is_noted:  # what is noted is what the user waits for
-                await self._wait_until_idle()
+            await self._wait_until_idle()
             turn.memory = "working"
             self._changed(turn)
             try:
@@ -205,7 +204,11 @@ class ChatController:
             self._changed(turn)
 
     async def _wait_until_idle(self) -> None:
-        while not self.is_shutting_down:
+        """Wait until nobody types or waits for a reply.
+
+        For a note the user waits, and so does the next question: then what stands before it is not put off either.
+        """
+        while not self.is_shutting_down and not any(turn.is_noted for turn in self._waiting):
             replying = self._replying is not None and not self._replying.done()
             left = IDLE_SECONDS - (monotonic() - self._active_at)
             if not replying and left <= 0:

@@ -116,6 +116,20 @@ def test_a_statement_to_a_student_that_cannot_talk_is_noted(home: Path, monkeypa
     run_app(script)
 
 
+def test_statements_and_questions_typed_ahead_are_all_answered(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A question waits for the note before it, and the note for the question before that: none waits for ever."""
+    monkeypatch.setattr(Workspace, "talks_freely", False)
+
+    async def script(app: MemloraApp, pilot: Pilot[Any]) -> None:
+        await wait_until_loaded(app, pilot)
+        for words in (HELLO, "Where did I move?", "I like tea.", "What do I like?"):
+            await say(app, pilot, words)
+        await settled(app, pilot, 4)
+        assert all(turn.reply for turn in chat_of(app).turns)
+
+    run_app(script)
+
+
 def test_escape_stops_a_reply_at_once_and_the_next_question_is_answered(talkative: None) -> None:
     async def script(app: MemloraApp, pilot: Pilot[Any]) -> None:
         await wait_until_loaded(app, pilot)
