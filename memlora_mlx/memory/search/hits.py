@@ -46,12 +46,22 @@ SPEAKER_WEIGHT = 0.4  # the question names one speaker, and this is what they sa
 DATE_WEIGHT = 1.0  # the question names a day, and this was said on it; half of it for longer times
 SUPERSEDED_PENALTY = 1.0
 SCALE = 3.0  # of the three main terms together, so that a perfect match has a score of about 1.0
+_ASKING = (
+    "who who's whose what what's whats when where where's which why how how's do does did am is are was were has have had can could will"
+    " would should tell list"
+)
+# A question has its mark, or begins as one and has no end of a sentence at all, as people type.
+_IS_QUESTION = f"""
+    (rtrim(g.text) LIKE '%?' OR (rtrim(g.text) NOT LIKE '%.' AND rtrim(g.text) NOT LIKE '%!' AND instr(
+        ' {_ASKING.replace("'", "''")} ', ' ' || lower(substr(g.text, 1, instr(g.text || ' ', ' ') - 1)) || ' '
+    ) > 0))
+"""
 # In a chat with memlora itself, its replies and the user's questions say nothing new: they repeat what was remembered then,
 # and would go on to say it when that has changed. Such an exchange stands alone, and its key is a random UUID.
-_OF_OWN_CHAT = """
+_OF_OWN_CHAT = f"""
     x.source = 'chat' AND x.position = 0 AND x.key GLOB '????????????4???[89ab]???????????????' AND (
         m.position > 0 OR EXISTS (
-            SELECT 1 FROM messages g WHERE g.exchange = m.exchange AND g.position = 0 AND rtrim(g.text) LIKE '%?'
+            SELECT 1 FROM messages g WHERE g.exchange = m.exchange AND g.position = 0 AND {_IS_QUESTION}
         )
     )
 """

@@ -138,7 +138,8 @@ def test_an_answer_is_found_by_the_question_before_it(store: Store) -> None:
 def test_replies_of_memlora_and_questions_to_it_are_no_evidence(store: Store) -> None:
     """A reply from before a correction would go on to say what is no longer so."""
     told = ("I live in Graz.", "Noted: lives in Graz"), ("Where do I live?", "You live in Graz.")
-    for number, texts in enumerate(told):
+    typed = ("where do i live now", "You live in Graz."), ("What's where I live", "You live in Graz.")
+    for number, texts in enumerate((*told, *typed)):
         keep(store, exchange(uuid.uuid4().hex, *texts, said_at=MAY_8 + timedelta(minutes=number), source="chat"))
     assert said(ask(store, "Where do I live?")) == ["I live in Graz."]
     keep(store, exchange("of a file that is called chat", *told[1], source="chat"))
