@@ -30,7 +30,8 @@ _WITHDRAWS = re.compile(
 
 # What ends with something new in its place, which would be lost: "is called Eve, not Eva".
 _PUTS_ANOTHER = re.compile(
-    r", not |\bnot\b.* but |\binstead of\b|\brather than\b|\bno longer\b.*(?: but |,? now )|\band (?:is |are |has )?now\b",
+    r", not |\bnot\b.* but |\binstead of\b|\brather than\b|\bno longer\b.*(?: but |,? now )|\band (?:is |are |has )?now\b"
+    r"|\b(?:any ?more|any longer), (?:but |and |now )*\w+ \w+",
     re.IGNORECASE,
 )
 # Who or what a memory is about, and where it goes on with something else: "User is called Ann and is a nurse".

@@ -194,6 +194,12 @@ CODEINE, NEVER = "The medicine that User must never be given is codeine", "User 
             [UpdateOperation("DELETE", "", 0)],
             {("UPDATE", "User's wife is called Eve, not Eva", 0)},
         ),
+        (
+            "Anna isn't a dentist anymore, she runs a bakery",
+            "User's sister Anna is a dentist",
+            [UpdateOperation("DELETE", "", 0)],
+            {("UPDATE", "Anna isn't a dentist anymore, she runs a bakery", 0)},
+        ),
         ("User gave the parrot away", "User has a parrot", [UpdateOperation("DELETE", "", 0)], {("DELETE", "", 0)}),
         (
             "User broke a wrist",
