@@ -58,7 +58,8 @@ def is_question(text: str) -> bool:
 def with_full_stops(exchange: Exchange) -> Exchange:
     """An exchange whose messages end as sentences do, with a full stop or a question mark where people leave it out.
 
-    The experts know no other messages: of ten facts told without a full stop the starter's expert wrote down none.
+    The experts know hardly any other messages: of "I live in Vienna" the starter's expert wrote down nothing, and of the same
+    with a full stop the fact.
     """
 
     def closed(text: str) -> str:
