@@ -32,7 +32,7 @@ _NOT_NOW = re.compile(
     r"|could|considers?|considering|thinking|dreams?|wish(?:es)?|(?:in|since) (?:19|20)\d\d|last (?:year|summer|winter|spring|autumn)"
     r"|as a child)\b",  # "may", and not the month
 )
-_DENIED = re.compile(r"\b(?:no longer|not|never|n't|any ?more|any longer)\b|n't\b", re.IGNORECASE)
+_DENIED = re.compile(r"\b(?:no longer|not|never|any ?more|any longer)\b|n't\b", re.IGNORECASE)
 _PROPER = re.compile(r"^(?:the )?[A-ZÀ-ÖØ-Þ][\w'’.-]*", re.UNICODE)
 
 _HOMES = (
@@ -170,8 +170,10 @@ class Attribute:
     """What a fact says of somebody that has one value.
 
     Args:
-        who: the words of whom it is about, and what: of what is said of them.
-        value: its words; with `other`, those of the value that it is set against, if any.
+        who: the content words of the person.
+        what: those of the thing that has one value, such as "favourite colour".
+        value: what it is.
+        other: a second value that the fact names as the worse one, if any.
     """
 
     kind: str
@@ -215,7 +217,7 @@ def replaces(
     if new is not None and old is not None and (new.kind, new.who) == (old.kind, old.who):
         if new.kind == "preference":
             return _is_other_preference(new, old, similarity)
-        if new.what == old.what and not _holds(new.value, old.value):
+        if new.what == old.what and not _adds_nothing_to(new.value, old.value):
             return True
     return _turns(fact, memory)
 
@@ -259,10 +261,9 @@ def _who(text: str) -> Words:
     return content_words(text.replace("'s", "").replace("’s", ""))
 
 
-def _holds(value: str, other: str) -> bool:
-    """Whether one of two values says all that the other does: "Graz" and "Graz, in Austria"."""
-    one, two = content_words(value), content_words(other)
-    return one <= two
+def _adds_nothing_to(value: str, other: str) -> bool:
+    """Whether a value says nothing that another one does not say: "Graz" and "Graz, in Austria"."""
+    return content_words(value) <= content_words(other)
 
 
 def _is_other_preference(new: Attribute, old: Attribute, similarity: Callable[[str, str], float]) -> bool:

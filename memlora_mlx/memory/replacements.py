@@ -84,10 +84,11 @@ def with_replacements(
         if not is_written and not operations and _is_new_amount(fact, memories):
             operations.append(UpdateOperation("ADD", fact))
     told = content_words(" ".join(said))
-    for each in [one for one in operations if one.event == "UPDATE" and one.memory_index is not None]:
-        known = {each.text, *(memory.text for memory in memories)}
-        rest = _untouched_parts(memories[each.memory_index or 0].text, each.text, told, similarity)
-        operations += [UpdateOperation("ADD", part) for part in rest if part not in known]
+    known = {memory.text for memory in memories}
+    updates = [(each.text, each.memory_index) for each in operations if each.event == "UPDATE"]
+    for text, number in updates:
+        rest = () if number is None else _untouched_parts(memories[number].text, text, told, similarity)
+        operations += [UpdateOperation("ADD", part) for part in rest if part != text and part not in known]
     return UpdateAnswer(tuple(operations), answer.rejected)
 
 
@@ -157,14 +158,18 @@ def _is_new_amount(fact: str, memories: Sequence[MemoryRecord]) -> bool:
 
 def _is_recent(memory: MemoryRecord, exchange: Exchange) -> bool:
     """Whether a memory came from the same talk."""
-    said, before = exchange.said_at, memory.revised_at or memory.said_at
-    if memory.source != exchange.source or said is None or before is None:
-        return False
-    return abs(said.replace(tzinfo=None) - before.replace(tzinfo=None)) <= SAME_TALK
+    age = _age(memory, exchange)
+    return memory.source == exchange.source and age is not None and abs(age) <= SAME_TALK
 
 
 def _is_later(memory: MemoryRecord, exchange: Exchange) -> bool:
+    age = _age(memory, exchange)
+    return age is not None and age < timedelta()
+
+
+def _age(memory: MemoryRecord, exchange: Exchange) -> timedelta | None:
+    """How long before an exchange the words of a memory were said; None where one of the times is not known."""
     said, before = exchange.said_at, memory.revised_at or memory.said_at
     if said is None or before is None:
-        return False
-    return before.replace(tzinfo=None) > said.replace(tzinfo=None)  # a time with a zone is in UTC
+        return None
+    return said.replace(tzinfo=None) - before.replace(tzinfo=None)  # a time with a zone is in UTC

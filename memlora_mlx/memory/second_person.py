@@ -26,8 +26,8 @@ _I_AM = re.compile(r"(?<![\w'’])I(?:\s+(am|was)\b|['’](m)\b)", re.IGNORECASE
 _USER = re.compile(r"(?<!\w)(?:[Tt]he\s+)?User(?!\w)(?P<owns>['’]s(?=\s))?(?:(?P<blank>\s+)(?P<verb>[\w'’]+))?")
 # Behind "and", "dogs" is no verb: only verbs that say much of what people tell are changed there.
 _SECOND_VERB = re.compile(
-    r"(?<=\w)(,?\s+(?:and|but|or)\s+(?:now\s+|no longer\s+|also\s+|then\s+)?)(is|was|has|does|goes|likes|loves|hates|prefers|enjoys|works|lives|wants|needs|plays|plans"
-    r"|studies|drinks|eats|owns|uses|makes|speaks|teaches|runs|thinks)(?!\w)"
+    r"(?<=\w)(,?\s+(?:and|but|or)\s+(?:now\s+|no longer\s+|also\s+|then\s+)?)"
+    r"(is|was|has|does|goes|likes|loves|hates|prefers|enjoys|works|lives|wants|needs|plays|plans|studies|drinks|eats|owns|uses|makes|speaks|teaches|runs|thinks)(?!\w)"
 )
 _NOT_VERBS = frozenset(["always", "perhaps", "sometimes", "besides", "afterwards", "as", "yes"])
 _ADVERBS = frozenset(
